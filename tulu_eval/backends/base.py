@@ -1,0 +1,113 @@
+"""What a backend is: a class that turns requests into a stream of completions.
+
+A backend knows prompts and tokens, never benchmarks. It owns batching, memory and devices. A third-party package adds one
+through the entry point group ``tulu_eval.backends``: the entry's name is what ``--backend`` takes, its value a subclass
+of :class:`Backend`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from tulu_eval.records import Completion, Decoding, Request
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model that is on disk, resolved and looked at, with no weight loaded.
+
+    Attributes:
+        name: What results are filed under: hub id, registry alias, or folder name.
+        path: Folder with config, tokenizer and weights (for GGUF: a de-quantised copy in the user's cache).
+        revision: Commit of the hub, or ``sha256:...`` of the weights for local files.
+        weights_sha256: Hash over the weight files' hashes.
+        tokenizer_sha256: Hash over the tokenizer files.
+        architecture: ``architectures[0]`` of the config.
+        parameters: Number of parameters, read from the weight files' headers.
+        dtype: dtype the weights are stored in, e.g. ``bfloat16``.
+        context: Positions the model has, known defects of released configs mended.
+        weight_bytes: Size of the weights on disk.
+    """
+
+    name: str
+    path: Path
+    revision: str
+    weights_sha256: str
+    tokenizer_sha256: str
+    architecture: str
+    parameters: int
+    dtype: str
+    context: int
+    weight_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How an engine is built. Nothing here may change what a protocol asks for; dtype and backend are part of the key.
+
+    Attributes:
+        dtype: ``auto`` is the dtype the weights are stored in.
+        device: ``auto`` is cuda, then mps, then cpu.
+        batch_size: Rows decoded together; 0 lets the backend choose.
+        trust_remote_code: Run Python code that comes with the model. Off unless asked for.
+        allow_pickle: Load pickle weights. Off unless asked for.
+    """
+
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_size: int = 0
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+
+class Backend(abc.ABC):
+    """One engine with one model loaded. Use it as a context manager; ``close`` frees its memory and processes."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abc.abstractmethod
+    def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
+        """Says what is missing before anything heavy is loaded.
+
+        Raises:
+            PreflightError: Package, device or memory missing, or a setting that this engine does not have.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
+        """Loads the model.
+
+        Args:
+            model: Files to load.
+            settings: How to load them.
+            eos_ids: Tokens that end a completion; whatever the model's ``generation_config`` says is ignored.
+            max_length: Longest prompt plus its new tokens that will be asked for.
+        """
+
+    @abc.abstractmethod
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
+        """Yields one completion a request, as they finish, in any order.
+
+        Raises:
+            EngineError: The engine died; what was yielded before is good.
+        """
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, str]:
+        """Returns what the manifest records of this engine: ``dtype`` and ``device`` as resolved, versions, attention path."""
+
+    def close(self) -> None:
+        """Frees what the engine holds. May be called twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
