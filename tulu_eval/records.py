@@ -100,11 +100,13 @@ class Grade:
     Attributes:
         scorer: The scorer's name.
         answer: What the scorer read out of the text.
+        answered: Whether it found an answer there at all.
         score: 0 to 1.
     """
 
     scorer: str
     answer: str
+    answered: bool
     score: float
 
 

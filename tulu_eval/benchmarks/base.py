@@ -1,0 +1,198 @@
+"""What a benchmark is: a name, frozen protocols, and four small methods.
+
+A third-party package adds one through the entry point group ``tulu_eval.benchmarks``: the entry's name is what
+``tulu-eval run`` takes, its value a subclass of :class:`Benchmark`. Benchmarks are pure: they load their data, and never
+see a model, a tokenizer or a device.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tulu_eval.errors import DataError, UnknownName
+from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Status
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """One question of a benchmark.
+
+    Attributes:
+        id: Stable name within the benchmark, e.g. ``test-1309``.
+        question: What is asked.
+        target: The right answer; empty where there is none (a judge decides).
+    """
+
+    id: str
+    question: str
+    target: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request before a model's template is applied.
+
+    Attributes:
+        user: Content of the single user turn.
+        prefill: What the assistant's turn starts with; a space goes before it unless the template ends in a newline.
+        plain: The whole prompt for a base model, which has no template.
+    """
+
+    user: str
+    prefill: str
+    plain: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Protocol:
+    """A frozen recipe: which items, and everything that can change a completion or its grade.
+
+    Attributes:
+        name: What ``--protocol`` takes.
+        summary: One line for people.
+        n: Number of items; 0 where the data decides.
+        decoding: For models with a chat template.
+        plain_decoding: For base models.
+        metric: What is averaged.
+        prompt_id: First 8 hex digits of the hash of the constant part of the prompt.
+        covers: Names of the protocols whose items this one contains, itself included; each gets its own row.
+    """
+
+    name: str
+    summary: str
+    n: int
+    decoding: Decoding
+    plain_decoding: Decoding
+    metric: str
+    prompt_id: str
+    covers: tuple[str, ...]
+
+
+class Benchmark(abc.ABC):
+    """A benchmark: load items, render a prompt, grade a completion, aggregate scores.
+
+    Attributes:
+        name: What ``tulu-eval run`` takes.
+        protocols: By name; the first is the default.
+        scorers: Names in order; the first made the published numbers.
+        version: Goes up when a prompt or a grade can differ from before.
+    """
+
+    name: ClassVar[str]
+    protocols: ClassVar[Mapping[str, Protocol]]
+    scorers: ClassVar[tuple[str, ...]]
+    version: ClassVar[int] = 1
+
+    @abc.abstractmethod
+    def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
+        """Returns the protocol's items in the order in which they are to run.
+
+        Args:
+            protocol: One of ``protocols``.
+            data: A JSON-lines file to read instead of the default source.
+
+        Raises:
+            DataError: The data is not what the protocol asks for.
+        """
+
+    @abc.abstractmethod
+    def render(self, item: Item) -> Prompt:
+        """Returns the prompt for an item."""
+
+    @abc.abstractmethod
+    def grade(self, target: str, text: str) -> tuple[Grade, ...]:
+        """Returns one grade a scorer, in the order of ``scorers``."""
+
+    def aggregate(self, scores: Sequence[float]) -> float:
+        """Returns the metric in percent; the mean unless a benchmark says otherwise."""
+        return 100.0 * sum(scores) / len(scores)
+
+    def protocol(self, name: str | None) -> Protocol:
+        """Returns a protocol by name, the default for ``None``.
+
+        Raises:
+            UnknownName: There is no such protocol.
+        """
+        if name is None:
+            return next(iter(self.protocols.values()))
+        if name not in self.protocols:
+            raise UnknownName(f"protocol of {self.name}", name, self.protocols)
+        return self.protocols[name]
+
+    def members(self, protocol: Protocol, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
+        """Returns, for each protocol that ``protocol`` covers, the ids of its items.
+
+        A covered protocol's items are the first ``n`` of the order that :meth:`load` returns.
+        """
+        sizes = {name: self.protocols[name].n or len(items) for name in protocol.covers}
+        return {name: tuple(item.id for item in items[:size]) for name, size in sizes.items()}
+
+
+def classify(completion: Completion, grades: Sequence[Grade]) -> Status:
+    """Returns the one class a sample falls in; the first that applies, in the order of the code below."""
+    if completion.finish_reason == "error":
+        return "engine_error"
+    if not completion.text.strip():
+        return "empty"
+    if completion.finish_reason == "length":
+        return "truncated"
+    if not grades[0].answered:
+        return "no_answer"
+    return "ok"
+
+
+def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
+    """Returns the number of samples in every class, zeros included, so that no class is ever silent."""
+    seen = Counter(statuses)
+    return {status: seen.get(status, 0) for status in STATUSES}
+
+
+def subset_hash(ids: Iterable[str]) -> str:
+    """Returns the first 8 hex digits of the sha256 of item ids joined by newlines."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
+
+
+def read_json_lines(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the objects of a JSON-lines file.
+
+    Args:
+        path: The file, UTF-8.
+        fields: Fields every object must have, as non-empty strings.
+
+    Raises:
+        DataError: No such file, empty, not UTF-8, or a line that is not such an object; with its line number.
+    """
+    if path.is_dir() or not path.exists():
+        raise DataError(path, "no such file" if not path.exists() else "is a folder, not a JSON-lines file")
+    rows: list[dict[str, Any]] = []
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if raw.strip():
+                rows.append(_parse_line(path, number, raw, fields))
+    if not rows:
+        raise DataError(path, "is empty; expected one JSON object a line")
+    return rows
+
+
+def _parse_line(path: Path, number: int, raw: bytes, fields: Sequence[str]) -> dict[str, Any]:
+    try:
+        row = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is not UTF-8 (byte {error.start + 1} of the line)", number) from error
+    except json.JSONDecodeError as error:
+        raise DataError(path, f"is not JSON ({error.msg} at column {error.colno})", number) from error
+    except RecursionError as error:
+        raise DataError(path, "is nested too deeply", number) from error
+    if not isinstance(row, dict):
+        raise DataError(path, f"is {type(row).__name__}, not an object with {' and '.join(fields)}", number)
+    for field in fields:
+        if not isinstance(row.get(field), str) or not row[field].strip():
+            raise DataError(path, f"field {field!r} is missing or not a non-empty string", number)
+    return row

@@ -1,0 +1,233 @@
+r"""GSM8K, 8-shot chain of thought, as open-instruct measured the Tulu suite.
+
+Source: allenai/open-instruct @ ea3467db, ``eval/gsm/run_eval.py`` and the group ``gsm_cot`` of
+``scripts/submit_eval_jobs.py``. One raw row of the data (openai/grade-school-math, ``test.jsonl``)::
+
+    {"question": "A robe takes 2 bolts ... in total does it take?", "answer": "It takes 2/2=... #### 3"}
+
+becomes one user turn with all eight exemplars and the question, in the Tulu template, with ``Answer:`` prefilled::
+
+    <|user|>
+    Answer the following questions.
+
+    Question: There are 15 trees in the grove. ...
+    Answer: There are 15 trees originally. ... So the answer is 6.
+
+    (seven more)
+
+    Question: A robe takes 2 bolts ... in total does it take?
+    <|assistant|>
+    Answer:
+
+Quirks that are part of the published numbers and are kept: only 200 of the 1319 items; the last number anywhere in the
+output is the answer; an integer loses its sign; ``18.00`` is compared as ``1800``. The scorer ``stated-answer`` stands
+beside it without them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import random
+import re
+import string
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, read_json_lines
+from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.records import Decoding, Grade
+
+PREFIX_SHA256 = "bc98d2864d2c74ae324561ed4fa497c577cd251cc06aeae2c2a23bd5ef60c404"
+"""Of the 2294 characters before the question; computed from open-instruct's ``eval/gsm/examplars.py`` @ ea3467db."""
+
+QUESTIONS_SHA256 = "45f6db7cc91193bab86cef9833cea1b224b0b8a82ca318d6400477f9d82e7cce"
+"""Of the 1319 questions joined by newlines, in the order of test.jsonl (blob e4c2ff49, sha256 3730d312...)."""
+
+TEST_SIZE = 1319
+SUBSET_SIZE = 200
+SUBSET_SEED = 42
+
+DECODING = Decoding(max_new_tokens=512)
+"""Chat format: greedy, 512 tokens, no stop string (open-instruct ``run_eval.py``, ``stop=None``)."""
+
+PLAIN_DECODING = Decoding(max_new_tokens=512, stop=("\n",))
+"""Base models stop at a newline (open-instruct ``run_eval.py``, the branch without ``--use_chat_format``)."""
+
+
+def _protocol(name: str, summary: str, n: int, covers: tuple[str, ...]) -> Protocol:
+    return Protocol(name, summary, n, DECODING, PLAIN_DECODING, "exact_match", PREFIX_SHA256[:8], covers)
+
+
+class GSM8K(Benchmark):
+    """GSM8K 8-shot chain of thought; see the module's docstring for one item and its prompt."""
+
+    name: ClassVar[str] = "gsm8k"
+    scorers: ClassVar[tuple[str, ...]] = ("last-number", "stated-answer")
+    protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
+        {
+            "published": _protocol("published", "the 200 items (seed 42) behind the published cells", SUBSET_SIZE, ("published",)),
+            "full": _protocol("full", "all 1319 items, the published 200 first", TEST_SIZE, ("published", "full")),
+            "custom": _protocol("custom", "the same recipe on the rows of --data", 0, ("custom",)),
+        }
+    )
+
+    def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
+        """Returns the items: the published 200 in their order, then (``full``) the rest in the file's order."""
+        if protocol.name == "custom" and data is None:
+            raise DataError("--protocol custom", "needs --data FILE")
+        rows = read_rows(data)
+        items = [Item(f"test-{index}", question, target) for index, (question, target) in enumerate(rows)]
+        if protocol.name == "custom":
+            return [Item(f"row-{index}", item.question, item.target) for index, item in enumerate(items)]
+        check_questions([question for question, _ in rows], data)
+        first = published_indices()
+        if protocol.name == "published":
+            return [items[index] for index in first]
+        chosen = set(first)
+        return [items[index] for index in first] + [item for index, item in enumerate(items) if index not in chosen]
+
+    def render(self, item: Item) -> Prompt:
+        """Returns the prompt of open-instruct's ``run_eval.py``, chat and plain form."""
+        content = few_shot_prefix() + "Question: " + item.question.strip()
+        return Prompt(user=content, prefill="Answer:", plain=content + "\nAnswer:")
+
+    def grade(self, target: str, text: str) -> tuple[Grade, ...]:
+        """Returns the published scorer's grade, then the stricter one's."""
+        return grade_last_number(target, text), grade_stated_answer(target, text)
+
+
+def published_indices() -> list[int]:
+    """Returns the 0-based lines of the 200 items, in order: ``random.seed(42)``, then the first ``sample``."""
+    return random.Random(SUBSET_SEED).sample(range(TEST_SIZE), SUBSET_SIZE)  # noqa: S311 - the recipe's own generator
+
+
+@functools.cache
+def few_shot_prefix() -> str:
+    """Returns the 2294 characters before the question, built from the exemplars that the ``lm-eval`` package ships.
+
+    lm-eval's ``gsm8k-cot.yaml`` has the same eight questions and reasoning; its targets end "The answer is N.", those of
+    open-instruct "So the answer is N.".
+
+    Raises:
+        PreflightError: The package is missing, or what it ships does not give the known bytes.
+    """
+    import yaml
+
+    spec = importlib.util.find_spec("lm_eval")
+    if spec is None or not spec.submodule_search_locations:
+        raise PreflightError("the GSM8K exemplars come from the package lm-eval, which is missing: pip install 'lm-eval>=0.4.13'")
+    path = Path(spec.submodule_search_locations[0]) / "tasks" / "gsm8k" / "gsm8k-cot.yaml"
+    wrong = PreflightError(f"the exemplars in {path} do not give the published prompt: pip install 'lm-eval==0.4.13'")
+    try:
+        samples = yaml.safe_load(path.read_text(encoding="utf-8"))["fewshot_config"]["samples"]
+        shots = [(shot["question"], shot["target"]) for shot in samples]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise wrong from error
+    answers = [re.sub(r"The answer is (\S+)\Z", r"So the answer is \1", target) for _, target in shots]
+    blocks = [f"Question: {question}\nAnswer: {answer}" for (question, _), answer in zip(shots, answers, strict=True)]
+    prefix = "Answer the following questions.\n\n" + "\n\n".join(blocks) + "\n\n"
+    if hashlib.sha256(prefix.encode()).hexdigest() != PREFIX_SHA256:
+        raise wrong
+    return prefix
+
+
+def read_rows(data: Path | None) -> list[tuple[str, str]]:
+    """Returns (question, target) of every row of ``data``, or of ``openai/gsm8k`` (main, test) where it is None.
+
+    Raises:
+        DataError: A row without a number after ``####``.
+        PreflightError: The data set cannot be had.
+    """
+    rows = _rows_of_hub() if data is None else read_json_lines(data, ("question", "answer"))
+    pairs = []
+    for number, row in enumerate(rows, start=1):
+        target = parse_target(row["answer"])
+        if target is None:
+            raise DataError(data or "openai/gsm8k", "field 'answer' does not end in '#### NUMBER'", number)
+        pairs.append((row["question"], target))
+    return pairs
+
+
+def _rows_of_hub() -> list[dict[str, str]]:
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    advice = "give the file with --data test.jsonl (github.com/openai/grade-school-math, grade_school_math/data)"
+    try:
+        table = datasets.load_dataset("openai/gsm8k", "main", split="test")
+    except (ConnectionError, OSError, ValueError, HfHubHTTPError) as error:
+        raise PreflightError(f"the data set openai/gsm8k is neither reachable nor in the local cache; {advice}") from error
+    return [{"question": str(row["question"]), "answer": str(row["answer"])} for row in table]
+
+
+def check_questions(questions: list[str], data: Path | None) -> None:
+    """Checks that these are the 1319 test questions in the order of test.jsonl.
+
+    Raises:
+        DataError: They are not, so the published items cannot be told.
+    """
+    if hashlib.sha256("\n".join(questions).encode()).hexdigest() == QUESTIONS_SHA256:
+        return
+    what = f"{len(questions)} rows, not the {TEST_SIZE}" if len(questions) != TEST_SIZE else "other questions or another order than those"
+    hint = "; --protocol custom runs the recipe on it" if data else ""
+    raise DataError(data or "openai/gsm8k", f"{what} of the GSM8K test set, so no published protocol applies{hint}")
+
+
+def parse_target(answer: str) -> str | None:
+    """Returns the number after ``####`` without thousands commas, or None if there is none (open-instruct's rule)."""
+    parts = answer.split("####")
+    target = re.sub(r"(\d),(\d)", r"\1\2", parts[1].strip()) if len(parts) > 1 else ""
+    return target if to_number(target) is not None else None
+
+
+def to_number(text: str) -> Decimal | None:
+    """Returns a finite decimal number, or None."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def extract_last_number(text: str) -> str | None:
+    """Returns the last number in the text, thousands commas joined; integers without their sign. None if there is none.
+
+    The expressions are open-instruct's (``eval/gsm/run_eval.py`` @ ea3467db); quirks are listed in the module's docstring.
+    """
+    numbers = re.findall(r"[-+]?\d*\.\d+|\d+", re.sub(r"(\d),(\d)", r"\1\2", text))
+    return str(numbers[-1]) if numbers else None
+
+
+def grade_last_number(target: str, text: str) -> Grade:
+    """The published scorer: last number, then ``exact_match`` ignoring case and all punctuation.
+
+    The metric is Hugging Face ``evaluate``'s ``exact_match`` with ``ignore_case`` and ``ignore_punctuation``, which deletes
+    signs and decimal points from both sides.
+    """
+    found = extract_last_number(text)
+    answer = text if found is None else found
+    drop = str.maketrans("", "", string.punctuation)
+    right = answer.lower().translate(drop) == target.lower().translate(drop)
+    return Grade("last-number", answer if found is not None else "", found is not None, float(right))
+
+
+STATED = re.compile(r"answer is:?\s*[^\w\s.+-]{0,3}\s*([-+]?\$?\s?(?:\d[\d,]*(?:\.\d+)?|\.\d+))", re.IGNORECASE)
+"""``answer is`` as the exemplars end, then a number, with a currency sign or markup before it if any."""
+
+
+def grade_stated_answer(target: str, text: str) -> Grade:
+    """The stricter scorer: the first "answer is N" before the model runs on, compared as a number, sign and all.
+
+    What follows a line that starts ``Question:`` is the model asking itself the next question, and is not read.
+    """
+    own = re.split(r"\n\s*Question:", text, maxsplit=1)[0]
+    match = STATED.search(own)
+    if match is None:
+        return Grade("stated-answer", "", False, 0.0)
+    answer = re.sub(r"[$,\s]", "", match.group(1))
+    return Grade("stated-answer", answer, True, float(to_number(answer) == to_number(target)))
