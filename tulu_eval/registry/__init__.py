@@ -1,1 +1,33 @@
+"""The suite as data (TOML) and the code that looks it up: models, aliases, published numbers with sources, contradictions."""
 
+from tulu_eval.registry.entries import (
+    CardRow,
+    Contradiction,
+    Defect,
+    FamilyRow,
+    Link,
+    Metric,
+    Model,
+    Package,
+    PublishedCell,
+    Source,
+    plain,
+)
+from tulu_eval.registry.suite import Step, Suite, load_suite
+
+__all__ = [
+    "CardRow",
+    "Contradiction",
+    "Defect",
+    "FamilyRow",
+    "Link",
+    "Metric",
+    "Model",
+    "Package",
+    "PublishedCell",
+    "Source",
+    "Step",
+    "Suite",
+    "load_suite",
+    "plain",
+]

@@ -1,0 +1,120 @@
+"""From numbers as written in TOML to published cells: tables taken apart, values computed, impossible ones refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+
+from tulu_eval.registry.entries import CardRow, CellEntry, Metric, Model, PublishedCell, Source, TableEntry, plain
+from tulu_eval.registry.schema import Entry, Placed
+
+CARD_COLUMNS = ("GSM8K_8shot_CoT", "AlpacaEval2_LC")
+"""Metrics of the two number columns of the card's results table."""
+
+
+def from_table(table: Placed[TableEntry]) -> Iterator[Placed[CellEntry]]:
+    """Yields one cell for each number of a table.
+
+    Raises:
+        DataError: A row is too short or too long, or ``fractions`` names no column.
+    """
+    record, entry = table
+    for name in record.fractions:
+        if name not in record.columns:
+            entry.fail(f"'fractions' names {name!r}, which is no column")
+    for model, *numbers in record.rows:
+        if len(numbers) != len(record.columns):
+            entry.fail(f"the row of {model!r} has {len(numbers)} numbers for {len(record.columns)} columns")
+        for column, printed in zip(record.columns, numbers, strict=True):
+            if printed:
+                cell = CellEntry(model, column, printed, record.source, fraction=column in record.fractions, note=record.note)
+                yield Placed(cell, entry)
+
+
+def from_card_row(row: Placed[CardRow]) -> Iterator[Placed[CellEntry]]:
+    """Yields the two numbers of a row of the card's results table."""
+    record, entry = row
+    label = plain(record.label)
+    for metric, printed in zip(CARD_COLUMNS, (record.gsm8k, record.alpaca_eval), strict=True):
+        yield Placed(
+            CellEntry(record.model, metric, plain(printed), record.source, label=label, identity=record.identity), entry
+        )
+
+
+def publish(
+    cells: Sequence[Placed[CellEntry]],
+    models: Mapping[str, Model],
+    metrics: Mapping[str, Metric],
+    sources: Mapping[str, Source],
+) -> tuple[PublishedCell, ...]:
+    """Returns the cells resolved; standing is that of the source until contradictions are looked at.
+
+    Raises:
+        DataError: A reference to nothing, a number twice, or one that cannot be.
+    """
+    published: dict[tuple[str, str, str], PublishedCell] = {}
+    for cell, entry in cells:
+        entry.refer(models, cell.model, "model")
+        entry.refer(metrics, cell.metric, "metric")
+        entry.refer(sources, cell.source, "source")
+        place = (cell.model, cell.metric, cell.source)
+        if place in published:
+            entry.fail(f"{cell.metric} of {cell.model} in source {cell.source!r} is there twice")
+        published[place] = _resolve(cell, metrics[cell.metric], sources[cell.source], entry)
+    return tuple(published.values())
+
+
+def _resolve(cell: CellEntry, metric: Metric, source: Source, entry: Entry) -> PublishedCell:
+    what = f"{cell.metric} {cell.printed!r} of {cell.model}"
+    try:
+        printed = Decimal(cell.printed)
+    except decimal.InvalidOperation:
+        entry.fail(f"{what} is not a number")
+    if not printed.is_finite():
+        entry.fail(f"{what} is not a number")
+    value = printed.scaleb(2) if cell.fraction else printed
+    if metric.unit == "percent" and not 0 <= value <= 100:
+        entry.fail(f"{what} is not between 0 and {'1' if cell.fraction else '100'}")
+    n = cell.n if cell.n is not None else metric.n
+    if n is not None and n < 1:
+        entry.fail(f"n of {what} is {n}")
+    if metric.counted and n is not None:
+        _check_count(value, n, what, entry)
+    return PublishedCell(
+        model=cell.model,
+        metric_key=metric.key,
+        benchmark=metric.benchmark,
+        protocol=metric.protocol,
+        metric=metric.metric,
+        value=float(value),
+        unit=metric.unit,
+        n=n,
+        se=cell.se,
+        printed=cell.printed,
+        source=source,
+        standing=source.standing,
+        label=cell.label,
+        identity=cell.identity,
+        note=cell.note or source.note,
+        contradictions=(),
+    )
+
+
+def _check_count(value: Decimal, n: int, what: str, entry: Entry) -> None:
+    """Refuses a percentage that no k of n rounds to, at its decimals; a half may be rounded up or down."""
+    exponent = value.as_tuple().exponent
+    half_unit = Decimal(5).scaleb(int(exponent) - 1)
+    below = math.floor(value * n / 100)
+    counts = [k for k in (below, below + 1) if 0 <= k <= n]
+    if any(abs(Decimal(100 * k) / n - value) <= half_unit for k in counts):
+        return
+    nearest = " and ".join(f"{100 * k / n:.{max(1, -int(exponent))}f} ({k} of {n})" for k in counts)
+    entry.fail(f"{what} cannot be a share of {n} items; the nearest that can are {nearest}")
+
+
+def contradict(cell: PublishedCell, ids: tuple[str, ...]) -> PublishedCell:
+    """Returns the cell with its standing taken away by these contradictions, if there are any."""
+    return dataclasses.replace(cell, standing="contradicted", contradictions=ids) if ids else cell

@@ -1,0 +1,140 @@
+"""What must hold between entries: names are unique, references lead somewhere, contradictions concern what exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from tulu_eval.registry.entries import HUB, CardRow, Contradiction, FamilyRow, Metric, Model, PublishedCell, Source
+from tulu_eval.registry.schema import Placed
+
+Keyed = TypeVar("Keyed", Model, Source, Metric, Contradiction)
+REFERENCES = ("base", "reward_model", "value_model", "trained_with")
+"""Fields of a model that hold a hub id."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FAMILY_CELLS = ("dpo", "ppo", "reward_model", "value_model")
+
+
+def index(entries: Iterable[Placed[Keyed]], field: str) -> dict[str, Keyed]:
+    """Returns records by their key.
+
+    Raises:
+        DataError: A key is there twice.
+    """
+    found: dict[str, Keyed] = {}
+    for record, entry in entries:
+        key = getattr(record, field)
+        if key in found:
+            entry.fail(f"{key!r} is already in the registry and cannot be defined again")
+        found[key] = record
+    return found
+
+
+def names(models: Sequence[Placed[Model]]) -> dict[str, str]:
+    """Returns hub id by every full name, in lower case: hub ids, aliases, given short names.
+
+    Raises:
+        DataError: A hub id is not ``organisation/name``, or a name is taken.
+    """
+    taken: dict[str, str] = {}
+    bare: dict[str, str] = {}
+    for model, entry in models:
+        if not _HUB_ID.fullmatch(model.hub_id):
+            entry.fail("'hub_id' must be organisation/name, e.g. 'me/my-model'")
+        if model.hub_id.lower() in taken:
+            entry.fail(f"{model.hub_id!r} is already in the registry and cannot be defined again")
+        taken[model.hub_id.lower()] = model.hub_id
+        bare.setdefault(model.hub_id.lower().partition("/")[2], model.hub_id)
+    for model, entry in models:
+        for name in filter(None, (*model.aliases, model.name)):
+            owner = taken.get(name.lower()) or bare.get(name.lower(), model.hub_id)
+            if owner != model.hub_id or name.lower() in taken:
+                entry.fail(f"the name {name!r} is already taken by {owner}")
+            taken[name.lower()] = model.hub_id
+    return taken
+
+
+def check_models(models: Sequence[Placed[Model]], known: Mapping[str, Model]) -> None:
+    """Checks the references of every model.
+
+    Raises:
+        DataError: A reference leads to nothing or in a circle, or ``inferred`` names no filled field.
+    """
+    for model, entry in models:
+        for field in REFERENCES:
+            reference = getattr(model, field)
+            if reference is not None:
+                entry.refer(known, reference, field)
+        for field in model.inferred:
+            if not getattr(model, field, None):
+                entry.fail(f"'inferred' names {field!r}, which is not given here")
+        if model.context is not None and model.context < 1:
+            entry.fail(f"'context' is {model.context}")
+    for model, entry in models:
+        seen = {model.hub_id}
+        base = model.base
+        while base is not None:
+            if base in seen:
+                entry.fail(f"'base' leads in a circle through {base!r}")
+            seen.add(base)
+            base = known[base].base
+
+
+def check_contradictions(
+    entries: Sequence[Placed[Contradiction]],
+    models: Mapping[str, Model],
+    sources: Mapping[str, Source],
+    cells: Sequence[PublishedCell],
+) -> dict[tuple[str, str, str], tuple[str, ...]]:
+    """Returns, for each cell contradicted, the ids of its contradictions; cells are named by model, metric and source.
+
+    Raises:
+        DataError: A model, source or cell that is not there, or a pattern that is no regular expression.
+    """
+    present = {(cell.model, cell.metric_key, cell.source.key) for cell in cells}
+    contradicted: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    for record, entry in entries:
+        entry.refer(sources, record.first_source, "first_source")
+        entry.refer(sources, record.second_source, "second_source")
+        for model in record.models:
+            entry.refer(models, model, "models")
+        for cell in record.cells:
+            place = (cell.model, cell.metric, cell.source)
+            if place not in present:
+                entry.fail(f"'cells' names {cell.metric} of {cell.model} in source {cell.source!r}, which is not there")
+            if cell.model not in record.models:
+                entry.fail(f"'cells' names {cell.model}, which 'models' does not")
+            contradicted[place] = (*contradicted.get(place, ()), record.id)
+        try:
+            re.compile(record.pattern)
+        except re.error as error:
+            entry.fail(f"'pattern' is not a regular expression: {error}")
+    return contradicted
+
+
+def check_card(
+    rows: Sequence[Placed[CardRow]],
+    family: Sequence[Placed[FamilyRow]],
+    models: Mapping[str, Model],
+    own: object,
+) -> None:
+    """Checks that the card's rows lead to models of the registry and stand in the suite's own files.
+
+    Args:
+        rows: Rows of the results table.
+        family: Rows of the family table.
+        models: All models.
+        own: Folder of the suite's files; the two tables are those of its card and of no other.
+
+    Raises:
+        DataError: A row elsewhere, or a link that leads to no model.
+    """
+    for _, entry in (*rows, *family):
+        if entry.path.parent != own:
+            entry.fail("rows of the card belong to the suite's own files; write your numbers as [[cell]] or [[table]]")
+    for record, entry in family:
+        for field, link in zip(_FAMILY_CELLS, record.links, strict=True):
+            if link is not None and link.hub_id not in models:
+                entry.fail(f"{field!r} links to {link.target.removeprefix(HUB)!r}, which is not in the registry")

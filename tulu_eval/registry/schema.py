@@ -1,0 +1,170 @@
+"""Reads one TOML file of the registry into records, and says in one line what is wrong with it.
+
+The schema is the records of :mod:`tulu_eval.registry.entries`: a key is a field, its type is the field's, and a field without
+a default is required.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+from tulu_eval.errors import DataError, suggest
+from tulu_eval.registry.entries import (
+    CardRow,
+    CellEntry,
+    CellRef,
+    Contradiction,
+    Defect,
+    FamilyRow,
+    Metric,
+    Model,
+    Package,
+    Source,
+    TableEntry,
+)
+
+KINDS: dict[str, type[Any]] = {
+    "source": Source,
+    "metric": Metric,
+    "model": Model,
+    "cell": CellEntry,
+    "table": TableEntry,
+    "contradiction": Contradiction,
+    "card_row": CardRow,
+    "family_row": FamilyRow,
+}
+"""Name of each array of tables, and the record that one table of it is."""
+
+_RECORDS = (*KINDS.values(), CellRef, Defect, Package)
+_HINTS = {cls: get_type_hints(cls) for cls in _RECORDS}
+_REQUIRED = {cls: {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING} for cls in _RECORDS}
+_NAMED_BY = ("hub_id", "key", "id", "label", "printed_split", "model", "source")
+_TYPE_WORDS: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One table of a TOML file, and where it is, for messages.
+
+    Attributes:
+        path: The file.
+        kind: Name of the array of tables.
+        index: Zero-based position in it.
+        data: The table.
+        text: The whole file.
+    """
+
+    path: Path
+    kind: str
+    index: int
+    data: dict[str, Any]
+    text: str
+
+    @property
+    def line(self) -> int | None:
+        """One-based line of the table's header; none if the file does not write it as ``[[kind]]``."""
+        headers = [
+            number
+            for number, line in enumerate(self.text.splitlines(), start=1)
+            if re.match(rf"\s*\[\[\s*{self.kind}\s*\]\]", line)
+        ]
+        return headers[self.index] if self.index < len(headers) else None
+
+    def fail(self, message: str) -> NoReturn:
+        """Raises a one-line error that names this table.
+
+        Raises:
+            DataError: Always.
+        """
+        name = next((self.data[key] for key in _NAMED_BY if isinstance(self.data.get(key), str)), str(self.index + 1))
+        raise DataError(self.path, f"[[{self.kind}]] {name}: {message}", self.line)
+
+    def refer(self, known: Mapping[str, object], key: str, field: str) -> None:
+        """Checks that a reference leads to something known.
+
+        Raises:
+            DataError: It does not.
+        """
+        if key not in known:
+            self.fail(f"{field!r} names {key!r}, which is not in the registry.{suggest(key, known)}")
+
+
+class Placed(NamedTuple, Generic[T]):
+    """A record together with the table it was read from."""
+
+    record: T
+    entry: Entry
+
+
+def read_file(path: Path) -> Iterator[Placed[Any]]:
+    """Yields every table of a registry file as a record, in the file's order of kinds.
+
+    Raises:
+        DataError: The file is missing, is not TOML, or a table is not what its kind asks for.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is not UTF-8 text (byte {error.start})") from error
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r" \(at line (\d+), column \d+\)", str(error))
+        message = str(error).replace(place.group(), "") if place else str(error)
+        raise DataError(path, f"is not TOML: {message}", int(place.group(1)) if place else None) from error
+    for kind, tables in data.items():
+        if kind not in KINDS:
+            raise DataError(path, f"unknown table [[{kind}]].{suggest(kind, KINDS)}")
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise DataError(path, f"{kind} must be written as [[{kind}]]")
+        for index, table in enumerate(tables):
+            entry = Entry(path, kind, index, table, text)
+            yield Placed(_record(KINDS[kind], table, entry, ""), entry)
+
+
+def _record(cls: type[Any], table: dict[str, Any], entry: Entry, where: str) -> Any:
+    hints = _HINTS[cls]
+    for key in table:
+        if key not in hints:
+            entry.fail(f"unknown key {where + key!r}.{suggest(key, hints)}")
+    for key in _REQUIRED[cls]:
+        if key not in table:
+            entry.fail(f"{where + key!r} is missing")
+    return cls(**{key: _value(hints[key], value, entry, where + key) for key, value in table.items()})
+
+
+def _value(kind: Any, value: Any, entry: Entry, where: str) -> Any:
+    """Returns a TOML value as the field's type; lists become tuples, tables become records."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        if value not in get_args(kind):
+            entry.fail(f"{where!r} is {value!r}, and can be {', '.join(map(str, get_args(kind)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            entry.fail(f"{where!r} must be a list")
+        return tuple(_value(get_args(kind)[0], item, entry, f"{where}[{place}]") for place, item in enumerate(value))
+    options = [option for option in get_args(kind) if option is not type(None)] if origin is types.UnionType else [kind]
+    if options[0] in _RECORDS:
+        if not isinstance(value, dict):
+            entry.fail(f"{where!r} must be a table")
+        return _record(options[0], value, entry, f"{where}.")
+    return _scalar(options, value, entry, where)
+
+
+def _scalar(options: list[type], value: Any, entry: Entry, where: str) -> Any:
+    if type(value) in options:
+        if isinstance(value, str) and (value != value.strip() or (not value and where in _REQUIRED[KINDS[entry.kind]])):
+            entry.fail(f"{where!r} is empty or has space around it")
+        return value
+    if float in options and type(value) is int:
+        return float(value)
+    entry.fail(f"{where!r} must be {' or '.join(_TYPE_WORDS[option] for option in options)}, and is {value!r}")

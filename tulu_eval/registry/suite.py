@@ -1,0 +1,186 @@
+"""The suite: models, published numbers and contradictions, loaded from TOML, checked, and looked up by name.
+
+The suite's own files are in ``data/`` beside this module. A user adds models and numbers with a file of the same schema::
+
+    [[source]]
+    key = "our-report"
+    document = "our report, table 2"
+    revision = "2025-01"
+
+    [[model]]
+    hub_id = "us/our-model"
+    stage = "DPO"
+    size = "8B"
+    family = "ours"
+    base = "allenai/llama-3-tulu-2-8b"
+
+    [[cell]]
+    model = "us/our-model"
+    metric = "GSM8K_8shot_CoT"
+    printed = "64.5"
+    source = "our-report"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tulu_eval.errors import UnknownName, UserError
+from tulu_eval.registry import cells as numbers
+from tulu_eval.registry import rules
+from tulu_eval.registry.entries import HUB, CardRow, Contradiction, FamilyRow, Metric, Model, PublishedCell, Source
+from tulu_eval.registry.schema import Placed, read_file
+
+DATA = Path(__file__).resolve().parent / "data"
+
+
+class Step(NamedTuple):
+    """One model of a lineage, and what it is there: a stage, or ``start of`` one that another chain leads to."""
+
+    role: str
+    model: Model
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Suite:
+    """Everything the registry knows. Made by :func:`load_suite`.
+
+    Attributes:
+        models: All models, in the files' order.
+        sources: Documents by key.
+        metrics: Kinds of numbers by key.
+        card_rows: The card's results table.
+        family_rows: The card's family table.
+    """
+
+    models: tuple[Model, ...]
+    sources: dict[str, Source]
+    metrics: dict[str, Metric]
+    card_rows: tuple[CardRow, ...]
+    family_rows: tuple[FamilyRow, ...]
+    _cells: tuple[PublishedCell, ...]
+    _contradictions: tuple[Contradiction, ...]
+    _by_id: dict[str, Model]
+    _names: dict[str, str]
+    _bare: dict[str, tuple[str, ...]]
+
+    def find(self, name: str) -> Model:
+        """Returns the model of a name: hub id, its address, alias, or either without the organisation, in any case.
+
+        Raises:
+            UnknownName: No model has this name.
+            UserError: Several have it as their name without the organisation.
+        """
+        wanted = name.strip().removeprefix(HUB).lower()
+        if wanted in self._names:
+            return self._by_id[self._names[wanted]]
+        owners = self._bare.get(wanted, ())
+        if len(owners) > 1:
+            raise UserError(f"{name!r} is the name of {' and '.join(owners)}; give the organisation too")
+        if owners:
+            return self._by_id[owners[0]]
+        known = [model.hub_id if "/" in wanted else model.name for model in self.models]
+        raise UnknownName("model", name, known)
+
+    def cells(self, model: Model | None = None, benchmark: str | None = None) -> tuple[PublishedCell, ...]:
+        """Returns the published numbers, of one model and of one benchmark where given."""
+        return tuple(
+            cell
+            for cell in self._cells
+            if (model is None or cell.model == model.hub_id) and (benchmark is None or cell.benchmark == benchmark)
+        )
+
+    def contradictions(self, model: Model | None = None) -> tuple[Contradiction, ...]:
+        """Returns the contradictions of the record, those that concern one model where given."""
+        return tuple(entry for entry in self._contradictions if model is None or model.hub_id in entry.models)
+
+    def lineage(self, model: Model) -> tuple[Step, ...]:
+        """Returns the models that led to this one, oldest first, then itself, then its value model.
+
+        For a PPO model that is base, SFT, RM, PPO and, where published, value; each step's role is its model's stage.
+        """
+        chain = [model]
+        while chain[0].base is not None:
+            chain.insert(0, self._by_id[chain[0].base])
+        for hub_id in (model.reward_model, model.trained_with):
+            if hub_id is not None and self._by_id[hub_id] not in chain:
+                chain.insert(-1, self._by_id[hub_id])
+        if model.value_model is not None:
+            chain.append(self._by_id[model.value_model])
+        return tuple(Step(step.stage, step) for step in chain)
+
+
+def load_suite(extra: Path | None = None) -> Suite:
+    """Returns the suite, with a user's models and numbers added where a file is given.
+
+    Args:
+        extra: A TOML file of the same schema. It may add to what is known and may redefine nothing.
+
+    Raises:
+        DataError: The file, or what it says, is wrong; one line that names the table.
+    """
+    return _packaged_suite() if extra is None else _assemble([*_packaged(), *read_file(extra)])
+
+
+@functools.cache
+def _packaged() -> tuple[Placed[Any], ...]:
+    return tuple(placed for path in sorted(DATA.glob("*.toml")) for placed in read_file(path))
+
+
+@functools.cache
+def _packaged_suite() -> Suite:
+    return _assemble(_packaged())
+
+
+def _assemble(entries: Iterable[Placed[Any]]) -> Suite:
+    kinds: dict[str, list[Placed[Any]]] = {}
+    for placed in entries:
+        kinds.setdefault(placed.entry.kind, []).append(placed)
+
+    def of(kind: str) -> list[Placed[Any]]:
+        return kinds.get(kind, [])
+
+    names = rules.names(of("model"))
+    models = {record.hub_id: _named(record) for record, _ in of("model")}
+    sources = rules.index(of("source"), "key")
+    metrics = rules.index(of("metric"), "key")
+    contradictions = rules.index(of("contradiction"), "id")
+    rules.check_models(of("model"), models)
+    rules.check_card(of("card_row"), of("family_row"), models, DATA)
+    written = [
+        *(cell for row in of("card_row") for cell in numbers.from_card_row(row)),
+        *of("cell"),
+        *(cell for table in of("table") for cell in numbers.from_table(table)),
+    ]
+    published = numbers.publish(written, models, metrics, sources)
+    doubts = rules.check_contradictions(of("contradiction"), models, sources, published)
+    return Suite(
+        models=tuple(models.values()),
+        sources=sources,
+        metrics=metrics,
+        card_rows=tuple(record for record, _ in of("card_row")),
+        family_rows=tuple(record for record, _ in of("family_row")),
+        _cells=tuple(numbers.contradict(cell, doubts.get(cell.place, ())) for cell in published),
+        _contradictions=tuple(contradictions.values()),
+        _by_id=models,
+        _names=names,
+        _bare=_bare(names),
+    )
+
+
+def _named(model: Model) -> Model:
+    return model if model.name else dataclasses.replace(model, name=model.hub_id.partition("/")[2])
+
+
+def _bare(names: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """Returns hub ids by name without organisation."""
+    owners: dict[str, tuple[str, ...]] = {}
+    for name, hub_id in names.items():
+        bare = name.partition("/")[2]
+        if bare and hub_id not in owners.get(bare, ()):
+            owners[bare] = (*owners.get(bare, ()), hub_id)
+    return owners
