@@ -1,18 +1,8 @@
 """The suite as data (TOML) and the code that looks it up: models, aliases, published numbers with sources, contradictions."""
 
-from tulu_eval.registry.entries import (
-    CardRow,
-    Contradiction,
-    Defect,
-    FamilyRow,
-    Link,
-    Metric,
-    Model,
-    Package,
-    PublishedCell,
-    Source,
-    plain,
-)
+from tulu_eval.registry.card import CardRow, FamilyRow, Link, plain
+from tulu_eval.registry.entries import Defect, Metric, Model, Package, Source
+from tulu_eval.registry.published import Contradiction, PublishedCell
 from tulu_eval.registry.suite import Step, Suite, load_suite
 
 __all__ = [

@@ -8,7 +8,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
-from tulu_eval.registry.entries import CardRow, CellEntry, Metric, Model, PublishedCell, Source, TableEntry, plain
+from tulu_eval.registry.card import CardRow, plain
+from tulu_eval.registry.entries import Metric, Model, Source
+from tulu_eval.registry.published import CellEntry, PublishedCell, TableEntry
 from tulu_eval.registry.schema import Entry, Placed
 
 CARD_COLUMNS = ("GSM8K_8shot_CoT", "AlpacaEval2_LC")

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from tulu_eval.registry.entries import HUB, CardRow, Contradiction, FamilyRow, Metric, Model, PublishedCell, Source
+from tulu_eval.registry.card import HUB, CardRow, FamilyRow
+from tulu_eval.registry.entries import Metric, Model, Source
+from tulu_eval.registry.published import Contradiction, PublishedCell
 from tulu_eval.registry.schema import Placed
 
 Keyed = TypeVar("Keyed", Model, Source, Metric, Contradiction)

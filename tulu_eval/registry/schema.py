@@ -1,6 +1,7 @@
 """Reads one TOML file of the registry into records, and says in one line what is wrong with it.
 
-The schema is the records of :mod:`tulu_eval.registry.entries`: a key is a field, its type is the field's, and a field without
+The schema is the records of :mod:`~tulu_eval.registry.entries`, :mod:`~tulu_eval.registry.published`
+and :mod:`~tulu_eval.registry.card`: a key is a field, its type is the field's, and a field without
 a default is required.
 """
 
@@ -15,19 +16,9 @@ from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from tulu_eval.errors import DataError, suggest
-from tulu_eval.registry.entries import (
-    CardRow,
-    CellEntry,
-    CellRef,
-    Contradiction,
-    Defect,
-    FamilyRow,
-    Metric,
-    Model,
-    Package,
-    Source,
-    TableEntry,
-)
+from tulu_eval.registry.card import CardRow, FamilyRow
+from tulu_eval.registry.entries import Defect, Metric, Model, Package, Source
+from tulu_eval.registry.published import CellEntry, CellRef, Contradiction, TableEntry
 
 KINDS: dict[str, type[Any]] = {
     "source": Source,
@@ -43,7 +34,9 @@ KINDS: dict[str, type[Any]] = {
 
 _RECORDS = (*KINDS.values(), CellRef, Defect, Package)
 _HINTS = {cls: get_type_hints(cls) for cls in _RECORDS}
-_REQUIRED = {cls: {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING} for cls in _RECORDS}
+_REQUIRED = {
+    cls: tuple(field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING) for cls in _RECORDS
+}
 _NAMED_BY = ("hub_id", "key", "id", "label", "printed_split", "model", "source")
 _TYPE_WORDS: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 T = TypeVar("T")

@@ -32,7 +32,9 @@ from typing import Any, NamedTuple
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.registry import cells as numbers
 from tulu_eval.registry import rules
-from tulu_eval.registry.entries import HUB, CardRow, Contradiction, FamilyRow, Metric, Model, PublishedCell, Source
+from tulu_eval.registry.card import HUB, CardRow, FamilyRow
+from tulu_eval.registry.entries import Metric, Model, Source
+from tulu_eval.registry.published import Contradiction, PublishedCell
 from tulu_eval.registry.schema import Placed, read_file
 
 DATA = Path(__file__).resolve().parent / "data"
