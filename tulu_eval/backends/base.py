@@ -29,9 +29,10 @@ class ModelFiles:
         tokenizer_sha256: Hash over the tokenizer files.
         architecture: ``architectures[0]`` of the config.
         parameters: Number of parameters, read from the weight files' headers.
-        dtype: dtype the weights are stored in, e.g. ``bfloat16``.
+        dtype: dtype that the config names, else that of the weights; what ``--dtype auto`` means.
         context: Positions the model has, known defects of released configs mended.
-        weight_bytes: Size of the weights on disk.
+        weight_bytes: Size of the weights.
+        missing_bytes: Of these, what has still to be downloaded from the hub.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ModelFiles:
     dtype: str
     context: int
     weight_bytes: int
+    missing_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class Backend(abc.ABC):
             model: Files to load.
             settings: How to load them.
             eos_ids: Tokens that end a completion; whatever the model's ``generation_config`` says is ignored.
-            max_length: Longest prompt plus its new tokens that will be asked for.
+            max_length: Positions a row may take, prompt and new tokens together: the longest asked for, at most the model's
+                context. A row that gets there ends with ``length``.
         """
 
     @abc.abstractmethod
@@ -103,7 +106,7 @@ class Backend(abc.ABC):
     def describe(self) -> dict[str, str]:
         """Returns what the manifest records of this engine: ``dtype`` and ``device`` as resolved, versions, attention path."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to free
         """Frees what the engine holds. May be called twice."""
 
     def __enter__(self) -> Self:

@@ -143,7 +143,7 @@ def classify(completion: Completion, grades: Sequence[Grade]) -> Status:
         return "empty"
     if completion.finish_reason == "length":
         return "truncated"
-    if not grades[0].answered:
+    if grades and not grades[0].answered:
         return "no_answer"
     return "ok"
 

@@ -70,7 +70,9 @@ class GSM8K(Benchmark):
     scorers: ClassVar[tuple[str, ...]] = ("last-number", "stated-answer")
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
-            "published": _protocol("published", "the 200 items (seed 42) behind the published cells", SUBSET_SIZE, ("published",)),
+            "published": _protocol(
+                "published", "the 200 items (seed 42) behind the published cells", SUBSET_SIZE, ("published",)
+            ),
             "full": _protocol("full", "all 1319 items, the published 200 first", TEST_SIZE, ("published", "full")),
             "custom": _protocol("custom", "the same recipe on the rows of --data", 0, ("custom",)),
         }
@@ -120,7 +122,9 @@ def few_shot_prefix() -> str:
 
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or not spec.submodule_search_locations:
-        raise PreflightError("the GSM8K exemplars come from the package lm-eval, which is missing: pip install 'lm-eval>=0.4.13'")
+        raise PreflightError(
+            "the GSM8K exemplars come from the package lm-eval, which is missing: pip install 'lm-eval>=0.4.13'"
+        )
     path = Path(spec.submodule_search_locations[0]) / "tasks" / "gsm8k" / "gsm8k-cot.yaml"
     wrong = PreflightError(f"the exemplars in {path} do not give the published prompt: pip install 'lm-eval==0.4.13'")
     try:
@@ -173,7 +177,8 @@ def check_questions(questions: list[str], data: Path | None) -> None:
     """
     if hashlib.sha256("\n".join(questions).encode()).hexdigest() == QUESTIONS_SHA256:
         return
-    what = f"{len(questions)} rows, not the {TEST_SIZE}" if len(questions) != TEST_SIZE else "other questions or another order than those"
+    same_size = len(questions) == TEST_SIZE
+    what = "other questions, or another order, than those" if same_size else f"{len(questions)} rows, not the {TEST_SIZE}"
     hint = "; --protocol custom runs the recipe on it" if data else ""
     raise DataError(data or "openai/gsm8k", f"{what} of the GSM8K test set, so no published protocol applies{hint}")
 

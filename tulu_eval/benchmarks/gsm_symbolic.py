@@ -29,11 +29,7 @@ class GSMSymbolic(GSM8K):
 
     name: ClassVar[str] = "gsm-symbolic"
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
-        {
-            "full": dataclasses.replace(
-                GSM8K.protocols["full"], summary="500 generated items, seed 42", n=SIZE, covers=("full",)
-            )
-        }
+        {"full": dataclasses.replace(GSM8K.protocols["full"], summary="500 generated items, seed 42", n=SIZE, covers=("full",))}
     )
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:

@@ -1,1 +1,1 @@
-
+"""Tables and pages; reads results, computes nothing new."""

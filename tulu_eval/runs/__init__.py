@@ -1,1 +1,1 @@
-
+"""A run from plan to result: plan, ledger, manifest, runner."""

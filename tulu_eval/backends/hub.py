@@ -1,0 +1,167 @@
+"""Models of the Hugging Face Hub: what is there, what is in the local cache, and one line where something is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tulu_eval.errors import PreflightError
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+SMALL_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+"""Config and tokenizer: all that planning a run needs."""
+
+WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
+PICKLE_FILES = ["pytorch_model*.bin", "pytorch_model*.bin.index.json"]
+
+ASK_SECONDS = 5.0
+"""One short question comes first: the hub's client retries an unreachable host for 23 s (measured, huggingface_hub 2.4.0)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RemoteWeights:
+    """Weights that are on the hub and not yet here.
+
+    Attributes:
+        parameters: As the hub counts them; 0 where it does not say.
+        dtype: safetensors name of the dtype most parameters have, e.g. ``BF16``.
+        bytes: Size of the download.
+        sha256: Hash over the files' hashes, as for local files.
+    """
+
+    parameters: int
+    dtype: str
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Located:
+    """A model of the hub: its snapshot folder in the local cache, its commit, and what is not there yet."""
+
+    folder: Path
+    commit: str
+    remote: RemoteWeights | None
+
+
+def locate(hub_id: str, revision: str | None, allow_pickle: bool) -> Located:
+    """Returns where a model's small files are, downloading them if need be; weights are not downloaded.
+
+    Raises:
+        PreflightError: Unknown, gated, or the hub is unreachable and the model is not in the local cache.
+    """
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+
+    info = ask(hub_id, revision)
+    if info is not None:
+        folder = Path(_guarded(hub_id, lambda: snapshot_download(hub_id, revision=info.sha, allow_patterns=SMALL_FILES)))
+        return Located(folder, str(info.sha), _remote(info, folder, allow_pickle))
+    cached = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    if not isinstance(cached, str):
+        at = f" at revision {revision}" if revision else ""
+        raise PreflightError(
+            f"the hub is unreachable and {hub_id} is not in the local cache{at}; "
+            f"with a network, run 'hf download {hub_id}' first, or give a local folder"
+        )
+    folder = Path(cached).parent
+    return Located(folder, folder.name, None)
+
+
+def download(hub_id: str, commit: str, missing: int, allow_pickle: bool) -> None:
+    """Downloads a model's weights into the local cache, with the hub client's progress bars.
+
+    Raises:
+        PreflightError: The disk is too small for ``missing`` bytes, or the download failed.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    cache = Path(constants.HF_HUB_CACHE)
+    cache.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache).free
+    if free < missing:
+        raise PreflightError(
+            f"{hub_id} needs {missing / 1e9:.1f} GB in {cache}, which has {free / 1e9:.1f} GB free; set HF_HOME"
+        )
+    patterns = WEIGHT_FILES + (PICKLE_FILES if allow_pickle else [])
+    _guarded(hub_id, lambda: snapshot_download(hub_id, revision=commit, allow_patterns=patterns))
+
+
+def ask(hub_id: str, revision: str | None) -> ModelInfo | None:
+    """Returns what the hub says of a model, or None where the hub cannot be reached.
+
+    Raises:
+        PreflightError: The hub answered, and there is no such model or revision, or it is gated.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library, whichever it is
+
+    if constants.is_offline_mode():
+        return None
+    try:
+        return HfApi().model_info(hub_id, revision=revision, timeout=ASK_SECONDS, files_metadata=True)
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise _refusal(hub_id, revision, error) from error
+    except HfHubHTTPError as error:
+        if error.response.status_code >= 500:
+            return None
+        raise _refusal(hub_id, revision, error) from error
+    except (HTTPError, OSError):
+        return None
+
+
+def _guarded(hub_id: str, call: Callable[[], str]) -> str:
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library, whichever it is
+
+    try:
+        return call()
+    except HfHubHTTPError as error:
+        raise _refusal(hub_id, None, error) from error
+    except (HTTPError, OSError) as error:
+        raise PreflightError(f"downloading {hub_id} failed: {error}; run the command again to go on") from error
+
+
+def _refusal(hub_id: str, revision: str | None, error: Exception) -> PreflightError:
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return PreflightError(f"{hub_id} is gated: accept its licence on its page and log in with 'hf auth login'")
+    if isinstance(error, RevisionNotFoundError):
+        return PreflightError(f"{hub_id} has no revision {revision!r}")
+    if isinstance(error, RepositoryNotFoundError):
+        return PreflightError(f"the hub has no public model {hub_id}; if it is private, log in with 'hf auth login'")
+    return PreflightError(f"the hub refused {hub_id}: {error}")
+
+
+def _remote(info: ModelInfo, folder: Path, allow_pickle: bool) -> RemoteWeights | None:
+    """Returns what is still to be downloaded, or None where all weight files are in the folder."""
+    siblings = [file for file in info.siblings or [] if file.rfilename.endswith(".safetensors")]
+    if not siblings and allow_pickle:
+        siblings = [f for f in info.siblings or [] if f.rfilename.startswith("pytorch_model") and f.rfilename.endswith(".bin")]
+    siblings = [file for file in siblings if "/" not in file.rfilename]
+    if not siblings:
+        raise PreflightError(f"{info.id} has no safetensors weights; --allow-pickle loads pickle files, which can run any code")
+    missing = [file for file in siblings if not (folder / file.rfilename).exists()]
+    if not missing:
+        return None
+    hashes = {file.rfilename: file.lfs.sha256 if file.lfs else (file.blob_id or "") for file in siblings}
+    counts = info.safetensors.parameters if info.safetensors else {}
+    return RemoteWeights(
+        parameters=sum(counts.values()),
+        dtype=max(counts, key=lambda name: counts[name]) if counts else "",
+        bytes=sum(file.size or 0 for file in missing),
+        sha256=combined_sha256(hashes),
+    )
+
+
+def combined_sha256(hashes: dict[str, str]) -> str:
+    """Returns one hash over the hashes of files, by name."""
+    lines = "".join(f"{name}:{digest}\n" for name, digest in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,33 @@
+"""The command line: parse, call, print. One file a verb; no logic."""
+
+from __future__ import annotations
+
+import click
+
+from tulu_eval import __version__
+from tulu_eval.cli import doctor, run, score
+from tulu_eval.cli.common import Verbs
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="tulu-eval")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; may stand anywhere.")
+def cli(debug: bool) -> None:
+    r"""Measure a language model with the exact recipe behind a published number, and say whether the two agree.
+
+    \b
+    Examples:
+      tulu-eval run gsm-symbolic --model smollm2-135m-instruct --limit 24
+      tulu-eval run gsm8k --model allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm
+      tulu-eval doctor
+    """
+
+
+cli.add_command(run.run)
+cli.add_command(score.score)
+cli.add_command(doctor.doctor)
+
+
+def main() -> None:
+    """Runs the command line; the entry point of the console script."""
+    cli.main()

@@ -1,0 +1,89 @@
+"""What every verb shares: errors in one line, JSON on stdout, names completed by the shell."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from tulu_eval.errors import UserError, suggest
+
+
+class Verbs(click.Group):
+    """A group that ends every mistake of a user in one line on stderr and the error's exit code."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:  # noqa: D102
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            names = self.list_commands(ctx)
+            raise click.UsageError(f"no such verb {args[0]!r}.{suggest(args[0], names)}", ctx) from error
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        words = list(kwargs.pop("args", None) or (args[0] if args else sys.argv[1:]))
+        debug = "--debug" in words
+        kwargs["standalone_mode"] = False
+        try:
+            sys.exit(super().main([word for word in words if word != "--debug"], **kwargs) or 0)
+        except UserError as error:
+            if debug:
+                traceback.print_exc()
+            click.echo(f"tulu-eval: {error}", err=True)
+            sys.exit(error.exit_code)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "tulu-eval"
+            click.echo(f"tulu-eval: {one_line(error.format_message())} Try '{command} --help'.", err=True)
+            sys.exit(error.exit_code)
+        except click.exceptions.Exit as leave:
+            sys.exit(leave.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("tulu-eval: interrupted", err=True)
+            sys.exit(130)
+        except BrokenPipeError:
+            # The reader of our output is gone (``| head``): nothing is wrong, and Python must not complain at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+
+
+def one_line(message: str) -> str:
+    """Returns a message of click's as one sentence on one line."""
+    text = " ".join(message.split())
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
+def print_json(data: Any) -> None:
+    """Prints data as JSON on stdout."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def set_up_logging(verbose: int) -> None:
+    """Lets this package's own remarks through: warnings, with ``-v`` what it does, with ``-vv`` other packages' too."""
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.DEBUG if verbose > 1 else logging.WARNING)
+    logging.getLogger("tulu_eval").setLevel(level)
+    if not verbose:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")
+
+
+def complete(group: str) -> Any:
+    """Returns a shell completion for the names of an entry point group."""
+
+    def names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        from tulu_eval.runs import catalog
+
+        return [name for name in catalog.names(group) if name.startswith(incomplete)]
+
+    return names
+
+
+def complete_models(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a model's name from the registry."""
+    from tulu_eval.registry import load_suite
+
+    return [model.name for model in load_suite().models if model.name.startswith(incomplete)]

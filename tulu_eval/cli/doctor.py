@@ -1,0 +1,20 @@
+"""``tulu-eval doctor``: what is here, and what each extra would add."""
+
+from __future__ import annotations
+
+import click
+
+from tulu_eval.cli.common import print_json
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def doctor(as_json: bool) -> None:
+    """Show versions, devices, the hub, the disk, and what each extra would add."""
+    from tulu_eval.runs import checkup
+
+    found = checkup.look()
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(checkup.as_text(found))

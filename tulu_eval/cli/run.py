@@ -1,0 +1,83 @@
+"""``tulu-eval run``: evaluate a model on a benchmark."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tulu_eval.cli.common import complete, complete_models, print_json, set_up_logging
+
+
+@click.command(no_args_is_help=True)
+@click.argument("benchmark", shell_complete=complete("tulu_eval.benchmarks"))
+@click.option(
+    "--model", "-m", required=True, shell_complete=complete_models,
+    help="Hub id (org/name or org/name@revision), folder, GGUF file, or a name of the registry.",
+)  # fmt: skip
+@click.option("--protocol", help="Frozen recipe: published (default of gsm8k), full, ...; see the benchmark.")
+@click.option("--data", type=click.Path(path_type=Path), help="JSON-lines file to read instead of the benchmark's own source.")
+@click.option("--limit", type=int, help="Only the first so many items of the protocol.")
+@click.option("--backend", default="transformers", show_default=True, shell_complete=complete("tulu_eval.backends"),
+              help="Engine.")  # fmt: skip
+@click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "bfloat16", "float16", "float32"]),
+              help="auto: as the model's config says.")  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:1, mps.")
+@click.option("--batch-size", type=int, default=0, help="Rows decoded together; chosen by the backend unless given.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of sampling; greedy protocols do not use it.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+              help="Folder under which runs are kept.")  # fmt: skip
+@click.option("--resume/--fresh", default=True, show_default=True,
+              help="Go on from an existing ledger, or set it aside and begin anew.")  # fmt: skip
+@click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@click.option("--allow-pickle", is_flag=True, help="Load pickle weights, which can run any code.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the plan: prompts as text and token ids, counts, memory, time. Loads nothing."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.option("--verbose", "-v", count=True, help="Say what the engine does; -vv for other packages' logs too.")
+def run(benchmark: str, model: str, **options: Any) -> None:
+    r"""Evaluate a model on BENCHMARK (gsm8k, gsm-symbolic, ...).
+
+    A run that was interrupted goes on where it stopped when the same command is given again.
+
+    \b
+    Examples:
+      tulu-eval run gsm-symbolic -m smollm2-135m-instruct --limit 24
+      tulu-eval run gsm8k -m allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm
+      tulu-eval run gsm8k -m ./my-checkpoint --protocol full --data test.jsonl
+      tulu-eval run gsm8k -m org/name@main --dry-run
+    """
+    set_up_logging(options["verbose"])
+    from tulu_eval.backends.base import EngineSettings
+    from tulu_eval.registry import load_suite
+    from tulu_eval.reports import dry_run, rows
+    from tulu_eval.runs.plan import Order, make_plan
+    from tulu_eval.runs.progress import Progress
+    from tulu_eval.runs.runner import execute
+
+    settings = EngineSettings(**_pick(options, EngineSettings))
+    plan = make_plan(
+        Order(benchmark=benchmark, model=model, settings=settings, **_pick(options, Order)), load_suite(options["registry"])
+    )
+    if options["dry_run"]:
+        if options["as_json"]:
+            print_json(dry_run.as_json(plan))
+        else:
+            click.echo(dry_run.as_text(plan))
+        return
+    progress = Progress(quiet=options["quiet"])
+    outcome = execute(plan, progress, fresh=not options["resume"])
+    if options["as_json"]:
+        print_json({"folder": str(outcome.folder), "results": [dataclasses.asdict(row) for row in outcome.results]})
+    else:
+        click.echo(rows.of_run(outcome.results))
+        progress.say(f"\n{outcome.folder}")
+
+
+def _pick(options: dict[str, Any], record: type) -> dict[str, Any]:
+    return {field.name: options[field.name] for field in dataclasses.fields(record) if field.name in options}

@@ -1,0 +1,49 @@
+"""Benchmarks and backends by name, from this package and from any other that declares them as entry points."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+from tulu_eval.backends.base import Backend
+from tulu_eval.benchmarks.base import Benchmark
+from tulu_eval.errors import PreflightError, UnknownName
+
+BENCHMARKS = "tulu_eval.benchmarks"
+BACKENDS = "tulu_eval.backends"
+
+
+def names(group: str) -> list[str]:
+    """Returns the names declared in an entry point group, sorted, without importing any."""
+    return sorted({entry.name for entry in importlib.metadata.entry_points(group=group)})
+
+
+def benchmark(name: str) -> Benchmark:
+    """Returns a benchmark by name.
+
+    Raises:
+        UnknownName: None is called so.
+        PreflightError: Its package cannot be imported, or holds something else.
+    """
+    found = _load(BENCHMARKS, "benchmark", name)
+    if not (isinstance(found, type) and issubclass(found, Benchmark)):
+        raise PreflightError(f"the entry point {name!r} of {BENCHMARKS} is not a subclass of Benchmark")
+    return found()
+
+
+def backend(name: str) -> type[Backend]:
+    """Returns a backend class by name; raises as :func:`benchmark` does."""
+    found = _load(BACKENDS, "backend", name)
+    if not (isinstance(found, type) and issubclass(found, Backend)):
+        raise PreflightError(f"the entry point {name!r} of {BACKENDS} is not a subclass of Backend")
+    return found
+
+
+def _load(group: str, kind: str, name: str) -> Any:
+    entries = tuple(importlib.metadata.entry_points(group=group, name=name))
+    if not entries:
+        raise UnknownName(kind, name, names(group))
+    try:
+        return entries[0].load()
+    except (ImportError, AttributeError) as error:
+        raise PreflightError(f"the {kind} {name!r} cannot be imported: {error}") from error

@@ -1,0 +1,121 @@
+"""What a run will cost, before it is paid: memory and a range of seconds from arithmetic and two rates measured here.
+
+The floor is what no engine can beat: every prompt token and every new token costs two FLOPs a parameter, the shared prefix
+once; every decoding step reads the weights once. The range runs from 50 % of the measured rates with answers of 110 tokens
+(the mean of GSM8K solutions; facts of peers: mean 91, p95 168) to 10 % with every answer as long as the limit allows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tulu_eval.backends.loading import DTYPE_BYTES
+from tulu_eval.runs.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+TYPICAL_NEW_TOKENS = 110
+ROWS = 64
+"""Rows that are taken to decode together."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rates:
+    """What this machine does in the run's dtype.
+
+    Attributes:
+        flops: Floating-point operations a second in a matrix product.
+        bytes: Bytes a second read from memory.
+    """
+
+    flops: float
+    bytes: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Estimate:
+    """A range, with what it is made of.
+
+    Attributes:
+        shared_tokens: Length of the prefix that all prompts share.
+        memory_bytes: Weights and the keys and values of the rows decoded together.
+        seconds_low: Typical answers at half the machine's rates.
+        seconds_high: Longest answers at a tenth of them.
+    """
+
+    shared_tokens: int
+    memory_bytes: int
+    seconds_low: float
+    seconds_high: float
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Returns what a plan will cost on this machine; measures two rates, which takes under a second after torch is loaded."""
+    prompts = [one.request.token_ids for one in plan.planned]
+    shared = common_prefix(prompts)
+    rates = measure_rates(plan.order.settings.device, plan.dtype)
+    prefill = shared + sum(len(ids) - shared for ids in prompts)
+    low = _seconds(plan, rates, prefill, min(TYPICAL_NEW_TOKENS, plan.decoding.max_new_tokens)) / 0.5
+    high = _seconds(plan, rates, prefill, plan.decoding.max_new_tokens) / 0.1
+    own = plan.max_length - shared
+    rows = min(ROWS, len(prompts))
+    memory = plan.model.parameters * DTYPE_BYTES.get(plan.dtype, 2) + _kv_bytes(plan) * (shared + rows * own)
+    return Estimate(shared, memory, low, high)
+
+
+def _seconds(plan: Plan, rates: Rates, prefill_tokens: int, new_tokens: int) -> float:
+    parameters, items = plan.model.parameters, len(plan.planned)
+    steps = new_tokens * -(-items // ROWS)
+    weights = parameters * DTYPE_BYTES.get(plan.dtype, 2)
+    arithmetic = 2 * parameters * (prefill_tokens + items * new_tokens) / rates.flops
+    return arithmetic + steps * weights / rates.bytes
+
+
+def _kv_bytes(plan: Plan) -> int:
+    """Returns the bytes that keys and values of one position take in all layers, from the model's config."""
+    config = json.loads((plan.model.path / "config.json").read_text(encoding="utf-8"))
+    heads = int(config.get("num_attention_heads") or 1)
+    size = int(config.get("head_dim") or int(config.get("hidden_size") or 0) // heads)
+    layers, kv_heads = int(config.get("num_hidden_layers") or 0), int(config.get("num_key_value_heads") or heads)
+    return 2 * layers * kv_heads * size * DTYPE_BYTES.get(plan.dtype, 2)
+
+
+def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Returns how many tokens all prompts begin with alike."""
+    first, last = min(prompts), max(prompts)
+    alike = (position for position, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1])
+    return next(alike, min(len(first), len(last)))
+
+
+def measure_rates(device: str, dtype: str) -> Rates:
+    """Returns the rates of a matrix product and of a memory read on a device, each the best of a few short tries."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = getattr(torch, dtype)
+    size = 4096 if device.startswith("cuda") else 1024
+    matrix = torch.randn(size, size, device=device, dtype=torch.float32).to(kind)
+    flops = 2 * size**3 / _best_seconds(lambda: matrix @ matrix, device)
+    block = torch.ones(2**26, device=device, dtype=torch.float32)
+    return Rates(flops, block.numel() * 4 / _best_seconds(lambda: block.sum(), device))
+
+
+def _best_seconds(call: Callable[[], torch.Tensor], device: str, tries: int = 5) -> float:
+    import torch
+
+    best = float("inf")
+    for _ in range(tries):
+        began = time.perf_counter()
+        call()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        elif device == "mps":
+            torch.mps.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return best

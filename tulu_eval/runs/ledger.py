@@ -1,0 +1,245 @@
+r"""The ledger of a run: one line a sample, appended and flushed as it finishes, keyed by content.
+
+A line is JSON with the key, the item and the status first and a CRC-32 of the rest of the line last::
+
+    {"key":"<sha256>","item":"test-1309","status":"ok",...,"crc":"1f2e3d4c"}
+
+so that a ledger is checked and indexed without parsing it. The key is the hash of everything that can change the completion:
+another model's or another setting's sample can never be taken for this one. Of two lines for one key and item the later counts.
+What a killed process leaves behind is at most one line without an end; it is cut off and redone. A line whose checksum is
+wrong is set aside in ``samples.corrupt.jsonl``, reported, and redone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tulu_eval.errors import UserError
+from tulu_eval.records import Completion, Grade, Status
+
+_HEAD = re.compile(rb'\{"key":"([0-9a-f]{64})","item":"((?:[^"\\]|\\.)*)","status":"([a-z_]+)",')
+_TAIL = len(b',"crc":"00000000"}\n')
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """One graded completion of one item.
+
+    Attributes:
+        item: Item id.
+        target: The right answer it was graded against.
+        prompt_sha256: Of the prompt's text.
+        completion: What the model wrote.
+        status: The class it falls in.
+        grades: One a scorer.
+    """
+
+    item: str
+    target: str
+    prompt_sha256: str
+    completion: Completion
+    status: Status
+    grades: tuple[Grade, ...]
+
+
+def encode(sample: Sample) -> bytes:
+    """Returns a sample's line."""
+    completion = dataclasses.asdict(sample.completion)
+    line = {
+        "key": completion.pop("key"),
+        "item": sample.item,
+        "status": sample.status,
+        "target": sample.target,
+        "prompt_sha256": sample.prompt_sha256,
+        **completion,
+        "grades": [dataclasses.asdict(grade) for grade in sample.grades],
+    }
+    body = json.dumps(line, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body[:-1])
+
+
+def decode(line: bytes) -> Sample:
+    """Returns the sample of an intact line.
+
+    Raises:
+        ValueError: The line is not one that :func:`encode` made.
+    """
+    if not intact(line):
+        raise ValueError("checksum or form is wrong")
+    data: dict[str, Any] = json.loads(line)
+    try:
+        completion = Completion(
+            key=data["key"],
+            text=data["text"],
+            token_ids=tuple(data["token_ids"]),
+            finish_reason=data["finish_reason"],
+            seconds=data["seconds"],
+            error=data["error"],
+        )
+        grades = tuple(Grade(**grade) for grade in data["grades"])
+        return Sample(data["item"], data["target"], data["prompt_sha256"], completion, data["status"], grades)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a field is missing or of another type: {error}") from error
+
+
+def intact(line: bytes) -> bool:
+    """Whether a line is whole and its checksum right."""
+    if not line.endswith(b'"}\n') or len(line) < _TAIL or line[-_TAIL : -_TAIL + 8] != b',"crc":"' or not _HEAD.match(line):
+        return False
+    return b"%08x" % zlib.crc32(line[:-_TAIL]) == line[-11:-3]
+
+
+class Ledger:
+    """An open ledger; use it as a context manager.
+
+    Args:
+        path: ``samples.jsonl`` of a run folder that this process has locked; made if it is not there.
+        read_only: Index what is good and change nothing.
+
+    Attributes:
+        corrupt: One-based numbers of the lines that were set aside on opening.
+        cut: Whether an unfinished last line was cut off on opening.
+
+    Raises:
+        UserError: The file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self.corrupt: list[int] = []
+        self.cut = False
+        self._offsets: dict[bytes, int] = {}
+        self._failed: set[bytes] = set()
+        self._end = 0
+        self._file: BinaryIO | None = None
+        try:
+            if path.exists():
+                self._index()
+            if not read_only:
+                if self.corrupt:
+                    self._set_aside()
+                self._file = path.open("ab")
+                self._file.truncate(self._end)
+        except OSError as error:
+            raise UserError(f"the ledger {path} cannot be opened: {error.strerror}") from error
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def has(self, key: str, item: str) -> bool:
+        """Whether a sample is there that need not be redone; one that the engine failed on is redone."""
+        name = _name(key, item)
+        return name in self._offsets and name not in self._failed
+
+    def append(self, sample: Sample) -> None:
+        """Appends a sample and hands it to the operating system before it returns, so that a kill cannot lose it.
+
+        Raises:
+            UserError: The disk is full or failing; what was there before is kept whole.
+        """
+        if self._file is None:
+            raise ValueError("the ledger is not open for writing")
+        line = encode(sample)
+        start = self._file.seek(0, os.SEEK_END)
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            self._drop_after(start)
+            raise UserError(
+                f"writing {self.path} failed: {error.strerror}; {len(self)} samples are kept. "
+                "Free some space and run the same command again to go on"
+            ) from error
+        self._note(_name(sample.completion.key, sample.item), sample.status.encode(), start)
+
+    def samples(self) -> Iterator[Sample]:
+        """Yields every sample that counts, in the order of the file, one at a time in memory."""
+        for line in self.lines():
+            yield decode(line)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yields the line of every sample that counts, as written."""
+        if not self._offsets:
+            return
+        with self.path.open("rb") as file:
+            for offset in sorted(self._offsets.values()):
+                file.seek(offset)
+                yield file.readline()
+
+    def close(self) -> None:
+        """Forces the file to the disk and closes it."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk was reported by append already
+                os.fsync(self._file.fileno())
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def _index(self) -> None:
+        offset = 0
+        self._end = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if intact(line):
+                    head = _HEAD.match(line)
+                    if head is not None:
+                        self._note(bytes.fromhex(head[1].decode()) + head[2], head[3], offset)
+                elif line.endswith(b"\n"):
+                    self.corrupt.append(number)
+                else:
+                    self.cut = True
+                    break
+                offset += len(line)
+                self._end = offset
+
+    def _note(self, name: bytes, status: bytes, offset: int) -> None:
+        self._offsets[name] = offset
+        if status == b"engine_error":
+            self._failed.add(name)
+        else:
+            self._failed.discard(name)
+
+    def _set_aside(self) -> None:
+        """Moves corrupt lines to a file of their own and writes the ledger anew without them, in one step."""
+        bad = set(self.corrupt)
+        fresh = self.path.with_suffix(".fresh")
+        with self.path.open("rb") as old, fresh.open("wb") as new, self.path.with_suffix(".corrupt.jsonl").open("ab") as aside:
+            for number, line in enumerate(old, start=1):
+                if line.endswith(b"\n"):
+                    (aside if number in bad else new).write(line)
+            new.flush()
+            os.fsync(new.fileno())
+        fresh.replace(self.path)
+        self._offsets.clear()
+        self._failed.clear()
+        kept, self.corrupt = self.corrupt, []
+        self.cut = False
+        self._index()
+        self.corrupt = kept
+
+    def _drop_after(self, end: int) -> None:
+        """Takes back a line that was written in part; a buffered writer may still hold the rest, so it is closed first."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+        with contextlib.suppress(OSError):
+            os.truncate(self.path, end)
+
+
+def _name(key: str, item: str) -> bytes:
+    return bytes.fromhex(key) + json.dumps(item)[1:-1].encode()

@@ -1,0 +1,197 @@
+"""A run folder's ``manifest.json`` and ``result.json``: what was done, and what came out.
+
+The manifest is written before the first sample and completed after the last. No path, host name or environment variable of the
+machine goes into it. ``result.json`` has no times in it, so that two runs with the same samples have the same bytes; it holds
+a hash of the samples and of itself, which shows an edit by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tulu_eval import __version__
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.records import Result, content_hash
+from tulu_eval.runs import environment
+from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.plan import Plan
+
+FORMAT = 1
+"""Version of the run folder's files; a folder of another version is refused, never guessed at."""
+
+MANIFEST = "manifest.json"
+RESULT = "result.json"
+LEDGER = "samples.jsonl"
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """Returns the part of the manifest that is known before anything is loaded."""
+    order = plan.order
+    return {
+        "format": FORMAT,
+        "settings_sha256": plan.settings_sha256,
+        "model": {
+            "name": plan.model.name,
+            "revision": plan.model.revision,
+            "weights_sha256": plan.model.weights_sha256,
+            "tokenizer_sha256": plan.model.tokenizer_sha256,
+            "architecture": plan.model.architecture,
+            "parameters": plan.model.parameters,
+            "context": plan.model.context,
+        },
+        "benchmark": {"name": plan.benchmark.name, "version": plan.benchmark.version, "data_sha256": plan.data_sha256},
+        "protocol": {**_jsonable(plan.protocol), "sha256": content_hash(plan.protocol)},
+        "template": _jsonable(plan.template),
+        "decoding": _jsonable(plan.decoding),
+        "eos_ids": list(plan.eos_ids),
+        "backend": plan.backend.name,
+        "dtype": plan.dtype,
+        "settings": _jsonable(order.settings),
+        "seed": order.seed,
+        "limit": order.limit,
+        "items": {name: list(ids) for name, ids in plan.members.items()},
+        "planned": [planned.item.id for planned in plan.planned],
+        "engine": {},
+        "packages": environment.packages(),
+        "commit": environment.commit(),
+        "machine": environment.machine(),
+        "command": command_line(),
+        "sessions": [],
+        "status": "running",
+    }
+
+
+def command_line() -> list[str]:
+    """Returns the command as typed, the program's folder and the folders of absolute paths left out."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return [Path(word).name if word.startswith(("/", "~")) else word for word in words]
+
+
+def now() -> str:
+    """Returns the time in UTC to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Writes a JSON file in one step: the old file or the new one is there, never half of one.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(data, file, indent=1, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Returns a run folder's manifest.
+
+    Raises:
+        DataError: Not a run folder, not JSON, or of another version.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise DataError(folder, "no such run folder")
+    if not path.exists():
+        raise DataError(folder, f"is not a run folder: it has no {MANIFEST}")
+    data = _read(path)
+    if data.get("format") != FORMAT:
+        raise DataError(path, f"is of format {data.get('format')!r}; tulu-eval {__version__} reads format {FORMAT}")
+    return data
+
+
+def read_results(folder: Path) -> tuple[Result, ...]:
+    """Returns the rows of a run folder's ``result.json``.
+
+    Raises:
+        DataError: Missing, of another version, or changed since it was written.
+    """
+    path = folder / RESULT
+    if not path.exists():
+        raise DataError(folder, f"has no {RESULT}; the run is not finished: run the same command again, or 'tulu-eval score'")
+    data = _read(path)
+    if data.get("format") != FORMAT:
+        raise DataError(path, f"is of format {data.get('format')!r}; tulu-eval {__version__} reads format {FORMAT}")
+    own = data.pop("sha256", None)
+    if own != content_hash(data):
+        raise DataError(
+            path, "was changed after it was written (its hash differs); 'tulu-eval score' makes it again from the samples"
+        )
+    try:
+        return tuple(Result.from_json(row) for row in data["results"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(path, f"is not a result of this version: {error}") from error
+
+
+def write_results(folder: Path, results: Sequence[Result], samples: str) -> None:
+    """Writes ``result.json``: the rows, the hash of the samples they were computed from, and its own hash."""
+    data: dict[str, Any] = {"format": FORMAT, "results": [_jsonable(row) for row in results], "samples_sha256": samples}
+    write_json(folder / RESULT, {**data, "sha256": content_hash(data)})
+
+
+def samples_hash(samples: Iterable[Sample]) -> str:
+    """Returns one hash over samples in whatever order they finished and however long they took."""
+    digests = sorted(
+        hashlib.sha256(content_hash([_jsonable(dataclasses.replace(s, completion=_timeless(s)))]).encode()).digest()
+        for s in samples
+    )
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _timeless(sample: Sample) -> Any:
+    return dataclasses.replace(sample.completion, seconds=0.0)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes a run folder if need be and keeps every other process off it.
+
+    Raises:
+        UserError: It cannot be written, or another process has it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"the run folder {folder} cannot be written: {error.strerror}; choose another with --output") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is writing to {folder}; wait for it, or choose another --output") from error
+        except OSError as error:
+            raise UserError(f"the run folder {folder} cannot be locked: {error.strerror}") from error
+        yield
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(path, f"cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise DataError(path, "is not a JSON object")
+    return data
+
+
+def _jsonable(record: Any) -> dict[str, Any]:
+    return dataclasses.asdict(record)

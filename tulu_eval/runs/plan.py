@@ -1,0 +1,205 @@
+"""The plan of a run: which items, in which order, which prompts, which settings. Known before any weight is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+from tulu_eval.backends.caching import file_sha256
+from tulu_eval.backends.tokenizer import PromptWriter, Template, load_tokenizer
+from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.records import Decoding, Request, content_hash
+from tulu_eval.registry import Suite
+from tulu_eval.runs import catalog, models
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """What a user asks for.
+
+    Attributes:
+        benchmark: Name of a benchmark.
+        model: As ``--model`` takes it.
+        protocol: Name, or None for the benchmark's default.
+        data: A JSON-lines file instead of the benchmark's own source.
+        limit: Only the first so many items of the protocol; None is all.
+        backend: Name of a backend.
+        settings: How the engine is built.
+        seed: Seed of sampling; no effect on a greedy protocol.
+        output: Folder under which runs are kept.
+    """
+
+    benchmark: str
+    model: str
+    protocol: str | None = None
+    data: Path | None = None
+    limit: int | None = None
+    backend: str = "transformers"
+    settings: EngineSettings = dataclasses.field(default_factory=EngineSettings)
+    seed: int = 0
+    output: Path = Path("results")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Planned:
+    """One item with its request.
+
+    Attributes:
+        item: The item.
+        request: What the backend gets.
+        prompt_sha256: Of the request's text.
+    """
+
+    item: Item
+    request: Request
+    prompt_sha256: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a run will do, with nothing loaded.
+
+    Attributes:
+        order: What was asked for.
+        benchmark: The benchmark.
+        protocol: Its protocol.
+        model: The model's files.
+        template: How prompts were made from it.
+        decoding: How tokens are drawn.
+        eos_ids: Tokens that end a completion.
+        backend: The engine's class.
+        dtype: As resolved.
+        planned: Items and requests in the order in which they are to run.
+        members: Ids of the items of each protocol that is covered, whole, whatever the limit.
+        data_sha256: Hash of the data file, or of the items where there is none.
+    """
+
+    order: Order
+    benchmark: Benchmark
+    protocol: Protocol
+    model: ModelFiles
+    template: Template
+    decoding: Decoding
+    eos_ids: tuple[int, ...]
+    backend: type[Backend]
+    dtype: str
+    planned: tuple[Planned, ...]
+    members: dict[str, tuple[str, ...]]
+    data_sha256: str
+
+    @property
+    def settings_sha256(self) -> str:
+        """Hash of all that is the same for every sample of this model, benchmark and setting, whatever the items."""
+        return content_hash(
+            {
+                "benchmark": self.benchmark.name,
+                "benchmark_version": self.benchmark.version,
+                "prompt": self.protocol.prompt_id,
+                "template": self.template.sha256,
+                "data": self.data_sha256,
+                **_identity(self.model, self.decoding, self.eos_ids, self.dtype, self.backend.name),
+            }
+        )
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder: ``output/model/benchmark/protocol[-firstN]-settings``."""
+        first = f"-first{self.order.limit}" if self.order.limit else ""
+        name = f"{self.protocol.name}{first}-{self.settings_sha256[:8]}"
+        return self.order.output / safe_name(self.model.name) / self.benchmark.name / name
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(len(planned.request.token_ids) for planned in self.planned)
+
+    @property
+    def max_length(self) -> int:
+        """Positions the longest row may take: its prompt and all its new tokens, at most the model's context."""
+        asked = self.longest_prompt + self.decoding.max_new_tokens
+        return min(asked, self.model.context) if self.model.context else asked
+
+
+def make_plan(order: Order, suite: Suite) -> Plan:
+    """Returns the plan of a run; loads the benchmark's items and the model's tokenizer, nothing else.
+
+    Raises:
+        UserError: Anything in the order that cannot be done, cheapest checks first.
+    """
+    if order.limit is not None and order.limit < 1:
+        raise UserError(f"--limit must be 1 or more, not {order.limit}")
+    benchmark = catalog.benchmark(order.benchmark)
+    protocol = benchmark.protocol(order.protocol)
+    backend = catalog.backend(order.backend)
+    model, known = models.resolve(order.model, suite, allow_pickle=order.settings.allow_pickle)
+    items = benchmark.load(protocol, order.data)
+    if len(items) < protocol.n:
+        raise DataError(order.data or benchmark.name, f"has {len(items)} items, the protocol {protocol.name} has {protocol.n}")
+    tokenizer = load_tokenizer(model.path, model.name, order.settings.trust_remote_code)
+    writer = PromptWriter(tokenizer, tulu=known is not None and known.template == "tulu")
+    decoding = protocol.plain_decoding if writer.template.form == "plain" else protocol.decoding
+    if not decoding.greedy:
+        decoding = dataclasses.replace(decoding, seed=order.seed)
+    dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
+    eos_ids = writer.eos_ids()
+    key_parts = _identity(model, decoding, eos_ids, dtype, backend.name)
+    planned = tuple(_requests(benchmark, items[: order.limit], writer, key_parts))
+    _check_lengths(planned, model)
+    return Plan(
+        order=order,
+        benchmark=benchmark,
+        protocol=protocol,
+        model=model,
+        template=writer.template,
+        decoding=decoding,
+        eos_ids=eos_ids,
+        backend=backend,
+        dtype=dtype,
+        planned=planned,
+        members=benchmark.members(protocol, items),
+        data_sha256=file_sha256(order.data) if order.data else content_hash([dataclasses.asdict(item) for item in items]),
+    )
+
+
+def _requests(benchmark: Benchmark, items: list[Item], writer: PromptWriter, key_parts: dict[str, Any]) -> list[Planned]:
+    prompts = [benchmark.render(item) for item in items]
+    texts = [writer.text(prompt.user, prompt.prefill, prompt.plain) for prompt in prompts]
+    shared = content_hash(key_parts)
+    planned = []
+    for item, text, ids in zip(items, texts, writer.encode(texts), strict=True):
+        key = content_hash({"settings": shared, "token_ids": ids})
+        planned.append(
+            Planned(item, Request(key, ids, text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+        )
+    return planned
+
+
+def _identity(model: ModelFiles, decoding: Decoding, eos_ids: tuple[int, ...], dtype: str, backend: str) -> dict[str, Any]:
+    """Returns what, with a prompt's token ids, can change a completion."""
+    return {
+        "model": [model.name, model.revision, model.weights_sha256, model.tokenizer_sha256],
+        "decoding": dataclasses.asdict(decoding),
+        "eos_ids": list(eos_ids),
+        "dtype": dtype,
+        "backend": backend,
+    }
+
+
+def _check_lengths(planned: tuple[Planned, ...], model: ModelFiles) -> None:
+    for one in planned:
+        length = len(one.request.token_ids)
+        if model.context and length >= model.context:
+            raise UserError(
+                f"item {one.item.id}: its prompt has {length} tokens, and {model.name} has {model.context} positions; "
+                "no token would be left for an answer"
+            )
+
+
+def safe_name(name: str) -> str:
+    """Returns a folder name for a model: ``/`` becomes ``__``, anything else unusual ``-``; never hidden, never a path."""
+    return re.sub(r"[^\w.-]", "-", name.replace("/", "__"), flags=re.ASCII).lstrip(".") or "model"

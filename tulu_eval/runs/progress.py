@@ -1,0 +1,99 @@
+"""What a person sees of a run while it goes: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Never
+
+from tulu_eval.runs.ledger import Sample
+from tulu_eval.stats import wilson
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+LOG_SECONDS = 10.0
+"""Between two lines where there is no terminal."""
+
+
+class Progress:
+    """Reports on stderr; what a run is for goes to stdout.
+
+    Args:
+        quiet: Say nothing.
+        verbose: Say more: the engine's own remarks.
+        terminal: Draw a bar rather than lines; by default whether stderr is a terminal.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, terminal: bool | None = None) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._bar: tqdm[Never] | None = None
+        self._total = self._before = self._done = self._tokens = self._graded = self._right = 0
+        self._began = self._spoke = 0.0
+
+    def say(self, line: str) -> None:
+        """Prints a line, above the bar if there is one."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def begin(self, total: int, before: int) -> None:
+        """Is told how many samples the run has, and how many of them are there already."""
+        self._total, self._before = total, before
+        if before:
+            self.say(f"{before} of {total} samples are in the ledger already")
+
+    def loading(self, model: str, backend: str) -> None:
+        """Is told that an engine is being started."""
+        self.say(f"loading {model} on {backend} ...")
+
+    def generating(self) -> None:
+        """Is told that the engine is ready and begins; rates are counted from here."""
+        self._began = self._spoke = time.perf_counter()
+        if self.terminal and not self.quiet:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=self._total, initial=self._before, unit="item", file=sys.stderr, dynamic_ncols=True, leave=False
+            )
+
+    def sample(self, sample: Sample) -> None:
+        """Is told of a finished sample."""
+        self._done += 1
+        self._tokens += len(sample.completion.token_ids)
+        if sample.grades:
+            self._graded += 1
+            self._right += round(sample.grades[0].score)
+        if self._bar is not None:
+            self._bar.update(1)
+            self._bar.set_postfix_str(self._figures(), refresh=False)
+        elif time.perf_counter() - self._spoke > LOG_SECONDS and not self.quiet:
+            self._spoke = time.perf_counter()
+            self.say(self._line())
+
+    def end(self) -> None:
+        """Closes the bar, or prints the last line of the log."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        elif self._done:
+            self.say(self._line())
+
+    def _figures(self) -> str:
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        words = [f"{self._tokens / seconds:.0f} tok/s"]
+        if self._graded:
+            interval = wilson(self._right, self._graded)
+            words.append(f"right {100 * self._right / self._graded:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]")
+        return ", ".join(words)
+
+    def _line(self) -> str:
+        done = self._before + self._done
+        rate = self._done / max(time.perf_counter() - self._began, 1e-9)
+        left = (self._total - done) / rate if rate else 0.0
+        return f"{done}/{self._total} items, {rate:.2f} items/s, {self._figures()}, {left:.0f} s left"

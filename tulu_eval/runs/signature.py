@@ -1,0 +1,42 @@
+"""The one line under a number that is enough to repeat it, after the example of sacrebleu's signatures.
+
+::
+
+    gsm8k:published|n:200@19eb9a97|p:bc98d286/tulu@1a2b3c4d|x:last-number|d:greedy,512|m:allenai/...@4d3fa46c|e:vllm-0.32.0/bfloat16
+
+benchmark and protocol; number of items and hash of their ids; hash of the constant part of the prompt, form and hash of the
+template; scorer (extraction); decoding and token limit; model and revision; engine, its version and dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tulu_eval.benchmarks.base import subset_hash
+
+
+def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequence[str]) -> str:
+    """Returns the signature of a row.
+
+    Args:
+        manifest: Of the run.
+        protocol: Protocol of the row.
+        scorer: Scorer of the row.
+        ids: Ids of the items that were graded, in the protocol's order.
+    """
+    decoding, template, model = manifest["decoding"], manifest["template"], manifest["model"]
+    draw = "greedy" if decoding["temperature"] == 0 else f"t{decoding['temperature']:g},seed{decoding['seed']}"
+    installed, backend = manifest["packages"], manifest["backend"]
+    version = installed.get(backend) or installed.get(f"{backend}-cpu") or installed["tulu-eval"]
+    return "|".join(
+        (
+            f"{manifest['benchmark']['name']}:{protocol}",
+            f"n:{len(ids)}@{subset_hash(ids)}",
+            f"p:{manifest['protocol']['prompt_id']}/{template['form']}@{template['sha256'][:8]}",
+            f"x:{scorer}",
+            f"d:{draw},{decoding['max_new_tokens']}",
+            f"m:{model['name']}@{model['revision'].removeprefix('sha256:')[:8]}",
+            f"e:{backend}-{version}/{manifest['dtype']}",
+        )
+    )
