@@ -3,7 +3,7 @@
 from tulu_eval.registry.card import CardRow, FamilyRow, Link, plain
 from tulu_eval.registry.entries import Defect, Metric, Model, Package, Source
 from tulu_eval.registry.published import Contradiction, PublishedCell
-from tulu_eval.registry.suite import Step, Suite, load_suite
+from tulu_eval.registry.suite import Suite, load_suite
 
 __all__ = [
     "CardRow",
@@ -16,7 +16,6 @@ __all__ = [
     "Package",
     "PublishedCell",
     "Source",
-    "Step",
     "Suite",
     "load_suite",
     "plain",

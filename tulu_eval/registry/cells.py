@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import decimal
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
@@ -15,6 +15,8 @@ from tulu_eval.registry.schema import Entry, Placed
 
 CARD_COLUMNS = ("GSM8K_8shot_CoT", "AlpacaEval2_LC")
 """Metrics of the two number columns of the card's results table."""
+
+_PRINTED = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def from_table(table: Placed[TableEntry]) -> Iterator[Placed[CellEntry]]:
@@ -27,7 +29,8 @@ def from_table(table: Placed[TableEntry]) -> Iterator[Placed[CellEntry]]:
     for name in record.fractions:
         if name not in record.columns:
             entry.fail(f"'fractions' names {name!r}, which is no column")
-    for model, *numbers in record.rows:
+    for row in record.rows:
+        model, *numbers = row or ("",)
         if len(numbers) != len(record.columns):
             entry.fail(f"the row of {model!r} has {len(numbers)} numbers for {len(record.columns)} columns")
         for column, printed in zip(record.columns, numbers, strict=True):
@@ -71,18 +74,17 @@ def publish(
 
 def _resolve(cell: CellEntry, metric: Metric, source: Source, entry: Entry) -> PublishedCell:
     what = f"{cell.metric} {cell.printed!r} of {cell.model}"
-    try:
-        printed = Decimal(cell.printed)
-    except decimal.InvalidOperation:
+    if not _PRINTED.fullmatch(cell.printed):
         entry.fail(f"{what} is not a number")
-    if not printed.is_finite():
-        entry.fail(f"{what} is not a number")
+    printed = Decimal(cell.printed)
     value = printed.scaleb(2) if cell.fraction else printed
     if metric.unit == "percent" and not 0 <= value <= 100:
         entry.fail(f"{what} is not between 0 and {'1' if cell.fraction else '100'}")
     n = cell.n if cell.n is not None else metric.n
     if n is not None and n < 1:
         entry.fail(f"n of {what} is {n}")
+    if cell.se is not None and not 0 < cell.se < math.inf:
+        entry.fail(f"the standard error of {what} is {cell.se}")
     if metric.counted and n is not None:
         _check_count(value, n, what, entry)
     return PublishedCell(

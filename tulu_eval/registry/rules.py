@@ -34,26 +34,21 @@ def index(entries: Iterable[Placed[Keyed]], field: str) -> dict[str, Keyed]:
     return found
 
 
-def names(models: Sequence[Placed[Model]]) -> dict[str, str]:
-    """Returns hub id by every full name, in lower case: hub ids, aliases, given short names.
+def names(models: Iterable[Placed[Model]]) -> dict[str, str]:
+    """Returns hub id by every name that is written down, in lower case: hub ids, aliases, short names.
 
     Raises:
         DataError: A hub id is not ``organisation/name``, or a name is taken.
     """
     taken: dict[str, str] = {}
-    bare: dict[str, str] = {}
     for model, entry in models:
         if not _HUB_ID.fullmatch(model.hub_id):
             entry.fail("'hub_id' must be organisation/name, e.g. 'me/my-model'")
-        if model.hub_id.lower() in taken:
+        if taken.get(model.hub_id.lower(), "").lower() == model.hub_id.lower():
             entry.fail(f"{model.hub_id!r} is already in the registry and cannot be defined again")
-        taken[model.hub_id.lower()] = model.hub_id
-        bare.setdefault(model.hub_id.lower().partition("/")[2], model.hub_id)
-    for model, entry in models:
-        for name in filter(None, (*model.aliases, model.name)):
-            owner = taken.get(name.lower()) or bare.get(name.lower(), model.hub_id)
-            if owner != model.hub_id or name.lower() in taken:
-                entry.fail(f"the name {name!r} is already taken by {owner}")
+        for name in (model.hub_id, *model.aliases, *filter(None, [model.name])):
+            if name.lower() in taken:
+                entry.fail(f"the name {name!r} is already taken by {taken[name.lower()]}")
             taken[name.lower()] = model.hub_id
     return taken
 

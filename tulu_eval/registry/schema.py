@@ -113,6 +113,8 @@ def read_file(path: Path) -> Iterator[Placed[Any]]:
         place = re.search(r" \(at line (\d+), column \d+\)", str(error))
         message = str(error).replace(place.group(), "") if place else str(error)
         raise DataError(path, f"is not TOML: {message}", int(place.group(1)) if place else None) from error
+    except RecursionError as error:
+        raise DataError(path, "is not TOML that can be read: nested too deeply") from error
     for kind, tables in data.items():
         if kind not in KINDS:
             raise DataError(path, f"unknown table [[{kind}]].{suggest(kind, KINDS)}")

