@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tulu_eval.backends.caching import cache_folder, file_sha256
+from tulu_eval.caching import cache_folder, file_sha256
 from tulu_eval.errors import DataError, PreflightError
 
 MAGIC = b"GGUF"

@@ -10,9 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends import gguf, hub
+from tulu_eval import hub
+from tulu_eval.backends import gguf
 from tulu_eval.backends.base import ModelFiles
-from tulu_eval.backends.caching import file_sha256
+from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.caching import cache_folder
+from tulu_eval.caching import cache_folder
 from tulu_eval.runs import environment
 
 EXTRAS = {

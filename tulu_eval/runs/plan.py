@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
-from tulu_eval.backends.caching import file_sha256
 from tulu_eval.backends.tokenizer import PromptWriter, Template, load_tokenizer
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
+from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub: what is there, what is in the local cache, and one line where something is missing."""
+"""The Hugging Face Hub: what is there, what is in the local cache, and one line where something is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from tulu_eval.errors import PreflightError
 
@@ -58,7 +58,7 @@ def locate(hub_id: str, revision: str | None, allow_pickle: bool) -> Located:
     """
     from huggingface_hub import snapshot_download, try_to_load_from_cache
 
-    info = ask(hub_id, revision)
+    info = ask(hub_id, revision, "model")
     if info is not None:
         folder = Path(_guarded(hub_id, lambda: snapshot_download(hub_id, revision=info.sha, allow_patterns=SMALL_FILES)))
         return Located(folder, str(info.sha), _remote(info, folder, allow_pickle))
@@ -92,20 +92,40 @@ def download(hub_id: str, commit: str, missing: int, allow_pickle: bool) -> None
     _guarded(hub_id, lambda: snapshot_download(hub_id, revision=commit, allow_patterns=patterns))
 
 
-def ask(hub_id: str, revision: str | None) -> ModelInfo | None:
-    """Returns what the hub says of a model, or None where the hub cannot be reached.
+def dataset_file(hub_id: str, name: str, revision: str | None = None) -> Path:
+    """Returns one file of a data set, from the local cache or downloaded into it.
+
+    Raises:
+        PreflightError: It is not cached, and the hub is unreachable or refuses it.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(hub_id, name, repo_type="dataset", revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    if ask(hub_id, revision, "dataset") is None:
+        raise PreflightError(f"the hub is unreachable and the data set {hub_id} is not in the local cache")
+    return Path(_guarded(hub_id, lambda: hf_hub_download(hub_id, name, repo_type="dataset", revision=revision)))
+
+
+def ask(hub_id: str, revision: str | None, kind: Literal["model", "dataset"]) -> Any:
+    """Returns what the hub says of a model (``ModelInfo``) or data set, or None where the hub cannot be reached.
 
     Raises:
         PreflightError: The hub answered, and there is no such model or revision, or it is gated.
     """
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library, whichever it is
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # type: ignore[attr-defined]  # of its HTTP library, whichever it is
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     if constants.is_offline_mode():
         return None
     try:
-        return HfApi().model_info(hub_id, revision=revision, timeout=ASK_SECONDS, files_metadata=True)
+        return HfApi().repo_info(hub_id, revision=revision, repo_type=kind, timeout=ASK_SECONDS, files_metadata=kind == "model")
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise _refusal(hub_id, revision, error) from error
     except HfHubHTTPError as error:
@@ -117,8 +137,10 @@ def ask(hub_id: str, revision: str | None) -> ModelInfo | None:
 
 
 def _guarded(hub_id: str, call: Callable[[], str]) -> str:
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library, whichever it is
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # type: ignore[attr-defined]  # of its HTTP library, whichever it is
+    )
 
     try:
         return call()
@@ -136,7 +158,7 @@ def _refusal(hub_id: str, revision: str | None, error: Exception) -> PreflightEr
     if isinstance(error, RevisionNotFoundError):
         return PreflightError(f"{hub_id} has no revision {revision!r}")
     if isinstance(error, RepositoryNotFoundError):
-        return PreflightError(f"the hub has no public model {hub_id}; if it is private, log in with 'hf auth login'")
+        return PreflightError(f"the hub has no public repository {hub_id}; if it is private, log in with 'hf auth login'")
     return PreflightError(f"the hub refused {hub_id}: {error}")
 
 
