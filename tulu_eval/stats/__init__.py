@@ -1,1 +1,57 @@
+"""Intervals, paired and unpaired tests, agreement with a published cell, power: pure functions on numbers.
 
+Counts go in as counts, proportions as fractions (0 to 1); only cells and agreement speak percent, as what is printed does.
+"""
+
+from tulu_eval.stats.agreement import (
+    FLIP_RATE,
+    MARGIN,
+    Agreement,
+    Count,
+    Mean,
+    agreement,
+    agreement_independent,
+    agreement_of_means,
+    agreement_same_items,
+    agreement_superset,
+)
+from tulu_eval.stats.cells import cell_count, compatible_sizes
+from tulu_eval.stats.groups import count_groups, letter_groups
+from tulu_eval.stats.intervals import Interval, exact, mean_interval, newcombe, wilson
+from tulu_eval.stats.paired import Pairings, fisher, holm, hypergeometric, mcnemar, paired_difference, pairings
+from tulu_eval.stats.power import ALPHA, POWER, detectable_paired, detectable_unpaired, paired_items, unpaired_items
+
+__all__ = [
+    "ALPHA",
+    "FLIP_RATE",
+    "MARGIN",
+    "POWER",
+    "Agreement",
+    "Count",
+    "Interval",
+    "Mean",
+    "Pairings",
+    "agreement",
+    "agreement_independent",
+    "agreement_of_means",
+    "agreement_same_items",
+    "agreement_superset",
+    "cell_count",
+    "compatible_sizes",
+    "count_groups",
+    "detectable_paired",
+    "detectable_unpaired",
+    "exact",
+    "fisher",
+    "holm",
+    "hypergeometric",
+    "letter_groups",
+    "mcnemar",
+    "mean_interval",
+    "newcombe",
+    "paired_difference",
+    "paired_items",
+    "pairings",
+    "unpaired_items",
+    "wilson",
+]

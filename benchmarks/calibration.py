@@ -1,0 +1,204 @@
+"""Shows by simulation that intervals cover and that `verify` raises false alarms as often as they state, and no oftener.
+
+    python benchmarks/calibration.py --draws 10000 --seed 0
+
+Prints one Markdown row a figure: what was simulated, how often it happened, its Monte-Carlo standard error, and the range
+that the package states for it. Ends with exit code 1 if a figure lies outside its range by more than three such errors.
+Takes seconds.
+
+Noise between two runs of the same weights is simulated item by item, not as the tests model it: most items are always
+right or always wrong, and some are right three times in four or one time in four.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tulu_eval.stats import (
+    ALPHA,
+    FLIP_RATE,
+    POWER,
+    Count,
+    Interval,
+    Mean,
+    agreement,
+    exact,
+    mean_interval,
+    newcombe,
+    paired_difference,
+    wilson,
+)
+
+Draws = NDArray[np.int64]
+ERRORS = 3.0
+"""Monte-Carlo standard errors by which a figure may lie outside its range: 1 in 370 does by chance at its very edge."""
+
+
+class Figure(NamedTuple):
+    """One simulated frequency and the range stated for it."""
+
+    what: str
+    frequency: float
+    low: float
+    high: float
+    draws: int
+
+    @property
+    def error(self) -> float:
+        """Monte-Carlo standard error, at the nearest end of the range where the frequency itself has none."""
+        p = min(max(self.frequency, self.low), self.high)
+        return math.sqrt(p * (1 - p) / self.draws)
+
+    @property
+    def inside(self) -> bool:
+        """Whether the frequency lies in its range, Monte-Carlo error allowed for."""
+        return self.low - ERRORS * self.error <= self.frequency <= self.high + ERRORS * self.error
+
+
+def share(draws: NDArray[np.int64], event: Callable[..., bool]) -> float:
+    """Returns how often the event holds over the rows of ``draws``, shape ``(draws, counts)``; equal rows are asked once."""
+    rows, repeats = np.unique(draws, axis=0, return_counts=True)
+    return sum(int(times) for row, times in zip(rows.tolist(), repeats, strict=True) if event(*row)) / len(draws)
+
+
+def covers(method: Callable[..., Interval], truth: float) -> Callable[..., bool]:
+    """Returns the event that the interval holds the truth."""
+
+    def event(*counts: int) -> bool:
+        low, high = method(*counts)
+        return low <= truth <= high
+
+    return event
+
+
+def coverage(rng: np.random.Generator, draws: int) -> Iterator[Figure]:
+    """Yields the coverage of every interval at level 0.95."""
+    for n, p in ((50, 0.9), (200, 0.485), (200, 0.67), (1319, 0.613)):
+        k = rng.binomial(n, p, (draws, 1))
+        yield Figure(
+            f"coverage, Wilson, n = {n}, p = {p}", share(k, covers(lambda k, n=n: wilson(k, n), p)), 0.93, 0.9705, draws
+        )
+        yield Figure(f"coverage, exact, n = {n}, p = {p}", share(k, covers(lambda k, n=n: exact(k, n), p)), 0.95, 1.0, draws)
+    for n1, p1, n2, p2 in ((200, 0.67, 200, 0.58), (200, 0.485, 1319, 0.46), (50, 0.9, 50, 0.8)):
+        pair = np.column_stack([rng.binomial(n1, p1, draws), rng.binomial(n2, p2, draws)])
+        event = covers(lambda k1, k2, n1=n1, n2=n2: newcombe(k1, n1, k2, n2), p1 - p2)
+        what = f"coverage, Newcombe, {p1} of {n1} and {p2} of {n2}"
+        yield Figure(what, share(pair, event), 0.94, 0.965, draws)
+    for n, only_a, only_b in ((200, 0.12, 0.10), (200, 0.03, 0.02), (1319, 0.15, 0.105)):
+        both = rng.multinomial(n, [only_a, only_b, 1 - only_a - only_b], draws)[:, :2]
+        event = covers(lambda a, b, n=n: paired_difference(a, b, n), only_a - only_b)
+        what = f"coverage, Tango, n = {n}, discordant {only_a} and {only_b}"
+        yield Figure(what, share(both, event), 0.94, 0.975, draws)
+    held = [low <= 26.7 <= high for low, high in (mean_interval(v, 1.3) for v in rng.normal(26.7, 1.3, draws))]
+    yield Figure("coverage, mean with standard error 1.3", float(np.mean(held)), 0.95, 0.95, draws)
+
+
+def alarm(run_n: int, published_n: int, **claims: object) -> Callable[[int, int], bool]:
+    """Returns the event that `verify` calls a run inconsistent with a published cell."""
+
+    @functools.cache
+    def event(run: int, published: int) -> bool:
+        return agreement(Count(run, run_n), Count(published, published_n), **claims).verdict == "inconsistent"  # type: ignore[arg-type]
+
+    return event
+
+
+def population(n: int, right: int, flip_rate: float) -> list[int]:
+    """Returns how many of n items are always right, right 3 times in 4, once in 4, and never; about ``right`` are right.
+
+    Two answers to a wavering item differ with probability 3/8.
+    """
+    wavering = round(n * flip_rate * 8 / 3 / 2) * 2
+    steady = right - wavering // 2
+    return [steady, wavering // 2, wavering // 2, n - wavering - steady]
+
+
+def answers(rng: np.random.Generator, items: Draws) -> Draws:
+    """Returns how many are right in one run each over items of four kinds; shape ``(draws, 4)`` to ``(draws,)``."""
+    right: Draws = items[:, 0] + rng.binomial(items[:, 1], 0.75) + rng.binomial(items[:, 2], 0.25)
+    return right
+
+
+def same_items(rng: np.random.Generator, draws: int, run: list[int], published: list[int]) -> Draws:
+    """Returns counts of a run and a published cell on the same items; shape ``(draws, 2)``."""
+    return np.column_stack([answers(rng, np.tile(kinds, (draws, 1))) for kinds in (run, published)])
+
+
+def superset(rng: np.random.Generator, draws: int, run: list[int], published: list[int], n: int) -> Draws:
+    """Returns counts of a run and of a published cell over n of its items; shape ``(draws, 2)``."""
+    drawn = rng.multivariate_hypergeometric(published, n, draws)
+    return np.column_stack([answers(rng, np.tile(run, (draws, 1))), answers(rng, drawn)])
+
+
+def false_alarms(rng: np.random.Generator, draws: int) -> Iterator[Figure]:
+    """Yields how often `verify` says inconsistent where the run and the published cell have the same cause."""
+    for n, right in ((200, 121), (200, 180), (1319, 808)):
+        for rate in (FLIP_RATE, 0.01):
+            kinds = population(n, right, rate)
+            frequency = share(same_items(rng, draws, kinds, kinds), alarm(n, n, items="same", same_weights=True))
+            yield Figure(f"false alarms, symmetric flips, {right} of {n}, {rate:.0%} flip", frequency, 0.0, ALPHA, draws)
+    event = alarm(1319, 200, items="superset", same_weights=True)
+    for right, rate in ((808, 0.0), (808, FLIP_RATE), (1187, FLIP_RATE)):
+        kinds = population(1319, right, rate)
+        frequency = share(superset(rng, draws, kinds, kinds, 200), event)
+        high = 0.06 if rate else ALPHA
+        yield Figure(f"false alarms, hypergeometric, 200 of {right}/1319, {rate:.0%} flip", frequency, 0.0, high, draws)
+    for n1, n2, p in ((200, 200, 0.605), (1319, 200, 0.67)):
+        pair = np.column_stack([rng.binomial(n1, p, draws), rng.binomial(n2, p, draws)])
+        yield Figure(f"false alarms, Fisher, {n1} and {n2}, p = {p}", share(pair, alarm(n1, n2)), 0.0, ALPHA, draws)
+    # Two models equally good, items shared: each item has its own difficulty, drawn once.
+    difficulty = rng.beta(1.2, 0.8, 200)
+    pair = (rng.random((2, draws, 200)) < difficulty).sum(axis=2).T
+    yield Figure(
+        "false alarms, Fisher, same 200 items, other weights", share(pair, alarm(200, 200, items="same")), 0.0, ALPHA, draws
+    )
+    values = zip(rng.normal(28.8, 1.2, draws), rng.normal(28.8, 1.3, draws), strict=True)
+    rejected = [agreement(Mean(a, 1.2), Mean(b, 1.3)).verdict == "inconsistent" for a, b in values]
+    yield Figure("false alarms, win rates with errors 1.2 and 1.3", float(np.mean(rejected)), ALPHA, ALPHA, draws)
+
+
+def power(rng: np.random.Generator, draws: int) -> Iterator[Figure]:
+    """Yields how often a gap as large as the stated detectable one is called inconsistent; whole items add some."""
+    points = agreement(Count(121, 200), Count(121, 200), items="same", same_weights=True).detectable
+    pair = same_items(rng, draws, population(200, 121 - round(points * 2), FLIP_RATE), population(200, 121, FLIP_RATE))
+    event = alarm(200, 200, items="same", same_weights=True)
+    yield Figure(f"power, symmetric flips, n = 200, gap {points:.1f}", share(pair, event), POWER, 0.9, draws)
+    points = agreement(Count(808, 1319), Count(121, 200), items="superset", same_weights=True).detectable
+    published = population(1319, 808 - round(points * 13.19), 0.0)
+    pair = superset(rng, draws, population(1319, 808, 0.0), published, 200)
+    event = alarm(1319, 200, items="superset", same_weights=True)
+    yield Figure(f"power, hypergeometric, 200 of 1319, gap {points:.1f}", share(pair, event), POWER, 0.9, draws)
+    points = agreement(Count(134, 200), Count(134, 200)).detectable
+    pair = np.column_stack([rng.binomial(200, 0.67 - points / 100, draws), rng.binomial(200, 0.67, draws)])
+    yield Figure(f"power, Fisher, 200 and 200, gap {points:.1f}", share(pair, alarm(200, 200)), 0.79, 0.84, draws)
+
+
+def main() -> int:
+    """Prints the table and returns 1 if a figure lies outside what is stated."""
+    parser = argparse.ArgumentParser(description="Coverage and false-alarm rates by simulation.")
+    parser.add_argument("--draws", type=int, default=10000, help="simulated runs a figure")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation")
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+    outside = 0
+    print("| figure | simulated | MC error | stated | |\n|---|---|---|---|---|")
+    for part in (coverage, false_alarms, power):
+        for figure in part(rng, options.draws):
+            stated = f"{figure.low:g}" if figure.low == figure.high else f"{figure.low:g} to {figure.high:g}"
+            mark = "ok" if figure.inside else "OUTSIDE"
+            outside += not figure.inside
+            print(f"| {figure.what} | {figure.frequency:.4f} | {figure.error:.4f} | {stated} | {mark} |")
+    print(f"\n{options.draws} draws a figure, seed {options.seed}: {outside} outside what is stated.")
+    return int(outside > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

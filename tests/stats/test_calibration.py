@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tulu_eval.stats import wilson
+
+
+@pytest.fixture
+def calibration():
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "calibration.py"
+    spec = importlib.util.spec_from_file_location("calibration", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_everything_is_as_stated(calibration, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["calibration", "--draws", "1000", "--seed", "1"])
+    assert calibration.main() == 0
+    out = capsys.readouterr().out
+    assert "| coverage, Wilson, n = 200, p = 0.67 |" in out
+    assert out.endswith("1000 draws a figure, seed 1: 0 outside what is stated.\n")
+
+
+def test_a_wrong_interval_is_found(calibration, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["calibration", "--draws", "1000"])
+    monkeypatch.setattr(calibration, "wilson", lambda k, n: wilson(k, n, 0.85))
+    assert calibration.main() == 1
+    assert "OUTSIDE" in capsys.readouterr().out
+
+
+def test_a_test_that_rejects_too_often_is_found(calibration, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["calibration", "--draws", "1000"])
+    monkeypatch.setattr("tulu_eval.stats.agreement.ALPHA", 0.12)
+    assert calibration.main() == 1
+    assert "OUTSIDE" in capsys.readouterr().out
+
+
+def test_range_allows_three_errors(calibration):
+    def figure(frequency):
+        return calibration.Figure("", frequency, 0.0, 0.05, 10000)
+
+    assert figure(0.056).inside  # 0.05 + 3 * 0.0022
+    assert not figure(0.058).inside
+    assert calibration.Figure("", 1.0, 0.95, 1.0, 100).inside

@@ -1,0 +1,271 @@
+"""Does a run agree with a published cell?
+
+Three verdicts, each with one meaning:
+
+* **inconsistent**: the test's p-value is below 0.05. Agreement would rarely show a gap this large.
+* **consistent**: it is not, *and* a gap of the margin (5 points unless told) would have been called inconsistent with 80 %
+  power. So a run that is off by the margin or more gets "consistent" at most one time in five.
+* **cannot tell**: it is not, and the test is too weak to see the margin. Two hundred independent items are.
+
+Which test is right follows from what the two numbers share:
+
+=====================================  ===================  ================================================================
+items, weights                         method               what chance may do
+=====================================  ===================  ================================================================
+the published items, same weights      symmetric flips      noise flips items, as many to right as to wrong on average
+contain the published, same weights    hypergeometric       the published items are a draw from the run's own outcomes
+anything else                          Fisher exact         both are independent samples
+two win rates with standard errors     normal               both vary by their standard errors
+=====================================  ===================  ================================================================
+
+Fisher's test on shared items is conservative, because items that are hard for one model are hard for most. McNemar's test
+would be sharper, but a cell does not tell which items were right; the explanation says what it could have given.
+Where the run's outcomes on the published items are known, compare those: the hypergeometric test is much weaker. It takes the
+run's outcomes as the published ones; noise between two runs of the same weights is not in it, and adds little (false alarms
+at most 6 % with 5 % of the items flipping, as ``benchmarks/calibration.py`` shows for every test).
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from tulu_eval.stats.paired import Pairings, fisher, hypergeometric, hypergeometric_weights, net_flips, pairings
+from tulu_eval.stats.power import ALPHA, POWER, Z_ALPHA, Z_POWER, detectable_unpaired
+
+Verdict = Literal["consistent", "inconsistent", "cannot tell"]
+Method = Literal["symmetric flips", "hypergeometric", "Fisher exact", "normal"]
+Items = Literal["same", "superset", "other"]
+"""The run's items are exactly the published ones, contain them, or are others (or nobody knows)."""
+
+MARGIN = 5.0
+"""Gap in percent points that has to be visible before a run is called consistent.
+
+What users report as "not reproduced" starts about there: 40.0 for 44.4 (llama-cookbook#810), 28 for 33 (open-instruct#255),
+79.8 for 85.4 and 83.8 for 91.8 (open-r1#224).
+"""
+
+FLIP_RATE = 0.05
+"""Share of items allowed to change between two greedy runs of the same weights, by batch size, kernels or engine version.
+
+An allowance, not a measurement: HumanEval's 164 items gave 31.7, 30.5 and 29.3 at batch 128, 64 and 16 (opencompass#1097), net
+changes of 2 to 4 items, where 5 % of items flipping give a net change with standard deviation 2.9. Measure it by a second run.
+"""
+
+
+class Count(NamedTuple):
+    """A proportion as it was counted: ``right`` of ``n`` items."""
+
+    right: int
+    n: int
+
+
+class Mean(NamedTuple):
+    """A value and its standard error, both in percent."""
+
+    value: float
+    standard_error: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Agreement:
+    """Whether a run agrees with a published cell.
+
+    Attributes:
+        verdict: See the module's docstring.
+        p_value: Two-sided.
+        method: The test.
+        difference: Run minus published, in percent points.
+        detectable: Smallest gap in percent points, whichever its direction, that the test would have found with 80 % power.
+        margin: Gap in percent points that "consistent" has to be able to see.
+        explanation: All of it in one line.
+    """
+
+    verdict: Verdict
+    p_value: float
+    method: Method
+    difference: float
+    detectable: float
+    margin: float
+    explanation: str
+
+
+def agreement(
+    run: Count | Mean,
+    published: Count | Mean,
+    *,
+    items: Items = "other",
+    same_weights: bool = False,
+    flip_rate: float = FLIP_RATE,
+    margin: float = MARGIN,
+) -> Agreement:
+    """Returns whether a run agrees with a published cell, by the test that fits what they share.
+
+    Args:
+        run: What was measured.
+        published: What was published, of the same kind.
+        items: What the run's items are to the published ones.
+        same_weights: The run's weights are those the cell was measured on.
+        flip_rate: Share of items that may change between two runs of the same weights; used on the same items only.
+        margin: Gap in percent points that "consistent" has to be able to see.
+
+    Raises:
+        ValueError: Impossible counts, a count against a mean, or items that the sizes contradict.
+    """
+    if isinstance(run, Mean) and isinstance(published, Mean):
+        return agreement_of_means(run, published, margin=margin)
+    if not isinstance(run, Count) or not isinstance(published, Count):
+        raise ValueError("a count agrees with a count and a mean with a mean, not one with the other")
+    if items == "same" and same_weights:
+        return agreement_same_items(run, published, flip_rate=flip_rate, margin=margin)
+    if items == "superset" and same_weights:
+        return agreement_superset(run, published, margin=margin)
+    return agreement_independent(run, published, shared=items == "same", margin=margin)
+
+
+def agreement_same_items(run: Count, published: Count, *, flip_rate: float = FLIP_RATE, margin: float = MARGIN) -> Agreement:
+    """Compares two runs of the same weights on the same items.
+
+    Chance can only flip items: each with probability ``flip_rate``, to right or to wrong alike, independently. The p-value is
+    the probability of a net change at least as large as the one seen.
+
+    Raises:
+        ValueError: Impossible counts, different sizes, or a rate outside 0 to below 1.
+    """
+    pairing = _same_items(run, published)
+    n = run.n
+    net = net_flips(n, flip_rate)
+    tails = [1.0] + [min(1.0, 2 * float(net[n + gap :].sum())) for gap in range(1, n + 1)]
+    critical = next((gap for gap, p in enumerate(tails) if p < ALPHA), n + 1)
+
+    def power(shift: int) -> float:
+        upper = net[max(0, n + critical - shift) :]
+        lower = net[: max(0, n - critical - shift + 1)]
+        return float(upper.sum() + lower.sum())
+
+    return _conclude(
+        run,
+        published,
+        "symmetric flips",
+        tails[abs(run.right - published.right)],
+        100 * _first_shown(power, n) / n,
+        margin,
+        f"same items and weights, up to {100 * flip_rate:.3g} % of items flipping; {_flips_needed(pairing, n)}",
+    )
+
+
+def agreement_superset(run: Count, published: Count, *, margin: float = MARGIN) -> Agreement:
+    """Compares a published cell with a run of the same weights over items that contain the published ones, unknown which.
+
+    Chance picks the published items: a draw without replacement from the run's outcomes.
+
+    Raises:
+        ValueError: Impossible counts, or fewer items than the published cell has.
+    """
+    if run.n < published.n:
+        raise ValueError(f"{run.n} items of the run cannot contain {published.n} published ones")
+    p_value = hypergeometric(published.right, published.n, *run)
+    how = f"the published {published.n} as a draw from the run's {run.n} outcomes"
+    return _conclude(run, published, "hypergeometric", p_value, _detectable_superset(run, published.n), margin, how)
+
+
+def agreement_independent(run: Count, published: Count, *, shared: bool = False, margin: float = MARGIN) -> Agreement:
+    """Compares two counts as independent samples.
+
+    Args:
+        run: What was measured.
+        published: What was published.
+        shared: Both are over the same items, but the weights differ: the test is then conservative, and the explanation says
+            what McNemar's test could have given.
+        margin: Gap in percent points that "consistent" has to be able to see.
+
+    Raises:
+        ValueError: Impossible counts.
+    """
+    p_value = fisher(*run, *published)
+    how = "independent samples"
+    if shared:
+        low, high, _ = _same_items(run, published)
+        how = f"same items, pairing unpublished (McNemar's p between {low:.2g} and {high:.2g}), taken as independent"
+    detectable = 100 * detectable_unpaired(published.right / published.n, published.n, run.n)
+    return _conclude(run, published, "Fisher exact", p_value, detectable, margin, how)
+
+
+def agreement_of_means(run: Mean, published: Mean, *, margin: float = MARGIN) -> Agreement:
+    """Compares two values with a standard error each, e.g. win rates, as independent and normal.
+
+    On the same prompts both errors are partly the same one, which makes the test conservative.
+
+    Raises:
+        ValueError: A negative standard error, or none at all.
+    """
+    if not (run.standard_error >= 0.0 and published.standard_error >= 0.0):
+        raise ValueError("a standard error is 0 or more")
+    error = math.hypot(run.standard_error, published.standard_error)
+    if error == 0.0:
+        raise ValueError("two means without any standard error cannot be tested")
+    p_value = math.erfc(abs(run.value - published.value) / error / math.sqrt(2))
+    how = f"standard errors {run.standard_error:.2f} and {published.standard_error:.2f}"
+    return _conclude(run, published, "normal", p_value, (Z_ALPHA + Z_POWER) * error, margin, how)
+
+
+def _conclude(
+    run: Count | Mean, published: Count | Mean, method: Method, p_value: float, detectable: float, margin: float, how: str
+) -> Agreement:
+    difference = _percent(run) - _percent(published)
+    if p_value < ALPHA:
+        verdict: Verdict = "inconsistent"
+        close = "more than chance explains"
+    elif detectable <= margin:
+        verdict = "consistent"
+        close = f"a gap of {margin:g} points would have shown"
+    else:
+        verdict = "cannot tell"
+        close = f"only gaps from {detectable:.1f} points would have shown, and {margin:g} are asked for"
+    facts = f"{_describe(run)} against {_describe(published)} published, {difference:+.1f} points ({how})"
+    explanation = f"{verdict}: {facts}; {method} p = {p_value:.2g}; {close}"
+    return Agreement(verdict, p_value, method, difference, detectable, margin, explanation)
+
+
+def _same_items(run: Count, published: Count) -> Pairings:
+    if run.n != published.n:
+        raise ValueError(f"the same items cannot be {run.n} in the run and {published.n} in the published cell")
+    return pairings(run.right, published.right, run.n)
+
+
+def _percent(number: Count | Mean) -> float:
+    return number.value if isinstance(number, Mean) else 100 * number.right / number.n
+
+
+def _describe(number: Count | Mean) -> str:
+    counted = f" ({number.right}/{number.n})" if isinstance(number, Count) else ""
+    return f"{_percent(number):.1f} %{counted}"
+
+
+def _flips_needed(pairing: Pairings, n: int) -> str:
+    if pairing.flips is None:
+        return "no number of flipped items makes this gap chance"
+    return f"chance needs {pairing.flips} items flipped ({100 * pairing.flips / n:.1f} %)"
+
+
+@functools.lru_cache(maxsize=64)
+def _detectable_superset(run: Count, n: int) -> float:
+    """Returns the gap in percent points, between the run and what the n were drawn from, that the test shows."""
+    rejected = {k for k in range(n + 1) if hypergeometric(k, n, *run) < ALPHA}
+
+    def power(total_right: int) -> float:
+        first, weights = hypergeometric_weights(n, total_right, run.n)
+        return sum(weight for k, weight in enumerate(weights, first) if k in rejected) / sum(weights)
+
+    up = _first_shown(lambda shift: power(run.right + shift), run.n - run.right)
+    down = _first_shown(lambda shift: power(run.right - shift), run.right)
+    return 100 * max(up, down) / run.n
+
+
+def _first_shown(power: Callable[[int], float], room: int) -> int:
+    """Returns the smallest shift from 1 to ``room`` items that is found with 80 % power, or ``room`` where none is."""
+    return min(room, 1 + bisect.bisect_left(range(1, room + 1), POWER, key=power))

@@ -1,0 +1,120 @@
+"""Intervals for one proportion, for a mean, and for the difference of two independent proportions.
+
+All take counts and give fractions (0 to 1, differences -1 to 1), never percent. :func:`wilson` is what every result
+carries; it costs about a microsecond, so that a progress bar can call it at every step.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+
+class Interval(NamedTuple):
+    """A two-sided confidence interval, as fractions."""
+
+    low: float
+    high: float
+
+
+@functools.lru_cache(maxsize=16)
+def z_value(level: float) -> float:
+    """Returns the standard normal quantile that leaves ``(1 - level) / 2`` above it, e.g. 1.96 for 0.95.
+
+    Raises:
+        ValueError: The level is not strictly between 0 and 1.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"a confidence level lies strictly between 0 and 1, not at {level}")
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def check_count(k: int, n: int) -> None:
+    """Checks that k of n can be.
+
+    Raises:
+        ValueError: ``n < 1`` or k outside 0 to n.
+    """
+    if n < 1:
+        raise ValueError(f"a proportion needs at least one item, not {n}")
+    if not 0 <= k <= n:
+        raise ValueError(f"{k} of {n} is not a count: it lies outside 0 to {n}")
+
+
+def wilson(k: int, n: int, level: float = 0.95) -> Interval:
+    """Returns the score interval of a proportion.
+
+    Its coverage lies on both sides of the level: at level 0.95, for n from 50 to 1319 and proportions from 0.1 to 0.9, it is
+    0.93 to 0.9705 (enumerated in the tests).
+    Source: Wilson (1927), Journal of the American Statistical Association 22, 209-212.
+
+    Args:
+        k: Items right.
+        n: Items.
+        level: Confidence level.
+
+    Raises:
+        ValueError: Impossible count or level.
+    """
+    check_count(k, n)
+    z = z_value(level)
+    p, spread = k / n, z * z / n
+    centre = (p + spread / 2) / (1 + spread)
+    half = math.sqrt(p * (1 - p) * spread + spread * spread / 4) / (1 + spread)
+    # At the ends the formula is exactly 0 or 1; floating point is not.
+    return Interval(0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+
+
+def exact(k: int, n: int, level: float = 0.95) -> Interval:
+    """Returns the interval of all proportions that neither one-sided exact binomial test rejects; it never covers too seldom.
+
+    Source: Clopper and Pearson (1934), Biometrika 26, 404-413.
+
+    Args:
+        k: Items right.
+        n: Items.
+        level: Confidence level.
+
+    Raises:
+        ValueError: Impossible count or level.
+    """
+    from scipy.special import betaincinv
+
+    check_count(k, n)
+    z_value(level)
+    tail = (1 - level) / 2
+    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
+    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
+    return Interval(low, high)
+
+
+def newcombe(k1: int, n1: int, k2: int, n2: int, level: float = 0.95) -> Interval:
+    """Returns the interval of the difference ``k1/n1 - k2/n2`` of two independent proportions, from their Wilson intervals.
+
+    Coverage at level 0.95, enumerated for 50 and for 200 items each and proportions from 0.1 to 0.9: 0.942 to 0.964.
+    Source: Newcombe (1998), Statistics in Medicine 17, 873-890, method 10.
+
+    Raises:
+        ValueError: Impossible count or level.
+    """
+    first, second = wilson(k1, n1, level), wilson(k2, n2, level)
+    p1, p2 = k1 / n1, k2 / n2
+    difference = p1 - p2
+    return Interval(
+        difference - math.hypot(p1 - first.low, second.high - p2),
+        difference + math.hypot(first.high - p1, p2 - second.low),
+    )
+
+
+def mean_interval(value: float, standard_error: float, level: float = 0.95) -> Interval:
+    """Returns ``value ± z · standard_error``, in the unit of both.
+
+    Raises:
+        ValueError: Negative standard error or impossible level.
+    """
+    if not standard_error >= 0.0:
+        raise ValueError(f"a standard error is 0 or more, not {standard_error}")
+    half = z_value(level) * standard_error
+    return Interval(value - half, value + half)

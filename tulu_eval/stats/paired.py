@@ -1,0 +1,208 @@
+"""Tests of a difference: on shared items (McNemar, Tango's interval), on independent ones (Fisher), and a family (Holm).
+
+The exact tests count with whole numbers and divide once: no tolerance decides which outcomes are as rare as the one seen.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from tulu_eval.stats.intervals import Interval, check_count, z_value
+from tulu_eval.stats.power import ALPHA
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Pairings(NamedTuple):
+    """What McNemar's test could say of two counts on the same items, over all ways the items can pair up.
+
+    Attributes:
+        p_low: Smallest p-value: only as many items differ as must.
+        p_high: Largest p-value: as many items differ as can.
+        flips: Fewest differing items for which the p-value is 0.05 or more; ``None`` if it is below for every pairing.
+    """
+
+    p_low: float
+    p_high: float
+    flips: int | None
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Returns the exact two-sided p-value of "A and B are right equally often" for two runs on the same items.
+
+    Under that hypothesis each discordant item is a fair coin. Source: McNemar (1947), Psychometrika 12, 153-157, with the
+    binomial distribution instead of its chi-square approximation.
+
+    Args:
+        only_a: Items that A has right and B wrong.
+        only_b: Items that B has right and A wrong.
+
+    Raises:
+        ValueError: A count is negative.
+    """
+    if only_a < 0 or only_b < 0:
+        raise ValueError(f"discordant counts are 0 or more, not {only_a} and {only_b}")
+    n = only_a + only_b
+    term = tail = 1
+    for i in range(min(only_a, only_b)):
+        term = term * (n - i) // (i + 1)
+        tail += term
+    return min(1.0, 2 * tail / (1 << n))
+
+
+def pairings(k1: int, k2: int, n: int) -> Pairings:
+    """Returns the range of McNemar's p-value for two counts on the same n items whose pairing is not known.
+
+    Raises:
+        ValueError: Impossible counts.
+    """
+    check_count(k1, n)
+    check_count(k2, n)
+    gap = abs(k1 - k2)
+    # Beyond the gap, items can differ only in pairs that cancel.
+    spare = min(k1, k2, n - k1, n - k2)
+    cancelling = bisect.bisect_left(range(spare + 1), ALPHA, key=lambda pairs: mcnemar(gap + pairs, pairs))
+    flips = gap + 2 * cancelling if cancelling <= spare else None
+    return Pairings(mcnemar(gap, 0), mcnemar(gap + spare, spare), flips)
+
+
+@functools.lru_cache(maxsize=16)
+def net_flips(n: int, rate: float) -> NDArray[np.float64]:
+    """Returns the probabilities of a net change of -n to n right items, each item flipping either way with ``rate / 2``.
+
+    Shape: ``(2 n + 1,)``, read-only. By repeated squaring, so that every term stays positive and small tails stay exact.
+
+    Raises:
+        ValueError: No items, or a rate outside 0 to below 1.
+    """
+    import numpy as np
+
+    if n < 1 or not 0.0 <= rate < 1.0:
+        raise ValueError(f"a flip rate lies from 0 to below 1 and needs items, not {rate} of {n}")
+    result, power = np.ones(1), np.array([rate / 2, 1.0 - rate, rate / 2])
+    left = n
+    while left:
+        if left & 1:
+            result = np.convolve(result, power)
+        power = np.convolve(power, power)
+        left >>= 1
+    result.setflags(write=False)
+    return result
+
+
+def paired_difference(only_a: int, only_b: int, n: int, level: float = 0.95) -> Interval:
+    """Returns Tango's score interval of the difference ``(only_a - only_b) / n`` of two runs on the same n items.
+
+    It holds every difference that the score test, with the nuisance probability at its restricted maximum, does not reject.
+    Source: Tango (1998), Statistics in Medicine 17, 891-908.
+
+    Args:
+        only_a: Items that A has right and B wrong.
+        only_b: Items that B has right and A wrong.
+        n: Items that both answered.
+        level: Confidence level.
+
+    Raises:
+        ValueError: A count is negative, or more discordant items than items.
+    """
+    if min(only_a, only_b) < 0 or only_a + only_b > n or n < 1:
+        raise ValueError(f"{only_a} and {only_b} discordant of {n} items cannot be")
+    z = z_value(level)
+    estimate = (only_a - only_b) / n
+
+    def score(delta: float) -> float:
+        linear = (2 * n - only_a + only_b) * delta - only_a - only_b
+        constant = only_b * delta * (1 - delta)
+        q = (math.sqrt(max(0.0, linear * linear + 8 * n * constant)) - linear) / (4 * n)
+        variance = n * (2 * q + delta * (1 - delta))
+        distance = n * (estimate - delta)
+        if variance <= 0.0:
+            return 0.0 if distance == 0.0 else math.copysign(math.inf, distance)
+        return distance / math.sqrt(variance)
+
+    low = -1.0 if estimate == -1.0 else _bisect(lambda delta: score(delta) <= z, -1.0, estimate)
+    high = 1.0 if estimate == 1.0 else _bisect(lambda delta: score(delta) < -z, estimate, 1.0)
+    return Interval(low, high)
+
+
+def fisher(k1: int, n1: int, k2: int, n2: int) -> float:
+    """Returns Fisher's exact two-sided p-value of "both proportions are equal" for two independent samples.
+
+    Two-sided: all tables with the same margins that are at most as likely as the one seen.
+    Source: Fisher (1935), Journal of the Royal Statistical Society 98, 39-82.
+
+    Raises:
+        ValueError: Impossible count.
+    """
+    check_count(k1, n1)
+    check_count(k2, n2)
+    return hypergeometric(k1, n1, k1 + k2, n1 + n2)
+
+
+def hypergeometric(k: int, n: int, total_right: int, total: int) -> float:
+    """Returns the two-sided p-value of "k right of n is a draw without replacement from ``total_right`` of ``total``".
+
+    Two-sided: all counts that are at most as likely as k; 0 if k cannot be drawn at all.
+
+    Args:
+        k: Right ones in the draw.
+        n: Size of the draw.
+        total_right: Right ones in the whole.
+        total: Size of the whole, n or more.
+
+    Raises:
+        ValueError: Impossible count, or a draw larger than the whole.
+    """
+    check_count(k, n)
+    check_count(total_right, total)
+    check_count(n, total)
+    first, weights = hypergeometric_weights(n, total_right, total)
+    if not first <= k < first + len(weights):
+        return 0.0
+    seen = weights[k - first]
+    return sum(weight for weight in weights if weight <= seen) / sum(weights)
+
+
+def hypergeometric_weights(n: int, total_right: int, total: int) -> tuple[int, list[int]]:
+    """Returns the smallest count of right ones in a draw of n, and from it on the number of draws with each count."""
+    total_wrong = total - total_right
+    first = max(0, n - total_wrong)
+    weights = [math.comb(total_right, first) * math.comb(total_wrong, n - first)]
+    for k in range(first, min(n, total_right)):
+        weights.append(weights[-1] * (total_right - k) * (n - k) // ((k + 1) * (total_wrong - n + k + 1)))
+    return first, weights
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Returns adjusted p-values: rejecting those below alpha makes any false rejection in the family at most alpha likely.
+
+    Source: Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
+
+    Args:
+        p_values: One a test, in any order; the result is in the same order.
+
+    Raises:
+        ValueError: A p-value lies outside 0 to 1.
+    """
+    if not all(0.0 <= p <= 1.0 for p in p_values):
+        raise ValueError("a p-value lies between 0 and 1")
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = largest
+    return tuple(adjusted)
+
+
+def _bisect(is_above: Callable[[float], bool], low: float, high: float) -> float:
+    """Returns the point between low and high from which on ``is_above`` holds, to the last bits."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_above(middle) else (middle, high)
+    return (low + high) / 2
