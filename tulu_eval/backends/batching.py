@@ -1,0 +1,277 @@
+"""The loop that keeps a batch full: longest first, finished rows out, waiting rows in, half the batch after out-of-memory.
+
+It knows rows and tokens; how logits come about is a :class:`~tulu_eval.backends.shared_prefix.SharedPrefixDecoder`'s.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tulu_eval.backends.shared_prefix import SharedPrefixDecoder
+from tulu_eval.errors import EngineError
+from tulu_eval.records import Completion, Decoding, FinishReason, Request
+
+_LOG = logging.getLogger(__name__)
+
+PREFILL_TOKENS = 4096
+"""Prompt tokens that go through the model in one forward at most."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device; the CPU allocator only says so in words."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def one_line(error: BaseException) -> str:
+    """Returns an error as one line with its type."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+@dataclass(slots=True)
+class Row:
+    """One request while it is decoded.
+
+    Attributes:
+        request: What was asked.
+        started: When its prompt went into the engine, in ``time.perf_counter`` seconds.
+        draw: Source of this row's random numbers; depends on the seed and the request only.
+        tokens: What was generated.
+    """
+
+    request: Request
+    started: float
+    draw: random.Random
+    tokens: list[int] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, request: Request, decoding: Decoding) -> Row:
+        """Returns the row of a request, with nothing generated."""
+        seed = hashlib.sha256(f"{decoding.seed}\0{request.key}".encode()).digest()
+        return cls(request, time.perf_counter(), random.Random(seed))  # noqa: S311 - nothing secret
+
+    def fail(self, cause: str) -> Completion:
+        """Returns the completion of a row that broke for a reason of its own."""
+        return Completion(self.request.key, "", tuple(self.tokens), "error", time.perf_counter() - self.started, cause)
+
+
+class Finisher:
+    """Says when a row ends and makes its completion.
+
+    Args:
+        tokenizer: Of transformers.
+        eos_ids: Tokens that end a row.
+        decoding: Token limit and stop strings.
+    """
+
+    def __init__(self, tokenizer: Any, eos_ids: Sequence[int], decoding: Decoding) -> None:
+        self._tokenizer, self._eos, self._decoding = tokenizer, frozenset(eos_ids), decoding
+        # A character is at most 4 bytes and a token at least one; 8 more for tokens that decode differently at a beginning.
+        self._tail = max((4 * len(stop) for stop in decoding.stop), default=0) + 8
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        text = self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def advance(self, row: Row, token: int) -> Completion | None:
+        """Appends a token (-1: none could be chosen) to a row; returns its completion where that ends it."""
+        if token < 0:
+            return row.fail("the model's logits are not finite")
+        row.tokens.append(token)
+        try:
+            reason = self._reason(row.tokens)
+            return None if reason is None else self._complete(row, reason)
+        except (ValueError, TypeError, RuntimeError, LookupError, OverflowError) as error:
+            return row.fail(f"the tokens cannot be decoded: {one_line(error)}")
+
+    def _reason(self, tokens: Sequence[int]) -> FinishReason | None:
+        """Returns why a row with these tokens ends, None where it goes on."""
+        if tokens[-1] in self._eos:
+            return "stop"
+        if self._decoding.stop:
+            tail = self._text(tokens[-self._tail :])
+            if any(stop in tail for stop in self._decoding.stop):
+                return "stop"
+        return "length" if len(tokens) >= self._decoding.max_new_tokens else None
+
+    def _complete(self, row: Row, reason: FinishReason) -> Completion:
+        """Returns a finished row's completion; its text ends before the first stop string."""
+        text = self._text(row.tokens)
+        cuts = [at for stop in self._decoding.stop if (at := text.find(stop)) >= 0]
+        text = text[: min(cuts)] if cuts else text
+        return Completion(row.request.key, text, tuple(row.tokens), reason, time.perf_counter() - row.started)
+
+
+def choose_tokens(logits: Tensor, rows: Sequence[Row], decoding: Decoding) -> list[int]:
+    """Returns the next token of each row; -1 where a row's logits are not finite.
+
+    Greedy takes the likeliest token. Otherwise each row draws one number of its own and takes the token at which the
+    cumulated probability passes it, so that a row's draw does not depend on its neighbours. Order of the filters:
+    temperature, top-k, top-p.
+
+    Args:
+        logits: [rows, vocabulary].
+        rows: The rows, in the same order.
+        decoding: How to draw.
+    """
+    best, token = logits.max(dim=-1)
+    finite = torch.isfinite(best)
+    if not decoding.greedy:
+        scores = logits.float() / decoding.temperature
+        if decoding.top_k or decoding.top_p < 1:
+            kept = min(decoding.top_k or scores.shape[-1], scores.shape[-1])
+            scores, order = scores.topk(kept, dim=-1)
+        mass = torch.softmax(scores, dim=-1)
+        if decoding.top_p < 1:
+            mass = mass.masked_fill(mass.cumsum(-1) - mass >= decoding.top_p, 0.0)
+        total = mass.cumsum(-1)
+        uniform = torch.tensor([[row.draw.random()] for row in rows], device=logits.device)
+        place = torch.searchsorted(total, uniform * total[:, -1:], right=True).clamp_max(total.shape[-1] - 1)
+        token = (order.gather(1, place) if decoding.top_k or decoding.top_p < 1 else place)[:, 0]
+    chosen: list[int] = torch.where(finite, token, -1).tolist()
+    return chosen
+
+
+def shared_prefix(requests: Sequence[Request]) -> tuple[int, ...]:
+    """Returns the longest common prefix of the prompts that leaves each of them at least one token."""
+    if not requests:
+        return ()
+    low, high = min(r.token_ids for r in requests), max(r.token_ids for r in requests)
+    limit = min(len(r.token_ids) for r in requests) - 1
+    length = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    return low[: min(length, limit)]
+
+
+class Scheduler:
+    """Decodes requests in a batch that is kept full.
+
+    Args:
+        model: A causal language model whose attention is the shared-prefix one.
+        finisher: Ends rows.
+        decoding: How tokens are drawn.
+        batch_size: Rows decoded together at most.
+    """
+
+    def __init__(self, model: Any, finisher: Finisher, decoding: Decoding, batch_size: int) -> None:
+        self._model, self._finisher, self._decoding = model, finisher, decoding
+        self._batch = batch_size
+        self._waiting: deque[Request] = deque()
+        self._rows: list[Row] = []
+        self._decoder: SharedPrefixDecoder | None = None
+        self._prefix: tuple[int, ...] = ()
+        self._capacity = 0
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Yields a completion for every request, as they finish.
+
+        Raises:
+            EngineError: Memory does not suffice for one row, or the engine broke for all rows.
+        """
+        self._waiting = deque(sorted(requests, key=lambda request: len(request.token_ids), reverse=True))
+        self._prefix = shared_prefix(requests)
+        self._batch = min(self._batch, len(requests))
+        longest = max((len(request.token_ids) for request in requests), default=0)
+        self._capacity = longest - len(self._prefix) + self._decoding.max_new_tokens
+        while self._waiting or self._rows:
+            done, out_of_memory = self._guarded(self._admit if self._room() else self._step)
+            yield from done
+            if out_of_memory:
+                self._halve()
+
+    def _guarded(self, work: Callable[[], list[Completion]]) -> tuple[list[Completion], bool]:
+        """Does a piece of work; says whether memory ran out, with the failed work's tensors released."""
+        try:
+            return work(), False
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise EngineError(f"the engine failed: {one_line(error)}; resume the run to go on") from error
+        return [], True
+
+    def _room(self) -> int:
+        """Returns how many waiting rows to take in now: none until an eighth of the batch is free, to prefill few at a time."""
+        free = min(self._batch - len(self._rows), len(self._waiting))
+        return free if not self._rows or free >= min(max(1, self._batch // 8), len(self._waiting)) else 0
+
+    def _halve(self) -> None:
+        """Halves the batch; rows that no longer fit begin anew later, and have not been yielded."""
+        if self._batch == 1:
+            raise EngineError("out of memory with a single row; use a device with more memory or a smaller dtype")
+        self._batch = max(1, min(self._batch, len(self._rows) or self._batch) // 2)
+        evicted = self._rows[self._batch :]
+        del self._rows[self._batch :]
+        self._waiting.extendleft(row.request for row in reversed(evicted))
+        _LOG.warning("out of memory: going on with %d rows at a time", self._batch)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self._decoder is not None and self._rows:
+            self._decoder.store.shrink(self._batch)
+        else:
+            self._decoder = None
+
+    def _ready(self) -> SharedPrefixDecoder:
+        """Returns the decoder, with the prefix encoded; a new one at the beginning, and where memory ran out."""
+        if self._decoder is None:
+            self._decoder = SharedPrefixDecoder(self._model, self._prefix, self._batch, self._capacity)
+        return self._decoder
+
+    def _admit(self) -> list[Completion]:
+        decoder = self._ready()
+        start, room = len(self._rows), self._room()
+        taken, tokens = 0, 0
+        while taken < room and (
+            not taken or tokens + len(self._waiting[taken].token_ids) - len(self._prefix) <= PREFILL_TOKENS
+        ):
+            tokens += len(self._waiting[taken].token_ids) - len(self._prefix)
+            taken += 1
+        rows = [Row.begin(self._waiting[index], self._decoding) for index in range(taken)]
+        logits = decoder.admit(start, [row.request.token_ids[len(self._prefix) :] for row in rows])
+        chosen = choose_tokens(logits, rows, self._decoding)
+        for _ in rows:
+            self._waiting.popleft()
+        self._rows += rows
+        return self._take(start, chosen)
+
+    def _step(self) -> list[Completion]:
+        logits = self._ready().step([row.tokens[-1] for row in self._rows], [self._stored(row) for row in self._rows])
+        return self._take(0, choose_tokens(logits, self._rows, self._decoding))
+
+    def _stored(self, row: Row) -> int:
+        """Returns how many own tokens of a row have keys and values: all but the newest."""
+        return len(row.request.token_ids) - len(self._prefix) + len(row.tokens) - 1
+
+    def _take(self, start: int, chosen: Sequence[int]) -> list[Completion]:
+        """Appends a token to each row from slot ``start`` on; takes finished rows out and closes the gaps."""
+        done: list[Completion] = []
+        gone: list[int] = []
+        for slot, token in enumerate(chosen, start):
+            row = self._rows[slot]
+            completion = self._finisher.advance(row, token)
+            if completion is not None:
+                done.append(completion)
+                gone.append(slot)
+        for slot in reversed(gone):
+            self._remove(slot, broken=chosen[slot - start] < 0)
+        return done
+
+    def _remove(self, slot: int, broken: bool) -> None:
+        store = self._ready().store
+        last = self._rows.pop()
+        if broken:
+            store.wipe(slot)
+        if slot < len(self._rows):
+            store.move(len(self._rows), slot, self._stored(last))
+            self._rows[slot] = last

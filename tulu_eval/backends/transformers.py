@@ -1,0 +1,236 @@
+"""The engine that runs wherever transformers does: CPU, CUDA, Apple silicon.
+
+Prompts of a benchmark share a prefix; where the architecture allows, its keys and values are kept once
+(:mod:`~tulu_eval.backends.shared_prefix`). Elsewhere plain batched generation takes over by itself
+(:mod:`~tulu_eval.backends.plain`), and ``describe()["attention"]`` says why.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+from tulu_eval.errors import PreflightError, UnknownName
+from tulu_eval.records import Completion, Decoding, Request
+
+_LOG = logging.getLogger(__name__)
+
+DTYPES = ("float32", "bfloat16", "float16")
+"""What a model can be computed in."""
+
+CPU_BATCH = 32
+"""Rows decoded together on a CPU where nothing is asked for."""
+
+GPU_BATCH = 256
+"""Rows decoded together on an accelerator at most where nothing is asked for."""
+
+
+def resolve_device(name: str) -> str:
+    """Returns the torch device of a setting; ``auto`` is cuda, then mps, then cpu.
+
+    Raises:
+        UnknownName: No such kind of device.
+        PreflightError: The device is not there.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    kind, _, index = name.partition(":")
+    if kind not in there or (index and not index.isdigit()):
+        raise UnknownName("device", name, ["auto", *there])
+    if not there[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
+        raise PreflightError(f"device {name} is not there; use --device auto")
+    return name
+
+
+def resolve_dtype(setting: str, stored: str) -> str:
+    """Returns the dtype to compute in; ``auto`` is the dtype the weights are stored in.
+
+    Raises:
+        UnknownName: Not one of :data:`DTYPES`.
+    """
+    dtype = stored if setting == "auto" else setting
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, ["auto", *DTYPES])
+    return dtype
+
+
+def free_bytes(device: str) -> int:
+    """Returns the memory that is free on a device, in bytes."""
+    import psutil
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return int(psutil.virtual_memory().available)
+
+
+class TransformersBackend(Backend):
+    """A causal language model of transformers on one device.
+
+    Args:
+        model: The loaded model, in evaluation mode.
+        tokenizer: Its tokenizer; only decodes here.
+        settings: How it was loaded.
+        eos_ids: Tokens that end a completion.
+        max_length: Longest row that will be asked for.
+    """
+
+    name = "transformers"
+
+    def __init__(self, model: Any, tokenizer: Any, settings: EngineSettings, eos_ids: Sequence[int], max_length: int) -> None:
+        from tulu_eval.backends.eligibility import TOLERANCE, enable_shared_prefix
+        from tulu_eval.backends.plain import padding_is_safe
+
+        self._model, self._tokenizer, self._settings = model, tokenizer, settings
+        self._eos_ids, self._max_length = tuple(eos_ids), max_length
+        self._padding = True
+        self._attention = "shared prefix"
+        reason = enable_shared_prefix(model, max_length)
+        self._shared = not reason
+        if reason:
+            self._padding = padding_is_safe(model, TOLERANCE[model.dtype])
+            batches = "padded batches" if self._padding else "batches of equal length"
+            self._attention = f"plain, {batches} ({reason})"
+            _LOG.info("no shared prefix: %s; decoding in plain %s", reason, batches)
+
+    @classmethod
+    def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
+        """Says what is missing before weights are loaded.
+
+        Raises:
+            PreflightError: Device or memory missing, or the model needs pickle or its own code and neither is allowed.
+            UnknownName: A device or dtype that there is not.
+        """
+        device = resolve_device(settings.device)
+        dtype = resolve_dtype(settings.dtype, model.dtype)
+        if settings.batch_size < 0:
+            raise PreflightError(f"--batch-size must be 0 (chosen here) or more, not {settings.batch_size}")
+        if not settings.allow_pickle and not any(model.path.glob("*.safetensors")):
+            raise PreflightError(
+                f"{model.name} has no safetensors weights; --allow-pickle loads pickle files, which can run code"
+            )
+        if not settings.trust_remote_code and _needs_own_code(model):
+            raise PreflightError(f"{model.name} needs Python code that comes with it; --trust-remote-code runs it")
+        needed = model.parameters * (4 if dtype == "float32" else 2)
+        free = free_bytes(device)
+        if needed > free:
+            raise PreflightError(
+                f"{model.name} needs {needed / 2**30:.1f} GiB for its weights in {dtype}; "
+                f"{device} has {free / 2**30:.1f} GiB free"
+            )
+
+    @classmethod
+    def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
+        """Loads the model and finds out whether it can share a prefix.
+
+        Raises:
+            PreflightError: A file is corrupt or incomplete.
+        """
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        device = resolve_device(settings.device)
+        dtype = getattr(torch, resolve_dtype(settings.dtype, model.dtype))
+        trust = settings.trust_remote_code
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust)
+            answer: Any = AutoModelForCausalLM.from_pretrained(
+                model.path,
+                dtype=dtype,
+                trust_remote_code=trust,
+                use_safetensors=None if settings.allow_pickle else True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, SafetensorError) as error:
+            raise PreflightError(f"{model.name} cannot be loaded: {error}") from error
+        loaded, report = answer
+        if missing := sorted(report["missing_keys"]):
+            raise PreflightError(
+                f"{model.name} cannot be loaded: weights are missing, {missing[0]} and {len(missing) - 1} more"
+            )
+        return cls(loaded.to(device).eval(), tokenizer, settings, eos_ids, max_length)
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
+        """Yields one completion a request, as they finish; a prompt that cannot be decoded at all as an error.
+
+        Raises:
+            EngineError: The engine died; what was yielded before is good.
+        """
+        from tulu_eval.backends.batching import Finisher, Scheduler
+        from tulu_eval.backends.plain import PlainDecoder
+
+        good: list[Request] = []
+        for request in requests:
+            cause = self._refuse(request, decoding)
+            if cause:
+                yield Completion(request.key, "", (), "error", 0.0, cause)
+            else:
+                good.append(request)
+        if not good:
+            return
+        finisher = Finisher(self._tokenizer, self._eos_ids, decoding)
+        rows = self._batch_size(good, decoding)
+        if self._shared:
+            yield from Scheduler(self._model, finisher, decoding, rows).run(good)
+        else:
+            yield from PlainDecoder(self._model, finisher, decoding, rows, self._padding).run(good)
+
+    def _refuse(self, request: Request, decoding: Decoding) -> str:
+        """Returns why a request cannot be decoded, empty where it can; an index error on CUDA would end the process."""
+        if not request.token_ids:
+            return "the prompt has no tokens"
+        size = self._model.get_input_embeddings().weight.shape[0]
+        if not 0 <= min(request.token_ids) <= max(request.token_ids) < size:
+            return f"the prompt has a token id outside the model's vocabulary of {size}"
+        length = len(request.token_ids) + decoding.max_new_tokens
+        return f"{length} tokens with the answer, and room for {self._max_length}" if length > self._max_length else ""
+
+    def _batch_size(self, requests: Sequence[Request], decoding: Decoding) -> int:
+        """Returns how many rows to decode together: as asked for, else what memory has room for."""
+        if self._settings.batch_size:
+            return self._settings.batch_size
+        config = self._model.config.get_text_config()
+        device = str(self._model.device)
+        number_bytes: int = self._model.dtype.itemsize
+        heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        token_bytes: int = 2 * config.num_hidden_layers * heads * width * number_bytes
+        longest = max(len(request.token_ids) for request in requests) + decoding.max_new_tokens
+        fits = int(0.7 * free_bytes(device)) // (token_bytes * longest)
+        return max(1, min(fits, CPU_BATCH if device == "cpu" else GPU_BATCH))
+
+    def describe(self) -> dict[str, str]:
+        """Returns dtype, device, versions and attention path."""
+        import torch
+        import transformers
+
+        return {
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "device": str(self._model.device),
+            "attention": self._attention,
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+        }
+
+    def close(self) -> None:
+        """Frees the model's memory. May be called twice."""
+        import torch
+
+        self._model = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _needs_own_code(model: ModelFiles) -> bool:
+    """Whether transformers does not know the model's architecture and the model brings code for it."""
+    from transformers import CONFIG_MAPPING
+
+    config = json.loads((model.path / "config.json").read_text("utf-8"))
+    return "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
