@@ -29,7 +29,7 @@ from tulu_eval.stats import (
     Count,
     Interval,
     Mean,
-    agreement,
+    agree,
     exact,
     mean_interval,
     newcombe,
@@ -106,7 +106,7 @@ def alarm(run_n: int, published_n: int, **claims: object) -> Callable[[int, int]
 
     @functools.cache
     def event(run: int, published: int) -> bool:
-        return agreement(Count(run, run_n), Count(published, published_n), **claims).verdict == "inconsistent"  # type: ignore[arg-type]
+        return agree(Count(run, run_n), Count(published, published_n), **claims).verdict == "inconsistent"  # type: ignore[arg-type]
 
     return event
 
@@ -161,22 +161,22 @@ def false_alarms(rng: np.random.Generator, draws: int) -> Iterator[Figure]:
         "false alarms, Fisher, same 200 items, other weights", share(pair, alarm(200, 200, items="same")), 0.0, ALPHA, draws
     )
     values = zip(rng.normal(28.8, 1.2, draws), rng.normal(28.8, 1.3, draws), strict=True)
-    rejected = [agreement(Mean(a, 1.2), Mean(b, 1.3)).verdict == "inconsistent" for a, b in values]
+    rejected = [agree(Mean(a, 1.2), Mean(b, 1.3)).verdict == "inconsistent" for a, b in values]
     yield Figure("false alarms, win rates with errors 1.2 and 1.3", float(np.mean(rejected)), ALPHA, ALPHA, draws)
 
 
 def power(rng: np.random.Generator, draws: int) -> Iterator[Figure]:
     """Yields how often a gap as large as the stated detectable one is called inconsistent; whole items add some."""
-    points = agreement(Count(121, 200), Count(121, 200), items="same", same_weights=True).detectable
+    points = agree(Count(121, 200), Count(121, 200), items="same", same_weights=True).detectable
     pair = same_items(rng, draws, population(200, 121 - round(points * 2), FLIP_RATE), population(200, 121, FLIP_RATE))
     event = alarm(200, 200, items="same", same_weights=True)
     yield Figure(f"power, symmetric flips, n = 200, gap {points:.1f}", share(pair, event), POWER, 0.9, draws)
-    points = agreement(Count(808, 1319), Count(121, 200), items="superset", same_weights=True).detectable
+    points = agree(Count(808, 1319), Count(121, 200), items="superset", same_weights=True).detectable
     published = population(1319, 808 - round(points * 13.19), 0.0)
     pair = superset(rng, draws, population(1319, 808, 0.0), published, 200)
     event = alarm(1319, 200, items="superset", same_weights=True)
     yield Figure(f"power, hypergeometric, 200 of 1319, gap {points:.1f}", share(pair, event), POWER, 0.9, draws)
-    points = agreement(Count(134, 200), Count(134, 200)).detectable
+    points = agree(Count(134, 200), Count(134, 200)).detectable
     pair = np.column_stack([rng.binomial(200, 0.67 - points / 100, draws), rng.binomial(200, 0.67, draws)])
     yield Figure(f"power, Fisher, 200 and 200, gap {points:.1f}", share(pair, alarm(200, 200)), 0.79, 0.84, draws)
 

@@ -13,11 +13,11 @@ from scipy import stats as reference
 from tulu_eval.stats import (
     Count,
     Mean,
-    agreement,
-    agreement_independent,
-    agreement_of_means,
-    agreement_same_items,
-    agreement_superset,
+    agree,
+    agree_independent,
+    agree_of_means,
+    agree_same_items,
+    agree_superset,
     cell_count,
     fisher,
 )
@@ -44,7 +44,7 @@ def fisher_by_enumeration(k1: int, n1: int, k2: int, n2: int) -> Fraction:
 def test_121_of_200_with_the_same_weights(cell, verdict):
     """The two published values of one model contradict each other; a run of its weights can tell which it agrees with."""
     published = Count(cell_count(cell, 200), 200)
-    found = agreement(RUN, published, items="same", same_weights=True)
+    found = agree(RUN, published, items="same", same_weights=True)
     # Flips beyond 40 items have a probability below 1e-12 at 5 % of 200.
     rate = Fraction(1, 20)
     p = float(
@@ -65,7 +65,7 @@ def test_121_of_200_with_the_same_weights(cell, verdict):
 def test_121_of_200_with_other_weights(cell):
     """Fisher's test rejects neither, and 200 items could not have shown 5 points: it cannot tell."""
     published = Count(cell_count(cell, 200), 200)
-    found = agreement(RUN, published, items="same")
+    found = agree(RUN, published, items="same")
     assert found.p_value == float(fisher_by_enumeration(121, 200, published.right, 200))
     assert found.p_value >= 0.05
     assert found.verdict == "cannot tell"
@@ -74,7 +74,7 @@ def test_121_of_200_with_other_weights(cell):
 
 
 def test_a_run_that_contains_the_published_items():
-    found = agreement(Count(808, 1319), Count(134, 200), items="superset", same_weights=True)
+    found = agree(Count(808, 1319), Count(134, 200), items="superset", same_weights=True)
     assert found.method == "hypergeometric"
     assert found.p_value == float(fisher_by_enumeration(134, 200, 808 - 134, 1119))
     assert found.verdict == "cannot tell"
@@ -82,7 +82,7 @@ def test_a_run_that_contains_the_published_items():
         "cannot tell: 61.3 % (808/1319) against 67.0 % (134/200) published, -5.7 points (the published 200 as a draw from "
         "the run's 1319 outcomes); hypergeometric p = 0.083; only gaps from 9.2 points would have shown, and 5 are asked for"
     )
-    assert agreement(Count(1310, 1319), Count(134, 200), items="superset", same_weights=True).verdict == "inconsistent"
+    assert agree(Count(1310, 1319), Count(134, 200), items="superset", same_weights=True).verdict == "inconsistent"
 
 
 @pytest.mark.parametrize(("right", "total", "n"), [(4, 6, 3), (5, 6, 2), (0, 5, 3), (3, 6, 6)])
@@ -90,11 +90,11 @@ def test_a_draw_by_enumeration(right, total, n):
     drawn = [sum(subset) for subset in itertools.combinations([1] * right + [0] * (total - right), n)]
     for k in range(n + 1):
         rare = sum(drawn.count(count) <= drawn.count(k) for count in drawn)
-        assert agreement_superset(Count(right, total), Count(k, n)).p_value == rare / len(drawn)
+        assert agree_superset(Count(right, total), Count(k, n)).p_value == rare / len(drawn)
 
 
 def test_impossible_draw_is_inconsistent():
-    found = agreement_superset(Count(100, 1319), Count(134, 200))
+    found = agree_superset(Count(100, 1319), Count(134, 200))
     assert (found.verdict, found.p_value) == ("inconsistent", 0.0)
 
 
@@ -106,16 +106,16 @@ def test_which_test_is_used():
         ("other", False): "Fisher exact",
     }
     for (items, same_weights), method in cases.items():
-        assert agreement(RUN, Count(116, 200), items=items, same_weights=same_weights).method == method
+        assert agree(RUN, Count(116, 200), items=items, same_weights=same_weights).method == method
     whole = Count(808, 1319)
-    assert agreement(whole, Count(116, 200), items="superset", same_weights=True).method == "hypergeometric"
-    assert agreement(whole, Count(116, 200), items="superset").p_value == fisher(808, 1319, 116, 200)
+    assert agree(whole, Count(116, 200), items="superset", same_weights=True).method == "hypergeometric"
+    assert agree(whole, Count(116, 200), items="superset").p_value == fisher(808, 1319, 116, 200)
 
 
 def test_the_margin_decides_between_consistent_and_cannot_tell():
-    weak = agreement_independent(RUN, Count(116, 200))
+    weak = agree_independent(RUN, Count(116, 200))
     assert weak.verdict == "cannot tell"
-    strong = agreement_independent(RUN, Count(116, 200), margin=weak.detectable)
+    strong = agree_independent(RUN, Count(116, 200), margin=weak.detectable)
     assert strong.verdict == "consistent"
     assert strong.explanation.startswith("consistent: 60.5 % (121/200) against 58.0 % (116/200) published, +2.5 points")
     assert dataclasses.replace(strong, verdict="", margin=0, explanation="") == dataclasses.replace(
@@ -124,20 +124,25 @@ def test_the_margin_decides_between_consistent_and_cannot_tell():
 
 
 def test_win_rates():
-    found = agreement(Mean(24.0, 1.2), Mean(28.8, 1.3))
+    found = agree(Mean(24.0, 1.2), Mean(28.8, 1.3))
     z = 4.8 / math.hypot(1.2, 1.3)
     assert found.p_value == pytest.approx(2 * reference.norm.sf(z))
     assert found.verdict == "inconsistent"
     assert found.detectable == pytest.approx(2.8016 * math.hypot(1.2, 1.3), abs=1e-3)
-    assert agreement(Mean(28.0, 1.2), Mean(28.8, 1.2)).verdict == "consistent"
-    assert agreement(Mean(28.0, 1.5), Mean(28.8, 1.5)).verdict == "cannot tell"
-    assert agreement(Mean(28.0, 0.0), Mean(28.8, 1.2)).p_value > 0.05
+    assert agree(Mean(28.0, 1.2), Mean(28.8, 1.2)).verdict == "consistent"
+    assert agree(Mean(28.0, 1.5), Mean(28.8, 1.5)).verdict == "cannot tell"
+    assert agree(Mean(28.0, 0.0), Mean(28.8, 1.2)).p_value > 0.05
+
+
+@pytest.mark.parametrize(("z", "verdict"), [(1.95, "consistent"), (1.97, "inconsistent")])
+def test_the_level_is_five_percent(z, verdict):
+    assert agree(Mean(50 + z, 1.0), Mean(50.0, 0.0)).verdict == verdict
 
 
 @pytest.mark.parametrize(("n", "rate"), [(6, Fraction(1, 5)), (9, Fraction(1, 20))])
 def test_same_items_by_enumeration(n, rate):
     for k_run, k_published in itertools.product(range(n + 1), repeat=2):
-        found = agreement_same_items(Count(k_run, n), Count(k_published, n), flip_rate=float(rate))
+        found = agree_same_items(Count(k_run, n), Count(k_published, n), flip_rate=float(rate))
         assert found.p_value == pytest.approx(float(flips_p_value(abs(k_run - k_published), n, rate)), rel=1e-9)
 
 
@@ -158,14 +163,14 @@ def test_detectable_of_the_same_items_by_enumeration():
         return sum(p for net, p in law.items() if abs(net + shift) >= rejected[0])
 
     smallest = next(shift for shift in range(1, n) if power(shift) >= Fraction(4, 5))
-    assert agreement_same_items(Count(20, n), Count(20, n), flip_rate=0.1).detectable == pytest.approx(100 * smallest / n)
+    assert agree_same_items(Count(20, n), Count(20, n), flip_rate=0.1).detectable == pytest.approx(100 * smallest / n)
 
 
 @pytest.mark.parametrize(("right", "total", "n"), [(60, 100, 40), (10, 90, 60), (90, 90, 20)])
 def test_detectable_of_a_superset_by_enumeration(right, total, n):
-    verdicts = [agreement_superset(Count(right, total), Count(k, n)).verdict for k in range(n + 1)]
+    verdicts = [agree_superset(Count(right, total), Count(k, n)).verdict for k in range(n + 1)]
     rejected = [k for k, verdict in enumerate(verdicts) if verdict == "inconsistent"]
-    found = agreement_superset(Count(right, total), Count(n // 2, n)).detectable * total / 100
+    found = agree_superset(Count(right, total), Count(n // 2, n)).detectable * total / 100
 
     def power(k: int) -> float:
         return float(reference.hypergeom(total, k, n).pmf(rejected).sum())
@@ -178,8 +183,8 @@ def test_detectable_of_a_superset_by_enumeration(right, total, n):
 
 
 def test_without_noise_any_change_is_inconsistent():
-    assert agreement_same_items(RUN, Count(122, 200), flip_rate=0.0).verdict == "inconsistent"
-    assert agreement_same_items(RUN, RUN, flip_rate=0.0).verdict == "consistent"
+    assert agree_same_items(RUN, Count(122, 200), flip_rate=0.0).verdict == "inconsistent"
+    assert agree_same_items(RUN, RUN, flip_rate=0.0).verdict == "consistent"
 
 
 @st.composite
@@ -192,7 +197,7 @@ def pairs(draw):
 @given(pairs(), st.sampled_from(["same", "superset", "other"]), st.booleans(), st.floats(0.5, 40))
 def test_what_every_verdict_means(counts, items, same_weights, margin):
     run, published = counts
-    found = agreement(run, published, items=items, same_weights=same_weights, margin=margin)
+    found = agree(run, published, items=items, same_weights=same_weights, margin=margin)
     assert 0.0 <= found.p_value <= 1.0 + 1e-9
     assert found.difference == pytest.approx(100 * (run.right - published.right) / run.n)
     assert (found.verdict == "inconsistent") == (found.p_value < 0.05)
@@ -205,9 +210,9 @@ def test_what_every_verdict_means(counts, items, same_weights, margin):
 @given(pairs(), st.floats(0.0, 0.4))
 def test_more_noise_and_less_gap_make_larger_p_values(counts, rate):
     run, published = counts
-    found = agreement_same_items(run, published, flip_rate=rate)
-    assert agreement_same_items(published, run, flip_rate=rate).p_value == found.p_value
-    assert agreement_same_items(run, published, flip_rate=rate + 0.05).p_value >= found.p_value - 1e-9
+    found = agree_same_items(run, published, flip_rate=rate)
+    assert agree_same_items(published, run, flip_rate=rate).p_value == found.p_value
+    assert agree_same_items(run, published, flip_rate=rate + 0.05).p_value >= found.p_value - 1e-9
     if found.verdict == "consistent":
         assert abs(found.difference) < found.margin
 
@@ -215,15 +220,15 @@ def test_more_noise_and_less_gap_make_larger_p_values(counts, rate):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: agreement(RUN, Mean(1, 1)), "a mean with a mean"),
-        (lambda: agreement(RUN, Count(100, 300), items="same"), "cannot be 200 in the run and 300"),
-        (lambda: agreement(RUN, Count(100, 300), items="superset", same_weights=True), "cannot contain 300"),
-        (lambda: agreement(RUN, Count(301, 300)), "301 of 300"),
-        (lambda: agreement(Count(201, 200), RUN, items="same", same_weights=True), "201 of 200"),
-        (lambda: agreement_same_items(RUN, RUN, flip_rate=1.0), "flip rate"),
-        (lambda: agreement_of_means(Mean(1, 0), Mean(1, 0)), "without any standard error"),
-        (lambda: agreement_of_means(Mean(1, -1), Mean(1, 2)), "0 or more"),
-        (lambda: agreement_of_means(Mean(1, math.nan), Mean(1, 2)), "0 or more"),
+        (lambda: agree(RUN, Mean(1, 1)), "a mean with a mean"),
+        (lambda: agree(RUN, Count(100, 300), items="same"), "cannot be 200 in the run and 300"),
+        (lambda: agree(RUN, Count(100, 300), items="superset", same_weights=True), "cannot contain 300"),
+        (lambda: agree(RUN, Count(301, 300)), "301 of 300"),
+        (lambda: agree(Count(201, 200), RUN, items="same", same_weights=True), "201 of 200"),
+        (lambda: agree_same_items(RUN, RUN, flip_rate=1.0), "flip rate"),
+        (lambda: agree_of_means(Mean(1, 0), Mean(1, 0)), "without any standard error"),
+        (lambda: agree_of_means(Mean(1, -1), Mean(1, 2)), "0 or more"),
+        (lambda: agree_of_means(Mean(1, math.nan), Mean(1, 2)), "0 or more"),
     ],
 )
 def test_impossible_input(call, message):

@@ -18,22 +18,22 @@ def calibration():
 
 
 def test_everything_is_as_stated(calibration, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["calibration", "--draws", "1000", "--seed", "1"])
+    monkeypatch.setattr("sys.argv", ["calibration", "--draws", "400", "--seed", "1"])
     assert calibration.main() == 0
     out = capsys.readouterr().out
     assert "| coverage, Wilson, n = 200, p = 0.67 |" in out
-    assert out.endswith("1000 draws a figure, seed 1: 0 outside what is stated.\n")
+    assert out.endswith("400 draws a figure, seed 1: 0 outside what is stated.\n")
 
 
 def test_a_wrong_interval_is_found(calibration, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["calibration", "--draws", "1000"])
+    monkeypatch.setattr("sys.argv", ["calibration", "--draws", "400"])
     monkeypatch.setattr(calibration, "wilson", lambda k, n: wilson(k, n, 0.85))
     assert calibration.main() == 1
     assert "OUTSIDE" in capsys.readouterr().out
 
 
 def test_a_test_that_rejects_too_often_is_found(calibration, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["calibration", "--draws", "1000"])
+    monkeypatch.setattr("sys.argv", ["calibration", "--draws", "400"])
     monkeypatch.setattr("tulu_eval.stats.agreement.ALPHA", 0.12)
     assert calibration.main() == 1
     assert "OUTSIDE" in capsys.readouterr().out

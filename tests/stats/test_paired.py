@@ -136,6 +136,7 @@ def test_hypergeometric_of_a_whole_benchmark():
     assert hypergeometric(134, 200, 808, 1319) == pytest.approx(expected, rel=1e-9)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_is_that_of_statsmodels(p_values):
     adjusted = holm(p_values)

@@ -94,7 +94,7 @@ class Agreement:
     explanation: str
 
 
-def agreement(
+def agree(
     run: Count | Mean,
     published: Count | Mean,
     *,
@@ -117,17 +117,17 @@ def agreement(
         ValueError: Impossible counts, a count against a mean, or items that the sizes contradict.
     """
     if isinstance(run, Mean) and isinstance(published, Mean):
-        return agreement_of_means(run, published, margin=margin)
+        return agree_of_means(run, published, margin=margin)
     if not isinstance(run, Count) or not isinstance(published, Count):
         raise ValueError("a count agrees with a count and a mean with a mean, not one with the other")
     if items == "same" and same_weights:
-        return agreement_same_items(run, published, flip_rate=flip_rate, margin=margin)
+        return agree_same_items(run, published, flip_rate=flip_rate, margin=margin)
     if items == "superset" and same_weights:
-        return agreement_superset(run, published, margin=margin)
-    return agreement_independent(run, published, shared=items == "same", margin=margin)
+        return agree_superset(run, published, margin=margin)
+    return agree_independent(run, published, shared=items == "same", margin=margin)
 
 
-def agreement_same_items(run: Count, published: Count, *, flip_rate: float = FLIP_RATE, margin: float = MARGIN) -> Agreement:
+def agree_same_items(run: Count, published: Count, *, flip_rate: float = FLIP_RATE, margin: float = MARGIN) -> Agreement:
     """Compares two runs of the same weights on the same items.
 
     Chance can only flip items: each with probability ``flip_rate``, to right or to wrong alike, independently. The p-value is
@@ -143,9 +143,7 @@ def agreement_same_items(run: Count, published: Count, *, flip_rate: float = FLI
     critical = next((gap for gap, p in enumerate(tails) if p < ALPHA), n + 1)
 
     def power(shift: int) -> float:
-        upper = net[max(0, n + critical - shift) :]
-        lower = net[: max(0, n - critical - shift + 1)]
-        return float(upper.sum() + lower.sum())
+        return float(net[max(0, n + critical - shift) :].sum())
 
     return _conclude(
         run,
@@ -158,7 +156,7 @@ def agreement_same_items(run: Count, published: Count, *, flip_rate: float = FLI
     )
 
 
-def agreement_superset(run: Count, published: Count, *, margin: float = MARGIN) -> Agreement:
+def agree_superset(run: Count, published: Count, *, margin: float = MARGIN) -> Agreement:
     """Compares a published cell with a run of the same weights over items that contain the published ones, unknown which.
 
     Chance picks the published items: a draw without replacement from the run's outcomes.
@@ -173,7 +171,7 @@ def agreement_superset(run: Count, published: Count, *, margin: float = MARGIN) 
     return _conclude(run, published, "hypergeometric", p_value, _detectable_superset(run, published.n), margin, how)
 
 
-def agreement_independent(run: Count, published: Count, *, shared: bool = False, margin: float = MARGIN) -> Agreement:
+def agree_independent(run: Count, published: Count, *, shared: bool = False, margin: float = MARGIN) -> Agreement:
     """Compares two counts as independent samples.
 
     Args:
@@ -195,7 +193,7 @@ def agreement_independent(run: Count, published: Count, *, shared: bool = False,
     return _conclude(run, published, "Fisher exact", p_value, detectable, margin, how)
 
 
-def agreement_of_means(run: Mean, published: Mean, *, margin: float = MARGIN) -> Agreement:
+def agree_of_means(run: Mean, published: Mean, *, margin: float = MARGIN) -> Agreement:
     """Compares two values with a standard error each, e.g. win rates, as independent and normal.
 
     On the same prompts both errors are partly the same one, which makes the test conservative.
