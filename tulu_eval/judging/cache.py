@@ -1,0 +1,155 @@
+"""Answers that were paid for: one JSON line each, appended and flushed to the disk as they come, never rewritten.
+
+A line has the question's key and the judge's raw choice, so that a new parser reads old answers. No text of an instruction
+or an output is in it. Failures are not in it either, so they are asked again next time. A last line that was cut by a kill
+is taken off; one file has one writer at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.judging.budget import Usage
+from tulu_eval.records import to_json
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stored:
+    """One answer.
+
+    Attributes:
+        key: Of the question.
+        judge: The model's name as it was asked for.
+        served: The model's name as the endpoint gave it.
+        choice: ``choices[0]``, reduced to what a verdict is read from.
+        usage: Tokens.
+        time: When it came, ISO 8601 in UTC.
+    """
+
+    key: str
+    judge: str
+    served: str
+    choice: Mapping[str, Any]
+    usage: Usage
+    time: str
+
+
+def reduce_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a verdict is read from: finish reason, message text and refusal, the first token's alternatives."""
+    message = choice.get("message")
+    message = message if isinstance(message, Mapping) else {}
+    reduced: dict[str, Any] = {
+        "finish_reason": choice.get("finish_reason"),
+        "message": {name: message.get(name) for name in ("content", "refusal") if message.get(name) is not None},
+    }
+    logprobs = choice.get("logprobs")
+    if isinstance(logprobs, Mapping) and isinstance(logprobs.get("content"), list):
+        reduced["logprobs"] = {"content": logprobs["content"][:1]}
+    return reduced
+
+
+class Cache:
+    """The answers in one file. Use it as a context manager; safe among threads.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+
+    Raises:
+        UserError: Another process writes to it, or it cannot be opened.
+        DataError: A line in its midst is broken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b", buffering=0)
+        except OSError as error:
+            raise UserError(f"the judge's cache {path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._stored = self._read()
+        except BlockingIOError as error:
+            self._file.close()
+            raise UserError(f"another process is judging into {path}; wait for it or give another --cache") from error
+        except DataError:
+            self._file.close()
+            raise
+
+    def _read(self) -> dict[str, Stored]:
+        """Returns what is stored, and mends the end of a file whose writer was killed."""
+        self._file.seek(0)
+        whole, _, tail = self._file.read().rpartition(b"\n")
+        stored: dict[str, Stored] = {}
+        for number, line in enumerate(whole.split(b"\n"), start=1):
+            try:
+                record = _parse(line) if line.strip() else None
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(self.path, "is not a stored judgment; take the line out", number) from error
+            if record is not None:
+                stored.setdefault(record.key, record)
+        if tail:
+            try:
+                record = _parse(tail)
+            except (ValueError, KeyError, TypeError):
+                self._file.truncate(self._file.seek(0, os.SEEK_END) - len(tail))
+            else:
+                stored.setdefault(record.key, record)
+                self._append(b"\n")
+        return stored
+
+    def get(self, key: str) -> Stored | None:
+        """Returns the answer to a question, or None."""
+        return self._stored.get(key)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def add(self, record: Stored) -> None:
+        """Writes an answer and waits until the disk has it.
+
+        Raises:
+            UserError: The disk did not take it.
+        """
+        line = to_json(record).encode("utf-8", "surrogatepass") + b"\n"
+        with self._lock:
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                self._append(line)
+            except OSError as error:
+                self._file.truncate(end)
+                raise UserError(f"the judge's cache {self.path} cannot be written: {error.strerror}") from error
+            self._stored[record.key] = record
+
+    def _append(self, line: bytes) -> None:
+        while line:
+            line = line[self._file.write(line) :]
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file and lets another process write."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _parse(line: bytes) -> Stored:
+    data = json.loads(line.decode("utf-8", "surrogatepass"))
+    usage = Usage(int(data["usage"]["prompt_tokens"]), int(data["usage"]["answer_tokens"]))
+    if not isinstance(data["key"], str) or not isinstance(data["choice"], dict):
+        raise TypeError("key or choice")
+    return Stored(data["key"], str(data["judge"]), str(data["served"]), data["choice"], usage, str(data["time"]))

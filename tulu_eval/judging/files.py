@@ -1,0 +1,226 @@
+"""Files in alpaca_eval's formats, read with every row placed by its instruction's text, and written for its own tools.
+
+``model_outputs.json``: a JSON list (or JSON lines, as open-instruct writes) of ``{"instruction", "output", "generator"}``.
+``annotations.json``: a JSON list of ``{"instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator",
+"preference", "raw_completion"}``, output_1 being the baseline's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.errors import DataError
+from tulu_eval.judging.evalset import BASELINE, SIZE, EvalRow, position, read_rows
+from tulu_eval.judging.judge import Judgment
+from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe, pair_id
+from tulu_eval.records import content_hash, to_json
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outputs:
+    """A model's outputs.
+
+    Attributes:
+        generator: Its name; empty where the file has none or several.
+        by_place: Output by the instruction's place among the 805.
+    """
+
+    generator: str
+    by_place: Mapping[int, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Annotation:
+    """A judged pair as published.
+
+    Attributes:
+        place: Of the instruction among the 805; of the row in positional mode.
+        instruction: Its text.
+        baseline: The baseline's output.
+        output: The model's output.
+        preference: In [1, 2], or 0 for an old tie; None where the judge failed.
+        choice: The judge's raw answer, where the file has it.
+    """
+
+    place: int
+    instruction: str
+    baseline: str
+    output: str
+    preference: float | None
+    choice: Mapping[str, Any] | None
+
+    @property
+    def pair(self) -> Pair:
+        """The pair that was judged."""
+        return Pair(pair_id(self.instruction), self.instruction, self.baseline, self.output)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Annotations:
+    """A file of annotations.
+
+    Attributes:
+        rows: In the file's order.
+        model: ``generator_2``.
+        baseline: ``generator_1``.
+        annotator: Name of the judge's configuration.
+    """
+
+    rows: tuple[Annotation, ...]
+    model: str
+    baseline: str
+    annotator: str
+
+
+def _place(path: Path, number: int, instruction: str, seen: dict[int, int]) -> int:
+    """Returns the place of a row's instruction, and notes it.
+
+    Raises:
+        DataError: It is not one of the 805, or was there before.
+    """
+    place = position(instruction)
+    if place is None:
+        start = instruction[:50].replace("\n", " ")
+        stripped = position(instruction.strip())
+        why = "is one of AlpacaEval's but for white space" if stripped is not None else "is not one of AlpacaEval's 805"
+        raise DataError(path, f"row {number}: the instruction {start!r}... {why} (changed or foreign)")
+    if place in seen:
+        raise DataError(path, f"row {number} has the same instruction as row {seen[place]}")
+    seen[place] = number
+    return place
+
+
+def _one(path: Path, rows: Sequence[Mapping[str, Any]], field: str) -> str:
+    names = {row.get(field) for row in rows}
+    if len(names) > 1:
+        raise DataError(path, f"has {len(names)} different values of {field!r}: {', '.join(sorted(map(str, names))[:3])}")
+    return str(names.pop() or "")
+
+
+def read_outputs(path: Path, partial: bool = False) -> Outputs:
+    """Returns the outputs of a model, placed by instruction.
+
+    Args:
+        path: The file.
+        partial: Whether fewer than 805 are allowed.
+
+    Raises:
+        DataError: An instruction is missing, twice there, changed or foreign, or the file is not of this form.
+    """
+    rows = read_rows(path, ("instruction", "output"))
+    seen: dict[int, int] = {}
+    by_place = {_place(path, number, row["instruction"], seen): row["output"] for number, row in enumerate(rows, start=1)}
+    absent = sorted(set(range(SIZE)) - set(by_place))
+    if absent and not partial:
+        raise DataError(
+            path, f"{len(absent)} of the {SIZE} instructions are missing, the first is number {absent[0] + 1}; see --partial"
+        )
+    return Outputs(_one(path, rows, "generator"), by_place)
+
+
+def read_annotations(path: Path, positional: bool = False) -> Annotations:
+    """Returns annotations, placed by instruction.
+
+    Args:
+        path: The file.
+        positional: Take the row's number for its place, as alpaca_eval does; wrong where rows are missing, and there only for
+            parity with numbers that were published so.
+
+    Raises:
+        DataError: An instruction is twice there, changed or foreign, a preference is none, or the file is not of this form.
+    """
+    rows = read_rows(path, ("instruction", "output_1", "output_2"))
+    if len(rows) > SIZE:
+        raise DataError(path, f"has {len(rows)} rows; AlpacaEval has {SIZE} instructions")
+    seen: dict[int, int] = {}
+    found = []
+    for number, row in enumerate(rows, start=1):
+        place = _place(path, number, row["instruction"], seen)
+        choice = row.get("raw_completion")
+        found.append(
+            Annotation(
+                number - 1 if positional else place,
+                row["instruction"],
+                row["output_1"],
+                row["output_2"],
+                _preference(path, number, row),
+                choice if isinstance(choice, Mapping) else None,
+            )
+        )
+    model, baseline = _one(path, rows, "generator_2"), _one(path, rows, "generator_1")
+    return Annotations(tuple(found), model, baseline, _one(path, rows, "annotator"))
+
+
+def _preference(path: Path, number: int, row: Mapping[str, Any]) -> float | None:
+    """Returns a row's preference; None where the judge failed, which alpaca_eval stores as null, NaN or -1."""
+    if "preference" not in row:
+        raise DataError(path, f"row {number} has no preference")
+    value = row["preference"]
+    if value is None or value == -1 or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= 2):
+        raise DataError(
+            path, f"row {number}: preference {value!r} is none; it must be from 1 (baseline) to 2 (model), 0 or null"
+        )
+    return float(value)
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8", errors="surrogatepass")
+    temporary.replace(path)
+
+
+def write_outputs(path: Path, rows: Sequence[EvalRow], outputs: Mapping[int, str], generator: str) -> None:
+    """Writes ``model_outputs.json``, outputs unstripped; has the instructions' text (CC-BY-NC-4.0)."""
+    data = [
+        {"dataset": row.dataset, "instruction": row.instruction, "output": outputs[place], "generator": generator}
+        for place, row in enumerate(rows)
+        if place in outputs
+    ]
+    _write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_annotations(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment], recipe: Recipe, generator: str) -> None:
+    """Writes ``annotations.json`` as alpaca_eval's own tools read it; has texts. A failed pair has no preference (null)."""
+    annotator = ANNOTATOR if recipe.published else f"{recipe.judge}-{recipe.method}"
+    data = [
+        {
+            "instruction": pair.instruction,
+            "output_1": pair.baseline,
+            "generator_1": BASELINE,
+            "output_2": pair.output,
+            "generator_2": generator,
+            "annotator": annotator,
+            "preference": judgment.preference,
+            "raw_completion": None,
+        }
+        for pair, judgment in zip(pairs, judgments, strict=True)
+    ]
+    _write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_judgments(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> None:
+    """Writes judgments without any text, one JSON line a pair: what may be published of licensed data."""
+    lines = []
+    for pair, judgment in zip(pairs, judgments, strict=True):
+        record = {
+            "id": judgment.id,
+            "kind": judgment.kind,
+            "preference": judgment.preference,
+            "swapped": judgment.swapped,
+            "question_sha256": judgment.key,
+            "output_sha256": content_hash(pair.output),
+            "output_characters": len(pair.output),
+            "baseline_characters": len(pair.baseline),
+        }
+        lines.append(to_json(record))
+    _write(path, "\n".join(lines) + "\n")

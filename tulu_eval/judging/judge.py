@@ -1,0 +1,202 @@
+"""Judges pairs of outputs: asks what is not in the cache, stores each answer as it comes, and accounts for every pair.
+
+pairs = judged + failed + identical. Two equal outputs get 1.5 without a question, as published. A failed pair has its class
+and is asked again next time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, get_args
+
+from tulu_eval.errors import UserError
+from tulu_eval.judging.budget import Budget, Spent, Usage
+from tulu_eval.judging.cache import Cache, Stored, reduce_choice
+from tulu_eval.judging.client import Answer, AnswerFailure
+from tulu_eval.judging.recipe import Pair, Question, Recipe, swapped
+from tulu_eval.judging.verdict import Verdict, VerdictFailure, read_verdict
+
+Kind = Literal["judged", "identical", AnswerFailure, VerdictFailure, "not_asked"]
+
+FAILURES: tuple[Kind, ...] = (*dict.fromkeys((*get_args(VerdictFailure), *get_args(AnswerFailure))), "not_asked")
+"""``refusal``: judge or provider declined. ``no_logprobs``, ``no_verdict``: answered, but not as asked. ``endpoint``: no answer
+after all tries. ``rejected``: the request was refused, e.g. too long. ``not_asked``: judging stopped before it."""
+
+USELESS_AFTER = 20
+"""Answers without a single verdict among them before the judge is called unfit; each of them costs."""
+
+
+class UnfitJudgeError(UserError):
+    """The judge answers, but never with a verdict."""
+
+
+class Endpoint(Protocol):
+    """Something that answers questions: a server, or an engine in this process."""
+
+    def ask(self, questions: Sequence[Question], budget: Budget, done: Callable[[Answer], None]) -> None:
+        """Asks every question and hands each answer to ``done`` as it comes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judgment:
+    """What was decided about one pair. No text of the pair is in it.
+
+    Attributes:
+        id: The pair's.
+        key: The question's; empty for identical outputs.
+        kind: ``judged``, ``identical``, or the class of the failure.
+        preference: In [1, 2], 2 if the model wins; None if it failed.
+        swapped: Whether the model's output was shown first.
+        detail: One line, where it failed.
+    """
+
+    id: str
+    key: str
+    kind: Kind
+    preference: float | None
+    swapped: bool
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judging:
+    """All pairs, judged or not.
+
+    Attributes:
+        judgments: One a pair, in order.
+        spent: By this invocation.
+        served: Names under which the endpoint answered, with the number of answers.
+        cached: Pairs whose answer was already there.
+        usage: Tokens of all answers that count here, whenever they were asked for.
+    """
+
+    judgments: tuple[Judgment, ...]
+    spent: Spent
+    served: dict[str, int]
+    cached: int
+    usage: Usage
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of pairs in every class, zeros included; their sum is the number of pairs."""
+        seen = Counter(judgment.kind for judgment in self.judgments)
+        return {kind: seen.get(kind, 0) for kind in ("judged", "identical", *FAILURES)}
+
+    @property
+    def failed(self) -> int:
+        """Number of pairs without a preference."""
+        return sum(self.counts[kind] for kind in FAILURES)
+
+    def __str__(self) -> str:
+        counts = self.counts
+        failures = ", ".join(f"{kind} {counts[kind]}" for kind in FAILURES if counts[kind])
+        return (
+            f"{len(self.judgments)} = {counts['judged']} judged + {self.failed} failed{f' ({failures})' if failures else ''} "
+            f"+ {counts['identical']} identical"
+        )
+
+
+def missing(pairs: Sequence[Pair], recipe: Recipe, cache: Cache) -> list[Question]:
+    """Returns the questions that have to be asked, each once, in order."""
+    questions: dict[str, Question] = {}
+    for pair in pairs:
+        if pair.baseline != pair.output:
+            question = recipe.question(pair)
+            if not _verdict(cache.get(question.key), recipe, False):
+                questions.setdefault(question.key, question)
+    return list(questions.values())
+
+
+def judge_pairs(
+    pairs: Sequence[Pair],
+    recipe: Recipe,
+    endpoint: Endpoint,
+    cache: Cache,
+    budget: Budget,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Judging:
+    """Judges pairs.
+
+    Args:
+        pairs: What to judge.
+        recipe: Judge, prompt and settings.
+        endpoint: Where the judge is.
+        cache: Answers so far; new ones are added.
+        budget: What may be spent.
+        progress: Called with the number of answers that have come, among threads.
+
+    Raises:
+        EndpointError: The endpoint will not answer.
+        UnfitJudgeError: The judge never gives a verdict.
+    """
+    questions = missing(pairs, recipe, cache)
+    asked = {question.key for question in questions}
+    before = len(cache)
+    failures: dict[str, Verdict | Answer] = {}
+
+    def done(answer: Answer) -> None:
+        key = answer.question.key
+        if answer.choice is None:
+            failures[key] = answer
+        else:
+            stored = _stored(answer)
+            verdict = read_verdict(stored.choice, recipe.method, False, loose=not recipe.published)
+            if verdict.preference is None:
+                failures[key] = verdict
+            else:
+                cache.add(stored)
+        verdicts = len(cache) - before
+        progress(verdicts + len(failures))
+        if not verdicts:
+            _check_fitness(recipe, failures)
+
+    if questions:
+        endpoint.ask(questions, budget, done)
+    judgments = tuple(_judgment(pair, recipe, cache, failures) for pair in pairs)
+    stored = {one.key: one for one in (cache.get(judgment.key) for judgment in judgments) if one is not None}
+    served = Counter(one.served for one in stored.values())
+    prompt = sum(one.usage.prompt_tokens for one in stored.values())
+    usage = Usage(prompt, sum(one.usage.answer_tokens for one in stored.values()))
+    cached = sum(judgment.kind == "judged" and judgment.key not in asked for judgment in judgments)
+    return Judging(judgments, budget.spent(), dict(served), cached, usage)
+
+
+def _check_fitness(recipe: Recipe, failures: dict[str, Verdict | Answer]) -> None:
+    unfit = [failure for failure in list(failures.values()) if isinstance(failure, Verdict)]
+    if len(unfit) >= USELESS_AFTER:
+        raise UnfitJudgeError(
+            f"{len(unfit)} answers of the judge {recipe.judge!r} and no verdict among them; the last: {unfit[-1].detail}"
+        )
+
+
+def _stored(answer: Answer) -> Stored:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    question = answer.question
+    return Stored(question.key, question.model, answer.served, reduce_choice(answer.choice or {}), answer.usage, now)
+
+
+def _verdict(stored: Stored | None, recipe: Recipe, swap: bool) -> Verdict | None:
+    """Returns the verdict of a stored answer; None if there is none, or the answer holds none."""
+    if stored is None:
+        return None
+    verdict = read_verdict(stored.choice, recipe.method, swap, loose=not recipe.published)
+    return verdict if verdict.preference is not None else None
+
+
+def _judgment(pair: Pair, recipe: Recipe, cache: Cache, failures: dict[str, Verdict | Answer]) -> Judgment:
+    swap = swapped(pair.instruction)
+    if pair.baseline == pair.output:
+        return Judgment(pair.id, "", "identical", 1.5, swap)
+    key = recipe.question(pair).key
+    verdict = _verdict(cache.get(key), recipe, swap)
+    if verdict is not None:
+        return Judgment(pair.id, key, "judged", verdict.preference, swap)
+    failure = failures.get(key)
+    if isinstance(failure, Verdict):
+        return Judgment(pair.id, key, failure.kind, None, swap, failure.detail)
+    if failure is None or not failure.failure:
+        return Judgment(pair.id, key, "not_asked", None, swap)
+    return Judgment(pair.id, key, failure.failure, None, swap, failure.detail)

@@ -1,0 +1,269 @@
+"""What judgments add up to: raw win rate, length-controlled win rate, their intervals, and an account of all 805.
+
+LC stands on all 805 instructions. With fewer there is none, and the score says why; asked for all the same (``partial``), it is
+marked. Another judge makes another number, so judge, method and prompt go with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tulu_eval.errors import UserError
+from tulu_eval.judging.evalset import SIZE, GamedFile, position
+from tulu_eval.judging.files import Annotations
+from tulu_eval.judging.judge import FAILURES, Judgment
+from tulu_eval.judging.recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA256, Method, Pair, Recipe
+from tulu_eval.records import STATUSES, Result
+
+if TYPE_CHECKING:
+    from tulu_eval.stats.length_control import Fit, FoldMode, Interval, Rows, WinRate
+
+DRAWS = 1000
+Z95 = 1.959963984540054
+"""0.975 quantile of the normal distribution."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judged:
+    """One row that a score is made of.
+
+    Attributes:
+        place: Of the instruction among the 805; its difficulty is looked up there.
+        preference: In [1, 2], or 0 for an old tie; None where it failed.
+        baseline_characters: Length of the baseline's output.
+        output_characters: Length of the model's output.
+        kind: ``judged``, ``identical``, or the class of the failure.
+    """
+
+    place: int
+    preference: float | None
+    baseline_characters: int
+    output_characters: int
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judge:
+    """Who decided, and how it was asked.
+
+    Attributes:
+        name: The judge.
+        method: How the verdict was read; ``unknown`` for annotations of another's making.
+        prompt_sha256: Of the prompt; empty where it is not known.
+    """
+
+    name: str
+    method: Method | str
+    prompt_sha256: str
+
+    @property
+    def original(self) -> bool:
+        """Whether it is the judge behind the leaderboard, asked as it was."""
+        return (self.name, self.method, self.prompt_sha256) == (ORIGINAL_JUDGE, "logprobs", PROMPT_SHA256)
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Judge:
+        """Returns the judge of a recipe."""
+        return cls(recipe.judge, recipe.method, recipe.prompt_sha256)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Score:
+    """Win rates in percent, with everything that must go with them.
+
+    Attributes:
+        judge: Who decided.
+        counts: Rows by kind; their sum is 805 unless rows are foreign to it.
+        win_rate: Raw, over the rows with a preference.
+        lc: The length-controlled fit; None where there is none.
+        interval: Of LC, by a bootstrap that refits.
+        why_no_lc: One line, where there is none.
+        partial: Whether LC stands on fewer than 805 instructions.
+        folds: Fold mode from which C was chosen.
+        gamed: Which gamed rows: ``hub``, ``re-derived``, empty without LC.
+        mean_characters: Mean length of the model's outputs.
+    """
+
+    judge: Judge
+    counts: Mapping[str, int]
+    win_rate: WinRate
+    lc: Fit | None
+    interval: Interval | None
+    why_no_lc: str
+    partial: bool
+    folds: FoldMode
+    gamed: str
+    mean_characters: float
+
+    @property
+    def n(self) -> int:
+        """Rows with a preference."""
+        return self.win_rate.n_total
+
+    @property
+    def warning(self) -> str:
+        """One line where LC is so far from the raw win rate that the fit may have failed (alpaca_eval's rule), else empty."""
+        if self.lc is None:
+            return ""
+        raw, value = self.win_rate.win_rate, self.lc.value
+        if value < min(raw - raw / 4, raw - 10) or value > max(raw + (100 - raw) / 4, raw + 10):
+            return f"LC {value:.1f} is far from the raw win rate {raw:.1f}, which may be a failure of the fit"
+        return ""
+
+    def account(self) -> str:
+        """Returns ``805 = judged + failed + identical`` with every class of failure that occurred."""
+        failed = {kind: n for kind, n in self.counts.items() if kind not in ("judged", "identical") and n}
+        names = f" ({', '.join(f'{kind} {n}' for kind, n in failed.items())})" if failed else ""
+        total, judged, identical = sum(self.counts.values()), self.counts.get("judged", 0), self.counts.get("identical", 0)
+        return f"{total} = {judged} judged + {sum(failed.values())} failed{names} + {identical} identical"
+
+
+def from_judgments(pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Judged]:
+    """Returns the rows of pairs that were judged here.
+
+    Raises:
+        UserError: An instruction is not one of the 805.
+    """
+    rows = []
+    for pair, judgment in zip(pairs, judgments, strict=True):
+        place = position(pair.instruction)
+        if place is None:
+            raise UserError(f"{pair.id} is not one of AlpacaEval's {SIZE} instructions, so it has no place in its score")
+        rows.append(Judged(place, judgment.preference, len(pair.baseline), len(pair.output), judgment.kind))
+    return rows
+
+
+def from_annotations(annotations: Annotations) -> list[Judged]:
+    """Returns the rows of a published file; a row without a preference is a failure of class ``missing``."""
+    rows = []
+    for row in annotations.rows:
+        same = row.baseline == row.output
+        kind = "missing" if row.preference is None else "identical" if same else "judged"
+        rows.append(Judged(row.place, row.preference, len(row.baseline), len(row.output), kind))
+    return rows
+
+
+def annotator_judge(annotations: Annotations) -> Judge:
+    """Returns the judge of a published file; of others than AlpacaEval 2's only the annotator's name is known."""
+    if annotations.annotator == ANNOTATOR:
+        return Judge(ORIGINAL_JUDGE, "logprobs", PROMPT_SHA256)
+    return Judge(annotations.annotator or "unknown", "unknown", "")
+
+
+def score(
+    rows: Sequence[Judged],
+    judge: Judge,
+    gamed: GamedFile | None,
+    folds: FoldMode = "leaderboard",
+    partial: bool = False,
+    draws: int = DRAWS,
+    same_model: bool = False,
+) -> Score:
+    """Scores judged rows.
+
+    Args:
+        rows: At most one an instruction, in the data set's order where LC is to be the published number.
+        judge: Who decided.
+        gamed: What LC needs beside them; None for the raw win rate alone.
+        folds: Fold mode.
+        partial: Whether LC may stand on fewer than 805.
+        draws: Bootstrap resamples; 0 for no interval.
+        same_model: Whether model and baseline are one, which makes LC 50 by construction.
+
+    Raises:
+        UserError: No row has a preference.
+    """
+    from tulu_eval.stats import length_control
+
+    rows = sorted(rows, key=lambda row: row.place)
+    arrays = _arrays(rows, gamed)
+    try:
+        raw = length_control.win_rate(arrays.preference)
+    except ValueError as error:
+        raise UserError(f"there is nothing to score: {error}") from error
+    counts = Counter(row.kind for row in rows)
+    if len(rows) < SIZE:
+        counts["absent"] = SIZE - len(rows)
+    why = _why_no_lc(raw.n_total, gamed, partial)
+    lc, interval = None, None
+    if not why and gamed is not None:
+        try:
+            lc = length_control.Fit(50.0, 0.0, length_control.Weights(0.0, 0.0, 0.0)) if same_model else None
+            lc = lc or length_control.fit(arrays, gamed.gamed, folds)
+            interval = length_control.bootstrap(arrays, gamed.gamed, lc.c, draws) if draws and not same_model else None
+        except ValueError as error:
+            lc, why = None, str(error)
+    return Score(
+        judge=judge,
+        counts={kind: counts.get(kind, 0) for kind in dict.fromkeys(("judged", "identical", *FAILURES, "missing", "absent"))},
+        win_rate=raw,
+        lc=lc,
+        interval=interval,
+        why_no_lc=why,
+        partial=raw.n_total < SIZE,
+        folds=folds,
+        gamed=gamed.source if lc and gamed else "",
+        mean_characters=sum(row.output_characters for row in rows) / len(rows),
+    )
+
+
+def _why_no_lc(n: int, gamed: GamedFile | None, partial: bool) -> str:
+    if gamed is None:
+        return "no df_gamed.csv was given"
+    if n < SIZE and not partial:
+        return f"only {n} of the {SIZE} instructions have a preference, and a subset has no length-controlled win rate"
+    return ""
+
+
+def _arrays(rows: Sequence[Judged], gamed: GamedFile | None) -> Rows:
+    import numpy as np
+
+    from tulu_eval.stats.length_control import Rows
+
+    preference = np.array([np.nan if row.preference is None else row.preference for row in rows], dtype=np.float64)
+    difference = np.array([row.baseline_characters - row.output_characters for row in rows], dtype=np.float64)
+    difficulty = np.zeros(len(rows)) if gamed is None else gamed.difficulty[[row.place for row in rows]]
+    return Rows(preference, difference, difficulty)
+
+
+def results(found: Score) -> tuple[Result, ...]:
+    """Returns the numbers for tables: the length-controlled win rate where there is one, then the raw one."""
+    raw = found.win_rate
+    ok = found.counts["judged"] + found.counts["identical"]
+    seen = {"ok": ok, "judge_error": sum(found.counts.values()) - ok}
+    counts = {str(status): seen.get(status, 0) for status in STATUSES}
+    numbers = [("win_rate", raw.win_rate, _normal(raw), "normal95" if raw.n_total > 1 else "none")]
+    if found.lc is not None:
+        ends = (found.interval.low, found.interval.high) if found.interval else (0.0, 100.0)
+        method = f"bootstrap95-refit-{found.interval.draws}" if found.interval else "none"
+        numbers.insert(0, ("lc_win_rate", found.lc.value, ends, method))
+    judge, line = found.judge.name, signature(found)
+    return tuple(
+        Result("alpaca-eval", "published", judge, metric, value, found.n, SIZE, low, high, method, counts, line)
+        for metric, value, (low, high), method in numbers
+    )
+
+
+def _normal(raw: WinRate) -> tuple[float, float]:
+    """Returns the 95 % interval of the raw win rate; all of 0 to 100 where one row says nothing about spread."""
+    if raw.n_total < 2:
+        return 0.0, 100.0
+    half = Z95 * raw.standard_error
+    return max(0.0, raw.win_rate - half), min(100.0, raw.win_rate + half)
+
+
+def signature(found: Score) -> str:
+    """Returns one line, enough to repeat the numbers from the same judgments."""
+    judge = found.judge
+    parts = [
+        f"alpaca-eval|n:{found.n}/{SIZE}",
+        f"judge:{judge.name}",
+        f"by:{judge.method}",
+        f"prompt:{judge.prompt_sha256[:8] or '?'}",
+    ]
+    if found.lc is not None:
+        parts += [f"lc:v1|folds:{found.folds}|C:{found.lc.c:.6g}|gamed:{found.gamed}"]
+    return "|".join(parts)

@@ -1,0 +1,81 @@
+"""Finds outputs that are not answers: the same for every instruction, copied, or addressed to the judge.
+
+A constant output that imitates the end of the judge's prompt reaches 86 LC on the public leaderboard ("NullModel",
+tatsu-lab/alpaca_eval pull request 414), so a number is shown together with these flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from tulu_eval.judging.recipe import Pair
+
+SHARE = 0.02
+"""Share of the outputs from which a repetition or a copy makes the number doubtful. Of 805 outputs of each of five honest
+models, at most 2 were the same text and at most 4 the baseline's (short answers such as a name)."""
+
+TO_THE_JUDGE = re.compile(
+    r"model_identifier|best model identifier|<\|im_(?:start|end)\|>|unordered outputs from the models"
+    r"|(?:select|choose|prefer|pick|vote for|output)\s+(?:the\s+)?(?:model|identifier|answer)\s+[\"'`]?[mM][\"'`]?(?!\w)"
+    r"|(?:evaluator|judge|grader)\s*[:,]\s*(?:please\s+)?(?:ignore|disregard|select|choose|prefer)",
+    re.IGNORECASE,
+)
+"""Words of the judge's prompt (``alpaca_eval_clf.txt``), its chat marks, or an order to choose one of its identifiers."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Screen:
+    """What was found among a model's outputs; ids of pairs.
+
+    Attributes:
+        n: Outputs looked at.
+        constant: Ids that share the most common output, if more than one does.
+        copies_instruction: The output is the instruction.
+        copies_baseline: The output is the baseline's.
+        to_the_judge: The output speaks to the judge.
+        empty: The output has no text.
+    """
+
+    n: int
+    constant: tuple[str, ...]
+    copies_instruction: tuple[str, ...]
+    copies_baseline: tuple[str, ...]
+    to_the_judge: tuple[str, ...]
+    empty: tuple[str, ...]
+
+    @property
+    def flags(self) -> list[str]:
+        """One line for each finding that makes the number doubtful; empty where there is none."""
+        found = (
+            (self.constant, "outputs are one and the same text", SHARE),
+            (self.copies_instruction, "outputs repeat the instruction", SHARE),
+            (self.copies_baseline, "outputs are the baseline's own", SHARE),
+            (self.empty, "outputs are empty", SHARE),
+            (self.to_the_judge, "outputs speak to the judge", 0.0),
+        )
+        return [
+            f"{len(ids)} of {self.n} {what}, e.g. {ids[0]}" for ids, what, share in found if ids and len(ids) >= share * self.n
+        ]
+
+
+def screen(pairs: Sequence[Pair]) -> Screen:
+    """Looks at a model's outputs before they are judged or scored."""
+    common = Counter(pair.output.strip() for pair in pairs if pair.output.strip()).most_common(1)
+    text, times = common[0] if common else ("", 0)
+    return Screen(
+        n=len(pairs),
+        constant=tuple(pair.id for pair in pairs if times > 1 and pair.output.strip() == text),
+        copies_instruction=tuple(pair.id for pair in pairs if pair.output.strip() and _same(pair.output, pair.instruction)),
+        copies_baseline=tuple(pair.id for pair in pairs if _same(pair.output, pair.baseline)),
+        to_the_judge=tuple(
+            pair.id for pair in pairs if TO_THE_JUDGE.search(pair.output) and not TO_THE_JUDGE.search(pair.instruction)
+        ),
+        empty=tuple(pair.id for pair in pairs if not pair.output.strip()),
+    )
+
+
+def _same(left: str, right: str) -> bool:
+    return left.strip() == right.strip()

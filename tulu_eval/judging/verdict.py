@@ -1,0 +1,103 @@
+"""Reads a judge's answer: a preference in [1, 2], or the class of failure that it is.
+
+2 means that the model wins, 1 the baseline, whatever the order they were shown in. With logprobs, the preference for the
+output shown second is ``2 - p(m) / (p(m) + p(M))`` over the alternatives of the first token; a missing one has probability 0.
+Source: tatsu-lab/alpaca_eval @ 46ca37b6 (v0.6.2), ``completion_parsers.logprob_parser`` with ``is_binarize`` off.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from tulu_eval.judging.recipe import FIRST, SECOND, Method
+
+VerdictFailure = Literal["refusal", "no_logprobs", "no_verdict"]
+
+
+class Verdict(NamedTuple):
+    """What one answer says.
+
+    Attributes:
+        kind: ``judged``, or why not: ``refusal`` (the judge or its provider declined), ``no_logprobs`` (the endpoint gave
+            none), ``no_verdict`` (neither m nor M).
+        preference: In [1, 2] if judged, else None.
+        detail: One line, where it failed.
+    """
+
+    kind: Literal["judged"] | VerdictFailure
+    preference: float | None
+    detail: str = ""
+
+
+def read_verdict(choice: Mapping[str, Any], method: Method, swapped: bool, loose: bool = False) -> Verdict:
+    """Returns the verdict of one ``choices[0]`` of a chat completion.
+
+    Args:
+        choice: As the endpoint sent it.
+        method: How it was asked.
+        swapped: Whether the model's output was shown first.
+        loose: Count tokens that are m or M but for white space and a tokenizer's word marks; off for the published judge.
+    """
+    message = choice.get("message")
+    message = message if isinstance(message, Mapping) else {}
+    if message.get("refusal") or choice.get("finish_reason") == "content_filter":
+        return Verdict("refusal", None, one_line(message.get("refusal") or "stopped by the provider's content filter"))
+    if method == "text":
+        verdict = _read_text(message.get("content"))
+    else:
+        verdict = _read_logprobs(choice.get("logprobs"), message.get("content"), loose)
+    if verdict.preference is not None and swapped:
+        return verdict._replace(preference=3.0 - verdict.preference)
+    return verdict
+
+
+def _read_logprobs(logprobs: Any, content: Any, loose: bool) -> Verdict:
+    top = first_alternatives(logprobs)
+    if top is None:
+        return Verdict("no_logprobs", None, "the endpoint returned no logprobs; try the text method")
+    mass = {FIRST: 0.0, SECOND: 0.0}
+    for token, logprob in top:
+        name = token.strip().lstrip("▁Ġ").strip() if loose else token
+        if name in mass:
+            mass[name] += math.exp(logprob)
+    total = mass[FIRST] + mass[SECOND]
+    if not total > 0:
+        return Verdict("no_verdict", None, f"neither m nor M among the likeliest tokens; it began {one_line(content)!r}")
+    return Verdict("judged", 2.0 - mass[FIRST] / total)
+
+
+def first_alternatives(logprobs: Any) -> list[tuple[str, float]] | None:
+    """Returns (token, logprob) of the first token's alternatives; None where the endpoint gave none, or no proper numbers."""
+    content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    if not isinstance(content, Sequence) or not content or not isinstance(content[0], Mapping):
+        return None
+    top = content[0].get("top_logprobs")
+    if not isinstance(top, Sequence) or not top:
+        return None
+    found = []
+    for entry in top:
+        token, value = (entry.get("token"), entry.get("logprob")) if isinstance(entry, Mapping) else (None, None)
+        if not isinstance(token, str) or isinstance(value, bool) or not isinstance(value, int | float) or not value <= 0.01:
+            return None
+        found.append((token, float(value)))
+    return found
+
+
+def _read_text(content: Any) -> Verdict:
+    """Reads the one letter that the prompt asks for, marks around it and reasoning before ``</think>`` left out."""
+    text = content if isinstance(content, str) else ""
+    answer = text.rsplit("</think>", 1)[-1].strip(" \t\r\n\"'`*.")
+    if answer == FIRST:
+        return Verdict("judged", 1.0)
+    if answer == SECOND:
+        return Verdict("judged", 2.0)
+    return Verdict("no_verdict", None, f"neither m nor M; it said {one_line(text)!r}")
+
+
+def one_line(text: Any, limit: int = 80) -> str:
+    """Returns at most ``limit`` characters of a text, without line breaks or control characters."""
+    flat = re.sub(r"[\x00-\x1f\x7f\s]+", " ", text if isinstance(text, str) else "").strip()
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
