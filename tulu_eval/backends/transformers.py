@@ -7,6 +7,7 @@ Prompts of a benchmark share a prefix; where the architecture allows, its keys a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,9 @@ _LOG = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16", "float16")
 """What a model can be computed in."""
+
+_SETTINGS = ("dtype", "device", "batch_size", "trust_remote_code", "allow_pickle")
+"""The engine settings that there are here; the others are vLLM's."""
 
 CPU_BATCH = 32
 """Rows decoded together on a CPU where nothing is asked for."""
@@ -104,14 +108,18 @@ class TransformersBackend(Backend):
         """Says what is missing before weights are loaded.
 
         Raises:
-            PreflightError: Device or memory missing, or the model needs pickle or its own code and neither is allowed.
+            PreflightError: Device or memory missing, a setting of another engine, or pickle or code that is not allowed.
             UnknownName: A device or dtype that there is not.
         """
         device = resolve_device(settings.device)
         dtype = resolve_dtype(settings.dtype, model.dtype)
         if settings.batch_size < 0:
             raise PreflightError(f"--batch-size must be 0 (chosen here) or more, not {settings.batch_size}")
-        if not settings.allow_pickle and not any(model.path.glob("*.safetensors")):
+        for field in dataclasses.fields(settings):
+            if field.name not in _SETTINGS and getattr(settings, field.name) != field.default:
+                raise PreflightError(f"--{field.name.replace('_', '-')} is a setting of --backend vllm")
+        on_disk = model.missing_bytes == 0
+        if on_disk and not settings.allow_pickle and not any(model.path.glob("*.safetensors")):
             raise PreflightError(
                 f"{model.name} has no safetensors weights; --allow-pickle loads pickle files, which can run code"
             )
