@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import threading
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any, Self
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.budget import Usage
+from tulu_eval.judging.verdict import first_alternatives
 from tulu_eval.records import to_json
 
 
@@ -51,9 +53,10 @@ def reduce_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
         "finish_reason": choice.get("finish_reason"),
         "message": {name: message.get(name) for name in ("content", "refusal") if message.get(name) is not None},
     }
-    logprobs = choice.get("logprobs")
-    if isinstance(logprobs, Mapping) and isinstance(logprobs.get("content"), list):
-        reduced["logprobs"] = {"content": logprobs["content"][:1]}
+    top = first_alternatives(choice.get("logprobs"))
+    if top is not None:  # a probability of 0 comes as -Infinity, which is no JSON
+        kept = [{"token": token, "logprob": logprob} for token, logprob in top if math.isfinite(logprob)]
+        reduced["logprobs"] = {"content": [{"top_logprobs": kept}]}
     return reduced
 
 

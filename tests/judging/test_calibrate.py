@@ -1,0 +1,113 @@
+"""Calibrating a replacement judge: on a replacement whose relation to the original is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import pytest
+
+from tulu_eval.errors import UserError
+from tulu_eval.judging.calibrate import calibrate, describe, draw, stratum
+from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.recipe import swapped
+
+MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")
+
+
+@pytest.fixture(scope="module")
+def annotations(shared):
+    folder = shared / "data" / "alpaca_eval" / "models"
+    return {
+        model: read_annotations(folder / model / "annotations_weighted_alpaca_eval_gpt4_turbo.json").rows for model in MODELS
+    }
+
+
+def measured(sample, preferences):
+    return calibrate(sample, preferences, "other", "logprobs", "0" * 64)
+
+
+def test_the_sample_is_stratified_and_grows(annotations):
+    small, large = draw(annotations, 150), draw(annotations, 400)
+    assert 140 <= len(small) <= 200
+    keys = [{(one.model, one.annotation.instruction) for one in sample} for sample in (small, large)]
+    assert keys[0] <= keys[1]
+    assert len(keys[1]) == len(large)
+    everywhere = {(model, stratum(row)) for model, rows in annotations.items() for row in rows if row.baseline != row.output}
+    assert {(one.model, stratum(one.annotation)) for one in small} == everywhere
+    assert sum(one.weight for one in small) == pytest.approx(2407)
+    assert draw(annotations, 150) == small
+    assert draw(annotations, 150, seed=1) != small
+
+
+def test_the_weights_bring_back_the_win_rate(annotations):
+    sample = draw(annotations, 600)
+    rows = [row for model in MODELS for row in annotations[model] if row.baseline != row.output]
+    whole = sum(row.preference for row in rows) / len(rows)
+    weighted = sum(one.weight * one.annotation.preference for one in sample) / sum(one.weight for one in sample)
+    assert weighted == pytest.approx(whole, abs=0.01)
+
+
+def test_the_original_itself_agrees_with_itself(annotations):
+    sample = draw(annotations, 300)
+    found = measured(sample, [one.annotation.preference for one in sample])
+    assert (found.agreement, found.failed) == (pytest.approx(1.0), 0)
+    assert found.kappa == pytest.approx(1.0)
+    assert found.slope == pytest.approx(1.0)
+    assert found.intercept == pytest.approx(0.0, abs=1e-12)
+    assert found.residual_se == pytest.approx(0.0, abs=1e-9)
+    assert found.replacement_bias == found.original_bias
+    assert found.apply(20.0, 1.0) == (pytest.approx(20.0), pytest.approx(1.0))
+
+
+def test_a_known_mapping_is_found_and_adds_its_variance(annotations):
+    sample = draw(annotations, 600)
+    rng = random.Random(0)
+    noisy = [min(2.0, max(1.0, 1.2 + 0.5 * (one.annotation.preference - 1) + rng.gauss(0, 0.01))) for one in sample]
+    found = measured(sample, noisy)
+    assert found.slope == pytest.approx(2.0, abs=0.15)
+    estimate, error = found.apply(100 * (0.2 + 0.5 * 0.10), 0.5)
+    assert estimate == pytest.approx(10.0, abs=1.0)
+    assert error > found.slope * 0.5
+    assert found.between_se is not None
+    assert "added standard error, points" in describe(found)
+    assert describe(found).startswith("other (logprobs) against the original judge: ")
+
+
+def test_a_coin_has_no_kappa(annotations):
+    sample = draw(annotations, 600)
+    rng = random.Random(1)
+    found = measured(sample, [rng.choice([1.0, 2.0]) for _ in sample])
+    assert abs(found.kappa) < 0.1
+    assert abs(found.slope) < 0.1
+
+
+def test_a_judge_that_goes_by_position_or_length_shows_it(annotations):
+    sample = draw(annotations, 300)
+    first = measured(sample, [2.0 if swapped(one.annotation.instruction) else 1.0 for one in sample])
+    assert first.replacement_bias.position == pytest.approx(1.0)
+    assert first.original_bias.position == pytest.approx(0.5, abs=0.1)
+    longer = measured(sample, [2.0 if len(one.annotation.output) > len(one.annotation.baseline) else 1.0 for one in sample])
+    assert longer.replacement_bias.length > longer.original_bias.length
+
+
+def test_failures_are_counted_and_too_few_are_refused(annotations):
+    sample = draw(annotations, 100)
+    preferences = [None if at % 2 else one.annotation.preference for at, one in enumerate(sample)]
+    found = measured(sample, preferences)
+    assert found.n + found.failed == len(sample)
+    assert found.failed == len(sample) // 2
+    with pytest.raises(UserError, match=r"judged 0 of \d+ pairs; a calibration needs 30 or more"):
+        measured(sample, [None] * len(sample))
+    with pytest.raises(UserError, match="the same preference"):
+        measured(sample, [2.0] * len(sample))
+    with pytest.raises(UserError, match="20 is too few"):
+        draw(annotations, 20)
+
+
+def test_one_model_alone_knows_nothing_between_models(annotations):
+    sample = draw({"claude-2": annotations["claude-2"]}, 100)
+    found = measured(sample, [one.annotation.preference for one in sample])
+    assert found.between_se is None
+    assert "one model only" in describe(found)
+    assert dataclasses.replace(found, residual_se=3.0).apply(10.0, 4.0)[1] == pytest.approx(5.0)
