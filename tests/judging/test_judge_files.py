@@ -7,12 +7,14 @@ import json
 
 import pytest
 
-from tulu_eval.errors import DataError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging import evalset
 from tulu_eval.judging.evalset import check_instructions, load_baseline, load_gamed, positions
-from tulu_eval.judging.files import read_annotations, read_outputs, write_annotations, write_judgments, write_outputs
+from tulu_eval.judging.files import from_texts, make_pairs, read_annotations, read_outputs, write_outputs
 from tulu_eval.judging.judge import Judgment
 from tulu_eval.judging.recipe import Pair
+from tulu_eval.judging.record import read_judgments, write_annotations, write_judgments
+from tulu_eval.judging.score import from_judgments
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,7 @@ def test_what_is_written_of_a_judging(rows, tmp_path, recipe):
     assert [json.loads(line)["preference"] for line in text.splitlines()] == [1.25, None]
     for hidden in (rows[0].instruction, rows[0].baseline, "my secret output"):
         assert hidden not in text
+    assert read_judgments(tmp_path / "judgments.jsonl") == from_judgments(pairs, judgments)
 
 
 def test_a_gamed_file_with_another_hash_is_refused(folder, tmp_path):
@@ -172,3 +175,31 @@ def test_another_set_is_refused_with_the_row_that_differs(rows, tmp_path):
 def test_the_wrong_baseline_is_refused(folder):
     with pytest.raises(DataError, match=r"has the outputs of \['text_davinci_003'\], not those of the baseline"):
         load_baseline(folder / "alpaca_eval_set.json")
+
+
+def test_a_runs_texts_become_pairs(rows):
+    pairs = make_pairs(rows, from_texts({"alpaca-9": " b ", "alpaca-2": "a"}, "mine"))
+    assert [(pair.id, pair.output) for pair in pairs] == [("alpaca-2", "a"), ("alpaca-9", " b ")]
+    assert pairs[1].instruction == rows[9].instruction
+    assert pairs[1].baseline == rows[9].baseline
+    for bad in ("alpaca-805", "alpaca-x", "test-1", "alpaca--1"):
+        with pytest.raises(UserError, match="is not the id"):
+            from_texts({bad: "x"}, "mine")
+
+
+GOOD = {"id": "alpaca-3", "kind": "judged", "preference": 1.5, "baseline_characters": 1, "output_characters": 2}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preference": 3}, {"preference": None}, {"preference": "2"}, {"preference": True}, {"kind": "guessed"},
+        {"kind": "refusal"}, {"id": "alpaca-805"}, {"id": 5}, {"output_characters": "x"},
+    ],
+)  # fmt: skip
+def test_bad_judgments_are_one_line(write, change):
+    assert read_judgments(write(json.dumps(GOOD)))[0].place == 3
+    with pytest.raises(DataError, match=r"file\.json:1: "):
+        read_judgments(write(json.dumps({**GOOD, **change})))
+    with pytest.raises(DataError, match="alpaca-3 is there twice"):
+        read_judgments(write("\n".join([json.dumps(GOOD)] * 2)))

@@ -15,11 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.errors import DataError
-from tulu_eval.judging.evalset import BASELINE, SIZE, EvalRow, position, read_rows
-from tulu_eval.judging.judge import Judgment
-from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe, pair_id
-from tulu_eval.records import content_hash, to_json
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.judging.evalset import SIZE, EvalRow, position, read_rows
+from tulu_eval.judging.recipe import Pair, pair_id
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,7 +169,31 @@ def _preference(path: Path, number: int, row: Mapping[str, Any]) -> float | None
     return float(value)
 
 
-def _write(path: Path, text: str) -> None:
+def from_texts(texts: Mapping[str, str], generator: str) -> Outputs:
+    """Returns the outputs of a run from its texts by item id, ``alpaca-<place>``.
+
+    Raises:
+        UserError: An id is not of this form.
+    """
+    by_place = {}
+    for item, text in texts.items():
+        place = item.removeprefix("alpaca-")
+        if not (item.startswith("alpaca-") and place.isdecimal() and int(place) < SIZE):
+            raise UserError(f"{item!r} is not the id of an AlpacaEval item")
+        by_place[int(place)] = text
+    return Outputs(generator, by_place)
+
+
+def make_pairs(rows: Sequence[EvalRow], outputs: Outputs) -> list[Pair]:
+    """Returns a pair for each output, in the data set's order."""
+    return [
+        Pair(f"alpaca-{place}", row.instruction, row.baseline, outputs.by_place[place])
+        for place, row in enumerate(rows)
+        if place in outputs.by_place
+    ]
+
+
+def write_whole(path: Path, text: str) -> None:
     """Writes a file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -186,41 +208,4 @@ def write_outputs(path: Path, rows: Sequence[EvalRow], outputs: Mapping[int, str
         for place, row in enumerate(rows)
         if place in outputs
     ]
-    _write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
-
-
-def write_annotations(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment], recipe: Recipe, generator: str) -> None:
-    """Writes ``annotations.json`` as alpaca_eval's own tools read it; has texts. A failed pair has no preference (null)."""
-    annotator = ANNOTATOR if recipe.published else f"{recipe.judge}-{recipe.method}"
-    data = [
-        {
-            "instruction": pair.instruction,
-            "output_1": pair.baseline,
-            "generator_1": BASELINE,
-            "output_2": pair.output,
-            "generator_2": generator,
-            "annotator": annotator,
-            "preference": judgment.preference,
-            "raw_completion": None,
-        }
-        for pair, judgment in zip(pairs, judgments, strict=True)
-    ]
-    _write(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
-
-
-def write_judgments(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> None:
-    """Writes judgments without any text, one JSON line a pair: what may be published of licensed data."""
-    lines = []
-    for pair, judgment in zip(pairs, judgments, strict=True):
-        record = {
-            "id": judgment.id,
-            "kind": judgment.kind,
-            "preference": judgment.preference,
-            "swapped": judgment.swapped,
-            "question_sha256": judgment.key,
-            "output_sha256": content_hash(pair.output),
-            "output_characters": len(pair.output),
-            "baseline_characters": len(pair.baseline),
-        }
-        lines.append(to_json(record))
-    _write(path, "\n".join(lines) + "\n")
+    write_whole(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")

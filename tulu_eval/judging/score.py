@@ -179,9 +179,9 @@ def score(
     from tulu_eval.stats import length_control
 
     rows = sorted(rows, key=lambda row: row.place)
-    arrays = _arrays(rows, gamed)
+    given = arrays(rows, gamed)
     try:
-        raw = length_control.win_rate(arrays.preference)
+        raw = length_control.win_rate(given.preference)
     except ValueError as error:
         raise UserError(f"there is nothing to score: {error}") from error
     counts = Counter(row.kind for row in rows)
@@ -192,8 +192,8 @@ def score(
     if not why and gamed is not None:
         try:
             lc = length_control.Fit(50.0, 0.0, length_control.Weights(0.0, 0.0, 0.0)) if same_model else None
-            lc = lc or length_control.fit(arrays, gamed.gamed, folds)
-            interval = length_control.bootstrap(arrays, gamed.gamed, lc.c, draws) if draws and not same_model else None
+            lc = lc or length_control.fit(given, gamed.gamed, folds)
+            interval = length_control.bootstrap(given, gamed.gamed, lc.c, draws) if draws and not same_model else None
         except ValueError as error:
             lc, why = None, str(error)
     return Score(
@@ -218,7 +218,8 @@ def _why_no_lc(n: int, gamed: GamedFile | None, partial: bool) -> str:
     return ""
 
 
-def _arrays(rows: Sequence[Judged], gamed: GamedFile | None) -> Rows:
+def arrays(rows: Sequence[Judged], gamed: GamedFile | None) -> Rows:
+    """Returns what the statistics need of rows; difficulties are 0 where there are no gamed rows to give them."""
     import numpy as np
 
     from tulu_eval.stats.length_control import Rows

@@ -1,0 +1,75 @@
+r"""AlpacaEval 2's 805 instructions, answered as open-instruct made the Tulu suite's outputs. A judge decides later.
+
+Source: allenai/open-instruct @ ea3467db, ``eval/alpaca_farm/run_eval.py``. One raw row of the data (tatsu-lab/alpaca_eval,
+``alpaca_eval_gpt4_baseline.json``)::
+
+    {"instruction": "What are the names of some famous actors ...?", "output": "Several famous actors ...", "dataset": ...}
+
+becomes one user turn, the instruction as it stands, in the Tulu template::
+
+    <|user|>
+    What are the names of some famous actors ...?
+    <|assistant|>
+
+Greedy, up to 8192 new tokens or the model's context, no stop string; the output is kept unstripped, for its length counts.
+Nothing is right or wrong here: the one scorer says whether there is an answer at all. The win rate is made of the judge's
+preferences, by ``tulu-eval judge`` and ``tulu-eval score alpaca-eval``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
+from tulu_eval.judging.evalset import SIZE, EvalRow, check_instructions, load_baseline, read_rows
+from tulu_eval.records import Decoding, Grade
+
+DECODING = Decoding(max_new_tokens=8192)
+"""``--max_new_tokens`` default of open-instruct's ``run_eval.py``; greedy, no stop string, for chat and base models alike.
+The public leaderboard's Tulu 2 entries were made with 7500 and stripped (tatsu-lab/alpaca_eval, ``models_configs``)."""
+
+
+class AlpacaEval(Benchmark):
+    """AlpacaEval 2's instructions; see the module's docstring for one item and its prompt."""
+
+    name: ClassVar[str] = "alpaca-eval"
+    scorers: ClassVar[tuple[str, ...]] = ("answered",)
+    protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
+        {
+            "published": Protocol(
+                name="published",
+                summary="the 805 instructions, greedy, 8192 tokens; to be judged",
+                n=SIZE,
+                decoding=DECODING,
+                plain_decoding=DECODING,
+                metric="answered",
+                prompt_id=hashlib.sha256(b"").hexdigest()[:8],  # nothing of the prompt is constant
+                covers=("published",),
+            )
+        }
+    )
+
+    def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
+        """Returns the 805 instructions in the data set's order.
+
+        ``data`` is ``alpaca_eval.json`` or ``alpaca_eval_gpt4_baseline.json``; both have the same instructions.
+        """
+        if data is None:
+            rows = load_baseline()
+        else:
+            found = read_rows(data, ("instruction",))
+            rows = check_instructions(data, [EvalRow(row["instruction"], "", "") for row in found])
+        return [Item(f"alpaca-{place}", row.instruction) for place, row in enumerate(rows)]
+
+    def render(self, item: Item) -> Prompt:
+        """Returns the instruction as the only turn, unstripped; a base model gets it bare, as in ``run_eval.py``."""
+        return Prompt(user=item.question, prefill="", plain=item.question)
+
+    def grade(self, target: str, text: str) -> tuple[Grade, ...]:
+        """Returns whether there is any text."""
+        answered = bool(text.strip())
+        return (Grade("answered", "", answered, float(answered)),)
