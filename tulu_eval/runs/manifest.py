@@ -14,10 +14,11 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tulu_eval import __version__
 from tulu_eval.errors import DataError, UserError
@@ -28,6 +29,9 @@ from tulu_eval.runs.plan import Plan
 
 FORMAT = 1
 """Version of the run folder's files; a folder of another version is refused, never guessed at."""
+
+LOCK_SECONDS = 1.0
+"""How long a lock is waited for."""
 
 MANIFEST = "manifest.json"
 RESULT = "result.json"
@@ -174,13 +178,22 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"the run folder {folder} cannot be written: {error.strerror}; choose another with --output") from error
     with lock:
+        _take(lock, folder)
+        yield
+
+
+def _take(lock: IO[str], folder: Path) -> None:
+    """Takes the lock; a process that was just killed can leave it held for a moment, by a child that had not started yet."""
+    last = time.monotonic() + LOCK_SECONDS
+    while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another process is writing to {folder}; wait for it, or choose another --output") from error
+            if time.monotonic() > last:
+                raise UserError(f"another process is writing to {folder}; wait for it, or choose another --output") from error
+            time.sleep(0.02)
         except OSError as error:
             raise UserError(f"the run folder {folder} cannot be locked: {error.strerror}") from error
-        yield
 
 
 def _read(path: Path) -> dict[str, Any]:
