@@ -1,0 +1,269 @@
+"""Rows for training: from JSON-lines or a split of the hub, checked, rendered, tokenised; what is dropped is counted.
+
+A row has ``messages`` (SFT, PPO) or ``chosen`` and ``rejected`` (reward model, DPO; PPO takes their prompts), each a list of
+``{"role": ..., "content": ...}``: the schema of ``allenai/tulu-2.5-preference-data``, ``allenai/tulu-2.5-prompts`` and
+``allenai/tulu-v2-sft-mixture``. A row that is not so ends the reading with its line number. A row with an empty message, a pair
+with equal sides or different prompts, and anything over the length is left out and counted; nothing is ever cut.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+
+from tulu_eval import hub
+from tulu_eval.errors import DataError, PreflightError, UnknownName
+from tulu_eval.training.text import ROLES, Encoder, Message, Tokens
+
+CHUNK = 1000
+"""Rows that are tokenised at once."""
+
+
+class Pair(NamedTuple):
+    """Two answers to one prompt; ``mask`` marks the answers."""
+
+    chosen: Tokens
+    rejected: Tokens
+
+
+T = TypeVar("T", Tokens, Pair)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rows(Generic[T]):
+    """What is trained on.
+
+    Attributes:
+        rows: Kept rows in the order of the file.
+        dropped: Number of rows left out, by reason.
+        sha256: Hash of the kept rows' tokens.
+    """
+
+    rows: list[T]
+    dropped: dict[str, int]
+    sha256: str
+
+
+class _Line(NamedTuple):
+    path: Path
+    number: int
+    row: dict[str, Any]
+
+    def fail(self, message: str) -> NoReturn:
+        raise DataError(self.path, message, self.number)
+
+
+_Take = Callable[[_Line], tuple[str, tuple[Any, ...]]]
+"""Returns why a row is left out (empty: it is not) and its conversations."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads rows for the models of one run.
+
+    Attributes:
+        encoder: Of the models' tokenizer.
+        max_length: Tokens of the longest row, side or prompt that is kept.
+        vocabulary: Size of the smallest of the models' vocabularies.
+    """
+
+    encoder: Encoder
+    max_length: int
+    vocabulary: int
+
+    def conversations(self, paths: Sequence[Path]) -> Rows[Tokens]:
+        """Returns the rows for SFT, every assistant's message marked.
+
+        Raises:
+            DataError: A line is not such a row, or no row is left.
+        """
+
+        def take(line: _Line) -> tuple[str, tuple[Any, ...]]:
+            messages = _messages(line, "messages")
+            if not any(message["role"] == "assistant" for message in messages):
+                line.fail("messages has no assistant's message, so there is nothing to train on")
+            return _empty(messages), (messages,)
+
+        def encode(rows: list[tuple[Any, ...]]) -> list[Tokens]:
+            return self.encoder.conversations([row[0] for row in rows], last_only=False)
+
+        return self._read(paths, take, encode, lambda row: (row,))
+
+    def pairs(self, paths: Sequence[Path]) -> Rows[Pair]:
+        """Returns the rows for a reward model or DPO, the last message marked.
+
+        Raises:
+            DataError: A line is not such a row, or no row is left.
+        """
+
+        def take(line: _Line) -> tuple[str, tuple[Any, ...]]:
+            chosen, rejected = _messages(line, "chosen"), _messages(line, "rejected")
+            for side, messages in (("chosen", chosen), ("rejected", rejected)):
+                if messages[-1]["role"] != "assistant" or len(messages) < 2:
+                    line.fail(f"{side} must be a prompt and, last, an assistant's message")
+            bare_chosen, bare_rejected = _bare(chosen), _bare(rejected)
+            reason = _empty(chosen) or _empty(rejected)
+            if not reason and bare_chosen == bare_rejected:
+                reason = "equal sides"
+            if not reason and bare_chosen[:-1] != bare_rejected[:-1]:
+                reason = "different prompts"
+            return reason, (chosen, rejected)
+
+        def encode(rows: list[tuple[Any, ...]]) -> list[Pair]:
+            sides = [self.encoder.conversations([row[i] for row in rows], last_only=True) for i in (0, 1)]
+            return [Pair(*pair) for pair in zip(*sides, strict=True)]
+
+        return self._read(paths, take, encode, lambda row: row)
+
+    def prompts(self, paths: Sequence[Path], *, bos: bool) -> Rows[Tokens]:
+        """Returns the prompts for PPO: a conversation up to its last user's message; a recorded answer is left away (EL).
+
+        Raises:
+            DataError: A line is not such a row, or no row is left.
+        """
+
+        def take(line: _Line) -> tuple[str, tuple[Any, ...]]:
+            messages = _messages(line, "messages" if "messages" in line.row or "chosen" not in line.row else "chosen")
+            prompt = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+            if not prompt or prompt[-1]["role"] != "user":
+                line.fail("a prompt must end with a user's message")
+            return _empty(prompt), (prompt,)
+
+        def encode(rows: list[tuple[Any, ...]]) -> list[Tokens]:
+            return self.encoder.prompts([row[0] for row in rows], bos=bos)
+
+        return self._read(paths, take, encode, lambda row: (row,))
+
+    def _read(
+        self,
+        paths: Sequence[Path],
+        take: _Take,
+        encode: Callable[[list[tuple[Any, ...]]], list[T]],
+        parts: Callable[[T], Iterable[Tokens]],
+    ) -> Rows[T]:
+        kept: list[T] = []
+        dropped: Counter[str] = Counter()
+        digest = hashlib.sha256()
+        for chunk in _chunks(itertools.chain.from_iterable(map(_lines, paths))):
+            lines, taken = [], []
+            for line in chunk:
+                reason, row = take(line)
+                if reason:
+                    dropped[reason] += 1
+                else:
+                    lines.append(line)
+                    taken.append(row)
+            for line, encoded in zip(lines, encode(taken) if taken else [], strict=True):
+                if any(len(part) > self.max_length for part in parts(encoded)):
+                    dropped[f"over {self.max_length} tokens"] += 1
+                    continue
+                for part in parts(encoded):
+                    self._check_ids(part, line)
+                    digest.update(len(part).to_bytes(4, "little") + part.ids.tobytes() + part.mask.tobytes())
+                kept.append(encoded)
+        if not kept:
+            raise DataError(paths[0], f"no row is left to train on; dropped: {dict(dropped) or 'none, the file is empty'}")
+        return Rows(kept, dict(dropped), digest.hexdigest())
+
+    def _check_ids(self, row: Tokens, line: _Line) -> None:
+        largest = int(row.ids.max())
+        if largest >= self.vocabulary:
+            line.fail(f"token {largest} is outside a model's vocabulary of {self.vocabulary}")
+
+
+def files_of_split(dataset: str, split: str) -> list[Path]:
+    """Returns the files of a split of a data set of the hub, downloading them if need be.
+
+    Raises:
+        UnknownName: No such split.
+        PreflightError: It is not cached and the hub is unreachable.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    info = hub.ask(dataset, None, "dataset")
+    if info is None:
+        try:
+            folder = Path(snapshot_download(dataset, repo_type="dataset", local_files_only=True))
+        except LocalEntryNotFoundError as error:
+            raise PreflightError(
+                f"the hub is unreachable and the data set {dataset} is not in the local cache; give a file with --data"
+            ) from error
+        names = [str(path.relative_to(folder)) for path in folder.rglob("*")]
+    else:
+        names = [file.rfilename for file in info.siblings or []]
+    by_split: dict[str, list[str]] = {}
+    for name in sorted(names):
+        match = re.fullmatch(r"(?:data/)?([\w.-]+?)(?:-\d{5}-of-\d{5}[-\w]*)?\.(?:jsonl|parquet)", name)
+        if match:
+            by_split.setdefault(match.group(1), []).append(name)
+    if split not in by_split:
+        raise UnknownName(f"split of {dataset}", split, by_split)
+    return [hub.dataset_file(dataset, name) for name in by_split[split]]
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    """Yields the rows of a file with their one-based line or row numbers."""
+    if path.suffix == ".parquet":
+        import datasets
+
+        for number, row in enumerate(datasets.Dataset.from_parquet(str(path)), start=1):
+            yield _Line(path, number, row)
+        return
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, start=1):
+                if not text.strip():
+                    continue
+                row = json.loads(text)
+                if not isinstance(row, dict):
+                    raise DataError(path, "is not a JSON object", number)
+                yield _Line(path, number, row)
+    except json.JSONDecodeError as error:
+        raise DataError(path, f"is not JSON: {error.msg}", number) from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is not UTF-8: {error.reason}") from error
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror}") from error
+
+
+def _chunks(lines: Iterator[_Line]) -> Iterator[list[_Line]]:
+    chunk: list[_Line] = []
+    for line in lines:
+        chunk.append(line)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    yield chunk
+
+
+def _messages(line: _Line, key: str) -> list[Message]:
+    """Returns a row's conversation, checked."""
+    value = line.row.get(key)
+    if not isinstance(value, list) or not value:
+        known = ", ".join(sorted(map(str, line.row))) or "none"
+        line.fail(f"no list of messages under {key!r}; its keys: {known}")
+    for place, message in enumerate(value):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            line.fail(f'{key}[{place}] is not {{"role": ..., "content": text}}')
+        elif message.get("role") not in ROLES:
+            line.fail(f"{key}[{place}] has role {message.get('role')!r}; known: {', '.join(ROLES)}")
+        elif message["role"] == "system" and place:
+            line.fail(f"{key}[{place}] is a system message and not the first")
+    return value
+
+
+def _empty(messages: Sequence[Message]) -> str:
+    return "" if all(message["content"].strip() for message in messages) else "empty message"
+
+
+def _bare(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"].strip()) for message in messages]
