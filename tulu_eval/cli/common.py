@@ -27,7 +27,7 @@ class Verbs(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         words = list(kwargs.pop("args", None) or (args[0] if args else sys.argv[1:]))
         debug = "--debug" in words
-        kwargs["standalone_mode"] = False
+        kwargs.update(standalone_mode=False, prog_name="tulu-eval")
         try:
             sys.exit(super().main([word for word in words if word != "--debug"], **kwargs) or 0)
         except UserError as error:
@@ -61,14 +61,18 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def set_up_logging(verbose: int) -> None:
-    """Lets this package's own remarks through: warnings, with ``-v`` what it does, with ``-vv`` other packages' too."""
+def set_up_logging(verbose: int, quiet: bool) -> None:
+    """Lets this package's own remarks through: warnings, with ``-v`` what it does, with ``-vv`` other packages' too.
+
+    Other packages draw their bars only on a terminal.
+    """
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.DEBUG if verbose > 1 else logging.WARNING)
     logging.getLogger("tulu_eval").setLevel(level)
+    if quiet or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not verbose:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")
 
 
 def complete(group: str) -> Any:

@@ -20,12 +20,23 @@ from tulu_eval.cli.common import complete, complete_models, print_json, set_up_l
 @click.option("--protocol", help="Frozen recipe: published (default of gsm8k), full, ...; see the benchmark.")
 @click.option("--data", type=click.Path(path_type=Path), help="JSON-lines file to read instead of the benchmark's own source.")
 @click.option("--limit", type=int, help="Only the first so many items of the protocol.")
-@click.option("--backend", default="transformers", show_default=True, shell_complete=complete("tulu_eval.backends"),
-              help="Engine.")  # fmt: skip
+@click.option("--backend", default="auto", show_default=True, shell_complete=complete("tulu_eval.backends"),
+              help="Engine: transformers or vllm; auto is vllm where it is installed beside a GPU.")  # fmt: skip
 @click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "bfloat16", "float16", "float32"]),
               help="auto: as the model's config says.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", type=int, default=0, help="Rows decoded together; chosen by the backend unless given.")
+@click.option("--tensor-parallel", type=int, default=1, help="vLLM: devices that share each layer.")
+@click.option("--pipeline-parallel", type=int, default=1, help="vLLM: groups of devices that share the layers.")
+@click.option("--data-parallel", type=int, default=1, help="vLLM: engines, each with the whole model on devices of its own.")
+@click.option("--gpu-memory-utilization", type=float, default=0.92, help="vLLM: fraction of a device's memory to use.")
+@click.option(
+    "--max-model-len", type=int, default=0, help="vLLM: positions of the longest request; the longest one's unless given."
+)
+@click.option(
+    "--quantization", default="", help="vLLM: how weights are quantised, e.g. fp8; as the checkpoint says unless given."
+)
+@click.option("--adapter", default="", type=click.Path(), help="vLLM: folder of a LoRA adapter.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of sampling; greedy protocols do not use it.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder under which runs are kept.")  # fmt: skip
@@ -52,7 +63,7 @@ def run(benchmark: str, model: str, **options: Any) -> None:
       tulu-eval run gsm8k -m ./my-checkpoint --protocol full --data test.jsonl
       tulu-eval run gsm8k -m org/name@main --dry-run
     """
-    set_up_logging(options["verbose"])
+    set_up_logging(options["verbose"], options["quiet"])
     from tulu_eval.backends.base import EngineSettings
     from tulu_eval.registry import load_suite
     from tulu_eval.reports import dry_run, rows

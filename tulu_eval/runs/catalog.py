@@ -39,6 +39,13 @@ def backend(name: str) -> type[Backend]:
     return found
 
 
+def default_backend() -> str:
+    """Returns ``vllm`` where it is installed beside a GPU that it supports, else ``transformers``; imports neither."""
+    from tulu_eval.backends.vllm import default_here
+
+    return "vllm" if default_here() else "transformers"
+
+
 def _load(group: str, kind: str, name: str) -> Any:
     entries = tuple(importlib.metadata.entry_points(group=group, name=name))
     if not entries:

@@ -28,7 +28,7 @@ class Order:
         protocol: Name, or None for the benchmark's default.
         data: A JSON-lines file instead of the benchmark's own source.
         limit: Only the first so many items of the protocol; None is all.
-        backend: Name of a backend.
+        backend: Name of a backend; ``auto`` is vllm where it is installed beside a GPU, else transformers.
         settings: How the engine is built.
         seed: Seed of sampling; no effect on a greedy protocol.
         output: Folder under which runs are kept.
@@ -39,7 +39,7 @@ class Order:
     protocol: str | None = None
     data: Path | None = None
     limit: int | None = None
-    backend: str = "transformers"
+    backend: str = "auto"
     settings: EngineSettings = dataclasses.field(default_factory=EngineSettings)
     seed: int = 0
     output: Path = Path("results")
@@ -102,7 +102,7 @@ class Plan:
                 "prompt": self.protocol.prompt_id,
                 "template": self.template.sha256,
                 "data": self.data_sha256,
-                **_identity(self.model, self.decoding, self.eos_ids, self.dtype, self.backend.name),
+                **_identity(self.model, self.decoding, self.eos_ids, self.dtype, self.backend.name, self.order.settings),
             }
         )
 
@@ -135,7 +135,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         raise UserError(f"--limit must be 1 or more, not {order.limit}")
     benchmark = catalog.benchmark(order.benchmark)
     protocol = benchmark.protocol(order.protocol)
-    backend = catalog.backend(order.backend)
+    backend = catalog.backend(catalog.default_backend() if order.backend == "auto" else order.backend)
     model, known = models.resolve(order.model, suite, allow_pickle=order.settings.allow_pickle)
     items = benchmark.load(protocol, order.data)
     if len(items) < protocol.n:
@@ -147,7 +147,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         decoding = dataclasses.replace(decoding, seed=order.seed)
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
     eos_ids = writer.eos_ids()
-    key_parts = _identity(model, decoding, eos_ids, dtype, backend.name)
+    key_parts = _identity(model, decoding, eos_ids, dtype, backend.name, order.settings)
     planned = tuple(_requests(benchmark, items[: order.limit], writer, key_parts))
     _check_lengths(planned, model)
     return Plan(
@@ -179,9 +179,14 @@ def _requests(benchmark: Benchmark, items: list[Item], writer: PromptWriter, key
     return planned
 
 
-def _identity(model: ModelFiles, decoding: Decoding, eos_ids: tuple[int, ...], dtype: str, backend: str) -> dict[str, Any]:
+def _identity(
+    model: ModelFiles, decoding: Decoding, eos_ids: tuple[int, ...], dtype: str, backend: str, settings: EngineSettings
+) -> dict[str, Any]:
     """Returns what, with a prompt's token ids, can change a completion."""
+    adapter = Path(settings.adapter) / "adapter_model.safetensors"
     return {
+        "adapter": file_sha256(adapter) if settings.adapter and adapter.exists() else settings.adapter,
+        "quantization": settings.quantization,
         "model": [model.name, model.revision, model.weights_sha256, model.tokenizer_sha256],
         "decoding": dataclasses.asdict(decoding),
         "eos_ids": list(eos_ids),

@@ -56,6 +56,8 @@ def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> Outcome:
         UserError: The folder cannot be written, is locked, or belongs to other settings.
     """
     folder = plan.folder
+    if fresh or _pending(plan, folder):
+        plan.backend.check(plan.model, plan.order.settings)
     with files.locked(folder):
         manifest = _open_manifest(plan, folder, fresh)
         with Ledger(folder / files.LEDGER) as ledger:
@@ -73,6 +75,12 @@ def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> Outcome:
         manifest["status"] = "complete" if not failed else "failures"
         files.write_json(folder / files.MANIFEST, manifest)
     return Outcome(folder, results, len(pending), failed)
+
+
+def _pending(plan: Plan, folder: Path) -> bool:
+    """Whether anything of the plan is missing in the ledger; looks only, so that a wrong setting leaves nothing behind."""
+    with Ledger(folder / files.LEDGER, read_only=True) as ledger:
+        return not all(ledger.has(one.request.key, one.item.id) for one in plan.planned)
 
 
 def _open_manifest(plan: Plan, folder: Path, fresh: bool) -> dict[str, Any]:
@@ -121,7 +129,6 @@ def _session(
     session: dict[str, Any] = {"started": files.now(), "samples": 0, "prompt_tokens": 0, "new_tokens": 0}
     manifest["sessions"].append(session)
     began = time.perf_counter()
-    plan.backend.check(plan.model, plan.order.settings)
     fetch(plan.model, plan.order.settings.allow_pickle)
     progress.loading(plan.model.name, plan.backend.name)
     try:

@@ -5,7 +5,8 @@
     gsm8k:published|n:200@19eb9a97|p:bc98d286/tulu@1a2b3c4d|x:last-number|d:greedy,512|m:allenai/...@4d3fa46c|e:vllm-0.32.0/bfloat16
 
 benchmark and protocol; number of items and hash of their ids; hash of the constant part of the prompt, form and hash of the
-template; scorer (extraction); decoding and token limit; model and revision; engine, its version and dtype.
+template; scorer (extraction); decoding and token limit; model and revision; engine, its version and dtype, and what alters the
+weights (``+fp8``, ``+lora``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequenc
     draw = "greedy" if decoding["temperature"] == 0 else f"t{decoding['temperature']:g},seed{decoding['seed']}"
     installed, backend = manifest["packages"], manifest["backend"]
     version = installed.get(backend) or installed.get(f"{backend}-cpu") or installed["tulu-eval"]
+    settings = manifest["settings"]
+    altered = (f"+{settings['quantization']}" if settings["quantization"] else "") + ("+lora" if settings["adapter"] else "")
     return "|".join(
         (
             f"{manifest['benchmark']['name']}:{protocol}",
@@ -37,6 +40,6 @@ def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequenc
             f"x:{scorer}",
             f"d:{draw},{decoding['max_new_tokens']}",
             f"m:{model['name']}@{model['revision'].removeprefix('sha256:')[:8]}",
-            f"e:{backend}-{version}/{manifest['dtype']}",
+            f"e:{backend}-{version}/{manifest['dtype']}{altered}",
         )
     )
