@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.judging.budget import Budget, Usage, answer_limit
@@ -19,7 +20,7 @@ CHUNK = 128
 
 
 class VllmJudge:
-    """A chat model of vLLM's as a judge. It costs nothing, so the budget only counts its tokens.
+    """A chat model of vLLM's as a judge; use it as a context manager. It costs nothing, so only its tokens are counted.
 
     Args:
         engine: A loaded ``vllm.LLM`` whose ``max_logprobs`` is at least 5, vLLM's own default being 20.
@@ -59,6 +60,16 @@ class VllmJudge:
             for question, answer in zip(allowed, self._answers(allowed), strict=True):
                 budget.settle(question, answer.usage)
                 done(answer)
+
+    def close(self) -> None:
+        """Ends the engine's process and frees its memory; may be called twice."""
+        self._engine.llm_engine.engine_core.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer]:
         from vllm import SamplingParams
