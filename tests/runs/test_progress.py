@@ -1,0 +1,48 @@
+"""What a person sees while a run goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tulu_eval.records import Completion, Grade
+from tulu_eval.runs import progress as module
+from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.progress import Progress
+
+
+def sample(score: float) -> Sample:
+    return Sample("a", "4", "p", Completion("0" * 64, "4", (1, 2, 3), "stop", 0.1), "ok", (Grade("s", "4", True, score),))
+
+
+def go(progress: Progress) -> None:
+    progress.begin(4, 1)
+    progress.loading("m", "b")
+    progress.generating()
+    for score in (1.0, 0.0, 1.0):
+        progress.sample(sample(score))
+    progress.say("a remark")
+    progress.end()
+
+
+def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOG_SECONDS", -1.0)
+    go(Progress(terminal=False))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["1 of 4 samples are in the ledger already", "loading m on b ..."]
+    assert lines[2].startswith("2/4 items, ")
+    assert "right 100.0 [20.7, 100.0]" in lines[2]
+    assert "right 66.7 [20.8, 93.9]" in lines[-1]
+    assert lines[-1].startswith("4/4 items, ")
+    assert lines[-1].endswith("0 s left")
+
+
+def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    go(Progress(terminal=True))
+    shown = capsys.readouterr().err
+    assert "tok/s" in shown
+    assert "a remark" in shown
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    go(Progress(quiet=True, terminal=True))
+    assert capsys.readouterr().err == ""
