@@ -58,6 +58,13 @@ class EngineSettings:
         batch_size: Rows decoded together; 0 lets the backend choose.
         trust_remote_code: Run Python code that comes with the model. Off unless asked for.
         allow_pickle: Load pickle weights. Off unless asked for.
+        tensor_parallel: Devices that share each layer of one engine (vLLM only, as all below).
+        pipeline_parallel: Groups of devices that share the layers of one engine.
+        data_parallel: Engines, each with the whole model on its own devices; requests are dealt among them.
+        gpu_memory_utilization: Fraction of a device's memory that an engine may take; 0.92 is vLLM's default.
+        max_model_len: Positions of the longest request that the engine takes; 0 is the longest one there is.
+        quantization: How weights are quantised, in vLLM's words; empty is what the checkpoint says.
+        adapter: Folder of a LoRA adapter; empty is none.
     """
 
     dtype: str = "auto"
@@ -65,6 +72,13 @@ class EngineSettings:
     batch_size: int = 0
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    gpu_memory_utilization: float = 0.92
+    max_model_len: int = 0
+    quantization: str = ""
+    adapter: str = ""
 
 
 class Backend(abc.ABC):

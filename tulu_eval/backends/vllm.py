@@ -1,0 +1,133 @@
+"""vLLM as a backend: one engine process a group of devices, all requests in flight at once, completions as they finish.
+
+Each engine is a process (:mod:`tulu_eval.backends.vllm_worker`), which sees only its own devices. With ``data_parallel`` N
+there are N of them, and requests are dealt by a hash of their key, so that who computes what depends on the request alone.
+The process that calls imports neither vllm nor torch and holds no memory on any device.
+
+Neither the tokenizer's nor ``generation_config``'s end tokens and sampling defaults have any effect: only what the caller says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Self
+
+from tulu_eval.backends import vllm_preflight as preflight
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+from tulu_eval.backends.vllm_process import EngineProcess, incoming
+from tulu_eval.backends.vllm_settings import environment, make_spec
+from tulu_eval.backends.vllm_worker import Job, Stop
+from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.records import Completion, Decoding, Request
+
+
+def default_here() -> bool:
+    """Whether vLLM is what a run should use here: it is installed, and a GPU that it supports is there."""
+    return preflight.supported_here()
+
+
+class VllmBackend(Backend):
+    """One or more vLLM engines with one model.
+
+    Args:
+        engines: Running processes.
+        facts: What the manifest records.
+        max_length: Positions that the engines have.
+    """
+
+    name: ClassVar[str] = "vllm"
+
+    def __init__(self, engines: Sequence[EngineProcess], facts: dict[str, str], max_length: int) -> None:
+        self._engines, self._facts, self._max_length = list(engines), facts, max_length
+        self._job = 0
+
+    @classmethod
+    def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
+        """Says what is missing before anything heavy is loaded; see :func:`tulu_eval.backends.vllm_preflight.check`."""
+        preflight.check(model, settings)
+
+    @classmethod
+    def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
+        """Starts the engines side by side and waits until all are ready.
+
+        Raises:
+            PreflightError: The longest request is longer than the model or ``max_model_len`` allows.
+            EngineError: An engine did not start.
+        """
+        positions = settings.max_model_len or max_length
+        if positions < max_length:
+            raise PreflightError(f"--max-model-len {positions} is less than the longest request, {max_length} tokens")
+        if model.context and positions > model.context:
+            raise PreflightError(f"the longest request has {positions} tokens, and {model.name} has {model.context} positions")
+        engines: list[EngineProcess] = []
+        try:
+            for number in range(settings.data_parallel):
+                spec = make_spec(model, settings, eos_ids, positions, number)
+                engines.append(EngineProcess(spec, environment(model, settings, positions, number)))
+            answers = [engine.ready() for engine in engines]
+        except BaseException:
+            for engine in engines:
+                engine.kill()
+            raise
+        sizes = {name: str(getattr(settings, name)) for name in ("tensor_parallel", "pipeline_parallel", "data_parallel")}
+        return cls(engines, {**answers[0], **sizes, "adapter": settings.adapter or "none"}, positions)
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
+        """Yields one completion a request, as they finish; its seconds count from its submission, when all are submitted.
+
+        Raises:
+            EngineError: An engine died, or a request is longer than the engines were built for.
+        """
+        if not self._engines:
+            raise EngineError("the vLLM engine is closed")
+        longest = max((len(request.token_ids) for request in requests), default=0) + decoding.max_new_tokens
+        if longest > self._max_length:
+            raise EngineError(
+                f"a request has {longest} tokens with its new ones, and the engine was built for {self._max_length}"
+            )
+        self._job += 1
+        working = []
+        try:
+            for engine, share in zip(self._engines, deal(requests, len(self._engines)), strict=True):
+                if share:
+                    engine.send(Job(self._job, share, decoding))
+                    working.append(engine)
+            while working:
+                for engine, message in incoming(working):
+                    if message.number == self._job:
+                        if message.last:
+                            working.remove(engine)
+                        yield from message.completions
+        except EngineError:
+            self._kill()
+            raise
+        finally:
+            for engine in working if self._engines else ():
+                engine.send(Stop())
+
+    def describe(self) -> dict[str, str]:
+        """Returns version, dtype, device, parallelism and what vLLM chose by itself."""
+        return dict(self._facts)
+
+    def close(self) -> None:
+        """Ends all engines and every process that they started."""
+        for engine in self._engines:
+            engine.send(None)
+        for engine in self._engines:
+            engine.end()
+        self._engines = []
+
+    def _kill(self) -> None:
+        for engine in self._engines:
+            engine.kill()
+        self._engines = []
+
+
+def deal(requests: Sequence[Request], engines: int) -> list[tuple[Request, ...]]:
+    """Returns each engine's requests, dealt by a hash of their key."""
+    shares: list[list[Request]] = [[] for _ in range(engines)]
+    for request in requests:
+        digest = hashlib.sha256(request.key.encode("utf-8", "surrogatepass")).digest()
+        shares[int.from_bytes(digest[:8], "big") % engines].append(request)
+    return [tuple(share) for share in shares]

@@ -1,0 +1,116 @@
+"""From a model and engine settings to what one engine is built from: vLLM's arguments, devices and environment."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.backends import vllm_preflight as preflight
+from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.vllm_preflight import LORA_RANKS
+from tulu_eval.backends.vllm_worker import Spec
+from tulu_eval.caching import read_json
+
+CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
+"""The same for a CPU engine, whose core stays in the engine's own process.
+
+vLLM would start two more processes, which import everything again, and leave one core to the first: 40 s to start instead
+of 18 s. Threads that wait must not spin: with two spinning ones on two cores that were also used by others, SmolLM2-135M made
+28 tokens a second, with these settings 178.
+"""
+
+CPU_ROWS = 64
+"""Longest requests that a CPU engine has room for at once; filling its cache takes 3 s a GiB when it starts."""
+
+ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "INFO",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""What an engine's environment says unless the user's does. Logs go to a file, from which failures are explained."""
+
+
+def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], positions: int, number: int) -> Spec:
+    """Returns what the engine of a number is built from.
+
+    Args:
+        model: Files to load.
+        settings: How to load them.
+        eos_ids: Tokens that end a completion.
+        positions: Tokens of the longest request.
+        number: Which engine of the ``data_parallel`` ones.
+    """
+    on_cpu = preflight.cpu_build()
+    config = read_json(model.path / "config.json")
+    engine: dict[str, Any] = {
+        "model": str(model.path),
+        "dtype": preflight.resolved_dtype(model, settings),
+        "max_model_len": positions,
+        "tensor_parallel_size": settings.tensor_parallel,
+        "pipeline_parallel_size": settings.pipeline_parallel,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "quantization": settings.quantization or None,
+        "trust_remote_code": settings.trust_remote_code,
+        "generation_config": "vllm",
+        "enable_prefix_caching": True,
+        "enforce_eager": on_cpu,
+        "seed": 0,
+    }
+    if settings.batch_size:
+        engine["max_num_seqs"] = settings.batch_size
+    stated = config.get("max_position_embeddings")
+    if isinstance(stated, int) and stated < model.context:
+        engine["hf_overrides"] = {"max_position_embeddings": model.context}
+    if settings.adapter:
+        rank = preflight.adapter_rank(Path(settings.adapter))
+        engine |= {"enable_lora": True, "max_lora_rank": next(room for room in LORA_RANKS if room >= rank)}
+    return Spec(
+        engine=engine,
+        folder=model.path,
+        name=model.name,
+        trust_remote_code=settings.trust_remote_code,
+        eos_ids=eos_ids,
+        adapter=settings.adapter,
+        cpus=split(preflight.usable_cores(), settings.data_parallel)[number] if on_cpu and settings.data_parallel > 1 else (),
+    )
+
+
+def environment(model: ModelFiles, settings: EngineSettings, positions: int, number: int) -> dict[str, str]:
+    """Returns the environment of an engine's process; its GPUs are set here, before anything there can look for them.
+
+    Args:
+        model: Files to load.
+        settings: How to load them.
+        positions: Tokens of the longest request.
+        number: Which engine of the ``data_parallel`` ones.
+    """
+    variables = {**ENVIRONMENT, **os.environ}
+    ranks = settings.tensor_parallel * settings.pipeline_parallel
+    if preflight.cpu_build():
+        cores = split(preflight.usable_cores(), ranks * settings.data_parallel)[number * ranks : (number + 1) * ranks]
+        own = {"OMP_NUM_THREADS": str(len(cores[0])), "VLLM_CPU_KVCACHE_SPACE": str(cpu_cache_gib(model, settings, positions))}
+        if ranks > 1:  # without this vLLM wants a NUMA node for each rank
+            own["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(",".join(map(str, group)) for group in cores)
+        return {**CPU_ENVIRONMENT, **own, **variables}
+    mine = preflight.gpus()[number * ranks : (number + 1) * ranks]
+    return variables | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(gpu.index for gpu in mine)}
+
+
+def cpu_cache_gib(model: ModelFiles, settings: EngineSettings, positions: int) -> int:
+    """Returns whole GiB for one CPU engine's keys and values: a full batch, but at most half of its share of free memory."""
+    config = read_json(model.path / "config.json")
+    size = preflight.DTYPE_BYTES[preflight.resolved_dtype(model, settings)]
+    wanted = preflight.cache_bytes(config, size) * positions * (settings.batch_size or CPU_ROWS)
+    share = (preflight.free_memory() // settings.data_parallel - model.weight_bytes) // 2
+    return max(1, min(-(-wanted // preflight.GIB), share // preflight.GIB))
+
+
+def split(cores: Sequence[int], parts: int) -> list[tuple[int, ...]]:
+    """Returns the cores in as many consecutive groups of nearly equal size."""
+    edges = [round(part * len(cores) / parts) for part in range(parts + 1)]
+    return [tuple(cores[low:high]) for low, high in itertools.pairwise(edges)]

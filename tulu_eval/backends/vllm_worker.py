@@ -1,0 +1,271 @@
+"""One vLLM engine in a process of its own, started by :mod:`tulu_eval.backends.vllm`.
+
+This process is a session leader, so vLLM's engine core and its workers, which are its descendants, are in its process group.
+A watch thread ends that group when the process that started it is gone, however it went; vLLM 0.32 alone leaves its engine
+core running after a SIGKILL of its parent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing import active_children
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tulu_eval.records import Completion, Decoding, Request
+
+if TYPE_CHECKING:
+    from tulu_eval.backends.batching import Finisher, Row
+
+WATCH_SECONDS = 0.5
+"""How often the watch thread looks whether the parent is there."""
+
+GRACE_SECONDS = 2.0
+"""From SIGTERM to SIGKILL of the process group: time for vLLM to remove its shared memory."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spec:
+    """What the engine is built from.
+
+    Attributes:
+        engine: Keyword arguments of ``vllm.LLM``.
+        folder: The model's folder, with its tokenizer.
+        name: The model's name, for messages.
+        trust_remote_code: Run Python code that comes with the model.
+        eos_ids: Tokens that end a completion.
+        adapter: Folder of a LoRA adapter; empty for none.
+        cpus: Cores that this engine computes on; empty for all.
+    """
+
+    engine: dict[str, Any]
+    folder: Path
+    name: str
+    trust_remote_code: bool
+    eos_ids: tuple[int, ...]
+    adapter: str
+    cpus: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """Requests of one ``generate`` call; ``None`` in place of a job ends the process."""
+
+    number: int
+    requests: tuple[Request, ...]
+    decoding: Decoding
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stop:
+    """Drop what is left of a job."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ready:
+    """The engine is loaded; facts for the manifest."""
+
+    facts: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished:
+    """Completions of one step; ``last`` after a job's last one."""
+
+    number: int
+    completions: tuple[Completion, ...]
+    last: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failed:
+    """The engine is gone; one line with the cause."""
+
+    cause: str
+
+
+class Engine:
+    """The engine and its request loop.
+
+    Args:
+        spec: How to build it.
+        connection: To the process that asked for it.
+    """
+
+    def __init__(self, spec: Spec, connection: Connection) -> None:
+        from vllm import LLM
+        from vllm.lora.request import LoRARequest
+
+        from tulu_eval.backends.tokenizer import load_tokenizer
+
+        self._spec, self._connection = spec, connection
+        self._llm = LLM(**spec.engine)
+        self._children = active_children()
+        self._tokenizer = load_tokenizer(spec.folder, spec.name, spec.trust_remote_code)
+        self._adapter = LoRARequest("adapter", 1, spec.adapter) if spec.adapter else None
+
+    def facts(self) -> dict[str, str]:
+        """Returns what vLLM made of the settings."""
+        import vllm
+
+        config = self._llm.llm_engine.vllm_config
+        return {
+            "vllm": vllm.__version__,
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "device": str(config.device_config.device_type),
+            "max_model_len": str(config.model_config.max_model_len),
+            "max_num_seqs": str(config.scheduler_config.max_num_seqs),
+            "prefix_caching": str(bool(config.cache_config.enable_prefix_caching)).lower(),
+            "enforce_eager": str(bool(config.model_config.enforce_eager)).lower(),
+            "quantization": str(config.model_config.quantization or "none"),
+        }
+
+    def run(self, job: Job) -> bool:
+        """Runs a job, sending completions as they finish.
+
+        Returns:
+            Whether another job may come.
+        """
+        from tulu_eval.backends.batching import Finisher, Row
+
+        engine = self._llm.llm_engine
+        finisher = Finisher(self._tokenizer, self._spec.eos_ids, job.decoding)
+        shared = self._sampling(job.decoding)
+        rows = {str(at): Row.begin(request, job.decoding) for at, request in enumerate(longest_first(job.requests))}
+        for name, row in rows.items():
+            sampling = shared
+            if not job.decoding.greedy:
+                sampling = shared.clone()
+                sampling.seed = row.draw.getrandbits(63)
+            prompt = {"prompt_token_ids": list(row.request.token_ids)}
+            engine.add_request(name, prompt, sampling, lora_request=self._adapter)
+        while rows:
+            done = []
+            for output in engine.step():
+                if output.finished:
+                    done.append(finish(rows.pop(output.request_id), output.outputs[0], finisher))
+            if done or not rows:
+                self._connection.send(Finished(job.number, tuple(done), not rows))
+            if rows and self._connection.poll():
+                order = self._connection.recv()
+                engine.abort_request(list(rows))
+                self._connection.send(Finished(job.number, (), last=True))
+                return order is not None
+        return True
+
+    def _sampling(self, decoding: Decoding) -> Any:
+        """Returns vLLM's sampling parameters, with every field that a default could change said.
+
+        ``ignore_eos`` leaves the end to ``stop_token_ids``: vLLM would also end at what it takes for the model's end token.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            n=1,
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            top_k=decoding.top_k,
+            min_p=0.0,
+            presence_penalty=0.0,
+            frequency_penalty=0.0,
+            repetition_penalty=1.0,
+            min_tokens=0,
+            max_tokens=decoding.max_new_tokens,
+            ignore_eos=True,
+            stop_token_ids=list(self._spec.eos_ids),
+            stop=list(decoding.stop) or None,
+            include_stop_str_in_output=True,
+            detokenize=bool(decoding.stop),
+            skip_special_tokens=True,
+            logprobs=None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,
+        )
+
+    def cause(self, error: Exception) -> str:
+        """Returns one line for a failure: how a child process ended, where one did."""
+        from tulu_eval.backends.batching import one_line
+
+        for child in self._children:
+            child.join(timeout=1)
+            if child.exitcode is not None and child.exitcode < 0:
+                return f"vLLM's process {child.name} was killed by {signal.Signals(-child.exitcode).name}"
+        return one_line(error)
+
+    def shut_down(self) -> None:
+        """Ends vLLM's own processes in order, so that they remove their shared memory."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+
+def longest_first(requests: Sequence[Request]) -> list[Request]:
+    """Returns requests with the longest prompt first: a long one that starts late would end alone."""
+    return sorted(requests, key=lambda request: -len(request.token_ids))
+
+
+def finish(row: Row, choice: Any, finisher: Finisher) -> Completion:
+    """Returns a row's completion, its text made by the same code as the transformers backend's.
+
+    Args:
+        row: What was asked.
+        choice: vLLM's ``CompletionOutput``.
+        finisher: Decodes the tokens and says why they end.
+    """
+    *before, last = choice.token_ids or (-1,)
+    row.tokens.extend(before)
+    return finisher.advance(row, last) or row.fail(f"vLLM ended it early: {choice.finish_reason}")
+
+
+def watch(parent: int) -> None:
+    """Ends this process group once this process has another parent."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os.killpg(0, signal.SIGKILL)
+
+
+def keep_going(_number: int, _frame: FrameType | None) -> None:
+    """Handler that lets this process outlive the SIGTERM to its own group; vLLM's processes set their own."""
+
+
+def serve(connection: Connection) -> None:
+    """Builds the engine that the first message asks for and runs jobs until the parent says or is gone."""
+    from tulu_eval.backends.batching import one_line
+
+    spec: Spec = connection.recv()
+    if spec.cpus:
+        os.sched_setaffinity(0, spec.cpus)
+    try:
+        engine = Engine(spec, connection)
+    except Exception as error:
+        connection.send(Failed(one_line(error)))
+        raise
+    connection.send(Ready(engine.facts()))
+    try:
+        while (message := connection.recv()) is not None:
+            if isinstance(message, Job) and not engine.run(message):
+                break
+    except EOFError:
+        pass  # the parent closed its end
+    except Exception as error:
+        connection.send(Failed(engine.cause(error)))
+        raise
+    engine.shut_down()
+
+
+def main() -> None:
+    """Starts the watch thread and serves; the arguments are the connection's file descriptor and the parent's process id."""
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    os.set_inheritable(descriptor, False)
+    signal.signal(signal.SIGTERM, keep_going)
+    threading.Thread(target=watch, args=(parent,), daemon=True, name="watch").start()
+    serve(Connection(descriptor))
