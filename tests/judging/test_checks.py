@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -99,3 +101,14 @@ def test_what_is_flagged(pairs):
 def test_outputs_that_speak_to_the_judge_are_flagged(pairs, text):
     rows = [*pairs(99), Pair("spoken", "question", "baseline", text)]
     assert screen(rows).flags == ["1 of 100 outputs speak to the judge, e.g. spoken"]
+
+
+def test_the_room_opens_without_heavy_packages():
+    code = (
+        "import sys, pkgutil, importlib, tulu_eval.judging as room\n"
+        "for found in pkgutil.iter_modules(room.__path__): importlib.import_module('tulu_eval.judging.' + found.name)\n"
+        "heavy = {'numpy', 'pandas', 'scipy', 'sklearn', 'torch', 'openai', 'alpaca_eval', 'vllm', 'yaml'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -6,6 +6,8 @@ import hashlib
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging import evalset
@@ -199,7 +201,22 @@ GOOD = {"id": "alpaca-3", "kind": "judged", "preference": 1.5, "baseline_charact
 )  # fmt: skip
 def test_bad_judgments_are_one_line(write, change):
     assert read_judgments(write(json.dumps(GOOD)))[0].place == 3
-    with pytest.raises(DataError, match=r"file\.json:1: "):
+    with pytest.raises(DataError, match=r"(json:1|row 1): "):
         read_judgments(write(json.dumps({**GOOD, **change})))
     with pytest.raises(DataError, match="alpaca-3 is there twice"):
         read_judgments(write("\n".join([json.dumps(GOOD)] * 2)))
+
+
+@given(st.binary(max_size=60) | st.text(max_size=40).map(lambda text: ("[" + text).encode()) | st.just(b"[" * 100_000))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_file_breaks_the_readers(tmp_path, data):
+    path = tmp_path / "file.json"
+    path.write_bytes(data)
+    for read in (read_outputs, read_annotations, read_judgments):
+        with pytest.raises(DataError):
+            read(path)
+
+
+def test_a_number_too_long_is_one_line(write):
+    with pytest.raises(DataError, match="number too long"):
+        read_outputs(write("[" + "9" * 5000 + "]"))

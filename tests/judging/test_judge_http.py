@@ -20,6 +20,7 @@ from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.client import EndpointError, HttpJudge, retry_after
 from tulu_eval.judging.judge import FAILURES, UnfitJudgeError, judge_pairs, missing
 from tulu_eval.judging.recipe import swapped
+from tulu_eval.judging.wire import key_for, parse_base_url
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -326,3 +327,13 @@ def test_a_key_with_a_line_break_is_not_shown():
     with pytest.raises(UserError) as caught:
         HttpJudge("http://127.0.0.1:1/v1", key="sk-abc\ndef")
     assert "sk-abc" not in str(caught.value)
+
+
+def test_a_key_goes_only_where_it_belongs():
+    keys = {"OPENAI_API_KEY": "sk-openai", "TULU_EVAL_JUDGE_KEY": ""}
+    assert key_for(parse_base_url("https://api.openai.com/v1"), keys) == "sk-openai"
+    assert key_for(parse_base_url("http://127.0.0.1:8000/v1"), keys) == ""
+    assert key_for(parse_base_url("https://api.openai.com.example.org/v1"), keys) == ""
+    assert key_for(parse_base_url("http://127.0.0.1:8000/v1"), {**keys, "TULU_EVAL_JUDGE_KEY": "mine"}) == "mine"
+    with pytest.raises(UserError, match="environment variable OPENAI_API_KEY"):
+        key_for(parse_base_url("https://api.openai.com/v1"), {})

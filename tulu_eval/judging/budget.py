@@ -179,6 +179,7 @@ class Budget:
         self._price = price
         self._max_cost = max_cost
         self._changed = threading.Condition()
+        self._in_flight = 0
         self._reserved = 0.0
         self._dollars = 0.0
         self._unconfirmed_dollars = 0.0
@@ -195,13 +196,14 @@ class Budget:
             while self._max_cost is not None and not self.stopped:
                 if self._dollars + self._unconfirmed_dollars + self._reserved + bound <= self._max_cost:
                     break
-                if self._reserved == 0.0:
+                if self._in_flight == 0:
                     self.stopped = True
                 else:
                     self._changed.wait()
             if self.stopped:
                 self._changed.notify_all()
                 return False
+            self._in_flight += 1
             self._reserved += bound
             self._counts["requests"] += 1
             return True
@@ -216,7 +218,8 @@ class Budget:
         """
         bound = self._bound(question)
         with self._changed:
-            self._reserved = max(0.0, self._reserved - bound) if self._reserved - bound > 1e-12 else 0.0
+            self._in_flight -= 1
+            self._reserved = max(0.0, self._reserved - bound) if self._in_flight else 0.0
             if usage is not None:
                 self._counts["prompt_tokens"] += usage.prompt_tokens
                 self._counts["answer_tokens"] += usage.answer_tokens

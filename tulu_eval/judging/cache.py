@@ -97,14 +97,14 @@ class Cache:
         for number, line in enumerate(whole.split(b"\n"), start=1):
             try:
                 record = _parse(line) if line.strip() else None
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(self.path, "is not a stored judgment; take the line out", number) from error
             if record is not None:
                 stored.setdefault(record.key, record)
         if tail:
             try:
                 record = _parse(tail)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 self._file.truncate(self._file.seek(0, os.SEEK_END) - len(tail))
             else:
                 stored.setdefault(record.key, record)

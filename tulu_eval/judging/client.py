@@ -23,9 +23,9 @@ from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.judging.budget import Budget, Usage
 from tulu_eval.judging.recipe import Question
 from tulu_eval.judging.verdict import one_line
-from tulu_eval.judging.wire import Connection, DroppedError, Reply, parse_base_url
+from tulu_eval.judging.wire import OPENAI_HOST, Connection, DroppedError, Reply, parse_base_url
 
-OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_URL = f"https://{OPENAI_HOST}/v1"
 ATTEMPTS = 6
 """Tries a question: with the waits below about 16 s of a failing endpoint, or as long as it asks for."""
 

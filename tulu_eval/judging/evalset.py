@@ -211,5 +211,5 @@ def _parse(path: Path, text: str) -> list[Any]:
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     except json.JSONDecodeError as error:
         raise DataError(path, f"is neither a JSON list nor JSON lines ({error.msg})", error.lineno) from error
-    except RecursionError as error:
-        raise DataError(path, "is nested too deeply") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, "has a number too long or is nested too deeply") from error

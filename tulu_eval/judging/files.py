@@ -197,7 +197,7 @@ def write_whole(path: Path, text: str) -> None:
     """Writes a file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", errors="surrogatepass")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
@@ -208,4 +208,4 @@ def write_outputs(path: Path, rows: Sequence[EvalRow], outputs: Mapping[int, str
         for place, row in enumerate(rows)
         if place in outputs
     ]
-    write_whole(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    write_whole(path, json.dumps(data, indent=1) + "\n")

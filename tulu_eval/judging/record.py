@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.errors import DataError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.budget import Estimate, Price
-from tulu_eval.judging.evalset import BASELINE, SIZE
+from tulu_eval.judging.calibrate import Bias, Calibration
+from tulu_eval.judging.evalset import BASELINE, SIZE, read_rows
 from tulu_eval.judging.files import write_whole
 from tulu_eval.judging.judge import FAILURES, Judging, Judgment
 from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe
-from tulu_eval.judging.score import Judged
-from tulu_eval.records import content_hash, to_json
+from tulu_eval.judging.score import Z95, Judged, Score, results, signature
+from tulu_eval.records import Result, content_hash, to_json
 
 KINDS = frozenset({"judged", "identical", *FAILURES})
 
@@ -38,7 +39,7 @@ def write_annotations(path: Path, pairs: Sequence[Pair], judgments: Sequence[Jud
         }
         for pair, judgment in zip(pairs, judgments, strict=True)
     ]
-    write_whole(path, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    write_whole(path, json.dumps(data, indent=1) + "\n")
 
 
 def write_judgments(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> None:
@@ -65,16 +66,12 @@ def read_judgments(path: Path) -> list[Judged]:
     Raises:
         DataError: The file is not of this form.
     """
-    if not path.is_file():
-        raise DataError(path, "no such file")
     rows: dict[int, Judged] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, data in enumerate(read_rows(path, ("id", "kind")), start=1):
         try:
-            data = json.loads(line)
-            place = int(data["id"].removeprefix("alpaca-"))
-            value, kind = data["preference"], data["kind"]
+            place, value, kind = int(data["id"].removeprefix("alpaca-")), data["preference"], data["kind"]
             row = Judged(place, value, int(data["baseline_characters"]), int(data["output_characters"]), kind)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(path, "is not a judgment", number) from error
         in_range = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 2
         if kind not in KINDS or in_range != (kind not in FAILURES) or not (in_range or value is None) or not 0 <= place < SIZE:
@@ -82,8 +79,6 @@ def read_judgments(path: Path) -> list[Judged]:
         if place in rows:
             raise DataError(path, f"alpaca-{place} is there twice", number)
         rows[place] = row
-    if not rows:
-        raise DataError(path, "has no rows")
     return list(rows.values())
 
 
@@ -122,3 +117,50 @@ def manifest(
         "tulu_eval": importlib.metadata.version("tulu-eval"),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def write_calibration(path: Path, found: Calibration) -> None:
+    """Writes a calibration as JSON."""
+    write_whole(path, json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Returns what :func:`write_calibration` wrote.
+
+    Raises:
+        DataError: The file is not a calibration.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data["replacement_bias"] = Bias(*map(float, data["replacement_bias"]))
+        data["original_bias"] = Bias(*map(float, data["original_bias"]))
+        return Calibration(**{**data, "models": tuple(map(str, data["models"]))})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(path, "is not a calibration of a judge; make one with tulu-eval calibrate-judge") from error
+
+
+def calibrated(found: Score, calibration: Calibration) -> Result:
+    """Returns the raw win rate mapped to the original judge's scale: an estimate, named after the judge that made it.
+
+    There is no such number for LC: the mapping is of preferences, not of fits.
+
+    Raises:
+        UserError: The calibration is of another judge, method or prompt.
+    """
+    judge = found.judge
+    if (judge.name, judge.method, judge.prompt_sha256) != (calibration.judge, calibration.method, calibration.prompt_sha256):
+        raise UserError(
+            f"the calibration is of {calibration.judge} ({calibration.method}), the score of {judge.name} ({judge.method})"
+        )
+    value, error = calibration.apply(found.win_rate.win_rate, found.win_rate.standard_error)
+    raw = results(found)[-1]
+    models = f"{calibration.n} pairs of {len(calibration.models)} model{'s' if len(calibration.models) != 1 else ''}"
+    return dataclasses.replace(
+        raw,
+        metric="win_rate_calibrated",
+        value=min(100.0, max(0.0, value)),
+        low=max(0.0, value - Z95 * error),
+        high=min(100.0, value + Z95 * error),
+        interval="normal95+calibration",
+        signature=f"{signature(found)}|calibrated:{models}",
+    )

@@ -21,6 +21,10 @@ CHUNK = 65536
 MAX_BODY = 64 * 2**20
 """A judge's answer is a few kilobytes; this keeps a broken server from filling the memory."""
 
+OPENAI_HOST = "api.openai.com"
+OPENAI_KEY = "OPENAI_API_KEY"
+JUDGE_KEY = "TULU_EVAL_JUDGE_KEY"
+
 
 class Reply(NamedTuple):
     """An answer of a server, whole.
@@ -79,6 +83,20 @@ def parse_base_url(text: str) -> BaseUrl:
         raise UserError("the judge's base URL must have no user, password or query in it; keys come from the environment")
     port = port or (443 if parts.scheme == "https" else 80)
     return BaseUrl(parts.scheme, parts.hostname, port, parts.path.rstrip("/").removesuffix("/chat/completions"))
+
+
+def key_for(url: BaseUrl, environment: Mapping[str, str]) -> str:
+    """Returns the key for an endpoint: ``TULU_EVAL_JUDGE_KEY``, else ``OPENAI_API_KEY`` for OpenAI's own host and no other.
+
+    Raises:
+        UserError: OpenAI's host, and neither is set.
+    """
+    key = environment.get(JUDGE_KEY, "").strip()
+    if not key and url.host == OPENAI_HOST:
+        key = environment.get(OPENAI_KEY, "").strip()
+        if not key:
+            raise UserError(f"judging at {OPENAI_HOST} needs a key in the environment variable {OPENAI_KEY}")
+    return key
 
 
 class Connection:
