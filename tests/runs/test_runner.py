@@ -107,7 +107,7 @@ def test_score_grades_again_without_a_model(order: Order) -> None:
     outcome = execute(plan_of(order), QUIET)
     before = result_bytes(outcome.folder)
     (outcome.folder / files.RESULT).unlink()
-    assert score(outcome.folder) == outcome.results
+    assert score(outcome.folder).results == outcome.results
     assert result_bytes(outcome.folder) == before
 
 

@@ -23,8 +23,9 @@ def score(folder: Path, as_json: bool) -> None:
     from tulu_eval.reports import rows
     from tulu_eval.runs.scoring import score as score_run
 
-    results = score_run(folder)
+    scored = score_run(folder)
     if as_json:
-        print_json({"folder": str(folder), "results": [dataclasses.asdict(row) for row in results]})
+        print_json({"folder": str(folder), **dataclasses.asdict(scored)})
     else:
-        click.echo(rows.of_run(results))
+        click.echo(rows.of_run(scored.results))
+        click.echo(rows.of_disagreements(scored))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tulu_eval.records import Result
+from tulu_eval.runs.scoring import Scored
 
 
 def of_run(results: Sequence[Result]) -> str:
@@ -26,3 +27,19 @@ def of_run(results: Sequence[Result]) -> str:
     lines.append("")
     lines.extend(row.signature for row in results)
     return "\n".join(lines)
+
+
+def of_disagreements(scored: Scored) -> str:
+    """Returns the items on which the scorers differ, with what each read and whether it took that for right."""
+    from tabulate import tabulate
+
+    names = " and ".join(scored.scorers)
+    if not scored.disagreements:
+        return f"\n{names} agree on every item"
+    body = [(one.item, one.target, *map(_read, one.answers, one.scores)) for one in scored.disagreements]
+    table = tabulate(body, headers=("item", "target", *scored.scorers), disable_numparse=True)
+    return f"\n{names} disagree on {len(body)} items:\n{table}"
+
+
+def _read(answer: str, score: float) -> str:
+    return f"{answer or '-'} {'right' if score else 'wrong'}"

@@ -82,7 +82,39 @@ def make_rows(manifest: dict[str, Any], benchmark: Benchmark, marks: dict[str, M
     return tuple(results)
 
 
-def score(folder: Path) -> tuple[Result, ...]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Disagreement:
+    """An item on which the scorers differ: what the choice of an extraction rule is worth.
+
+    Attributes:
+        item: Item id.
+        target: The right answer.
+        answers: What each scorer read, in the order of the benchmark's scorers.
+        scores: What each gave.
+    """
+
+    item: str
+    target: str
+    answers: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scored:
+    """What :func:`score` found.
+
+    Attributes:
+        results: The rows.
+        scorers: Names of the scorers.
+        disagreements: Items on which they differ, in the ledger's order.
+    """
+
+    results: tuple[Result, ...]
+    scorers: tuple[str, ...]
+    disagreements: tuple[Disagreement, ...]
+
+
+def score(folder: Path) -> Scored:
     """Grades a run's ledger again with the benchmark as it is now, loading no model, and writes ``result.json``.
 
     Raises:
@@ -90,10 +122,22 @@ def score(folder: Path) -> tuple[Result, ...]:
     """
     manifest = read_manifest(folder)
     benchmark = catalog.benchmark(manifest["benchmark"]["name"])
+    differing: list[Disagreement] = []
+
+    def graded(ledger: Ledger) -> Iterable[Sample]:
+        for sample in ledger.samples():
+            fresh = grade_sample(benchmark, sample)
+            scores = tuple(grade.score for grade in fresh.grades)
+            if len(set(scores)) > 1:
+                answers = tuple(grade.answer for grade in fresh.grades)
+                differing.append(Disagreement(sample.item, sample.target, answers, scores))
+            yield fresh
+
     with locked(folder), Ledger(folder / LEDGER, read_only=True) as ledger:
         if ledger.corrupt:
             lines = ", ".join(map(str, ledger.corrupt[:5]))
             raise DataError(folder / LEDGER, f"{len(ledger.corrupt)} lines are corrupt or changed by hand (first: {lines})")
         if not len(ledger):
             raise DataError(folder / LEDGER, "has no samples")
-        return write_rows(folder, manifest, benchmark, (grade_sample(benchmark, sample) for sample in ledger.samples()))
+        results = write_rows(folder, manifest, benchmark, graded(ledger))
+    return Scored(results, benchmark.scorers, tuple(differing))
