@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,93 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a run folder through the real planner's records and the real runner; only the engine is a script.
+
+    ``make_run(right=121)`` has the first 121 of GSM8K's published 200 items right, in the name of a model of the hub.
+    """
+    from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+    from tulu_eval.backends.tokenizer import Template
+    from tulu_eval.benchmarks.base import Item
+    from tulu_eval.benchmarks.gsm8k import GSM8K, TEST_SIZE, published_indices
+    from tulu_eval.records import Completion, Request, content_hash
+    from tulu_eval.runs.plan import Order, Plan, Planned
+    from tulu_eval.runs.progress import Progress
+    from tulu_eval.runs.runner import execute
+
+    def call(
+        right: int | Callable[[int], bool] = 121,
+        *,
+        protocol: str = "published",
+        limit: int | None = None,
+        model: str = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm",
+        revision: str = "4a372aa0",
+        form: Any = "tulu",
+        dtype: str = "bfloat16",
+        backend: str = "vllm",
+        failed: int = 0,
+        output: str = "results",
+        write: Callable[[int, bool], str] = lambda place, right: f" So the answer is {place + 1 if right else 0}.",
+        prompt: str = "question",
+        tokenizer: str = "t",
+        **settings: Any,
+    ) -> Path:
+        is_right = right if callable(right) else lambda place: place < right
+        recipe = GSM8K().protocol(protocol)
+        first = published_indices()
+        rest = [index for index in range(TEST_SIZE) if index not in set(first)]
+        order_of_items = [f"test-{index}" for index in [*first, *(rest if protocol == "full" else [])]][: recipe.n]
+        files = ModelFiles(
+            model, tmp_path, revision, f"w{revision}", tokenizer, "LlamaForCausalLM", 13_000_000_000, "bfloat16", 4096, 1
+        )
+        engine = EngineSettings(**settings)
+        planned = []
+        for place, name in enumerate(order_of_items[:limit]):
+            text = f"{prompt} {name}"
+            key = content_hash([text, revision, dtype, backend, settings])
+            planned.append(Planned(Item(name, text, str(place + 1)), Request(key, (1, place), text), content_hash(text)))
+        places = {one.request.key: place for place, one in enumerate(planned)}
+
+        class Scripted(Backend):
+            name = backend
+
+            @classmethod
+            def check(cls, model: Any, settings: Any) -> None:
+                pass
+
+            @classmethod
+            def load(cls, model: Any, settings: Any, eos_ids: Any, max_length: Any) -> Any:
+                return cls()
+
+            def generate(self, requests: Any, decoding: Any) -> Any:
+                for request in requests:
+                    place = places[request.key]
+                    text = write(place, bool(is_right(place)))
+                    end, error = ("error", "out of luck") if place < failed else ("stop", "")
+                    yield Completion(request.key, text, tuple(map(ord, text)), end, 0.1, error)
+
+            def describe(self) -> dict[str, str]:
+                return {"dtype": dtype, "device": "cpu"}
+
+        plan = Plan(
+            order=Order(
+                "gsm8k", model, protocol=protocol, limit=limit, backend=backend, settings=engine, output=tmp_path / output
+            ),
+            benchmark=GSM8K(),
+            protocol=recipe,
+            model=files,
+            template=Template(form, content_hash(form), "tokenizer"),
+            decoding=recipe.plain_decoding if form == "plain" else recipe.decoding,
+            eos_ids=(2,),
+            backend=Scripted,
+            dtype=dtype,
+            planned=tuple(planned),
+            members={name: tuple(order_of_items[: GSM8K.protocols[name].n]) for name in recipe.covers},
+            data_sha256=content_hash(prompt),
+        )
+        return execute(plan, Progress(quiet=True)).folder
+
+    return call

@@ -38,6 +38,36 @@ class Rates:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Work:
+    """How much there is to do.
+
+    Attributes:
+        parameters: Of the model.
+        dtype: Of its weights and of the keys and values.
+        items: Prompts.
+        prompt_tokens: Tokens of all prompts, the shared prefix counted in each.
+        shared_tokens: Length of the prefix that all prompts share.
+        max_new_tokens: Limit of each answer.
+        max_length: Positions of the longest prompt and answer.
+        kv_bytes: Bytes of keys and values of one position; 0 where not known.
+    """
+
+    parameters: int
+    dtype: str
+    items: int
+    prompt_tokens: int
+    shared_tokens: int
+    max_new_tokens: int
+    max_length: int
+    kv_bytes: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights."""
+        return self.parameters * DTYPE_BYTES.get(self.dtype, 2)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Estimate:
     """A range, with what it is made of.
 
@@ -56,24 +86,38 @@ class Estimate:
 
 def estimate(plan: Plan) -> Estimate:
     """Returns what a plan will cost on this machine; measures two rates, which takes under a second after torch is loaded."""
+    return cost(work_of(plan), measure_rates(plan.order.settings.device, plan.dtype))
+
+
+def work_of(plan: Plan) -> Work:
+    """Returns a plan's amount of work."""
     prompts = [one.request.token_ids for one in plan.planned]
-    shared = common_prefix(prompts)
-    rates = measure_rates(plan.order.settings.device, plan.dtype)
-    prefill = shared + sum(len(ids) - shared for ids in prompts)
-    low = _seconds(plan, rates, prefill, min(TYPICAL_NEW_TOKENS, plan.decoding.max_new_tokens)) / 0.5
-    high = _seconds(plan, rates, prefill, plan.decoding.max_new_tokens) / 0.1
-    own = plan.max_length - shared
-    rows = min(ROWS, len(prompts))
-    memory = plan.model.parameters * DTYPE_BYTES.get(plan.dtype, 2) + _kv_bytes(plan) * (shared + rows * own)
-    return Estimate(shared, memory, low, high)
+    return Work(
+        parameters=plan.model.parameters,
+        dtype=plan.dtype,
+        items=len(prompts),
+        prompt_tokens=sum(map(len, prompts)),
+        shared_tokens=common_prefix(prompts),
+        max_new_tokens=plan.decoding.max_new_tokens,
+        max_length=plan.max_length,
+        kv_bytes=_kv_bytes(plan),
+    )
 
 
-def _seconds(plan: Plan, rates: Rates, prefill_tokens: int, new_tokens: int) -> float:
-    parameters, items = plan.model.parameters, len(plan.planned)
-    steps = new_tokens * -(-items // ROWS)
-    weights = parameters * DTYPE_BYTES.get(plan.dtype, 2)
-    arithmetic = 2 * parameters * (prefill_tokens + items * new_tokens) / rates.flops
-    return arithmetic + steps * weights / rates.bytes
+def cost(work: Work, rates: Rates) -> Estimate:
+    """Returns what an amount of work costs at given rates."""
+    low = _seconds(work, rates, min(TYPICAL_NEW_TOKENS, work.max_new_tokens)) / 0.5
+    high = _seconds(work, rates, work.max_new_tokens) / 0.1
+    rows = min(ROWS, work.items)
+    cached = work.shared_tokens + rows * (work.max_length - work.shared_tokens)
+    return Estimate(work.shared_tokens, work.weight_bytes + work.kv_bytes * cached, low, high)
+
+
+def _seconds(work: Work, rates: Rates, new_tokens: int) -> float:
+    prefill = work.prompt_tokens - (work.items - 1) * work.shared_tokens
+    steps = new_tokens * -(-work.items // ROWS)
+    arithmetic = 2 * work.parameters * (prefill + work.items * new_tokens) / rates.flops
+    return arithmetic + steps * work.weight_bytes / rates.bytes
 
 
 def _kv_bytes(plan: Plan) -> int:
@@ -85,8 +129,8 @@ def _kv_bytes(plan: Plan) -> int:
     return 2 * layers * kv_heads * size * DTYPE_BYTES.get(plan.dtype, 2)
 
 
-def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
-    """Returns how many tokens all prompts begin with alike."""
+def common_prefix(prompts: Sequence[tuple[int, ...]] | Sequence[str]) -> int:
+    """Returns how many tokens (or characters) all prompts begin with alike."""
     first, last = min(prompts), max(prompts)
     alike = (position for position, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1])
     return next(alike, min(len(first), len(last)))

@@ -1,0 +1,289 @@
+"""Verdicts on published numbers: by enumeration, for same and other weights, partial runs, and what differs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from tulu_eval.errors import DataError, UnknownName, UserError
+from tulu_eval.records import STATUSES, Result
+from tulu_eval.registry import load_suite
+from tulu_eval.runs import manifest as files
+from tulu_eval.runs.finished import read
+from tulu_eval.runs.verify import Verification, as_released, released_model, verify
+
+PPO_13B = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
+DPO_70B = "allenai/tulu-2-dpo-70b"
+MakeRun = Callable[..., Path]
+
+
+def flips_p_value(gap: int, n: int) -> float:
+    """Probability of a net change of at least ``gap`` when each of n items flips with 5 %, either way alike."""
+    rate = Fraction(1, 20)
+    # More than 40 flips either way have a probability below 1e-12 at n = 200.
+    ways = ((up, down) for up, down in itertools.product(range(41), repeat=2) if abs(up - down) >= gap)
+    return float(
+        sum(
+            math.comb(n, up) * math.comb(n - up, down) * (rate / 2) ** (up + down) * (1 - rate) ** (n - up - down)
+            for up, down in ways
+        )
+    )
+
+
+def fisher_p_value(k1: int, n1: int, k2: int, n2: int) -> float:
+    ways = {x: math.comb(n1, x) * math.comb(n2, k1 + k2 - x) for x in range(max(0, k1 + k2 - n2), min(n1, k1 + k2) + 1)}
+    return float(Fraction(sum(w for w in ways.values() if w <= ways[k1]), sum(ways.values())))
+
+
+def main_rows(found: Verification) -> dict[tuple[str, str], tuple[str, float]]:
+    return {
+        (one.cell.printed, one.cell.source.key): (one.agreement.verdict, one.agreement.p_value)
+        for one in found.comparisons
+        if one.main
+    }
+
+
+def test_121_of_200_against_58_and_67(make_run: MakeRun) -> None:
+    """The acceptance test: a run of the model itself, against both values that the record prints for it."""
+    found = verify(read(make_run(right=121)), load_suite())
+    p67, p58 = flips_p_value(13, 200), flips_p_value(5, 200)
+    assert p67 < 0.05 < p58
+    rows = main_rows(found)
+    assert rows == {
+        ("67.0", "card"): ("inconsistent", pytest.approx(p67, abs=1e-11)),
+        ("58.0", "card-13b-70b-uf-rm"): ("consistent", pytest.approx(p58, abs=1e-11)),
+        ("58.0", "card-8b-uf-rm"): ("consistent", pytest.approx(p58, abs=1e-11)),
+    }
+    assert found.same_weights
+    assert found.inconsistent
+    assert [entry.id for entry in found.contradictions] == ["ppo-13b-gsm8k"]
+    assert found.differences == ()
+    assert all(0 < one.agreement.detectable <= one.agreement.margin == 5.0 for one in found.comparisons)
+
+
+def test_as_another_model_the_weights_count_as_others(make_run: MakeRun) -> None:
+    run = read(make_run(right=121, model="my-checkpoint", revision="sha256:1234", backend="transformers"))
+    found = verify(run, load_suite(), stand_in="tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm")
+    assert not found.same_weights
+    assert not found.inconsistent
+    assert main_rows(found) == {
+        ("67.0", "card"): ("cannot tell", fisher_p_value(121, 200, 134, 200)),
+        ("58.0", "card-13b-70b-uf-rm"): ("cannot tell", fisher_p_value(121, 200, 116, 200)),
+        ("58.0", "card-8b-uf-rm"): ("cannot tell", fisher_p_value(121, 200, 116, 200)),
+    }
+    assert [(s.name, s.changes) for s in found.differences] == [("model", "weights"), ("backend", "numerics")]
+
+
+def test_both_protocols_of_a_full_run_and_the_published_one_decides(make_run: MakeRun) -> None:
+    found = verify(read(make_run(right=lambda place: place % 200 < 121, protocol="full")), load_suite())
+    of_card = [one for one in found.comparisons if one.cell.source.key == "card"]
+    assert [(one.row.protocol, one.items, one.main, one.agreement.method) for one in of_card] == [
+        ("published", "same", True, "symmetric flips"),
+        ("full", "superset", False, "hypergeometric"),
+    ]
+    assert {row.scorer for row in found.beside} == {"stated-answer"}
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "message"),
+    [
+        ("my-checkpoint", "sha256:12", r"no published number of my-checkpoint: it is not in the registry\. --as NAME"),
+        ("tulu-2-13b", "sha256:12", r"tulu-2-13b: it is a local folder .* is allenai/tulu-2-13b\. --as tulu-2-13b"),
+        ("someone/else", "abcdef", "no published number of someone/else: it is not in the registry"),
+        ("smollm2-135m-instruct", "sha256:12", "no published number of smollm2-135m-instruct on gsm8k"),
+    ],
+)
+def test_a_model_without_published_numbers_is_told_so(make_run: MakeRun, model: str, revision: str, message: str) -> None:
+    run = read(make_run(right=10, model=model, revision=revision, limit=20))
+    with pytest.raises(UserError, match=message):
+        verify(run, load_suite(), partial=True)
+    with pytest.raises(UnknownName, match="Did you mean 'tulu-2-13b'"):
+        verify(run, load_suite(), stand_in="tulu-2-13bb", partial=True)
+
+
+def test_changed_weights_are_other_weights(make_run: MakeRun) -> None:
+    run = read(make_run(right=121, quantization="fp8", dtype="float16"))
+    assert released_model(run, load_suite()) is not None
+    assert not as_released(run)
+    found = verify(run, load_suite())
+    assert not found.same_weights
+    assert [s.name for s in found.differences] == ["model", "quantization"]
+
+
+def test_what_differs_from_the_published_recipe_is_listed_with_noise_last(make_run: MakeRun) -> None:
+    run = read(make_run(right=121, form="plain", backend="transformers"))
+    run.manifest["settings"]["dtype"] = "float16"
+    run.manifest["decoding"]["max_new_tokens"] = 256
+    run.manifest["protocol"]["prompt_id"] = "0badcafe"
+    run.manifest["benchmark"]["version"] = 7
+    found = verify(run, load_suite())
+    assert [(s.name, s.published, s.run, s.noise) for s in found.differences] == [
+        ("template", "tulu", "plain", False),
+        ("prompt", "bc98d286", "0badcafe", False),
+        ("decoding.max_new_tokens", "512", "256", False),
+        ("benchmark version", "1", "7", False),
+        ("backend", "vllm", "transformers", True),
+        ("dtype", "as the model's config says", "bfloat16, asked for", True),
+    ]
+
+
+def test_a_partial_run_gets_no_verdict_unless_asked(make_run: MakeRun) -> None:
+    run = read(make_run(right=30, limit=50))
+    with pytest.raises(UserError, match=r"50 of 200 items are there; --partial compares what there is"):
+        verify(run, load_suite())
+    found = verify(run, load_suite(), partial=True)
+    assert {one.items for one in found.comparisons} == {"other"}
+    assert found.comparisons[0].agreement.p_value == fisher_p_value(30, 50, 134, 200)
+    assert found.notes == ("protocol published: 50 of 200 items are there",)
+
+
+def test_a_run_with_failures_gets_no_verdict_unless_asked(make_run: MakeRun) -> None:
+    run = read(make_run(right=121, failed=3))
+    with pytest.raises(UserError, match=r"3 of 200 failed, which count as wrong; --partial"):
+        verify(run, load_suite())
+    found = verify(run, load_suite(), partial=True)
+    assert found.comparisons[0].row.value == pytest.approx(59.0)
+    assert found.comparisons[0].agreement.method == "Fisher exact"
+
+
+def test_a_whole_published_part_of_an_unfinished_full_run_is_enough(make_run: MakeRun) -> None:
+    found = verify(read(make_run(right=121, protocol="full", limit=300)), load_suite())
+    assert {one.row.protocol for one in found.comparisons} == {"published"}
+    assert found.notes == ("protocol full: 300 of 1319 items are there",)
+
+
+def test_numbers_of_a_users_file_count(make_run: MakeRun, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[[source]]\nkey = "report"\ndocument = "our report"\n'
+        '[[cell]]\nmodel = "allenai/tulu-2-dpo-70b"\nmetric = "GSM8K_8shot_CoT"\nprinted = "60.0"\nn = 1319\n'
+        'source = "report"\n'
+    )
+    run = read(make_run(right=121, model=DPO_70B))
+    found = verify(run, load_suite(own))
+    ours = next(one for one in found.comparisons if one.cell.source.key == "report")
+    assert (ours.items, ours.agreement.method) == ("other", "Fisher exact")
+    full = read(make_run(right=lambda place: place < 791, model=DPO_70B, protocol="full", output="other"))
+    ours = next(one for one in verify(full, load_suite(own)).comparisons if one.cell.source.key == "report" and one.main)
+    assert (ours.row.protocol, ours.items) == ("full", "same")
+
+
+JUDGED = "alpaca-eval|n:805/805|judge:{}|by:logprobs|prompt:{}|lc:v1"
+
+
+def judged(folder: Path, judge: str, interval: str = "bootstrap95-refit-1000") -> Path:
+    """Turns a run folder into one of AlpacaEval with a length-controlled and a raw win rate in its result."""
+    from tulu_eval.judging.recipe import PROMPT_SHA256
+
+    data = json.loads((folder / files.MANIFEST).read_text())
+    data["benchmark"]["name"] = "alpaca-eval"
+    (folder / files.MANIFEST).write_text(json.dumps(data))
+    samples = json.loads((folder / files.RESULT).read_text())["samples_sha256"]
+    counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
+    signature = JUDGED.format(judge, PROMPT_SHA256[:8])
+    rows = [
+        Result("alpaca-eval", "published", judge, metric, value, 805, 805, value - 2, value + 2, interval, counts, signature)
+        for metric, value in (("lc_win_rate", 21.0), ("win_rate", 15.0))
+    ]
+    files.write_results(folder, rows, samples)
+    return folder
+
+
+def test_win_rates_of_the_published_judge_are_compared_with_both_errors(make_run: MakeRun) -> None:
+    from tulu_eval.judging.recipe import ORIGINAL_JUDGE
+
+    found = verify(read(judged(make_run(model=DPO_70B), ORIGINAL_JUDGE)), load_suite())
+    of = {(one.cell.metric, one.cell.source.key): one for one in found.comparisons}
+    error = 2 / 1.959963984540054
+    raw = of["win_rate", "alpaca-eval-2-leaderboard"].agreement
+    expected = math.erfc((15.982854374136648 - 15.0) / math.hypot(error, 1.1457861368237434) / math.sqrt(2))
+    assert raw.p_value == pytest.approx(expected)
+    assert raw.method == "normal"
+    # The leaderboard gives no standard error for LC: the run's own is taken for it, and a note says so.
+    lc = of["lc_win_rate", "alpaca-eval-2-leaderboard"].agreement
+    assert lc.p_value == pytest.approx(math.erfc((21.238610038371124 - 21.0) / math.hypot(error, error) / math.sqrt(2)))
+    assert any("has no standard error" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("judge", "interval", "message"),
+    [
+        ("some-judge", "bootstrap95-refit-1000", "judged by some-judge, and the published one by"),
+        ("", "none", "has no interval"),
+    ],
+)
+def test_another_judge_or_no_interval_is_no_verdict(make_run: MakeRun, judge: str, interval: str, message: str) -> None:
+    from tulu_eval.judging.recipe import ORIGINAL_JUDGE
+
+    run = read(judged(make_run(model=DPO_70B), judge or ORIGINAL_JUDGE, interval))
+    with pytest.raises(UserError, match=message):
+        verify(run, load_suite())
+
+
+def test_rows_that_nothing_was_published_for(make_run: MakeRun) -> None:
+    folder = make_run(model=DPO_70B)
+    data = json.loads((folder / files.MANIFEST).read_text())
+    for name, message in (
+        ("alpaca-eval", "has rows of exact_match, and what was published is"),
+        ("gsm-symbolic", "of any model"),
+    ):
+        data["benchmark"]["name"] = name
+        (folder / files.MANIFEST).write_text(json.dumps(data))
+        with pytest.raises(UserError, match=message):
+            verify(read(folder), load_suite())
+    run = read(make_run(output="other"))
+    run.manifest["items"] = {"custom": ["row-1"]}
+    with pytest.raises(UserError, match="its items are those of protocol published"):
+        verify(run, load_suite())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "manifest.json").unlink(), r"is not a run folder: it has no manifest\.json"),
+        (lambda folder: (folder / "result.json").unlink(), r"has no result\.json; the run is not finished"),
+        (lambda folder: (folder / "samples.jsonl").unlink(), r"has no samples\.jsonl, so its result cannot be checked"),
+        (lambda folder: edit(folder / "manifest.json", format=2), "is of format 2; tulu-eval .* reads format 1"),
+        (lambda folder: edit(folder / "manifest.json", template={}), r"'template\.form' is missing or of another type"),
+        (lambda folder: edit(folder / "result.json", results=[]), "was changed after it was written"),
+        (lambda folder: cut(folder / "samples.jsonl"), r"is not what result\.json was computed from; 'tulu-eval score"),
+        (lambda folder: scratch(folder / "samples.jsonl"), r"1 lines are corrupt or changed by hand \(first: 2\)"),
+    ],
+)
+def test_a_spoiled_folder_is_refused_in_one_line(make_run: MakeRun, spoil: Callable[[Path], None], message: str) -> None:
+    folder = make_run(limit=5)
+    spoil(folder)
+    with pytest.raises(DataError, match=message) as caught:
+        read(folder)
+    assert "\n" not in str(caught.value)
+
+
+def edit(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def scratch(path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1].replace(b"answer is", b"answer was"), *lines[2:]]))
+
+
+def test_reading_changes_nothing(make_run: MakeRun) -> None:
+    folder = make_run()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    run = read(folder)
+    verify(run, load_suite())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert sum(1 for _ in run.samples()) == 200
+    assert run.ended
+    assert dataclasses.replace(run, manifest={**run.manifest, "sessions": []}).ended == ""

@@ -1,0 +1,272 @@
+"""The card's table with what was measured beside it: run folders found, one row chosen for each cell, verdicts and groups.
+
+Every row of the card is there, measured or not. Other models that were measured follow. Another judge is another column.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tulu_eval.errors import UserError
+from tulu_eval.records import Result
+from tulu_eval.registry import PublishedCell, Suite, plain
+from tulu_eval.registry.cells import CARD_COLUMNS
+from tulu_eval.runs.finished import Finished, failures, read, whole
+from tulu_eval.runs.manifest import MANIFEST
+from tulu_eval.runs.verify import Comparison, against, as_released, by_original_judge, released_model
+from tulu_eval.stats import count_groups, wilson
+
+PROTOCOL = "published"
+"""The protocol whose rows stand beside published numbers."""
+
+FULL = "full"
+"""The protocol that has every item of the benchmark."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """A column pair of the table: published and measured.
+
+    Attributes:
+        metric_key: Metric of the registry.
+        title: For display.
+        benchmark: Whose runs it shows.
+        metrics: Metrics of a result that it takes, the first there is.
+        judge: Whose numbers it takes; empty for the published judge, or where nobody judges.
+    """
+
+    metric_key: str
+    title: str
+    benchmark: str
+    metrics: tuple[str, ...]
+    judge: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured for one cell of the table.
+
+    Attributes:
+        row: Of the run with most items of the published protocol, the newest of equals.
+        run: That run.
+        runs: Runs that have such a row.
+        full: The row over every item of the benchmark with most items there is, of any of these runs.
+    """
+
+    row: Result
+    run: Finished
+    runs: int
+    full: Result | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One cell pair of the table.
+
+    Attributes:
+        cell: What the card prints; None beside the card.
+        interval: Its 95 % interval in percent (Wilson), where it is a count.
+        measured: What was measured; None where nothing was.
+        comparison: The verdict, where there is one.
+        reason: Why there is none though something was measured; empty otherwise.
+        group: Letters of the groups of published numbers.
+        measured_group: Letters of the groups of measured numbers.
+    """
+
+    cell: PublishedCell | None
+    interval: tuple[float, float] | None
+    measured: Measured | None
+    comparison: Comparison | None
+    reason: str
+    group: str = ""
+    measured_group: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """A row of the table.
+
+    Attributes:
+        label: As the card prints it, bold marks left out; the model's name beside the card.
+        size: As the card prints it, or as the registry has it, or counted.
+        alignment: As the card prints it; the stage beside the card.
+        model: Hub id, or the name that a model outside the registry is filed under.
+        on_card: Whether it is a row of the card.
+        entries: One a column.
+    """
+
+    label: str
+    size: str
+    alignment: str
+    model: str
+    on_card: bool
+    entries: tuple[Entry, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """The card's table.
+
+    Attributes:
+        columns: What it shows.
+        lines: The card's rows in its order, then other measured models by name.
+        problems: Run folders that cannot be used, one line each.
+        elsewhere: Number of runs by benchmark that have no column or no row of the published protocol.
+    """
+
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    problems: tuple[str, ...]
+    elsewhere: dict[str, int]
+
+
+def find_runs(results: Path) -> tuple[tuple[Finished, ...], tuple[str, ...]]:
+    """Returns the finished runs under a folder, and a line for each run folder that cannot be used."""
+    runs, problems = [], []
+    for manifest in sorted(results.rglob(MANIFEST)):
+        try:
+            runs.append(read(manifest.parent))
+        except UserError as error:
+            problems.append(str(error))
+    return tuple(runs), tuple(problems)
+
+
+def collect(suite: Suite, results: Path) -> Table:
+    """Returns the card's table with the runs under ``results`` beside it."""
+    runs, problems = find_runs(results)
+    columns = tuple(_columns(suite, runs))
+    owners: dict[str, list[Finished]] = {}
+    elsewhere: dict[str, int] = {}
+    for run in runs:
+        if any(_row(run, column) for column in columns):
+            owners.setdefault(_owner(run, suite), []).append(run)
+        else:
+            elsewhere[run.benchmark] = elsewhere.get(run.benchmark, 0) + 1
+    lines = [
+        Line(plain(row.label), row.size, row.alignment, row.model, True, tuple(
+            _entry(suite, column, owners.get(row.model, []), _card_cell(suite, column, row.model, row.source))
+            for column in columns
+        ))
+        for row in suite.card_rows
+    ]  # fmt: skip
+    on_card = {row.model for row in suite.card_rows}
+    lines += [_other(suite, columns, owner, owners[owner]) for owner in sorted(owners) if owner not in on_card]
+    return Table(columns, _grouped(lines, len(columns)), problems, elsewhere)
+
+
+def _columns(suite: Suite, runs: Sequence[Finished]) -> Iterator[Column]:
+    for key in CARD_COLUMNS:
+        metric = suite.metrics[key]
+        judged = metric.metric.endswith("win_rate")
+        column = Column(key, metric.title, metric.benchmark, (metric.metric, "win_rate") if judged else (metric.metric,))
+        yield column
+        judges = {row.scorer for run in runs for row in _rows(run, column) if judged and not by_original_judge(row)}
+        for judge in sorted(judges):
+            yield dataclasses.replace(column, title=f"{metric.title}, judge {judge}", judge=judge)
+
+
+def _rows(run: Finished, column: Column) -> list[Result]:
+    """Returns the rows of a run that a column can take, whoever judged, the wanted metric first."""
+    if run.benchmark != column.benchmark:
+        return []
+    rows = [row for row in run.results if row.protocol == PROTOCOL and row.metric in column.metrics]
+    return sorted(rows, key=lambda row: column.metrics.index(row.metric))
+
+
+def _row(run: Finished, column: Column) -> Result | None:
+    for row in _rows(run, column):
+        judge = "" if len(column.metrics) == 1 or by_original_judge(row) else row.scorer
+        if judge == column.judge:
+            return row
+    return None
+
+
+def _owner(run: Finished, suite: Suite) -> str:
+    """Returns whose numbers a run's are: a hub id for released weights as they are, else the name it is filed under."""
+    model = released_model(run, suite)
+    return model.hub_id if model is not None and as_released(run) else f"{run.model} (own weights)" if model else run.model
+
+
+def _card_cell(suite: Suite, column: Column, model: str, source: str) -> PublishedCell | None:
+    cells = suite.cells(suite.find(model), column.benchmark)
+    here = (cell for cell in cells if cell.metric_key == column.metric_key and cell.source.key == source)
+    return next(here, None) if not column.judge else None
+
+
+def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[Finished]) -> Line:
+    model = released_model(runs[0], suite)
+    parameters = runs[0].manifest["model"]["parameters"]
+    size = model.size if model else f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
+    label = model.name if model is not None and model.hub_id == owner else owner
+    entries = tuple(_entry(suite, column, runs, None) for column in columns)
+    return Line(label, size, model.stage if model else "-", owner, False, entries)
+
+
+def _entry(suite: Suite, column: Column, runs: Sequence[Finished], cell: PublishedCell | None) -> Entry:
+    interval = None
+    if cell is not None and cell.n is not None and suite.metrics[cell.metric_key].counted:
+        low, high = wilson(round(cell.value * cell.n / 100), cell.n)
+        interval = (100 * low, 100 * high)
+    measured = _measured(column, runs)
+    comparison, reason = None, ""
+    if cell is not None and measured is not None:
+        reason = _no_verdict(measured.row, cell)
+        if not reason:
+            comparison = against(measured.run, measured.row, cell, suite, same_weights=True)
+    return Entry(cell, interval, measured, comparison, reason)
+
+
+def _measured(column: Column, runs: Sequence[Finished]) -> Measured | None:
+    having = [(row, run) for run in runs if (row := _row(run, column)) is not None]
+    if not having:
+        return None
+    row, run = max(having, key=lambda one: (one[0].metric == column.metrics[0], one[0].n, one[1].ended))
+    whole_sets = [
+        (other, one) for _, one in having for other in one.results if (other.protocol, other.scorer) == (FULL, row.scorer)
+    ]
+    full = max(whole_sets, key=lambda one: (one[0].n, one[1].ended))[0] if whole_sets else None
+    return Measured(row, run, len(having), full)
+
+
+def _no_verdict(row: Result, cell: PublishedCell) -> str:
+    """Returns why a measured row gets no verdict in the table; ``verify`` says more."""
+    if row.partial:
+        return f"partial ({row.n} of {row.n_protocol})"
+    if not whole(row):
+        return f"{failures(row)} failures"
+    if row.metric != cell.metric:
+        return f"{row.metric}, not {cell.metric}"
+    return "no interval" if row.interval == "none" else ""
+
+
+def _grouped(lines: Sequence[Line], columns: int) -> tuple[Line, ...]:
+    """Returns the lines with letters: published counts among themselves, and measured ones among themselves."""
+    entries = [list(line.entries) for line in lines]
+    for place in range(columns):
+        published = _letters([_published_count(row[place]) for row in entries])
+        measured = _letters([_measured_count(row[place]) for row in entries])
+        for row, group, measured_group in zip(entries, published, measured, strict=True):
+            row[place] = dataclasses.replace(row[place], group=group, measured_group=measured_group)
+    return tuple(dataclasses.replace(line, entries=tuple(row)) for line, row in zip(lines, entries, strict=True))
+
+
+def _letters(counts: Sequence[tuple[int, int] | None]) -> list[str]:
+    """Returns the group letters of each count; empty where there is none, or only one to compare."""
+    present = [count for count in counts if count is not None]
+    letters = iter(count_groups(present) if len(present) > 1 else [""] * len(present))
+    return [next(letters) if count is not None else "" for count in counts]
+
+
+def _published_count(entry: Entry) -> tuple[int, int] | None:
+    if entry.cell is None or entry.cell.n is None or entry.interval is None:
+        return None
+    return round(entry.cell.value * entry.cell.n / 100), entry.cell.n
+
+
+def _measured_count(entry: Entry) -> tuple[int, int] | None:
+    row = entry.measured.row if entry.measured else None
+    if row is None or not whole(row) or not row.interval.startswith("wilson"):
+        return None
+    return round(row.value * row.n / 100), row.n

@@ -1,0 +1,261 @@
+"""Before a comparison of two models: how many items it needs, whether the benchmark has them, and what the runs will cost.
+
+What a run costs comes from its plan where the model is on this machine, and else from the model's size in the registry; what
+was assumed then is said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from tulu_eval.benchmarks.base import Benchmark, Protocol
+from tulu_eval.errors import PreflightError, UnknownName, UserError
+from tulu_eval.registry import Model, Suite
+from tulu_eval.runs import catalog, estimate
+from tulu_eval.runs.estimate import Estimate, Rates, Work
+from tulu_eval.runs.plan import Order, make_plan
+from tulu_eval.stats import detectable_paired, detectable_unpaired, paired_items, unpaired_items
+
+DISCORDANCE = (0.20, 0.30)
+"""Share of items that one of two models has right and the other wrong; taken as a range, for it is known only after both runs.
+At GSM8K's published gap of 4.5 points it gives 773 to 1160 items where independent samples need 1932."""
+
+CHARACTERS_PER_TOKEN = 2294 / 742
+"""The constant 2294 characters of the GSM8K prompt are 742 tokens with digits split, about as Llama 2 does, and 617 without."""
+
+ASSUMED_DTYPE = "bfloat16"
+"""Of a model that is not here: the dtype that the suite's models are served in."""
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMBT])")
+_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+Enough = Literal["yes", "perhaps", "no"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reach:
+    """What a protocol's items can show; differences in percent points.
+
+    Attributes:
+        protocol: Its name.
+        n: Its items.
+        paired_low: Smallest difference shown on shared items at the lower end of :data:`DISCORDANCE`.
+        paired_high: The same at the upper end.
+        unpaired: Smallest difference that two independent samples of n items show.
+        enough: Whether n items show the difference asked for, paired: at both ends, at the lower one only, or at none.
+    """
+
+    protocol: str
+    n: int
+    paired_low: float
+    paired_high: float
+    unpaired: float
+    enough: Enough
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run of one model will cost on this machine.
+
+    Attributes:
+        model: Its name.
+        protocol: What would be run.
+        items: Its items.
+        parameters: Of the model.
+        prompt_tokens: Of all prompts; None where the items are not here.
+        new_tokens: Typical and largest number of tokens generated.
+        memory_bytes: Weights, keys and values; weights alone where the model is not here.
+        seconds: Lower and upper end, engine start not counted; None where the items are not here.
+        assumed: What was assumed, one line each.
+    """
+
+    model: str
+    protocol: str
+    items: int
+    parameters: int
+    prompt_tokens: int | None
+    new_tokens: tuple[int, int]
+    memory_bytes: int
+    seconds: tuple[float, float] | None
+    assumed: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Planning:
+    """What ``plan`` found.
+
+    Attributes:
+        benchmark: Its name.
+        detect: Difference to be found, in percent points.
+        centre: Percentage around which the two models are taken to be.
+        centre_source: Where that comes from.
+        discordance: The range of :data:`DISCORDANCE`, raised to the difference where that is larger; fractions.
+        paired: Items needed on shared items, at both ends of the discordance.
+        unpaired: Items that each model needs on items of its own.
+        reaches: The benchmark's protocols.
+        costs: One a model, for the smallest protocol that is enough, else for the largest.
+    """
+
+    benchmark: str
+    detect: float
+    centre: float
+    centre_source: str
+    discordance: tuple[float, float]
+    paired: tuple[int, int]
+    unpaired: int
+    reaches: tuple[Reach, ...]
+    costs: tuple[Cost, ...]
+
+
+def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suite, data: Path | None = None) -> Planning:
+    """Plans a comparison of two models.
+
+    Args:
+        name: Name of the benchmark.
+        models: Names, folders or hub ids, as a run takes them.
+        detect: Difference to be found, in percent points.
+        suite: The registry.
+        data: Data file of the benchmark, as a run takes it.
+
+    Raises:
+        UserError: An unknown benchmark or model, a difference that cannot be, or a model of unknown size.
+    """
+    if not 0 < detect <= 100:
+        raise UserError(f"--detect is a difference in percent points, above 0 and at most 100, not {detect:g}")
+    benchmark = catalog.benchmark(name)
+    protocols = [protocol for protocol in benchmark.protocols.values() if protocol.n]
+    if not protocols:
+        raise UserError(f"{name} has no protocol with a fixed number of items")
+    centre, source = _centre(name, models, suite)
+    share = detect / 100
+    low = min(max(centre / 100 - share / 2, 0.0), 1.0 - share)
+    discordance = (max(DISCORDANCE[0], share), max(DISCORDANCE[1], share))
+    needed = (paired_items(share, discordance[0]), paired_items(share, discordance[1]))
+    reaches = tuple(_reach(protocol, centre / 100, discordance, needed) for protocol in protocols)
+    enough = [reach.protocol for reach in sorted(reaches, key=lambda reach: reach.n) if reach.enough == "yes"]
+    chosen = benchmark.protocols[enough[0] if enough else max(reaches, key=lambda reach: reach.n).protocol]
+    rates = functools.cache(lambda dtype: estimate.measure_rates("auto", dtype))
+    return Planning(
+        benchmark=name,
+        detect=detect,
+        centre=centre,
+        centre_source=source,
+        discordance=discordance,
+        paired=needed,
+        unpaired=unpaired_items(low, low + share),
+        reaches=reaches,
+        costs=tuple(_cost(model, benchmark, chosen, suite, data, rates) for model in models),
+    )
+
+
+def parameters_of(model: Model) -> int:
+    """Returns the number of parameters that a model's printed size stands for.
+
+    Raises:
+        UserError: The size is not a number with a unit, e.g. ``8B``.
+    """
+    found = _SIZE.fullmatch(model.size.upper())
+    if found is None:
+        raise UserError(f"the size {model.size!r} of {model.name} is no number of parameters, e.g. 8B")
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def _centre(benchmark: str, models: Sequence[str], suite: Suite) -> tuple[float, str]:
+    """Returns the mean of the models' published numbers on the benchmark, in percent, or 50, where a share varies most."""
+    values: dict[str, float] = {}
+    for name in models:
+        try:
+            cells = suite.cells(suite.find(name), benchmark)
+        except UserError:
+            continue
+        counted = [cell for cell in cells if suite.metrics[cell.metric_key].counted]
+        if counted:
+            best = min(counted, key=lambda cell: cell.standing == "contradicted")
+            values[name] = best.value
+    if not values:
+        return 50.0, "no published number; at 50 % most items are needed"
+    mean = sum(values.values()) / len(values)
+    return mean, "published: " + ", ".join(f"{name} {value:.1f}" for name, value in values.items())
+
+
+def _reach(protocol: Protocol, centre: float, discordance: tuple[float, float], needed: tuple[int, int]) -> Reach:
+    n = protocol.n
+    return Reach(
+        protocol=protocol.name,
+        n=n,
+        paired_low=100 * detectable_paired(n, discordance[0]),
+        paired_high=100 * detectable_paired(n, discordance[1]),
+        unpaired=100 * detectable_unpaired(centre, n, n),
+        enough="yes" if n >= needed[1] else "perhaps" if n >= needed[0] else "no",
+    )
+
+
+def _cost(
+    name: str,
+    benchmark: Benchmark,
+    protocol: Protocol,
+    suite: Suite,
+    data: Path | None,
+    rates: Callable[[str], Rates],
+) -> Cost:
+    try:
+        plan = make_plan(Order(benchmark.name, name, protocol=protocol.name, data=data), suite)
+    except PreflightError as error:
+        try:
+            model = suite.find(name)
+        except UnknownName:
+            raise error from None
+        return _cost_of_absent(model, benchmark, protocol, data, rates)
+    work = estimate.work_of(plan)
+    return _priced(plan.model.name, protocol, work, estimate.cost(work, rates(work.dtype)), ())
+
+
+def _cost_of_absent(
+    model: Model, benchmark: Benchmark, protocol: Protocol, data: Path | None, rates: Callable[[str], Rates]
+) -> Cost:
+    """Returns the cost of a model that is not on this machine, from its printed size."""
+    parameters = parameters_of(model)
+    assumed = [
+        f"{model.name} is not here: {parameters / 1e9:g} billion parameters by its size {model.size}, in {ASSUMED_DTYPE}; "
+        "memory of the weights alone"
+    ]
+    try:
+        prompts = [benchmark.render(item) for item in benchmark.load(protocol, data)]
+    except PreflightError:
+        assumed.append(f"the items of {benchmark.name} are not here either (--data FILE), so tokens and time are not known")
+        work = Work(parameters, ASSUMED_DTYPE, protocol.n, 0, 0, protocol.decoding.max_new_tokens, 0, 0)
+        return _priced(model.name, protocol, work, None, tuple(assumed))
+    texts = [prompt.user + prompt.prefill for prompt in prompts]
+    assumed.append(f"{CHARACTERS_PER_TOKEN:.2f} characters a token, as in Llama 2's tokens of the GSM8K prompt")
+    lengths = [round(len(text) / CHARACTERS_PER_TOKEN) for text in texts]
+    work = Work(
+        parameters=parameters,
+        dtype=ASSUMED_DTYPE,
+        items=len(texts),
+        prompt_tokens=sum(lengths),
+        shared_tokens=round(estimate.common_prefix(texts) / CHARACTERS_PER_TOKEN),
+        max_new_tokens=protocol.decoding.max_new_tokens,
+        max_length=max(lengths) + protocol.decoding.max_new_tokens,
+        kv_bytes=0,
+    )
+    return _priced(model.name, protocol, work, estimate.cost(work, rates(work.dtype)), tuple(assumed))
+
+
+def _priced(name: str, protocol: Protocol, work: Work, guess: Estimate | None, assumed: tuple[str, ...]) -> Cost:
+    typical = min(estimate.TYPICAL_NEW_TOKENS, work.max_new_tokens)
+    return Cost(
+        model=name,
+        protocol=protocol.name,
+        items=work.items,
+        parameters=work.parameters,
+        prompt_tokens=work.prompt_tokens if guess else None,
+        new_tokens=(typical * work.items, work.max_new_tokens * work.items),
+        memory_bytes=guess.memory_bytes if guess else work.weight_bytes,
+        seconds=(guess.seconds_low, guess.seconds_high) if guess else None,
+        assumed=assumed,
+    )

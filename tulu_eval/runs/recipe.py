@@ -1,0 +1,94 @@
+"""Which settings of a run differ from the recipe behind a published number.
+
+The recipe is the benchmark's own ``published`` protocol, the model's template as the registry has it, and the engine of the
+original evaluation. What the publisher did not write down is not compared, and :data:`UNRECORDED` says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from tulu_eval.records import Result
+from tulu_eval.registry import Model
+from tulu_eval.runs import catalog
+from tulu_eval.runs.finished import Finished
+
+PUBLISHED_BACKEND = "vllm"
+"""open-instruct @ ea3467db, ``scripts/submit_eval_jobs.py``: GSM8K and AlpacaEval are run with ``--use_vllm``."""
+
+UNRECORDED = "engine version, batch size and device of the published number"
+"""What no card and no evaluation script of the suite says: vLLM was not pinned (open-instruct @ ea3467db, requirements.txt)."""
+
+_FORMS = {"tulu": "tulu", None: "plain"}
+"""Form of the prompts by the registry's template: base models get the completion form. Of others it is not known."""
+
+Changes = Literal["weights", "prompts", "answers", "grades", "numerics"]
+"""What a setting changes. All but ``numerics`` can move a number by any amount; ``numerics`` flips single items."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting that differs.
+
+    Attributes:
+        name: What it is called in the manifest.
+        published: Behind the published number.
+        run: In the run.
+        changes: What it changes.
+    """
+
+    name: str
+    published: str
+    run: str
+    changes: Changes
+
+    @property
+    def noise(self) -> bool:
+        """Whether the allowance for flipped items covers it."""
+        return self.changes == "numerics"
+
+
+def differences(run: Finished, row: Result, model: Model, same_weights: bool) -> tuple[Setting, ...]:
+    """Returns every setting in which a run differs from the recipe behind a model's published numbers, noise last.
+
+    Args:
+        run: The run.
+        row: Its row that is compared.
+        model: Whose published numbers it is compared with.
+        same_weights: Whether the run measured that model's released weights as they are.
+
+    Raises:
+        UserError: The benchmark is not installed.
+    """
+    manifest = run.manifest
+    benchmark = catalog.benchmark(run.benchmark)
+    protocol = benchmark.protocol(None)
+    form = manifest["template"]["form"]
+    decoding = dataclasses.asdict(protocol.plain_decoding if form == "plain" else protocol.decoding)
+    pairs: list[tuple[str, Any, Any, Changes]] = [
+        ("template", _FORMS.get(model.template, form), form, "prompts"),
+        ("prompt", protocol.prompt_id, manifest["protocol"]["prompt_id"], "prompts"),
+        *((f"decoding.{name}", value, _listed(manifest["decoding"].get(name)), "answers")
+          for name, value in decoding.items() if name != "seed"),
+        ("quantization", "", manifest["settings"].get("quantization", ""), "weights"),
+        ("adapter", "", manifest["settings"].get("adapter", ""), "weights"),
+        ("benchmark version", benchmark.version, manifest["benchmark"]["version"], "grades"),
+        ("backend", PUBLISHED_BACKEND, manifest["backend"], "numerics"),
+    ]  # fmt: skip
+    if row.metric == protocol.metric:
+        pairs.append(("scorer", benchmark.scorers[0], row.scorer, "grades"))
+    if manifest["settings"].get("dtype", "auto") != "auto":
+        pairs.append(("dtype", "as the model's config says", f"{manifest['dtype']}, asked for", "numerics"))
+    if not same_weights:
+        pairs.insert(0, ("model", model.hub_id, f"{run.model} @ {manifest['model']['revision'][:15]}", "weights"))
+    found = [Setting(name, _shown(a), _shown(b), changes) for name, a, b, changes in pairs if a != b]
+    return tuple(sorted(found, key=lambda setting: setting.noise))
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, tuple) else str(value) or "none"
