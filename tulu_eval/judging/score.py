@@ -211,11 +211,9 @@ def score(
 
 
 def _why_no_lc(n: int, gamed: GamedFile | None, partial: bool) -> str:
-    if gamed is None:
-        return "no df_gamed.csv was given"
     if n < SIZE and not partial:
         return f"only {n} of the {SIZE} instructions have a preference, and a subset has no length-controlled win rate"
-    return ""
+    return "no df_gamed.csv was given" if gamed is None else ""
 
 
 def arrays(rows: Sequence[Judged], gamed: GamedFile | None) -> Rows:

@@ -1,0 +1,138 @@
+"""From outputs to a number, end to end against the loopback."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tulu_eval.errors import DataError, PreflightError, UserError
+from tulu_eval.judging import evalset
+from tulu_eval.judging.budget import Budget, Price
+from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.calibrate import draw
+from tulu_eval.judging.client import HttpJudge
+from tulu_eval.judging.files import Outputs, read_annotations, read_outputs, write_outputs
+from tulu_eval.judging.record import read_judgments
+from tulu_eval.judging.score import Judge, score
+from tulu_eval.judging.session import Scoring, annotated, calibrate_judge, execute, prepare, score_files
+
+ANNOTATIONS = "annotations_weighted_alpaca_eval_gpt4_turbo.json"
+
+
+@pytest.fixture(scope="module")
+def folder(shared):
+    return shared / "data" / "alpaca_eval"
+
+
+@pytest.fixture
+def scoring(folder):
+    return Scoring(gamed=folder / "df_gamed_rederived.csv", draws=20)
+
+
+@pytest.fixture
+def outputs(folder):
+    return read_outputs(folder / "models" / "claude-2" / "model_outputs.json")
+
+
+def test_all_805_are_judged_scored_and_written_without_text(loopback, recipe, folder, outputs, scoring, cache_path, tmp_path):
+    out = tmp_path / "judge"
+    with loopback() as server, Cache(cache_path) as cache:
+        ready = prepare(
+            outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json", Price(10.0, 30.0, "test"), None, scoring
+        )
+        assert sum(server.requests.values()) == 0
+        assert ready.estimate.requests == 804
+        assert ready.screen.flags == []
+        endpoint = HttpJudge(server.url, concurrency=4, timeout=30)
+        found = execute(ready, endpoint, str(endpoint.url), cache, out, max_cost=5.0)
+        assert sum(server.requests.values()) == 804
+    assert str(found.judging) == "805 = 804 judged + 0 failed + 1 identical"
+    lc, raw = found.results
+    assert (lc.metric, lc.n, lc.scorer) == ("lc_win_rate", 805, "loopback-judge")
+    assert raw.value == pytest.approx(50, abs=5)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["counts"]["judged"] == 804
+    assert manifest["spent"]["dollars"] == pytest.approx(804 * (100 * 10 + 30) / 1e6)
+    assert manifest["where"] == server.url
+    assert manifest["generator"] == "claude-2"
+    texts = "".join((out / name).read_text() for name in ("manifest.json", "judgments.jsonl", "result.json"))
+    texts += cache_path.read_text()
+    for row in read_annotations(out / "annotations.json").rows[:50]:
+        for text in (row.instruction, row.baseline, row.output):
+            assert len(text) < 12 or text not in texts
+    again = score(read_judgments(out / "judgments.jsonl"), Judge.of(recipe), ready.gamed, draws=20)
+    assert again.lc == found.score.lc
+    assert json.loads((out / "result.json").read_text())[0]["value"] == lc.value
+
+
+def test_a_few_are_a_raw_win_rate(loopback, recipe, folder, outputs, cache_path, tmp_path):
+    with loopback() as server, Cache(cache_path) as cache:
+        ready = prepare(outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json", limit=16)
+        found = execute(ready, HttpJudge(server.url), server.url, cache, tmp_path / "judge")
+    (raw,) = found.results
+    assert (raw.metric, raw.n, raw.n_protocol, raw.partial) == ("win_rate", 16, 805, True)
+    assert found.score.lc is None
+
+
+def test_what_lc_needs_is_had_before_the_judge_is_paid(recipe, folder, outputs, cache_path, tmp_path, monkeypatch):
+    def refuse(name):
+        raise PreflightError(f"{name} is not reachable")
+
+    monkeypatch.setattr(evalset, "fetch", refuse)
+    with Cache(cache_path) as cache:
+        with pytest.raises(PreflightError, match=r"df_gamed\.csv is not reachable"):
+            prepare(outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json")
+        (tmp_path / "df_gamed.csv").write_text("other")
+        with pytest.raises(DataError, match=r"is not df_gamed\.csv"):
+            prepare(
+                outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json",
+                scoring=Scoring(gamed=tmp_path / "df_gamed.csv"),
+            )  # fmt: skip
+        with pytest.raises(UserError, match="no output to judge"):
+            prepare(Outputs("none", {}), recipe, cache, folder / "alpaca_eval_gpt4_baseline.json")
+        with pytest.raises(UserError, match="--limit must be 1 or more"):
+            prepare(outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json", limit=0)
+
+
+def test_published_files_are_scored_and_checked_to_belong_together(folder, scoring, outputs, tmp_path):
+    models = folder / "models"
+    found, screened = score_files(models / "claude-2" / ANNOTATIONS, models / "claude-2" / "model_outputs.json", scoring)
+    assert found.lc.value == pytest.approx(28.155196141629148, abs=1e-8)
+    assert screened.flags == []
+    with pytest.raises(UserError, match=r"judges other outputs than .*: 80\d of 805 differ, the first is instruction 1"):
+        score_files(models / "claude-2" / ANNOTATIONS, models / "alpaca-7b" / "model_outputs.json", scoring)
+    rows = evalset.load_baseline(folder / "alpaca_eval_gpt4_baseline.json")
+    write_outputs(tmp_path / "mine.json", rows, {**outputs.by_place, 7: outputs.by_place[7] + " "}, "claude-2")
+    with pytest.raises(UserError, match="1 of 805 differ, the first is instruction 8"):
+        score_files(models / "claude-2" / ANNOTATIONS, tmp_path / "mine.json", scoring)
+
+
+def test_positional_mode_is_what_was_published_of_rows_in_order_and_wrong_of_a_subset(folder, scoring, tmp_path):
+    path = folder / "models" / "claude-2" / ANNOTATIONS
+    assert score_files(path, scoring=scoring, positional=True)[0].lc == score_files(path, scoring=scoring)[0].lc
+    rows = json.loads(path.read_text())
+    (tmp_path / "some.json").write_text(json.dumps(rows[3:]))
+    part = Scoring(gamed=scoring.gamed, partial=True, draws=0)
+    by_text, by_row = (score_files(tmp_path / "some.json", scoring=part, positional=mode)[0].lc.value for mode in (False, True))
+    assert abs(by_text - 28.155) < abs(by_row - 28.155)
+
+
+def test_a_replacement_is_calibrated_end_to_end(loopback, recipe, folder, cache_path):
+    rows = annotated({name: folder / "models" / name / ANNOTATIONS for name in ("claude-2", "alpaca-7b")})
+    sample = draw(rows, 120)
+    with loopback() as server, Cache(cache_path) as cache:
+        found, judging = calibrate_judge(sample, recipe, HttpJudge(server.url), cache, Budget())
+    assert found.n == len(sample) == sum(server.served.values())
+    assert found.models == ("alpaca-7b", "claude-2")
+    assert abs(found.kappa) < 0.3  # the loopback judges by a hash
+    assert judging.failed == 0
+
+
+def test_only_the_originals_annotations_calibrate(folder, tmp_path):
+    rows = json.loads((folder / "models" / "claude-2" / ANNOTATIONS).read_text())
+    for row in rows:
+        row["annotator"] = "alpaca_eval_gpt4"
+    (tmp_path / "ae1.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match="was judged by alpaca_eval_gpt4, not by the original"):
+        annotated({"x": tmp_path / "ae1.json"})

@@ -1,0 +1,250 @@
+"""From outputs to a number, in two steps: ``prepare`` sends nothing and costs nothing, ``execute`` asks the judge and writes.
+
+Everything that can fail without the judge fails in ``prepare``: files, prompt, the gamed rows that LC needs, the price. What
+``execute`` writes into its folder: ``judgments.jsonl`` and ``manifest.json`` without any text, ``result.json``, and
+``annotations.json`` with the instructions' text for alpaca_eval's own tools, which is not to be published (CC-BY-NC-4.0).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tulu_eval.errors import UserError
+from tulu_eval.judging import files, record
+from tulu_eval.judging.budget import Budget, Estimate, Price, estimate, find_price
+from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.calibrate import Calibration, Sampled, calibrate
+from tulu_eval.judging.evalset import SIZE, GamedFile, load_baseline, load_gamed
+from tulu_eval.judging.judge import Endpoint, Judging, judge_pairs, missing
+from tulu_eval.judging.recipe import Pair, Recipe
+from tulu_eval.judging.score import (
+    DRAWS,
+    Judge,
+    Score,
+    annotator_judge,
+    from_annotations,
+    from_judgments,
+    results,
+    score,
+)
+from tulu_eval.judging.screen import Screen, screen
+from tulu_eval.records import Result
+
+if TYPE_CHECKING:
+    from tulu_eval.stats.length_control import FoldMode
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scoring:
+    """How judgments become a number.
+
+    Attributes:
+        gamed: A copy of ``df_gamed.csv``; None fetches the pinned one.
+        folds: Fold mode.
+        partial: Whether LC may stand on fewer than 805.
+        draws: Bootstrap resamples.
+    """
+
+    gamed: Path | None = None
+    folds: FoldMode = "leaderboard"
+    partial: bool = False
+    draws: int = DRAWS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """A judging before its first call.
+
+    Attributes:
+        generator: Whose outputs are judged.
+        pairs: What to judge.
+        recipe: How.
+        price: Of the judge; None where it is not known.
+        estimate: Of what is not in the cache.
+        screen: What is odd about the outputs.
+        gamed: What LC needs; None where there will be none.
+        scoring: How the number is made.
+    """
+
+    generator: str
+    pairs: tuple[Pair, ...]
+    recipe: Recipe
+    price: Price | None
+    estimate: Estimate
+    screen: Screen
+    gamed: GamedFile | None
+    scoring: Scoring
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """A judging after its last call.
+
+    Attributes:
+        judging: Every pair accounted for.
+        score: The numbers.
+        results: The same as rows of a table.
+    """
+
+    judging: Judging
+    score: Score
+    results: tuple[Result, ...]
+
+
+def prepare(
+    outputs: files.Outputs,
+    recipe: Recipe,
+    cache: Cache,
+    baseline: Path | None = None,
+    price: Price | None = None,
+    limit: int | None = None,
+    scoring: Scoring | None = None,
+) -> Prepared:
+    """Returns a judging ready to start.
+
+    Args:
+        outputs: Of the model.
+        recipe: Judge, prompt and settings.
+        cache: Answers so far.
+        baseline: A copy of the baseline's outputs; None fetches the pinned ones.
+        price: Takes the place of the table's.
+        limit: Only the first so many instructions.
+        scoring: How the number is made.
+
+    Raises:
+        UserError: Anything that can be known to fail without the judge.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be 1 or more, not {limit}")
+    scoring = scoring or Scoring()
+    pairs = tuple(files.make_pairs(load_baseline(baseline), outputs)[:limit])
+    if not pairs:
+        raise UserError("there is no output to judge")
+    gamed = load_gamed(scoring.gamed) if len(pairs) == SIZE or scoring.partial else None
+    price = price or find_price(recipe.judge)
+    before = estimate(missing(pairs, recipe, cache), price)
+    return Prepared(outputs.generator, pairs, recipe, price, before, screen(pairs), gamed, scoring)
+
+
+def execute(
+    prepared: Prepared,
+    endpoint: Endpoint,
+    where: str,
+    cache: Cache,
+    folder: Path,
+    max_cost: float | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Outcome:
+    """Asks the judge, scores, and writes into a folder.
+
+    Args:
+        prepared: From :func:`prepare`.
+        endpoint: Where the judge is.
+        where: Its address, for the manifest.
+        cache: Answers so far; new ones are added.
+        folder: Where to write.
+        max_cost: Dollars that this invocation may spend.
+        progress: Called with the number of answers that have come, among threads.
+
+    Raises:
+        UserError: The endpoint, the judge or the disk failed, or there is nothing to score; the cache has what was paid.
+    """
+    pairs, recipe, scoring = prepared.pairs, prepared.recipe, prepared.scoring
+    budget = Budget(prepared.price, max_cost)
+    judging = judge_pairs(pairs, recipe, endpoint, cache, budget, progress)
+    record.write_judgments(folder / "judgments.jsonl", pairs, judging.judgments)
+    record.write_annotations(folder / "annotations.json", pairs, judging.judgments, recipe, prepared.generator)
+    data = record.manifest(judging, recipe, where, prepared.generator, prepared.price, prepared.estimate)
+    data["screen"] = dataclasses.asdict(prepared.screen)
+    files.write_whole(folder / "manifest.json", json.dumps(data, indent=1) + "\n")
+    rows = from_judgments(pairs, judging.judgments)
+    found = score(rows, Judge.of(recipe), prepared.gamed, scoring.folds, scoring.partial, scoring.draws)
+    made = results(found)
+    files.write_whole(folder / "result.json", json.dumps([dataclasses.asdict(row) for row in made], indent=1) + "\n")
+    return Outcome(judging, found, made)
+
+
+def score_files(
+    annotations: Path, outputs: Path | None = None, scoring: Scoring | None = None, positional: bool = False
+) -> tuple[Score, Screen]:
+    """Scores anyone's annotations offline, in alpaca_eval's format.
+
+    Args:
+        annotations: ``annotations.json``.
+        outputs: ``model_outputs.json``, checked to be what was judged; None for no check.
+        scoring: How the number is made.
+        positional: Difficulties by row number, only for parity with numbers that were published so.
+
+    Raises:
+        UserError: A file is not of its form, or the annotations are of other outputs.
+    """
+    scoring = scoring or Scoring()
+    found = files.read_annotations(annotations, positional)
+    if outputs is not None:
+        mine = files.read_outputs(outputs, partial=scoring.partial).by_place
+        other = [row for row in found.rows if mine.get(row.place) != row.output]
+        if other:
+            raise UserError(
+                f"{annotations} judges other outputs than {outputs}: {len(other)} of {len(found.rows)} differ, the first is "
+                f"instruction {other[0].place + 1}"
+            )
+    rows = from_annotations(found)
+    whole = sum(row.preference is not None for row in rows) == SIZE
+    gamed = load_gamed(scoring.gamed) if whole or scoring.partial else None
+    made = score(
+        rows,
+        annotator_judge(found),
+        gamed,
+        scoring.folds,
+        scoring.partial,
+        scoring.draws,
+        same_model=found.model == found.baseline,
+    )
+    return made, screen([row.pair for row in found.rows])
+
+
+def calibrate_judge(
+    sample: Sequence[Sampled],
+    recipe: Recipe,
+    endpoint: Endpoint,
+    cache: Cache,
+    budget: Budget,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Calibration, Judging]:
+    """Runs a replacement judge over annotated pairs and measures it against the original.
+
+    Args:
+        sample: From :func:`tulu_eval.judging.calibrate.draw`.
+        recipe: The replacement and how it is asked.
+        endpoint: Where it is.
+        cache: Answers so far; new ones are added.
+        budget: What may be spent.
+        progress: Called with the number of answers that have come, among threads.
+
+    Raises:
+        UserError: The endpoint or the judge failed, or too few pairs were judged.
+    """
+    judging = judge_pairs([one.annotation.pair for one in sample], recipe, endpoint, cache, budget, progress)
+    preferences = [judgment.preference for judgment in judging.judgments]
+    return calibrate(sample, preferences, recipe.judge, recipe.method, recipe.prompt_sha256), judging
+
+
+def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[files.Annotation, ...]]:
+    """Returns the annotated rows of several models' files, for :func:`tulu_eval.judging.calibrate.draw`.
+
+    Raises:
+        UserError: A file is not of its form, or was judged by another than the original judge.
+    """
+    found = {}
+    for name, path in paths.items():
+        read = files.read_annotations(path)
+        if not annotator_judge(read).original:
+            raise UserError(
+                f"{path} was judged by {read.annotator or 'an unknown judge'}, not by the original to calibrate against"
+            )
+        found[read.model or name] = read.rows
+    return found
