@@ -25,8 +25,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 _SETTINGS = ("dtype", "device", "batch_size", "trust_remote_code", "allow_pickle")
 """The engine settings that there are here; the others are vLLM's."""
 
-CPU_BATCH = 32
-"""Rows decoded together on a CPU where nothing is asked for."""
+CPU_BATCH = 128
+"""Rows decoded together on a CPU at most where nothing is asked for.
+
+SmolLM2-135M in bfloat16 on one core, milliseconds a step and row: 6.4 with 16 rows, 4.2 with 32, 3.3 with 64, 2.5 with 128.
+"""
 
 GPU_BATCH = 256
 """Rows decoded together on an accelerator at most where nothing is asked for."""
