@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.errors import UserError
@@ -59,6 +59,7 @@ def test_nothing_in_common_is_one_line():
         compare_outputs(Outputs("a", {1: "x"}), Outputs("b", {2: "x"}))
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_first_difference(left, right):
     at = first_difference(left, right)

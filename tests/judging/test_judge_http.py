@@ -26,7 +26,7 @@ KEY = "sk-test-0123456789abcdef"
 
 
 def judge(url, **settings):
-    return HttpJudge(url, **{"key": KEY, "timeout": 0.4, "first_wait": 0.01, "concurrency": 4, **settings})
+    return HttpJudge(url, **{"key": KEY, "timeout": 1.5, "first_wait": 0.01, "concurrency": 4, **settings})
 
 
 def run(server, recipe, pairs, path, budget=None, **settings):
@@ -141,7 +141,7 @@ def test_a_dripping_server_meets_the_deadline(loopback, recipe, pairs, cache_pat
     with loopback({"<drip>": ["drip"]}) as server:
         found = run(server, recipe, pairs(6, lambda at: "<drip>" if at == 0 else ""), cache_path)
     assert found.counts["judged"] == 6
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize("status", ["401", "403"])

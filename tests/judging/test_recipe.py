@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.errors import PreflightError
@@ -159,6 +159,7 @@ def test_a_template_without_turns_is_refused():
         parse_template("just text")
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.text())
 def test_fill_puts_in_what_it_is_given_and_reads_it_no_more(a, b, c):
     values = {"instruction": a, "output_1": b, "output_2": c}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.judging.verdict import one_line, read_verdict
@@ -20,6 +20,7 @@ def say(content):
     return {"message": {"content": content}, "finish_reason": "stop"}
 
 
+@settings(deadline=None)
 @given(st.floats(-30, 0), st.floats(-30, 0), st.booleans())
 def test_weights_are_the_ratio_of_the_two(m, big, swapped):
     verdict = read_verdict(choice(("m", m), ("The", -1.0), ("M", big)), "logprobs", swapped)
@@ -95,6 +96,7 @@ json_like = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["message", "logprobs", "finish_reason"]), json_like), st.sampled_from(["logprobs", "text"])
 )
@@ -104,6 +106,7 @@ def test_no_answer_breaks_the_reader(made, method):
     assert "\n" not in verdict.detail
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_one_line(text):
     line = one_line(text)

@@ -177,6 +177,7 @@ def test_win_rate_properties(values):
     assert (found.n_wins, found.n_wins_base) == (mirrored.n_wins_base, mirrored.n_wins)
 
 
+@settings(deadline=None)
 @given(st.floats(-30, 30), st.floats(-30, 30))
 def test_a_larger_constant_is_a_larger_win_rate(left, right):
     difficulty = np.linspace(-2, 2, 9)
