@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tulu_eval.errors import UserError
 from tulu_eval.records import Completion, Grade
-from tulu_eval.runs.ledger import Ledger, Sample, decode, encode, intact
+from tulu_eval.runs.ledger import Ledger, Sample, decode, encode, intact, marks, timeless
 
 
 def sample(number: int, text: str = "So the answer is 4.", *, failed: bool = False) -> Sample:
@@ -158,3 +159,14 @@ def test_lines_are_json_for_any_reader(tmp_path: Path) -> None:
     data = json.loads(write(tmp_path / "samples.jsonl", [sample(1)]))
     assert data["item"] == "test-1"
     assert data["grades"][0]["scorer"] == "last-number"
+
+
+@given(st.text(), st.text(min_size=1))
+def test_marks_and_the_timeless_part_are_read_without_parsing_the_rest(text: str, item: str) -> None:
+    trap = text + ',"grades":[{"score":9}],"seconds":1,"crc":"'
+    grades = (Grade("s", trap, True, 0.5), Grade("t", "", False, 1.0))
+    one = Sample(item, trap, "p", Completion("0" * 64, trap, (3,), "stop", 1.5, trap), "ok", grades)
+    assert marks(encode(one)) == (item, "ok", (0.5, 1.0))
+    slower = dataclasses.replace(one, completion=dataclasses.replace(one.completion, seconds=2.5))
+    other = dataclasses.replace(one, status="empty")
+    assert timeless(encode(one)) == timeless(encode(slower)) != timeless(encode(other))

@@ -121,7 +121,7 @@ def _check_samples(run: Finished) -> None:
         if ledger.corrupt:
             lines = ", ".join(map(str, ledger.corrupt[:5]))
             raise DataError(path, f"{len(ledger.corrupt)} lines are corrupt or changed by hand (first: {lines})")
-        found = samples_hash(ledger.samples())
+        found = samples_hash(ledger.lines())
     noted = json.loads((run.folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")
     if found != noted:
         raise DataError(path, f"is not what {RESULT} was computed from; 'tulu-eval score {run.folder}' computes it again")

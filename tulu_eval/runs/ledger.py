@@ -1,13 +1,13 @@
 r"""The ledger of a run: one line a sample, appended and flushed as it finishes, keyed by content.
 
-A line is JSON with the key, the item and the status first and a CRC-32 of the rest of the line last::
+A line is JSON with the key, the item and the status first, and grades, time and a CRC-32 of the rest of the line last::
 
-    {"key":"<sha256>","item":"test-1309","status":"ok",...,"crc":"1f2e3d4c"}
+    {"key":"<sha256>","item":"test-1309","status":"ok",...,"grades":[...],"seconds":0.25,"crc":"1f2e3d4c"}
 
-so that a ledger is checked and indexed without parsing it. The key is the hash of everything that can change the completion:
-another model's or another setting's sample can never be taken for this one. Of two lines for one key and item the later counts.
-What a killed process leaves behind is at most one line without an end; it is cut off and redone. A line whose checksum is
-wrong is set aside in ``samples.corrupt.jsonl``, reported, and redone.
+so that a ledger is checked, indexed and added up without parsing it whole: a million samples score in seconds. The key is the
+hash of everything that can change the completion: another model's or another setting's sample can never be taken for this one.
+Of two lines for one key and item the later counts. What a killed process leaves behind is at most one line without an end; it is
+cut off and redone. A line whose checksum is wrong is set aside in ``samples.corrupt.jsonl``, reported, and redone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from tulu_eval.errors import UserError
 from tulu_eval.records import Completion, Grade, Status
 
 _HEAD = re.compile(rb'\{"key":"([0-9a-f]{64})","item":"((?:[^"\\]|\\.)*)","status":"([a-z_]+)",')
+_GRADES, _SECONDS = b',"grades":', b',"seconds":'  # inside a string their quotes would be escaped
+_SCORE = re.compile(rb',"score":([^}]+)\}')
 _TAIL = len(b',"crc":"00000000"}\n')
 
 
@@ -53,6 +55,7 @@ class Sample:
 def encode(sample: Sample) -> bytes:
     """Returns a sample's line."""
     completion = dataclasses.asdict(sample.completion)
+    seconds = completion.pop("seconds")
     line = {
         "key": completion.pop("key"),
         "item": sample.item,
@@ -61,6 +64,7 @@ def encode(sample: Sample) -> bytes:
         "prompt_sha256": sample.prompt_sha256,
         **completion,
         "grades": [dataclasses.asdict(grade) for grade in sample.grades],
+        "seconds": seconds,
     }
     body = json.dumps(line, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
     return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body[:-1])
@@ -88,6 +92,21 @@ def decode(line: bytes) -> Sample:
         return Sample(data["item"], data["target"], data["prompt_sha256"], completion, data["status"], grades)
     except (KeyError, TypeError) as error:
         raise ValueError(f"a field is missing or of another type: {error}") from error
+
+
+def marks(line: bytes) -> tuple[str, str, tuple[float, ...]]:
+    """Returns item, status and one score a scorer of an intact line, without parsing the rest of it."""
+    head = _HEAD.match(line)
+    if head is None:
+        raise ValueError("not a line of a ledger")
+    scores = _SCORE.findall(line, line.rindex(_GRADES))
+    item = json.loads(b'"%b"' % head[2]) if b"\\" in head[2] else head[2].decode()
+    return item, head[3].decode(), tuple(map(float, scores))
+
+
+def timeless(line: bytes) -> bytes:
+    """Returns an intact line without its time and checksum: equal for equal samples."""
+    return line[: line.rindex(_SECONDS)]
 
 
 def intact(line: bytes) -> bool:

@@ -24,7 +24,7 @@ from tulu_eval import __version__
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs import environment
-from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.ledger import timeless
 from tulu_eval.runs.plan import Plan
 
 FORMAT = 1
@@ -87,16 +87,21 @@ def now() -> str:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Writes a JSON file in one step: the old file or the new one is there, never half of one.
+    """Writes a JSON file in one step; raises as :func:`write_text` does."""
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one step: the old file or the new one is there, never half of one; makes its folder if need be.
 
     Raises:
         UserError: It cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -152,17 +157,10 @@ def write_results(folder: Path, results: Sequence[Result], samples: str) -> None
     write_json(folder / RESULT, {**data, "sha256": content_hash(data)})
 
 
-def samples_hash(samples: Iterable[Sample]) -> str:
-    """Returns one hash over samples in whatever order they finished and however long they took."""
-    digests = sorted(
-        hashlib.sha256(content_hash([_jsonable(dataclasses.replace(s, completion=_timeless(s)))]).encode()).digest()
-        for s in samples
-    )
+def samples_hash(lines: Iterable[bytes]) -> str:
+    """Returns one hash over the lines of samples, in whatever order they finished and however long they took."""
+    digests = sorted(hashlib.sha256(timeless(line)).digest() for line in lines)
     return hashlib.sha256(b"".join(digests)).hexdigest()
-
-
-def _timeless(sample: Sample) -> Any:
-    return dataclasses.replace(sample.completion, seconds=0.0)
 
 
 @contextlib.contextmanager

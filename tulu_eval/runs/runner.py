@@ -13,7 +13,7 @@ from tulu_eval.backends.loading import fetch
 from tulu_eval.errors import DataError, EngineError
 from tulu_eval.records import Completion, Request, Result
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, Sample
+from tulu_eval.runs.ledger import Ledger, Sample, marks
 from tulu_eval.runs.plan import Plan, Planned
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.scoring import grade_sample, write_rows
@@ -70,7 +70,9 @@ def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> Outcome:
             if pending:
                 _session(plan, pending, ledger, manifest, folder, progress)
             wanted = {one.item.id for one in plan.planned}
-            results = write_rows(folder, manifest, plan.benchmark, (s for s in ledger.samples() if s.item in wanted))
+            results = write_rows(
+                folder, manifest, plan.benchmark, (line for line in ledger.lines() if marks(line)[0] in wanted)
+            )
             failed = sum(not ledger.has(one.request.key, one.item.id) for one in plan.planned)
         manifest["status"] = "complete" if not failed else "failures"
         files.write_json(folder / files.MANIFEST, manifest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tulu_eval.benchmarks.base import Benchmark, classify, count_statuses
 from tulu_eval.errors import DataError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog
-from tulu_eval.runs.ledger import Ledger, Sample
+from tulu_eval.runs.ledger import Ledger, Sample, encode, marks
 from tulu_eval.runs.manifest import LEDGER, locked, read_manifest, samples_hash, write_results
 from tulu_eval.runs.signature import signature
 from tulu_eval.stats import wilson
@@ -37,31 +37,34 @@ def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
     return dataclasses.replace(sample, grades=grades, status=classify(sample.completion, grades))
 
 
-def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, samples: Iterable[Sample]) -> tuple[Result, ...]:
-    """Computes the rows of a run from graded samples and writes ``result.json``; returns the rows."""
-    marks: dict[str, Marks] = {}
+def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lines: Iterable[bytes]) -> tuple[Result, ...]:
+    """Computes the rows of a run from the lines of graded samples and writes ``result.json``; returns the rows."""
+    found: dict[str, Marks] = {}
+    shared: dict[Marks, Marks] = {}  # few are different: one object for all that are equal
 
-    def noted() -> Iterable[Sample]:
-        for sample in samples:
-            marks[sample.item] = Marks(sample.status, tuple(grade.score for grade in sample.grades))
-            yield sample
+    def noted() -> Iterator[bytes]:
+        for line in lines:
+            item, status, scores = marks(line)
+            one = Marks(status, scores)
+            found[item] = shared.setdefault(one, one)
+            yield line
 
     digest = samples_hash(noted())
-    results = make_rows(manifest, benchmark, marks)
+    results = make_rows(manifest, benchmark, found)
     write_results(folder, results, digest)
     return results
 
 
-def make_rows(manifest: dict[str, Any], benchmark: Benchmark, marks: dict[str, Marks]) -> tuple[Result, ...]:
+def make_rows(manifest: dict[str, Any], benchmark: Benchmark, found: dict[str, Marks]) -> tuple[Result, ...]:
     """Returns the rows: every covered protocol with items that were graded, and every scorer, the published ones first."""
     results = []
     for protocol, ids in manifest["items"].items():
-        present = tuple(item for item in ids if item in marks)
+        present = tuple(item for item in ids if item in found)
         if not present:
             continue
-        counts = count_statuses(marks[item].status for item in present)
+        counts = count_statuses(found[item].status for item in present)
         for index, scorer in enumerate(benchmark.scorers):
-            scores = [marks[item].scores[index] for item in present]
+            scores = [found[item].scores[index] for item in present]
             interval = wilson(round(sum(scores)), len(scores))
             results.append(
                 Result(
@@ -124,14 +127,14 @@ def score(folder: Path) -> Scored:
     benchmark = catalog.benchmark(manifest["benchmark"]["name"])
     differing: list[Disagreement] = []
 
-    def graded(ledger: Ledger) -> Iterable[Sample]:
+    def graded(ledger: Ledger) -> Iterator[bytes]:
         for sample in ledger.samples():
             fresh = grade_sample(benchmark, sample)
             scores = tuple(grade.score for grade in fresh.grades)
             if len(set(scores)) > 1:
                 answers = tuple(grade.answer for grade in fresh.grades)
                 differing.append(Disagreement(sample.item, sample.target, answers, scores))
-            yield fresh
+            yield encode(fresh)
 
     with locked(folder), Ledger(folder / LEDGER, read_only=True) as ledger:
         if ledger.corrupt:
