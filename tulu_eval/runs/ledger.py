@@ -6,8 +6,8 @@ A line is JSON with the key, the item and the status first, and grades, time and
 
 so that a ledger is checked, indexed and added up without parsing it whole: a million samples score in seconds. The key is the
 hash of everything that can change the completion: another model's or another setting's sample can never be taken for this one.
-Of two lines for one key and item the later counts. What a killed process leaves behind is at most one line without an end; it is
-cut off and redone. A line whose checksum is wrong is set aside in ``samples.corrupt.jsonl``, reported, and redone.
+Of two lines for one key and item the later counts. What a killed process leaves behind is at most one line without an end; it
+is cut off and redone. A line whose checksum is wrong is set aside in ``samples.corrupt.jsonl``, reported, and redone.
 """
 
 from __future__ import annotations
