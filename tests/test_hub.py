@@ -108,13 +108,13 @@ def run(endpoint: str, tmp_path: Path, model: str, rows: Path, *more: str) -> su
 def test_a_model_is_planned_from_its_small_files_and_then_downloaded(endpoint: str, rows: Path, tmp_path: Path) -> None:
     dry = run(endpoint, tmp_path, "org/tiny", rows, "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    plan = json.loads(dry.stdout)
+    (plan,) = json.loads(dry.stdout)
     assert plan["revision"] == COMMIT
     assert plan["download_bytes"] == (FakeHub.folder / "model.safetensors").stat().st_size
     assert not list((tmp_path / "hf").rglob("*.safetensors")), "a dry run downloads no weight"
     done = run(endpoint, tmp_path, "org/tiny@main", rows)
     assert done.returncode == 0, done.stderr
-    manifest = (tmp_path / json.loads(done.stdout)["folder"] / "manifest.json").read_text()
+    manifest = (tmp_path / json.loads(done.stdout)[0]["folder"] / "manifest.json").read_text()
     assert json.loads(manifest)["model"]["revision"] == COMMIT
     assert "hf_secret" not in done.stdout + done.stderr + manifest
     offline = run("http://127.0.0.1:9", tmp_path, "org/tiny", rows)

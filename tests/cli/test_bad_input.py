@@ -78,6 +78,7 @@ CASES = [
     (GOOD.replace("{model}", "{corrupt}"), "corrupt safetensors file (cut or overwritten); download or copy it again"),
     (GOOD.replace("{model}", "{nothing}"), "nothing has no weights in"),
     (GOOD.replace("{out}", "{blocked}"), "cannot be written: Not a directory; choose another with --output"),
+    ("run gsm8k gsm-symbolic -m {model} --data {rows}", "--data and --protocol go with one benchmark."),
     ("score {dir}", "is not a run folder: it has no manifest.json"),
     ("score {dir}/nowhere", "nowhere: no such run folder"),
 ]

@@ -42,7 +42,7 @@ def test_table_on_stdout_progress_on_stderr(start: Start, command: tuple[str, ..
 def test_json_pipes_and_quiet_is_quiet(start: Start, command: tuple[str, ...], tmp_path: Path) -> None:
     done = start(*command, "--limit", "2", "--json", "-q", "-o", "out")
     assert done.stderr == ""
-    data = json.loads(done.stdout)
+    (data,) = json.loads(done.stdout)
     assert [row["n"] for row in data["results"]] == [2, 2]
     assert (tmp_path / data["folder"] / "manifest.json").exists()
 
@@ -54,7 +54,7 @@ def test_dry_run_loads_nothing_and_writes_nothing(invoke: Run, command: tuple[st
     assert "<|user|>\nAnswer the following questions." in done.stdout
     assert "token ids: [0, " in done.stdout
     assert not (tmp_path / "out").exists()
-    as_json = json.loads(invoke(*command, "--dry-run", "--json", "-o", str(tmp_path / "out")).stdout)
+    (as_json,) = json.loads(invoke(*command, "--dry-run", "--json", "-o", str(tmp_path / "out")).stdout)
     assert as_json["items"] == 12
     assert as_json["prompts"][0]["token_ids"][0] == 0
     assert as_json["shared_prefix_tokens"] > 100
@@ -100,7 +100,7 @@ def test_the_command_the_project_exists_for(start: Start, llama3_like: Path, sha
     hub_cache(tmp_path / "hf", llama3_like, shared / "data/gsm8k/test.jsonl")
     done = start("run", "gsm8k", "--model", TARGET, "--json")
     assert done.returncode == 0, done.stderr
-    data = json.loads(done.stdout)
+    (data,) = json.loads(done.stdout)
     assert [(row["protocol"], row["scorer"], row["n"]) for row in data["results"]] == [
         ("published", "last-number", 200),
         ("published", "stated-answer", 200),

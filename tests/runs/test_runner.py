@@ -26,7 +26,7 @@ from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.runner import InterruptedRunError, execute
+from tulu_eval.runs.runner import InterruptedRunError, execute, execute_all
 from tulu_eval.runs.scoring import score
 
 QUIET = Progress(quiet=True)
@@ -265,3 +265,16 @@ def test_a_full_quota_ends_in_one_line_and_the_run_goes_on(order: Order) -> None
     done = execute(plan, QUIET)
     assert items(plan.folder) == sorted(f"row-{number}" for number in range(12))
     assert done.failed == 0
+
+
+def test_two_benchmarks_share_one_engine_start(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = []
+    load = TransformersBackend.load.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(TransformersBackend, "load", classmethod(lambda cls, *args: loads.append(args) or load(cls, *args)))
+    plans = [plan_of(order), plan_of(order, benchmark="gsm-symbolic", protocol=None, data=None, limit=3)]
+    outcomes = execute_all(plans, QUIET)
+    assert [outcome.generated for outcome in outcomes] == [12, 3]
+    assert len(loads) == 1
+    assert loads[0][-1] == max(plan.max_length for plan in plans)
+    assert [outcome.generated for outcome in execute_all(plans, QUIET)] == [0, 0]
+    assert len(loads) == 1, "nothing to do needs no engine"

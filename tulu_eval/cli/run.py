@@ -12,7 +12,7 @@ from tulu_eval.cli.common import complete, complete_models, print_json, set_up_l
 
 
 @click.command(no_args_is_help=True)
-@click.argument("benchmark", shell_complete=complete("tulu_eval.benchmarks"))
+@click.argument("benchmarks", metavar="BENCHMARK...", nargs=-1, required=True, shell_complete=complete("tulu_eval.benchmarks"))
 @click.option(
     "--model", "-m", required=True, shell_complete=complete_models,
     help="Hub id (org/name or org/name@revision), folder, GGUF file, or a name of the registry.",
@@ -51,8 +51,8 @@ from tulu_eval.cli.common import complete, complete_models, print_json, set_up_l
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--verbose", "-v", count=True, help="Say what the engine does; -vv for other packages' logs too.")
-def run(benchmark: str, model: str, **options: Any) -> None:
-    r"""Evaluate a model on BENCHMARK (gsm8k, gsm-symbolic, ...).
+def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
+    r"""Evaluate a model on one BENCHMARK or several (gsm8k, gsm-symbolic, alpaca-eval, ...), with one engine start.
 
     A run that was interrupted goes on where it stopped when the same command is given again.
 
@@ -60,6 +60,7 @@ def run(benchmark: str, model: str, **options: Any) -> None:
     Examples:
       tulu-eval run gsm-symbolic -m smollm2-135m-instruct --limit 24
       tulu-eval run gsm8k -m allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm
+      tulu-eval run gsm8k alpaca-eval -m allenai/tulu-2-dpo-7b
       tulu-eval run gsm8k -m ./my-checkpoint --protocol full --data test.jsonl
       tulu-eval run gsm8k -m org/name@main --dry-run
     """
@@ -69,24 +70,30 @@ def run(benchmark: str, model: str, **options: Any) -> None:
     from tulu_eval.reports import dry_run, rows
     from tulu_eval.runs.plan import Order, make_plan
     from tulu_eval.runs.progress import Progress
-    from tulu_eval.runs.runner import execute
+    from tulu_eval.runs.runner import execute_all
 
+    if len(benchmarks) > 1 and (options["data"] or options["protocol"]):
+        raise click.UsageError("--data and --protocol go with one benchmark", click.get_current_context())
     settings = EngineSettings(**_pick(options, EngineSettings))
-    plan = make_plan(
-        Order(benchmark=benchmark, model=model, settings=settings, **_pick(options, Order)), load_suite(options["registry"])
-    )
+    orders = [Order(benchmark=name, model=model, settings=settings, **_pick(options, Order)) for name in benchmarks]
+    plans = [make_plan(order, load_suite(options["registry"])) for order in orders]
     if options["dry_run"]:
         if options["as_json"]:
-            print_json(dry_run.as_json(plan))
+            print_json([dry_run.as_json(plan) for plan in plans])
         else:
-            click.echo(dry_run.as_text(plan))
+            click.echo("\n\n".join(dry_run.as_text(plan) for plan in plans))
         return
     progress = Progress(quiet=options["quiet"])
-    outcome = execute(plan, progress, fresh=not options["resume"])
+    outcomes = execute_all(plans, progress, fresh=not options["resume"])
     if options["as_json"]:
-        print_json({"folder": str(outcome.folder), "results": [dataclasses.asdict(row) for row in outcome.results]})
-    else:
+        print_json(
+            [{"folder": str(one.folder), "results": [dataclasses.asdict(row) for row in one.results]} for one in outcomes]
+        )
+        return
+    for outcome in outcomes:
         click.echo(rows.of_run(outcome.results))
+        if outcome.failed:
+            progress.say(f"\nthe engine failed on {outcome.failed} samples; the same command tries them again")
         progress.say(f"\n{outcome.folder}")
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.loading import fetch
 from tulu_eval.errors import DataError, EngineError
 from tulu_eval.records import Completion, Request, Result
 from tulu_eval.runs import manifest as files
+from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.ledger import Ledger, Sample, marks
 from tulu_eval.runs.plan import Plan, Planned
 from tulu_eval.runs.progress import Progress
@@ -43,21 +43,31 @@ class InterruptedRunError(EngineError):
 
 
 def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> Outcome:
-    """Does what the plan says that is not in the ledger yet, and writes manifest and result.
+    """Does one plan with an engine of its own; see :func:`execute_all`."""
+    return execute_all([plan], progress, fresh=fresh)[0]
+
+
+def execute_all(plans: Sequence[Plan], progress: Progress, *, fresh: bool = False) -> list[Outcome]:
+    """Does what each plan says that is not in its ledger yet, and writes manifests and results; one engine start for all.
 
     Args:
-        plan: The plan.
+        plans: Plans of one model, backend and settings.
         progress: Is told what happens.
-        fresh: Set an existing ledger aside (under another name) and begin anew.
+        fresh: Set existing ledgers aside (under another name) and begin anew.
 
     Raises:
         InterruptedRunError: Ctrl-C.
         EngineError: The engine died; the same command goes on.
-        UserError: The folder cannot be written, is locked, or belongs to other settings.
+        UserError: A folder cannot be written, is locked, or belongs to other settings.
     """
+    with Engine(plans, progress) as engine:
+        return [_execute(plan, progress, engine, fresh) for plan in plans]
+
+
+def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Outcome:
     folder = plan.folder
     if fresh or _pending(plan, folder):
-        plan.backend.check(plan.model, plan.order.settings)
+        engine.check()
     with files.locked(folder):
         manifest = _open_manifest(plan, folder, fresh)
         with Ledger(folder / files.LEDGER) as ledger:
@@ -68,7 +78,7 @@ def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> Outcome:
             pending = [one for one in plan.planned if not ledger.has(one.request.key, one.item.id)]
             progress.begin(len(plan.planned), len(plan.planned) - len(pending))
             if pending:
-                _session(plan, pending, ledger, manifest, folder, progress)
+                _session(plan, pending, ledger, manifest, folder, progress, engine)
             wanted = {one.item.id for one in plan.planned}
             results = write_rows(
                 folder, manifest, plan.benchmark, (line for line in ledger.lines() if marks(line)[0] in wanted)
@@ -125,23 +135,26 @@ def _adopt(plan: Plan, ledger: Ledger, folder: Path, progress: Progress) -> None
 
 
 def _session(
-    plan: Plan, pending: list[Planned], ledger: Ledger, manifest: dict[str, Any], folder: Path, progress: Progress
+    plan: Plan,
+    pending: list[Planned],
+    ledger: Ledger,
+    manifest: dict[str, Any],
+    folder: Path,
+    progress: Progress,
+    engine: Engine,
 ) -> None:
-    """Loads the engine and generates what is pending, with times and counts recorded in the manifest however it ends."""
+    """Starts the engine and generates what is pending, with times and counts recorded in the manifest however it ends."""
     session: dict[str, Any] = {"started": files.now(), "samples": 0, "prompt_tokens": 0, "new_tokens": 0}
     manifest["sessions"].append(session)
-    began = time.perf_counter()
-    fetch(plan.model, plan.order.settings.allow_pickle)
-    progress.loading(plan.model.name, plan.backend.name)
     try:
-        with plan.backend.load(plan.model, plan.order.settings, plan.eos_ids, plan.max_length) as backend:
-            manifest["engine"] = backend.describe()
-            session["load_seconds"] = round(time.perf_counter() - began, 3)
-            began = time.perf_counter()
-            progress.generating()
-            _generate(plan, pending, ledger, session, backend.generate(_requests(pending), plan.decoding), progress)
-            session["generate_seconds"] = round(time.perf_counter() - began, 3)
-            session["ended"] = "complete"
+        backend = engine.start()
+        manifest["engine"] = backend.describe()
+        session["load_seconds"] = round(engine.load_seconds, 3)
+        began = time.perf_counter()
+        progress.generating()
+        _generate(plan, pending, ledger, session, backend.generate(_requests(pending), plan.decoding), progress)
+        session["generate_seconds"] = round(time.perf_counter() - began, 3)
+        session["ended"] = "complete"
     except KeyboardInterrupt as error:
         session["ended"] = "interrupted"
         kept = sum(ledger.has(one.request.key, one.item.id) for one in plan.planned)
