@@ -187,9 +187,27 @@ def test_a_request_that_cannot_be_decoded_is_an_error_and_the_others_go_on(model
     assert {key: one.error for key, one in done.items() if one.error} == {
         "empty": "the prompt has no tokens",
         "beyond": "the prompt has a token id outside the model's vocabulary of 101",
-        "long": "76 tokens with the answer, and room for 64",
+        "long": "the prompt has 64 tokens, and a row has room for 64",
     }
     assert {key: one.token_ids for key, one in done.items() if not one.error} == plain(models[kind], prompts())
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Bloom"])
+@pytest.mark.parametrize("size", [1, 9])
+def test_a_row_ends_with_length_where_the_context_does(models: dict[str, ModelFiles], kind: str, size: int) -> None:
+    """Rows of different prompts each get as many tokens as there is room for, and the same ones as with more room."""
+    room, far = 40, Decoding(500)
+    requests = [Request(f"c{length}", tuple(3 + at % 90 for at in range(length)), "") for length in (5, 20, 38, 39)]
+    expected = plain(models[kind], requests, room)
+    settings = dataclasses.replace(CPU, batch_size=size)
+    with TransformersBackend.load(models[kind], settings, (EOS,), room) as backend:
+        done = {one.key: one for one in backend.generate(requests, far)}
+    for request in requests:
+        one, left = done[request.key], room - len(request.token_ids)
+        whole = one.finish_reason == "stop"
+        assert (one.finish_reason, len(one.token_ids)) == ("length", left) or (whole and len(one.token_ids) <= left)
+        assert one.token_ids == expected[request.key][: len(one.token_ids)]
+    assert [done[name].finish_reason for name in ("c38", "c39")] == ["length", "length"]
 
 
 def test_dtype_is_the_stored_one_unless_asked_for(tmp_path: Path) -> None:

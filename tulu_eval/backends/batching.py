@@ -75,12 +75,19 @@ class Finisher:
         tokenizer: Of transformers.
         eos_ids: Tokens that end a row.
         decoding: Token limit and stop strings.
+        max_length: Tokens that a row may have, its prompt included; 0 where only ``decoding`` limits it.
     """
 
-    def __init__(self, tokenizer: Any, eos_ids: Sequence[int], decoding: Decoding) -> None:
+    def __init__(self, tokenizer: Any, eos_ids: Sequence[int], decoding: Decoding, max_length: int = 0) -> None:
         self._tokenizer, self._eos, self._decoding = tokenizer, frozenset(eos_ids), decoding
+        self._max_length = max_length
         # A character is at most 4 bytes and a token at least one; 8 more for tokens that decode differently at a beginning.
         self._tail = max((4 * len(stop) for stop in decoding.stop), default=0) + 8
+
+    def limit(self, request: Request) -> int:
+        """Returns how many tokens may be generated for a request."""
+        limit = self._decoding.max_new_tokens
+        return min(limit, self._max_length - len(request.token_ids)) if self._max_length else limit
 
     def _text(self, tokens: Sequence[int]) -> str:
         text = self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -92,20 +99,21 @@ class Finisher:
             return row.fail("the model's logits are not finite")
         row.tokens.append(token)
         try:
-            reason = self._reason(row.tokens)
+            reason = self._reason(row)
             return None if reason is None else self._complete(row, reason)
         except (ValueError, TypeError, RuntimeError, LookupError, OverflowError) as error:
             return row.fail(f"the tokens cannot be decoded: {one_line(error)}")
 
-    def _reason(self, tokens: Sequence[int]) -> FinishReason | None:
-        """Returns why a row with these tokens ends, None where it goes on."""
+    def _reason(self, row: Row) -> FinishReason | None:
+        """Returns why a row ends, None where it goes on."""
+        tokens = row.tokens
         if tokens[-1] in self._eos:
             return "stop"
         if self._decoding.stop:
             tail = self._text(tokens[-self._tail :])
             if any(stop in tail for stop in self._decoding.stop):
                 return "stop"
-        return "length" if len(tokens) >= self._decoding.max_new_tokens else None
+        return "length" if len(tokens) >= self.limit(row.request) else None
 
     def _complete(self, row: Row, reason: FinishReason) -> Completion:
         """Returns a finished row's completion; its text ends before the first stop string."""
@@ -183,8 +191,8 @@ class Scheduler:
         self._waiting = deque(sorted(requests, key=lambda request: len(request.token_ids), reverse=True))
         self._prefix = shared_prefix(requests)
         self._batch = min(self._batch, len(requests))
-        longest = max((len(request.token_ids) for request in requests), default=0)
-        self._capacity = longest - len(self._prefix) + self._decoding.max_new_tokens
+        longest = max((len(request.token_ids) + self._finisher.limit(request) for request in requests), default=0)
+        self._capacity = longest - len(self._prefix)
         while self._waiting or self._rows:
             done, out_of_memory = self._guarded(self._admit if self._room() else self._step)
             yield from done

@@ -129,8 +129,9 @@ class PlainDecoder:
         fills = [longest - len(request.token_ids) for request in group]
         tokens = [[_PAD] * fill + list(request.token_ids) for fill, request in zip(fills, group, strict=True)]
         mask = [[0] * fill + [1] * (longest - fill) for fill in fills]
+        limit = max(self._finisher.limit(request) for request in group)
         config = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=self._decoding.max_new_tokens, do_sample=False, num_beams=1, use_cache=True, pad_token_id=_PAD
+            max_new_tokens=limit, do_sample=False, num_beams=1, use_cache=True, pad_token_id=_PAD
         )
         # Whatever an explicit config leaves out is otherwise filled from the model's own.
         self._model.generation_config = config

@@ -85,7 +85,7 @@ class TransformersBackend(Backend):
         tokenizer: Its tokenizer; only decodes here.
         settings: How it was loaded.
         eos_ids: Tokens that end a completion.
-        max_length: Longest row that will be asked for.
+        max_length: Tokens that a row may have; one that gets there ends with ``length``.
     """
 
     name = "transformers"
@@ -179,29 +179,29 @@ class TransformersBackend(Backend):
 
         good: list[Request] = []
         for request in requests:
-            cause = self._refuse(request, decoding)
+            cause = self._refuse(request)
             if cause:
                 yield Completion(request.key, "", (), "error", 0.0, cause)
             else:
                 good.append(request)
         if not good:
             return
-        finisher = Finisher(self._tokenizer, self._eos_ids, decoding)
+        finisher = Finisher(self._tokenizer, self._eos_ids, decoding, self._max_length)
         rows = self._batch_size(good, decoding)
         if self._shared:
             yield from Scheduler(self._model, finisher, decoding, rows).run(good)
         else:
             yield from PlainDecoder(self._model, finisher, decoding, rows, self._padding).run(good)
 
-    def _refuse(self, request: Request, decoding: Decoding) -> str:
+    def _refuse(self, request: Request) -> str:
         """Returns why a request cannot be decoded, empty where it can; an index error on CUDA would end the process."""
         if not request.token_ids:
             return "the prompt has no tokens"
         size = self._model.get_input_embeddings().weight.shape[0]
         if not 0 <= min(request.token_ids) <= max(request.token_ids) < size:
             return f"the prompt has a token id outside the model's vocabulary of {size}"
-        length = len(request.token_ids) + decoding.max_new_tokens
-        return f"{length} tokens with the answer, and room for {self._max_length}" if length > self._max_length else ""
+        length, room = len(request.token_ids), self._max_length
+        return f"the prompt has {length} tokens, and a row has room for {room}" if length >= room else ""
 
     def _batch_size(self, requests: Sequence[Request], decoding: Decoding) -> int:
         """Returns how many rows to decode together: as asked for, else what memory has room for."""
@@ -213,7 +213,7 @@ class TransformersBackend(Backend):
         heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         token_bytes: int = 2 * config.num_hidden_layers * heads * width * number_bytes
-        longest = max(len(request.token_ids) for request in requests) + decoding.max_new_tokens
+        longest = min(max(len(request.token_ids) for request in requests) + decoding.max_new_tokens, self._max_length)
         fits = int(0.7 * free_bytes(device)) // (token_bytes * longest)
         return max(1, min(fits, CPU_BATCH if device == "cpu" else GPU_BATCH))
 
