@@ -1,0 +1,45 @@
+"""DPO: the policy's own log-probabilities as the reward, relative to a frozen reference.
+
+Log-probabilities are summed over the last assistant's message, its end token included (EasyLM @ dbf2212c,
+``llama_train_dpo.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tulu_eval.training.data import Pair
+from tulu_eval.training.loop import Trainer
+from tulu_eval.training.math import dpo_loss, sequence_logprobs
+from tulu_eval.training.models import Policy, collate
+
+
+def train(trainer: Trainer, policy: Policy, reference: Policy, pairs: Sequence[Pair], beta: float) -> None:
+    """Trains a policy on pairs."""
+    ranks = trainer.ranks
+    for step in trainer.steps():
+        chosen = ranks.share([pairs[index] for index in trainer.batch(step)])
+
+        def learn(part: list[Pair]) -> Tensor:
+            with torch.no_grad():
+                ref_better, ref_worse = pair_logprobs(reference, part, ranks.device)
+            better, worse = pair_logprobs(policy, part, ranks.device)
+            found = dpo_loss(better, worse, ref_better, ref_worse, beta)
+            ranks.backward(found.loss.sum() / trainer.recipe.batch)
+            margin = found.margin.detach()
+            return torch.stack([found.loss.detach().sum(), (margin > 0).float().sum(), margin.sum()]) / trainer.recipe.batch
+
+        sums = torch.stack(trainer.micro_batches(chosen, learn)).sum(0)
+        numbers = trainer.update(sums[0], [side for pair in chosen for side in pair])
+        _, accuracy, margin = ranks.sum(sums).tolist()
+        trainer.log(step, {**numbers, "accuracy": accuracy, "margin": margin})
+
+
+def pair_logprobs(policy: Policy, pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns the log-probabilities [pairs] of the chosen and of the rejected answers, from one forward pass."""
+    batch = collate([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], device)
+    better, worse = sequence_logprobs(policy(batch), batch.mask).chunk(2)
+    return better, worse

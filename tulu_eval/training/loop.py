@@ -1,0 +1,264 @@
+"""What the loops of all stages share: steps that resume, updates that are finite or skipped, stops that lose nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from tulu_eval.backends.batching import is_out_of_memory
+from tulu_eval.errors import EngineError, UserError
+from tulu_eval.training import checkpoint
+from tulu_eval.training.checkpoint import Trained
+from tulu_eval.training.math import learning_rate, warmup_updates
+from tulu_eval.training.parallel import Ranks, clip_gradient, finite, gradient_norm
+from tulu_eval.training.randomness import permutation
+from tulu_eval.training.recipe import Recipe
+from tulu_eval.training.text import Tokens
+
+_LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Stopped(UserError):
+    """Training ended itself: a guard was crossed. What was learned up to there is in the last checkpoint."""
+
+    exit_code = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run goes, with no effect on what it computes.
+
+    Attributes:
+        folder: Where everything of the run is written.
+        identity: What a checkpoint must have in common with the run to go on from it.
+        save_every: Steps between checkpoints; the last step always has one.
+        fresh: Begin anew though there are checkpoints.
+        report: Is given each step's numbers, on the first rank.
+    """
+
+    folder: Path
+    identity: Mapping[str, str]
+    save_every: int
+    fresh: bool = False
+    report: Callable[[int, int, dict[str, float]], None] = lambda step, steps, numbers: None
+
+
+class Trainer:
+    """The state of a run: models with their optimizers, the step, and the counters of its guards.
+
+    Args:
+        recipe: What is done.
+        ranks: By whom.
+        models: The models that are trained, by name, sharded already.
+        rows: Number of rows, pairs or prompts.
+        rows_per_step: Of these, how many one step takes.
+        updates_per_step: Updates that one step makes.
+        settings: How the run goes.
+
+    Attributes:
+        steps_total: Steps of the whole run.
+        interrupted: Whether the run was asked to end, and did after a checkpoint.
+        micro_batch: Rows that go through a model at once; halved when memory runs out.
+
+    Raises:
+        UserError: There are not enough rows for one step.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        ranks: Ranks,
+        models: Mapping[str, nn.Module],
+        rows: int,
+        rows_per_step: int,
+        updates_per_step: int,
+        settings: Settings,
+    ) -> None:
+        per_epoch = rows // rows_per_step
+        if not per_epoch:
+            raise UserError(f"{rows} rows are too few for one step of {rows_per_step}; give more data or a smaller batch")
+        self.recipe, self.ranks, self.settings = recipe, ranks, settings
+        self.micro_batch = recipe.micro_batch
+        self.steps_total = recipe.epochs * per_epoch
+        self.interrupted = False
+        self._rows, self._rows_per_step, self._per_epoch = rows, rows_per_step, per_epoch
+        self._updates_per_step = updates_per_step
+        self._trained = {name: Trained(model, _optimizer(model, recipe)) for name, model in models.items()}
+        self._counters = {"skipped": 0, "skipped_in_a_row": 0, "beyond_in_a_row": 0}
+        self._step, self._update, self._asked_to_end = 0, 0, False
+        self._checkpoints = settings.folder / "checkpoints"
+        self._resume()
+
+    def ask_to_end(self) -> None:
+        """Has the run end after the step it is in, with a checkpoint; a signal handler may call it."""
+        self._asked_to_end = True
+
+    def _resume(self) -> None:
+        saved = None if self.settings.fresh else checkpoint.newest(self._checkpoints)
+        if saved is None:
+            return
+        checkpoint.refuse_other(saved, self.settings.identity)
+        checkpoint.load(saved, self._trained)
+        self._step = saved.step
+        self._counters |= saved.counters
+        _LOG.info("going on from %s", saved.folder)
+
+    def steps(self) -> Iterator[int]:
+        """Yields the number of each step that is still to do; saves where it is due and where the run is asked to end."""
+        while self._step < self.steps_total and not self.interrupted:
+            self._update = self._step * self._updates_per_step
+            yield self._step
+            self._step += 1
+            self.interrupted = self.ranks.any(self._asked_to_end) and self._step < self.steps_total
+            if self.interrupted or self._step % self.settings.save_every == 0 or self._step == self.steps_total:
+                self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint of the steps that are done."""
+        checkpoint.save(self._checkpoints, self._step, self._trained, self.settings.identity, self._counters, self.ranks)
+
+    def batch(self, step: int) -> list[int]:
+        """Returns which rows a step takes: the next of its epoch's order, whatever the number of ranks."""
+        epoch, place = divmod(step, self._per_epoch)
+        start = place * self._rows_per_step
+        return permutation(self._rows, self.recipe.seed, epoch)[start : start + self._rows_per_step]
+
+    def micro_batches(self, rows: Sequence[T], work: Callable[[list[T]], R]) -> list[R]:
+        """Returns what ``work`` makes of each micro-batch of this rank's rows.
+
+        Where memory runs out, everything of this call is undone, gradients included, and done again in halves. With several
+        ranks the others could not follow, so there the run ends.
+
+        Raises:
+            EngineError: Memory does not suffice for one row, or one of several ranks ran out of it.
+        """
+        while True:
+            try:
+                size = self.micro_batch
+                return [work(list(rows[start : start + size])) for start in range(0, len(rows), size)]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.micro_batch == 1 or self.ranks.world > 1:
+                    raise EngineError(
+                        f"out of memory with micro_batch = {self.micro_batch}; set a smaller one (the result stays the same) "
+                        "or use more devices, and give the same command again to go on"
+                    ) from error
+            self._zero()
+            self.micro_batch //= 2
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            _LOG.warning("out of memory: going on with micro_batch = %d", self.micro_batch)
+
+    def update(self, loss: Tensor, rows: Iterable[Tokens]) -> dict[str, float]:
+        """Takes one optimizer step with the gradients that are there, unless something is not finite; then skips it.
+
+        Args:
+            loss: This rank's part of the loss; the parts of all ranks add up.
+            rows: This rank's rows, for a look at them should training stop.
+
+        Returns:
+            The loss, the learning rate, and each model's gradient norm before clipping.
+
+        Raises:
+            Stopped: ``max_skipped`` updates in a row were not finite.
+        """
+        recipe = self.recipe
+        updates = self.steps_total * self._updates_per_step
+        warmup = warmup_updates(recipe.warmup, updates)
+        rate = learning_rate(self._update, updates, warmup, recipe.learning_rate, recipe.final_learning_rate)
+        self._update += 1
+        total = float(self.ranks.sum(loss.detach().double()))
+        norms = {name: gradient_norm(one.model) for name, one in self._trained.items()}
+        if finite([total, *norms.values()]):
+            self._counters["skipped_in_a_row"] = 0
+            for name, one in self._trained.items():
+                clip_gradient(one.model, norms[name], recipe.clip_norm)
+                for group in one.optimizer.param_groups:
+                    group["lr"] = rate
+                one.optimizer.step()
+        else:
+            self._counters["skipped"] += 1
+            self._counters["skipped_in_a_row"] += 1
+        self._zero()
+        if self._counters["skipped_in_a_row"] >= recipe.max_skipped:
+            self._stop_with_rows(rows)
+        return {"loss": total, "learning_rate": rate, **{f"{name}_gradient_norm": norm for name, norm in norms.items()}}
+
+    def _stop_with_rows(self, rows: Iterable[Tokens]) -> None:
+        path = self.settings.folder / f"not-finite-step-{self._step:08d}-rank-{self.ranks.rank}.json"
+        path.write_text(json.dumps([row.ids.tolist() for row in rows]))
+        raise Stopped(
+            f"loss or gradient was not finite {self.recipe.max_skipped} times in a row; the rows of the last are in {path}; "
+            "the last checkpoint is whole"
+        )
+
+    def guard(self, reason: str, patience: int) -> None:
+        """Stops the run after ``patience`` steps in a row with a reason to, with a checkpoint; an empty reason is none.
+
+        Raises:
+            Stopped: It is time.
+        """
+        self._counters["beyond_in_a_row"] = self._counters["beyond_in_a_row"] + 1 if reason else 0
+        if self._counters["beyond_in_a_row"] >= patience:
+            self._step += 1
+            self._counters["beyond_in_a_row"] = 0
+            self.save()
+            raise Stopped(f"{reason} in {patience} steps in a row; stopped after step {self._step} with a checkpoint")
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Appends a step's numbers to ``metrics.jsonl``, in the place of what a killed run wrote about it or later ones."""
+        if not self.ranks.first:
+            return
+        numbers = {**numbers, "skipped": self._counters["skipped"]}
+        path = self.settings.folder / "metrics.jsonl"
+        if step == 0 or not path.exists():
+            path.write_text("")
+        elif self._logged_from(path) >= step:
+            lines = [line for line in path.read_text().splitlines() if _step_of(line) < step]
+            path.write_text("".join(line + "\n" for line in lines))
+        with path.open("a") as file:
+            cleaned = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **cleaned}) + "\n")
+        self.settings.report(step, self.steps_total, dict(numbers))
+
+    @staticmethod
+    def _logged_from(path: Path) -> int:
+        lines = path.read_text().splitlines()
+        return _step_of(lines[-1]) if lines else -1
+
+    def _zero(self) -> None:
+        for one in self._trained.values():
+            one.optimizer.zero_grad(set_to_none=True)
+
+
+def _step_of(line: str) -> int:
+    """Returns the step that a line of the metrics is about; a cut line counts as after every step."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 1 << 62
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
+    return AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=recipe.learning_rate,
+        betas=(recipe.adam_b1, recipe.adam_b2),
+        eps=recipe.adam_eps,
+        weight_decay=recipe.weight_decay,
+    )

@@ -1,0 +1,166 @@
+"""Everything distributed: ranks, sums over them, sharded models, clipping, and whole copies of sharded weights.
+
+Every rank runs the same program under ``torchrun``; there is no controller. With one process nothing is set up, a sum is the
+tensor itself and a model stays as it is: the stages do not know the difference.
+
+A loss is summed over micro-batches and ranks and divided by the whole batch's count. FSDP takes the mean over ranks, so each
+rank's part is multiplied by their number first (:meth:`Ranks.backward`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from tulu_eval.errors import PreflightError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among the others.
+
+    Attributes:
+        rank: From 0.
+        world: Number of processes.
+        device: Where this one computes.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what only one may write."""
+        return self.rank == 0
+
+    def sum(self, partial: Tensor) -> Tensor:
+        """Returns the sum of a tensor over all ranks, the same on each."""
+        if self.world > 1:
+            partial = partial.clone()
+            dist.all_reduce(partial)
+        return partial
+
+    def any(self, flag: bool) -> bool:
+        """Returns whether it is so on some rank."""
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def wait(self) -> None:
+        """Waits until all ranks are here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def share(self, rows: Sequence[T]) -> list[T]:
+        """Returns this rank's rows of a batch: every ``world``-th, so that each rank has its part of every mini-batch."""
+        return list(rows[self.rank :: self.world])
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradient of this rank's part of a loss; the parts of all ranks add up."""
+        (loss * self.world).backward()  # type: ignore[no-untyped-call]
+
+    def refuse_uneven(self, **batches: int) -> None:
+        """Refuses batches that the ranks cannot share evenly.
+
+        Raises:
+            PreflightError: One of them is not a multiple of the number of ranks.
+        """
+        for name, size in batches.items():
+            if size % self.world:
+                raise PreflightError(f"{name} = {size} cannot be shared evenly by {self.world} ranks")
+
+
+@contextlib.contextmanager
+def ranks(device: str) -> Iterator[Ranks]:
+    """Joins the processes that ``torchrun`` started, or is the only one.
+
+    Args:
+        device: ``cpu``, or ``cuda``, of which each process takes the one of its local rank.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    own = torch.device(device, local) if device == "cuda" else torch.device(device)
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
+    if world == 1:
+        yield Ranks(device=own)
+        return
+    dist.init_process_group("nccl" if own.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), world, own)
+    finally:
+        dist.destroy_process_group()
+
+
+def shard(model: nn.Module, among: Ranks, *methods: str) -> nn.Module:
+    """Moves a model to its device and, with several ranks, shards its parameters among them, layer by layer.
+
+    Args:
+        model: Its layers are the longest module list in it.
+        among: The ranks.
+        methods: Names of the methods, besides ``forward``, that use its parameters.
+    """
+    model.to(among.device)
+    if among.world > 1:
+        layers = max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len)
+        for layer in layers:
+            fully_shard(layer)
+        fully_shard(model)
+        for method in methods:
+            register_fsdp_forward_method(model, method)
+    return model
+
+
+@contextlib.contextmanager
+def whole(model: nn.Module) -> Iterator[None]:
+    """Holds a sharded model's parameters whole, so that ranks may call it a different number of times (rollouts)."""
+    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.set_reshard_after_forward(True, recurse=False)
+            part.reshard()
+
+
+def gradient_norm(model: nn.Module) -> float:
+    """Returns the norm of a model's whole gradient, over all ranks; NaN or infinite where an entry is."""
+    norm: Any = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+def clip_gradient(model: nn.Module, norm: float, limit: float) -> None:
+    """Scales a model's gradient down to a norm of ``limit``, where its norm is more."""
+    if norm > limit:
+        scale = limit / norm
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+
+
+def finite(numbers: Iterable[float]) -> bool:
+    """Returns whether all numbers are finite."""
+    return all(map(math.isfinite, numbers))
+
+
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """Returns a model's state with every tensor whole, on the CPU; every rank must call it."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        gathered = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        state[name] = gathered.detach().cpu()
+    return state
