@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tulu_eval import __version__
-from tulu_eval.cli import doctor, run, score
+from tulu_eval.cli import compare, doctor, models, plan, run, score, table, verify
 from tulu_eval.cli.common import Verbs
 
 
@@ -19,12 +19,20 @@ def cli(debug: bool) -> None:
     Examples:
       tulu-eval run gsm-symbolic --model smollm2-135m-instruct --limit 24
       tulu-eval run gsm8k --model allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm
+      tulu-eval verify results/my-checkpoint/gsm8k/published-1a2b3c4d --as tulu-2-13b
+      tulu-eval table
+      tulu-eval models --stage PPO
       tulu-eval doctor
     """
 
 
 cli.add_command(run.run)
 cli.add_command(score.score)
+cli.add_command(verify.verify)
+cli.add_command(compare.compare)
+cli.add_command(plan.plan)
+cli.add_command(table.table)
+cli.add_command(models.models)
 cli.add_command(doctor.doctor)
 
 

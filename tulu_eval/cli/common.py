@@ -7,15 +7,28 @@ import logging
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import click
 
 from tulu_eval.errors import UserError, suggest
 
+registry_option = click.option(
+    "--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own."
+)
+
 
 class Verbs(click.Group):
     """A group that ends every mistake of a user in one line on stderr and the error's exit code."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.help = unwrapped(self.help)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:  # noqa: D102
+        cmd.help = unwrapped(cmd.help)
+        super().add_command(cmd, name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:  # noqa: D102
         try:
@@ -48,6 +61,11 @@ class Verbs(click.Group):
             # The reader of our output is gone (``| head``): nothing is wrong, and Python must not complain at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
+
+
+def unwrapped(text: str | None) -> str | None:
+    r"""Returns a raw docstring with the two characters ``\b`` as the one by which click leaves a paragraph's lines alone."""
+    return text and text.replace("\\b\n", "\b\n")
 
 
 def one_line(message: str) -> str:

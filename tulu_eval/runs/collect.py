@@ -12,11 +12,13 @@ from pathlib import Path
 from tulu_eval.errors import UserError
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
-from tulu_eval.registry.cells import CARD_COLUMNS
 from tulu_eval.runs.finished import Finished, failures, read, whole
 from tulu_eval.runs.manifest import MANIFEST
 from tulu_eval.runs.verify import Comparison, against, as_released, by_original_judge, released_model
 from tulu_eval.stats import count_groups, wilson
+
+TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
+"""Short titles of the two number columns of the card, by metric of the registry."""
 
 PROTOCOL = "published"
 """The protocol whose rows stand beside published numbers."""
@@ -157,14 +159,14 @@ def collect(suite: Suite, results: Path) -> Table:
 
 
 def _columns(suite: Suite, runs: Sequence[Finished]) -> Iterator[Column]:
-    for key in CARD_COLUMNS:
+    for key, title in TITLES.items():
         metric = suite.metrics[key]
         judged = metric.metric.endswith("win_rate")
-        column = Column(key, metric.title, metric.benchmark, (metric.metric, "win_rate") if judged else (metric.metric,))
+        column = Column(key, title, metric.benchmark, (metric.metric, "win_rate") if judged else (metric.metric,))
         yield column
         judges = {row.scorer for run in runs for row in _rows(run, column) if judged and not by_original_judge(row)}
         for judge in sorted(judges):
-            yield dataclasses.replace(column, title=f"{metric.title}, judge {judge}", judge=judge)
+            yield dataclasses.replace(column, title=f"{title}, judge {judge},", judge=judge)
 
 
 def _rows(run: Finished, column: Column) -> list[Result]:

@@ -1,0 +1,260 @@
+"""verify, compare, plan, table and models as a user types them: what they print, exit codes, and every mistake in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+Run = Callable[..., Result]
+MakeRun = Callable[..., Path]
+PPO = "tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 1)], ids=["plain", "strict"])
+def test_verify_says_verdicts_contradiction_and_allowance(
+    invoke: Run, make_run: MakeRun, options: tuple[str, ...], code: int
+) -> None:
+    done = invoke("verify", make_run(right=121), *options)
+    assert (done.exit_code, done.stderr) == (code, "")
+    for words in (
+        "measured 60.5 % [53.6, 67.0], n = 200, protocol published, scorer last-number",
+        "inconsistent: 60.5 % (121/200) against 67.0 % (134/200) published, -6.5 points",
+        "consistent: 60.5 % (121/200) against 58.0 % (116/200) published, +2.5 points",
+        "each of the 200 items may flip with a chance of 5 % (about 10 items)",
+        "The record contradicts itself (ppo-13b-gsm8k)",
+        "No setting in the manifest differs from the published recipe. So none of them explains an inconsistent verdict.",
+        "gsm8k:published|n:200@",
+    ):
+        assert words in done.stdout
+
+
+def test_strict_passes_a_consistent_run(invoke: Run, make_run: MakeRun) -> None:
+    assert invoke("verify", make_run(right=92, model="allenai/tulu-2-13b"), "--strict").exit_code == 0
+
+
+def test_verify_names_the_settings_to_look_at_first(invoke: Run, make_run: MakeRun) -> None:
+    done = invoke("verify", make_run(right=121, form="chat", backend="transformers"))
+    assert "Noise does not explain an inconsistent verdict; look at template first." in done.stdout
+    assert "single items, which the allowance covers" in done.stdout
+    noise = invoke("verify", make_run(right=121, backend="transformers", output="noise"))
+    assert "What differs is noise by its nature, and noise does not explain an inconsistent verdict." in noise.stdout
+    fine = invoke("verify", make_run(right=92, model="allenai/tulu-2-13b", backend="transformers", output="fine"))
+    assert "What differs is noise by its nature. Not recorded by anybody" in fine.stdout
+    other = invoke("verify", make_run(right=92, model="allenai/tulu-2-13b", form="chat", output="other"))
+    assert "The settings above differ though no verdict is inconsistent." in other.stdout
+
+
+def test_verify_as_json_is_the_same(invoke: Run, make_run: MakeRun) -> None:
+    found = json.loads(invoke("verify", make_run(right=121), "--json").stdout)
+    verdicts = {(one["cell"]["printed"], one["agreement"]["verdict"]) for one in found["comparisons"]}
+    assert verdicts == {("67.0", "inconsistent"), ("58.0", "consistent")}
+    assert found["inconsistent"] is True
+    assert found["contradictions"][0]["id"] == "ppo-13b-gsm8k"
+
+
+def test_verify_a_local_checkpoint_as_another_model(invoke: Run, make_run: MakeRun) -> None:
+    folder = make_run(right=121, model="my-checkpoint", revision="sha256:1")
+    done = invoke("verify", folder, "--as", PPO.upper())
+    assert done.exit_code == 0
+    assert f"compared as other weights than those of allenai/{PPO}" in done.stdout
+    assert "cannot tell: 60.5 % (121/200) against 67.0 % (134/200)" in done.stdout
+
+
+def test_compare_prints_flips_and_what_differs(invoke: Run, make_run: MakeRun) -> None:
+    a = make_run(right=121)
+    b = make_run(right=lambda place: 8 <= place < 124, output="b", backend="transformers", failed=0)
+    done = invoke("compare", a, b)
+    assert done.exit_code == 0
+    assert "A minus B: +2.5 points" in done.stdout
+    assert "11 items flip (5.5 %): 8 right in A only, 3 in B only; exact McNemar p = 0.23: chance explains it" in done.stdout
+    assert "11 x text differs: same prompt, another completion" in done.stdout
+    assert "token 18: '1.' / '0.'" in done.stdout
+    found = json.loads(invoke("compare", a, b, "--json").stdout)
+    assert len(found["flips"]) == 11
+    assert [change["name"] for change in found["changes"]] == ["backend"]
+    same = invoke("compare", a, a).stdout
+    assert "0 items flip" in same
+    assert "Nothing differs between the manifests but times." in same
+
+
+def test_compare_says_what_it_leaves_out(invoke: Run, make_run: MakeRun) -> None:
+    done = invoke("compare", make_run(failed=4), make_run(limit=150, output="b"))
+    assert "4 items are left out: the engine failed on them in one run or both" in done.stdout
+    assert "50 items are in A only and 0 in B only" in done.stdout
+
+
+def test_plan_says_when_not_to_run(invoke: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tulu_eval.hub.try_to_load", None, raising=False)
+    done = invoke(
+        "plan", "gsm8k", "--models", "tulu-v2.5-dpo-13b-uf-mean", "llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm", "--detect", "2.0"
+    )
+    assert done.exit_code == 0
+    assert "3,922 to 5,884" in done.stdout
+    assert "gsm8k has 1,319 items at most: do not run it to decide a difference of 2 points." in done.stdout
+    found = json.loads(invoke("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-dpo-70b", "-d", "4.5", "--json").stdout)
+    assert found["reaches"][1]["enough"] == "yes"
+    assert [cost["parameters"] for cost in found["costs"]] == [13_000_000_000, 70_000_000_000]
+
+
+def test_table_prints_and_writes(invoke: Run, make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(right=121)
+    target = tmp_path / "made" / "table.md"
+    done = invoke("table", "--results", tmp_path / "results", "--write", target)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.count("not measured") == 9
+    assert "60.5 [53.6, 67.0], n = 200" in target.read_text()
+    assert target.read_text() == invoke("table", "--results", tmp_path / "results", "--format", "markdown").stdout
+
+
+def test_table_names_what_it_cannot_use(invoke: Run, make_run: MakeRun, tmp_path: Path) -> None:
+    (make_run(right=121) / "result.json").unlink()
+    done = invoke("table", "--results", tmp_path / "results")
+    assert done.exit_code == 0
+    assert done.stderr.count("\n") == 1
+    assert "not in the table: " in done.stderr
+    assert "has no result.json" in done.stderr
+    assert invoke("table", "--results", tmp_path / "none").stderr == (
+        f"tulu-eval: no folder {tmp_path / 'none'}, so nothing was measured\n"
+    )
+
+
+def test_models_lists_by_family_and_stage(invoke: Run) -> None:
+    done = invoke("models")
+    assert done.exit_code == 0
+    assert "70 models." in done.stdout
+    ppo = invoke("models", "--stage", "ppo").stdout
+    assert "67.0! / 58.0!" in ppo
+    assert "tulu-2-dpo-13b" not in ppo
+    listed = json.loads(invoke("models", "--stage", "PPO", "--json").stdout)
+    assert {model["stage"] for model in listed} == {"PPO"}
+    assert len(listed) == 13
+
+
+def test_models_show_gives_numbers_sources_contradictions_and_lineage(invoke: Run) -> None:
+    done = invoke("models", "show", "tulu-v2.5-llama3-8b-uf-mean-70b-uf-rm")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm\n")
+    assert "llama-3-tulu-2-8b (SFT) → llama-3-tulu-2-70b-uf-mean-rm (RM)" in done.stdout
+    for words in (
+        "48.5",
+        "28.8",
+        "contradicted (target-gsm8k)",
+        "@4d3fa46",
+        "generation_config.json, eos_token_id: 2 instead of",
+    ):
+        assert words in done.stdout
+    found = json.loads(invoke("models", "--json", "show", PPO).stdout)
+    assert [step["stage"] for step in found["lineage"]] == ["base", "SFT", "RM", "PPO", "value"]
+
+
+def test_a_users_registry_is_read_by_every_verb(invoke: Run, make_run: MakeRun, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[[source]]\nkey = "report"\ndocument = "our report"\n[[model]]\nhub_id = "us/ours"\nstage = "DPO"\nsize = "8B"\n'
+        'family = "ours"\n[[cell]]\nmodel = "us/ours"\nmetric = "GSM8K_8shot_CoT"\nprinted = "60.5"\nsource = "report"\n'
+    )
+    run = make_run(right=121, model="us/ours")
+    assert "+0.0 points" in invoke("verify", run, "--registry", own).stdout
+    assert "us/ours" in invoke("models", "show", "ours", "--registry", own).stdout
+    assert "us/ours" in invoke("models", "--registry", own, "show", "ours").stdout
+    assert "71 models." in invoke("models", "--registry", own).stdout
+    assert "around 60.5 %" in invoke("plan", "gsm8k", "-m", "ours", "ours", "-d", "5", "--registry", own).stdout
+    assert "ours" in invoke("table", "--results", tmp_path / "results", "--registry", own).stdout
+
+
+REGISTRY = '[[source]]\nkey = "r"\ndocument = "d"\n'
+CELL = '[[cell]]\nmodel = "allenai/tulu-2-13b"\nmetric = "GSM8K_8shot_CoT"\nsource = "r"\nprinted = '
+FILES = {
+    "key": '[[model]]\nhub_id = "a/b"\nstage = "DPO"\nsize = "8B"\nfamily = "f"\nrewardmodel = "x"\n',
+    "alias": '[[model]]\nhub_id = "a/b"\nstage = "DPO"\nsize = "8B"\nfamily = "f"\naliases = ["tulu-2-13b"]\n'
+    '[[model]]\nhub_id = "a/c"\nstage = "DPO"\nsize = "8B"\nfamily = "f"\naliases = ["tulu-2-13b"]\n',
+    "cell": REGISTRY + CELL + '"67.3"\n',
+    "toml": "[[model\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("models", "show", "tulu-2-13bb"), "unknown model 'tulu-2-13bb'. Did you mean 'tulu-2-13b'"),
+        (("models", "--stage", "PPP"), "unknown stage 'PPP'. Did you mean 'PPO'?"),
+        (("models", "shwo"), "no such verb 'shwo'. Did you mean 'show'?"),
+        (("models", "--registry", "{key}"), "[[model]] a/b: unknown key 'rewardmodel'. Did you mean 'reward_model'"),
+        (("models", "--registry", "{alias}"), "the name 'tulu-2-13b' is already taken by a/b"),
+        (("table", "--registry", "{cell}"), "GSM8K_8shot_CoT '67.3' of allenai/tulu-2-13b cannot be a share of 200 items"),
+        (("table", "--registry", "{toml}"), "toml.toml:1: is not TOML"),
+        (("table", "--registry", "{none}"), "none.toml: cannot be read: No such file or directory"),
+        (("table", "--results", "{dir}", "--write", "{dir}/t.docx"), "t.docx: the format follows from the name's end."),
+        (("table", "--results", "{dir}", "--write", "{key}/t.md"), "cannot be written: File exists"),
+        (("verify", "{none}"), "none.toml: no such run folder"),
+        (("verify", "{dir}"), "is not a run folder: it has no manifest.json"),
+        (("verify", "{run}"), "5 of 200 items are there; --partial compares what there is"),
+        (("verify", "{failed}"), "2 of 200 failed, which count as wrong; --partial compares what there is"),
+        (("verify", "{old}"), "is of format 0; tulu-eval 0.1.0 reads format 1"),
+        (("verify", "{edited}"), "was changed after it was written (its hash differs)"),
+        (("verify", "{swapped}"), "is not what result.json was computed from; 'tulu-eval score"),
+        (("verify", "{local}"), "there is no published number of my-model: it is not in the registry. --as NAME"),
+        (("verify", "{local}", "--as", "tulu-2-13bb"), "unknown model 'tulu-2-13bb'. Did you mean 'tulu-2-13b'"),
+        (("verify", "{failed}", "--registry", "{cell}"), "cannot be a share of 200 items"),
+        (("compare", "{run}", "{none}"), "none.toml: no such run folder"),
+        (("compare", "{run}"), "missing argument 'RUN_B'"),
+        (("plan", "gsm8k", "--models", "tulu-2-13b"), "Option '--models' requires 2 arguments."),
+        (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "0"), "above 0 and at most 100, not 0"),
+        (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "x"), "'x' is not a valid float"),
+        (("plan", "gsm9k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "2"), "unknown benchmark 'gsm9k'. Did you mean 'gsm8k'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_every_mistake_is_one_line_and_writes_nothing(
+    invoke: Run, make_run: MakeRun, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    names = {"dir": tmp_path / "empty", "none": tmp_path / "none.toml"}
+    names["dir"].mkdir()
+    for name, text in FILES.items():
+        names[name] = tmp_path / f"{name}.toml"
+        names[name].write_text(text)
+    makers: dict[str, Callable[[], Path]] = {
+        "run": lambda: make_run(right=3, limit=5),
+        "failed": lambda: make_run(right=100, failed=2),
+        "old": lambda: _edited(make_run(right=3, limit=5), "manifest.json", format=0),
+        "edited": lambda: _edited(make_run(right=3, limit=5), "result.json", results=[]),
+        "swapped": lambda: _swapped(make_run(right=3, limit=5), make_run(right=2, limit=5, output="other")),
+        "local": lambda: make_run(right=3, limit=5, model="my-model", revision="sha256:1"),
+    }
+    names |= {name: make() for name, make in makers.items() if any(f"{{{name}}}" in word for word in words)}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = invoke(*(word.format(**names) for word in words))
+    assert done.exit_code == 2
+    assert message.lower() in done.stderr.lower()
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def _edited(folder: Path, name: str, **fields: object) -> Path:
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    return folder
+
+
+def _swapped(folder: Path, other: Path) -> Path:
+    (folder / "samples.jsonl").write_bytes((other / "samples.jsonl").read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("verb", ["verify", "compare", "plan", "table", "models", "models show"])
+def test_help_has_examples_on_lines_of_their_own(invoke: Run, verb: str) -> None:
+    done = invoke(*verb.split(), "--help")
+    assert done.exit_code == 0
+    assert f"\n    tulu-eval {verb}" in done.stdout
+    assert "\\b" not in done.stdout

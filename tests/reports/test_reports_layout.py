@@ -1,0 +1,46 @@
+"""Plain tables fit the width, and lose no word."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tulu_eval.reports.layout import NARROWEST, UNBOUNDED, grid, terminal_width, wrapped
+
+WORD = st.text("abcdefgh", min_size=1, max_size=6)
+CELL = st.lists(WORD, min_size=1, max_size=12).map(" ".join)
+
+
+@given(st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=6), st.integers(3 * NARROWEST + 12, 200))
+@settings(deadline=None, max_examples=60)
+def test_a_table_of_words_fits_and_keeps_every_letter(rows: list[tuple[str, str, str]], width: int) -> None:
+    text = grid(("one", "two", "three"), rows, keep=(), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    letters = sorted("".join("".join(row) for row in rows).replace(" ", ""))
+    body = "".join(text.splitlines()[2:])
+    assert sorted(body.replace(" ", "")) == letters
+
+
+def test_kept_columns_are_never_wrapped() -> None:
+    name = "a-name-that-is-to-be-copied-whole-and-is-long"
+    text = grid(("name", "what"), [(name, "some words " * 10)], keep=(0,), width=60)
+    assert name in text
+
+
+def test_an_empty_table_has_its_titles() -> None:
+    assert grid(("a", "b"), []).split() == ["a", "b", "---", "---"]
+
+
+def test_nothing_is_wrapped_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: (_ for _ in ()).throw(OSError()))
+    assert terminal_width() == UNBOUNDED
+    assert wrapped("word " * 500).count("\n") == 0
+    monkeypatch.setenv("COLUMNS", "80")
+    assert terminal_width() == 80
+
+
+def test_a_paragraph_keeps_long_words_whole() -> None:
+    word = "gsm8k:published|n:200@67fd6fed|" * 3
+    assert word in wrapped(f"signature {word}", "  ", width=40)

@@ -1,0 +1,159 @@
+"""The card's table: every row, the right run of several, groups, other models, other judges, folders that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
+from tulu_eval.records import STATUSES, Result
+from tulu_eval.registry import load_suite
+from tulu_eval.runs import manifest as files
+from tulu_eval.runs.collect import Entry, Table, collect
+
+MakeRun = Callable[..., Path]
+PPO_13B, SFT_13B, DPO_70B = (
+    "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm",
+    "allenai/tulu-2-13b",
+    "allenai/tulu-2-dpo-70b",
+)
+
+
+def gsm8k(table: Table, model: str) -> Entry:
+    return next(line.entries[0] for line in table.lines if line.model == model)
+
+
+def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", "win_rate")) -> None:
+    """Turns a run folder into one of AlpacaEval with win rates by a judge in its result."""
+    data = json.loads((folder / files.MANIFEST).read_text())
+    data["benchmark"]["name"] = "alpaca-eval"
+    (folder / files.MANIFEST).write_text(json.dumps(data))
+    samples = json.loads((folder / files.RESULT).read_text())["samples_sha256"]
+    counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
+    signature = f"alpaca-eval|n:805/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}"
+    rows = [
+        Result("alpaca-eval", "published", judge, metric, 20.0, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature)
+        for metric in metrics
+    ]
+    files.write_results(folder, rows, samples)
+
+
+def test_the_five_rows_are_there_though_nothing_was_measured(tmp_path: Path) -> None:
+    table = collect(load_suite(), tmp_path / "nowhere")
+    assert [line.label for line in table.lines] == [
+        "Tulu V2.5 PPO Llama 3 70B (this model)",
+        "Tulu V2.5 PPO 13B",
+        "Tulu V2 DPO 13B",
+        "Tulu V2 SFT 13B",
+        "Tulu V2 DPO 70B",
+    ]
+    printed = [[entry.cell.printed for entry in line.entries if entry.cell] for line in table.lines]
+    assert printed == [["48.5", "28.8"], ["67.0", "26.7"], ["50.5", "16.0"], ["46.0", "10.4"], ["71.5", "21.2"]]
+    assert all(entry.measured is None and entry.comparison is None for line in table.lines for entry in line.entries)
+    assert [line.entries[0].group for line in table.lines] == ["B", "A", "B", "B", "A"]
+    first = table.lines[0].entries[0].interval
+    assert first is not None
+    assert [round(end, 1) for end in first] == [41.7, 55.4]
+
+
+def test_a_measured_row_has_its_verdict_against_the_cards_cell_only(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(right=121)
+    entry = gsm8k(collect(load_suite(), tmp_path / "results"), PPO_13B)
+    assert entry.measured is not None
+    assert entry.comparison is not None
+    assert (entry.measured.row.value, entry.comparison.agreement.verdict) == (60.5, "inconsistent")
+    assert (entry.measured_group, entry.reason) == ("", "")
+
+
+def test_of_several_runs_the_one_with_most_items_then_the_newest(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(right=30, limit=50, revision="a")
+    old = make_run(right=120, revision="b")
+    new = make_run(right=119, revision="c")
+    for folder, ended in ((old, "2026-01-01T00:00:00+00:00"), (new, "2026-01-02T00:00:00+00:00")):
+        data = json.loads((folder / files.MANIFEST).read_text())
+        data["sessions"][-1]["finished"] = ended
+        (folder / files.MANIFEST).write_text(json.dumps(data))
+    measured = gsm8k(collect(load_suite(), tmp_path / "results"), PPO_13B).measured
+    assert measured is not None
+    assert (measured.runs, measured.row.n, measured.run.folder) == (3, 200, new)
+
+
+def test_a_partial_or_failed_run_is_shown_without_verdict(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(right=30, limit=50)
+    make_run(right=100, failed=2, model=SFT_13B)
+    table = collect(load_suite(), tmp_path / "results")
+    assert [(gsm8k(table, name).reason, gsm8k(table, name).comparison) for name in (PPO_13B, SFT_13B)] == [
+        ("partial (50 of 200)", None),
+        ("2 failures", None),
+    ]
+
+
+def test_all_items_stand_beside_the_published_ones(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(right=lambda place: place % 200 < 121, protocol="full")
+    measured = gsm8k(collect(load_suite(), tmp_path / "results"), PPO_13B).measured
+    assert measured is not None
+    assert measured.full is not None
+    assert (measured.row.n, measured.full.n, measured.full.scorer) == (200, 1319, "last-number")
+
+
+def test_other_models_follow_and_never_take_a_row_of_the_card(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(right=10, model="smollm2-135m-instruct", revision="sha256:1")
+    make_run(right=92, model="tulu-2-13b", revision="sha256:2")
+    make_run(right=92, model=SFT_13B, quantization="fp8")
+    make_run(right=150, model="someone/else")
+    table = collect(load_suite(), tmp_path / "results")
+    assert [(line.label, line.size, line.alignment, line.on_card) for line in table.lines[5:]] == [
+        ("smollm2-135m-instruct", "135M", "instruct", False),
+        ("allenai/tulu-2-13b (own weights)", "13B", "SFT", False),
+        ("someone/else", "13.0B", "-", False),
+        ("tulu-2-13b", "13.0B", "-", False),
+    ]
+    assert gsm8k(table, SFT_13B).measured is None
+    assert [line.entries[0].measured_group for line in table.lines[5:]] == ["C", "B", "A", "B"]
+    assert all(entry.cell is None for line in table.lines[5:] for entry in line.entries)
+
+
+def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> None:
+    judged(make_run(model=DPO_70B), ORIGINAL_JUDGE)
+    judged(make_run(model=DPO_70B, revision="x"), "some-judge")
+    judged(make_run(model=SFT_13B), ORIGINAL_JUDGE, metrics=("win_rate",))
+    table = collect(load_suite(), tmp_path / "results")
+    assert [column.judge for column in table.columns] == ["", "", "some-judge"]
+    of = {line.model: line.entries for line in table.lines}
+    assert of[DPO_70B][1].comparison is not None
+    assert of[DPO_70B][1].comparison.agreement.method == "normal"
+    assert of[DPO_70B][2].measured is not None
+    assert (of[DPO_70B][2].cell, of[DPO_70B][2].comparison) == (None, None)
+    assert of[SFT_13B][1].reason == "win_rate, not lc_win_rate"
+    assert of[SFT_13B][2].measured is None
+
+
+def test_folders_that_cannot_be_used_are_named_and_others_counted(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(right=121)
+    spoiled = make_run(right=120, model=SFT_13B)
+    data = json.loads((spoiled / files.RESULT).read_text())
+    data["results"][0]["value"] = 99.0
+    (spoiled / files.RESULT).write_text(json.dumps(data))
+    unfinished = make_run(right=120, model=DPO_70B)
+    (unfinished / files.RESULT).unlink()
+    elsewhere = make_run(right=1, model="someone/else")
+    manifest = json.loads((elsewhere / files.MANIFEST).read_text())
+    manifest["benchmark"]["name"] = "gsm-symbolic"
+    (elsewhere / files.MANIFEST).write_text(json.dumps(manifest))
+    table = collect(load_suite(), tmp_path / "results")
+    assert len(table.problems) == 2
+    assert sum("was changed after it was written" in line for line in table.problems) == 1
+    assert sum("has no result.json" in line for line in table.problems) == 1
+    assert table.elsewhere == {"gsm-symbolic": 1}
+    assert gsm8k(table, PPO_13B).measured is not None
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_measured_number_has_no_group(make_run: MakeRun, tmp_path: Path, count: int) -> None:
+    for _ in range(count):
+        make_run(right=121)
+    table = collect(load_suite(), tmp_path / "results")
+    assert {line.entries[0].measured_group for line in table.lines} == {""}

@@ -1,0 +1,35 @@
+"""``tulu-eval compare``: two runs item by item."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tulu_eval.cli.common import print_json
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
+    r"""Compare two runs item by item.
+
+    On the items that both runs have: the exact McNemar test and the difference with its interval, every item that one run has
+    right and the other wrong with both answers, where the texts part and why, and every setting that differs.
+
+    \b
+    Examples:
+      tulu-eval compare results/a/gsm8k/published-1a2b3c4d results/b/gsm8k/published-5e6f7a8b
+      tulu-eval compare RUN_A RUN_B --json | jq '.flips[] | select(.cause == "extraction")'
+    """
+    from tulu_eval.reports import flips
+    from tulu_eval.runs.compare import compare as compare_runs
+    from tulu_eval.runs.finished import read
+
+    found = compare_runs(read(run_a), read(run_b))
+    if as_json:
+        print_json(flips.as_json(found))
+    else:
+        click.echo(flips.as_text(found))

@@ -1,0 +1,65 @@
+"""``tulu-eval models``: what the registry knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tulu_eval.cli.common import Verbs, complete_models, print_json, registry_option
+
+
+@click.group(cls=Verbs, invoke_without_command=True)
+@click.option("--stage", metavar="STAGE", help="Only models of this stage: base, SFT, DPO, RM, PPO, value or instruct.")
+@registry_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@click.pass_context
+def models(context: click.Context, stage: str | None, registry: Path | None, as_json: bool) -> None:
+    r"""List the suite's models, or show one.
+
+    With what was published of each.
+
+    \b
+    Examples:
+      tulu-eval models --stage PPO
+      tulu-eval models show tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm
+      tulu-eval models --registry ours.toml --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from tulu_eval.registry import load_suite
+    from tulu_eval.reports import models as report
+
+    suite = load_suite(registry)
+    chosen = report.chosen(suite, stage)
+    if as_json:
+        print_json(report.list_as_json(suite, chosen))
+    else:
+        click.echo(report.list_as_text(suite, chosen))
+
+
+@models.command(no_args_is_help=True)
+@click.argument("name", shell_complete=complete_models)
+@registry_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@click.pass_context
+def show(context: click.Context, name: str, registry: Path | None, as_json: bool) -> None:
+    r"""Show one model: numbers with sources, contradictions, lineage, known defects of its files.
+
+    NAME is a hub id, a former hub id, or either without the organisation, in any case.
+
+    \b
+    Examples:
+      tulu-eval models show tulu-2-dpo-13b
+      tulu-eval models show allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm --json
+    """
+    from tulu_eval.registry import load_suite
+    from tulu_eval.reports import models as report
+
+    before = context.parent.params if context.parent else {}
+    suite = load_suite(registry or before.get("registry"))
+    model = suite.find(name)
+    if as_json or before.get("as_json"):
+        print_json(report.one_as_json(suite, model))
+    else:
+        click.echo(report.one_as_text(suite, model))

@@ -1,0 +1,49 @@
+"""``tulu-eval plan``: what a comparison of two models needs, before it is paid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tulu_eval.cli.common import complete, complete_models, print_json, registry_option
+
+
+@click.command(no_args_is_help=True)
+@click.argument("benchmark", shell_complete=complete("tulu_eval.benchmarks"))
+@click.option("--models", "-m", required=True, nargs=2, metavar="A B", shell_complete=complete_models,
+              help="The two models: hub ids, folders, GGUF files, or names of the registry.")  # fmt: skip
+@click.option("--detect", "-d", required=True, type=float, metavar="POINTS",
+              help="Difference that the comparison has to show, in percent points.")  # fmt: skip
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="JSON-lines file to count tokens in instead of the benchmark's own source."
+)
+@registry_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def plan(
+    benchmark: str, models: tuple[str, str], detect: float, data: Path | None, registry: Path | None, as_json: bool
+) -> None:
+    r"""Say what comparing two models takes.
+
+    How many items of BENCHMARK show a difference between them, whether it has them, and what the two runs cost.
+
+    For 80 % power at 5 %, two-sided; on the same items (McNemar, with 20 to 30 % of the items right in one model only) and on
+    items of their own. Tokens, seconds and memory are for this machine. A model that is not here is taken by its size in the
+    registry. No weights are loaded.
+
+    \b
+    Examples:
+      tulu-eval plan gsm8k --models tulu-2-13b tulu-v2.5-dpo-13b-uf-mean --detect 2.0
+      tulu-eval plan gsm8k -m ./checkpoint-100 ./checkpoint-200 -d 5 --data test.jsonl
+    """
+    import dataclasses
+
+    from tulu_eval.registry import load_suite
+    from tulu_eval.reports import planning as report
+    from tulu_eval.runs.planning import plan_comparison
+
+    found = plan_comparison(benchmark, models, detect, load_suite(registry), data)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        click.echo(report.as_text(found))

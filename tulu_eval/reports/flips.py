@@ -1,0 +1,104 @@
+"""What ``compare`` found, for people and as plain data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from tulu_eval.reports.layout import data, grid
+from tulu_eval.runs.compare import Compared, Flip, Paired
+from tulu_eval.stats import ALPHA
+
+CAUSES = {
+    "prompt differs": "the two prompts are not the same",
+    "text differs": "same prompt, another completion",
+    "extraction": "same completion, another answer was read out of it",
+    "grade": "same answer, judged otherwise",
+}
+_SHOWN = 24
+"""Characters of a hash or other long value that are shown."""
+
+
+def as_json(found: Compared) -> dict[str, Any]:
+    """Returns everything as plain data."""
+    return {
+        "a": str(found.a.folder),
+        "b": str(found.b.folder),
+        "benchmark": found.a.benchmark,
+        "scorer": found.scorer,
+        "paired": data(found.paired),
+        "flips": [data(flip) for flip in found.flips],
+        "changes": [data(change) for change in found.changes],
+        "left_out": found.left_out,
+        "only_in_a": found.only_in[0],
+        "only_in_b": found.only_in[1],
+    }
+
+
+def as_text(found: Compared) -> str:
+    """Returns the test, the flips one by one, and what differs between the manifests."""
+    blocks = [_heading(found), _test(found.paired), _flips(found), _changes(found)]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _heading(found: Compared) -> str:
+    paired = found.paired
+    lines = [f"{found.a.benchmark}, scorer {found.scorer}, {paired.n} items in both runs"]
+    for name, run, right in (("A", found.a, paired.right_a), ("B", found.b, paired.right_b)):
+        lines.append(f"  {name}  {100 * right / paired.n:.1f} % ({right} of {paired.n})  {run.model}  {run.folder}")
+    if found.left_out:
+        lines.append(f"  {found.left_out} items are left out: the engine failed on them in one run or both")
+    if any(found.only_in):
+        lines.append(f"  {found.only_in[0]} items are in A only and {found.only_in[1]} in B only")
+    return "\n".join(lines)
+
+
+def _test(paired: Paired) -> str:
+    flips = paired.only_a + paired.only_b
+    verdict = "more than chance explains" if paired.p_value < ALPHA else "chance explains it"
+    lines = [
+        f"A minus B: {paired.difference:+.1f} points, 95 % interval [{paired.low:+.1f}, {paired.high:+.1f}] (Tango)",
+        f"{flips} items flip ({100 * flips / paired.n:.1f} %): {paired.only_a} right in A only, {paired.only_b} in B only; "
+        f"exact McNemar p = {paired.p_value:.2g}: {verdict}",
+        f"same text on {paired.same_text} of {paired.n} items, same answer on {paired.same_answer}",
+    ]
+    if flips:
+        lines.insert(2, f"with this many flips, differences from {paired.detectable:.1f} points show with 80 % power")
+    return "\n".join(lines)
+
+
+def _flips(found: Compared) -> str:
+    if not found.flips:
+        return ""
+    causes = Counter(flip.cause for flip in found.flips)
+    rows = [
+        (flip.item, flip.target, _answer(flip, "a"), _answer(flip, "b"), flip.cause, _parting(flip)) for flip in found.flips
+    ]
+    table = grid(("item", "target", "A", "B", "cause", "parts at"), rows, keep=(0, 1))
+    meanings = "\n".join(f"{count} x {cause}: {CAUSES[cause]}" for cause, count in causes.most_common())
+    return f"{table}\n\n{meanings}"
+
+
+def _answer(flip: Flip, which: str) -> str:
+    side = flip.a if which == "a" else flip.b
+    status = "" if side.status == "ok" else f", {side.status}"
+    return f"{side.answer or 'none'} ({'right' if side.right else 'wrong'}{status})"
+
+
+def _parting(flip: Flip) -> str:
+    if flip.divergence is None:
+        return "texts are the same"
+    parting = flip.divergence
+    place = f"token {parting.token}" if parting.token is not None else f"character {parting.character}"
+    return f"{place}: {parting.a!r} / {parting.b!r}"
+
+
+def _changes(found: Compared) -> str:
+    if not found.changes:
+        return "Nothing differs between the manifests but times."
+    rows = [(change.name, _cut(change.a), _cut(change.b), change.kind) for change in found.changes]
+    return grid(("differs in the manifests", "A", "B", "kind"), sorted(rows, key=lambda row: row[3] != "setting"), keep=(0,))
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= 2 * _SHOWN else f"{value[:_SHOWN]}..."

@@ -1,0 +1,78 @@
+"""Plain tables that fit the terminal, and plain data for ``--json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import textwrap
+from collections.abc import Collection, Sequence
+from typing import Any
+
+UNBOUNDED = 10_000
+"""Width where there is no terminal: nothing is wrapped in a file or a pipe."""
+
+NARROWEST = 9
+"""Characters that a wrapped column keeps."""
+
+_SPARE = 4
+"""Characters that tabulate's plain format puts between columns: two, and two beside each title (its ``MIN_PADDING``)."""
+
+
+def terminal_width() -> int:
+    """Returns the terminal's columns; :data:`UNBOUNDED` where the output goes elsewhere and ``COLUMNS`` is not set."""
+    return shutil.get_terminal_size((UNBOUNDED, 24)).columns
+
+
+def grid(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    keep: Collection[int] = (0,),
+    width: int | None = None,
+) -> str:
+    """Returns a plain table, its widest columns wrapped until it fits.
+
+    Args:
+        header: Titles.
+        rows: Cells, one a title.
+        right: Positions of columns that are set to the right.
+        keep: Positions of columns that are never wrapped, e.g. names to be copied.
+        width: Characters there are; the terminal's unless given.
+    """
+    from tabulate import tabulate
+
+    limits = _limits(header, rows, keep, terminal_width() if width is None else width) if rows else None
+    align = ["right" if place in right else "left" for place in range(len(header))]
+    text = tabulate(
+        rows, headers=list(header), disable_numparse=True, colalign=align if rows else None, maxcolwidths=limits,
+        maxheadercolwidths=limits,
+    )  # fmt: skip
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _limits(header: Sequence[str], rows: Sequence[Sequence[str]], keep: Collection[int], width: int) -> list[int]:
+    """Returns the width of each column: its natural one, the widest of the others taken down until the sum fits."""
+    limits = [max(len(row[place]) for row in (header, *rows)) or 1 for place in range(len(header))]
+    while sum(limits) + _SPARE * len(limits) > width:
+        widest = max((place for place in range(len(limits)) if place not in keep), key=limits.__getitem__, default=None)
+        if widest is None or limits[widest] <= NARROWEST:
+            break
+        limits[widest] -= 1
+    return limits
+
+
+def wrapped(text: str, indent: str = "", width: int | None = None) -> str:
+    """Returns a paragraph wrapped at the terminal's width, words kept whole; lines after the first are indented."""
+    return textwrap.fill(
+        text,
+        width=terminal_width() if width is None else width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def data(record: Any) -> dict[str, Any]:
+    """Returns a record as plain data for JSON."""
+    return dataclasses.asdict(record)

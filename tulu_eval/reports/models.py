@@ -1,0 +1,145 @@
+"""The registry for people: a list of models, and one model with its numbers, sources, contradictions and lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from tulu_eval.errors import UnknownName
+from tulu_eval.registry import Model, PublishedCell, Suite
+from tulu_eval.registry.entries import Stage
+from tulu_eval.reports.layout import data, grid, wrapped
+from tulu_eval.runs.collect import TITLES
+
+STAGES: tuple[str, ...] = get_args(Stage)
+CONTRADICTED = "!"
+"""Mark behind a number that the record contradicts."""
+
+
+def chosen(suite: Suite, stage: str | None) -> tuple[Model, ...]:
+    """Returns the models of a stage, or all, by family in the registry's order, then by stage.
+
+    Raises:
+        UnknownName: There is no such stage.
+    """
+    known = {name.lower(): name for name in STAGES}
+    if stage is not None and stage.lower() not in known:
+        raise UnknownName("stage", stage, STAGES)
+    wanted = STAGES if stage is None else (known[stage.lower()],)
+    families = list(dict.fromkeys(model.family for model in suite.models))
+    found = [model for model in suite.models if model.stage in wanted]
+    return tuple(sorted(found, key=lambda model: (families.index(model.family), STAGES.index(model.stage), model.name)))
+
+
+def list_as_text(suite: Suite, models: Sequence[Model]) -> str:
+    """Returns models as one table a family."""
+    header = ("model", "stage", "size", "trained on", *TITLES.values())
+    blocks = []
+    for family in dict.fromkeys(model.family for model in models):
+        rows = [
+            (model.name, model.stage, model.size, _data(model), *(_numbers(suite, model, key) for key in TITLES))
+            for model in models
+            if model.family == family
+        ]
+        blocks.append(f"{family}\n\n{grid(header, rows, right=(2,), keep=(0, 1, 2))}")
+    sizes = ", ".join(f"{title} on {suite.metrics[key].n} items" for key, title in TITLES.items())
+    blocks.append(
+        f"{len(models)} models. Published numbers are of {sizes}; {CONTRADICTED} marks a contradicted one.\n"
+        "'tulu-eval models show NAME' gives sources, contradictions and lineage."
+    )
+    return "\n\n".join(blocks)
+
+
+def _data(model: Model) -> str:
+    return model.preference_split or model.sft_data or ""
+
+
+def _numbers(suite: Suite, model: Model, key: str) -> str:
+    cells = [cell for cell in suite.cells(model) if cell.metric_key == key]
+    return " / ".join(dict.fromkeys(f"{cell.value:.1f}{_mark(cell)}" for cell in cells))
+
+
+def _mark(cell: PublishedCell) -> str:
+    return CONTRADICTED if cell.standing == "contradicted" else ""
+
+
+def list_as_json(suite: Suite, models: Sequence[Model]) -> list[dict[str, Any]]:
+    """Returns models with their numbers as plain data."""
+    return [{**data(model), "numbers": [data(cell) for cell in suite.cells(model)]} for model in models]
+
+
+def one_as_json(suite: Suite, model: Model) -> dict[str, Any]:
+    """Returns one model with everything that is known of it as plain data."""
+    return {
+        "model": data(model),
+        "lineage": [{"hub_id": step.hub_id, "stage": step.stage} for step in suite.lineage(model)],
+        "numbers": [data(cell) for cell in suite.cells(model)],
+        "contradictions": [data(entry) for entry in suite.contradictions(model)],
+    }
+
+
+def one_as_text(suite: Suite, model: Model) -> str:
+    """Returns one model for people."""
+    blocks = [_facts(model), _lineage(suite, model), _cells(suite, model), _defects(model), _contradictions(suite, model)]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _facts(model: Model) -> str:
+    facts = [
+        ("stage", model.stage),
+        ("size", model.size),
+        ("family", model.family),
+        ("also called", ", ".join(model.aliases)),
+        ("base", model.base),
+        ("SFT data", model.sft_data),
+        ("preference data", model.preference_split),
+        ("reward model", model.reward_model),
+        ("value model", model.value_model),
+        ("trained with", model.trained_with),
+        ("prompts", model.prompts),
+        ("template", model.template),
+        ("context", model.context and f"{model.context} tokens"),
+        ("architecture", model.architecture),
+        ("package", model.package and f"{model.package.distribution} {model.package.version}"),
+        ("inferred", ", ".join(field.replace("_", " ") for field in model.inferred)),
+        ("note", model.note),
+    ]
+    return "\n".join([model.hub_id, *(f"  {name:<16} {value}" for name, value in facts if value)])
+
+
+def _lineage(suite: Suite, model: Model) -> str:
+    steps = suite.lineage(model)
+    return "lineage: " + " → ".join(f"{step.name} ({step.stage})" for step in steps) if len(steps) > 1 else ""
+
+
+def _cells(suite: Suite, model: Model) -> str:
+    rows = [
+        (
+            suite.metrics[cell.metric_key].title,
+            f"{cell.value:.2f}".removesuffix("0") + (f" ± {cell.se:.2f}" if cell.se is not None else ""),
+            str(cell.n or "unknown"),
+            cell.standing + (f" ({', '.join(cell.contradictions)})" if cell.contradictions else ""),
+            str(cell.source) + (f', as "{cell.label}"' if cell.label else ""),
+        )
+        for cell in suite.cells(model)
+    ]
+    if not rows:
+        return "no published number"
+    return grid(("published", "value", "n", "standing", "source"), rows, right=(1, 2), keep=(1, 2))
+
+
+def _defects(model: Model) -> str:
+    lines = [
+        f"  {d.file}, {d.field}: {d.found} instead of {d.right}. {d.effect} {'Mended here.' if d.mend else 'Left as it is.'}"
+        for d in model.defects
+    ]
+    lines = [wrapped(line, "    ") for line in lines]
+    return "\n".join(["defects of the released files:", *lines]) if lines else ""
+
+
+def _contradictions(suite: Suite, model: Model) -> str:
+    lines = []
+    for entry in suite.contradictions(model):
+        first, second = suite.sources[entry.first_source], suite.sources[entry.second_source]
+        lines.append(wrapped(f"  {entry.id}: {entry.first} ({first}) {entry.second} ({second}) {entry.advice}", "    "))
+    return "\n".join(["contradictions of the record:", *lines]) if lines else ""

@@ -1,0 +1,258 @@
+"""The card's table, published beside measured, in five formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tulu_eval.records import Result
+from tulu_eval.registry import Suite
+from tulu_eval.reports.layout import data, grid, wrapped
+from tulu_eval.runs.collect import Column, Entry, Line, Measured, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = ("plain", "markdown", "latex", "csv", "json")
+SUFFIXES = {".txt": "plain", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
+"""Format of a file by its name's end."""
+
+NOT_MEASURED = "not measured"
+LEFT = 3
+"""Columns that name a row: model, size, alignment."""
+
+
+class Rendered(NamedTuple):
+    """A table for people: titles, cells, which columns belong to which benchmark, and the lines that belong under it."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    blocks: tuple[range, ...]
+    notes: tuple[str, ...]
+    signatures: tuple[tuple[str, str], ...]
+
+
+def write(table: Table, suite: Suite, form: str) -> str:
+    """Returns the table in one of :data:`FORMATS`, ending in a newline."""
+    if form == "json":
+        return json.dumps(_records(table), indent=1, ensure_ascii=False) + "\n"
+    if form == "csv":
+        return _flat_frame(table).to_csv(index=False)
+    shown = _render(table, suite)
+    return {"plain": _plain, "markdown": _markdown, "latex": _latex}[form](shown) + "\n"
+
+
+def _plain(shown: Rendered) -> str:
+    """Returns a table a benchmark, one under the other: all columns side by side are wider than a terminal."""
+    bodies = []
+    for block in shown.blocks:
+        places = (*range(LEFT), *block)
+        rows = [[row[place] for place in places] for row in shown.rows]
+        bodies.append(grid([shown.header[place] for place in places], rows, keep=()))
+    notes = "\n".join(wrapped(note, "  ") for note in shown.notes)
+    signatures = "\n".join(f"{whose}: {signature}" for whose, signature in shown.signatures)
+    return "\n\n".join(text for text in (*bodies, notes, signatures) if text)
+
+
+def _markdown(shown: Rendered) -> str:
+    body = _frame(shown).to_markdown(index=False, tablefmt="github", disable_numparse=True)
+    lines = [f"- {note}" for note in shown.notes]
+    signatures = [f"- {whose}: `{signature}`" for whose, signature in shown.signatures]
+    return "\n".join([str(body), "", *lines, *(["", "Signatures:", ""] if signatures else []), *signatures])
+
+
+def _latex(shown: Rendered) -> str:
+    from tabulate import LATEX_ESCAPE_RULES
+
+    def escaped(text: str) -> str:
+        return "".join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in text)
+
+    body = _frame(shown).to_markdown(index=False, tablefmt="latex_booktabs", disable_numparse=True)
+    lines = [*shown.notes, *(f"{whose}: {signature}" for whose, signature in shown.signatures)]
+    items = "\n".join(rf"\item {escaped(line)}" for line in lines)
+    return f"{body}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}"
+
+
+def _frame(shown: Rendered) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(shown.rows, columns=list(shown.header), dtype=str)
+
+
+def _render(table: Table, suite: Suite) -> Rendered:
+    marks = _marks(table)
+    parts = [_Part(table, place) for place in range(len(table.columns))]
+    header = ["Model", "Size", "Alignment"]
+    blocks = []
+    for part in parts:
+        blocks.append(range(len(header), len(header) + len(part.titles)))
+        header += part.titles
+    rows = [
+        (line.label, line.size, line.alignment, *(cell for part in parts for cell in part.cells(line, marks)))
+        for line in table.lines
+    ]
+    return Rendered(tuple(header), tuple(rows), tuple(blocks), tuple(_notes(table, suite, marks)), tuple(_signatures(table)))
+
+
+class _Part:
+    """The columns that one pair of published and measured numbers takes; those that nothing fills are left out."""
+
+    def __init__(self, table: Table, place: int) -> None:
+        self.place = place
+        self.column = table.columns[place]
+        entries = [line.entries[place] for line in table.lines]
+        title = self.column.title
+        sizes = {entry.cell.n for entry in entries if entry.cell is not None}
+        n = f" (n = {sizes.pop()})" if len(sizes) == 1 else ""
+        self.shows = {
+            f"{title} published{n}": not self.column.judge,
+            "group": any(entry.group for entry in entries),
+            f"{title} measured": True,
+            f"{title} on all items": any(entry.measured and entry.measured.full for entry in entries),
+            "group of measured": any(entry.measured_group for entry in entries),
+            f"{title} verdict": not self.column.judge,
+        }
+        self.titles = [name for name, shown in self.shows.items() if shown]
+
+    def cells(self, line: Line, marks: dict[str, int]) -> list[str]:
+        """Returns a line's cells, one a title."""
+        entry = line.entries[self.place]
+        full = entry.measured.full if entry.measured else None
+        texts = (
+            _published(entry, marks),
+            entry.group,
+            _measured(entry.measured, self.column),
+            _value(full) if full else "",
+            entry.measured_group,
+            _verdict(entry),
+        )
+        return [text for text, shown in zip(texts, self.shows.values(), strict=True) if shown]
+
+
+def _published(entry: Entry, marks: dict[str, int]) -> str:
+    if entry.cell is None:
+        return "-"
+    interval = f" [{entry.interval[0]:.1f}, {entry.interval[1]:.1f}]" if entry.interval else ""
+    notes = "".join(f" ({marks[name]})" for name in entry.cell.contradictions)
+    return f"{entry.cell.printed}{interval}{notes}"
+
+
+def _measured(measured: Measured | None, column: Column) -> str:
+    if measured is None:
+        return NOT_MEASURED
+    other = "" if measured.row.metric == column.metrics[0] else f" ({measured.row.metric})"
+    return _value(measured.row) + other
+
+
+def _value(row: Result) -> str:
+    of = f" of {row.n_protocol}" if row.partial else ""
+    interval = "no interval" if row.interval == "none" else f"[{row.low:.1f}, {row.high:.1f}]"
+    return f"{row.value:.1f} {interval}, n = {row.n}{of}"
+
+
+def _verdict(entry: Entry) -> str:
+    if entry.comparison is None:
+        return entry.reason or "-"
+    found = entry.comparison.agreement
+    return f"{found.verdict}, p = {found.p_value:.2g}, detects {found.detectable:.1f}"
+
+
+def _marks(table: Table) -> dict[str, int]:
+    """Returns a number for each contradiction of a published cell of the table, in reading order."""
+    ids = [name for line in table.lines for entry in line.entries if entry.cell for name in entry.cell.contradictions]
+    return {name: place for place, name in enumerate(dict.fromkeys(ids), start=1)}
+
+
+def _notes(table: Table, suite: Suite, marks: dict[str, int]) -> list[str]:
+    entries = {entry.id: entry for entry in suite.contradictions()}
+    lines = [f"({mark}) contradicted: {entries[name].first} {entries[name].second}" for name, mark in marks.items()]
+    lines.append("[low, high] is a 95 % interval; 'detects' is the smallest gap in points that the test finds with 80 % power.")
+    lines.append(
+        "Groups: rows that share a letter are not separated by the data (Fisher's exact test of every pair, Holm's correction, "
+        "5 %); there are no ranks."
+    )
+    for line in table.lines:
+        for column, entry in zip(table.columns, line.entries, strict=True):
+            if entry.measured and entry.measured.runs > 1:
+                runs = entry.measured.runs
+                lines.append(f"{line.label}, {column.title}: one of {runs} runs, the one with most items, then the newest.")
+    lines += [f"{count} runs of {name} have no column here." for name, count in sorted(table.elsewhere.items())]
+    return lines
+
+
+def _signatures(table: Table) -> list[tuple[str, str]]:
+    found = []
+    for line in table.lines:
+        for entry in line.entries:
+            rows = (entry.measured.row, entry.measured.full) if entry.measured else ()
+            found += [(line.label, row.signature) for row in rows if row is not None]
+    return found
+
+
+def _records(table: Table) -> dict[str, Any]:
+    """Returns the table as plain data."""
+    return {
+        "lines": [
+            {
+                "label": line.label,
+                "size": line.size,
+                "alignment": line.alignment,
+                "model": line.model,
+                "on_card": line.on_card,
+                "columns": [_record(column, entry) for column, entry in zip(table.columns, line.entries, strict=True)],
+            }
+            for line in table.lines
+        ],
+        "problems": list(table.problems),
+        "runs_elsewhere": table.elsewhere,
+    }
+
+
+def _record(column: Column, entry: Entry) -> dict[str, Any]:
+    measured = entry.measured
+    return {
+        "metric": column.metric_key,
+        "judge": column.judge,
+        "published": data(entry.cell) if entry.cell else None,
+        "published_interval": entry.interval,
+        "group": entry.group,
+        "measured": data(measured.row) if measured else None,
+        "measured_full": data(measured.full) if measured and measured.full else None,
+        "measured_group": entry.measured_group,
+        "run": str(measured.run.folder) if measured else None,
+        "runs": measured.runs if measured else 0,
+        "agreement": data(entry.comparison.agreement) if entry.comparison else None,
+        "no_verdict_because": entry.reason,
+    }
+
+
+def _flat_frame(table: Table) -> pd.DataFrame:
+    """Returns one row a line and column of the table, with every figure in a column of its own."""
+    import pandas as pd
+
+    keys = ("label", "size", "alignment", "model", "on_card")
+    rows = [{**{key: line[key] for key in keys}, **cell} for line in _records(table)["lines"] for cell in line["columns"]]
+    return pd.DataFrame([_picked(row, keys) for row in rows]).convert_dtypes()
+
+
+def _picked(row: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    cell, measured, agreement = (row[name] or {} for name in ("published", "measured", "agreement"))
+    low, high = row["published_interval"] or (None, None)
+    return {
+        **{key: row[key] for key in (*keys, "metric", "judge")},
+        "published": cell.get("printed"),
+        "published_n": cell.get("n"),
+        "published_low": low,
+        "published_high": high,
+        "standing": cell.get("standing"),
+        "contradictions": " ".join(cell.get("contradictions", ())),
+        "group": row["group"],
+        **{name: measured.get(name) for name in ("value", "low", "high", "n", "n_protocol", "protocol", "scorer")},
+        "measured_metric": measured.get("metric"),
+        "measured_group": row["measured_group"],
+        "verdict": agreement.get("verdict") or row["no_verdict_because"] or ("" if measured else NOT_MEASURED),
+        **{name: agreement.get(name) for name in ("p_value", "difference", "detectable")},
+        "runs": row["runs"],
+        "signature": measured.get("signature"),
+    }

@@ -1,0 +1,117 @@
+"""What ``verify`` found, for people and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tulu_eval.records import Result
+from tulu_eval.reports.layout import data, grid, wrapped
+from tulu_eval.runs.recipe import UNRECORDED, Setting
+from tulu_eval.runs.verify import Comparison, Verification
+from tulu_eval.stats import FLIP_RATE
+
+
+def as_json(found: Verification) -> dict[str, Any]:
+    """Returns everything as plain data."""
+    return {
+        "run": str(found.run.folder),
+        "model": found.model.hub_id,
+        "benchmark": found.run.benchmark,
+        "same_weights": found.same_weights,
+        "inconsistent": found.inconsistent,
+        "comparisons": [data(one) for one in found.comparisons],
+        "beside": [data(row) for row in found.beside],
+        "contradictions": [data(entry) for entry in found.contradictions],
+        "differences": [data(setting) for setting in found.differences],
+        "not_recorded": UNRECORDED,
+        "notes": list(found.notes),
+    }
+
+
+def as_text(found: Verification) -> str:
+    """Returns the verdicts, what they rest on, and what differs from the published recipe."""
+    blocks = [
+        _heading(found),
+        _table(found.comparisons),
+        "\n".join(wrapped(text, "  ") for text in dict.fromkeys(c.agreement.explanation for c in found.comparisons if c.main)),
+        wrapped(_allowance(found.comparisons)),
+        *(wrapped(f"The record contradicts itself ({c.id}): {c.first} {c.second} {c.advice}") for c in found.contradictions),
+        _differences(found),
+        "\n".join(wrapped(f"Note: {note}.", "  ") for note in found.notes),
+        "\n".join(dict.fromkeys(one.row.signature for one in found.comparisons)),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _heading(found: Verification) -> str:
+    whose = "" if found.same_weights else f", compared as other weights than those of {found.model.hub_id}"
+    lines = [f"{found.run.model} on {found.run.benchmark}{whose}"]
+    rows: dict[tuple[str, str], Result] = {(row.protocol, row.scorer): row for row in found.beside}
+    rows |= {(one.row.protocol, one.row.scorer): one.row for one in found.comparisons}
+    for row in sorted(rows.values(), key=lambda row: (row.n, row.protocol, row in found.beside)):
+        of = f" of {row.n_protocol}" if row.partial else ""
+        lines.append(
+            f"  measured {row.value:.1f} % [{row.low:.1f}, {row.high:.1f}], n = {row.n}{of}, "
+            f"protocol {row.protocol}, scorer {row.scorer}"
+        )
+    return "\n".join(lines)
+
+
+def _table(comparisons: Sequence[Comparison]) -> str:
+    header = ("published", "n", "standing", "source", "run", "n", "difference", "p", "detectable", "verdict")
+    rows = [
+        (
+            one.cell.printed,
+            str(one.cell.n or "unknown"),
+            one.cell.standing,
+            str(one.cell.source),
+            f"{one.row.value:.1f} {one.row.protocol}",
+            str(one.row.n),
+            f"{one.agreement.difference:+.1f}",
+            f"{one.agreement.p_value:.2g}",
+            f"{one.agreement.detectable:.1f}",
+            one.agreement.verdict if one.main else f"(beside: {one.agreement.verdict})",
+        )
+        for one in comparisons
+    ]
+    return grid(header, rows, right=(0, 1, 5, 6, 7, 8), keep=(0, 1, 5, 6, 7, 8, 9))
+
+
+def _allowance(comparisons: Sequence[Comparison]) -> str:
+    n = next((one.row.n for one in comparisons if one.agreement.method == "symmetric flips"), None)
+    if n is None:
+        return ""
+    return (
+        f"Allowance for noise: between two greedy runs of the same weights, each of the {n} items may flip with a chance of "
+        f"{100 * FLIP_RATE:g} % (about {FLIP_RATE * n:.0f} items), to right and to wrong alike, by batch size, kernels or "
+        "engine version. It is an allowance, not a measurement: a second run and 'tulu-eval compare' measure it."
+    )
+
+
+def _differences(found: Verification) -> str:
+    settings = found.differences
+    unknown = f"Not recorded by anybody: {UNRECORDED}."
+    if not settings:
+        close = " So none of them explains an inconsistent verdict." if found.inconsistent else ""
+        return wrapped(f"No setting in the manifest differs from the published recipe.{close} {unknown}")
+    header = ("differs from the published recipe", "published", "run", "can change")
+    table = grid(header, [(s.name, s.published, s.run, _reach(s)) for s in settings], keep=(0,))
+    return f"{table}\n\n{wrapped(f'{_conclusion(found)} {unknown}')}"
+
+
+def _reach(setting: Setting) -> str:
+    return "single items, which the allowance covers" if setting.noise else f"the {setting.changes}, by any number of items"
+
+
+def _conclusion(found: Verification) -> str:
+    suspects = [setting.name for setting in found.differences if not setting.noise]
+    if not found.inconsistent:
+        return (
+            "The settings above differ though no verdict is inconsistent."
+            if suspects
+            else "What differs is noise by its nature."
+        )
+    if suspects:
+        return f"Noise does not explain an inconsistent verdict; look at {', '.join(suspects)} first."
+    return "What differs is noise by its nature, and noise does not explain an inconsistent verdict."
