@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tulu_eval.benchmarks.alpaca_eval import AlpacaEval
+from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.benchmarks.base import classify
 from tulu_eval.errors import DataError
-from tulu_eval.judging.evalset import load_baseline
 from tulu_eval.records import Completion
 
 

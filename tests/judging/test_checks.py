@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import UserError
 from tulu_eval.judging.compare import compare_outputs, first_difference
-from tulu_eval.judging.evalset import load_baseline
 from tulu_eval.judging.files import Outputs, read_annotations, read_outputs
 from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.screen import screen

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tulu_eval.benchmarks import alpaca_set
+from tulu_eval.benchmarks.alpaca_set import check_instructions, load_baseline, positions
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging import evalset
-from tulu_eval.judging.evalset import check_instructions, load_baseline, load_gamed, positions
 from tulu_eval.judging.files import from_texts, make_pairs, read_annotations, read_outputs, write_outputs
+from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
 from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.record import read_judgments, write_annotations, write_judgments
@@ -56,13 +57,13 @@ def annotate(rows, preference=1.0):
 
 def test_the_set_is_the_805_in_order(rows):
     assert len(rows) == len(positions()) == 805
-    assert [evalset.position(row.instruction) for row in rows] == list(range(805))
-    assert evalset.position(rows[0].instruction + " ") is None
+    assert [alpaca_set.position(row.instruction) for row in rows] == list(range(805))
+    assert alpaca_set.position(rows[0].instruction + " ") is None
 
 
 def test_the_pinned_hash_is_the_baseline_files(folder):
     digest = hashlib.sha256((folder / "alpaca_eval_gpt4_baseline.json").read_bytes()).hexdigest()
-    assert digest == evalset.BASELINE_SHA256
+    assert digest == alpaca_set.BASELINE_SHA256
 
 
 @pytest.mark.parametrize("model", ["alpaca-7b", "claude-2", "tulu-2-dpo-7b", "tulu-2-dpo-70b"])

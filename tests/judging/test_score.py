@@ -7,9 +7,10 @@ import json
 
 import pytest
 
+from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import UserError
-from tulu_eval.judging.evalset import load_baseline, load_gamed
 from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
 from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.score import Judge, annotator_judge, from_annotations, from_judgments, results, score, signature

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from tulu_eval.benchmarks import alpaca_set
 from tulu_eval.errors import DataError, PreflightError, UserError
-from tulu_eval.judging import evalset
+from tulu_eval.judging import gamed
 from tulu_eval.judging.budget import Budget, Price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import draw
@@ -76,10 +77,10 @@ def test_a_few_are_a_raw_win_rate(loopback, recipe, folder, outputs, cache_path,
 
 
 def test_what_lc_needs_is_had_before_the_judge_is_paid(recipe, folder, outputs, cache_path, tmp_path, monkeypatch):
-    def refuse(name):
+    def refuse(name, flag):
         raise PreflightError(f"{name} is not reachable")
 
-    monkeypatch.setattr(evalset, "fetch", refuse)
+    monkeypatch.setattr(gamed, "fetch", refuse)
     with Cache(cache_path) as cache:
         with pytest.raises(PreflightError, match=r"df_gamed\.csv is not reachable"):
             prepare(outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json")
@@ -102,7 +103,7 @@ def test_published_files_are_scored_and_checked_to_belong_together(folder, scori
     assert screened.flags == []
     with pytest.raises(UserError, match=r"judges other outputs than .*: 80\d of 805 differ, the first is instruction 1"):
         score_files(models / "claude-2" / ANNOTATIONS, models / "alpaca-7b" / "model_outputs.json", scoring)
-    rows = evalset.load_baseline(folder / "alpaca_eval_gpt4_baseline.json")
+    rows = alpaca_set.load_baseline(folder / "alpaca_eval_gpt4_baseline.json")
     write_outputs(tmp_path / "mine.json", rows, {**outputs.by_place, 7: outputs.by_place[7] + " "}, "claude-2")
     with pytest.raises(UserError, match="1 of 805 differ, the first is instruction 8"):
         score_files(models / "claude-2" / ANNOTATIONS, tmp_path / "mine.json", scoring)

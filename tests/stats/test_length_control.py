@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tulu_eval.judging.evalset import load_gamed
+from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.stats import length_control as lc
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")

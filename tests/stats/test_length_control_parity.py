@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from tulu_eval.judging.evalset import load_gamed
 from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.score import annotator_judge, from_annotations, score
 
 THEIRS = """

@@ -24,8 +24,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+from tulu_eval.benchmarks.alpaca_set import SIZE, EvalRow, check_instructions, load_baseline, read_rows
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
-from tulu_eval.judging.evalset import SIZE, EvalRow, check_instructions, load_baseline, read_rows
 from tulu_eval.records import Decoding, Grade
 
 DECODING = Decoding(max_new_tokens=8192)

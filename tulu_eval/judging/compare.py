@@ -9,8 +9,8 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
+from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.errors import UserError
-from tulu_eval.judging.evalset import SIZE
 from tulu_eval.judging.files import Annotations, Outputs
 
 

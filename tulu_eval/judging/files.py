@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.benchmarks.alpaca_set import SIZE, EvalRow, position, read_rows
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.evalset import SIZE, EvalRow, position, read_rows
 from tulu_eval.judging.recipe import Pair, pair_id
 
 

@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tulu_eval.benchmarks.alpaca_set import position
 from tulu_eval.errors import PreflightError
-from tulu_eval.judging.evalset import position
 from tulu_eval.records import content_hash
 
 Method = Literal["logprobs", "text"]

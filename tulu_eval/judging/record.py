@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.benchmarks.alpaca_set import BASELINE, SIZE, read_rows
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.budget import Estimate, Price
 from tulu_eval.judging.calibrate import Bias, Calibration
-from tulu_eval.judging.evalset import BASELINE, SIZE, read_rows
 from tulu_eval.judging.files import write_whole
 from tulu_eval.judging.judge import FAILURES, Judging, Judgment
 from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tulu_eval.benchmarks.alpaca_set import SIZE, position
 from tulu_eval.errors import UserError
-from tulu_eval.judging.evalset import SIZE, GamedFile, position
 from tulu_eval.judging.files import Annotations
+from tulu_eval.judging.gamed import GamedFile
 from tulu_eval.judging.judge import FAILURES, Judgment
 from tulu_eval.judging.recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA256, Method, Pair, Recipe
 from tulu_eval.records import STATUSES, Result

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tulu_eval.benchmarks.alpaca_set import SIZE, load_baseline
 from tulu_eval.errors import UserError
 from tulu_eval.judging import files, record
 from tulu_eval.judging.budget import Budget, Estimate, Price, estimate, find_price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import Calibration, Sampled, calibrate
-from tulu_eval.judging.evalset import SIZE, GamedFile, load_baseline, load_gamed
+from tulu_eval.judging.gamed import GamedFile, load_gamed
 from tulu_eval.judging.judge import Endpoint, Judging, judge_pairs, missing
 from tulu_eval.judging.recipe import Pair, Recipe
 from tulu_eval.judging.score import (

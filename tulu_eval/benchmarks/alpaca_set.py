@@ -1,23 +1,20 @@
-"""Which 805 instructions AlpacaEval has, and the published files that scoring needs: by pinned revision and sha256, or by path.
+"""Which 805 instructions AlpacaEval has, and what the baseline answered: by pinned revision and sha256, or by path.
 
-The data is CC-BY-NC-4.0 and is not part of this package; what is here are hashes. ``instructions.txt`` has the first 16 hex
-digits of the sha256 of each instruction, in the data set's order, so that a file's rows can be placed without the text.
+The data is CC-BY-NC-4.0 and is not part of this package; what is here are hashes. ``alpaca_instructions.txt`` has the first
+16 hex digits of the sha256 of each instruction, in the data set's order, so that rows can be placed without the text.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tulu_eval.errors import DataError, PreflightError
-
-if TYPE_CHECKING:
-    from tulu_eval.stats.length_control import Array, Gamed
+from tulu_eval.hub import dataset_file
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
@@ -34,14 +31,7 @@ BASELINE_SHA256 = "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741
 INSTRUCTIONS_SHA256 = "80812b0556445b687866e773d710c204bfba95387db0af79d373912c3c667af9"
 """Of the 805 instructions joined by newlines, in the data set's order; computed from the file above."""
 
-GAMED_FILE = "df_gamed.csv"
-GAMED_SHA256 = {
-    "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d": "hub",
-    "5ca339e333ee5fe0c692d2565c0c9c32a2732f4d03ee5bb6d3a42108201a7444": "re-derived",
-}
-"""The hub's file, and one re-derived from published fits: true features, synthetic labels with the true sums."""
-
-INSTRUCTIONS_FILE = Path(__file__).with_name("instructions.txt")
+INSTRUCTIONS_FILE = Path(__file__).with_name("alpaca_instructions.txt")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,23 +47,6 @@ class EvalRow:
     instruction: str
     baseline: str
     dataset: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GamedFile:
-    """What ``df_gamed.csv`` holds.
-
-    Attributes:
-        gamed: The 1610 rows.
-        difficulty: Of the 805 instructions in the data set's order; shape (805,).
-        source: ``hub`` or ``re-derived``.
-        sha256: Of the file.
-    """
-
-    gamed: Gamed
-    difficulty: Array
-    source: str
-    sha256: str
 
 
 def instruction_hash(instruction: str) -> str:
@@ -93,25 +66,25 @@ def position(instruction: str) -> int | None:
     return positions().get(instruction_hash(instruction))
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Returns the sha256 of a small file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def fetch(name: str) -> Path:
+def fetch(name: str, flag: str) -> Path:
     """Returns the local path of a file of the pinned data set, downloading it if it is not in the hub's cache.
+
+    Args:
+        name: Of the file.
+        flag: The option that takes a copy of it instead.
 
     Raises:
         PreflightError: It is neither reachable nor cached.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
     try:
-        return Path(hf_hub_download(REPOSITORY, name, repo_type="dataset", revision=REVISION))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, OSError) as error:
-        raise PreflightError(
-            f"{name} of {REPOSITORY} @ {REVISION[:8]} is neither reachable nor in the hub's cache; give its path instead"
-        ) from error
+        return dataset_file(REPOSITORY, name, REVISION)
+    except PreflightError as error:
+        raise PreflightError(f"{error}; give a copy of {name} with {flag}") from error
 
 
 def load_baseline(data: Path | None = None) -> list[EvalRow]:
@@ -124,9 +97,9 @@ def load_baseline(data: Path | None = None) -> list[EvalRow]:
         DataError: The file is not that one.
         PreflightError: The hub cannot be reached.
     """
-    path = fetch(BASELINE_FILE) if data is None else data
+    path = fetch(BASELINE_FILE, "--data") if data is None else data
     rows = read_rows(path, ("instruction", "output", "dataset"))
-    if data is None and _sha256(path) != BASELINE_SHA256:
+    if data is None and file_hash(path) != BASELINE_SHA256:
         raise DataError(path, f"has another sha256 than the pinned {BASELINE_FILE}")
     found = check_instructions(path, [EvalRow(row["instruction"], row["output"], row["dataset"]) for row in rows])
     generators = {row.get("generator") for row in rows}
@@ -148,35 +121,6 @@ def check_instructions(path: Path, rows: list[EvalRow]) -> list[EvalRow]:
         raise DataError(path, f"has {len(rows)} rows, not AlpacaEval's {SIZE}")
     first = next((number for number, row in enumerate(rows) if position(row.instruction) != number), 0)
     raise DataError(path, f"row {first + 1} is not instruction {first + 1} of AlpacaEval (changed, foreign or out of order)")
-
-
-def load_gamed(path: Path | None = None) -> GamedFile:
-    """Returns the gamed rows and the difficulties, from the hub or from a file with a known sha256.
-
-    Raises:
-        DataError: The file is not one of the known ones.
-        PreflightError: The hub cannot be reached.
-    """
-    import numpy as np
-
-    from tulu_eval.stats.length_control import Gamed
-
-    path = fetch(GAMED_FILE) if path is None else path
-    if not path.is_file():
-        raise DataError(path, "no such file")
-    digest = _sha256(path)
-    if digest not in GAMED_SHA256:
-        known = ", ".join(f"{one[:16]}..." for one in GAMED_SHA256)
-        raise DataError(path, f"is not {GAMED_FILE}: its sha256 is {digest[:16]}..., known are {known}")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = ("preference", "std_delta_len", "instruction_difficulty", "index")
-    columns = {name: np.array([float(row[name]) for row in rows]) for name in names}
-    difficulty = np.full(SIZE, np.nan)
-    for place, value in zip(columns["index"][::-1].astype(int), columns["instruction_difficulty"][::-1], strict=True):
-        difficulty[place] = value
-    gamed = Gamed(columns["preference"], columns["std_delta_len"], columns["instruction_difficulty"])
-    return GamedFile(gamed, difficulty, GAMED_SHA256[digest], digest)
 
 
 def read_rows(path: Path, fields: tuple[str, ...]) -> list[dict[str, Any]]:

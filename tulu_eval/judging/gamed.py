@@ -1,0 +1,67 @@
+"""The gamed rows and difficulties that the length-controlled fit needs: ``df_gamed.csv``, by pinned revision or by path."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tulu_eval.benchmarks.alpaca_set import SIZE, fetch, file_hash
+from tulu_eval.errors import DataError
+
+if TYPE_CHECKING:
+    from tulu_eval.stats.length_control import Array, Gamed
+
+GAMED_FILE = "df_gamed.csv"
+GAMED_SHA256 = {
+    "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d": "hub",
+    "5ca339e333ee5fe0c692d2565c0c9c32a2732f4d03ee5bb6d3a42108201a7444": "re-derived",
+}
+"""The hub's file, and one re-derived from published fits: true features, synthetic labels with the true sums."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GamedFile:
+    """What ``df_gamed.csv`` holds.
+
+    Attributes:
+        gamed: The 1610 rows.
+        difficulty: Of the 805 instructions in the data set's order; shape (805,).
+        source: ``hub`` or ``re-derived``.
+        sha256: Of the file.
+    """
+
+    gamed: Gamed
+    difficulty: Array
+    source: str
+    sha256: str
+
+
+def load_gamed(path: Path | None = None) -> GamedFile:
+    """Returns the gamed rows and the difficulties, from the hub or from a file with a known sha256.
+
+    Raises:
+        DataError: The file is not one of the known ones.
+        PreflightError: The hub cannot be reached.
+    """
+    import numpy as np
+
+    from tulu_eval.stats.length_control import Gamed
+
+    path = fetch(GAMED_FILE, "--gamed") if path is None else path
+    if not path.is_file():
+        raise DataError(path, "no such file")
+    digest = file_hash(path)
+    if digest not in GAMED_SHA256:
+        known = ", ".join(f"{one[:16]}..." for one in GAMED_SHA256)
+        raise DataError(path, f"is not {GAMED_FILE}: its sha256 is {digest[:16]}..., known are {known}")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = ("preference", "std_delta_len", "instruction_difficulty", "index")
+    columns = {name: np.array([float(row[name]) for row in rows]) for name in names}
+    difficulty = np.full(SIZE, np.nan)
+    for place, value in zip(columns["index"][::-1].astype(int), columns["instruction_difficulty"][::-1], strict=True):
+        difficulty[place] = value
+    gamed = Gamed(columns["preference"], columns["std_delta_len"], columns["instruction_difficulty"])
+    return GamedFile(gamed, difficulty, GAMED_SHA256[digest], digest)
