@@ -33,6 +33,7 @@ def test_verify_says_verdicts_contradiction_and_allowance(
         "each of the 200 items may flip with a chance of 5 % (about 10 items)",
         "The record contradicts itself (ppo-13b-gsm8k)",
         "No setting in the manifest differs from the published recipe. So none of them explains an inconsistent verdict.",
+        "card-8b-uf-rm: model card of allenai/llama-3-tulu-v2.5-8b-uf-mean-8b-uf-rm @6d52b05",
         "gsm8k:published|n:200@",
     ):
         assert words in done.stdout
@@ -45,7 +46,7 @@ def test_strict_passes_a_consistent_run(invoke: Run, make_run: MakeRun) -> None:
 def test_verify_names_the_settings_to_look_at_first(invoke: Run, make_run: MakeRun) -> None:
     done = invoke("verify", make_run(right=121, form="chat", backend="transformers"))
     assert "Noise does not explain an inconsistent verdict; look at template first." in done.stdout
-    assert "single items, which the allowance covers" in done.stdout
+    assert "single items: noise" in done.stdout
     noise = invoke("verify", make_run(right=121, backend="transformers", output="noise"))
     assert "What differs is noise by its nature, and noise does not explain an inconsistent verdict." in noise.stdout
     fine = invoke("verify", make_run(right=92, model="allenai/tulu-2-13b", backend="transformers", output="fine"))
@@ -258,3 +259,11 @@ def test_help_has_examples_on_lines_of_their_own(invoke: Run, verb: str) -> None
     assert done.exit_code == 0
     assert f"\n    tulu-eval {verb}" in done.stdout
     assert "\\b" not in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["verify", "compare", "plan", "models show"])
+def test_a_bare_verb_shows_its_help(invoke: Run, verb: str) -> None:
+    done = invoke(*verb.split())
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"Usage: tulu-eval {verb}")
+    assert f"\n    tulu-eval {verb}" in done.stderr

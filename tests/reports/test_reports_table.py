@@ -108,6 +108,7 @@ def test_latex_is_balanced_and_escaped(measured: Table) -> None:
     assert r"\_" in body[1] or "_" not in body[1]
     assert "%" not in body[1].replace(r"\%", "")
     assert r"\toprule" in body[0]
+    assert r"\item {}[low, high]" in body[1], "a bracket right after \\item would be its label"
 
 
 def test_plain_fits_a_terminal(measured: Table, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,6 +278,30 @@ def scratch(path: Path) -> None:
     path.write_bytes(b"".join([lines[0], lines[1].replace(b"answer is", b"answer was"), *lines[2:]]))
 
 
+def test_a_run_scored_again_by_another_version_is_read_with_its_new_grades(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tulu_eval.benchmarks import gsm8k
+    from tulu_eval.runs.scoring import score
+
+    folder = make_run(right=121)
+    assert not read(folder).regraded
+    before = gsm8k.grade_last_number
+
+    def later(target: str, text: str) -> gsm8k.Grade:
+        return dataclasses.replace(before(target, text), score=float(target == "1"))
+
+    monkeypatch.setattr(gsm8k, "grade_last_number", later)
+    score(folder)
+    run = read(folder)
+    assert run.regraded
+    assert run.results[0].value == pytest.approx(0.5)
+    assert sum(sample.grades[0].score for sample in run.samples()) == 1
+    monkeypatch.undo()
+    with pytest.raises(DataError, match=r"is not what result\.json was computed from"):
+        read(folder)
+
+
 def test_reading_changes_nothing(make_run: MakeRun) -> None:
     folder = make_run()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

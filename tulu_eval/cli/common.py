@@ -49,6 +49,9 @@ class Verbs(click.Group):
             click.echo(f"tulu-eval: {error}", err=True)
             sys.exit(error.exit_code)
         except click.UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2 on; its message is the verb's whole help
+                click.echo(error.format_message(), err=True)
+                sys.exit(error.exit_code)
             command = error.ctx.command_path if error.ctx else "tulu-eval"
             click.echo(f"tulu-eval: {one_line(error.format_message())} Try '{command} --help'.", err=True)
             sys.exit(error.exit_code)

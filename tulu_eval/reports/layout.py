@@ -11,11 +11,8 @@ from typing import Any
 UNBOUNDED = 10_000
 """Width where there is no terminal: nothing is wrapped in a file or a pipe."""
 
-NARROWEST = 9
-"""Characters that a wrapped column keeps."""
-
-_SPARE = 4
-"""Characters that tabulate's plain format puts between columns: two, and two beside each title (its ``MIN_PADDING``)."""
+_GAP = 2
+"""Characters that tabulate's plain format puts between columns, and, as ``MIN_PADDING``, beside a title."""
 
 
 def terminal_width() -> int:
@@ -52,14 +49,24 @@ def grid(
 
 
 def _limits(header: Sequence[str], rows: Sequence[Sequence[str]], keep: Collection[int], width: int) -> list[int]:
-    """Returns the width of each column: its natural one, the widest of the others taken down until the sum fits."""
-    limits = [max(len(row[place]) for row in (header, *rows)) or 1 for place in range(len(header))]
-    while sum(limits) + _SPARE * len(limits) > width:
-        widest = max((place for place in range(len(limits)) if place not in keep), key=limits.__getitem__, default=None)
-        if widest is None or limits[widest] <= NARROWEST:
+    """Returns the width of each column: its natural one, the widest of the others taken down until the sum fits.
+
+    A word is never cut: a column keeps the width of its longest one, even if the table is then wider than it should be.
+    """
+    columns = [(title, max((len(row[place]) for row in rows), default=0)) for place, title in enumerate(header)]
+    limits = [max(len(title), cells) for title, cells in columns]
+    least = [max(len(word) for row in (header, *rows) for word in (row[place].split() or [""])) for place in range(len(header))]
+
+    def taken(place: int) -> int:
+        title, cells = columns[place]
+        return max(min(len(title), limits[place]) + _GAP, min(cells, limits[place]))
+
+    while sum(map(taken, range(len(limits)))) + _GAP * (len(limits) - 1) > width:
+        widest = max((p for p in range(len(limits)) if p not in keep and limits[p] > least[p]), key=taken, default=None)
+        if widest is None:
             break
         limits[widest] -= 1
-    return limits
+    return [max(limit, 1) for limit in limits]
 
 
 def wrapped(text: str, indent: str = "", width: int | None = None) -> str:

@@ -70,7 +70,7 @@ def _latex(shown: Rendered) -> str:
 
     body = _frame(shown).to_markdown(index=False, tablefmt="latex_booktabs", disable_numparse=True)
     lines = [*shown.notes, *(f"{whose}: {signature}" for whose, signature in shown.signatures)]
-    items = "\n".join(rf"\item {escaped(line)}" for line in lines)
+    items = "\n".join(rf"\item {{}}{escaped(line)}" for line in lines)
     return f"{body}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}"
 
 

@@ -65,7 +65,7 @@ def _table(comparisons: Sequence[Comparison]) -> str:
             one.cell.printed,
             str(one.cell.n or "unknown"),
             one.cell.standing,
-            str(one.cell.source),
+            one.cell.source.key,
             f"{one.row.value:.1f} {one.row.protocol}",
             str(one.row.n),
             f"{one.agreement.difference:+.1f}",
@@ -75,7 +75,9 @@ def _table(comparisons: Sequence[Comparison]) -> str:
         )
         for one in comparisons
     ]
-    return grid(header, rows, right=(0, 1, 5, 6, 7, 8), keep=(0, 1, 5, 6, 7, 8, 9))
+    sources = {one.cell.source.key: one.cell.source for one in comparisons}
+    legend = [wrapped(f"{key}: {source}", "  ") for key, source in sources.items()]
+    return "\n".join([grid(header, rows, right=(0, 1, 5, 6, 7, 8), keep=(0, 1, 5, 6, 7, 8, 9)), "", *legend])
 
 
 def _allowance(comparisons: Sequence[Comparison]) -> str:
@@ -101,7 +103,7 @@ def _differences(found: Verification) -> str:
 
 
 def _reach(setting: Setting) -> str:
-    return "single items, which the allowance covers" if setting.noise else f"the {setting.changes}, by any number of items"
+    return "single items: noise" if setting.noise else f"the {setting.changes}, by any number of items"
 
 
 def _conclusion(found: Verification) -> str:

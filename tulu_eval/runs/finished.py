@@ -13,8 +13,10 @@ from typing import Any
 
 from tulu_eval.errors import DataError
 from tulu_eval.records import Result
-from tulu_eval.runs.ledger import Ledger, Sample
+from tulu_eval.runs import catalog
+from tulu_eval.runs.ledger import Ledger, Sample, encode
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_manifest, read_results, samples_hash
+from tulu_eval.runs.scoring import grade_sample
 
 _NEEDED: dict[str, type] = {
     "model.name": str,
@@ -48,11 +50,13 @@ class Finished:
         folder: The run's folder.
         manifest: Its manifest.
         results: Its rows.
+        regraded: Whether ``tulu-eval score`` made the rows with a later version of the benchmark than the ledger's grades.
     """
 
     folder: Path
     manifest: dict[str, Any]
     results: tuple[Result, ...]
+    regraded: bool = False
 
     @property
     def model(self) -> str:
@@ -75,9 +79,14 @@ class Finished:
         return frozenset(self.manifest["items"].get(protocol, ()))
 
     def samples(self) -> Iterator[Sample]:
-        """Yields every sample that counts, in the order of the ledger."""
+        """Yields every sample that counts, in the order of the ledger, with the grades that the rows were computed from."""
         with Ledger(self.folder / LEDGER, read_only=True) as ledger:
-            yield from ledger.samples()
+            if not self.regraded:
+                yield from ledger.samples()
+                return
+            benchmark = catalog.benchmark(self.benchmark)
+            for sample in ledger.samples():
+                yield grade_sample(benchmark, sample)
 
 
 def failures(row: Result) -> int:
@@ -98,9 +107,7 @@ def read(folder: Path) -> Finished:
     """
     manifest = read_manifest(folder)
     _check_manifest(folder / MANIFEST, manifest)
-    run = Finished(folder, manifest, read_results(folder))
-    _check_samples(run)
-    return run
+    return _check_samples(Finished(folder, manifest, read_results(folder)))
 
 
 def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
@@ -112,16 +119,19 @@ def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
             raise DataError(path, f"is not a manifest of this version: {name!r} is missing or of another type")
 
 
-def _check_samples(run: Finished) -> None:
-    """Checks that the rows were computed from the samples that are there."""
+def _check_samples(run: Finished) -> Finished:
+    """Returns the run, having checked that its rows were computed from the samples that are there."""
     path = run.folder / LEDGER
     if not path.exists():
         raise DataError(run.folder, f"has no {LEDGER}, so its result cannot be checked")
+    noted = json.loads((run.folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")
     with Ledger(path, read_only=True) as ledger:
         if ledger.corrupt:
             lines = ", ".join(map(str, ledger.corrupt[:5]))
             raise DataError(path, f"{len(ledger.corrupt)} lines are corrupt or changed by hand (first: {lines})")
-        found = samples_hash(ledger.lines())
-    noted = json.loads((run.folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")
-    if found != noted:
-        raise DataError(path, f"is not what {RESULT} was computed from; 'tulu-eval score {run.folder}' computes it again")
+        if samples_hash(ledger.lines()) == noted:
+            return run
+    later = dataclasses.replace(run, regraded=True)
+    if run.benchmark in catalog.names(catalog.BENCHMARKS) and samples_hash(map(encode, later.samples())) == noted:
+        return later
+    raise DataError(path, f"is not what {RESULT} was computed from; 'tulu-eval score {run.folder}' computes it again")
