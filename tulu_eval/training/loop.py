@@ -255,10 +255,16 @@ def _step_of(line: str) -> int:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
-    return AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = AdamW(
+        trained,
         lr=recipe.learning_rate,
         betas=(recipe.adam_b1, recipe.adam_b2),
         eps=recipe.adam_eps,
         weight_decay=recipe.weight_decay,
     )
+    # Made here and not in the first step, since a checkpoint before it would have torch make it by a step that counts.
+    for parameter in trained:
+        zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": torch.tensor(0.0), **zeros}
+    return optimizer

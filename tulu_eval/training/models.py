@@ -127,7 +127,7 @@ class Scorer(_Model):
         with self._computing(batch.ids.device):
             hidden = self.model.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
             numbers = self.model.score(hidden)
-        return wide(numbers.squeeze(-1))
+        return wide(numbers).sum(-1)  # of one number, and unlike squeeze no view: FSDP hangs its backward hook on it
 
 
 def last_token_scores(scores: Tensor, batch: Batch) -> Tensor:
