@@ -10,6 +10,7 @@ from tulu_eval.benchmarks.alpaca_eval import AlpacaEval
 from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.benchmarks.base import classify
 from tulu_eval.errors import DataError
+from tulu_eval.judging.files import read_outputs
 from tulu_eval.records import Completion
 
 
@@ -67,3 +68,14 @@ def test_another_set_is_refused(benchmark, folder, tmp_path):
     path.write_text(json.dumps(rows))
     with pytest.raises(DataError, match="row 4 is not instruction 4"):
         benchmark.load(benchmark.protocol(None), path)
+
+
+def test_the_export_is_read_by_alpaca_evals_tools_and_ours(benchmark, folder, tmp_path):
+    items = benchmark.load(benchmark.protocol(None), folder / "alpaca_eval_set.json")
+    texts = [f"  line {at}\n\n\ud800" for at in range(len(items))]
+    ((name, content),) = benchmark.export(zip(items, texts, strict=True), "mine").items()
+    assert name == "model_outputs.json"
+    (tmp_path / name).write_text(content)
+    found = read_outputs(tmp_path / name)
+    assert (found.generator, list(found.by_place.values())) == ("mine", texts)
+    assert [row["instruction"] for row in json.loads(content)] == [item.question for item in items]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tulu_eval.benchmarks import alpaca_set
 from tulu_eval.benchmarks.alpaca_set import check_instructions, load_baseline, positions
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.files import from_texts, make_pairs, read_annotations, read_outputs, write_outputs
+from tulu_eval.judging.files import from_texts, make_pairs, read_annotations, read_outputs
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
 from tulu_eval.judging.recipe import Pair
@@ -71,14 +71,6 @@ def test_published_outputs_are_read(folder, model):
     found = read_outputs(folder / "models" / model / "model_outputs.json")
     assert found.generator == model
     assert sorted(found.by_place) == list(range(805))
-
-
-def test_outputs_round_trip_unstripped(rows, tmp_path):
-    texts = {at: f"  line {at}\n\n" for at in range(805)}
-    path = tmp_path / "model_outputs.json"
-    write_outputs(path, rows, texts, "mine")
-    assert read_outputs(path).by_place == texts
-    assert [row["instruction"] for row in json.loads(path.read_text())] == [row.instruction for row in rows]
 
 
 def test_json_lines_and_any_order_are_read_too(outputs, write):

@@ -13,7 +13,7 @@ from tulu_eval.judging.budget import Budget, Price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import draw
 from tulu_eval.judging.client import HttpJudge
-from tulu_eval.judging.files import Outputs, read_annotations, read_outputs, write_outputs
+from tulu_eval.judging.files import Outputs, read_annotations, read_outputs
 from tulu_eval.judging.record import read_judgments
 from tulu_eval.judging.score import Judge, score
 from tulu_eval.judging.session import Scoring, annotated, calibrate_judge, execute, prepare, score_files
@@ -52,19 +52,18 @@ def test_all_805_are_judged_scored_and_written_without_text(loopback, recipe, fo
     lc, raw = found.results
     assert (lc.metric, lc.n, lc.scorer) == ("lc_win_rate", 805, "loopback-judge")
     assert raw.value == pytest.approx(50, abs=5)
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / "judging.json").read_text())
     assert manifest["counts"]["judged"] == 804
     assert manifest["spent"]["dollars"] == pytest.approx(804 * (100 * 10 + 30) / 1e6)
     assert manifest["where"] == server.url
     assert manifest["generator"] == "claude-2"
-    texts = "".join((out / name).read_text() for name in ("manifest.json", "judgments.jsonl", "result.json"))
+    texts = "".join((out / name).read_text() for name in ("judging.json", "judgments.jsonl"))
     texts += cache_path.read_text()
     for row in read_annotations(out / "annotations.json").rows[:50]:
         for text in (row.instruction, row.baseline, row.output):
             assert len(text) < 12 or text not in texts
     again = score(read_judgments(out / "judgments.jsonl"), Judge.of(recipe), ready.gamed, draws=20)
     assert again.lc == found.score.lc
-    assert json.loads((out / "result.json").read_text())[0]["value"] == lc.value
 
 
 def test_a_few_are_a_raw_win_rate(loopback, recipe, folder, outputs, cache_path, tmp_path):
@@ -98,15 +97,16 @@ def test_what_lc_needs_is_had_before_the_judge_is_paid(recipe, folder, outputs, 
 
 def test_published_files_are_scored_and_checked_to_belong_together(folder, scoring, outputs, tmp_path):
     models = folder / "models"
-    found, screened = score_files(models / "claude-2" / ANNOTATIONS, models / "claude-2" / "model_outputs.json", scoring)
+    found, screened = score_files(models / "claude-2" / ANNOTATIONS, outputs, scoring)
     assert found.lc.value == pytest.approx(28.155196141629148, abs=1e-8)
     assert screened.flags == []
-    with pytest.raises(UserError, match=r"judges other outputs than .*: 80\d of 805 differ, the first is instruction 1"):
-        score_files(models / "claude-2" / ANNOTATIONS, models / "alpaca-7b" / "model_outputs.json", scoring)
-    rows = alpaca_set.load_baseline(folder / "alpaca_eval_gpt4_baseline.json")
-    write_outputs(tmp_path / "mine.json", rows, {**outputs.by_place, 7: outputs.by_place[7] + " "}, "claude-2")
+    with pytest.raises(UserError, match=r"judges other outputs than those given: 80\d of 805 differ, the first is instruction 1"):
+        score_files(models / "claude-2" / ANNOTATIONS, read_outputs(models / "alpaca-7b" / "model_outputs.json"), scoring)
+    rows = json.loads((models / "claude-2" / "model_outputs.json").read_text())
+    rows[7]["output"] += " "
+    (tmp_path / "mine.json").write_text(json.dumps(rows))
     with pytest.raises(UserError, match="1 of 805 differ, the first is instruction 8"):
-        score_files(models / "claude-2" / ANNOTATIONS, tmp_path / "mine.json", scoring)
+        score_files(models / "claude-2" / ANNOTATIONS, read_outputs(tmp_path / "mine.json"), scoring)
 
 
 def test_positional_mode_is_what_was_published_of_rows_in_order_and_wrong_of_a_subset(folder, scoring, tmp_path):

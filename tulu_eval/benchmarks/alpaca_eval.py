@@ -13,13 +13,14 @@ becomes one user turn, the instruction as it stands, in the Tulu template::
 
 Greedy, up to 8192 new tokens or the model's context, no stop string; the output is kept unstripped, for its length counts.
 Nothing is right or wrong here: the one scorer says whether there is an answer at all. The win rate is made of the judge's
-preferences, by ``tulu-eval judge`` and ``tulu-eval score alpaca-eval``.
+preferences, by ``tulu-eval judge`` and ``tulu-eval score-annotations``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -73,3 +74,8 @@ class AlpacaEval(Benchmark):
         """Returns whether there is any text."""
         answered = bool(text.strip())
         return (Grade("answered", "", answered, float(answered)),)
+
+    def export(self, answers: Iterable[tuple[Item, str]], model: str) -> dict[str, str]:
+        """Returns ``model_outputs.json`` as alpaca_eval's own tools read it, unstripped; it has the instructions' text."""
+        rows = [{"instruction": item.question, "output": text, "generator": model} for item, text in answers]
+        return {"model_outputs.json": json.dumps(rows, indent=1) + "\n"}

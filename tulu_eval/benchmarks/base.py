@@ -114,6 +114,15 @@ class Benchmark(abc.ABC):
         """Returns the metric in percent; the mean unless a benchmark says otherwise."""
         return 100.0 * sum(scores) / len(scores)
 
+    def export(self, answers: Iterable[tuple[Item, str]], model: str) -> dict[str, str]:
+        """Returns the contents of files for other tools, by name, that go beside the result; none unless a benchmark says so.
+
+        Args:
+            answers: Items in the protocol's order with their completions' texts; those that the engine failed on are left out.
+            model: Its name.
+        """
+        return {}
+
     def protocol(self, name: str | None) -> Protocol:
         """Returns a protocol by name, the default for ``None``.
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 import click
 
 from tulu_eval import __version__
-from tulu_eval.cli import compare, doctor, models, plan, run, score, table, verify
+from tulu_eval.cli import (
+    calibrate_judge,
+    compare,
+    compare_outputs,
+    doctor,
+    judge,
+    models,
+    plan,
+    run,
+    score,
+    score_annotations,
+    table,
+    verify,
+)
 from tulu_eval.cli.common import Verbs
 
 
@@ -33,6 +46,10 @@ cli.add_command(compare.compare)
 cli.add_command(plan.plan)
 cli.add_command(table.table)
 cli.add_command(models.models)
+cli.add_command(judge.judge)
+cli.add_command(score_annotations.score_annotations)
+cli.add_command(compare_outputs.compare_outputs)
+cli.add_command(calibrate_judge.calibrate_judge)
 cli.add_command(doctor.doctor)
 
 

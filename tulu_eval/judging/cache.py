@@ -65,22 +65,28 @@ class Cache:
 
     Args:
         path: The file; its folder is made if it is missing.
+        read_only: Look only: a missing file is an empty one, and nothing is written, made or locked.
 
     Raises:
         UserError: Another process writes to it, or it cannot be opened.
         DataError: A line in its midst is broken.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+b", buffering=0)
+            if read_only:
+                path = path if path.exists() else Path(os.devnull)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("rb" if read_only else "a+b", buffering=0)
         except OSError as error:
             raise UserError(f"the judge's cache {path} cannot be opened: {error.strerror}") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not read_only:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._stored = self._read()
         except BlockingIOError as error:
             self._file.close()
@@ -105,10 +111,12 @@ class Cache:
             try:
                 record = _parse(tail)
             except (ValueError, KeyError, TypeError, RecursionError):
-                self._file.truncate(self._file.seek(0, os.SEEK_END) - len(tail))
+                if not self._read_only:
+                    self._file.truncate(self._file.seek(0, os.SEEK_END) - len(tail))
             else:
                 stored.setdefault(record.key, record)
-                self._append(b"\n")
+                if not self._read_only:
+                    self._append(b"\n")
         return stored
 
     def get(self, key: str) -> Stored | None:

@@ -277,6 +277,21 @@ class HttpJudge:
             raise UnknownName(f"judge at {self.url}", model, names)
         raise EndpointError(f"the judge {self.url} answers 404 for {model!r}{': ' + message if message else ''}")
 
+    def check(self) -> None:
+        """Says at once that nothing answers at the address, rather than after the tries of the first questions.
+
+        Raises:
+            EndpointError: It cannot be reached.
+        """
+        connection = Connection(self.url, self._key, min(self._timeout, 10.0))
+        try:
+            connection.request("GET", "/models")
+        except DroppedError as error:
+            if not error.sent:
+                raise EndpointError(f"the judge {self.url} cannot be reached ({error})") from error
+        finally:
+            connection.close()
+
     def models(self) -> list[str]:
         """Returns the models that the endpoint lists; empty where it does not."""
         connection = Connection(self.url, self._key, min(self._timeout, 10.0))

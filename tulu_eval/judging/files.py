@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -122,6 +121,16 @@ def read_outputs(path: Path, partial: bool = False) -> Outputs:
     return Outputs(_one(path, rows, "generator"), by_place)
 
 
+def read_reference(path: Path) -> Outputs | Annotations:
+    """Returns outputs or annotations, whichever a file holds; fewer than 805 are allowed.
+
+    Raises:
+        DataError: An instruction is twice there, changed or foreign, or the file is of neither form.
+    """
+    judged = all("output_1" in row for row in read_rows(path, ("instruction",)))
+    return read_annotations(path) if judged else read_outputs(path, partial=True)
+
+
 def read_annotations(path: Path, positional: bool = False) -> Annotations:
     """Returns annotations, placed by instruction.
 
@@ -194,18 +203,15 @@ def make_pairs(rows: Sequence[EvalRow], outputs: Outputs) -> list[Pair]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    """Writes a file so that it is there whole or not at all.
 
-
-def write_outputs(path: Path, rows: Sequence[EvalRow], outputs: Mapping[int, str], generator: str) -> None:
-    """Writes ``model_outputs.json``, outputs unstripped; has the instructions' text (CC-BY-NC-4.0)."""
-    data = [
-        {"dataset": row.dataset, "instruction": row.instruction, "output": outputs[place], "generator": generator}
-        for place, row in enumerate(rows)
-        if place in outputs
-    ]
-    write_whole(path, json.dumps(data, indent=1) + "\n")
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,7 +1,7 @@
 """From outputs to a number, in two steps: ``prepare`` sends nothing and costs nothing, ``execute`` asks the judge and writes.
 
 Everything that can fail without the judge fails in ``prepare``: files, prompt, the gamed rows that LC needs, the price. What
-``execute`` writes into its folder: ``judgments.jsonl`` and ``manifest.json`` without any text, ``result.json``, and
+``execute`` writes into its folder: ``judgments.jsonl`` and ``judging.json`` (the manifest) without any text, and
 ``annotations.json`` with the instructions' text for alpaca_eval's own tools, which is not to be published (CC-BY-NC-4.0).
 """
 
@@ -161,22 +161,20 @@ def execute(
     record.write_annotations(folder / "annotations.json", pairs, judging.judgments, recipe, prepared.generator)
     data = record.manifest(judging, recipe, where, prepared.generator, prepared.price, prepared.estimate)
     data["screen"] = dataclasses.asdict(prepared.screen)
-    files.write_whole(folder / "manifest.json", json.dumps(data, indent=1) + "\n")
+    files.write_whole(folder / "judging.json", json.dumps(data, indent=1) + "\n")
     rows = from_judgments(pairs, judging.judgments)
     found = score(rows, Judge.of(recipe), prepared.gamed, scoring.folds, scoring.partial, scoring.draws)
-    made = results(found)
-    files.write_whole(folder / "result.json", json.dumps([dataclasses.asdict(row) for row in made], indent=1) + "\n")
-    return Outcome(judging, found, made)
+    return Outcome(judging, found, results(found))
 
 
 def score_files(
-    annotations: Path, outputs: Path | None = None, scoring: Scoring | None = None, positional: bool = False
+    annotations: Path, outputs: files.Outputs | None = None, scoring: Scoring | None = None, positional: bool = False
 ) -> tuple[Score, Screen]:
     """Scores anyone's annotations offline, in alpaca_eval's format.
 
     Args:
         annotations: ``annotations.json``.
-        outputs: ``model_outputs.json``, checked to be what was judged; None for no check.
+        outputs: Of the model, checked to be what was judged; None for no check.
         scoring: How the number is made.
         positional: Difficulties by row number, only for parity with numbers that were published so.
 
@@ -186,11 +184,10 @@ def score_files(
     scoring = scoring or Scoring()
     found = files.read_annotations(annotations, positional)
     if outputs is not None:
-        mine = files.read_outputs(outputs, partial=scoring.partial).by_place
-        other = [row for row in found.rows if mine.get(row.place) != row.output]
+        other = [row for row in found.rows if outputs.by_place.get(row.place) != row.output]
         if other:
             raise UserError(
-                f"{annotations} judges other outputs than {outputs}: {len(other)} of {len(found.rows)} differ, the first is "
+                f"{annotations} judges other outputs than those given: {len(other)} of {len(found.rows)} differ, the first is "
                 f"instruction {other[0].place + 1}"
             )
     rows = from_annotations(found)

@@ -14,6 +14,7 @@ from typing import Any
 from tulu_eval.errors import DataError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog
+from tulu_eval.runs.judged import judged_rows
 from tulu_eval.runs.ledger import Ledger, Sample, encode
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_manifest, read_results, samples_hash
 from tulu_eval.runs.scoring import grade_sample
@@ -49,7 +50,7 @@ class Finished:
     Attributes:
         folder: The run's folder.
         manifest: Its manifest.
-        results: Its rows.
+        results: Its rows, and after them those of judges.
         regraded: Whether ``tulu-eval score`` made the rows with a later version of the benchmark than the ledger's grades.
     """
 
@@ -107,7 +108,7 @@ def read(folder: Path) -> Finished:
     """
     manifest = read_manifest(folder)
     _check_manifest(folder / MANIFEST, manifest)
-    return _check_samples(Finished(folder, manifest, read_results(folder)))
+    return _check_samples(Finished(folder, manifest, (*read_results(folder), *judged_rows(folder))))
 
 
 def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:

@@ -128,8 +128,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return data
 
 
-def read_results(folder: Path) -> tuple[Result, ...]:
-    """Returns the rows of a run folder's ``result.json``.
+def read_results(folder: Path, maker: str = "'tulu-eval score' makes it again from the samples") -> tuple[Result, ...]:
+    """Returns the rows of a folder's ``result.json``.
+
+    Args:
+        folder: Of a run, or of a judge's verdicts on one.
+        maker: What to do where it was changed.
 
     Raises:
         DataError: Missing, of another version, or changed since it was written.
@@ -142,9 +146,7 @@ def read_results(folder: Path) -> tuple[Result, ...]:
         raise DataError(path, f"is of format {data.get('format')!r}; tulu-eval {__version__} reads format {FORMAT}")
     own = data.pop("sha256", None)
     if own != content_hash(data):
-        raise DataError(
-            path, "was changed after it was written (its hash differs); 'tulu-eval score' makes it again from the samples"
-        )
+        raise DataError(path, f"was changed after it was written (its hash differs); {maker}")
     try:
         return tuple(Result.from_json(row) for row in data["results"])
     except (KeyError, TypeError, ValueError) as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.benchmarks.base import Item
 from tulu_eval.errors import DataError, EngineError
 from tulu_eval.records import Completion, Request, Result
 from tulu_eval.runs import manifest as files
@@ -83,10 +84,19 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Out
             results = write_rows(
                 folder, manifest, plan.benchmark, (line for line in ledger.lines() if marks(line)[0] in wanted)
             )
+            for name, text in plan.benchmark.export(_answers(plan, ledger), plan.model.name).items():
+                files.write_text(folder / name, text)
             failed = sum(not ledger.has(one.request.key, one.item.id) for one in plan.planned)
         manifest["status"] = "complete" if not failed else "failures"
         files.write_json(folder / files.MANIFEST, manifest)
     return Outcome(folder, results, len(pending), failed)
+
+
+def _answers(plan: Plan, ledger: Ledger) -> Iterator[tuple[Item, str]]:
+    """Yields the plan's items with what the model wrote; the ledger is read only if someone asks."""
+    done = (sample for sample in ledger.samples() if sample.completion.finish_reason != "error")
+    texts = {sample.item: sample.completion.text for sample in done}
+    yield from ((one.item, texts[one.item.id]) for one in plan.planned if one.item.id in texts)
 
 
 def _pending(plan: Plan, folder: Path) -> bool:

@@ -1,0 +1,177 @@
+"""What the verbs that ask a judge share: its options, the question whether it may cost something, and its endpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+
+from tulu_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from tulu_eval.judging.budget import Estimate, Price
+    from tulu_eval.judging.judge import Endpoint
+    from tulu_eval.judging.recipe import Recipe
+    from tulu_eval.judging.session import Scoring
+    from tulu_eval.stats.length_control import FoldMode
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LOG_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal."""
+
+_OPTIONS = (
+    click.option("--judge", "judge_name", metavar="NAME", help="The judge's name at its endpoint, e.g. gpt-4.1."),
+    click.option("--judge-url", metavar="URL", help="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1; OpenAI's own "
+                 "unless given. The key comes from TULU_EVAL_JUDGE_KEY, for OpenAI also from OPENAI_API_KEY."),
+    click.option("--judge-vllm", metavar="MODEL", help="Folder or hub id: judge with a vLLM engine in this process instead."),
+    click.option("--method", default="logprobs", show_default=True, type=click.Choice(["logprobs", "text"]),
+                 help="logprobs: weigh m against M, as published. text: read the answer, for judges without logprobs; "
+                 "another method makes another number."),
+    click.option("--concurrency", type=int, default=8, show_default=True, help="Requests in flight."),
+    click.option("--timeout", type=float, default=120.0, show_default=True, help="Seconds for one answer."),
+    click.option("--price", metavar="IN,OUT", help="Dollars per million tokens, instead of the table's."),
+    click.option("--prices", type=click.Path(path_type=Path), help="A price table of your own (TOML)."),
+    click.option("--max-cost", type=float, metavar="DOLLARS", help="Stop before this is crossed."),
+    click.option("--cache", type=click.Path(path_type=Path), help="File of this judge's answers; in the user's cache unless "
+                 "given. What is in it is never asked again."),
+    click.option("--yes", "-y", is_flag=True, help="Do not ask whether it may cost that."),
+    click.option("--dry-run", is_flag=True, help="Print what it would cost and three of the judge's prompts. Sends nothing."),
+    click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout."),
+    click.option("--quiet", "-q", is_flag=True, help="No progress."),
+)  # fmt: skip
+
+_SCORING = (
+    click.option("--gamed", type=click.Path(path_type=Path), help="Copy of df_gamed.csv; the hub's pinned one unless given."),
+    click.option("--folds", default="leaderboard", show_default=True, type=click.Choice(["leaderboard", "stable"]),
+                 help="How rows are dealt when LC's regularisation is chosen: as behind the leaderboard, or as today's "
+                 "scikit-learn does."),
+    click.option("--partial", is_flag=True, help="Take fewer than 805, LC included, which is then marked."),
+    click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE",
+                 help="Of calibrate-judge: adds the raw win rate on the original judge's scale."),
+)  # fmt: skip
+
+
+def scoring_options(command: F) -> F:
+    """Adds the options of scoring to a verb."""
+    for option in reversed(_SCORING):
+        command = option(command)
+    return command
+
+
+def scoring_of(gamed: Path | None, folds: FoldMode, partial: bool) -> Scoring:
+    """Returns how judgments become a number."""
+    from tulu_eval.judging.session import Scoring
+
+    return Scoring(gamed, folds, partial)
+
+
+def judge_options(command: F) -> F:
+    """Adds the options of a judge to a verb."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def recipe_of(
+    judge_name: str | None, judge_vllm: str | None, judge_url: str | None, method: Literal["logprobs", "text"]
+) -> Recipe:
+    """Returns how the chosen judge is asked.
+
+    Raises:
+        UserError: No judge was named, or two were.
+    """
+    from tulu_eval.judging.recipe import load_recipe
+
+    if judge_vllm and judge_url:
+        raise UserError("--judge-url and --judge-vllm are two judges; give one of them")
+    name = judge_name or (Path(judge_vllm).name if judge_vllm else "")
+    if not name:
+        raise UserError("who judges? --judge NAME, with --judge-url unless it is OpenAI's, or --judge-vllm MODEL")
+    return load_recipe(name, method)
+
+
+def price_of(recipe: Recipe, price: str | None, prices: Path | None, judge_vllm: str | None) -> Price | None:
+    """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known."""
+    from tulu_eval.judging.budget import Price, find_price, parse_price, read_prices
+
+    if judge_vllm:
+        return Price(0.0, 0.0, "an engine in this process")
+    if price is not None:
+        return parse_price(price)
+    return read_prices(prices, recipe.judge) if prices is not None else find_price(recipe.judge)
+
+
+def consent(estimate: Estimate, *, yes: bool, max_cost: float | None, quiet: bool) -> None:
+    """Shows what it will cost and asks, on a terminal; elsewhere somebody must have said yes before.
+
+    Raises:
+        UserError: There is no terminal and neither --yes nor --max-cost.
+        Abort: The answer was no.
+    """
+    free = estimate.requests == 0 or estimate.dollars == 0
+    if not quiet or not (yes or free):
+        click.echo(str(estimate), err=True)
+    if yes or free:
+        return
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        click.confirm("go on?", abort=True, err=True)
+    elif max_cost is None:
+        raise UserError(f"{estimate.requests} requests to a judge may cost money: say --yes, or --max-cost DOLLARS")
+
+
+@contextlib.contextmanager
+def endpoint_of(
+    recipe: Recipe, judge_url: str | None, judge_vllm: str | None, concurrency: int, timeout: float, *, needed: bool
+) -> Iterator[tuple[Endpoint, str]]:
+    """Yields the endpoint and its address for the manifest.
+
+    Args:
+        recipe: Of the judge.
+        judge_url: Of the server.
+        judge_vllm: Model of the engine in this process.
+        concurrency: Requests in flight.
+        timeout: Seconds for one answer.
+        needed: Whether anything will be asked; if not, no server has to be there and no engine is started.
+    """
+    from tulu_eval.judging.client import OPENAI_URL, HttpJudge
+    from tulu_eval.judging.wire import key_for, parse_base_url
+
+    if judge_vllm and needed:
+        from tulu_eval.judging.vllm_judge import VllmJudge
+
+        with VllmJudge.load(judge_vllm) as engine:
+            yield engine, f"vllm in process: {recipe.judge}"
+        return
+    url = judge_url or OPENAI_URL
+    judge = HttpJudge(url, key_for(parse_base_url(url), os.environ) if needed else "", concurrency, timeout)
+    if needed:
+        judge.check()
+    yield judge, f"vllm in process: {recipe.judge}" if judge_vllm else str(judge.url)
+
+
+class Answers:
+    """Counts answers on stderr: in place on a terminal, a line now and then elsewhere. Safe among threads."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._total, self._quiet, self._terminal = total, quiet, sys.stderr.isatty()
+        self._lock = threading.Lock()
+        self._spoke = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        """Is told how many answers have come."""
+        with self._lock:
+            last = done >= self._total
+            if self._quiet or not (self._terminal or last or time.monotonic() - self._spoke > LOG_SECONDS):
+                return
+            self._spoke = time.monotonic()
+            click.echo(f"{done}/{self._total} answers", err=True, nl=not self._terminal or last)
+            if self._terminal and not last:
+                click.echo("\r", err=True, nl=False)

@@ -1,0 +1,38 @@
+"""``tulu-eval compare-outputs``: a model's outputs against published ones, without a judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tulu_eval.cli.common import print_json
+
+
+@click.command(no_args_is_help=True)
+@click.argument("outputs", metavar="RUN_OR_OUTPUTS", type=click.Path(path_type=Path))
+@click.option("--with", "reference", required=True, metavar="REFERENCE", type=click.Path(path_type=Path),
+              help="Published model_outputs.json or annotations.json, or another run folder.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def compare_outputs(outputs: Path, reference: Path, as_json: bool) -> None:
+    r"""Compare AlpacaEval outputs with published ones.
+
+    How many are the same to the character, where the others part, the ratio of lengths, and how many published judgments hold
+    as they stand. Either side may have fewer than 805.
+
+    \b
+    Examples:
+      tulu-eval compare-outputs results/tulu-2-dpo-7b/alpaca-eval/published-1a2b3c4d --with tulu-2-dpo-7b/model_outputs.json
+      tulu-eval compare-outputs model_outputs.json --with annotations.json --json
+    """
+    from tulu_eval.judging import compare, files
+    from tulu_eval.reports import judged as report
+    from tulu_eval.runs import judged
+
+    mine = judged.find(outputs, partial=True).outputs
+    other = files.read_reference(reference) if reference.is_file() else judged.find(reference).outputs
+    found = compare.compare_outputs(mine, other)
+    if as_json:
+        print_json(report.comparison_as_json(found))
+    else:
+        click.echo(str(found))

@@ -1,0 +1,207 @@
+"""What ties a run to a judge: the run's outputs go to ``judging``, the judge's rows come back beside the run's own.
+
+A run folder with two judges::
+
+    samples.jsonl  manifest.json  result.json  model_outputs.json
+    judged/gpt-4.1-logprobs/        judgments.jsonl  judging.json  result.json  annotations.json
+    judged/my-judge-text-first64/   ...
+
+``judgments.jsonl`` holds hashes of the outputs that were judged, so rows that belong to other samples are noticed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tulu_eval.benchmarks.alpaca_set import SIZE
+from tulu_eval.caching import cache_folder
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.judging import files, record
+from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.calibrate import Calibration
+from tulu_eval.judging.gamed import load_gamed
+from tulu_eval.judging.judge import Endpoint
+from tulu_eval.judging.recipe import Recipe
+from tulu_eval.judging.score import Judge, Score, score
+from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
+from tulu_eval.records import Result, content_hash
+from tulu_eval.runs.ledger import Ledger
+from tulu_eval.runs.manifest import LEDGER, RESULT, locked, read_manifest, read_results, write_results
+from tulu_eval.runs.plan import safe_name
+
+JUDGED = "judged"
+JUDGMENTS = "judgments.jsonl"
+JUDGING = "judging.json"
+BENCHMARK = "alpaca-eval"
+
+_AGAIN = "'tulu-eval judge' makes it again, and pays for nothing that it has"
+
+
+class InterruptedJudgingError(UserError):
+    """Ctrl-C: what was answered is kept."""
+
+    exit_code = 130
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be judged.
+
+    Attributes:
+        outputs: Of the model.
+        folder: Under which a folder a judge is made.
+    """
+
+    outputs: files.Outputs
+    folder: Path
+
+
+def find(path: Path, partial: bool = False) -> Target:
+    """Returns the outputs of a run folder, or of a file in alpaca_eval's format.
+
+    Args:
+        path: The folder or the file.
+        partial: Whether a file may have fewer than 805; a run says by itself what it has.
+
+    Raises:
+        DataError: It is neither, or not of AlpacaEval.
+    """
+    if path.is_dir():
+        return Target(outputs_of(path), path / JUDGED)
+    outputs = files.read_outputs(path, partial)
+    name = safe_name(outputs.generator or path.stem)
+    return Target(outputs, Path("results") / name / BENCHMARK / JUDGED)
+
+
+def outputs_of(folder: Path) -> files.Outputs:
+    """Returns what a run's model wrote; what its engine failed on is left out.
+
+    Raises:
+        DataError: Not a run folder, of another benchmark, or without samples.
+    """
+    manifest = read_manifest(folder)
+    name = manifest["benchmark"]["name"]
+    if name != BENCHMARK:
+        raise DataError(folder, f"is a run of {name}; a judge is asked about {BENCHMARK} only")
+    texts = _texts(folder)
+    if not texts:
+        raise DataError(folder / LEDGER, "has no outputs to judge")
+    return files.from_texts(texts, manifest["model"]["name"])
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    with Ledger(folder / LEDGER, read_only=True) as ledger:
+        if ledger.corrupt:
+            raise DataError(folder / LEDGER, f"{len(ledger.corrupt)} lines are corrupt; the run's own command mends it")
+        done = (sample for sample in ledger.samples() if sample.completion.finish_reason != "error")
+        return {sample.item: sample.completion.text for sample in done}
+
+
+def folder_of(target: Target, recipe: Recipe, limit: int | None) -> Path:
+    """Returns the folder of one judge's verdicts."""
+    first = f"-first{limit}" if limit else ""
+    return target.folder / f"{safe_name(recipe.judge)}-{recipe.method}{first}"
+
+
+def cache_of(recipe: Recipe) -> Path:
+    """Returns where a judge's answers are kept unless said otherwise: one file, whatever is judged, so none is paid twice."""
+    return cache_folder() / "judge" / f"{safe_name(recipe.judge)}.jsonl"
+
+
+def judge(
+    prepared: Prepared,
+    endpoint: Endpoint,
+    where: str,
+    cache: Cache,
+    folder: Path,
+    max_cost: float | None = None,
+    calibration: Calibration | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Outcome:
+    """Asks the judge and writes the rows, a calibrated one among them if there is a calibration.
+
+    Args:
+        prepared: What to ask.
+        endpoint: Where the judge is.
+        where: Its address, for the manifest.
+        cache: Answers so far; new ones are added.
+        folder: Where to write.
+        max_cost: Dollars that may be spent.
+        calibration: Of this judge.
+        progress: Called with the number of answers that have come, among threads.
+
+    Raises:
+        InterruptedJudgingError: Ctrl-C.
+        UserError: The endpoint, the judge or the disk failed; the cache has what was paid.
+    """
+    before = len(cache)
+    with locked(folder):
+        try:
+            outcome = execute(prepared, endpoint, where, cache, folder, max_cost, progress)
+        except KeyboardInterrupt as error:
+            raise InterruptedJudgingError(
+                f"interrupted: {len(cache) - before} answers more are kept in {cache.path}; the same command goes on from there"
+            ) from error
+        rows = with_calibration(outcome.score, outcome.results, calibration)
+        write_results(folder, rows, _hash(folder / JUDGMENTS))
+    return dataclasses.replace(outcome, results=rows)
+
+
+def with_calibration(found: Score, rows: tuple[Result, ...], calibration: Calibration | None) -> tuple[Result, ...]:
+    """Returns the rows, and the raw win rate on the original judge's scale where there is a calibration.
+
+    Raises:
+        UserError: The calibration is of another judge.
+    """
+    return rows if calibration is None else (*rows, record.calibrated(found, calibration))
+
+
+def score_again(folder: Path, scoring: Scoring) -> Score:
+    """Scores a judge's folder again, without any text and without the judge.
+
+    Raises:
+        DataError: It is not such a folder.
+    """
+    path = folder / JUDGING
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        judge = Judge(*(str(manifest[name]) for name in ("judge", "method", "prompt_sha256")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read") from error
+    rows = record.read_judgments(folder / JUDGMENTS)
+    whole = sum(row.preference is not None for row in rows) == SIZE
+    gamed = load_gamed(scoring.gamed) if whole or scoring.partial else None
+    return score(rows, judge, gamed, scoring.folds, scoring.partial, scoring.draws)
+
+
+def judged_rows(folder: Path) -> tuple[Result, ...]:
+    """Returns the rows that judges have added to a run, judge by judge; none where there was no judge.
+
+    Raises:
+        DataError: They were changed, or are of other outputs than the run has.
+    """
+    found = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
+    if not found:
+        return ()
+    outputs = {item: content_hash(text) for item, text in _texts(folder).items()}
+    return tuple(row for one in found for row in _checked(one, outputs))
+
+
+def _checked(folder: Path, outputs: dict[str, str]) -> tuple[Result, ...]:
+    rows = read_results(folder, _AGAIN)
+    path = folder / JUDGMENTS
+    noted = json.loads((folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")
+    if not path.exists() or _hash(path) != noted:
+        raise DataError(path, f"is not what {RESULT} was computed from; {_AGAIN}")
+    for line in path.read_text(encoding="utf-8").splitlines():
+        judgment = json.loads(line)
+        if outputs.get(judgment["id"]) != judgment["output_sha256"]:
+            raise DataError(folder, f"judges another output of {judgment['id']} than the run has; {_AGAIN}")
+    return rows
+
+
+def _hash(path: Path) -> str:
+    return content_hash(path.read_text(encoding="utf-8"))
