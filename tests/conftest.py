@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import json
 import os
 from collections.abc import Callable
@@ -26,6 +28,17 @@ def shared() -> Path:
             pytest.fail(f"{folder} is required here and absent")
         pytest.skip(f"no shared data at {folder}; set TULU_EVAL_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def loopback() -> Any:
+    """The class of a judge's server on the loopback that misbehaves on request; see ``loopback.py``."""
+    spec = importlib.util.spec_from_file_location("loopback", Path(__file__).with_name("loopback.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Loopback
 
 
 TULU_TEMPLATE = (
@@ -202,5 +215,52 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             data_sha256=content_hash(prompt),
         )
         return execute(plan, Progress(quiet=True)).folder
+
+    return call
+
+
+@pytest.fixture
+def alpaca_run(tmp_path: Path, shared: Path, llama3_like: Path) -> Callable[..., Path]:
+    """Makes a run folder of alpaca-eval through the real planner and runner; only the engine is a script.
+
+    ``alpaca_run(12)`` has answers to the first twelve instructions, ``alpaca_run(12, {3: "zebra"})`` that one as its fourth.
+    """
+    from tulu_eval.backends.base import Backend, EngineSettings
+    from tulu_eval.records import Completion
+    from tulu_eval.registry import load_suite
+    from tulu_eval.runs.plan import Order, make_plan
+    from tulu_eval.runs.progress import Progress
+    from tulu_eval.runs.runner import execute
+
+    data = shared / "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"
+
+    def call(n: int = 12, texts: dict[int, str] | None = None, failed: int = 0) -> Path:
+        settings = EngineSettings(dtype="float32", device="cpu")
+        order = Order("alpaca-eval", str(llama3_like), data=data, limit=n, settings=settings, output=tmp_path / "results")
+        plan = make_plan(order, load_suite())
+        places = {one.request.key: place for place, one in enumerate(plan.planned)}
+
+        class Scripted(Backend):
+            name = "transformers"
+
+            @classmethod
+            def check(cls, model: Any, settings: Any) -> None:
+                pass
+
+            @classmethod
+            def load(cls, model: Any, settings: Any, eos_ids: Any, max_length: Any) -> Any:
+                return cls()
+
+            def generate(self, requests: Any, decoding: Any) -> Any:
+                for request in requests:
+                    place = places[request.key]
+                    text = (texts or {}).get(place, f"Answer number {place}.\n")
+                    end, error = ("error", "out of luck") if place < failed else ("stop", "")
+                    yield Completion(request.key, "" if error else text, (), end, 0.1, error)
+
+            def describe(self) -> dict[str, str]:
+                return {"dtype": "float32", "device": "cpu"}
+
+        return execute(dataclasses.replace(plan, backend=Scripted), Progress(quiet=True)).folder
 
     return call

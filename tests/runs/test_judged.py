@@ -1,0 +1,119 @@
+"""A run's outputs go to the judge, and the judge's rows come back beside the run's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulu_eval.errors import DataError
+from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.client import HttpJudge
+from tulu_eval.judging.files import read_outputs
+from tulu_eval.judging.recipe import load_recipe
+from tulu_eval.judging.session import Outcome, Scoring, prepare
+from tulu_eval.registry import load_suite
+from tulu_eval.runs import judged
+from tulu_eval.runs.collect import collect
+from tulu_eval.runs.finished import read
+from tulu_eval.runs.scoring import score
+
+MakeRun = Callable[..., Path]
+BASELINE = "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"
+RECIPE = load_recipe("loopback-judge")
+
+
+@pytest.fixture
+def ask(loopback: Any, shared: Path, tmp_path: Path) -> Callable[[Path], tuple[Outcome, Path]]:
+    """Judges a run with the loopback."""
+
+    def call(run: Path) -> tuple[Outcome, Path]:
+        target = judged.find(run)
+        folder = judged.folder_of(target, RECIPE, None)
+        with loopback() as server, Cache(tmp_path / "judge.jsonl") as cache:
+            ready = prepare(target.outputs, RECIPE, cache, shared / BASELINE)
+            return judged.judge(ready, HttpJudge(server.url), server.url, cache, folder), folder
+
+    return call
+
+
+def test_a_run_leaves_what_alpaca_evals_tools_read(alpaca_run: MakeRun) -> None:
+    run = alpaca_run(5, {2: "  unstripped \n\n"}, failed=1)
+    rows = json.loads((run / "model_outputs.json").read_text())
+    assert [row["output"] for row in rows] == [
+        f"Answer number {1}.\n",
+        "  unstripped \n\n",
+        *(f"Answer number {n}.\n" for n in (3, 4)),
+    ]
+    assert {row["generator"] for row in rows} == {"llama3-like0"}
+    assert read_outputs(run / "model_outputs.json", partial=True) == judged.outputs_of(run)
+
+
+def test_the_judges_rows_stand_beside_the_runs_own(alpaca_run: MakeRun, ask: Any) -> None:
+    run = alpaca_run(12)
+    before = read(run).results
+    outcome, folder = ask(run)
+    found = read(run).results
+    assert found[: len(before)] == before
+    assert found[len(before) :] == outcome.results
+    (row,) = outcome.results
+    assert (row.metric, row.scorer, row.n, row.n_protocol) == ("win_rate", "loopback-judge", 12, 805)
+    assert folder == run / "judged" / "loopback-judge-logprobs"
+    score(run)
+    assert read(run).results == found, "grading the samples again leaves the judge's rows"
+    assert collect(load_suite(), run.parents[2]).problems == ()
+
+
+def test_no_text_of_the_data_set_but_where_it_says_so(alpaca_run: MakeRun, ask: Any, shared: Path) -> None:
+    run = alpaca_run(12)
+    _, folder = ask(run)
+    texts = [row[name] for row in json.loads((shared / BASELINE).read_text())[:12] for name in ("instruction", "output")]
+    for path in (
+        run / "samples.jsonl",
+        run / "manifest.json",
+        *(folder / name for name in ("judgments.jsonl", "judging.json")),
+    ):
+        content = path.read_text()
+        assert not [text for text in texts if json.dumps(text)[1:-1] in content]
+
+
+def test_scored_again_without_text_and_judge(alpaca_run: MakeRun, ask: Any) -> None:
+    outcome, folder = ask(alpaca_run(12))
+    (folder / "annotations.json").unlink()
+    again = judged.score_again(folder, Scoring())
+    assert (again.win_rate, again.judge, again.counts) == (outcome.score.win_rate, outcome.score.judge, outcome.score.counts)
+
+
+def test_changed_rows_and_judgments_are_noticed(alpaca_run: MakeRun, ask: Any) -> None:
+    run = alpaca_run(12)
+    _, folder = ask(run)
+    for name, old, new in (("result.json", '"n": 12', '"n": 13'), ("judgments.jsonl", '"kind":"judged"', '"kind":"refusal"')):
+        whole = (folder / name).read_text()
+        assert old in whole
+        (folder / name).write_text(whole.replace(old, new, 1))
+        with pytest.raises(DataError, match=r"'tulu-eval judge' makes it again"):
+            read(run)
+        (folder / name).write_text(whole)
+    assert len(read(run).results) == 2
+
+
+def test_rows_of_other_samples_are_noticed(alpaca_run: MakeRun, ask: Any) -> None:
+    run = alpaca_run(12)
+    ask(run)
+    for name in ("samples.jsonl", "result.json", "manifest.json"):
+        (run / name).unlink()
+    assert alpaca_run(12, {3: "another answer"}) == run
+    with pytest.raises(DataError, match="judges another output of alpaca-3 than the run has"):
+        read(run)
+
+
+def test_only_runs_of_alpaca_eval_are_judged(make_run: MakeRun, alpaca_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a run of gsm8k; a judge is asked about alpaca-eval only"):
+        judged.find(make_run(3, limit=3))
+    with pytest.raises(DataError, match="has no outputs to judge"):
+        judged.find(alpaca_run(2, failed=2))
+    with pytest.raises(DataError, match=r"is no folder that 'tulu-eval judge' wrote: its judging\.json cannot be read"):
+        judged.score_again(tmp_path, Scoring())
