@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ def test_every_field_of_every_recipe_has_a_source(stage: Stage) -> None:
         loaded = recipes.load(stage, name)
         assert set(loaded.sources) == {field.name for field in dataclasses.fields(loaded.recipe)}
         assert all(loaded.sources.values())
+        short = {word for source in loaded.sources.values() for word in re.findall(r"\b[A-Z]{2,}\b", source)} - {
+            "BOS",
+            "SFT",
+            "FLAGS",
+        }
+        assert short <= set(loaded.legend)
         assert loaded.about.endswith(".")
 
 

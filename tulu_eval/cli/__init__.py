@@ -17,6 +17,7 @@ from tulu_eval.cli import (
     score,
     score_annotations,
     table,
+    train,
     verify,
 )
 from tulu_eval.cli.common import Verbs
@@ -50,6 +51,7 @@ cli.add_command(judge.judge)
 cli.add_command(score_annotations.score_annotations)
 cli.add_command(compare_outputs.compare_outputs)
 cli.add_command(calibrate_judge.calibrate_judge)
+cli.add_command(train.train)
 cli.add_command(doctor.doctor)
 
 

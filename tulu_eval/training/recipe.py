@@ -145,6 +145,7 @@ class Sourced:
         about: One sentence.
         recipe: The values.
         sources: By field.
+        legend: What the short names in the sources stand for.
     """
 
     stage: Stage
@@ -152,6 +153,7 @@ class Sourced:
     about: str
     recipe: Recipe
     sources: dict[str, str]
+    legend: dict[str, str]
 
     @property
     def sha256(self) -> str:

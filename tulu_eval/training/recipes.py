@@ -31,7 +31,7 @@ class RecipeError(UserError):
 
 def names(stage: Stage) -> tuple[str, ...]:
     """Returns the names of a stage's own recipes."""
-    return tuple(_read(PRESETS / f"{stage}.toml"))
+    return tuple(_read(PRESETS / f"{stage}.toml")[0])
 
 
 def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
@@ -47,16 +47,17 @@ def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
         RecipeError: A field is missing, of another type, or cannot be followed.
         DataError: A file that is not such TOML.
     """
-    tables = _read(PRESETS / f"{stage}.toml")
+    tables, legend = _read(PRESETS / f"{stage}.toml")
     where, name = str(PRESETS / f"{stage}.toml"), recipe
     path, _, chosen = recipe.partition(".toml")
     if path != recipe:
         where = f"{path}.toml"
-        own = _read(Path(where))
+        own, words = _read(Path(where))
         name = chosen.removeprefix(":") or (next(iter(own)) if len(own) == 1 else "")
         if name not in own:
             raise UnknownName(f"recipe of {where}", name, own)
         tables |= own
+        legend |= words
     if name not in tables:
         raise UnknownName(f"recipe of {stage}", name, tables)
     merged = _merge(tables, name, where)
@@ -67,10 +68,11 @@ def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
     values = {key: value for key, (value, _) in given.items()}
     made = _build(cls, values, f"recipe {name}")
     _check(made, f"recipe {name}")
-    return Sourced(stage, name, about, made, {field.name: given[field.name][1] for field in dataclasses.fields(cls)})
+    return Sourced(stage, name, about, made, {field.name: given[field.name][1] for field in dataclasses.fields(cls)}, legend)
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Returns a file's recipes, and what the short names in its sources stand for: its table ``[sources]``."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -78,7 +80,8 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     for name, table in data.items():
         if not isinstance(table, dict):
             raise DataError(path, f"{name!r} stands outside of a recipe; a recipe begins with [its-name]")
-    return data
+    legend = {name: str(text) for name, text in data.pop("sources", {}).items()}
+    return data, legend
 
 
 def _merge(tables: dict[str, dict[str, Any]], name: str, where: str) -> dict[str, Any]:

@@ -1,0 +1,237 @@
+"""``tulu-eval train`` as a user types it: from JSON-lines to folders that transformers loads, and one line for each mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from tulu_eval.training import cost
+from tulu_eval.training.job import Order, make_job
+
+Train = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def no_warnings_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """``pairs``, ``sft`` and ``prompts``: 24 sums, right and evaded, and two rows that cannot be trained on."""
+    folder, draw = tmp_path_factory.mktemp("rows"), random.Random(0)
+    rows: dict[str, list[Any]] = {"pairs": [], "sft": [], "prompts": []}
+    for _ in range(24):
+        a, b = draw.randrange(20), draw.randrange(20)
+        prompt = {"role": "user", "content": f"{a} + {b}?"}
+        right, evaded = ({"role": "assistant", "content": text} for text in (f"{a + b}.", "Hm."))
+        rows["pairs"].append({"chosen": [prompt, right], "rejected": [prompt, evaded]})
+        rows["sft"].append({"messages": [prompt, right]})
+        rows["prompts"].append({"messages": [prompt]})
+    rows["pairs"].append({"chosen": [prompt, right], "rejected": [prompt, right]})
+    rows["pairs"].append({"chosen": [prompt, right], "rejected": [prompt, {"role": "assistant", "content": "so " * 600}]})
+    for name, lines in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {name: folder / f"{name}.jsonl" for name in rows}
+
+
+@pytest.fixture
+def train() -> Train:
+    from tulu_eval.cli import cli
+
+    def call(stage: str, *words: object) -> Result:
+        return CliRunner().invoke(cli, ["train", stage, "-r", "tiny", "--device", "cpu", *map(str, words)])
+
+    return call
+
+
+def test_every_stage_from_json_lines(train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    small = ["--set", "batch=8", "--set", "micro_batch=3"]
+    sft = train("sft", "-m", llama3_like, "--data", files["sft"], "-o", tmp_path / "sft", *small)
+    assert sft.exit_code == 0, sft.output
+    assert sft.stdout.split() == [str(tmp_path / "sft" / "policy")]
+    assert "step 3/3  loss " in sft.stderr
+    start = tmp_path / "sft" / "policy"
+
+    rm = train("rm", "-m", start, "--data", files["pairs"], "-o", tmp_path / "rm", *small)
+    assert rm.exit_code == 0, rm.output
+    dpo = train("dpo", "-m", start, "--data", files["pairs"], "-o", tmp_path / "dpo", *small)
+    assert dpo.exit_code == 0, dpo.output
+    first = json.loads((tmp_path / "dpo" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(0.693147, abs=1e-6)
+
+    tiny = [*small, "--set", "rollout_batch=16", "--set", "max_new_tokens=5", "--set", "warmup=0"]
+    reward = tmp_path / "rm" / "reward_model"
+    done = train(
+        "ppo", "-m", start, "--reward-model", reward, "--data", files["prompts"], "-o", tmp_path / "ppo", *tiny, "--json"
+    )
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["finished"]
+    policy, value = (load_file(Path(folder) / "model.safetensors") for folder in report["models"])
+    before = load_file(start / "model.safetensors")
+    assert set(policy) == set(before)
+    assert any(not torch.equal(policy[name], before[name]) for name in policy)
+    assert "score.weight" in value
+    AutoModelForCausalLM.from_pretrained(report["models"][0])
+    AutoModelForSequenceClassification.from_pretrained(report["models"][1])
+    manifest = json.loads((tmp_path / "ppo" / "manifest.json").read_text())
+    assert manifest["settings"]["kl_coef"] == {"value": 0.05, "source": "CMD; CARD"}
+    numbers = json.loads((tmp_path / "ppo" / "metrics.jsonl").read_text().splitlines()[0])
+    assert {
+        "score",
+        "kl",
+        "eos_rate",
+        "length",
+        "entropy",
+        "clip_fraction",
+        "explained_variance",
+        "policy_gradient_norm",
+    } <= set(numbers)
+    assert numbers["approximate_kl"] == pytest.approx(0.0, abs=1e-9)
+    assert numbers["clip_fraction"] == 0.0
+
+    again = train("ppo", "-m", start, "--reward-model", reward, "--data", files["prompts"], "-o", tmp_path / "ppo", *tiny)
+    assert again.exit_code == 0
+    assert "step" not in again.stderr
+
+
+def test_dry_run_says_what_will_be_done(train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    words = ["-m", llama3_like, "--data", files["pairs"], "-o", tmp_path / "run", "--dry-run"]
+    text = train("rm", *words)
+    assert text.exit_code == 0, text.output
+    assert "warmup               0.03" in text.stdout
+    assert "CMD: the published command" in text.stdout
+    assert "24 pairs kept" in text.stdout
+    assert "dropped: 1 equal sides, 1 over 512 tokens" in text.stdout
+    assert "reward model, trained" in text.stdout
+    assert "time: between" in text.stdout
+    data = json.loads(train("rm", *words, "--json").stdout)
+    assert (data["rows_kept"], data["rows_dropped"]) == (24, {"equal sides": 1, "over 512 tokens": 1})
+    assert (data["steps"], data["updates"]) == (1, 1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_and_arithmetic_of_the_published_run(
+    llama3_like: Path, files: dict[str, Path], suite: Any, toys: Any, tmp_path: Path
+) -> None:
+    toys.scorer(600).model.save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(llama3_like / name, tmp_path)
+    order = Order(
+        "ppo", "tiny", str(llama3_like), str(tmp_path), (files["prompts"],), changes=("rollout_batch=16", "max_length=200")
+    )
+    job = make_job(order, suite)
+    policy, reward = (dataclasses.replace(files, parameters=10**9) for files in (job.model, job.reward_model) if files)
+    billions = dataclasses.replace(job, model=policy, reward_model=reward)
+    parts = cost.memory(billions, 1)
+    assert parts["policy, trained"] == parts["value model, trained"] == 16e9
+    assert parts["reference, frozen"] == parts["reward model, frozen"] == 4e9
+    assert cost.memory(billions, 4)["policy, trained"] == 4e9
+    # E1 of the facts: 22 N a token with one forward pass more than the interleaved preset's 18 N.
+    tokens = job.steps * job.rows_per_step / 24 * job.rows.rows[0].ids.size * 24
+    answers = job.steps * job.rows_per_step * 48
+    assert cost.flops(billions, 1.0) == pytest.approx(22e9 * (tokens + answers), rel=0.1)
+
+
+@pytest.fixture(scope="session")
+def suite() -> Any:
+    from tulu_eval.registry import load_suite
+
+    return load_suite()
+
+
+class TestMistakes:
+    def line(self, result: Result) -> str:
+        assert result.exit_code != 0
+        lines = [line for line in result.stderr.splitlines() if line.strip()]
+        # transformers draws a bar while it loads, unless it is told not to before it is imported.
+        lines = [line for line in lines if not line.startswith("Loading weights")]
+        assert len(lines) == 1, result.output
+        return lines[0]
+
+    def test_what_is_missing_or_too_much(self, train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
+        rows = files["pairs"]
+        assert "names no model; give --model" in self.line(train("rm", "--data", rows))
+        assert "give --data rows.jsonl" in self.line(train("rm", "-m", llama3_like))
+        assert "--reward-model is for ppo" in self.line(train("rm", "-m", llama3_like, "--reward-model", "x", "--data", rows))
+        assert "--split is a split" in self.line(train("rm", "-m", llama3_like, "--split", "x", "--data", rows))
+        assert "unknown key 'batchsize'" in self.line(train("rm", "-m", llama3_like, "--data", rows, "--set", "batchsize=1"))
+        assert "give --reward-model" in self.line(train("ppo", "-m", llama3_like, "--data", rows))
+        assert "too few for one step of 99" in self.line(train("rm", "-m", llama3_like, "--data", rows, "--set", "batch=99"))
+        long = train("rm", "-m", llama3_like, "--data", rows, "--set", "max_length=9999")
+        assert "rows may have 9999 tokens, and llama3-like" in self.line(long).replace("llama3-like0", "llama3-like")
+        (tmp_path / "file").write_text("")
+        taken = train("rm", "-m", llama3_like, "--data", rows, "-o", tmp_path / "file" / "run")
+        assert "cannot be made" in self.line(taken)
+
+    def test_a_policy_for_a_reward_model(self, train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
+        words = ["-m", llama3_like, "--reward-model", llama3_like, "--data", files["prompts"], "-o", tmp_path]
+        assert "is not a reward model" in self.line(train("ppo", *words, "--set", "rollout_batch=16", "-q"))
+
+    def test_another_tokenizer(self, train: Train, llama3_like: Path, llama2_like: Path, files: dict[str, Path]) -> None:
+        words = ["-m", llama3_like, "--reward-model", llama2_like, "--data", files["prompts"]]
+        assert "has another tokenizer than" in self.line(train("ppo", *words))
+
+    def test_resuming_another_run(self, train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
+        words = ["-m", llama3_like, "--data", files["sft"], "-o", tmp_path, "-q"]
+        assert train("sft", *words).exit_code == 0
+        assert "was written with another recipe" in self.line(train("sft", *words, "--set", "learning_rate=1e-3"))
+        other = tmp_path / "other.jsonl"
+        other.write_text("\n".join(files["sft"].read_text().splitlines()[::-1]))
+        assert "was written with another data" in self.line(
+            train("sft", "-m", llama3_like, "--data", other, "-o", tmp_path, "-q")
+        )
+        assert train("sft", *words, "--set", "learning_rate=1e-3", "--fresh").exit_code == 0
+        assert train("sft", *words, "--set", "learning_rate=1e-3", "--set", "micro_batch=1").exit_code == 0
+
+
+def program(*words: object, **environment: str) -> subprocess.Popen[str]:
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=own
+    )
+
+
+def test_a_term_signal_saves_and_exits_with_0(llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    words = ["-m", "tulu_eval", "train", "sft", "-r", "tiny", "-m", llama3_like, "--data", files["sft"], "-o", tmp_path]
+    running = program(*words, "--device", "cpu", "--set", "epochs=2000")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGTERM)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 0, errors
+    assert "give the same command again to go on" in errors
+    steps = len((tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert (tmp_path / "checkpoints" / f"step-{steps:08d}").is_dir()
+    assert not (tmp_path / "policy").exists()
+
+
+def test_the_same_command_under_torchrun(train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    words = ["train", "sft", "-r", "tiny", "-m", llama3_like, "--data", files["sft"], "--device", "cpu"]
+    assert train("sft", "-m", llama3_like, "--data", files["sft"], "-o", tmp_path / "1", "-q").exit_code == 0
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tulu_eval"]
+    both = program(*launcher, *words, "-o", tmp_path / "2")
+    out, errors = both.communicate(timeout=120)
+    assert both.returncode == 0, errors
+    assert out.split() == [str(tmp_path / "2" / "policy")]
+    alone, shared = (load_file(tmp_path / n / "policy" / "model.safetensors") for n in ("1", "2"))
+    for name in alone:
+        torch.testing.assert_close(shared[name], alone[name], atol=1e-5, rtol=0)

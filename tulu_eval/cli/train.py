@@ -1,0 +1,88 @@
+"""``tulu-eval train``: train a checkpoint of the suite, or one like it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tulu_eval.cli.common import complete_models, print_json, set_up_logging
+
+SHOWN = ("loss", "accuracy", "score", "kl", "eos_rate", "length", "learning_rate")
+
+
+@click.command(no_args_is_help=True)
+@click.argument("stage", type=click.Choice(["sft", "rm", "dpo", "ppo"]))
+@click.option(
+    "--recipe", "-r", required=True, help="easylm, card, tiny, ... or a TOML file (file.toml:name where it has several)."
+)
+@click.option("--model", "-m", default="", shell_complete=complete_models,
+              help="What training starts from; as the recipe says unless given.")  # fmt: skip
+@click.option("--reward-model", default="", shell_complete=complete_models, help="ppo: what scores the answers.")
+@click.option("--data", type=click.Path(path_type=Path), multiple=True,
+              help="JSON-lines (messages, or chosen and rejected) instead of the recipe's data set; repeatable.")  # fmt: skip
+@click.option("--split", default="", help="Split of the recipe's data set, e.g. preference_big_mixture.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), help="Folder of the run; training/<stage>-<model>-<recipe> unless given."
+)
+@click.option(
+    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if it is there."
+)
+@click.option("--save-every", type=click.IntRange(min=1), default=10, show_default=True, help="Steps between checkpoints.")
+@click.option("--resume/--fresh", default=True, show_default=True, help="Go on from the last checkpoint, or begin anew.")
+@click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models of your own.")
+@click.option("--dry-run", is_flag=True,
+              help="Print the recipe with sources, rows kept and dropped, memory, time. Loads no weights.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.option("--verbose", "-v", count=True, help="Say more; -vv for other packages' logs too.")
+def train(registry: Path | None, **options: Any) -> None:
+    r"""Train STAGE: sft, rm (reward model), dpo or ppo.
+
+    A run that was interrupted goes on where it stopped when the same command is given again; SIGTERM ends it with a checkpoint.
+    On several devices the same command runs under torchrun.
+
+    \b
+    Examples:
+      tulu-eval train rm --recipe tiny -m smollm2-135m-instruct --data pairs.jsonl
+      tulu-eval train ppo --recipe easylm --dry-run
+      torchrun --nproc-per-node 8 -m tulu_eval train ppo --recipe easylm --set kl_coef=0.0325
+    """
+    set_up_logging(options["verbose"], options["quiet"])
+    from tulu_eval.registry import load_suite
+    from tulu_eval.training import cost, launch
+    from tulu_eval.training.job import Order, load_recipe, make_job
+
+    fields = {field.name for field in dataclasses.fields(Order)}
+    device = launch.pick_device(options["device"])
+    order = Order(**{key: value for key, value in options.items() if key in fields}, fresh=not options["resume"])
+    if options["dry_run"] and not options["as_json"]:
+        click.echo(cost.recipe_as_text(load_recipe(order)))  # first, since models or data may be missing
+    job = make_job(order, load_suite(registry))
+    if options["dry_run"]:
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if options["as_json"]:
+            print_json(cost.as_json(job, device, world))
+        else:
+            click.echo(cost.as_text(job, device, world))
+        return
+
+    def report(step: int, steps: int, numbers: dict[str, float]) -> None:
+        if not options["quiet"]:
+            shown = "  ".join(f"{key} {numbers[key]:.4g}" for key in SHOWN if key in numbers)
+            click.echo(f"step {step + 1}/{steps}  {shown}", err=True)
+
+    outcome = launch.execute(job, device, report)
+    if int(os.environ.get("RANK", "0")):
+        return
+    if options["as_json"]:
+        print_json({"finished": outcome.finished, "folder": str(outcome.folder), "models": list(map(str, outcome.models))})
+    elif outcome.finished:
+        click.echo("\n".join(map(str, outcome.models)))
+    else:
+        click.echo(f"stopped with a checkpoint in {outcome.folder}; give the same command again to go on", file=sys.stderr)

@@ -1,0 +1,167 @@
+"""A training run before any weight is loaded: recipe, models, tokenizer and rows, looked at and found to fit together."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.backends.base import ModelFiles
+from tulu_eval.backends.tokenizer import load_tokenizer
+from tulu_eval.errors import PreflightError, UserError
+from tulu_eval.registry import Suite
+from tulu_eval.runs.models import resolve
+from tulu_eval.training import recipes
+from tulu_eval.training.data import Pair, Reader, Rows, files_of_split
+from tulu_eval.training.recipe import PPORecipe, Sourced, Stage
+from tulu_eval.training.text import Encoder, Tokens
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked for.
+
+    Attributes:
+        stage: Which stage.
+        recipe: Name of a recipe, or a file.
+        model: What training starts from; empty: as the recipe says.
+        reward_model: For PPO; empty: as the recipe says.
+        data: Files; empty: the recipe's data set of the hub.
+        split: Its split; empty: as the recipe says.
+        changes: ``KEY=VALUE``.
+        output: Folder of the run.
+        save_every: Steps between checkpoints.
+        fresh: Begin anew.
+    """
+
+    stage: Stage
+    recipe: str
+    model: str = ""
+    reward_model: str = ""
+    data: tuple[Path, ...] = ()
+    split: str = ""
+    changes: tuple[str, ...] = ()
+    output: Path | None = None
+    save_every: int = 10
+    fresh: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """What will be done.
+
+    Attributes:
+        order: What was asked for.
+        sourced: The recipe, with sources.
+        model: What training starts from.
+        reward_model: Of PPO.
+        tokenizer: Of all models.
+        rows: Rows, pairs or prompts.
+        folder: Where the run is written.
+        rows_per_step: Of these, how many one step takes.
+        updates_per_step: Updates that one step makes.
+    """
+
+    order: Order
+    sourced: Sourced
+    model: ModelFiles
+    reward_model: ModelFiles | None
+    tokenizer: Any
+    rows: Rows[Tokens] | Rows[Pair]
+    folder: Path
+    rows_per_step: int
+    updates_per_step: int
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return self.sourced.recipe.epochs * (len(self.rows.rows) // self.rows_per_step)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must have in common with the run to go on from it, in the words of the message."""
+        found = {
+            "stage": self.sourced.stage,
+            "recipe": self.sourced.sha256,
+            "data": self.rows.sha256,
+            "model": self.model.weights_sha256,
+            "tokenizer": self.model.tokenizer_sha256,
+        }
+        return found | ({"reward model": self.reward_model.weights_sha256} if self.reward_model else {})
+
+
+def load_recipe(order: Order) -> Sourced:
+    """Returns an order's recipe, with what the command line says instead.
+
+    Raises:
+        UserError: It is unknown, cannot be followed, or an option has no meaning.
+    """
+    if order.reward_model and order.stage != "ppo":
+        raise UserError(f"--reward-model is for ppo, not {order.stage}")
+    if order.split and order.data:
+        raise UserError("--split is a split of the recipe's data set; it has no meaning with --data")
+    said = {"model": order.model, "reward_model": order.reward_model, "split": order.split}
+    changes = (*order.changes, *(f"{key}={json.dumps(value)}" for key, value in said.items() if value))
+    return recipes.load(order.stage, order.recipe, changes)
+
+
+def make_job(order: Order, suite: Suite) -> Job:
+    """Returns the job that an order makes, with models looked up and rows read; no weight is loaded or downloaded.
+
+    Raises:
+        UserError: Something is missing, unknown or does not fit; in one line.
+    """
+    sourced = load_recipe(order)
+    recipe = sourced.recipe
+    model = _model(recipe.model, "--model", suite)
+    tokenizer = load_tokenizer(model.path, model.name, trust_remote_code=False)
+    reward_model = None
+    if isinstance(recipe, PPORecipe):
+        reward_model = _model(recipe.reward_model, "--reward-model", suite)
+        _refuse_other_tokenizer(tokenizer, load_tokenizer(reward_model.path, reward_model.name, False), model, reward_model)
+    longest = recipe.max_length + (recipe.max_new_tokens if isinstance(recipe, PPORecipe) else 0)
+    models = [one for one in (model, reward_model) if one is not None]
+    for one in models:
+        if one.context and longest > one.context:
+            raise PreflightError(f"rows may have {longest} tokens, and {one.name} has {one.context} positions; set max_length")
+    reader = Reader(Encoder(tokenizer), recipe.max_length, min(map(_vocabulary, models)))
+    if not order.data and not recipe.dataset:
+        raise UserError(f"recipe {sourced.name} has no data set of its own; give --data rows.jsonl")
+    rows = _read(reader, sourced, order.data or files_of_split(recipe.dataset, recipe.split))
+    per_step, updates = recipe.batch, 1
+    if isinstance(recipe, PPORecipe):
+        per_step, updates = recipe.rollout_batch, recipe.rollout_batch * recipe.rollouts_per_prompt // recipe.batch
+    if len(rows.rows) < per_step:
+        raise UserError(f"{len(rows.rows)} rows are too few for one step of {per_step}; give more data or a smaller batch")
+    name = f"{order.stage}-{model.name.replace('/', '--')}-{sourced.name}"
+    return Job(order, sourced, model, reward_model, tokenizer, rows, order.output or Path("training") / name, per_step, updates)
+
+
+def _model(name: str, option: str, suite: Suite) -> ModelFiles:
+    if not name:
+        raise UserError(f"the recipe names no model; give {option}")
+    return resolve(name, suite)[0]
+
+
+def _read(reader: Reader, sourced: Sourced, paths: Sequence[Path]) -> Rows[Tokens] | Rows[Pair]:
+    if sourced.stage == "sft":
+        return reader.conversations(paths)
+    if isinstance(sourced.recipe, PPORecipe):
+        return reader.prompts(paths, bos=sourced.recipe.prompt_bos)
+    return reader.pairs(paths)
+
+
+def _vocabulary(model: ModelFiles) -> int:
+    """Returns the number of token ids that a model knows, from its config."""
+    config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+    return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 1 << 31)
+
+
+def _refuse_other_tokenizer(one: Any, other: Any, model: ModelFiles, reward_model: ModelFiles) -> None:
+    """Refuses two models whose token ids do not mean the same text: the reward model reads the policy's tokens."""
+    probe = "<|user|>\nWhat is 1 + 2,345?\n<|assistant|>\nIt's 2346 – naïvely.\n"
+    same = one.get_vocab() == other.get_vocab() and one.eos_token_id == other.eos_token_id
+    if not same or one(probe)["input_ids"] != other(probe)["input_ids"]:
+        raise PreflightError(f"{reward_model.name} has another tokenizer than {model.name}: it cannot read the policy's tokens")

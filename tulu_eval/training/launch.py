@@ -1,0 +1,190 @@
+"""From a job to trained models: ranks, weights, the stage's loop, and folders that transformers loads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, cast
+
+from tulu_eval import __version__
+from tulu_eval.backends import loading
+from tulu_eval.errors import PreflightError
+from tulu_eval.runs import environment
+from tulu_eval.training import checkpoint, dpo, models, parallel, ppo, reward_model, sft
+from tulu_eval.training.job import Job
+from tulu_eval.training.loop import Settings, Trainer
+from tulu_eval.training.parallel import Ranks, shard
+from tulu_eval.training.recipe import DPORecipe, PPORecipe, RewardModelRecipe
+from tulu_eval.training.rollout import PolicyEngine
+
+ROLLOUT_ROWS = 64
+"""Rows that a rank decodes together."""
+
+Report = Callable[[int, int, dict[str, float]], None]
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        finished: Whether all steps are done; else it was asked to end and can go on.
+        folder: Of the run.
+        models: Folders of the trained models, of a finished run.
+    """
+
+    finished: bool
+    folder: Path
+    models: list[Path]
+
+
+def pick_device(name: str) -> str:
+    """Returns ``cuda`` or ``cpu``; ``auto`` is cuda where it is there.
+
+    Raises:
+        PreflightError: It is not there, or training does not run on it.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise PreflightError(f"training does not run on device {name!r} here; use --device auto")
+    return name
+
+
+def execute(job: Job, device: str, report: Report) -> Outcome:
+    """Trains; the same call goes on where a run was interrupted.
+
+    Raises:
+        UserError: Something is missing or does not fit, or a guard stopped the run.
+    """
+    with parallel.ranks(device) as ranks:
+        recipe = job.sourced.recipe
+        ranks.refuse_uneven(batch=recipe.batch)
+        trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
+        _prepare_folder(job, ranks, sum(trained_sizes))
+        for files in filter(None, (job.model, job.reward_model)):
+            if ranks.first:
+                loading.fetch(files, allow_pickle=False)
+            ranks.wait()
+        settings = Settings(job.folder, job.identity, job.order.save_every, job.order.fresh, report)
+        trainer, trained = _train(job, ranks, settings)
+        if trainer.interrupted:
+            return Outcome(False, job.folder, [])
+        return Outcome(True, job.folder, [_export(job, name, model, ranks) for name, model in trained.items()])
+
+
+def _prepare_folder(job: Job, ranks: Ranks, parameters: int) -> None:
+    if ranks.first:
+        try:
+            job.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PreflightError(f"{job.folder} cannot be made: {error.strerror}; give another --output") from error
+        checkpoint.refuse_full_disk(job.folder, parameters)
+        saved = None if job.order.fresh else checkpoint.newest(job.folder / "checkpoints")
+        if saved is not None:
+            checkpoint.refuse_other(saved, job.identity)
+        if job.order.fresh:
+            shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+        (job.folder / "manifest.json").write_text(json.dumps(_manifest(job, ranks), indent=2) + "\n")
+    ranks.wait()
+
+
+def _manifest(job: Job, ranks: Ranks) -> dict[str, Any]:
+    import dataclasses
+
+    recipe = dataclasses.asdict(job.sourced.recipe)
+    return {
+        "version": __version__,
+        "stage": job.sourced.stage,
+        "recipe": {"name": job.sourced.name, "sha256": job.sourced.sha256, "about": job.sourced.about},
+        "settings": {key: {"value": value, "source": job.sourced.sources[key]} for key, value in recipe.items()},
+        "identity": job.identity,
+        "model": job.model.name,
+        "reward_model": job.reward_model.name if job.reward_model else None,
+        "rows_kept": len(job.rows.rows),
+        "rows_dropped": job.rows.dropped,
+        "steps": job.steps,
+        "ranks": ranks.world,
+        "commit": environment.commit(),
+        "packages": environment.packages(),
+        "machine": environment.machine(),
+    }
+
+
+def _train(job: Job, ranks: Ranks, settings: Settings) -> tuple[Trainer, dict[str, Any]]:
+    """Loads the stage's models and runs its loop; returns the trained ones by the name of their folder."""
+    recipe, folder = job.sourced.recipe, job.model.path
+    compute = recipe.compute_dtype
+    rows: Any = job.rows.rows
+
+    def policy(trained: bool) -> models.Policy:
+        loaded = models.load_policy(folder, compute=compute, trained=trained)
+        return cast(models.Policy, shard(loaded, ranks, "next_logits"))
+
+    def trainer(trained: dict[str, Any]) -> Trainer:
+        return Trainer(recipe, ranks, trained, len(rows), job.rows_per_step, job.updates_per_step, settings)
+
+    if isinstance(recipe, RewardModelRecipe):
+        head = (recipe.seed, recipe.head_std)
+        scorer = models.load_scorer(folder, compute=compute, trained=True, new_head=head)
+        trained: dict[str, Any] = {"reward_model": shard(scorer, ranks)}
+        run = trainer(trained)
+        with _signals(run):
+            reward_model.train(run, trained["reward_model"], rows)
+    elif isinstance(recipe, DPORecipe):
+        trained = {"policy": policy(trained=True)}
+        run = trainer(trained)
+        with _signals(run):
+            dpo.train(run, trained["policy"], policy(trained=False), rows, recipe.beta)
+    elif isinstance(recipe, PPORecipe):
+        assert job.reward_model is not None  # noqa: S101 - a job of PPO has one
+        value = models.load_scorer(job.reward_model.path, compute=compute, trained=True)
+        scorer = models.load_scorer(job.reward_model.path, compute=compute, trained=False)
+        trained = {"policy": policy(trained=True), "value_model": shard(value, ranks)}
+        reward = ppo.reward_of(cast(models.Scorer, shard(scorer, ranks)))
+        four = ppo.Models(trained["policy"], policy(trained=False), trained["value_model"], reward)
+        engine = PolicyEngine(four.policy, [int(job.tokenizer.eos_token_id)], ROLLOUT_ROWS)
+        run = trainer(trained)
+        with _signals(run):
+            ppo.train(run, four, engine, rows, recipe)
+    else:
+        trained = {"policy": policy(trained=True)}
+        run = trainer(trained)
+        with _signals(run):
+            sft.train(run, trained["policy"], rows)
+    return run, trained
+
+
+@contextlib.contextmanager
+def _signals(run: Trainer) -> Iterator[None]:
+    """Has SIGTERM and SIGUSR1 end the run after the step it is in, with a checkpoint: what a scheduler sends first."""
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        run.ask_to_end()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _export(job: Job, name: str, model: Any, ranks: Ranks) -> Path:
+    """Writes a trained model as a folder that transformers loads, in place of an older one."""
+    folder = job.folder / name
+    state = parallel.whole_state(model)
+    if ranks.first:
+        draft = folder.with_suffix(".tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        models.save(model, state, draft, job.tokenizer)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.replace(folder)
+    ranks.wait()
+    return folder
