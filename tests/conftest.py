@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -220,11 +221,14 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def alpaca_run(tmp_path: Path, shared: Path, llama3_like: Path) -> Callable[..., Path]:
-    """Makes a run folder of alpaca-eval through the real planner and runner; only the engine is a script.
+def alpaca_run(tmp_path: Path, make_alpaca_run: Callable[..., Path]) -> Callable[..., Path]:
+    """Makes a run folder of alpaca-eval; ``alpaca_run(12, {3: "zebra"})`` has twelve answers and that one as its fourth."""
+    return functools.partial(make_alpaca_run, tmp_path / "results")
 
-    ``alpaca_run(12)`` has answers to the first twelve instructions, ``alpaca_run(12, {3: "zebra"})`` that one as its fourth.
-    """
+
+@pytest.fixture(scope="session")
+def make_alpaca_run(shared: Path, llama3_like: Path) -> Callable[..., Path]:
+    """Makes a run folder of alpaca-eval through the real planner and runner; only the engine is a script."""
     from tulu_eval.backends.base import Backend, EngineSettings
     from tulu_eval.records import Completion
     from tulu_eval.registry import load_suite
@@ -234,9 +238,9 @@ def alpaca_run(tmp_path: Path, shared: Path, llama3_like: Path) -> Callable[...,
 
     data = shared / "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"
 
-    def call(n: int = 12, texts: dict[int, str] | None = None, failed: int = 0) -> Path:
+    def call(output: Path, n: int = 12, texts: dict[int, str] | None = None, failed: int = 0) -> Path:
         settings = EngineSettings(dtype="float32", device="cpu")
-        order = Order("alpaca-eval", str(llama3_like), data=data, limit=n, settings=settings, output=tmp_path / "results")
+        order = Order("alpaca-eval", str(llama3_like), data=data, limit=n, settings=settings, output=output)
         plan = make_plan(order, load_suite())
         places = {one.request.key: place for place, one in enumerate(plan.planned)}
 

@@ -135,8 +135,8 @@ def read_prices(path: Path, judge: str) -> Price | None:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        entry = table["models"].get(judge)
-        return Price(float(entry["input"]), float(entry["output"]), f"{path.name} of {table['date']}") if entry else None
+        date, entry = table["date"], table["models"].get(judge)
+        return Price(float(entry["input"]), float(entry["output"]), f"{path.name} of {date}") if entry else None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(path, "is not a price table: date, [models], NAME = { input = DOLLARS, output = DOLLARS }") from error
 

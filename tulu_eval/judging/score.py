@@ -184,7 +184,8 @@ def score(
     try:
         raw = length_control.win_rate(given.preference)
     except ValueError as error:
-        raise UserError(f"there is nothing to score: {error}") from error
+        kinds = ", ".join(f"{kind} {n}" for kind, n in Counter(row.kind for row in rows).items())
+        raise UserError(f"there is nothing to score: {error} ({kinds})") from error
     counts = Counter(row.kind for row in rows)
     if len(rows) < SIZE:
         counts["absent"] = SIZE - len(rows)
