@@ -178,7 +178,14 @@ def test_positions_are_mended_and_no_more_is_taken(engine: VllmBackend, requests
 
 def test_the_manifest_can_tell_what_ran(engine: VllmBackend) -> None:
     facts = engine.describe()
-    expected = {"dtype": "float32", "device": "cpu", "prefix_caching": "true", "tensor_parallel": "1", "data_parallel": "1"}
+    expected = {
+        "attention": "CPU_ATTN",
+        "dtype": "float32",
+        "device": "cpu",
+        "prefix_caching": "true",
+        "tensor_parallel": "1",
+        "data_parallel": "1",
+    }
     assert expected.items() <= facts.items()
     assert facts["vllm"].startswith("0.")
 

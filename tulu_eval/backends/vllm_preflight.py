@@ -202,6 +202,9 @@ def _check_cpu(model: ModelFiles, settings: EngineSettings, config: dict[str, An
 
 
 def _check_gpus(model: ModelFiles, settings: EngineSettings, config: dict[str, Any]) -> None:
+    if settings.device.startswith("cuda:"):
+        number = settings.device.removeprefix("cuda:")
+        raise PreflightError(f"--device {settings.device} is not for vLLM; CUDA_VISIBLE_DEVICES={number} chooses that device")
     if settings.device not in ("auto", "cuda"):
         raise PreflightError(
             f"the vLLM that is installed is built for GPUs, and --device is {settings.device}; use --backend transformers there"

@@ -59,7 +59,7 @@ class EngineProcess:
         if not isinstance(message, Ready):
             raise EngineError(f"vLLM did not start: {message}")
         attention = re.search(r"Using (?:AttentionBackendEnum\.)?([A-Z0-9_]+) (?:attention )?backend", self._read_log())
-        return {**message.facts, "attention": attention.group(1) if attention else "chosen by vLLM"}
+        return {"attention": attention.group(1) if attention else "chosen by vLLM", **message.facts}
 
     def send(self, message: object) -> None:
         """Sends a message; a process that is gone is found out by who waits for its answer."""

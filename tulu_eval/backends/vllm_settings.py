@@ -17,9 +17,9 @@ from tulu_eval.caching import read_json
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
 """The same for a CPU engine, whose core stays in the engine's own process.
 
-vLLM would start two more processes, which import everything again, and leave one core to the first: 40 s to start instead
-of 18 s. Threads that wait must not spin: with two spinning ones on two cores that were also used by others, SmolLM2-135M made
-28 tokens a second, with these settings 178.
+vLLM would start two more processes, which import everything again, and leave one core to the first: 36 s to start instead
+of 17 s. Threads that wait must not spin: with two spinning ones on two cores that others used too, SmolLM2-135M made 28 tokens
+a second, with these settings 178. (Measured on a busy machine of 2 cores; ``benchmarks/vllm_throughput.py`` measures both.)
 """
 
 CPU_ROWS = 64
@@ -57,8 +57,8 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
         "quantization": settings.quantization or None,
         "trust_remote_code": settings.trust_remote_code,
         "generation_config": "vllm",
-        "enable_prefix_caching": True,
-        "enforce_eager": on_cpu,
+        "enable_prefix_caching": settings.prefix_caching,
+        "enforce_eager": on_cpu,  # compiling took 76 s more at the start on 2 cores, and tokens came no faster
         "seed": 0,
     }
     if settings.batch_size:

