@@ -20,7 +20,7 @@ from tulu_eval.judging.recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA256, M
 from tulu_eval.records import STATUSES, Result
 
 if TYPE_CHECKING:
-    from tulu_eval.stats.length_control import Fit, FoldMode, Interval, Rows, WinRate
+    from tulu_eval.stats.length_control import BootstrapInterval, Fit, FoldMode, Rows, WinRate
 
 DRAWS = 1000
 Z95 = 1.959963984540054
@@ -92,7 +92,7 @@ class Score:
     counts: Mapping[str, int]
     win_rate: WinRate
     lc: Fit | None
-    interval: Interval | None
+    interval: BootstrapInterval | None
     why_no_lc: str
     partial: bool
     folds: FoldMode

@@ -113,7 +113,7 @@ class Fit(NamedTuple):
     weights: Weights
 
 
-class Interval(NamedTuple):
+class BootstrapInterval(NamedTuple):
     """A bootstrap interval, in percent points."""
 
     low: float
@@ -274,7 +274,7 @@ def fit(rows: Rows, gamed: Gamed, mode: FoldMode = "leaderboard", c: float | Non
     return Fit(from_weights(weights, rows.difficulty), c, weights)
 
 
-def bootstrap(rows: Rows, gamed: Gamed, c: float, draws: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
+def bootstrap(rows: Rows, gamed: Gamed, c: float, draws: int = 1000, seed: int = 0, level: float = 0.95) -> BootstrapInterval:
     """Returns a percentile interval of LC over instructions, refitting all three weights in every draw.
 
     The package's ``lc_standard_error`` is the spread of predictions over instructions, not an error of LC. Here the rows
@@ -293,4 +293,4 @@ def bootstrap(rows: Rows, gamed: Gamed, c: float, draws: int = 1000, seed: int =
     n = len(rows.preference)
     values = np.array([fit(rows.take(rng.integers(0, n, n)), gamed, c=c).value for _ in range(draws)])
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), float(values.std(ddof=1)), draws)
+    return BootstrapInterval(float(low), float(high), float(values.std(ddof=1)), draws)
