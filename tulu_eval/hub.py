@@ -60,7 +60,7 @@ def locate(hub_id: str, revision: str | None, allow_pickle: bool) -> Located:
 
     info = ask(hub_id, revision, "model")
     if info is not None:
-        # By branch, not by commit: only then does the client note which commit the branch is, for a later run without a network.
+        # By branch, not by commit: only then does the client note which commit it is, for a later run without a network.
         folder = Path(_guarded(hub_id, lambda: snapshot_download(hub_id, revision=revision, allow_patterns=SMALL_FILES)))
         return Located(folder, folder.name, _remote(info, folder, allow_pickle))
     cached = try_to_load_from_cache(hub_id, "config.json", revision=revision)
@@ -115,39 +115,30 @@ def ask(hub_id: str, revision: str | None, kind: Literal["model", "dataset"]) ->
     Raises:
         PreflightError: The hub answered, and there is no such model or revision, or it is gated.
     """
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HTTPError,  # type: ignore[attr-defined]  # of its HTTP library, whichever it is
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import HfApi, constants, errors
 
     if constants.is_offline_mode():
         return None
     try:
         return HfApi().repo_info(hub_id, revision=revision, repo_type=kind, timeout=ASK_SECONDS, files_metadata=kind == "model")
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise _refusal(hub_id, revision, error) from error
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         if error.response.status_code >= 500:
             return None
         raise _refusal(hub_id, revision, error) from error
-    except (HTTPError, OSError):
+    except (errors.HTTPError, OSError):  # type: ignore[attr-defined]  # the base of its HTTP library's errors
         return None
 
 
 def _guarded(hub_id: str, call: Callable[[], str]) -> str:
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HTTPError,  # type: ignore[attr-defined]  # of its HTTP library, whichever it is
-    )
+    from huggingface_hub import errors
 
     try:
         return call()
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         raise _refusal(hub_id, None, error) from error
-    except (HTTPError, OSError) as error:
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
         raise PreflightError(f"downloading {hub_id} failed: {error}; run the command again to go on") from error
 
 

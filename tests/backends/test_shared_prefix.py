@@ -11,6 +11,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tulu_eval.backends.base import Usage
 from tulu_eval.backends.batching import Finisher, Row, Scheduler, choose_tokens, is_out_of_memory, shared_prefix
 from tulu_eval.backends.eligibility import enable_shared_prefix
 from tulu_eval.backends.shared_prefix import SharedPrefixDecoder, Store, partial_attention, unfused_partial_attention
@@ -62,7 +63,7 @@ def plain(model: Any, request: Request, new: int) -> tuple[int, ...]:
 
 
 def scheduled(model: Any, requests: list[Request], decoding: Decoding, batch: int = 4) -> Scheduler:
-    return Scheduler(model, Finisher(Tokens(), (EOS,), decoding), decoding, batch)
+    return Scheduler(model, Finisher(Tokens(), (EOS,), decoding), decoding, batch, Usage())
 
 
 def decode(model: Any, requests: list[Request], decoding: Decoding, batch: int = 4) -> dict[str, tuple[int, ...]]:

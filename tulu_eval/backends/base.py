@@ -58,6 +58,7 @@ class EngineSettings:
         batch_size: Rows decoded together; 0 lets the backend choose.
         trust_remote_code: Run Python code that comes with the model. Off unless asked for.
         allow_pickle: Load pickle weights. Off unless asked for.
+        prefix_caching: Compute a prefix that prompts share once; off only to see whether that changes an answer.
         tensor_parallel: Devices that share each layer of one engine (vLLM only, as all below).
         pipeline_parallel: Groups of devices that share the layers of one engine.
         data_parallel: Engines, each with the whole model on its own devices; requests are dealt among them.
@@ -72,6 +73,7 @@ class EngineSettings:
     batch_size: int = 0
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    prefix_caching: bool = True
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     data_parallel: int = 1
@@ -79,6 +81,25 @@ class EngineSettings:
     max_model_len: int = 0
     quantization: str = ""
     adapter: str = ""
+
+
+@dataclasses.dataclass(slots=True)
+class Usage:
+    """Where an engine's time went since it was loaded; it adds up as the engine works.
+
+    Attributes:
+        prefill_tokens: Prompt tokens computed, a shared prefix once.
+        prefill_seconds: Seconds spent on them.
+        decode_tokens: Tokens drawn in steps of one token a row.
+        decode_seconds: Seconds spent on them.
+        decode_steps: Number of such steps; each reads the weights once.
+    """
+
+    prefill_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_tokens: int = 0
+    decode_seconds: float = 0.0
+    decode_steps: int = 0
 
 
 class Backend(abc.ABC):
@@ -119,6 +140,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def describe(self) -> dict[str, str]:
         """Returns what the manifest records of this engine: ``dtype`` and ``device`` as resolved, versions, attention path."""
+
+    def usage(self) -> Usage | None:
+        """Returns where the time went; None for an engine that mixes prefill and decoding in one step and cannot tell."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to free
         """Frees what the engine holds. May be called twice."""

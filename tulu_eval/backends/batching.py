@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tulu_eval.backends.base import Usage
 from tulu_eval.backends.shared_prefix import SharedPrefixDecoder
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, FinishReason, Request
@@ -171,11 +172,12 @@ class Scheduler:
         finisher: Ends rows.
         decoding: How tokens are drawn.
         batch_size: Rows decoded together at most.
+        usage: Where time and tokens are added up.
     """
 
-    def __init__(self, model: Any, finisher: Finisher, decoding: Decoding, batch_size: int) -> None:
+    def __init__(self, model: Any, finisher: Finisher, decoding: Decoding, batch_size: int, usage: Usage) -> None:
         self._model, self._finisher, self._decoding = model, finisher, decoding
-        self._batch = batch_size
+        self._batch, self._usage = batch_size, usage
         self._waiting: deque[Request] = deque()
         self._rows: list[Row] = []
         self._decoder: SharedPrefixDecoder | None = None
@@ -237,6 +239,7 @@ class Scheduler:
         return self._decoder
 
     def _admit(self) -> list[Completion]:
+        began, new = time.perf_counter(), self._decoder is None
         decoder = self._ready()
         start, room = len(self._rows), self._room()
         taken, tokens = 0, 0
@@ -248,14 +251,21 @@ class Scheduler:
         rows = [Row.begin(self._waiting[index], self._decoding) for index in range(taken)]
         logits = decoder.admit(start, [row.request.token_ids[len(self._prefix) :] for row in rows])
         chosen = choose_tokens(logits, rows, self._decoding)
+        self._usage.prefill_tokens += tokens + (len(self._prefix) if new else 0)
+        self._usage.prefill_seconds += time.perf_counter() - began
         for _ in rows:
             self._waiting.popleft()
         self._rows += rows
         return self._take(start, chosen)
 
     def _step(self) -> list[Completion]:
+        began, rows = time.perf_counter(), len(self._rows)
         logits = self._ready().step([row.tokens[-1] for row in self._rows], [self._stored(row) for row in self._rows])
-        return self._take(0, choose_tokens(logits, self._rows, self._decoding))
+        done = self._take(0, choose_tokens(logits, self._rows, self._decoding))
+        self._usage.decode_tokens += rows
+        self._usage.decode_steps += 1
+        self._usage.decode_seconds += time.perf_counter() - began
+        return done
 
     def _stored(self, row: Row) -> int:
         """Returns how many own tokens of a row have keys and values: all but the newest."""

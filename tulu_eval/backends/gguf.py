@@ -1,9 +1,9 @@
 """GGUF files: transformers reads them through a de-quantised copy, which this keeps in the user's cache.
 
 Learned from transformers 5.19 (``modeling_gguf_pytorch_utils.py``): reading SmolLM2-135M Q4_1 takes 16 s each time, and the
-model it gives says that it is quantised (``hf_quantizer``, ``config.quantization_config``), though its weights no longer are, so
-both go before ``save_pretrained``. The copy is bfloat16:
-de-quantised values are rounded to bfloat16's 8 bits of mantissa, which is what the manifest's weights hash is of.
+model it gives says that it is quantised (``hf_quantizer``, ``config.quantization_config``), though its weights no longer are;
+both go before ``save_pretrained``. The copy is bfloat16: de-quantised values are rounded to its 8 bits of mantissa, and the
+manifest's weights hash is of the copy.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _convert(path: Path, folder: Path) -> None:
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
             raise DataError(path, f"transformers cannot read this GGUF file: {error}") from error
-        model.hf_quantizer = None
+        del model.hf_quantizer
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.save_pretrained(temporary)

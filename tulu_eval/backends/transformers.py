@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16")
 """What a model can be computed in."""
 
-_SETTINGS = ("dtype", "device", "batch_size", "trust_remote_code", "allow_pickle")
+_SETTINGS = ("dtype", "device", "batch_size", "trust_remote_code", "allow_pickle", "prefix_caching")
 """The engine settings that there are here; the others are vLLM's."""
 
 CPU_BATCH = 128
@@ -98,7 +98,8 @@ class TransformersBackend(Backend):
         self._eos_ids, self._max_length = tuple(eos_ids), max_length
         self._padding = True
         self._attention = "shared prefix"
-        reason = enable_shared_prefix(model, max_length)
+        self._usage = Usage()
+        reason = enable_shared_prefix(model, max_length) if settings.prefix_caching else "switched off"
         self._shared = not reason
         if reason:
             self._padding = padding_is_safe(model, TOLERANCE[model.dtype])
@@ -189,7 +190,7 @@ class TransformersBackend(Backend):
         finisher = Finisher(self._tokenizer, self._eos_ids, decoding, self._max_length)
         rows = self._batch_size(good, decoding)
         if self._shared:
-            yield from Scheduler(self._model, finisher, decoding, rows).run(good)
+            yield from Scheduler(self._model, finisher, decoding, rows, self._usage).run(good)
         else:
             yield from PlainDecoder(self._model, finisher, decoding, rows, self._padding).run(good)
 
@@ -216,6 +217,10 @@ class TransformersBackend(Backend):
         longest = min(max(len(request.token_ids) for request in requests) + decoding.max_new_tokens, self._max_length)
         fits = int(0.7 * free_bytes(device)) // (token_bytes * longest)
         return max(1, min(fits, CPU_BATCH if device == "cpu" else GPU_BATCH))
+
+    def usage(self) -> Usage | None:
+        """Returns where the time went; None on the plain path, whose steps belong to transformers."""
+        return self._usage if self._shared else None
 
     def describe(self) -> dict[str, str]:
         """Returns dtype, device, versions and attention path."""

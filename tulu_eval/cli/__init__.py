@@ -6,6 +6,7 @@ import click
 
 from tulu_eval import __version__
 from tulu_eval.cli import (
+    audit,
     calibrate_judge,
     compare,
     compare_outputs,
@@ -44,6 +45,7 @@ cli.add_command(run.run)
 cli.add_command(score.score)
 cli.add_command(verify.verify)
 cli.add_command(compare.compare)
+cli.add_command(audit.audit)
 cli.add_command(plan.plan)
 cli.add_command(table.table)
 cli.add_command(models.models)

@@ -94,7 +94,7 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
         click.echo(rows.of_run(outcome.results))
         if outcome.failed:
             progress.say(f"\nthe engine failed on {outcome.failed} samples; the same command tries them again")
-        progress.say(f"\n{outcome.folder}")
+        progress.say(f"\n{outcome.speed}\n{outcome.folder}".replace("\n\n", "\n"))
 
 
 def _pick(options: dict[str, Any], record: type) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from tulu_eval.errors import UserError
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
+from tulu_eval.runs.audit import measured_flip_rate
 from tulu_eval.runs.finished import Finished, failures, whole
 from tulu_eval.runs.recipe import Setting, differences
-from tulu_eval.stats import Agreement, Count, Mean, agree
+from tulu_eval.stats import FLIP_RATE, Agreement, Count, Mean, agree
 from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.intervals import z_value
 
@@ -141,9 +142,12 @@ def as_released(run: Finished) -> bool:
 def against(run: Finished, row: Result, cell: PublishedCell, suite: Suite, *, same_weights: bool) -> Comparison:
     """Compares one row with one published number; the caller has seen that it can be tested."""
     items = _items(run, row, cell)
+    rate = measured_flip_rate(run.folder) or FLIP_RATE
     if suite.metrics[cell.metric_key].counted and cell.n is not None:
         measured, published = (Count(round(value * n / 100), n) for value, n in ((row.value, row.n), (cell.value, cell.n)))
-        return Comparison(cell, row, items, agree(measured, published, items=items, same_weights=same_weights), main=True)
+        return Comparison(
+            cell, row, items, agree(measured, published, items=items, same_weights=same_weights, flip_rate=rate), main=True
+        )
     error = (row.high - row.low) / (2 * z_value(0.95))
     mean = Mean(cell.value, error if cell.se is None else cell.se)
     return Comparison(cell, row, items, agree(Mean(row.value, error), mean), main=True)

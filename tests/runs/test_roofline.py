@@ -1,0 +1,53 @@
+"""The line about speed: arithmetic of shares, and honest where an engine cannot tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tulu_eval.runs import roofline
+from tulu_eval.runs.estimate import Rates
+
+SESSION = {
+    "ended": "complete", "load_seconds": 2.0, "generate_seconds": 10.0, "score_seconds": 0.25, "prompt_tokens": 5000,
+    "new_tokens": 1000,
+    "usage": {
+        "prefill_tokens": 2000, "prefill_seconds": 4.0, "decode_tokens": 1000, "decode_seconds": 5.0, "decode_steps": 50,
+    },
+}  # fmt: skip
+
+
+def manifest(**changes: Any) -> dict[str, Any]:
+    return {
+        "sessions": [{**SESSION, **changes}], "engine": {"device": "cpu"}, "dtype": "bfloat16", "model": {"parameters": 10**9},
+    }  # fmt: skip
+
+
+def test_shares_of_the_machines_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "machine_rates", lambda device, dtype: Rates(flops=4e12, bytes=40e9))
+    assert roofline.line(manifest()) == (
+        "start 2.0 s · prefill 4.0 s, 500 tok/s, 25 % of 4.00 TFLOP/s · decoding 5.0 s, 200 tok/s, 50 % of 40 GB/s · "
+        "scoring 0.2 s"
+    )
+
+
+def test_an_engine_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert roofline.line(manifest(usage=None)) == (
+        "start 2.0 s · prefill and decoding 10.0 s: 5,000 prompt tokens (shared ones not all computed), 1,000 new, "
+        "100 new tok/s · scoring 0.2 s"
+    )
+
+
+def test_nothing_generated_no_line() -> None:
+    assert roofline.line({"sessions": []}) == ""
+    assert roofline.line(manifest(ended="interrupted")) == ""
+
+
+def test_rates_are_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = roofline.machine_rates("cpu", "float32")
+    monkeypatch.setattr(roofline, "measure_rates", lambda device, dtype: pytest.fail("measured again"))
+    assert roofline.machine_rates("cpu", "float32") == first
+    assert first.flops > 1e8
+    assert first.bytes > 1e8

@@ -1,0 +1,40 @@
+"""``tulu-eval audit``: does the same run give the same answers?"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from tulu_eval.cli.common import print_json, set_up_logging
+
+
+@click.command(no_args_is_help=True)
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--items", type=int, default=32, show_default=True, help="How many items to repeat.")
+@click.option("--model", "-m", help="Where the model is, for a run of a local folder or file.")
+@click.option("--data", type=click.Path(path_type=Path), help="The data file, for a run that read one.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def audit(folder: Path, items: int, model: str | None, data: Path | None, as_json: bool, quiet: bool) -> None:
+    r"""Repeat items of RUN one row at a time, in a full batch and without a shared prefix; count what changes.
+
+    Greedy decoding is deterministic on paper and not in 16-bit arithmetic. The share of grades that flip widens the run's
+    interval, is written to RUN/audit.json, and is the allowance that 'tulu-eval verify' then makes.
+
+    \b
+    Example:
+      tulu-eval audit results/smollm2-135m-instruct/gsm8k/published-1a2b3c4d --data test.jsonl --items 16
+    """
+    set_up_logging(0, quiet)
+    from tulu_eval.registry import load_suite
+    from tulu_eval.reports import audit as report
+    from tulu_eval.runs.audit import audit as audit_run
+    from tulu_eval.runs.progress import Progress
+
+    found = audit_run(folder, load_suite(), Progress(quiet=quiet), items=items, model=model, data=data)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        click.echo(report.as_text(found))

@@ -1,0 +1,34 @@
+"""An audit for people."""
+
+from __future__ import annotations
+
+from tulu_eval.runs.audit import Audit
+
+
+def as_text(audit: Audit) -> str:
+    """Returns what changed in each repetition, the share of grades that flip, and the interval widened by it."""
+    from tabulate import tabulate
+
+    header = ("repeated", "items", "tokens changed", "grade flipped", "first difference at token")
+    body = [
+        (
+            one.name,
+            len(audit.items),
+            len(one.changed),
+            len(one.flipped),
+            f"{min(one.first.values())} to {max(one.first.values())}" if one.first else "-",
+        )
+        for one in audit.repetitions
+    ]
+    row, wide = audit.row, audit.widened
+    flipped = sorted({item for one in audit.repetitions for item in one.flipped})
+    lines = [
+        tabulate(body, headers=header, disable_numparse=True),
+        "",
+        f"{audit.flips} of {audit.trials} grades flipped: {100 * audit.flips / audit.trials:.1f} % "
+        f"[{100 * audit.rate.low:.1f}, {100 * audit.rate.high:.1f}]{': ' + ', '.join(flipped) if flipped else ''}",
+        f"{row.protocol}, {row.scorer}: {row.value:.1f} [{row.low:.1f}, {row.high:.1f}], "
+        f"with this noise [{wide.low:.1f}, {wide.high:.1f}], n = {row.n}",
+        row.signature,
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""How a run's speed compares with what the machine can do: the line at the end of every run.
+
+Prefill is bound by arithmetic: two FLOPs a parameter and token. Decoding is bound by memory: every step reads the weights once
+(reads of keys and values come on top and are not counted, so the share is a lower bound). The machine's two rates are measured
+once, in under a second, and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tulu_eval.backends.loading import DTYPE_BYTES
+from tulu_eval.caching import cache_folder, read_json, write_quietly
+from tulu_eval.records import content_hash
+from tulu_eval.runs import environment
+from tulu_eval.runs.estimate import Rates, measure_rates
+
+
+def machine_rates(device: str, dtype: str) -> Rates:
+    """Returns this machine's rates on a device in a dtype, measured the first time."""
+    identity = {
+        "machine": environment.machine(),
+        "torch": environment.packages().get("torch"),
+        "device": device,
+        "dtype": dtype,
+    }
+    path = cache_folder() / "rates" / f"{content_hash(identity)[:16]}.json"
+    known = read_json(path)
+    if isinstance(known.get("flops"), float) and isinstance(known.get("bytes"), float):
+        return Rates(flops=float(str(known["flops"])), bytes=float(str(known["bytes"])))
+    rates = measure_rates(device, dtype)
+    write_quietly(path, json.dumps({"flops": rates.flops, "bytes": rates.bytes}))
+    return rates
+
+
+def line(manifest: dict[str, Any]) -> str:
+    """Returns the line for a run's last session; empty where nothing was generated.
+
+    Args:
+        manifest: Of the run.
+    """
+    session = manifest["sessions"][-1] if manifest["sessions"] else {}
+    if session.get("ended") != "complete":
+        return ""
+    seconds = session["generate_seconds"]
+    parts = [f"start {session['load_seconds']:.1f} s"]
+    usage = session.get("usage")
+    if usage is None:
+        parts.append(
+            f"prefill and decoding {seconds:.1f} s: {session['prompt_tokens']:,} prompt tokens (shared ones not all computed), "
+            f"{session['new_tokens']:,} new, {session['new_tokens'] / max(seconds, 1e-9):,.0f} new tok/s"
+        )
+    else:
+        rates = machine_rates(manifest["engine"]["device"], manifest["dtype"])
+        parts += _split(usage, rates, manifest)
+    parts.append(f"scoring {session.get('score_seconds', 0.0):.1f} s")
+    return " · ".join(parts)
+
+
+def _split(usage: dict[str, Any], rates: Rates, manifest: dict[str, Any]) -> list[str]:
+    parameters = manifest["model"]["parameters"]
+    prefill = max(usage["prefill_seconds"], 1e-9)
+    decode = max(usage["decode_seconds"], 1e-9)
+    matrix = 2 * parameters * usage["prefill_tokens"] / prefill / rates.flops
+    memory = usage["decode_steps"] * parameters * DTYPE_BYTES.get(manifest["dtype"], 2) / decode / rates.bytes
+    return [
+        f"prefill {prefill:.1f} s, {usage['prefill_tokens'] / prefill:,.0f} tok/s, "
+        f"{100 * matrix:.0f} % of {rates.flops / 1e12:,.2f} TFLOP/s",
+        f"decoding {decode:.1f} s, {usage['decode_tokens'] / decode:,.0f} tok/s, "
+        f"{100 * memory:.0f} % of {rates.bytes / 1e9:,.0f} GB/s",
+    ]
