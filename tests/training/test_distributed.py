@@ -1,6 +1,6 @@
 """Ranks and micro-batches give the same gradients; a killed run ends with the bits of an uninterrupted one.
 
-Each test starts one program (``workers.py``) that forks its processes. The kills are 20 on one rank and 4 on two (about 15 s
+Each test starts one program (``workers.py``) that forks its processes. The kills are 20 on one rank and 3 on two (about 20 s
 each, most of it waiting for the next kill); ``TULU_EVAL_KILLS`` sets another number for both.
 """
 
@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -26,7 +25,7 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
-def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path, record_property: Any) -> None:
+def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path) -> None:
     run("gradients", tmp_path)
     files = sorted(tmp_path.glob("gradients-*.pt"))
     assert {path.stem.split("-")[1] for path in files} == {"1", "2", "4"}
@@ -40,14 +39,14 @@ def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path, record_
             assert max(float(gradient.abs().max()) for gradient in gradients.values()) > 0.01
             for name, gradient in gradients.items():
                 largest = max(largest, float((found[stage][name] - gradient).abs().max()))
-    record_property("largest gradient difference", largest)
+    print(f"largest gradient difference {largest:.2e}")
     assert largest <= 1e-6
 
 
-@pytest.mark.parametrize(("world", "kills"), [(1, 20), (2, 4)])
-def test_killed_runs_end_with_the_same_bits(tmp_path: Path, world: int, kills: int, record_property: Any) -> None:
+@pytest.mark.parametrize(("world", "kills"), [(1, 20), (2, 3)])
+def test_killed_runs_end_with_the_same_bits(tmp_path: Path, world: int, kills: int) -> None:
     found = json.loads(run("resume", tmp_path, world, int(os.environ.get("TULU_EVAL_KILLS", kills))))
-    record_property("hash", found["whole"])
+    print(f"{world} rank(s): {found}")
     assert found["killed"]
     assert set(found["killed"]) == {found["whole"]}
     if world > 1:

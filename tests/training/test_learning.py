@@ -1,6 +1,7 @@
 """Training learns what has a known answer, and a trainer with a planted bug does not pass the same gate.
 
 About 40 s of one core: seven PPO runs of 100 updates, each of 64 answers of 16 tokens, against a closed-form optimum.
+``pytest -rP`` shows what each reached.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def token_count(toys: ModuleType, folder: Path, seed: int) -> Gate:
 
 class TestPPOReachesTheOptimum:
     @pytest.mark.parametrize("seed", [1, 2, 3])
-    def test_on_three_seeds(self, toys: ModuleType, tmp_path: Path, seed: int, record_property: Any) -> None:
+    def test_on_three_seeds(self, toys: ModuleType, tmp_path: Path, seed: int) -> None:
         gate = token_count(toys, tmp_path, seed)
-        record_property("J/J*", round(gate.objective, 4))
+        print(f"seed {seed}: J/J* {gate.objective:.4f}, KL/KL* {gate.kl:.3f}")
         assert gate.passed, gate
 
     def test_optimum_is_the_one_of_the_literature(self, toys: ModuleType) -> None:
@@ -58,45 +59,43 @@ class TestPPOReachesTheOptimum:
 
 
 class TestPlantedBugsFailTheGate:
-    def expect_failure(self, toys: ModuleType, tmp_path: Path, record_property: Any) -> None:
+    def expect_failure(self, toys: ModuleType, tmp_path: Path) -> None:
         gate = token_count(toys, tmp_path, seed=1)
-        record_property("J/J*", round(gate.objective, 4))
+        print(f"J/J* {gate.objective:.4f}, KL/KL* {gate.kl:.3f}")
         assert not gate.passed, gate
 
-    def test_kl_sign(self, toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
+    def test_kl_sign(self, toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         right = rl.shape_rewards
         monkeypatch.setattr(rl, "shape_rewards", lambda score, kl, mask, coef: right(score, kl, mask, -coef))
-        self.expect_failure(toys, tmp_path, record_property)
+        self.expect_failure(toys, tmp_path)
 
-    def test_off_by_one(self, toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
+    def test_off_by_one(self, toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def wrong(self: Policy, batch: Batch, temperature: float = 1.0) -> Tensor:
             logits = self.model(input_ids=batch.ids, use_cache=False).logits
             return torch.where(batch.mask, rl.token_logprobs(logits, batch.ids, temperature), 0.0)
 
         monkeypatch.setattr(Policy, "forward", wrong)
-        self.expect_failure(toys, tmp_path, record_property)
+        self.expect_failure(toys, tmp_path)
 
-    def test_score_on_the_first_token(
-        self, toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any
-    ) -> None:
+    def test_score_on_the_first_token(self, toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         right = rl.shape_rewards
 
         def wrong(score: Tensor, kl: Tensor, mask: Tensor, coef: float) -> Tensor:
             return right(torch.zeros_like(score), kl, mask, coef).index_add(1, torch.tensor([0]), score.unsqueeze(1))
 
         monkeypatch.setattr(rl, "shape_rewards", wrong)
-        self.expect_failure(toys, tmp_path, record_property)
+        self.expect_failure(toys, tmp_path)
 
-    def test_no_critic(self, toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
+    def test_no_critic(self, toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         right = models.values_before
         monkeypatch.setattr(ppo, "values_before", lambda scores: 0.0 * right(scores))
-        self.expect_failure(toys, tmp_path, record_property)
+        self.expect_failure(toys, tmp_path)
 
 
 class TestPPOLearnsToStop:
     def test_where_only_an_end_token_saves_from_the_penalty(self, toys: ModuleType, tmp_path: Path) -> None:
-        """The models have no padding token, and the tokenizers of the other tests have the end token for one."""
-        curve = toys.run_token_count(tmp_path, 1, length=LENGTH, steps=60, eos=True, reward=toys.count_reward(0.3, 1))
+        """The end token is 0, which also fills batches up: padding that is the end token does no harm."""
+        curve = toys.run_token_count(tmp_path, 1, length=LENGTH, steps=60, eos=0, reward=toys.count_reward(0.3))
         assert curve.eos_rate[0] < 0.6
         assert np.mean(curve.eos_rate[-20:]) >= 0.95
         assert np.mean(curve.length[-20:]) < LENGTH

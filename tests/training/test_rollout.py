@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.training import ppo
+from tulu_eval.training.models import Policy, collate
+from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine, Rollout, roll_out
 
 SAMPLED = Decoding(12, temperature=1.0, seed=3)
@@ -24,8 +31,13 @@ def decode(engine: PolicyEngine, asked: list[Request], decoding: Decoding) -> di
     return {completion.key: completion for completion in engine.generate(asked, decoding)}
 
 
-def test_greedy_equals_transformers(toys: ModuleType) -> None:
+@pytest.mark.parametrize("kind", ["rotary", "learned positions"])
+def test_greedy_equals_transformers(toys: ModuleType, kind: str) -> None:
     policy = toys.policy(29, layers=2)
+    if kind == "learned positions":
+        torch.manual_seed(0)
+        shape = GPT2Config(vocab_size=29, n_positions=32, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=1)
+        policy = Policy(GPT2LMHeadModel(shape), torch.float32)
     policy.model.lm_head.weight.data *= 20
     asked = requests([2, 5, 7], [4], [9, 9, 9, 9, 9, 8])
     found = decode(PolicyEngine(policy, [1], rows=3), asked, Decoding(10))
@@ -104,3 +116,77 @@ def test_an_engine_that_fails_a_prompt_ends_the_run(toys: ModuleType) -> None:
 
     with pytest.raises(EngineError, match="a prompt of step 4 could not be decoded: no room"):
         roll_out(Failing(), [(0, toys.tokens([2]))], SAMPLED, 0, 4)
+
+
+def test_truncated_sampling_leaves_the_log_probabilities_whole(toys: ModuleType) -> None:
+    """A sampler's own log-probabilities would be higher by the mass that top-k cuts off; ours are the model's."""
+    policy = toys.policy(29)
+    policy.model.lm_head.weight.data *= 20
+    prompt = toys.tokens([2])
+    found = list(PolicyEngine(policy, [], rows=64).generate(requests(*([[2]] * 64)), Decoding(1, temperature=0.7, top_k=2)))
+    logits = policy.model(input_ids=torch.tensor([[2]])).logits[0, 0].detach()
+    best = logits.topk(2).indices.tolist()
+    assert {completion.token_ids[0] for completion in found} == set(best)
+    for token in best:
+        rollout = Rollout.of(prompt, Completion("k", "", (token,), "length", 0.0))
+        logprob = policy(collate([rollout.tokens], torch.device("cpu")))[0, 1]
+        assert float(logprob.detach()) == pytest.approx(float(logits.log_softmax(0)[token]), abs=1e-6)
+        assert float(logprob.detach()) < float(logits.topk(2).values.log_softmax(0)[best.index(token)]) - 0.01
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "expected"),
+    [([1], "stop", 2.0), ([5, 1], "stop", 2.0), ([5, 6, 7], "length", -10.0), ([1, 5, 6], "length", -10.0)],
+)
+def test_only_an_answer_that_ended_keeps_its_score(toys: ModuleType, answer: list[int], reason: Any, expected: float) -> None:
+    rollout = Rollout.of(toys.tokens([2]), Completion("k", "", tuple(answer), reason, 0.0))
+    made = toys.recipe("ppo", no_eos_reward=-10.0)
+    four = ppo.Models(toys.policy(11), toys.policy(11), toys.scorer(11), lambda batch: torch.full((len(batch.ids),), 2.0))
+    seen = ppo.look(four, made, Ranks(), [rollout])
+    assert seen.score.tolist() == [expected]
+    assert int(seen.mask.sum()) == len(answer)
+
+
+def steps_of_ppo(toys: ModuleType, folder: Path, **changes: Any) -> tuple[list[Rollout], list[dict[str, float]]]:
+    """Returns the rollouts that were looked at in a run of one step, and the step's numbers."""
+    made = toys.recipe(
+        "ppo",
+        **{"rollout_batch": 4, "batch": 8, "rollouts_per_prompt": 2, "max_new_tokens": 6, "learning_rate": 0.0, **changes},
+    )
+    four = ppo.Models(toys.policy(11), toys.policy(11, seed=4), toys.scorer(11), ppo.reward_of(toys.scorer(11, seed=2)))
+    updates = 8 // made.batch
+    run = toys.trainer(folder, made, {"policy": four.policy, "value": four.value}, 4, per_step=4, updates=updates)
+    numbers: list[dict[str, float]] = []
+    run.settings = dataclasses.replace(run.settings, report=lambda step, steps, found: numbers.append(found))
+    seen: list[Rollout] = []
+    engine = PolicyEngine(four.policy, [1], 8)
+    right = engine.generate
+
+    def generate(asked: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
+        done = {completion.key: completion for completion in right(asked, decoding)}
+        seen.extend(Rollout.of(toys.tokens(list(request.token_ids)), done[request.key]) for request in asked)
+        yield from done.values()
+
+    engine.generate = generate  # type: ignore[method-assign]
+    ppo.train(run, four, engine, [toys.tokens([2, n]) for n in (3, 4, 5, 6)], made)
+    return seen, numbers
+
+
+def test_rollouts_of_a_prompt_are_adjacent(toys: ModuleType, tmp_path: Path) -> None:
+    seen, _ = steps_of_ppo(toys, tmp_path)
+    prompts = [int(rollout.tokens.ids[1]) for rollout in seen]
+    assert prompts[::2] == prompts[1::2]
+    assert sorted(prompts[::2]) == [3, 4, 5, 6]
+
+
+def test_numbers_of_a_step_do_not_depend_on_how_it_is_cut(toys: ModuleType, tmp_path: Path) -> None:
+    """With a learning rate of 0 the policy is the same for all mini-batches; means are over tokens, not of means."""
+    seen, (whole,) = steps_of_ppo(toys, tmp_path / "whole", micro_batch=8)
+    _, (cut,) = steps_of_ppo(toys, tmp_path / "cut", micro_batch=3, batch=4)
+    for name in ("score", "score_deviation", "kl", "kl_per_token", "eos_rate", "length", "entropy", "tokens"):
+        assert cut[name] == pytest.approx(whole[name], rel=1e-5), name
+    lengths = [int(rollout.tokens.mask.sum()) for rollout in seen]
+    assert len(set(lengths)) > 1
+    assert whole["length"] == pytest.approx(sum(lengths) / 8)
+    assert whole["kl_per_token"] == pytest.approx(whole["kl"] * 8 / sum(lengths))
+    assert whole["eos_rate"] == sum(rollout.finished for rollout in seen) / 8

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tulu_eval.training import cost
+from tulu_eval.training import job as job_module
 from tulu_eval.training.job import Order, make_job
 
 Train = Callable[..., Result]
@@ -155,6 +156,34 @@ def suite() -> Any:
     from tulu_eval.registry import load_suite
 
     return load_suite()
+
+
+@pytest.mark.parametrize("stage", ["rm", "dpo", "ppo"])
+def test_any_split_of_the_preference_data(
+    stage: Any,
+    toys: Any,
+    llama3_like: Path,
+    files: dict[str, Path],
+    suite: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    asked = []
+
+    def files_of_split(dataset: str, split: str) -> list[Path]:
+        asked.append((dataset, split))
+        return [files["pairs"]]
+
+    monkeypatch.setattr(job_module, "files_of_split", files_of_split)
+    changes = ("max_length=200", "batch=8", "dataset=allenai/tulu-2.5-preference-data")
+    more = (
+        {"reward_model": str(llama3_like), "changes": (*changes, "rollout_batch=8", "max_new_tokens=4")}
+        if stage == "ppo"
+        else {}
+    )
+    order = Order(stage, "easylm", str(llama3_like), split="hh_rlhf_60k", **{"changes": changes, **more})
+    assert len(make_job(order, suite).rows.rows) >= 24
+    assert asked == [("allenai/tulu-2.5-preference-data", "hh_rlhf_60k")]
 
 
 class TestMistakes:

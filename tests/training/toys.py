@@ -111,7 +111,7 @@ TARGET = 3
 """The token that is counted."""
 
 
-def count_reward(weight: float, prompt: int) -> Callable[[Batch], Tensor]:
+def count_reward(weight: float) -> Callable[[Batch], Tensor]:
     def reward(batch: Batch) -> Tensor:
         return weight * ((batch.ids == TARGET) & batch.mask).sum(1).float()
 
@@ -126,23 +126,23 @@ def run_token_count(
     length: int = 8,
     beta: float = 0.05,
     steps: int = 100,
-    eos: bool = False,
+    eos: int | None = None,
     reward: Callable[[Batch], Tensor] | None = None,
     **changes: Any,
 ) -> Curve:
-    """Trains a policy from uniform on the token-count task; with ``eos``, token 1 ends a response and must come."""
+    """Trains a policy from uniform on the token-count task; with ``eos``, that token ends a response and must come."""
     made: PPORecipe = recipe(
         "ppo", **{
             "seed": seed, "rollout_batch": 64, "batch": 64, "micro_batch": 64, "max_new_tokens": length, "temperature": 1.0,
             "top_k": 0, "kl_coef": beta, "learning_rate": 2e-3, "final_learning_rate": 2e-3, "warmup": 0.0, "epochs": steps,
-            "no_eos_reward": -10.0 if eos else None, **changes,
+            "no_eos_reward": None if eos is None else -10.0, **changes,
         }
     )  # fmt: skip
     models = ppo.Models(
         policy(vocabulary, seed, uniform=True),
         policy(vocabulary, seed, uniform=True, trained=False),
         scorer(vocabulary, seed + 1, zero_head=True),
-        reward or count_reward(token_count_optimum(vocabulary, length, beta).weight, 1),
+        reward or count_reward(token_count_optimum(vocabulary, length, beta).weight),
     )
     curve = Curve([], [], [], [])
 
@@ -154,7 +154,7 @@ def run_token_count(
     settings = Settings(folder, {}, 10**9, report=report)
     updates = made.rollout_batch // made.batch
     run = Trainer(made, Ranks(), {"policy": models.policy, "value": models.value}, 64, made.rollout_batch, updates, settings)
-    engine = PolicyEngine(models.policy, [1] if eos else [], rows=64)
+    engine = PolicyEngine(models.policy, [] if eos is None else [eos], rows=64)
     ppo.train(run, models, engine, [tokens([2])] * 64, made)
     return curve
 

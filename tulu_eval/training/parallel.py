@@ -133,7 +133,7 @@ def whole(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            part.set_reshard_after_forward(True, recurse=False)
+            part.set_reshard_after_forward(part is not model, recurse=False)  # as fully_shard has it: all but the root
             part.reshard()
 
 
