@@ -154,7 +154,7 @@ def steps_of_ppo(toys: ModuleType, folder: Path, **changes: Any) -> tuple[list[R
         **{"rollout_batch": 4, "batch": 8, "rollouts_per_prompt": 2, "max_new_tokens": 6, "learning_rate": 0.0, **changes},
     )
     four = ppo.Models(toys.policy(11), toys.policy(11, seed=4), toys.scorer(11), ppo.reward_of(toys.scorer(11, seed=2)))
-    updates = 8 // made.batch
+    updates = 8 // made.batch * made.inner_epochs
     run = toys.trainer(folder, made, {"policy": four.policy, "value": four.value}, 4, per_step=4, updates=updates)
     numbers: list[dict[str, float]] = []
     run.settings = dataclasses.replace(run.settings, report=lambda step, steps, found: numbers.append(found))
@@ -190,3 +190,15 @@ def test_numbers_of_a_step_do_not_depend_on_how_it_is_cut(toys: ModuleType, tmp_
     assert whole["length"] == pytest.approx(sum(lengths) / 8)
     assert whole["kl_per_token"] == pytest.approx(whole["kl"] * 8 / sum(lengths))
     assert whole["eos_rate"] == sum(rollout.finished for rollout in seen) / 8
+
+
+def test_inner_epochs_are_measured_from_the_first(toys: ModuleType, tmp_path: Path) -> None:
+    """With one the ratio is 1 and nothing is clipped; with more it moves, and each is an update of the schedule."""
+    changes = {"learning_rate": 0.05, "final_learning_rate": 0.05, "warmup": 0.0}
+    _, (once,) = steps_of_ppo(toys, tmp_path / "1", **changes)
+    assert (once["approximate_kl"], once["clip_fraction"]) == (0.0, 0.0)
+    _, (often,) = steps_of_ppo(toys, tmp_path / "3", inner_epochs=3, **changes)
+    assert often["approximate_kl"] > 1e-3
+    assert often["clip_fraction"] > 0
+    _, (rising,) = steps_of_ppo(toys, tmp_path / "4", inner_epochs=4, **{**changes, "warmup": 0.9})
+    assert rising["learning_rate"] == pytest.approx(0.05 * 3 / 4)

@@ -145,6 +145,10 @@ def test_memory_and_arithmetic_of_the_published_run(
     assert parts["policy, trained"] == parts["value model, trained"] == 16e9
     assert parts["reference, frozen"] == parts["reward model, frozen"] == 4e9
     assert cost.memory(billions, 4)["policy, trained"] == 4e9
+    assert (job.steps, job.updates_per_step) == (1, 1)
+    assert (
+        make_job(dataclasses.replace(order, changes=(*order.changes, "inner_epochs=4", "batch=8")), suite).updates_per_step == 8
+    )
     # E1 of the facts: 22 N a token with one forward pass more than the interleaved preset's 18 N.
     tokens = job.steps * job.rows_per_step / 24 * job.rows.rows[0].ids.size * 24
     answers = job.steps * job.rows_per_step * 48

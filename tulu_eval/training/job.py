@@ -132,7 +132,8 @@ def make_job(order: Order, suite: Suite) -> Job:
     rows = _read(reader, sourced, order.data or files_of_split(recipe.dataset, recipe.split))
     per_step, updates = recipe.batch, 1
     if isinstance(recipe, PPORecipe):
-        per_step, updates = recipe.rollout_batch, recipe.rollout_batch * recipe.rollouts_per_prompt // recipe.batch
+        per_step = recipe.rollout_batch
+        updates = per_step * recipe.rollouts_per_prompt // recipe.batch * recipe.inner_epochs
     if len(rows.rows) < per_step:
         raise UserError(f"{len(rows.rows)} rows are too few for one step of {per_step}; give more data or a smaller batch")
     name = f"{order.stage}-{model.name.replace('/', '--')}-{sourced.name}"

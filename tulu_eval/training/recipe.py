@@ -157,6 +157,8 @@ class Sourced:
 
     @property
     def sha256(self) -> str:
-        """Hash of the values that have an effect on the result."""
-        neutral = dataclasses.replace(self.recipe, micro_batch=1, model="", dataset="", split="")
-        return content_hash(neutral)
+        """Hash of the values that have an effect on the result; models and data have hashes of their own."""
+        values = dataclasses.asdict(self.recipe)
+        for key in ("micro_batch", "model", "reward_model", "dataset", "split"):
+            values.pop(key, None)
+        return content_hash(values)
