@@ -17,7 +17,7 @@ from tulu_eval.training import ppo, recipes, reward_model
 from tulu_eval.training.data import Pair
 from tulu_eval.training.loop import Settings, Trainer
 from tulu_eval.training.models import Batch, Policy, Scorer
-from tulu_eval.training.parallel import Ranks, shard
+from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.recipe import PPORecipe, Recipe, Stage
 from tulu_eval.training.rollout import PolicyEngine
 from tulu_eval.training.text import Tokens
@@ -157,10 +157,6 @@ def run_token_count(
     engine = PolicyEngine(models.policy, [] if eos is None else [eos], rows=64)
     ppo.train(run, models, engine, [tokens([2])] * 64, made)
     return curve
-
-
-def sharded(model: Any, ranks: Ranks, *methods: str) -> Any:
-    return shard(model, ranks, *methods)
 
 
 class Pairs(NamedTuple):

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,12 @@ def fork(world: int, work: Callable[[Ranks], None]) -> list[int]:
             children.append(child)
             continue
         os.environ.update(
-            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(world),
+            LOCAL_WORLD_SIZE=str(world),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
         )
         torch.set_num_threads(1)
         status = 1
@@ -85,10 +91,10 @@ def models(ranks: Ranks, *names: str) -> dict[str, Any]:
     for name in names:
         trained = name in ("policy", "value", "reward_model")
         if name in ("policy", "reference"):
-            one = toys.policy(VOCABULARY, SEED if name == "policy" else SEED + 1, trained=trained, layers=2)
-            made[name] = parallel.shard(one, ranks, "next_logits")
+            seed = SEED if name == "policy" else SEED + 1
+            made[name] = parallel.shard(partial(toys.policy, VOCABULARY, seed, trained=trained, layers=2), ranks, "next_logits")
         else:
-            made[name] = parallel.shard(toys.scorer(VOCABULARY, SEED + 2, trained=trained, layers=2), ranks)
+            made[name] = parallel.shard(partial(toys.scorer, VOCABULARY, SEED + 2, trained=trained, layers=2), ranks)
     return made
 
 

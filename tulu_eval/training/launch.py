@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from tulu_eval import __version__
 from tulu_eval.backends import loading
@@ -96,8 +98,6 @@ def _prepare_folder(job: Job, ranks: Ranks, parameters: int) -> None:
 
 
 def _manifest(job: Job, ranks: Ranks) -> dict[str, Any]:
-    import dataclasses
-
     recipe = dataclasses.asdict(job.sourced.recipe)
     return {
         "version": __version__,
@@ -124,16 +124,16 @@ def _train(job: Job, ranks: Ranks, settings: Settings) -> tuple[Trainer, dict[st
     rows: Any = job.rows.rows
 
     def policy(trained: bool) -> models.Policy:
-        loaded = models.load_policy(folder, compute=compute, trained=trained)
-        return cast(models.Policy, shard(loaded, ranks, "next_logits"))
+        return shard(partial(models.load_policy, folder, compute=compute, trained=trained), ranks, "next_logits")
+
+    def scorer(path: Path, trained: bool, new_head: tuple[int, float] | None = None) -> models.Scorer:
+        return shard(partial(models.load_scorer, path, compute=compute, trained=trained, new_head=new_head), ranks)
 
     def trainer(trained: dict[str, Any]) -> Trainer:
         return Trainer(recipe, ranks, trained, len(rows), job.rows_per_step, job.updates_per_step, settings)
 
     if isinstance(recipe, RewardModelRecipe):
-        head = (recipe.seed, recipe.head_std)
-        scorer = models.load_scorer(folder, compute=compute, trained=True, new_head=head)
-        trained: dict[str, Any] = {"reward_model": shard(scorer, ranks)}
+        trained: dict[str, Any] = {"reward_model": scorer(folder, True, (recipe.seed, recipe.head_std))}
         run = trainer(trained)
         with _signals(run):
             reward_model.train(run, trained["reward_model"], rows)
@@ -144,10 +144,9 @@ def _train(job: Job, ranks: Ranks, settings: Settings) -> tuple[Trainer, dict[st
             dpo.train(run, trained["policy"], policy(trained=False), rows, recipe.beta)
     elif isinstance(recipe, PPORecipe):
         assert job.reward_model is not None  # noqa: S101 - a job of PPO has one
-        value = models.load_scorer(job.reward_model.path, compute=compute, trained=True)
-        scorer = models.load_scorer(job.reward_model.path, compute=compute, trained=False)
-        trained = {"policy": policy(trained=True), "value_model": shard(value, ranks)}
-        reward = ppo.reward_of(cast(models.Scorer, shard(scorer, ranks)))
+        start = job.reward_model.path
+        trained = {"policy": policy(trained=True), "value_model": scorer(start, trained=True)}
+        reward = ppo.reward_of(scorer(start, trained=False))
         four = ppo.Models(trained["policy"], policy(trained=False), trained["value_model"], reward)
         engine = PolicyEngine(four.policy, [int(job.tokenizer.eos_token_id)], ROLLOUT_ROWS)
         run = trainer(trained)

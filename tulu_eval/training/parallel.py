@@ -13,18 +13,20 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from tulu_eval.errors import PreflightError
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,22 +105,31 @@ def ranks(device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def shard(model: nn.Module, among: Ranks, *methods: str) -> nn.Module:
-    """Moves a model to its device and, with several ranks, shards its parameters among them, layer by layer.
+def shard(load: Callable[[], M], among: Ranks, *methods: str) -> M:
+    """Returns a model on its device and, with several ranks, with its parameters sharded among them, layer by layer.
+
+    The ranks of a machine load one after the other, so that its memory holds one whole copy at a time; a device holds at most
+    one whole layer.
 
     Args:
-        model: Its layers are the longest module list in it.
+        load: Loads the model into main memory; its layers are the longest module list in it.
         among: The ranks.
         methods: Names of the methods, besides ``forward``, that use its parameters.
     """
-    model.to(among.device)
-    if among.world > 1:
-        layers = max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len)
-        for layer in layers:
-            fully_shard(layer)
-        fully_shard(model)
-        for method in methods:
-            register_fsdp_forward_method(model, method)
+    if among.world == 1:
+        return load().to(among.device)
+    mesh = init_device_mesh(among.device.type, (among.world,))
+    model: M | None = None
+    for turn in range(int(os.environ["LOCAL_WORLD_SIZE"])):
+        if turn == int(os.environ["LOCAL_RANK"]):
+            model = load()
+            for layer in max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len):
+                fully_shard(layer, mesh=mesh)
+            fully_shard(model, mesh=mesh)
+            for method in methods:
+                register_fsdp_forward_method(model, method)
+        among.wait()
+    assert model is not None  # noqa: S101 - one of the turns was this rank's
     return model
 
 
