@@ -10,7 +10,7 @@ import click
 from tulu_eval.cli.common import print_json, set_up_logging
 
 
-@click.command(no_args_is_help=True)
+@click.command(no_args_is_help=True, short_help="Repeat items of a run and count what changes.")
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--items", type=int, default=32, show_default=True, help="How many items to repeat.")
 @click.option("--model", "-m", help="Where the model is, for a run of a local folder or file.")

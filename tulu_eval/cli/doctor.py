@@ -7,7 +7,7 @@ import click
 from tulu_eval.cli.common import print_json
 
 
-@click.command()
+@click.command(short_help="Show versions, devices, hub, disk and extras.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def doctor(as_json: bool) -> None:
     """Show versions, devices, the hub, the disk, and what each extra would add."""

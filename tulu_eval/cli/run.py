@@ -11,7 +11,7 @@ import click
 from tulu_eval.cli.common import complete, complete_models, print_json, set_up_logging
 
 
-@click.command(no_args_is_help=True)
+@click.command(no_args_is_help=True, short_help="Evaluate a model on one benchmark or several.")
 @click.argument("benchmarks", metavar="BENCHMARK...", nargs=-1, required=True, shell_complete=complete("tulu_eval.benchmarks"))
 @click.option(
     "--model", "-m", required=True, shell_complete=complete_models,

@@ -10,7 +10,7 @@ import click
 from tulu_eval.cli.common import print_json
 
 
-@click.command(no_args_is_help=True)
+@click.command(no_args_is_help=True, short_help="Grade the samples of a run again.")
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def score(folder: Path, as_json: bool) -> None:
