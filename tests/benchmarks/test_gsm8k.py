@@ -127,11 +127,13 @@ def test_bad_data_files(tmp_path: Path, content: bytes, message: str) -> None:
     assert str(caught.value).removeprefix(str(path)).removeprefix(": ").strip() == message.strip()
 
 
-def test_other_order_is_refused(shared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["order", "answer"])
+def test_other_order_or_answers_are_refused(shared: Path, tmp_path: Path, change: str) -> None:
     lines = (shared / "data/gsm8k/test.jsonl").read_text().splitlines(keepends=True)
-    path = tmp_path / "shuffled.jsonl"
-    path.write_text("".join([lines[1], lines[0], *lines[2:]]))
-    with pytest.raises(DataError, match="other questions, or another order"):
+    changed = [lines[1], lines[0], *lines[2:]] if change == "order" else [lines[0].replace("#### 18", "#### 19"), *lines[1:]]
+    path = tmp_path / "changed.jsonl"
+    path.write_text("".join(changed))
+    with pytest.raises(DataError, match="other questions, answers or order than those"):
         GSM8K().load(GSM8K().protocol("full"), path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from tulu_eval.errors import DataError
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.client import HttpJudge
 from tulu_eval.judging.files import read_outputs
-from tulu_eval.judging.recipe import load_recipe
+from tulu_eval.judging.recipe import Recipe, load_recipe
 from tulu_eval.judging.session import Outcome, Scoring, prepare
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import judged
@@ -23,7 +24,12 @@ from tulu_eval.runs.scoring import score
 
 MakeRun = Callable[..., Path]
 BASELINE = "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"
-RECIPE = load_recipe("loopback-judge")
+
+
+@functools.cache
+def recipe() -> Recipe:
+    """The judge's recipe; read when a test asks, since an environment for vLLM alone has no alpaca-eval."""
+    return load_recipe("loopback-judge")
 
 
 @pytest.fixture
@@ -32,9 +38,9 @@ def ask(loopback: Any, shared: Path, tmp_path: Path) -> Callable[[Path], tuple[O
 
     def call(run: Path) -> tuple[Outcome, Path]:
         target = judged.find(run)
-        folder = judged.folder_of(target, RECIPE, None)
+        folder = judged.folder_of(target, recipe(), None)
         with loopback() as server, Cache(tmp_path / "judge.jsonl") as cache:
-            ready = prepare(target.outputs, RECIPE, cache, shared / BASELINE)
+            ready = prepare(target.outputs, recipe(), cache, shared / BASELINE)
             return judged.judge(ready, HttpJudge(server.url), server.url, cache, folder), folder
 
     return call

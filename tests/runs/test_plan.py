@@ -53,6 +53,21 @@ def test_keys_depend_on_every_setting_that_can_change_a_completion(order: Order,
         assert not keys(changed) & base
 
 
+def test_protocols_of_one_benchmark_share_their_samples(order: Order, shared: Path, tmp_path: Path) -> None:
+    """Published first, then full: nothing is generated twice, wherever the same rows are read from."""
+    data = shared / "data/gsm8k/test.jsonl"
+    spaced = tmp_path / "spaced.jsonl"
+    spaced.write_text(data.read_text() + "\n")
+    orders = [
+        dataclasses.replace(order, protocol=name, data=path)
+        for name, path in (("published", data), ("full", data), ("full", spaced))
+    ]
+    plans = [make_plan(one, load_suite()) for one in orders]
+    assert len({plan.settings_sha256 for plan in plans}) == 1
+    assert len({plan.folder for plan in plans}) == 2
+    assert plans[1].planned[:200] == plans[0].planned
+
+
 def test_estimate_is_a_range_with_the_shared_prefix_found(order: Order) -> None:
     plan = make_plan(order, load_suite())
     guess = estimate(plan)

@@ -46,8 +46,8 @@ from tulu_eval.records import Decoding, Grade
 PREFIX_SHA256 = "bc98d2864d2c74ae324561ed4fa497c577cd251cc06aeae2c2a23bd5ef60c404"
 """Of the 2294 characters before the question; computed from open-instruct's ``eval/gsm/examplars.py`` @ ea3467db."""
 
-QUESTIONS_SHA256 = "45f6db7cc91193bab86cef9833cea1b224b0b8a82ca318d6400477f9d82e7cce"
-"""Of the 1319 questions joined by newlines, in the order of test.jsonl (blob e4c2ff49, sha256 3730d312...)."""
+ROWS_SHA256 = "74cf22517cb3f7de9b05de29b884de3d69dd7f5df305d82cc358a3114cfffc95"
+"""Of the 1319 questions and targets joined by newlines, in the order of test.jsonl (blob e4c2ff49, sha256 3730d312...)."""
 
 TEST_SIZE = 1319
 SUBSET_SIZE = 200
@@ -87,7 +87,7 @@ class GSM8K(Benchmark):
         items = [Item(f"test-{index}", question, target) for index, (question, target) in enumerate(rows)]
         if protocol.name == "custom":
             return [Item(f"row-{index}", item.question, item.target) for index, item in enumerate(items)]
-        check_questions([question for question, _ in rows], data)
+        check_rows(rows, data)
         first = published_indices()
         if protocol.name == "published":
             return [items[index] for index in first]
@@ -171,16 +171,17 @@ def _rows_of_hub() -> list[dict[str, str]]:
     return [{"question": str(row["question"]), "answer": str(row["answer"])} for row in table]
 
 
-def check_questions(questions: list[str], data: Path | None) -> None:
-    """Checks that these are the 1319 test questions in the order of test.jsonl.
+def check_rows(rows: list[tuple[str, str]], data: Path | None) -> None:
+    """Checks that these are the 1319 test questions with their targets in the order of test.jsonl.
 
     Raises:
         DataError: They are not, so the published items cannot be told.
     """
-    if hashlib.sha256("\n".join(questions).encode()).hexdigest() == QUESTIONS_SHA256:
+    text = "\n".join(f"{question}\n{target}" for question, target in rows)
+    if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == ROWS_SHA256:
         return
-    same_size = len(questions) == TEST_SIZE
-    what = "other questions, or another order, than those" if same_size else f"{len(questions)} rows, not the {TEST_SIZE}"
+    same_size = len(rows) == TEST_SIZE
+    what = "other questions, answers or order than those" if same_size else f"{len(rows)} rows, not the {TEST_SIZE}"
     hint = "; --protocol custom runs the recipe on it" if data else ""
     raise DataError(data or "openai/gsm8k", f"{what} of the GSM8K test set, so no published protocol applies{hint}")
 

@@ -94,14 +94,17 @@ class Plan:
 
     @property
     def settings_sha256(self) -> str:
-        """Hash of all that is the same for every sample of this model, benchmark and setting, whatever the items."""
+        """Hash of all that is the same for every sample of this model, benchmark and setting, whatever the items.
+
+        Where the protocol fixes the items, it does not matter which file or data set they were read from.
+        """
         return content_hash(
             {
                 "benchmark": self.benchmark.name,
                 "benchmark_version": self.benchmark.version,
                 "prompt": self.protocol.prompt_id,
                 "template": self.template.sha256,
-                "data": self.data_sha256,
+                "data": "" if self.protocol.n else self.data_sha256,
                 **_identity(self.model, self.decoding, self.eos_ids, self.dtype, self.backend.name, self.order.settings),
             }
         )
