@@ -224,7 +224,7 @@ def test_two_engines_and_the_death_of_one(
             done.token_ids[: len(reference[done.key])] == until(reference[done.key], eos)[: len(done.token_ids)]
             for done in kept
         )
-        assert not psutil.wait_procs(started, timeout=30)[1]
+        assert not psutil.wait_procs(started, timeout=5)[1]
         with pytest.raises(EngineError, match=r"^the vLLM engine is closed$"):
             next(pair.generate(requests, Decoding(NEW)))
 
@@ -258,7 +258,7 @@ def test_no_process_outlives_a_killed_run(own_process: str, tiny: ModelFiles) ->
         finally:
             run.kill()
     assert len(busy) >= (3 if own_process == "1" else 1)
-    assert not psutil.wait_procs(busy, timeout=30)[1]
+    assert not psutil.wait_procs(busy, timeout=8)[1]
 
 
 def test_tensor_parallel_and_the_death_of_a_worker(
@@ -276,7 +276,7 @@ def test_tensor_parallel_and_the_death_of_a_worker(
         with pytest.raises(EngineError) as caught:
             list(stream)
         assert "\n" not in str(caught.value)
-        assert not psutil.wait_procs(started, timeout=30)[1]
+        assert not psutil.wait_procs(started, timeout=5)[1]
 
 
 def test_an_adapter_is_applied(tiny: ModelFiles, requests: list[Request], eos: int, tmp_path: Path) -> None:
