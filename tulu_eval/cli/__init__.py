@@ -8,6 +8,7 @@ from tulu_eval import __version__
 from tulu_eval.cli import (
     audit,
     calibrate_judge,
+    card,
     compare,
     compare_outputs,
     doctor,
@@ -49,6 +50,7 @@ cli.add_command(audit.audit)
 cli.add_command(plan.plan)
 cli.add_command(table.table)
 cli.add_command(models.models)
+cli.add_command(card.card)
 cli.add_command(judge.judge)
 cli.add_command(score_annotations.score_annotations)
 cli.add_command(compare_outputs.compare_outputs)

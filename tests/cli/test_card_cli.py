@@ -1,0 +1,52 @@
+"""``card`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+Run = Callable[..., Result]
+
+
+def test_check_of_the_seed_card_is_one_paragraph_a_finding_and_exit_code_1(invoke: Run, shared: Path) -> None:
+    path = shared / "seed/model_card.md"
+    done = invoke("card", "--check", path)
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert f"{path}:54: ppo-13b-gsm8k: The card's results table prints GSM8K 67.0 for Tulu V2.5 PPO 13B.\n" in done.stdout
+    assert f"{path}:101: card-hyperparameters: " in done.stdout
+    assert " (also lines 102, 103)\n" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(
+        f"{path}: 34 findings in 46 places (the card of allenai/llama-3-tulu-v2.5-8b"
+    )
+    found = json.loads(invoke("card", "--check", path, "--json").stdout)
+    assert len(found["findings"]) == 46
+    assert {"line", "check", "says", "instead", "source", "advice"} == set(found["findings"][0])
+
+
+def test_check_of_a_clean_card_is_exit_code_0(invoke: Run, tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("---\nlicense: mit\n---\n# Mine\n")
+    done = invoke("card", "--check", path)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == f"{path}: nothing found (its metadata names no model of the registry, so less could be checked)\n"
+    named = invoke("card", "tulu-2-13b", "--check", path)
+    assert named.stdout == f"{path}: nothing found (the card of allenai/tulu-2-13b)\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("# no metadata\n", "README.md: has no front matter: a model card begins with YAML between two lines '---'"),
+        ("---\na: [1\n---\n", "README.md:3: its front matter is not YAML: expected ',' or ']', but got '<stream end>'"),
+    ],
+)
+def test_a_file_that_is_no_card_is_one_line_and_exit_code_2(invoke: Run, tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(content)
+    done = invoke("card", "--check", path)
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"tulu-eval: {tmp_path}/{message}\n")
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,153 @@
+"""A model card as a file: its metadata, links and tables, each with the place where it stands.
+
+The metadata (front matter) is the YAML between the first two lines ``---``. The hub reads it only at the very start of the
+file; here it is found anywhere, so that a card saved together with the page around it can be checked too.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.errors import DataError
+from tulu_eval.registry.card import Link
+
+LIMIT = 1_000_000
+"""Bytes of the largest card that is read; the largest of the suite has 11 000."""
+
+_FENCE = re.compile(r"^---[ \t]*\r?$", re.MULTILINE)
+_LINK = re.compile(r"\[(?P<text>[^\[\]\n]*)\]\((?P<target>[^()\[\]\s]*)\)")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of the card's text: first character, the one after the last, and the text."""
+
+    start: int
+    end: int
+    text: str
+
+    def meets(self, other: Span) -> bool:
+        """Whether the two have a character in common."""
+        return self.start < other.end and other.start < self.end
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a Markdown table: the titles above it and its cells, stripped, one a title or fewer."""
+
+    header: tuple[str, ...]
+    cells: tuple[Span, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CardFile:
+    """A model card.
+
+    Attributes:
+        text: All of it.
+        metadata: Its front matter.
+        front: The front matter's text.
+        body: Where the text after the front matter begins.
+    """
+
+    text: str
+    metadata: dict[str, Any]
+    front: Span
+    body: int
+
+    def line(self, place: int) -> int:
+        """Returns the one-based line of a character."""
+        return bisect.bisect_left(self._ends, place) + 1
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return [found.start() for found in re.finditer("\n", self.text)]
+
+    def key(self, name: str) -> Span:
+        """Returns the line of a key of the front matter; the line before it where it has no such key."""
+        found = re.compile(rf"^{re.escape(name)}:.*$", re.MULTILINE).search(self.text, self.front.start, self.front.end)
+        start = self.text.rindex("\n", 0, self.front.start - 1) + 1 if self.front.start > 4 else 0
+        return Span(*found.span(), found.group()) if found else Span(start, self.front.start, "---")
+
+    def links(self, within: Span | None = None) -> Iterator[tuple[Span, Link]]:
+        """Yields the Markdown links of a piece of the text; of all after the front matter where none is given."""
+        for found in _LINK.finditer(self.text, *((within.start, within.end) if within else (self.body,))):
+            yield Span(*found.span(), found.group()), Link(found["text"], found["target"], "")
+
+    def lines(self) -> Iterator[Span]:
+        """Yields every line after the front matter, without its end."""
+        for found in re.compile(r"[^\n]+").finditer(self.text, self.body):
+            yield Span(*found.span(), found.group())
+
+    def rows(self) -> Iterator[Row]:
+        """Yields every row of every Markdown table."""
+        header: tuple[str, ...] = ()
+        before: Span | None = None
+        for line in self.lines():
+            if before is not None and line.start != before.end + 1:
+                header, before = (), None  # an empty line ends a table
+            if before is not None and "|" in before.text and "-" in line.text and set(line.text.strip()) <= set("|:- "):
+                header = tuple(cell.text for cell in _cells(before))
+            elif header and "|" in line.text:
+                yield Row(header, tuple(_cells(line)))
+            elif "|" not in line.text:
+                header = ()
+            before = line
+
+
+def read_card(path: Path) -> CardFile:
+    """Returns a model card.
+
+    Raises:
+        DataError: It cannot be read, is not text, or has no front matter that is YAML and a mapping.
+    """
+    try:
+        if path.is_file() and path.stat().st_size > LIMIT:
+            raise DataError(path, f"is larger than {LIMIT:,} bytes, which no model card is")
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror}") from error
+    fences = [found for _, found in zip(range(2), _FENCE.finditer(text), strict=False)]
+    if len(fences) < 2:
+        raise DataError(path, "has no front matter: a model card begins with YAML between two lines '---'")
+    start = min(fences[0].end() + 1, fences[1].start())
+    front = Span(start, fences[1].start(), text[start : fences[1].start()])
+    metadata = _yaml(path, front, text.count("\n", 0, start) + 1)
+    return CardFile(text, metadata, front, min(fences[1].end() + 1, len(text)))
+
+
+def _yaml(path: Path, front: Span, first: int) -> dict[str, Any]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(front.text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise DataError(
+            path, f"its front matter is not YAML: {error.problem or error.context}", first + mark.line if mark else first
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(path, f"its front matter is not YAML that can be read: {error}", first) from error
+    if not isinstance(data, dict):
+        raise DataError(path, "its front matter is not a mapping of names to values", first)
+    return data
+
+
+def _cells(line: Span) -> Iterator[Span]:
+    """Yields the cells of a table's line; a bar before the first and after the last is optional."""
+    text = line.text.rstrip()
+    inner = len(text) - len(text.lstrip())
+    place = inner + 1 if text[inner : inner + 1] == "|" else inner
+    for piece in text[place:].removesuffix("|").split("|"):
+        stripped = piece.strip()
+        start = line.start + place + (piece.index(stripped) if stripped else 0)
+        yield Span(start, start + len(stripped), stripped)
+        place += len(piece) + 1
