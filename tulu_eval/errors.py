@@ -10,6 +10,11 @@ import difflib
 from collections.abc import Iterable
 
 
+def printable(text: str) -> str:
+    """Returns a line that is safe on a terminal: characters that could steer it, or not be written at all, become ``?``."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 class UserError(Exception):
     """A mistake or a missing thing that the user can mend.
 
@@ -20,7 +25,7 @@ class UserError(Exception):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
 
 
 class UnknownName(UserError):

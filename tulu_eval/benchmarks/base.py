@@ -110,6 +110,10 @@ class Benchmark(abc.ABC):
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
         """Returns one grade a scorer, in the order of ``scorers``."""
 
+    def constant_prompt(self) -> str:
+        """Returns what is the same in every prompt and goes before the item; its hash is the protocols' ``prompt_id``."""
+        return ""
+
     def aggregate(self, scores: Sequence[float]) -> float:
         """Returns the metric in percent; the mean unless a benchmark says otherwise."""
         return 100.0 * sum(scores) / len(scores)

@@ -99,6 +99,10 @@ class GSM8K(Benchmark):
         content = few_shot_prefix() + "Question: " + item.question.strip()
         return Prompt(user=content, prefill="Answer:", plain=content + "\nAnswer:")
 
+    def constant_prompt(self) -> str:
+        """Returns the eight exemplars as they stand before every question."""
+        return few_shot_prefix()
+
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
         """Returns the published scorer's grade, then the stricter one's."""
         return grade_last_number(target, text), grade_stated_answer(target, text)

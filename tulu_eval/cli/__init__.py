@@ -7,6 +7,7 @@ import click
 from tulu_eval import __version__
 from tulu_eval.cli import (
     audit,
+    bundle,
     calibrate_judge,
     card,
     compare,
@@ -51,6 +52,8 @@ cli.add_command(plan.plan)
 cli.add_command(table.table)
 cli.add_command(models.models)
 cli.add_command(card.card)
+cli.add_command(bundle.bundle)
+cli.add_command(bundle.verify_bundle)
 cli.add_command(judge.judge)
 cli.add_command(score_annotations.score_annotations)
 cli.add_command(compare_outputs.compare_outputs)
