@@ -36,6 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared: Path, make_alpaca_ru
         "foreign": [{**outputs[0], "instruction": "Say hello."}, *outputs[1:]],
         "wordless": [{"instruction": row["instruction"]} for row in outputs],
         "several": [{**outputs[0], "generator": "another"}, *outputs[1:]],
+        "null": preferring(None),
+        "zero": preferring(0),
         "three": preferring(3),
         "text": preferring("m"),
         "true": preferring(True),
@@ -57,7 +59,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared: Path, make_alpaca_ru
 
 JUDGE = "judge {run} --judge some-judge --judge-url {url} --data {base} --gamed {df} --yes"
 OUTPUTS = JUDGE.replace("{run}", "{%s}")
-SCORE = "score-annotations {%s} --gamed {df}"
+SCORE = "score alpaca-eval --annotations {%s} --gamed {df}"
+AGAIN = "score {dir} --gamed {df}"
 CALIBRATE = "calibrate-judge {annotations} --judge some-judge --judge-url {url} --yes -o {out}"
 
 CASES: list[tuple[str, list[str], str]] = [
@@ -99,16 +102,23 @@ CASES: list[tuple[str, list[str], str]] = [
         "no verdict among them; the last: neither m nor M; it said 'Both are",
     ),
     (JUDGE, ["no logprobs", "..."], "the endpoint returned no logprobs; try the text method"),
-    (SCORE % "three", [], "row 2: preference 3 is none; it must be from 1 (baseline) to 2 (model), 0 or null"),
+    (SCORE % "three", [], "row 2: preference 3 is none; it must be from 1 (baseline) to 2 (model), or null"),
+    (SCORE % "null", [], "row 2 has no preference (null), as 1 of 805 have: the judge failed there; --partial counts them"),
+    (SCORE % "zero", [], "row 2: preference 0 is none of weighted_alpaca_eval_gpt4_turbo, whose verdicts are from 1 to 2"),
     (SCORE % "text", [], "row 2: preference 'm' is none"),
     (SCORE % "true", [], "row 2: preference True is none"),
-    (SCORE % "nulls", [], "there is nothing to score: no row is judged (missing 805)"),
+    (SCORE % "nulls" + " --partial", [], "there is nothing to score: no row is judged (missing 805)"),
     (SCORE % "good", [], "row 1: field 'output_1' is missing or not a string"),
-    (SCORE % "dir", [], "is no folder that 'tulu-eval judge' wrote: its judging.json cannot be read"),
-    (SCORE % "dir" + " --positional", [], "--outputs and --positional are for a file of annotations, not for a judge's folder"),
+    (SCORE % "dir", [], "is not a file"),
+    (AGAIN, [], "--gamed is for judgments, and "),
+    ("score {dir}", [], "is not a run folder: it has no manifest.json"),
+    ("score {run} --positional", [], "--positional is for judgments, and "),
+    ("score {run} --annotations {annotations}", [], "--annotations goes with alpaca-eval: tulu-eval score alpaca-eval --annot"),
+    ("score alpaca-eval", [], "score alpaca-eval needs --annotations FILE"),
+    ("score alpaca-eval --outputs {good}", [], "score alpaca-eval needs --annotations FILE"),
     ((SCORE % "annotations").replace("{df}", "{gamed}"), [], "is not df_gamed.csv: its sha256 is "),
     ((SCORE % "annotations").replace("{df}", "nowhere.csv"), [], "nowhere.csv: no such file"),
-    ("score-annotations {annotations}", [], "give a copy of df_gamed.csv with --gamed"),
+    ("score alpaca-eval --annotations {annotations}", [], "give a copy of df_gamed.csv with --gamed"),
     (SCORE % "annotations" + " --outputs {run}", [], "judges other outputs than those given: 805 of 805 differ"),
     ("compare-outputs {good} --with {prose}", [], "is neither a JSON list nor JSON lines"),
     ("compare-outputs {good} --with nowhere", [], "nowhere: no such file"),

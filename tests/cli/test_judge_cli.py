@@ -1,4 +1,4 @@
-"""judge, score-annotations, compare-outputs and calibrate-judge as a user types them, against the tests' own server."""
+"""judge, score alpaca-eval, compare-outputs and calibrate-judge as a user types them, against the tests' own server."""
 
 from __future__ import annotations
 
@@ -78,11 +78,12 @@ def test_all_805_of_a_file_have_lc_and_a_folder_under_results(
     data = json.loads(done.stdout)
     assert [row["metric"] for row in data["results"]] == ["lc_win_rate", "win_rate"]
     assert data["folder"] == "results/claude-2/alpaca-eval/judged/some-judge-logprobs"
-    scored = invoke("score-annotations", data["folder"], "--gamed", folder / "df_gamed_rederived.csv", "--json")
+    scored = invoke("score", data["folder"], "--gamed", folder / "df_gamed_rederived.csv", "--json")
     assert json.loads(scored.stdout)["results"] == data["results"]
     by_text = invoke(
-        "score-annotations", tmp_path / data["folder"] / "annotations.json", "--gamed", folder / "df_gamed_rederived.csv",
-        "--outputs", folder / "models" / "claude-2" / "model_outputs.json", "--json",
+        "score", "alpaca-eval", "--annotations", tmp_path / data["folder"] / "annotations.json",
+        "--gamed", folder / "df_gamed_rederived.csv", "--json",
+        "--outputs", folder / "models" / "claude-2" / "model_outputs.json",
     )  # fmt: skip
     assert [row["value"] for row in json.loads(by_text.stdout)["results"]] == [row["value"] for row in data["results"]]
 
@@ -189,27 +190,40 @@ def test_ctrl_c_says_what_is_kept(alpaca_run: MakeRun, loopback: Any, words: Any
 def test_published_annotations_are_scored_offline(invoke: Run, folder: Path) -> None:
     model = folder / "models" / "claude-2"
     done = invoke(
-        "score-annotations", model / ANNOTATIONS, "--outputs", model / "model_outputs.json",
+        "score", "alpaca-eval", "--outputs", model / "model_outputs.json", "--annotations", model / ANNOTATIONS,
         "--gamed", folder / "df_gamed_rederived.csv",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert "805 = 804 judged + 0 failed + 1 identical" in done.stdout
+    assert "805 = 804 judged + 0 failed + 1 identical; mean length of outputs 1,069 characters" in done.stdout
     assert "length-controlled win rate  gpt-4-1106-preview    28.16" in done.stdout
     assert "raw win rate                gpt-4-1106-preview    17.19" in done.stdout
     assert "beware" not in done.stdout
 
 
-@pytest.mark.parametrize(("value", "account"), [(None, "803 judged + 1 failed (missing 1)"), (0, "804 judged + 0 failed")])
-def test_null_is_a_counted_failure_and_0_an_old_tie(
-    invoke: Run, folder: Path, tmp_path: Path, value: float | None, account: str
-) -> None:
+def test_a_failed_row_is_counted_where_partial_asks_for_it(invoke: Run, folder: Path, tmp_path: Path) -> None:
     rows = json.loads((folder / "models" / "claude-2" / ANNOTATIONS).read_text())
-    rows[5]["preference"] = value
+    rows[5]["preference"] = None
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    done = invoke("score-annotations", tmp_path / "a.json", "--gamed", folder / "df_gamed_rederived.csv")
+    words = ("score", "alpaca-eval", "--annotations", tmp_path / "a.json", "--gamed", folder / "df_gamed_rederived.csv")
+    assert invoke(*words).exit_code == 2
+    done = invoke(*words, "--partial")
     assert done.exit_code == 0, done.output
-    assert account in done.stdout
-    assert ("no length-controlled win rate: only 804 of the 805" in done.stdout) == (value is None)
+    assert "803 judged + 1 failed (missing 1)" in done.stdout
+    assert "beware: LC stands on 804 instructions only" in done.stdout
+
+
+def test_a_tie_of_an_older_judge_is_a_tie(invoke: Run, folder: Path, tmp_path: Path) -> None:
+    published = json.loads((folder / "models" / "claude-2" / ANNOTATIONS).read_text())
+    rows = [{**row, "annotator": "alpaca_eval_gpt4"} for row in published]
+    values = {}
+    for preference in (0, 1.5):
+        rows[5]["preference"] = preference
+        (tmp_path / "a.json").write_text(json.dumps(rows))
+        words = ("score", "alpaca-eval", "--annotations", tmp_path / "a.json", "--gamed", folder / "df_gamed_rederived.csv")
+        done = invoke(*words, "--json")
+        assert done.exit_code == 0, done.output
+        values[preference] = [row["value"] for row in json.loads(done.stdout)["results"]]
+    assert values[0] == values[1.5]
 
 
 def test_outputs_are_compared_with_published_ones(invoke: Run, folder: Path) -> None:
@@ -237,9 +251,19 @@ def test_a_judge_is_calibrated_and_its_number_mapped(
         assert done.exit_code == 0, done.output
         assert "some-judge (logprobs) against the original judge: " in done.stdout
         assert "kappa" in done.stdout
-        judged = invoke(*words(alpaca_run(12), server.url, "--yes", "--json", "--calibration", str(out)))
+        run = alpaca_run(12)
+        judged = invoke(*words(run, server.url, "--yes", "--json", "-q"))
+        before = json.loads(invoke("verify", run, "--as", "tulu-2-dpo-7b", "--json").stdout)
+        assert {one["verdict"] for one in before["untested"]} == {"cannot tell"}
+        assert before["comparisons"] == []
+        judged = invoke(*words(run, server.url, "--yes", "--json", "--calibration", str(out)))
         rows = {row["metric"]: row for row in json.loads(judged.stdout)["results"]}
         assert set(rows) == {"win_rate", "win_rate_calibrated"}
         assert "calibrated:" in rows["win_rate_calibrated"]["signature"]
+        after = json.loads(invoke("verify", run, "--as", "tulu-2-dpo-7b", "--partial", "--json").stdout)
+        (compared,) = after["comparisons"]
+        assert compared["row"]["metric"] == "win_rate_calibrated"
+        assert compared["cell"]["printed"] == "8.19751538447205"
+        assert "judge some-judge calibrated, estimated" in invoke("table", "--results", run.parents[2]).stdout
         other = invoke(*words(alpaca_run(12), server.url, "--method", "text", "--yes", "--calibration", str(out)))
     assert other.exit_code == 2

@@ -109,8 +109,12 @@ def test_a_preference_that_is_none_is_refused(rows, write, value):
         read_annotations(write(data))
 
 
-def test_null_and_minus_one_are_failures_and_0_is_a_tie(rows, write):
+def test_null_and_minus_one_are_failures_and_0_is_a_tie_of_older_judges_only(rows, write):
     data = annotate(rows)
+    data[2]["preference"] = 0
+    with pytest.raises(DataError, match="row 3: preference 0 is none of weighted_alpaca_eval_gpt4_turbo"):
+        read_annotations(write(data))
+    data = [{**row, "annotator": "alpaca_eval_gpt4"} for row in data]
     data[0]["preference"], data[1]["preference"], data[2]["preference"] = None, -1, 0
     found = read_annotations(write(data)).rows
     assert [row.preference for row in found[:4]] == [None, None, 0.0, 1.0]

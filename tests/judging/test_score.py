@@ -12,7 +12,7 @@ from tulu_eval.errors import UserError
 from tulu_eval.judging.files import read_annotations
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
-from tulu_eval.judging.recipe import Pair
+from tulu_eval.judging.recipe import PROMPT_SHA256, Pair
 from tulu_eval.judging.score import Judge, annotator_judge, from_annotations, from_judgments, results, score, signature
 from tulu_eval.records import Result, to_json
 
@@ -116,6 +116,12 @@ def test_nothing_judged_is_one_line(annotations, gamed):
     rows = [dataclasses.replace(row, preference=None, kind="missing") for row in from_annotations(annotations)]
     with pytest.raises(UserError, match="there is nothing to score"):
         score(rows, annotator_judge(annotations), gamed)
+
+
+def test_a_text_verdict_is_filed_under_a_judge_of_its_own(annotations, gamed):
+    rows = from_annotations(annotations)
+    weighed, read = (results(score(rows, Judge("some-judge", method, PROMPT_SHA256), None)) for method in ("logprobs", "text"))
+    assert ({row.scorer for row in weighed}, {row.scorer for row in read}) == ({"some-judge"}, {"some-judge (text)"})
 
 
 def test_another_judge_is_another_judge(annotations, recipe, folder):

@@ -11,6 +11,7 @@ import pytest
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
+from tulu_eval.reports import table as report
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.collect import Entry, Table, collect
 
@@ -129,6 +130,30 @@ def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> N
     assert (of[DPO_70B][2].cell, of[DPO_70B][2].comparison) == (None, None)
     assert of[SFT_13B][1].reason == "win_rate, not lc_win_rate"
     assert of[SFT_13B][2].measured is None
+
+
+def test_a_calibrated_number_is_a_column_of_its_own_named_after_its_judge(make_run: MakeRun, tmp_path: Path) -> None:
+    judged(make_run(model=DPO_70B), "some-judge", metrics=("lc_win_rate", "win_rate", "win_rate_calibrated"))
+    table = collect(load_suite(), tmp_path / "results")
+    assert [(column.metric_key, column.judge, column.calibrated) for column in table.columns] == [
+        ("GSM8K_8shot_CoT", "", False),
+        ("AlpacaEval2_LC", "", False),
+        ("AlpacaEval2_LC", "some-judge", False),
+        ("AlpacaEval2_WR", "some-judge", True),
+    ]
+    entries = next(line.entries for line in table.lines if line.model == DPO_70B)
+    assert [entry.measured and entry.measured.row.metric for entry in entries] == [
+        None, None, "lc_win_rate", "win_rate_calibrated",
+    ]  # fmt: skip
+    assert (entries[3].cell, entries[3].comparison) == (None, None)
+    text = report.write(table, load_suite(), "markdown")
+    titles = [cell.strip() for cell in text.splitlines()[0].split("|")]
+    assert {
+        "AlpacaEval 2 LC, judge some-judge, measured",
+        "AlpacaEval 2 win rate, judge some-judge calibrated, estimated",
+    } < set(titles)
+    assert "- Judged by some-judge: another scale than the published numbers'." in text
+    assert "- Calibrated: a raw win rate mapped to the published judge's scale" in text
 
 
 def test_folders_that_cannot_be_used_are_named_and_others_counted(make_run: MakeRun, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ becomes one user turn, the instruction as it stands, in the Tulu template::
 
 Greedy, up to 8192 new tokens or the model's context, no stop string; the output is kept unstripped, for its length counts.
 Nothing is right or wrong here: the one scorer says whether there is an answer at all. The win rate is made of the judge's
-preferences, by ``tulu-eval judge`` and ``tulu-eval score-annotations``.
+preferences, by ``tulu-eval judge`` and ``tulu-eval score``.
 """
 
 from __future__ import annotations

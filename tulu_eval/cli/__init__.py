@@ -18,7 +18,6 @@ from tulu_eval.cli import (
     plan,
     run,
     score,
-    score_annotations,
     table,
     train,
     verify,
@@ -55,7 +54,6 @@ cli.add_command(card.card)
 cli.add_command(bundle.bundle)
 cli.add_command(bundle.verify_bundle)
 cli.add_command(judge.judge)
-cli.add_command(score_annotations.score_annotations)
 cli.add_command(compare_outputs.compare_outputs)
 cli.add_command(calibrate_judge.calibrate_judge)
 cli.add_command(train.train)

@@ -18,7 +18,7 @@ from tulu_eval.cli.common import print_json
 @click.option("--size", type=int, default=400, show_default=True,
               help="Pairs to judge, drawn by length difference and by the original's preference.")  # fmt: skip
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path),
-              help="File to write; --calibration of judge and score-annotations reads it.")  # fmt: skip
+              help="File to write; --calibration of judge and score reads it.")  # fmt: skip
 def calibrate_judge(annotations: tuple[Path, ...], output: Path, size: int, **options: Any) -> None:
     r"""Measure a replacement judge against the original.
 

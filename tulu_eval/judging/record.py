@@ -17,7 +17,7 @@ from tulu_eval.judging.calibrate import Bias, Calibration
 from tulu_eval.judging.files import write_whole
 from tulu_eval.judging.judge import FAILURES, Judging, Judgment
 from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe
-from tulu_eval.judging.score import Z95, Judged, Score, results, signature
+from tulu_eval.judging.score import CALIBRATED, Z95, Judged, Score, results, signature
 from tulu_eval.records import Result, content_hash, to_json
 
 KINDS = frozenset({"judged", "identical", *FAILURES})
@@ -157,7 +157,7 @@ def calibrated(found: Score, calibration: Calibration) -> Result:
     models = f"{calibration.n} pairs of {len(calibration.models)} model{'s' if len(calibration.models) != 1 else ''}"
     return dataclasses.replace(
         raw,
-        metric="win_rate_calibrated",
+        metric=raw.metric + CALIBRATED,
         value=min(100.0, max(0.0, value)),
         low=max(0.0, value - Z95 * error),
         high=min(100.0, value + Z95 * error),

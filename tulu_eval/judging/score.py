@@ -22,6 +22,12 @@ from tulu_eval.records import STATUSES, Result
 if TYPE_CHECKING:
     from tulu_eval.stats.length_control import BootstrapInterval, Fit, FoldMode, Rows, WinRate
 
+CALIBRATED = "_calibrated"
+"""Ends the metric of a win rate that a calibration maps to the original judge's scale."""
+
+_ORIGINAL = {f"judge:{ORIGINAL_JUDGE}", "by:logprobs", f"prompt:{PROMPT_SHA256[:8]}"}
+"""Parts of the signature of a win rate that the judge behind the published ones gave, asked as it was."""
+
 DRAWS = 1000
 Z95 = 1.959963984540054
 """0.975 quantile of the normal distribution."""
@@ -59,6 +65,11 @@ class Judge:
     name: str
     method: Method | str
     prompt_sha256: str
+
+    @property
+    def label(self) -> str:
+        """What its numbers are filed under: a verdict read from text is another judge's than one that was weighed."""
+        return f"{self.name} (text)" if self.method == "text" else self.name
 
     @property
     def original(self) -> bool:
@@ -241,7 +252,7 @@ def results(found: Score) -> tuple[Result, ...]:
         ends = (found.interval.low, found.interval.high) if found.interval else (0.0, 100.0)
         method = f"bootstrap95-refit-{found.interval.draws}" if found.interval else "none"
         numbers.insert(0, ("lc_win_rate", found.lc.value, ends, method))
-    judge, line = found.judge.name, signature(found)
+    judge, line = found.judge.label, signature(found)
     return tuple(
         Result("alpaca-eval", "published", judge, metric, value, found.n, SIZE, low, high, method, counts, line)
         for metric, value, (low, high), method in numbers
@@ -268,3 +279,18 @@ def signature(found: Score) -> str:
     if found.lc is not None:
         parts += [f"lc:v1|folds:{found.folds}|C:{found.lc.c:.6g}|gamed:{found.gamed}"]
     return "|".join(parts)
+
+
+def is_win_rate(metric: str) -> bool:
+    """Whether a metric is a judge's, so that it means something only beside the judge's name."""
+    return metric.removesuffix(CALIBRATED) in ("lc_win_rate", "win_rate")
+
+
+def by_original_judge(row: Result) -> bool:
+    """Whether a win rate is of the judge behind the published ones, asked as it was."""
+    return set(row.signature.split("|")) >= _ORIGINAL
+
+
+def calibrated_on_one_model(row: Result) -> bool:
+    """Whether a calibrated win rate's interval lacks how far the judge shifts from model to model."""
+    return row.signature.endswith(" of 1 model")

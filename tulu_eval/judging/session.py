@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tulu_eval.benchmarks.alpaca_set import SIZE, load_baseline
-from tulu_eval.errors import UserError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging import files, record
 from tulu_eval.judging.budget import Budget, Estimate, Price, estimate, find_price
 from tulu_eval.judging.cache import Cache
@@ -179,10 +179,18 @@ def score_files(
         positional: Difficulties by row number, only for parity with numbers that were published so.
 
     Raises:
-        UserError: A file is not of its form, or the annotations are of other outputs.
+        DataError: A file is not of its form, or rows have no preference and ``partial`` was not asked for.
+        UserError: The annotations are of other outputs.
     """
     scoring = scoring or Scoring()
     found = files.read_annotations(annotations, positional)
+    failed = [number for number, row in enumerate(found.rows, start=1) if row.preference is None]
+    if failed and not scoring.partial:
+        raise DataError(
+            annotations,
+            f"row {failed[0]} has no preference (null), as {len(failed)} of {len(found.rows)} have: the judge failed there; "
+            "--partial counts them as failed and scores the others",
+        )
     if outputs is not None:
         other = [row for row in found.rows if outputs.by_place.get(row.place) != row.output]
         if other:

@@ -28,7 +28,8 @@ def as_text(found: Score, rows: Sequence[Result], flags: Sequence[str]) -> str:
     ]
     header = ("number", "judge", "value", "95 % interval", "n", "of")
     aligned = ("left", "left", "right", "left", "right", "right")
-    lines = [found.account(), "", tabulate(body, headers=header, disable_numparse=True, colalign=aligned)]
+    length = f"mean length of outputs {int(found.mean_characters):,} characters"  # cut off, as on the leaderboard
+    lines = [f"{found.account()}; {length}", "", tabulate(body, headers=header, disable_numparse=True, colalign=aligned)]
     lines += [f"beware: {remark}" for remark in remarks(found, flags)]
     return "\n".join([*lines, "", *dict.fromkeys(row.signature for row in rows)])
 
@@ -51,6 +52,7 @@ def as_json(found: Score, rows: Sequence[Result], flags: Sequence[str]) -> dict[
         "counts": dict(found.counts),
         "results": [dataclasses.asdict(row) for row in rows],
         "c": found.lc.c if found.lc else None,
+        "mean_characters": found.mean_characters,
         "remarks": remarks(found, flags),
     }
 

@@ -108,7 +108,7 @@ class _Part:
         self.shows = {
             f"{title} published{n}": not self.column.judge,
             "group": any(entry.group for entry in entries),
-            f"{title} measured": True,
+            f"{title} {'estimated' if self.column.calibrated else 'measured'}": True,
             f"{title} on all items": any(entry.measured and entry.measured.full for entry in entries),
             "group of measured": any(entry.measured_group for entry in entries),
             f"{title} verdict": not self.column.judge,
@@ -172,6 +172,10 @@ def _notes(table: Table, suite: Suite, marks: dict[str, int]) -> list[str]:
         "Groups: rows that share a letter are not separated by the data (Fisher's exact test of every pair, Holm's correction, "
         "5 %); there are no ranks."
     )
+    judges = {column.judge for column in table.columns if column.judge}
+    lines += [f"Judged by {judge}: another scale than the published numbers'." for judge in sorted(judges)]
+    if any(column.calibrated for column in table.columns):
+        lines.append("Calibrated: a raw win rate mapped to the published judge's scale by pairs that both judged; an estimate.")
     for line in table.lines:
         for column, entry in zip(table.columns, line.entries, strict=True):
             if entry.measured and entry.measured.runs > 1:

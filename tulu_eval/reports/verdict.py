@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.records import Result
+from tulu_eval.registry import PublishedCell
 from tulu_eval.reports.layout import data, grid, wrapped
 from tulu_eval.runs.recipe import UNRECORDED, Setting
 from tulu_eval.runs.verify import Comparison, Verification
@@ -21,6 +22,7 @@ def as_json(found: Verification) -> dict[str, Any]:
         "same_weights": found.same_weights,
         "inconsistent": found.inconsistent,
         "comparisons": [data(one) for one in found.comparisons],
+        "untested": [{**data(one), "verdict": "cannot tell"} for one in found.untested],
         "beside": [data(row) for row in found.beside],
         "contradictions": [data(entry) for entry in found.contradictions],
         "differences": [data(setting) for setting in found.differences],
@@ -31,24 +33,30 @@ def as_json(found: Verification) -> dict[str, Any]:
 
 def as_text(found: Verification) -> str:
     """Returns the verdicts, what they rest on, and what differs from the published recipe."""
+    explained = [one.agreement.explanation for one in found.comparisons if one.main]
+    explained += [one.explanation for one in found.untested]
     blocks = [
         _heading(found),
-        _table(found.comparisons),
-        "\n".join(wrapped(text, "  ") for text in dict.fromkeys(c.agreement.explanation for c in found.comparisons if c.main)),
+        _table(found),
+        "\n".join(wrapped(text, "  ") for text in dict.fromkeys(explained)),
         wrapped(_allowance(found.comparisons)),
         *(wrapped(f"The record contradicts itself ({c.id}): {c.first} {c.second} {c.advice}") for c in found.contradictions),
         _differences(found),
         "\n".join(wrapped(f"Note: {note}.", "  ") for note in found.notes),
-        "\n".join(dict.fromkeys(one.row.signature for one in found.comparisons)),
+        "\n".join(dict.fromkeys(row.signature for row in _compared(found))),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _compared(found: Verification) -> list[Result]:
+    return [one.row for one in found.comparisons] + [one.row for one in found.untested]
 
 
 def _heading(found: Verification) -> str:
     whose = "" if found.same_weights else f", compared as other weights than those of {found.model.hub_id}"
     lines = [f"{found.run.model} on {found.run.benchmark}{whose}"]
     rows: dict[tuple[str, str], Result] = {(row.protocol, row.scorer): row for row in found.beside}
-    rows |= {(one.row.protocol, one.row.scorer): one.row for one in found.comparisons}
+    rows |= {(row.protocol, row.scorer): row for row in _compared(found)}
     for row in sorted(rows.values(), key=lambda row: (row.n, row.protocol, row in found.beside)):
         of = f" of {row.n_protocol}" if row.partial else ""
         lines.append(
@@ -58,14 +66,11 @@ def _heading(found: Verification) -> str:
     return "\n".join(lines)
 
 
-def _table(comparisons: Sequence[Comparison]) -> str:
+def _table(found: Verification) -> str:
     header = ("published", "n", "standing", "source", "run", "n", "difference", "p", "detectable", "verdict")
     rows = [
         (
-            one.cell.printed,
-            str(one.cell.n or "unknown"),
-            one.cell.standing,
-            one.cell.source.key,
+            *_published(one.cell),
             f"{one.row.value:.1f} {one.row.protocol}",
             str(one.row.n),
             f"{one.agreement.difference:+.1f}",
@@ -73,11 +78,20 @@ def _table(comparisons: Sequence[Comparison]) -> str:
             f"{one.agreement.detectable:.1f}",
             one.agreement.verdict if one.main else f"(beside: {one.agreement.verdict})",
         )
-        for one in comparisons
+        for one in found.comparisons
     ]
-    sources = {one.cell.source.key: one.cell.source for one in comparisons}
+    rows += [
+        (*_published(one.cell), f"{one.row.value:.1f} {one.row.protocol}", str(one.row.n), "-", "-", "-", "cannot tell")
+        for one in found.untested
+    ]
+    cells = [one.cell for one in found.comparisons] + [one.cell for one in found.untested]
+    sources = {cell.source.key: cell.source for cell in cells}
     legend = [wrapped(f"{key}: {source}", "  ") for key, source in sources.items()]
     return "\n".join([grid(header, rows, right=(0, 1, 5, 6, 7, 8), keep=(0, 1, 5, 6, 7, 8, 9)), "", *legend])
+
+
+def _published(cell: PublishedCell) -> tuple[str, str, str, str]:
+    return cell.printed, str(cell.n or "unknown"), cell.standing, cell.source.key
 
 
 def _allowance(comparisons: Sequence[Comparison]) -> str:

@@ -1,6 +1,7 @@
 """The card's table with what was measured beside it: run folders found, one row chosen for each cell, verdicts and groups.
 
-Every row of the card is there, measured or not. Other models that were measured follow. Another judge is another column.
+Every row of the card is there, measured or not. Other models that were measured follow. Another judge is another column, and
+so is what a calibration makes of its numbers.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tulu_eval.errors import UserError
+from tulu_eval.judging.score import CALIBRATED, by_original_judge, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
 from tulu_eval.runs.finished import Finished, failures, read, whole
 from tulu_eval.runs.manifest import MANIFEST
-from tulu_eval.runs.verify import Comparison, against, as_released, by_original_judge, released_model
+from tulu_eval.runs.verify import Comparison, against, as_released, released_model
 from tulu_eval.stats import count_groups, wilson
 
 TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
 """Short titles of the two number columns of the card, by metric of the registry."""
+
+RAW = "AlpacaEval2_WR"
+"""Metric of the registry that a calibrated win rate estimates."""
 
 PROTOCOL = "published"
 """The protocol whose rows stand beside published numbers."""
@@ -44,6 +49,11 @@ class Column:
     benchmark: str
     metrics: tuple[str, ...]
     judge: str = ""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its numbers are estimates of what the published judge would have said."""
+        return self.metrics[0].endswith(CALIBRATED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,12 +171,26 @@ def collect(suite: Suite, results: Path) -> Table:
 def _columns(suite: Suite, runs: Sequence[Finished]) -> Iterator[Column]:
     for key, title in TITLES.items():
         metric = suite.metrics[key]
-        judged = metric.metric.endswith("win_rate")
-        column = Column(key, title, metric.benchmark, (metric.metric, "win_rate") if judged else (metric.metric,))
-        yield column
-        judges = {row.scorer for run in runs for row in _rows(run, column) if judged and not by_original_judge(row)}
-        for judge in sorted(judges):
-            yield dataclasses.replace(column, title=f"{title}, judge {judge},", judge=judge)
+        if not is_win_rate(metric.metric):
+            yield Column(key, title, metric.benchmark, (metric.metric,))
+            continue
+        own = Column(key, title, metric.benchmark, (metric.metric, "win_rate"))
+        yield own
+        for judge in _judges(own, runs):
+            yield dataclasses.replace(own, title=f"{title}, judge {judge},", judge=judge)
+        mapped = Column(RAW, "AlpacaEval 2 win rate", metric.benchmark, ("win_rate" + CALIBRATED,))
+        for judge in _judges(mapped, runs):
+            yield dataclasses.replace(mapped, title=f"{mapped.title}, judge {judge} calibrated,", judge=judge)
+
+
+def _judges(column: Column, runs: Sequence[Finished]) -> list[str]:
+    """Returns the other judges that gave rows for a column."""
+    return sorted({judge for run in runs for row in _rows(run, column) if (judge := _other_judge(row))})
+
+
+def _other_judge(row: Result) -> str:
+    """Returns who judged a row, if it was another than the published judge; empty where nobody judged."""
+    return row.scorer if is_win_rate(row.metric) and not by_original_judge(row) else ""
 
 
 def _rows(run: Finished, column: Column) -> list[Result]:
@@ -178,11 +202,7 @@ def _rows(run: Finished, column: Column) -> list[Result]:
 
 
 def _row(run: Finished, column: Column) -> Result | None:
-    for row in _rows(run, column):
-        judge = "" if len(column.metrics) == 1 or by_original_judge(row) else row.scorer
-        if judge == column.judge:
-            return row
-    return None
+    return next((row for row in _rows(run, column) if _other_judge(row) == column.judge), None)
 
 
 def _owner(run: Finished, suite: Suite) -> str:

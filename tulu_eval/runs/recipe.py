@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
+from tulu_eval.judging.score import is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Model
 from tulu_eval.runs import catalog
@@ -78,6 +80,11 @@ def differences(run: Finished, row: Result, model: Model, same_weights: bool) ->
     ]  # fmt: skip
     if row.metric == protocol.metric:
         pairs.append(("scorer", benchmark.scorers[0], row.scorer, "grades"))
+    if is_win_rate(row.metric):
+        asked = dict(part.split(":", 1) for part in row.signature.split("|") if ":" in part)
+        published = {"judge": ORIGINAL_JUDGE, "by": "logprobs", "prompt": PROMPT_SHA256[:8]}
+        names = {"judge": "judge", "by": "judge's method", "prompt": "judge's prompt"}
+        pairs += [(name, published[key], asked.get(key, ""), "grades") for key, name in names.items()]
     if manifest["settings"].get("dtype", "auto") != "auto":
         pairs.append(("dtype", "as the model's config says", f"{manifest['dtype']}, asked for", "numerics"))
     if not same_weights:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 from tulu_eval.errors import UserError
-from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
+from tulu_eval.judging.recipe import ORIGINAL_JUDGE
+from tulu_eval.judging.score import CALIBRATED, by_original_judge, calibrated_on_one_model, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
 from tulu_eval.runs.audit import measured_flip_rate
@@ -18,9 +19,6 @@ from tulu_eval.runs.recipe import Setting, differences
 from tulu_eval.stats import FLIP_RATE, Agreement, Count, Mean, agree
 from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.intervals import z_value
-
-_JUDGE_PARTS = {f"judge:{ORIGINAL_JUDGE}", "by:logprobs", f"prompt:{PROMPT_SHA256[:8]}"}
-"""Parts of the signature of a win rate that the judge behind the published ones gave, asked as it was."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +41,26 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Untested:
+    """A published win rate that a run's row can say nothing about, so the verdict is "cannot tell" without a test.
+
+    Attributes:
+        cell: The published number.
+        row: The run's row, of another judge.
+        reason: Why they cannot be compared.
+    """
+
+    cell: PublishedCell
+    row: Result
+    reason: str
+
+    @property
+    def explanation(self) -> str:
+        """The verdict in one line."""
+        return f"cannot tell: {self.row.value:.1f} % by {self.row.scorer}; {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Verification:
     """What ``verify`` found.
 
@@ -51,6 +69,7 @@ class Verification:
         model: Whose published numbers it was compared with.
         same_weights: Whether the run measured that model's released weights.
         comparisons: Each cell's main one first.
+        untested: Win rates of judges whose relation to the original judge is not known.
         beside: Rows of other scorers on the same items, compared with nothing.
         contradictions: Those of the published record that concern these cells.
         differences: Settings in which the run differs from the published recipe.
@@ -61,6 +80,7 @@ class Verification:
     model: Model
     same_weights: bool
     comparisons: tuple[Comparison, ...]
+    untested: tuple[Untested, ...]
     beside: tuple[Result, ...]
     contradictions: tuple[Contradiction, ...]
     differences: tuple[Setting, ...]
@@ -87,8 +107,12 @@ def verify(run: Finished, suite: Suite, *, stand_in: str | None = None, partial:
     model, same_weights = (suite.find(stand_in), False) if stand_in else _published_model(run, suite)
     cells = _cells(run, suite, model)
     comparisons: list[Comparison] = []
+    untested: list[Untested] = []
     notes: list[str] = []
     for cell in cells:
+        untested += _untested(run, cell)
+        if is_win_rate(cell.metric) and not _rows(run, cell):
+            continue
         reason = _untestable(run, suite, cell)
         if reason:
             notes.append(f"{cell.printed} ({cell.source}): {reason}")
@@ -103,18 +127,19 @@ def verify(run: Finished, suite: Suite, *, stand_in: str | None = None, partial:
         found = [against(run, row, cell, suite, same_weights=same_weights) for row in usable]
         found.sort(key=lambda one: one.items != "same")
         comparisons += [dataclasses.replace(one, main=place == 0) for place, one in enumerate(found)]
-    if not comparisons:
+    tried: list[Comparison | Untested] = [*comparisons, *untested]
+    if not tried:
         raise UserError(f"{run.folder}: nothing to compare: {'; '.join(dict.fromkeys(notes))}")
-    row = comparisons[0].row
-    ids = {name for one in comparisons for name in one.cell.contradictions}
+    ids = {name for one in tried for name in one.cell.contradictions}
     return Verification(
         run=run,
         model=model,
         same_weights=same_weights,
         comparisons=tuple(comparisons),
+        untested=tuple(untested),
         beside=_beside(run, comparisons),
         contradictions=tuple(entry for entry in suite.contradictions(model) if entry.id in ids),
-        differences=differences(run, row, model, same_weights),
+        differences=differences(run, tried[0].row, model, same_weights),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -148,14 +173,11 @@ def against(run: Finished, row: Result, cell: PublishedCell, suite: Suite, *, sa
         return Comparison(
             cell, row, items, agree(measured, published, items=items, same_weights=same_weights, flip_rate=rate), main=True
         )
-    error = (row.high - row.low) / (2 * z_value(0.95))
+    cut = row.low <= 0.0 or row.high >= 100.0
+    half = max(row.high - row.value, row.value - row.low) if cut else (row.high - row.low) / 2
+    error = half / z_value(0.95)
     mean = Mean(cell.value, error if cell.se is None else cell.se)
     return Comparison(cell, row, items, agree(Mean(row.value, error), mean), main=True)
-
-
-def by_original_judge(row: Result) -> bool:
-    """Whether a win rate is of the judge behind the published ones, asked as it was."""
-    return set(row.signature.split("|")) >= _JUDGE_PARTS
 
 
 def _published_model(run: Finished, suite: Suite) -> tuple[Model, bool]:
@@ -184,7 +206,12 @@ def _cells(run: Finished, suite: Suite, model: Model) -> list[PublishedCell]:
         advice = "--as NAME compares with the numbers of another, " if others else ""
         raise UserError(f"there is no published number {scope}; {advice}--registry FILE adds numbers of your own")
     metrics = {row.metric for row in run.results}
-    found = [cell for cell in cells if cell.metric in metrics]
+    judged = any(map(is_win_rate, metrics))
+    found = [cell for cell in cells if cell.metric in metrics or (judged and is_win_rate(cell.metric))]
+    if not found and any(is_win_rate(cell.metric) for cell in cells):
+        raise UserError(
+            f"{run.folder} has not been judged, and a judge made what was published: 'tulu-eval judge {run.folder}'"
+        )
     if not found:
         wanted = ", ".join(dict.fromkeys(cell.metric for cell in cells))
         raise UserError(f"{run.folder} has rows of {', '.join(sorted(metrics))}, and what was published is {wanted}")
@@ -202,19 +229,49 @@ def _untestable(run: Finished, suite: Suite, cell: PublishedCell) -> str:
         return f"a number in {cell.unit} has no test here"
     if rows[0].interval == "none":
         return "the run's number has no interval"
-    if cell.metric.endswith("win_rate") and not by_original_judge(rows[0]):
-        return f"judged by {rows[0].scorer}, and the published one by {ORIGINAL_JUDGE}; another judge is another number"
     return ""
 
 
-def _rows(run: Finished, cell: PublishedCell) -> list[Result]:
-    """Returns the first row, which is that of the published scorer, of each protocol that contains the cell's items."""
-    wanted = run.members(cell.protocol)
+def _untested(run: Finished, cell: PublishedCell) -> list[Untested]:
+    """Returns what other judges gave and no calibration brings to the published scale, a row a judge."""
+    if not is_win_rate(cell.metric):
+        return []
+    compared = {row.scorer for row in _rows(run, cell)}
     rows: dict[str, Result] = {}
-    for row in run.results:
-        if wanted and row.metric == cell.metric and wanted <= run.members(row.protocol):
-            rows.setdefault(row.protocol, row)
-    return list(rows.values())
+    for row in run.results:  # of a judge's rows the length-controlled one is first
+        if row.metric in (cell.metric, "win_rate") and row.scorer not in compared:
+            rows.setdefault(row.scorer, row)
+    return [Untested(cell, row, _why_untested(run, cell, row)) for row in rows.values()]
+
+
+def _why_untested(run: Finished, cell: PublishedCell, row: Result) -> str:
+    if row.metric != cell.metric:
+        return f"there is no {cell.metric}, for {row.n} of {row.n_protocol} have a preference"
+    scale = f"the published number is {ORIGINAL_JUDGE}'s, and another judge is another scale"
+    calibrated = [one for one in run.results if one.metric.endswith(CALIBRATED) and one.scorer == row.scorer]
+    if not calibrated:
+        return f"{scale}; 'tulu-eval calibrate-judge' measures how the two relate"
+    if cell.metric != "win_rate":
+        return f"{scale}; its calibration maps the raw win rate, not the length-controlled one"
+    return f"{scale}; its calibration stands on one model, so how far it shifts from model to model is not known"
+
+
+def _rows(run: Finished, cell: PublishedCell) -> list[Result]:
+    """Returns the first row, which is that of the published scorer, of each protocol that contains the cell's items.
+
+    Of win rates these are the original judge's; where there is none, those that a calibration brings to its scale.
+    """
+    wanted = run.members(cell.protocol)
+    covering = [row for row in run.results if wanted and wanted <= run.members(row.protocol)]
+    if not is_win_rate(cell.metric):
+        rows: dict[str, Result] = {}
+        for row in covering:
+            if row.metric == cell.metric:
+                rows.setdefault(row.protocol, row)
+        return list(rows.values())
+    original = [row for row in covering if row.metric == cell.metric and by_original_judge(row)]
+    mapped = [row for row in covering if row.metric == cell.metric + CALIBRATED and not calibrated_on_one_model(row)]
+    return original or mapped
 
 
 def _items(run: Finished, row: Result, cell: PublishedCell) -> Items:
