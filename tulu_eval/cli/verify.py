@@ -30,8 +30,8 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
       cannot tell    it would, and a gap of 5 points would not have shown
 
     With each: the p-value, the smallest gap that would have been found, the contradiction if the record has one, and which
-    settings differ from the published recipe. A run over all items is compared on the published ones, and as a whole beside. A win rate
-    by another judge than the published one cannot tell, unless 'calibrate-judge' and 'judge --calibration' map it.
+    settings differ from the published recipe. A run over all items is compared on the published ones, and as a whole beside.
+    A win rate by another judge than the published one cannot tell, unless 'calibrate-judge' and 'judge --calibration' map it.
 
     \b
     Examples:
