@@ -172,8 +172,16 @@ def test_positions_are_mended_and_no_more_is_taken(engine: VllmBackend, requests
     assert facts["max_model_len"] == "2048"
     long = Request("long", requests[0].token_ids + (5,) * (2040 - len(requests[0].token_ids)), "")
     assert len(next(iter(engine.generate([long], Decoding(8)))).token_ids) <= 8
-    with pytest.raises(EngineError, match=r"^a request has 2049 tokens with its new ones, and the engine was built for 2048$"):
-        next(iter(engine.generate([long], Decoding(9))))
+    with pytest.raises(EngineError, match=r"^a prompt has 2048 tokens, and the engine was built for 2048 with the new ones$"):
+        next(iter(engine.generate([dataclasses.replace(long, token_ids=long.token_ids + (5,) * 8)], Decoding(9))))
+
+
+def test_a_row_ends_with_length_at_the_last_position(engine: VllmBackend, requests: list[Request]) -> None:
+    """Llama 3 has 8192 positions and AlpacaEval asks for 8192 new tokens: whatever the prompt, a row must fit."""
+    long = Request("long", requests[0].token_ids + (5,) * (2000 - len(requests[0].token_ids)), "")
+    found = {one.key: one for one in engine.generate([long, requests[0]], Decoding(2048))}
+    assert (len(found["long"].token_ids), found["long"].finish_reason) == (48, "length")
+    assert len(found[requests[0].key].token_ids) + len(requests[0].token_ids) <= 2048
 
 
 def test_the_manifest_can_tell_what_ran(engine: VllmBackend) -> None:

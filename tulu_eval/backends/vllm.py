@@ -76,16 +76,16 @@ class VllmBackend(Backend):
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yields one completion a request, as they finish; its seconds count from its submission, when all are submitted.
 
+        A row that gets to the last position of the engine ends with ``length``, as in the transformers backend.
+
         Raises:
-            EngineError: An engine died, or a request is longer than the engines were built for.
+            EngineError: An engine died, or a prompt is longer than the engines were built for.
         """
         if not self._engines:
             raise EngineError("the vLLM engine is closed")
-        longest = max((len(request.token_ids) for request in requests), default=0) + decoding.max_new_tokens
-        if longest > self._max_length:
-            raise EngineError(
-                f"a request has {longest} tokens with its new ones, and the engine was built for {self._max_length}"
-            )
+        longest = max((len(request.token_ids) for request in requests), default=0)
+        if longest >= self._max_length:
+            raise EngineError(f"a prompt has {longest} tokens, and the engine was built for {self._max_length} with the new ones")
         self._job += 1
         working = []
         try:

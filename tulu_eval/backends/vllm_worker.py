@@ -140,14 +140,15 @@ class Engine:
         from tulu_eval.backends.batching import Finisher, Row
 
         engine = self._llm.llm_engine
-        finisher = Finisher(self._tokenizer, self._spec.eos_ids, job.decoding)
+        finisher = Finisher(self._tokenizer, self._spec.eos_ids, job.decoding, self._spec.engine["max_model_len"])
         shared = self._sampling(job.decoding)
         rows = {str(at): Row.begin(request, job.decoding) for at, request in enumerate(longest_first(job.requests))}
         for name, row in rows.items():
-            sampling = shared
-            if not job.decoding.greedy:
+            sampling, limit = shared, finisher.limit(row.request)
+            if not job.decoding.greedy or limit < job.decoding.max_new_tokens:
                 sampling = shared.clone()
-                sampling.seed = row.draw.getrandbits(63)
+                sampling.max_tokens = limit
+                sampling.seed = None if job.decoding.greedy else row.draw.getrandbits(63)
             prompt = {"prompt_token_ids": list(row.request.token_ids)}
             engine.add_request(name, prompt, sampling, lora_request=self._adapter)
         while rows:
