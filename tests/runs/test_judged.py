@@ -86,6 +86,32 @@ def test_no_text_of_the_data_set_but_where_it_says_so(alpaca_run: MakeRun, ask: 
         assert not [text for text in texts if json.dumps(text)[1:-1] in content]
 
 
+def test_a_run_published_without_text_is_read_and_in_the_table(alpaca_run: MakeRun, ask: Any) -> None:
+    run = alpaca_run(12, failed=1)
+    _, folder = ask(run)
+    whole = read(run).results
+    for path in (run / "samples.jsonl", run / "model_outputs.json", folder / "annotations.json"):
+        path.unlink()
+    found = read(run)
+    assert found.results == whole
+    assert collect(load_suite(), run.parents[2]).problems == ()
+    assert "Answer number" not in "".join(path.read_text() for path in run.rglob("*") if path.is_file())
+    with pytest.raises(DataError, match=r"was published without its samples: it has digests\.jsonl in place of"):
+        next(found.samples())
+    with pytest.raises(DataError, match="was published without its samples"):
+        judged.find(run)
+    digests = (run / "digests.jsonl").read_text()
+    other = digests.splitlines()[2].split('"text_sha256":"')[1][:64]
+    for old, new, message in (
+        (other, "0" * 64, "judges another output of alpaca-2 than the run has"),
+        ('"line_sha256":"', '"line_sha256":"x', "is not a sample's digest"),
+        (digests.splitlines()[0] + "\n", "", r"digests\.jsonl: is not what result\.json was computed from"),
+    ):
+        (run / "digests.jsonl").write_text(digests.replace(old, new, 1))
+        with pytest.raises(DataError, match=message):
+            read(run)
+
+
 def test_scored_again_without_text_and_judge(alpaca_run: MakeRun, ask: Any) -> None:
     outcome, folder = ask(alpaca_run(12))
     (folder / "annotations.json").unlink()

@@ -85,7 +85,9 @@ class VllmBackend(Backend):
             raise EngineError("the vLLM engine is closed")
         longest = max((len(request.token_ids) for request in requests), default=0)
         if longest >= self._max_length:
-            raise EngineError(f"a prompt has {longest} tokens, and the engine was built for {self._max_length} with the new ones")
+            raise EngineError(
+                f"a prompt has {longest} tokens, and the engine was built for {self._max_length}, new ones included"
+            )
         self._job += 1
         working = []
         try:

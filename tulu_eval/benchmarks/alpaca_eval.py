@@ -39,6 +39,7 @@ class AlpacaEval(Benchmark):
 
     name: ClassVar[str] = "alpaca-eval"
     scorers: ClassVar[tuple[str, ...]] = ("answered",)
+    publishable: ClassVar[bool] = False  # outputs quote instructions, which are CC-BY-NC-4.0
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
             "published": Protocol(

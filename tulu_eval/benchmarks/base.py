@@ -83,12 +83,14 @@ class Benchmark(abc.ABC):
         protocols: By name; the first is the default.
         scorers: Names in order; the first made the published numbers.
         version: Goes up when a prompt or a grade can differ from before.
+        publishable: Whether a run's samples may be published; where not, hashes of them are written beside, which may.
     """
 
     name: ClassVar[str]
     protocols: ClassVar[Mapping[str, Protocol]]
     scorers: ClassVar[tuple[str, ...]]
     version: ClassVar[int] = 1
+    publishable: ClassVar[bool] = True
 
     @abc.abstractmethod
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:

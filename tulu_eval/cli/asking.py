@@ -16,6 +16,7 @@ import click
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
+    from tulu_eval.backends.base import ModelFiles
     from tulu_eval.judging.budget import Estimate, Price
     from tulu_eval.judging.judge import Endpoint
     from tulu_eval.judging.recipe import Recipe
@@ -31,7 +32,8 @@ _OPTIONS = (
     click.option("--judge", "judge_name", metavar="NAME", help="The judge's name at its endpoint, e.g. gpt-4.1."),
     click.option("--judge-url", metavar="URL", help="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1; OpenAI's own "
                  "unless given. The key comes from TULU_EVAL_JUDGE_KEY, for OpenAI also from OPENAI_API_KEY."),
-    click.option("--judge-vllm", metavar="MODEL", help="Folder or hub id: judge with a vLLM engine in this process instead."),
+    click.option("--judge-vllm", metavar="MODEL", help="Judge with a vLLM engine in this process instead: a model as "
+                 "--model of run takes it. For one on several GPUs use 'vllm serve' and --judge-url."),
     click.option("--method", default="logprobs", show_default=True, type=click.Choice(["logprobs", "text"]),
                  help="logprobs: weigh m against M, as published. text: read the answer, for judges without logprobs; "
                  "another method makes another number."),
@@ -82,27 +84,29 @@ def judge_options(command: F) -> F:
 
 def recipe_of(
     judge_name: str | None, judge_vllm: str | None, judge_url: str | None, method: Literal["logprobs", "text"]
-) -> Recipe:
-    """Returns how the chosen judge is asked.
+) -> tuple[Recipe, ModelFiles | None]:
+    """Returns how the chosen judge is asked, and its files where it is a model in this process.
 
     Raises:
-        UserError: No judge was named, or two were.
+        UserError: No judge was named, two were, or there is no such model.
     """
     from tulu_eval.judging.recipe import load_recipe
+    from tulu_eval.registry import load_suite
+    from tulu_eval.runs import local_judge, models
 
     if judge_vllm and judge_url:
         raise UserError("--judge-url and --judge-vllm are two judges; give one of them")
-    name = judge_name or (Path(judge_vllm).name if judge_vllm else "")
-    if not name:
+    if not judge_vllm and not judge_name:
         raise UserError("who judges? --judge NAME, with --judge-url unless it is OpenAI's, or --judge-vllm MODEL")
-    return load_recipe(name, method)
+    local = models.resolve(judge_vllm, load_suite())[0] if judge_vllm else None
+    return load_recipe(judge_name or (local_judge.judge_name(local) if local else ""), method), local
 
 
-def price_of(recipe: Recipe, price: str | None, prices: Path | None, judge_vllm: str | None) -> Price | None:
+def price_of(recipe: Recipe, price: str | None, prices: Path | None, local: ModelFiles | None) -> Price | None:
     """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known."""
     from tulu_eval.judging.budget import Price, find_price, parse_price, read_prices
 
-    if judge_vllm:
+    if local:
         return Price(0.0, 0.0, "an engine in this process")
     if price is not None:
         return parse_price(price)
@@ -129,14 +133,14 @@ def consent(estimate: Estimate, *, yes: bool, max_cost: float | None, quiet: boo
 
 @contextlib.contextmanager
 def endpoint_of(
-    recipe: Recipe, judge_url: str | None, judge_vllm: str | None, concurrency: int, timeout: float, *, needed: bool
+    recipe: Recipe, judge_url: str | None, local: ModelFiles | None, concurrency: int, timeout: float, *, needed: bool
 ) -> Iterator[tuple[Endpoint, str]]:
     """Yields the endpoint and its address for the manifest.
 
     Args:
         recipe: Of the judge.
         judge_url: Of the server.
-        judge_vllm: Model of the engine in this process.
+        local: Model of the engine in this process.
         concurrency: Requests in flight.
         timeout: Seconds for one answer.
         needed: Whether anything will be asked; if not, no server has to be there and no engine is started.
@@ -144,17 +148,17 @@ def endpoint_of(
     from tulu_eval.judging.client import OPENAI_URL, HttpJudge
     from tulu_eval.judging.wire import key_for, parse_base_url
 
-    if judge_vllm and needed:
-        from tulu_eval.judging.vllm_judge import VllmJudge
+    if local and needed:
+        from tulu_eval.runs.local_judge import local_judge
 
-        with VllmJudge.load(judge_vllm) as engine:
+        with local_judge(local) as engine:
             yield engine, f"vllm in process: {recipe.judge}"
         return
     url = judge_url or OPENAI_URL
     judge = HttpJudge(url, key_for(parse_base_url(url), os.environ) if needed else "", concurrency, timeout)
     if needed:
         judge.check()
-    yield judge, f"vllm in process: {recipe.judge}" if judge_vllm else str(judge.url)
+    yield judge, f"vllm in process: {recipe.judge}" if local else str(judge.url)
 
 
 class Answers:

@@ -41,8 +41,8 @@ def calibrate_judge(annotations: tuple[Path, ...], output: Path, size: int, **op
     from tulu_eval.reports import judged as report
     from tulu_eval.runs.judged import cache_of
 
-    recipe = asking.recipe_of(options["judge_name"], options["judge_vllm"], options["judge_url"], options["method"])
-    price = asking.price_of(recipe, options["price"], options["prices"], options["judge_vllm"])
+    recipe, local = asking.recipe_of(options["judge_name"], options["judge_vllm"], options["judge_url"], options["method"])
+    price = asking.price_of(recipe, options["price"], options["prices"], local)
     budget = Budget(price, options["max_cost"])
     sample = draw(annotated({str(path): path for path in annotations}), size)
     pairs = [one.annotation.pair for one in sample]
@@ -53,7 +53,7 @@ def calibrate_judge(annotations: tuple[Path, ...], output: Path, size: int, **op
             click.echo("\n\n".join([str(before), *preview(pairs, recipe)]))
             return
         asking.consent(before, yes=options["yes"], max_cost=options["max_cost"], quiet=quiet)
-        where = options["judge_url"], options["judge_vllm"], options["concurrency"], options["timeout"]
+        where = options["judge_url"], local, options["concurrency"], options["timeout"]
         with asking.endpoint_of(recipe, *where, needed=before.requests > 0) as (endpoint, _):
             found, judging = calibrate_judge(
                 sample, recipe, endpoint, cache, budget, asking.Answers(before.requests, quiet=quiet)

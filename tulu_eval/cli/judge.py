@@ -36,6 +36,7 @@ def judge(target: Path, **options: Any) -> None:
       tulu-eval judge results/my-checkpoint/alpaca-eval/published-1a2b3c4d --judge gpt-4.1 --dry-run
       tulu-eval judge model_outputs.json --judge gpt-4.1 --max-cost 8
       tulu-eval judge RUN --judge llama-3-70b --judge-url http://127.0.0.1:8000/v1 --yes
+      tulu-eval judge RUN --judge-vllm meta-llama/Meta-Llama-3-8B-Instruct
     """
     from tulu_eval.judging.cache import Cache
     from tulu_eval.judging.recipe import preview
@@ -44,8 +45,8 @@ def judge(target: Path, **options: Any) -> None:
     from tulu_eval.reports import judged as report
     from tulu_eval.runs import judged
 
-    recipe = asking.recipe_of(options["judge_name"], options["judge_vllm"], options["judge_url"], options["method"])
-    price = asking.price_of(recipe, options["price"], options["prices"], options["judge_vllm"])
+    recipe, local = asking.recipe_of(options["judge_name"], options["judge_vllm"], options["judge_url"], options["method"])
+    price = asking.price_of(recipe, options["price"], options["prices"], local)
     if options["max_cost"] is not None and price is None:
         raise UserError(f"--max-cost needs a price, and the table has none for {recipe.judge}: give --price IN,OUT")
     scoring = asking.scoring_of(options["gamed"], options["folds"], options["partial"])
@@ -59,10 +60,12 @@ def judge(target: Path, **options: Any) -> None:
             click.echo("\n\n".join([str(ready.estimate), *ready.screen.flags, *preview(ready.pairs, recipe)]))
             return
         asking.consent(ready.estimate, yes=options["yes"], max_cost=options["max_cost"], quiet=quiet)
-        where = options["judge_url"], options["judge_vllm"], options["concurrency"], options["timeout"]
+        where = options["judge_url"], local, options["concurrency"], options["timeout"]
         with asking.endpoint_of(recipe, *where, needed=ready.estimate.requests > 0) as (endpoint, address):
             progress = asking.Answers(ready.estimate.requests, quiet=quiet)
             outcome = judged.judge(ready, endpoint, address, cache, folder, options["max_cost"], calibration, progress)
+    for reason in () if quiet else outcome.judging.reasons:
+        click.echo(f"tulu-eval: failed: {reason}", err=True)
     if options["as_json"]:
         print_json({"folder": str(folder), **report.as_json(outcome.score, outcome.results, ready.screen.flags)})
         return

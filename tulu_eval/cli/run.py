@@ -18,7 +18,8 @@ from tulu_eval.cli.common import complete, complete_models, print_json, set_up_l
     help="Hub id (org/name or org/name@revision), folder, GGUF file, or a name of the registry.",
 )  # fmt: skip
 @click.option("--protocol", help="Frozen recipe: published (default of gsm8k), full, ...; see the benchmark.")
-@click.option("--data", type=click.Path(path_type=Path), help="JSON-lines file to read instead of the benchmark's own source.")
+@click.option("--data", multiple=True, metavar="[BENCHMARK=]FILE",
+              help="File to read instead of the benchmark's own source; with several benchmarks once for each.")  # fmt: skip
 @click.option("--limit", type=int, help="Only the first so many items of the protocol.")
 @click.option("--backend", default="auto", show_default=True, shell_complete=complete("tulu_eval.backends"),
               help="Engine: transformers or vllm; auto is vllm where it is installed beside a GPU.")  # fmt: skip
@@ -61,6 +62,7 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
       tulu-eval run gsm-symbolic -m smollm2-135m-instruct --limit 24
       tulu-eval run gsm8k -m allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm
       tulu-eval run gsm8k alpaca-eval -m allenai/tulu-2-dpo-7b
+      tulu-eval run gsm8k alpaca-eval -m ./my-checkpoint --data gsm8k=test.jsonl --data alpaca-eval=alpaca_eval.json
       tulu-eval run gsm8k -m ./my-checkpoint --protocol full --data test.jsonl
       tulu-eval run gsm8k -m org/name@main --dry-run
     """
@@ -72,10 +74,12 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
     from tulu_eval.runs.progress import Progress
     from tulu_eval.runs.runner import execute_all
 
-    if len(benchmarks) > 1 and (options["data"] or options["protocol"]):
-        raise click.UsageError("--data and --protocol go with one benchmark", click.get_current_context())
+    if len(benchmarks) > 1 and options["protocol"]:
+        raise click.UsageError("--protocol goes with one benchmark", click.get_current_context())
+    data = _data(benchmarks, options.pop("data"))
     settings = EngineSettings(**_pick(options, EngineSettings))
-    orders = [Order(benchmark=name, model=model, settings=settings, **_pick(options, Order)) for name in benchmarks]
+    shared = _pick(options, Order)
+    orders = [Order(benchmark=name, model=model, settings=settings, data=data.get(name), **shared) for name in benchmarks]
     plans = [make_plan(order, load_suite(options["registry"])) for order in orders]
     if options["dry_run"]:
         if options["as_json"]:
@@ -95,6 +99,23 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
         if outcome.failed:
             progress.say(f"\nthe engine failed on {outcome.failed} samples; the same command tries them again")
         progress.say(f"\n{outcome.speed}\n{outcome.folder}".replace("\n\n", "\n"))
+
+
+def _data(benchmarks: tuple[str, ...], given: tuple[str, ...]) -> dict[str, Path]:
+    """Returns the file that ``--data`` names for a benchmark, by benchmark."""
+    found: dict[str, Path] = {}
+    for value in given:
+        name, mark, path = value.partition("=")
+        if not (mark and name in benchmarks):
+            if len(benchmarks) > 1:
+                raise click.UsageError(
+                    f"--data {value}: for which benchmark? --data {benchmarks[0]}=FILE", click.get_current_context()
+                )
+            name, path = benchmarks[0], value
+        if name in found:
+            raise click.UsageError(f"--data is there twice for {name}", click.get_current_context())
+        found[name] = Path(path)
+    return found
 
 
 def _pick(options: dict[str, Any], record: type) -> dict[str, Any]:

@@ -90,6 +90,15 @@ class Judging:
         """Number of pairs without a preference."""
         return sum(self.counts[kind] for kind in FAILURES)
 
+    @property
+    def reasons(self) -> list[str]:
+        """One line for each class of failure: how many, and why the first of them failed."""
+        first: dict[Kind, Judgment] = {}
+        for judgment in self.judgments:
+            if judgment.detail:
+                first.setdefault(judgment.kind, judgment)
+        return [f"{kind} {self.counts[kind]}, the first at {one.id}: {one.detail}" for kind, one in first.items()]
+
     def __str__(self) -> str:
         counts = self.counts
         failures = ", ".join(f"{kind} {counts[kind]}" for kind in FAILURES if counts[kind])

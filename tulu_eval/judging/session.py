@@ -163,7 +163,11 @@ def execute(
     data["screen"] = dataclasses.asdict(prepared.screen)
     files.write_whole(folder / "judging.json", json.dumps(data, indent=1) + "\n")
     rows = from_judgments(pairs, judging.judgments)
-    found = score(rows, Judge.of(recipe), prepared.gamed, scoring.folds, scoring.partial, scoring.draws)
+    try:
+        found = score(rows, Judge.of(recipe), prepared.gamed, scoring.folds, scoring.partial, scoring.draws)
+    except UserError as error:
+        reasons = judging.reasons
+        raise UserError("; ".join([str(error), *reasons[:1]])) from error
     return Outcome(judging, found, results(found))
 
 

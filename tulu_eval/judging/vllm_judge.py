@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tulu_eval.errors import PreflightError
 from tulu_eval.judging.budget import Budget, Usage, answer_limit
 from tulu_eval.judging.client import Answer
 from tulu_eval.judging.recipe import Question
+from tulu_eval.judging.verdict import one_line
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -30,21 +29,11 @@ class VllmJudge:
         self._engine = engine
 
     @classmethod
-    def load(cls, model: Path | str, **settings: Any) -> VllmJudge:
-        """Loads a model as a judge.
+    def load(cls, settings: Mapping[str, Any]) -> VllmJudge:
+        """Returns a judge with a model loaded; the settings are those of ``vllm.LLM``."""
+        from vllm import LLM
 
-        Args:
-            model: Folder or hub id.
-            settings: Of ``vllm.LLM``, such as ``dtype`` or ``max_model_len``.
-
-        Raises:
-            PreflightError: vLLM is missing.
-        """
-        try:
-            from vllm import LLM
-        except ImportError as error:
-            raise PreflightError("a judge in this process needs vLLM: pip install 'tulu-eval[vllm]'") from error
-        return cls(LLM(model=str(model), **settings))
+        return cls(LLM(**settings, use_tqdm_on_load=False))
 
     def ask(self, questions: Sequence[Question], budget: Budget, done: Callable[[Answer], None]) -> None:
         """Asks every question and hands each answer to ``done``, a chunk at a time."""
@@ -57,8 +46,8 @@ class VllmJudge:
                     done(
                         Answer(question, None, failure="over_budget", detail="the limit of --max-cost could have been crossed")
                     )
-            for question, answer in zip(allowed, self._answers(allowed), strict=True):
-                budget.settle(question, answer.usage)
+            for answer in self._answers(allowed):
+                budget.settle(answer.question, answer.usage)
                 done(answer)
 
     def close(self) -> None:
@@ -71,11 +60,19 @@ class VllmJudge:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _answers(self, questions: Sequence[Question]) -> list[Answer]:
+    def _answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
+        """Yields the answers to questions of one recipe; one that the model cannot be asked is rejected, as a server would."""
         from vllm import SamplingParams
 
-        if not questions:
-            return []
+        prompts: list[tuple[Question, list[int]]] = []
+        for question in questions:
+            tokens, why = self._tokens(question)
+            if why:
+                yield Answer(question, None, failure="rejected", detail=why)
+            else:
+                prompts.append((question, tokens))
+        if not prompts:
+            return
         asked = questions[0].parameters
         sampling = SamplingParams(
             max_tokens=answer_limit(questions[0]),
@@ -83,9 +80,22 @@ class VllmJudge:
             top_p=asked.get("top_p", 1.0),
             logprobs=asked.get("top_logprobs"),
         )
-        turns = [[{"role": turn.role, "content": turn.content} for turn in question.messages] for question in questions]
-        outputs = self._engine.chat(turns, sampling, use_tqdm=False)
-        return [_answer(question, output) for question, output in zip(questions, outputs, strict=True)]
+        outputs = self._engine.generate([{"prompt_token_ids": tokens} for _, tokens in prompts], sampling, use_tqdm=False)
+        for (question, _), output in zip(prompts, outputs, strict=True):
+            yield _answer(question, output)
+
+    def _tokens(self, question: Question) -> tuple[list[int], str]:
+        """Returns a question's token ids, or why it cannot be asked."""
+        from jinja2 import TemplateError
+
+        turns = [{"role": turn.role, "content": turn.content} for turn in question.messages]
+        try:
+            tokens = self._engine.get_tokenizer().apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        except (TemplateError, ValueError) as error:  # no system turn in its template, or no template at all
+            return [], f"its chat template does not take the prompt: {one_line(str(error))}"
+        room = self._engine.llm_engine.vllm_config.model_config.max_model_len
+        wanted = len(tokens) + answer_limit(question)
+        return list(tokens), f"{wanted} tokens with its answer, and the judge has {room} positions" if wanted > room else ""
 
 
 def _answer(question: Question, output: Any) -> Answer:

@@ -14,6 +14,7 @@ from typing import Any
 from tulu_eval.errors import DataError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog
+from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
 from tulu_eval.runs.judged import judged_rows
 from tulu_eval.runs.ledger import Ledger, Sample, encode
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_manifest, read_results, samples_hash
@@ -80,7 +81,13 @@ class Finished:
         return frozenset(self.manifest["items"].get(protocol, ()))
 
     def samples(self) -> Iterator[Sample]:
-        """Yields every sample that counts, in the order of the ledger, with the grades that the rows were computed from."""
+        """Yields every sample that counts, in the order of the ledger, with the grades that the rows were computed from.
+
+        Raises:
+            DataError: The run was published without its samples.
+        """
+        if not (self.folder / LEDGER).exists():
+            raise DataError(self.folder, f"was published without its samples: it has {DIGESTS} in place of {LEDGER}")
         with Ledger(self.folder / LEDGER, read_only=True) as ledger:
             if not self.regraded:
                 yield from ledger.samples()
@@ -123,6 +130,11 @@ def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
 def _check_samples(run: Finished) -> Finished:
     """Returns the run, having checked that its rows were computed from the samples that are there."""
     path = run.folder / LEDGER
+    if not path.exists() and (run.folder / DIGESTS).exists():
+        noted = json.loads((run.folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")
+        if hash_of_all(read_digests(run.folder)) != noted:
+            raise DataError(run.folder / DIGESTS, f"is not what {RESULT} was computed from")
+        return run
     if not path.exists():
         raise DataError(run.folder, f"has no {LEDGER}, so its result cannot be checked")
     noted = json.loads((run.folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")

@@ -2,11 +2,12 @@
 
 A run folder with two judges::
 
-    samples.jsonl  manifest.json  result.json  model_outputs.json
+    samples.jsonl  manifest.json  result.json  digests.jsonl  model_outputs.json
     judged/gpt-4.1-logprobs/        judgments.jsonl  judging.json  result.json  annotations.json
     judged/my-judge-text-first64/   ...
 
-``judgments.jsonl`` holds hashes of the outputs that were judged, so rows that belong to other samples are noticed.
+``judgments.jsonl`` holds hashes of the outputs that were judged, so rows that belong to other samples are noticed. Published
+without ``samples.jsonl``, ``model_outputs.json`` and ``annotations.json``, the folder has no text and can still be read.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tulu_eval.judging.recipe import Recipe
 from tulu_eval.judging.score import Judge, Score, score
 from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
 from tulu_eval.records import Result, content_hash
+from tulu_eval.runs.digests import DIGESTS, read_digests
 from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.manifest import LEDGER, RESULT, locked, read_manifest, read_results, write_results
 from tulu_eval.runs.plan import safe_name
@@ -87,6 +89,8 @@ def outputs_of(folder: Path) -> files.Outputs:
     if name != BENCHMARK:
         raise DataError(folder, f"is a run of {name}; a judge is asked about {BENCHMARK} only")
     texts = _texts(folder)
+    if not texts and (folder / DIGESTS).exists() and not (folder / LEDGER).exists():
+        raise DataError(folder, f"was published without its samples: it has {DIGESTS} in place of {LEDGER}")
     if not texts:
         raise DataError(folder / LEDGER, "has no outputs to judge")
     return files.from_texts(texts, manifest["model"]["name"])
@@ -98,6 +102,13 @@ def _texts(folder: Path) -> dict[str, str]:
             raise DataError(folder / LEDGER, f"{len(ledger.corrupt)} lines are corrupt; the run's own command mends it")
         done = (sample for sample in ledger.samples() if sample.completion.finish_reason != "error")
         return {sample.item: sample.completion.text for sample in done}
+
+
+def _output_hashes(folder: Path) -> dict[str, str]:
+    """Returns the hash of each output, by item, also of a run that was published without its samples."""
+    if (folder / LEDGER).exists():
+        return {item: content_hash(text) for item, text in _texts(folder).items()}
+    return {one.item: one.text_sha256 for one in read_digests(folder)} if (folder / DIGESTS).exists() else {}
 
 
 def folder_of(target: Target, recipe: Recipe, limit: int | None) -> Path:
@@ -186,7 +197,7 @@ def judged_rows(folder: Path) -> tuple[Result, ...]:
     found = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
     if not found:
         return ()
-    outputs = {item: content_hash(text) for item, text in _texts(folder).items()}
+    outputs = _output_hashes(folder)
     return tuple(row for one in found for row in _checked(one, outputs))
 
 

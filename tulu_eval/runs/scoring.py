@@ -11,6 +11,7 @@ from tulu_eval.benchmarks.base import Benchmark, classify, count_statuses
 from tulu_eval.errors import DataError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog
+from tulu_eval.runs.digests import Digest, digest, write_digests
 from tulu_eval.runs.ledger import Ledger, Sample, encode, marks
 from tulu_eval.runs.manifest import LEDGER, locked, read_manifest, samples_hash, write_results
 from tulu_eval.runs.signature import signature
@@ -38,8 +39,12 @@ def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
 
 
 def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lines: Iterable[bytes]) -> tuple[Result, ...]:
-    """Computes the rows of a run from the lines of graded samples and writes ``result.json``; returns the rows."""
+    """Computes the rows of a run from the lines of graded samples and writes ``result.json``; returns the rows.
+
+    Where samples may not be published, ``digests.jsonl`` is written too.
+    """
     found: dict[str, Marks] = {}
+    digests: list[Digest] = []
     shared: dict[Marks, Marks] = {}  # few are different: one object for all that are equal
 
     def noted() -> Iterator[bytes]:
@@ -47,11 +52,15 @@ def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lin
             item, status, scores = marks(line)
             one = Marks(status, scores)
             found[item] = shared.setdefault(one, one)
+            if not benchmark.publishable:
+                digests.append(digest(line))
             yield line
 
-    digest = samples_hash(noted())
+    whole = samples_hash(noted())
     results = make_rows(manifest, benchmark, found)
-    write_results(folder, results, digest)
+    if digests:
+        write_digests(folder, digests)
+    write_results(folder, results, whole)
     return results
 
 

@@ -1,0 +1,77 @@
+"""A run's samples without a word of them: what may be published where items or answers may not.
+
+``digests.jsonl`` has one line a sample: item, status, and hashes of its prompt, of its text and of its line in the ledger. With
+the ledger left out, ``result.json`` can still be checked against it (the hash over all samples is a hash over their lines), and
+a judge's folder too, whose judgments name the outputs by hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tulu_eval.errors import DataError
+from tulu_eval.records import content_hash, to_json
+from tulu_eval.runs.ledger import decode, timeless
+from tulu_eval.runs.manifest import combined, write_text
+
+DIGESTS = "digests.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Digest:
+    """One sample.
+
+    Attributes:
+        item: Item id.
+        status: The class it falls in.
+        prompt_sha256: Of the prompt's text.
+        text_sha256: :func:`~tulu_eval.records.content_hash` of what the model wrote.
+        characters: Its length.
+        line_sha256: Of the ledger's line without its time.
+    """
+
+    item: str
+    status: str
+    prompt_sha256: str
+    text_sha256: str
+    characters: int
+    line_sha256: str
+
+
+def digest(line: bytes) -> Digest:
+    """Returns the digest of a ledger's line."""
+    sample = decode(line)
+    text = sample.completion.text
+    own = hashlib.sha256(timeless(line)).hexdigest()
+    return Digest(sample.item, sample.status, sample.prompt_sha256, content_hash(text), len(text), own)
+
+
+def write_digests(folder: Path, digests: Iterable[Digest]) -> None:
+    """Writes ``digests.jsonl``."""
+    write_text(folder / DIGESTS, "".join(to_json(one) + "\n" for one in digests))
+
+
+def read_digests(folder: Path) -> list[Digest]:
+    """Returns the digests of a run folder.
+
+    Raises:
+        DataError: The file is not of this form.
+    """
+    path, found = folder / DIGESTS, []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            one = Digest(**json.loads(line))
+            bytes.fromhex(one.line_sha256)
+        except (ValueError, TypeError) as error:
+            raise DataError(path, "is not a sample's digest", number) from error
+        found.append(one)
+    return found
+
+
+def hash_of_all(digests: Iterable[Digest]) -> str:
+    """Returns the hash over all samples, as over the ledger's own lines."""
+    return combined(bytes.fromhex(one.line_sha256) for one in digests)

@@ -1,0 +1,81 @@
+"""A judge in this process: from the name of a model to a loaded vLLM engine that answers questions.
+
+vLLM writes its log to stdout, which is for results: it goes to a file that is named where the engine fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tulu_eval.backends import vllm_preflight
+from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.loading import fetch
+from tulu_eval.backends.vllm_process import explain
+from tulu_eval.backends.vllm_settings import environment, make_spec
+from tulu_eval.errors import EngineError
+from tulu_eval.judging.vllm_judge import VllmJudge
+
+POSITIONS = 16384
+"""At most. The longest of 41,732 published questions had 6498 tokens; two outputs of 8192 tokens and the prompt reach this."""
+
+CPU_ROWS = 8
+"""Questions at once on a CPU: of each only one token is drawn, so the work is in the prompts, a few of which fill the cores."""
+
+
+def judge_name(files: ModelFiles) -> str:
+    """Returns what such a judge's numbers are filed under: other weights of the same name are another judge."""
+    return f"{files.name}@{files.revision.removeprefix('sha256:')[:8]}"
+
+
+def settings_here() -> EngineSettings:
+    """Returns how the engine is built."""
+    return EngineSettings(batch_size=CPU_ROWS if vllm_preflight.cpu_build() else 0)
+
+
+def check(files: ModelFiles) -> None:
+    """Says what is missing, before anything heavy is loaded; raises as the vLLM backend's ``check`` does."""
+    vllm_preflight.check(files, settings_here())
+
+
+@contextlib.contextmanager
+def local_judge(files: ModelFiles) -> Iterator[VllmJudge]:
+    """Yields a judge with a model loaded; weights of the hub are downloaded first.
+
+    Raises:
+        PreflightError: Something is missing.
+        EngineError: vLLM did not start.
+    """
+    check(files)
+    fetch(files, allow_pickle=False)
+    settings = settings_here()
+    positions = min(files.context or POSITIONS, POSITIONS)
+    os.environ.update(environment(files, settings, positions, 0))
+    with _stdout_in_a_file() as log:
+        try:
+            judge = VllmJudge.load(make_spec(files, settings, (), positions, 0).engine)
+        except Exception as error:
+            cause = explain(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], log.read_text(errors="replace"))
+            raise EngineError(f"vLLM did not start: {cause} (log: {log})") from error
+        with judge:
+            yield judge
+    log.unlink()
+
+
+@contextlib.contextmanager
+def _stdout_in_a_file() -> Iterator[Path]:
+    """Sends this process's file descriptor 1, and that of processes it starts, to a file; it stays after an error."""
+    with tempfile.NamedTemporaryFile(prefix="tulu-eval-judge-", suffix=".log", delete=False) as file:
+        sys.stdout.flush()
+        saved = os.dup(1)
+        os.dup2(file.fileno(), 1)
+        try:
+            yield Path(file.name)
+        finally:
+            sys.stdout.flush()
+            os.dup2(saved, 1)
+            os.close(saved)
