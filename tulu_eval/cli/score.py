@@ -14,11 +14,12 @@ from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
     from tulu_eval.judging.score import Score
+    from tulu_eval.records import Result
 
 JUDGED = "alpaca-eval"
 """The benchmark whose numbers are made of judgments."""
 
-OF_JUDGMENTS = ("annotations", "outputs", "gamed", "partial", "positional", "calibration")
+OF_JUDGMENTS = ("annotations", "outputs", "output", "gamed", "partial", "positional", "calibration")
 """Options that mean something for judgments only."""
 
 
@@ -28,6 +29,8 @@ OF_JUDGMENTS = ("annotations", "outputs", "gamed", "partial", "positional", "cal
               help="With alpaca-eval: anyone's annotations.json in alpaca_eval's format.")  # fmt: skip
 @click.option("--outputs", type=click.Path(path_type=Path), metavar="FILE",
               help="With --annotations: the model's model_outputs.json or run folder; must be what was judged.")  # fmt: skip
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="With --annotations: keep the number under this folder, where 'table' finds it; no text.")  # fmt: skip
 @asking.scoring_options
 @click.option("--positional", is_flag=True, help="Difficulties by row number, as alpaca_eval takes them: only for parity with "
               "numbers published so, and wrong where rows are missing.")  # fmt: skip
@@ -73,15 +76,16 @@ def _samples(folder: Path, options: dict[str, Any], as_json: bool) -> None:
 def _judgments_of_a_judge(folder: Path, options: dict[str, Any], as_json: bool) -> None:
     from tulu_eval.runs import judged
 
-    if options["outputs"] or options["positional"]:
-        raise UserError("--outputs and --positional are for a file of annotations, not for a judge's folder")
+    odd = [name for name in ("outputs", "output", "positional") if options[name]]
+    if odd:
+        raise UserError(f"--{odd[0]} is for a file of annotations, not for a judge's folder")
     found = judged.score_again(folder, asking.scoring_of(options["gamed"], options["folds"], options["partial"]))
-    _show(found, [], options, as_json)
+    _show(found, judged.flags_of(folder), options, as_json)
 
 
 def _judgments_of_a_file(target: Path, options: dict[str, Any], as_json: bool) -> None:
     from tulu_eval.judging.session import score_files
-    from tulu_eval.runs import judged
+    from tulu_eval.runs import judged, rescored
 
     if str(target) != JUDGED:
         raise UserError(f"--annotations goes with {JUDGED}: tulu-eval score {JUDGED} --annotations {options['annotations']}")
@@ -90,10 +94,12 @@ def _judgments_of_a_file(target: Path, options: dict[str, Any], as_json: bool) -
     scoring = asking.scoring_of(options["gamed"], options["folds"], options["partial"])
     outputs = judged.find(options["outputs"], scoring.partial).outputs if options["outputs"] else None
     found, screen = score_files(options["annotations"], outputs, scoring, options["positional"])
-    _show(found, screen.flags, options, as_json)
+    rows = _show(found, screen.flags, options, as_json)
+    if options["output"]:
+        click.echo(f"\n{rescored.keep(options['output'], options['annotations'], found, rows, screen)}", err=True)
 
 
-def _show(found: Score, flags: list[str], options: dict[str, Any], as_json: bool) -> None:
+def _show(found: Score, flags: list[str], options: dict[str, Any], as_json: bool) -> tuple[Result, ...]:
     from tulu_eval.judging.record import read_calibration
     from tulu_eval.judging.score import results
     from tulu_eval.reports import judged as report
@@ -105,3 +111,4 @@ def _show(found: Score, flags: list[str], options: dict[str, Any], as_json: bool
         print_json(report.as_json(found, rows, flags))
     else:
         click.echo(report.as_text(found, rows, flags))
+    return rows

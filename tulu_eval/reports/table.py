@@ -142,7 +142,7 @@ def _measured(measured: Measured | None, column: Column) -> str:
     if measured is None:
         return NOT_MEASURED
     other = "" if measured.row.metric == column.metrics[0] else f" ({measured.row.metric})"
-    return _value(measured.row) + other
+    return _value(measured.row) + other + (f" ({measured.source})" if measured.source else "")
 
 
 def _value(row: Result) -> str:
@@ -178,6 +178,8 @@ def _notes(table: Table, suite: Suite, marks: dict[str, int]) -> list[str]:
         lines.append("Calibrated: a raw win rate mapped to the published judge's scale by pairs that both judged; an estimate.")
     for line in table.lines:
         for column, entry in zip(table.columns, line.entries, strict=True):
+            flags = entry.measured.flags if entry.measured else ()
+            lines += [f"{line.label}, {column.title}: beware, {flag}." for flag in flags]
             if entry.measured and entry.measured.runs > 1:
                 runs = entry.measured.runs
                 lines.append(f"{line.label}, {column.title}: one of {runs} runs, the one with most items, then the newest.")
@@ -226,6 +228,8 @@ def _record(column: Column, entry: Entry) -> dict[str, Any]:
         "measured_group": entry.measured_group,
         "run": str(measured.run.folder) if measured else None,
         "runs": measured.runs if measured else 0,
+        "source": measured.source if measured else "",
+        "flags": list(measured.flags) if measured else [],
         "agreement": data(entry.comparison.agreement) if entry.comparison else None,
         "no_verdict_because": entry.reason,
     }

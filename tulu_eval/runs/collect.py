@@ -14,7 +14,9 @@ from tulu_eval.errors import UserError
 from tulu_eval.judging.score import CALIBRATED, by_original_judge, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
+from tulu_eval.runs import rescored
 from tulu_eval.runs.finished import Finished, failures, read, whole
+from tulu_eval.runs.judged import flags_of
 from tulu_eval.runs.manifest import MANIFEST
 from tulu_eval.runs.verify import Comparison, against, as_released, released_model
 from tulu_eval.stats import count_groups, wilson
@@ -64,6 +66,8 @@ class Measured:
         row: Of the run with most items of the published protocol, the newest of equals.
         run: That run.
         runs: Runs that have such a row.
+        source: Where it is from, if not from a run here; empty otherwise.
+        flags: What makes a win rate doubtful, one line each.
         full: The row over every item of the benchmark with most items there is, of any of these runs.
     """
 
@@ -71,6 +75,8 @@ class Measured:
     run: Finished
     runs: int
     full: Result | None
+    source: str = ""
+    flags: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,11 +141,12 @@ class Table:
 
 
 def find_runs(results: Path) -> tuple[tuple[Finished, ...], tuple[str, ...]]:
-    """Returns the finished runs under a folder, and a line for each run folder that cannot be used."""
+    """Returns the finished runs under a folder, win rates of files among them, and a line for each that cannot be used."""
     runs, problems = [], []
-    for manifest in sorted(results.rglob(MANIFEST)):
+    folders = [(read, path.parent) for path in sorted(results.rglob(MANIFEST))]
+    for reader, folder in folders + [(rescored.read, folder) for folder in rescored.find(results)]:
         try:
-            runs.append(read(manifest.parent))
+            runs.append(reader(folder))
         except UserError as error:
             problems.append(str(error))
     return tuple(runs), tuple(problems)
@@ -220,7 +227,8 @@ def _card_cell(suite: Suite, column: Column, model: str, source: str) -> Publish
 def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[Finished]) -> Line:
     model = released_model(runs[0], suite)
     parameters = runs[0].manifest["model"]["parameters"]
-    size = model.size if model else f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
+    counted = f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
+    size = model.size if model else counted if parameters else "-"
     label = model.name if model is not None and model.hub_id == owner else owner
     entries = tuple(_entry(suite, column, runs, None) for column in columns)
     return Line(label, size, model.stage if model else "-", owner, False, entries)
@@ -249,7 +257,8 @@ def _measured(column: Column, runs: Sequence[Finished]) -> Measured | None:
         (other, one) for _, one in having for other in one.results if (other.protocol, other.scorer) == (FULL, row.scorer)
     ]
     full = max(whole_sets, key=lambda one: (one[0].n, one[1].ended))[0] if whole_sets else None
-    return Measured(row, run, len(having), full)
+    flags = flags_of(run.folder) if is_win_rate(row.metric) else []
+    return Measured(row, run, len(having), full, str(run.manifest.get("source", "")), tuple(flags))
 
 
 def _no_verdict(row: Result, cell: PublishedCell) -> str:

@@ -27,6 +27,7 @@ from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Endpoint
 from tulu_eval.judging.recipe import Recipe
 from tulu_eval.judging.score import Judge, Score, score
+from tulu_eval.judging.screen import Screen
 from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.digests import DIGESTS, read_digests
@@ -157,7 +158,7 @@ def judge(
                 f"interrupted: {len(cache) - before} answers more are kept in {cache.path}; the same command goes on from there"
             ) from error
         rows = with_calibration(outcome.score, outcome.results, calibration)
-        write_results(folder, rows, _hash(folder / JUDGMENTS))
+        write_results(folder, rows, judgments_hash(folder))
     return dataclasses.replace(outcome, results=rows)
 
 
@@ -201,18 +202,41 @@ def judged_rows(folder: Path) -> tuple[Result, ...]:
     return tuple(row for one in found for row in _checked(one, outputs))
 
 
-def _checked(folder: Path, outputs: dict[str, str]) -> tuple[Result, ...]:
+def flags_of(folder: Path) -> list[str]:
+    """Returns what was odd about the outputs that were judged, one line a finding, for a judge's folder or a run's."""
+    found: dict[str, None] = {}
+    for path in sorted([*folder.glob(JUDGING), *folder.glob(f"{JUDGED}/*/{JUDGING}")]):
+        try:
+            noted = json.loads(path.read_text(encoding="utf-8"))["screen"]
+            screen = Screen(int(noted.pop("n")), **{name: tuple(ids) for name, ids in noted.items()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(path, f"cannot be read; {_AGAIN}") from error
+        found |= dict.fromkeys(screen.flags)
+    return list(found)
+
+
+def checked_rows(folder: Path) -> tuple[Result, ...]:
+    """Returns the rows of a judge's folder.
+
+    Raises:
+        DataError: They were changed, or are not of its judgments.
+    """
     rows = read_results(folder, _AGAIN)
-    path = folder / JUDGMENTS
     noted = json.loads((folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")
-    if not path.exists() or _hash(path) != noted:
-        raise DataError(path, f"is not what {RESULT} was computed from; {_AGAIN}")
-    for line in path.read_text(encoding="utf-8").splitlines():
+    if not (folder / JUDGMENTS).exists() or judgments_hash(folder) != noted:
+        raise DataError(folder / JUDGMENTS, f"is not what {RESULT} was computed from; {_AGAIN}")
+    return rows
+
+
+def _checked(folder: Path, outputs: dict[str, str]) -> tuple[Result, ...]:
+    rows = checked_rows(folder)
+    for line in (folder / JUDGMENTS).read_text(encoding="utf-8").splitlines():
         judgment = json.loads(line)
         if outputs.get(judgment["id"]) != judgment["output_sha256"]:
             raise DataError(folder, f"judges another output of {judgment['id']} than the run has; {_AGAIN}")
     return rows
 
 
-def _hash(path: Path) -> str:
-    return content_hash(path.read_text(encoding="utf-8"))
+def judgments_hash(folder: Path) -> str:
+    """Returns the hash of a judge's judgments, which ``result.json`` names."""
+    return content_hash((folder / JUDGMENTS).read_text(encoding="utf-8"))
