@@ -48,11 +48,12 @@ def test_ppo_is_as_recorded(shared: Path) -> None:
         "clip": "cliprange", "value_clip": "cliprange_value", "value_coef": "value_loss_coef", "kl_coef": "kl_coef",
         "no_eos_reward": "no_eos_reward", "learning_rate": "learning_rate", "adam_b1": "adam_b1", "adam_b2": "adam_b2",
         "adam_eps": "adam_eps", "weight_decay": "weight_decay", "clip_norm": "grad_clip_global_norm",
-        "prompt_bos": "prompt_has_bos",
+        "prompt_bos": "prompt_has_bos", "whiten_rewards": "reward_whitening",
         "model": "policy_init", "reward_model": "reward_model", "dataset": "prompt_dataset", "split": "prompt_split",
     }  # fmt: skip
     assert {field: getattr(recipe, field) for field in same} == {field: known[key] for field, key in same.items()}
     assert recipe.final_learning_rate == recipe.learning_rate
+    assert [recipe.reward_gain, recipe.reward_bias] == known["reward_gain_bias"]
     large = recipes.load("ppo", "easylm-large-rm").recipe
     assert large == dataclasses.replace(recipe, kl_coef=known["kl_coef_alternative"])
 

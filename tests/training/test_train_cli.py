@@ -268,3 +268,39 @@ def test_the_same_command_under_torchrun(train: Train, llama3_like: Path, files:
     alone, shared = (load_file(tmp_path / n / "policy" / "model.safetensors") for n in ("1", "2"))
     for name in alone:
         torch.testing.assert_close(shared[name], alone[name], atol=1e-5, rtol=0)
+
+
+OUT_OF_MEMORY = """
+import os, sys, torch
+from tulu_eval.training.models import Policy
+right, calls = Policy.forward, []
+def forward(self, batch, temperature=1.0):
+    found = right(self, batch, temperature)
+    calls.append(1)
+    if os.environ["RANK"] == "1" and len(batch.ids) > 2 and len(calls) == 3:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return found
+Policy.forward = forward
+from tulu_eval.cli import main
+main()
+"""
+
+
+def test_memory_that_runs_out_on_one_of_two_ranks(
+    train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Both go on with half the micro-batch when torchrun starts them again, and end with the weights of a run that had room."""
+    words = ["-m", llama3_like, "--data", files["sft"], "--set", "batch=8", "--set", "micro_batch=4", "--save-every", "1"]
+    assert train("sft", *words, "-o", tmp_path / "1", "-q").exit_code == 0
+    (tmp_path / "run.py").write_text(OUT_OF_MEMORY)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    both = program(
+        *launcher, tmp_path / "run.py", "train", "sft", "-r", "tiny", "--device", "cpu", *words, "-o", tmp_path / "2"
+    )
+    _, errors = both.communicate(timeout=120)
+    assert both.returncode == 0, errors
+    assert "rank 1 ran out of memory with micro_batch = 4; the same command" in errors
+    assert (tmp_path / "2" / "micro-batch").read_text() == "2"
+    alone, shared = (load_file(tmp_path / n / "policy" / "model.safetensors") for n in ("1", "2"))
+    for name in alone:
+        torch.testing.assert_close(shared[name], alone[name], atol=1e-5, rtol=0)

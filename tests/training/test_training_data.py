@@ -130,9 +130,12 @@ class TestReader:
             {"messages": [user("Hi")]},
             {"messages": [user("Hi"), assistant("recorded")]},
             {"chosen": [user("Hi"), assistant("Yo")], "rejected": [user("Hi"), assistant("No")]},
+            {"history_messages": [user("Hi")]},
+            {"conversation": [user("Hi")]},
+            {"instruction": "Hi"},
         )
         found = reader.prompts(write(tmp_path / "q.jsonl", *rows), bos=False)
-        assert [row.ids.tolist() for row in found.rows] == [found.rows[0].ids.tolist()] * 3
+        assert [row.ids.tolist() for row in found.rows] == [found.rows[0].ids.tolist()] * len(rows)
 
     def test_fingerprint_follows_the_tokens(self, reader: data.Reader, tmp_path: Path) -> None:
         one = reader.prompts(write(tmp_path / "1.jsonl", {"messages": [user("Hi")]}), bos=False)

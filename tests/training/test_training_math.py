@@ -185,6 +185,17 @@ class TestWhiten:
     def test_one_entry_is_zero(self) -> None:
         assert float(rl.whiten(torch.tensor([[5.0]]), torch.tensor([[True]]))) == 0.0
 
+    def test_whitened_rewards_keep_their_mean(self) -> None:
+        x, _, mask = ragged()
+        found = rl.whiten_rewards(3 * x + 7, mask)
+        assert float(found[mask].mean()) == pytest.approx(float((3 * x + 7)[mask].mean()), abs=1e-5)
+        assert float(found[mask].std()) == pytest.approx(1.0, abs=1e-4)
+        assert bool((found[~mask] == 0).all())
+
+    def test_a_score_is_scaled_after_the_rule_for_missing_ends(self) -> None:
+        score = rl.apply_eos_rule(torch.tensor([1.5, 3.0]), torch.tensor([True, False]), -10.0)
+        assert rl.scale_score(score, 2.0, 0.5).tolist() == [3.5, -19.5]
+
 
 class TestPolicyLoss:
     def test_gradient_at_ratio_one_is_the_policy_gradient(self) -> None:

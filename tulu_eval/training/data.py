@@ -1,9 +1,10 @@
 """Rows for training: from JSON-lines or a split of the hub, checked, rendered, tokenised; what is dropped is counted.
 
-A row has ``messages`` (SFT, PPO) or ``chosen`` and ``rejected`` (reward model, DPO; PPO takes their prompts), each a list of
-``{"role": ..., "content": ...}``: the schema of ``allenai/tulu-2.5-preference-data``, ``allenai/tulu-2.5-prompts`` and
-``allenai/tulu-v2-sft-mixture``. A row that is not so ends the reading with its line number. A row with an empty message, a pair
-with equal sides or different prompts, and anything over the length is left out and counted; nothing is ever cut.
+A row has ``messages`` (SFT, PPO) or ``chosen`` and ``rejected`` (reward model, DPO; PPO takes their prompts, and has a few more
+names for a prompt), each a list of ``{"role": ..., "content": ...}``: the schema of ``allenai/tulu-2.5-preference-data``,
+``allenai/tulu-2.5-prompts`` and ``allenai/tulu-v2-sft-mixture``. A row that is not so ends the reading with its line number. A
+row with an empty message, a pair with equal sides or different prompts, and anything over the length is left out and counted;
+nothing is ever cut.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 from tulu_eval import hub
 from tulu_eval.errors import DataError, PreflightError, UnknownName
 from tulu_eval.training.text import ROLES, Encoder, Message, Tokens
+
+PROMPT_KEYS = ("messages", "chosen", "history_messages", "conversation", "instruction")
+"""Where a prompt may stand in a row, the first that is there (EasyLM @ dbf2212c, ``TuluPromptDataset``)."""
 
 CHUNK = 1000
 """Rows that are tokenised at once."""
@@ -130,7 +134,7 @@ class Reader:
         """
 
         def take(line: _Line) -> tuple[str, tuple[Any, ...]]:
-            messages = _messages(line, "messages" if "messages" in line.row or "chosen" not in line.row else "chosen")
+            messages = _messages(line, next((key for key in PROMPT_KEYS if key in line.row), "messages"))
             prompt = messages[:-1] if messages[-1]["role"] == "assistant" else messages
             if not prompt or prompt[-1]["role"] != "user":
                 line.fail("a prompt must end with a user's message")
@@ -248,6 +252,8 @@ def _chunks(lines: Iterator[_Line]) -> Iterator[list[_Line]]:
 def _messages(line: _Line, key: str) -> list[Message]:
     """Returns a row's conversation, checked."""
     value = line.row.get(key)
+    if key == "instruction" and isinstance(value, str):
+        return [{"role": "user", "content": value}]
     if not isinstance(value, list) or not value:
         known = ", ".join(sorted(map(str, line.row))) or "none"
         line.fail(f"no list of messages under {key!r}; its keys: {known}")

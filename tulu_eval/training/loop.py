@@ -27,6 +27,9 @@ from tulu_eval.training.recipe import Recipe
 from tulu_eval.training.text import Tokens
 
 _LOG = logging.getLogger(__name__)
+MICRO_BATCH = "micro-batch"
+"""File with the rows that go through a model at once, where the recipe's were too many for one of several ranks."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -91,7 +94,7 @@ class Trainer:
         if not per_epoch:
             raise UserError(f"{rows} rows are too few for one step of {rows_per_step}; give more data or a smaller batch")
         self.recipe, self.ranks, self.settings = recipe, ranks, settings
-        self.micro_batch = recipe.micro_batch
+        self.micro_batch = min(recipe.micro_batch, _read_number(settings.folder / MICRO_BATCH, recipe.micro_batch))
         self.steps_total = recipe.epochs * per_epoch
         self.interrupted = False
         self._rows, self._rows_per_step, self._per_epoch = rows, rows_per_step, per_epoch
@@ -140,7 +143,8 @@ class Trainer:
         """Returns what ``work`` makes of each micro-batch of this rank's rows.
 
         Where memory runs out, everything of this call is undone, gradients included, and done again in halves. With several
-        ranks the others could not follow, so there the run ends.
+        ranks the others wait in the middle of the models for this one, so there the run ends, and goes on from its last
+        checkpoint with half the rows: by itself under ``torchrun --max-restarts``.
 
         Raises:
             EngineError: Memory does not suffice for one row, or one of several ranks ran out of it.
@@ -152,10 +156,16 @@ class Trainer:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.micro_batch == 1 or self.ranks.world > 1:
+                if self.micro_batch == 1:
                     raise EngineError(
-                        f"out of memory with micro_batch = {self.micro_batch}; set a smaller one (the result stays the same) "
-                        "or use more devices, and give the same command again to go on"
+                        "out of memory with micro_batch = 1; use more devices or another compute_dtype, "
+                        "and give the same command again to go on"
+                    ) from error
+                if self.ranks.world > 1:
+                    self._remember_half()
+                    raise EngineError(
+                        f"rank {self.ranks.rank} ran out of memory with micro_batch = {self.micro_batch}; the same command, "
+                        "or torchrun --max-restarts, goes on from the last checkpoint with half of it"
                     ) from error
             self._zero()
             self.micro_batch //= 2
@@ -163,6 +173,12 @@ class Trainer:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             _LOG.warning("out of memory: going on with micro_batch = %d", self.micro_batch)
+
+    def _remember_half(self) -> None:
+        """Leaves half the micro-batch for the run that goes on; every rank that runs out writes the same."""
+        draft = self.settings.folder / f"{MICRO_BATCH}.{self.ranks.rank}"
+        draft.write_text(str(self.micro_batch // 2))
+        draft.replace(self.settings.folder / MICRO_BATCH)
 
     def update(self, loss: Tensor, rows: Iterable[Tokens]) -> dict[str, float]:
         """Takes one optimizer step with the gradients that are there, unless something is not finite; then skips it.
@@ -244,6 +260,14 @@ class Trainer:
     def _zero(self) -> None:
         for one in self._trained.values():
             one.optimizer.zero_grad(set_to_none=True)
+
+
+def _read_number(path: Path, default: int) -> int:
+    """Returns the positive number that a file holds, or the default where there is none."""
+    try:
+        return max(1, int(path.read_text()))
+    except (OSError, ValueError):
+        return default
 
 
 def _step_of(line: str) -> int:

@@ -83,6 +83,11 @@ def apply_eos_rule(score: Tensor, finished: Tensor, no_eos_reward: float | None)
     return score if no_eos_reward is None else torch.where(finished, score, torch.full_like(score, no_eos_reward))
 
 
+def scale_score(score: Tensor, gain: float, bias: float) -> Tensor:
+    """Returns ``gain * score + bias``, after the rule for missing end tokens (EL: 1 and 0)."""
+    return gain * score + bias
+
+
 def shape_rewards(score: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
     """Returns the reward of each token: ``-kl_coef * kl``, and the score on top at the last token of the response.
 
@@ -141,6 +146,18 @@ def whiten(x: Tensor, mask: Tensor, reduce: Reduce = one_process) -> Tensor:
     squares = reduce(torch.where(mask, (kept - mean).square(), 0.0).sum())
     variance = squares / (count - 1).clamp(min=1.0)
     return torch.where(mask, (kept - mean) * torch.rsqrt(variance + WHITEN_EPS), 0.0).to(x.dtype)
+
+
+def whiten_rewards(rewards: Tensor, mask: Tensor, reduce: Reduce = one_process) -> Tensor:
+    """Returns rewards whitened as :func:`whiten` does with their mean added again (Ziegler et al., arXiv 1909.08593; EL: off).
+
+    Args:
+        rewards: [rows, tokens].
+        mask: [rows, tokens], bool.
+        reduce: Sums over ranks.
+    """
+    count, total = reduce(torch.stack([mask.sum().double(), torch.where(mask, rewards.double(), 0.0).sum()]))
+    return torch.where(mask, whiten(rewards, mask, reduce) + (total / count).to(rewards.dtype), 0.0)
 
 
 def policy_loss(logprobs: Tensor, old: Tensor, advantages: Tensor, clip: float) -> Tensor:

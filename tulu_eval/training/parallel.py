@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 
 from tulu_eval.errors import PreflightError
@@ -98,7 +99,10 @@ def ranks(device: str) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(device=own)
         return
-    dist.init_process_group("nccl" if own.type == "cuda" else "gloo")
+    store, rank, world = next(rendezvous("env://"))
+    # torchrun's agent keeps one store over its restarts, in which the addresses of dead processes would be found.
+    store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", store=store, rank=rank, world_size=world)
     try:
         yield Ranks(dist.get_rank(), world, own)
     finally:

@@ -87,7 +87,10 @@ def train(trainer: Trainer, models: Models, engine: Engine, prompts: Sequence[To
             old = join(trainer.micro_batches(mini, partial(look, models, recipe, ranks)))
 
             kl = rl.kl_estimate(old.logprobs, old.reference)
-            rewards = rl.shape_rewards(old.score, kl, old.mask, recipe.kl_coef)
+            score = rl.scale_score(old.score, recipe.reward_gain, recipe.reward_bias)
+            rewards = rl.shape_rewards(score, kl, old.mask, recipe.kl_coef)
+            if recipe.whiten_rewards:
+                rewards = rl.whiten_rewards(rewards, old.mask, ranks.sum)
             advantages, returns = rl.gae(rewards, old.values, old.mask, recipe.gamma, recipe.gae_lambda)
             whitened = rl.whiten(advantages, old.mask, ranks.sum)
             target = Target(mini, old, whitened, returns, ranks.sum(old.mask.sum().float()))

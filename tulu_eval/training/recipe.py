@@ -104,6 +104,9 @@ class PPORecipe(Recipe):
         value_clip: Of the value's change.
         value_coef: Weight of the value loss.
         kl_coef: Weight of the divergence from the reference in the reward of each token.
+        reward_gain: Factor of the score, whichever it is.
+        reward_bias: Added to it then.
+        whiten_rewards: Whether the rewards of a mini-batch's tokens are scaled to variance 1, with their mean kept.
         no_eos_reward: Replaces the score of a response without an end token; none: no such rule.
         kl_ceiling: Nats a response in the mean of a step; above it training stops.
         eos_floor: Share of responses of a step that end; below it training stops.
@@ -126,6 +129,9 @@ class PPORecipe(Recipe):
     value_clip: float
     value_coef: float
     kl_coef: float
+    reward_gain: float
+    reward_bias: float
+    whiten_rewards: bool
     no_eos_reward: float | None
     kl_ceiling: float
     eos_floor: float
