@@ -10,12 +10,13 @@ The closing instruction is cut: the exemplars already show the form of an answer
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from tulu_eval.benchmarks.base import Item, Protocol
+from tulu_eval.benchmarks.base import Item, Prompt, Protocol
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError, PreflightError
 
@@ -36,12 +37,40 @@ class GSMSymbolic(GSM8K):
         """Returns the generated items in the generator's order."""
         if data is not None:
             raise DataError("--data", "gsm-symbolic generates its items; leave it out")
-        try:
-            import reasoning_gym
-        except ImportError as error:
-            raise PreflightError("gsm-symbolic needs the package reasoning-gym: pip install 'tulu-eval[symbolic]'") from error
-        rows = reasoning_gym.create_dataset("gsm_symbolic", seed=SEED, size=protocol.n)
-        return [
-            Item(f"seed{SEED}-{index}", row["question"].removesuffix(INSTRUCTION), str(row["answer"]))
-            for index, row in enumerate(rows)
-        ]
+        return generate(protocol.n, SEED)
+
+
+def generate(size: int, seed: int) -> list[Item]:
+    """Returns generated items.
+
+    Raises:
+        PreflightError: The package that generates them is missing.
+    """
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise PreflightError("gsm-symbolic needs the package reasoning-gym: pip install 'tulu-eval[symbolic]'") from error
+    rows = reasoning_gym.create_dataset("gsm_symbolic", seed=seed, size=size)
+    return [
+        Item(f"seed{seed}-{index}", row["question"].removesuffix(INSTRUCTION), str(row["answer"]))
+        for index, row in enumerate(rows)
+    ]
+
+
+class GSMSymbolicZeroShot(GSMSymbolic):
+    """The same items with nothing but the question: for small models, and for those trained on bare questions."""
+
+    name: ClassVar[str] = "gsm-symbolic-zero-shot"
+    protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
+        {
+            "full": dataclasses.replace(
+                GSMSymbolic.protocols["full"],
+                summary="500 generated items, seed 42, no exemplars",
+                prompt_id=hashlib.sha256(b"").hexdigest()[:8],
+            )
+        }
+    )
+
+    def render(self, item: Item) -> Prompt:
+        """Returns the bare question; a base model's form ends with ``Answer:``."""
+        return Prompt(user=item.question, prefill="", plain=f"Question: {item.question}\nAnswer:")

@@ -10,9 +10,15 @@ from typing import Any
 
 import click
 
-from tulu_eval.cli.common import complete_models, print_json, set_up_logging
+from tulu_eval.cli.common import complete, complete_models, print_json, set_up_logging
 
-SHOWN = ("loss", "accuracy", "score", "kl", "eos_rate", "length", "learning_rate")
+SHOWN = {
+    "loss": "loss", "accuracy": "accuracy", "score": "score", "kl": "KL", "eos_rate": "EOS", "length": "length",
+    "entropy": "entropy", "clip_fraction": "clipped", "explained_variance": "explained", "policy_gradient_norm": "|g|",
+    "value_model_gradient_norm": "|g value|", "reward_model_gradient_norm": "|g|", "learning_rate": "lr",
+    "tokens_per_second": "tokens/s",
+}  # fmt: skip
+"""Numbers of a step that are shown, with their short names."""
 
 
 @click.command(no_args_is_help=True)
@@ -35,6 +41,13 @@ SHOWN = ("loss", "accuracy", "score", "kl", "eos_rate", "length", "learning_rate
 )
 @click.option("--save-every", type=click.IntRange(min=1), default=10, show_default=True, help="Steps between checkpoints.")
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on from the last checkpoint, or begin anew.")
+@click.option("--watch-every", type=click.IntRange(min=1), default=10, show_default=True,
+              help="ppo: steps between two looks at sample rollouts and the probe.")  # fmt: skip
+@click.option("--probe", default="", shell_complete=complete("tulu_eval.benchmarks"),
+              help="ppo: benchmark whose first items show, while training goes on, the gain over its start.")  # fmt: skip
+@click.option("--probe-items", type=click.IntRange(min=1), default=64, show_default=True, help="ppo: items of the probe.")
+@click.option("--probe-data", type=click.Path(path_type=Path), help="ppo: file with the probe's benchmark.")
+@click.option("--tensorboard", is_flag=True, help="Write curves to the run's folder 'tensorboard' too.")
 @click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models of your own.")
 @click.option("--dry-run", is_flag=True,
               help="Print the recipe with sources, rows kept and dropped, memory, time. Loads no weights.")  # fmt: skip
@@ -74,10 +87,14 @@ def train(registry: Path | None, **options: Any) -> None:
 
     def report(step: int, steps: int, numbers: dict[str, float]) -> None:
         if not options["quiet"]:
-            shown = "  ".join(f"{key} {numbers[key]:.4g}" for key in SHOWN if key in numbers)
+            shown = "  ".join(f"{name} {numbers[key]:.4g}" for key, name in SHOWN.items() if key in numbers)
             click.echo(f"step {step + 1}/{steps}  {shown}", err=True)
 
-    outcome = launch.execute(job, device, report)
+    def say(text: str) -> None:
+        if not options["quiet"]:
+            click.echo(f"\n{text}\n", err=True)
+
+    outcome = launch.execute(job, device, report, say)
     if int(os.environ.get("RANK", "0")):
         return
     if options["as_json"]:

@@ -33,7 +33,12 @@ class Order:
         changes: ``KEY=VALUE``.
         output: Folder of the run.
         save_every: Steps between checkpoints.
-        fresh: Begin anew.
+        fresh: Begin anew; finished models are set aside under other names.
+        tensorboard: Write curves for TensorBoard.
+        watch_every: Steps of PPO between two looks at sample rollouts and the probe.
+        probe: Benchmark whose first items the policy is asked again and again; empty: none.
+        probe_items: How many.
+        probe_data: File with them.
     """
 
     stage: Stage
@@ -46,6 +51,11 @@ class Order:
     output: Path | None = None
     save_every: int = 10
     fresh: bool = False
+    tensorboard: bool = False
+    watch_every: int = 10
+    probe: str = ""
+    probe_items: int = 64
+    probe_data: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,6 +110,8 @@ def load_recipe(order: Order) -> Sourced:
     """
     if order.reward_model and order.stage != "ppo":
         raise UserError(f"--reward-model is for ppo, not {order.stage}")
+    if order.probe and order.stage != "ppo":
+        raise UserError(f"--probe is for ppo, not {order.stage}")
     if order.split and order.data:
         raise UserError("--split is a split of the recipe's data set; it has no meaning with --data")
     said = {"model": order.model, "reward_model": order.reward_model, "split": order.split}

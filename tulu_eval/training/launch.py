@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 from tulu_eval import __version__
 from tulu_eval.backends import loading
 from tulu_eval.errors import PreflightError
-from tulu_eval.runs import environment
-from tulu_eval.training import checkpoint, dpo, models, parallel, ppo, reward_model, sft
+from tulu_eval.runs import catalog, environment
+from tulu_eval.training import checkpoint, dpo, export, models, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job
 from tulu_eval.training.loop import Settings, Trainer
 from tulu_eval.training.parallel import Ranks, shard
 from tulu_eval.training.recipe import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.rollout import PolicyEngine
+from tulu_eval.training.watch import Watch, make_probe
 
 ROLLOUT_ROWS = 64
 """Rows that a rank decodes together."""
@@ -59,29 +60,40 @@ def pick_device(name: str) -> str:
     return name
 
 
-def execute(job: Job, device: str, report: Report) -> Outcome:
-    """Trains; the same call goes on where a run was interrupted.
+def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = lambda text: None) -> Outcome:
+    """Trains; the same call goes on where a run was interrupted, and has nothing to do where one is finished.
+
+    Args:
+        job: What to do.
+        device: ``cpu`` or ``cuda``.
+        report: Is given each step's numbers.
+        say: Is given what a person may want to see besides: sample rollouts, the probe.
 
     Raises:
         UserError: Something is missing or does not fit, or a guard stopped the run.
     """
     with parallel.ranks(device) as ranks:
-        recipe = job.sourced.recipe
+        recipe, stage = job.sourced.recipe, job.sourced.stage
         ranks.refuse_uneven(batch=recipe.batch)
+        if not job.order.fresh and export.made(job.folder, stage, job.identity):
+            return Outcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
         trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
-        _prepare_folder(job, ranks, sum(trained_sizes))
+        manifest = _manifest(job, ranks)
+        _prepare_folder(job, ranks, sum(trained_sizes), manifest)
         for files in filter(None, (job.model, job.reward_model)):
             if ranks.first:
                 loading.fetch(files, allow_pickle=False)
             ranks.wait()
-        settings = Settings(job.folder, job.identity, job.order.save_every, job.order.fresh, report)
-        trainer, trained = _train(job, ranks, settings)
+        order = job.order
+        settings = Settings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)
+        trainer, trained = _train(job, ranks, settings, say)
         if trainer.interrupted:
             return Outcome(False, job.folder, [])
-        return Outcome(True, job.folder, [_export(job, name, model, ranks) for name, model in trained.items()])
+        made = [export.write(job.folder, name, model, job.tokenizer, manifest, ranks) for name, model in trained.items()]
+        return Outcome(True, job.folder, made)
 
 
-def _prepare_folder(job: Job, ranks: Ranks, parameters: int) -> None:
+def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: dict[str, Any]) -> None:
     if ranks.first:
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +105,9 @@ def _prepare_folder(job: Job, ranks: Ranks, parameters: int) -> None:
             checkpoint.refuse_other(saved, job.identity)
         if job.order.fresh:
             shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
-        (job.folder / "manifest.json").write_text(json.dumps(_manifest(job, ranks), indent=2) + "\n")
+            export.set_aside(job.folder, job.sourced.stage)
+        export.refuse_others(job.folder, job.sourced.stage, job.identity)
+        (job.folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     ranks.wait()
 
 
@@ -117,7 +131,7 @@ def _manifest(job: Job, ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def _train(job: Job, ranks: Ranks, settings: Settings) -> tuple[Trainer, dict[str, Any]]:
+def _train(job: Job, ranks: Ranks, settings: Settings, say: Callable[[str], None]) -> tuple[Trainer, dict[str, Any]]:
     """Loads the stage's models and runs its loop; returns the trained ones by the name of their folder."""
     recipe, folder = job.sourced.recipe, job.model.path
     compute = recipe.compute_dtype
@@ -151,13 +165,23 @@ def _train(job: Job, ranks: Ranks, settings: Settings) -> tuple[Trainer, dict[st
         engine = PolicyEngine(four.policy, [int(job.tokenizer.eos_token_id)], ROLLOUT_ROWS)
         run = trainer(trained)
         with _signals(run):
-            ppo.train(run, four, engine, rows, recipe)
+            ppo.train(run, four, engine, rows, recipe, _watch(job, ranks, say))
     else:
         trained = {"policy": policy(trained=True)}
         run = trainer(trained)
         with _signals(run):
             sft.train(run, trained["policy"], rows)
     return run, trained
+
+
+def _watch(job: Job, ranks: Ranks, say: Callable[[str], None]) -> Watch:
+    order = job.order
+    probe = None
+    if order.probe:
+        probe = make_probe(
+            catalog.benchmark(order.probe), order.probe_items, order.probe_data, job.tokenizer, job.model.context
+        )
+    return Watch(job.folder, ranks, job.tokenizer, order.watch_every, probe, say)
 
 
 @contextlib.contextmanager
@@ -173,17 +197,3 @@ def _signals(run: Trainer) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _export(job: Job, name: str, model: Any, ranks: Ranks) -> Path:
-    """Writes a trained model as a folder that transformers loads, in place of an older one."""
-    folder = job.folder / name
-    state = parallel.whole_state(model)
-    if ranks.first:
-        draft = folder.with_suffix(".tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        models.save(model, state, draft, job.tokenizer)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.replace(folder)
-    ranks.wait()
-    return folder

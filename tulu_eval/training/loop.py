@@ -6,7 +6,6 @@ import dataclasses
 import gc
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from tulu_eval.errors import EngineError, UserError
 from tulu_eval.training import checkpoint
 from tulu_eval.training.checkpoint import Trained
 from tulu_eval.training.math import learning_rate, warmup_updates
+from tulu_eval.training.metrics import Metrics
 from tulu_eval.training.parallel import Ranks, clip_gradient, finite, gradient_norm
 from tulu_eval.training.randomness import permutation
 from tulu_eval.training.recipe import Recipe
@@ -49,6 +49,7 @@ class Settings:
         identity: What a checkpoint must have in common with the run to go on from it.
         save_every: Steps between checkpoints; the last step always has one.
         fresh: Begin anew though there are checkpoints.
+        tensorboard: Whether to write curves for it.
         report: Is given each step's numbers, on the first rank.
     """
 
@@ -56,6 +57,7 @@ class Settings:
     identity: Mapping[str, str]
     save_every: int
     fresh: bool = False
+    tensorboard: bool = False
     report: Callable[[int, int, dict[str, float]], None] = lambda step, steps, numbers: None
 
 
@@ -102,7 +104,9 @@ class Trainer:
         self._trained = {name: Trained(model, _optimizer(model, recipe)) for name, model in models.items()}
         self._counters = {"skipped": 0, "skipped_in_a_row": 0, "beyond_in_a_row": 0}
         self._step, self._update, self._asked_to_end = 0, 0, False
+        self._began = time.perf_counter()
         self._checkpoints = settings.folder / "checkpoints"
+        self._metrics = Metrics(settings.folder, tensorboard=settings.tensorboard)
         self._resume()
 
     def ask_to_end(self) -> None:
@@ -123,6 +127,7 @@ class Trainer:
         """Yields the number of each step that is still to do; saves where it is due and where the run is asked to end."""
         while self._step < self.steps_total and not self.interrupted:
             self._update = self._step * self._updates_per_step
+            self._began = time.perf_counter()
             yield self._step
             self._step += 1
             self.interrupted = self.ranks.any(self._asked_to_end) and self._step < self.steps_total
@@ -237,25 +242,14 @@ class Trainer:
             raise Stopped(f"{reason} in {patience} steps in a row; stopped after step {self._step} with a checkpoint")
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Appends a step's numbers to ``metrics.jsonl``, in the place of what a killed run wrote about it or later ones."""
+        """Writes a step's numbers, with its seconds and tokens a second."""
         if not self.ranks.first:
             return
-        numbers = {**numbers, "skipped": self._counters["skipped"]}
-        path = self.settings.folder / "metrics.jsonl"
-        if step == 0 or not path.exists():
-            path.write_text("")
-        elif self._logged_from(path) >= step:
-            lines = [line for line in path.read_text().splitlines() if _step_of(line) < step]
-            path.write_text("".join(line + "\n" for line in lines))
-        with path.open("a") as file:
-            cleaned = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
-            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **cleaned}) + "\n")
+        seconds = time.perf_counter() - self._began
+        speed = {"seconds": round(seconds, 3), "tokens_per_second": round(numbers.get("tokens", 0.0) / seconds, 1)}
+        numbers = {**numbers, **speed, "skipped": self._counters["skipped"]}
+        self._metrics.write(step, numbers)
         self.settings.report(step, self.steps_total, dict(numbers))
-
-    @staticmethod
-    def _logged_from(path: Path) -> int:
-        lines = path.read_text().splitlines()
-        return _step_of(lines[-1]) if lines else -1
 
     def _zero(self) -> None:
         for one in self._trained.values():
@@ -268,14 +262,6 @@ def _read_number(path: Path, default: int) -> int:
         return max(1, int(path.read_text()))
     except (OSError, ValueError):
         return default
-
-
-def _step_of(line: str) -> int:
-    """Returns the step that a line of the metrics is about; a cut line counts as after every step."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return 1 << 62
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> AdamW:

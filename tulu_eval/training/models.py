@@ -10,6 +10,7 @@ Log-probabilities and values are aligned with the tokens: column t is about toke
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch.nn import functional
 from tulu_eval.errors import PreflightError
 from tulu_eval.training.math import token_logprobs, wide
 from tulu_eval.training.randomness import derive
-from tulu_eval.training.text import Tokens
+from tulu_eval.training.text import TEMPLATE, Tokens
 
 
 class Batch(NamedTuple):
@@ -218,10 +219,18 @@ def save(model: _Model, state: dict[str, Tensor], folder: Path, tokenizer: Any) 
     """
     from transformers import GenerationConfig
 
+    config = model.model.config
+    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    # transformers looks for a row's last token by the padding token: one that ends texts too would hide it.
+    config.pad_token_id = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
     if isinstance(model, Policy):
         # The released checkpoints' says that token 2 ends a text, an ordinary token of Llama 3's vocabulary.
         model.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )
     model.model.save_pretrained(folder, state_dict={name.removeprefix("model."): value for name, value in state.items()})
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    written["dtype"] = str(next(iter(state.values())).dtype).removeprefix("torch.")  # there: that of the model in memory
+    (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)

@@ -24,6 +24,7 @@ from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.recipe import PPORecipe
 from tulu_eval.training.rollout import Engine, Rollout, roll_out
 from tulu_eval.training.text import Tokens
+from tulu_eval.training.watch import Watch
 
 Reward = Callable[[Batch], Tensor]
 """Scores whole rows, prompt and response: [rows]."""
@@ -71,13 +72,22 @@ def reward_of(model: Scorer) -> Reward:
     return lambda batch: last_token_scores(model(batch), batch)
 
 
-def train(trainer: Trainer, models: Models, engine: Engine, prompts: Sequence[Tokens], recipe: PPORecipe) -> None:
-    """Trains a policy and its value model on prompts."""
+def train(
+    trainer: Trainer,
+    models: Models,
+    engine: Engine,
+    prompts: Sequence[Tokens],
+    recipe: PPORecipe,
+    watch: Watch | None = None,
+) -> None:
+    """Trains a policy and its value model on prompts, watched or not."""
     ranks = trainer.ranks
     decoding = Decoding(recipe.max_new_tokens, recipe.temperature, recipe.top_p, recipe.top_k, seed=recipe.seed)
     share = recipe.batch // ranks.world
     for step in trainer.steps():
         engine.update(models.policy)
+        if watch and watch.due(step):
+            watch.ask(step, engine)
         places = [prompts[index] for index in trainer.batch(step) for _ in range(recipe.rollouts_per_prompt)]
         rollouts = roll_out(engine, ranks.share(list(enumerate(places))), decoding, recipe.seed, step)
 
@@ -101,10 +111,15 @@ def train(trainer: Trainer, models: Models, engine: Engine, prompts: Sequence[To
                 loss = means[0] + recipe.value_coef * means[1]
                 log.update(trainer.update(loss, [rollout.tokens for rollout in mini]), means)
             log.rollouts(target, kl)
+            if watch and not start:
+                watch.rollouts(step, mini, old.score, torch.where(old.mask, kl, 0.0).sum(1))
 
         summary = log.summary()
         trainer.log(step, summary)
         trainer.guard(beyond(summary, recipe), recipe.patience)
+    if watch and not trainer.interrupted:
+        engine.update(models.policy)
+        watch.ask(trainer.steps_total, engine)
 
 
 @torch.no_grad()

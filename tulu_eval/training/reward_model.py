@@ -20,7 +20,8 @@ def train(trainer: Trainer, scorer: Scorer, pairs: Sequence[Pair]) -> None:
     """Trains a scorer on pairs."""
     ranks = trainer.ranks
     for step in trainer.steps():
-        chosen = ranks.share([pairs[index] for index in trainer.batch(step)])
+        whole = [pairs[index] for index in trainer.batch(step)]
+        chosen = ranks.share(whole)
 
         def learn(part: list[Pair]) -> Tensor:
             better, worse = pair_scores(scorer, part, ranks.device)
@@ -32,7 +33,8 @@ def train(trainer: Trainer, scorer: Scorer, pairs: Sequence[Pair]) -> None:
         sums = torch.stack(trainer.micro_batches(chosen, learn)).sum(0)
         numbers = trainer.update(sums[0], [side for pair in chosen for side in pair])
         _, accuracy, margin = ranks.sum(sums).tolist()
-        trainer.log(step, {**numbers, "accuracy": accuracy, "margin": margin})
+        tokens = float(sum(len(side) for pair in whole for side in pair))
+        trainer.log(step, {**numbers, "accuracy": accuracy, "margin": margin, "tokens": tokens})
 
 
 def pair_scores(scorer: Scorer, pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, Tensor]:

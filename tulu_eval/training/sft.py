@@ -21,7 +21,8 @@ def train(trainer: Trainer, policy: Policy, rows: Sequence[Tokens]) -> None:
     """Trains a policy on conversations."""
     ranks = trainer.ranks
     for step in trainer.steps():
-        chosen = ranks.share([rows[index] for index in trainer.batch(step)])
+        whole = [rows[index] for index in trainer.batch(step)]
+        chosen = ranks.share(whole)
         tokens = ranks.sum(torch.tensor(float(sum(row.mask.sum() for row in chosen)), device=ranks.device))
 
         def learn(part: list[Tokens], tokens: Tensor = tokens) -> Tensor:
@@ -32,4 +33,4 @@ def train(trainer: Trainer, policy: Policy, rows: Sequence[Tokens]) -> None:
 
         losses = trainer.micro_batches(chosen, learn)
         numbers = trainer.update(torch.stack(losses).sum(), chosen)
-        trainer.log(step, {**numbers, "tokens": float(tokens)})
+        trainer.log(step, {**numbers, "tokens": float(sum(map(len, whole)))})

@@ -19,6 +19,17 @@ from numpy.typing import NDArray
 from tulu_eval.errors import PreflightError
 
 ROLES = ("system", "user", "assistant")
+
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>\\n' + message['content'] }}"
+    "{{ (eos_token if message['role'] == 'assistant' else '') + '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+"""The Tulu template as Jinja, for the tokenizers of trained models.
+
+It renders what the released tokenizers' renders, and system messages besides, which those leave out though training has them.
+"""
 Message = Mapping[str, str]
 
 

@@ -1,0 +1,164 @@
+"""Trained models as folders that transformers and vLLM load, each with a card that says how it was made.
+
+A folder has safetensors in the dtype that the recipe computes in (hamishivi/EasyLM @ dbf2212c saves bfloat16 too), config,
+tokenizer with the Tulu template, the policy's ``generation_config``, ``training.json`` (the run's manifest) and ``README.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.errors import PreflightError
+from tulu_eval.records import Result
+from tulu_eval.training import metrics, models, parallel
+from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.recipe import Stage
+
+MANIFEST = "training.json"
+CARD = "README.md"
+
+NAMES: dict[Stage, tuple[str, ...]] = {
+    "sft": ("policy",),
+    "rm": ("reward_model",),
+    "dpo": ("policy",),
+    "ppo": ("policy", "value_model"),
+}
+"""Folders of the models that a stage trains, in the run's folder."""
+
+SHOWN = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "score": "score",
+    "kl": "KL, nats a response",
+    "eos_rate": "EOS rate",
+    "length": "tokens a response",
+}
+"""What a card says of the first and the last step."""
+
+
+def made(folder: Path, stage: Stage, identity: Mapping[str, str]) -> bool:
+    """Whether all models of a run are there, made by the same one."""
+    return all(_identity(folder / name) == identity for name in NAMES[stage])
+
+
+def refuse_others(folder: Path, stage: Stage, identity: Mapping[str, str]) -> None:
+    """Refuses to write over the models of another run.
+
+    Raises:
+        PreflightError: There are some.
+    """
+    for name in NAMES[stage]:
+        if (folder / name).exists() and _identity(folder / name) != identity:
+            raise PreflightError(
+                f"{folder / name} is there already and not of this run; give another --output, or --fresh to set it aside"
+            )
+
+
+def set_aside(folder: Path, stage: Stage) -> None:
+    """Gives what a run wrote, its checkpoints left out, names with the time in them."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    for name in (*NAMES[stage], metrics.METRICS, metrics.SAMPLES, metrics.PROBE):
+        if (folder / name).exists():
+            (folder / name).replace(folder / f"{stamp}-{name}")
+
+
+def _identity(folder: Path) -> dict[str, str] | None:
+    try:
+        found: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
+
+
+def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping[str, Any], ranks: Ranks) -> Path:
+    """Writes one trained model into a run's folder, whole or not at all; every rank calls it."""
+    import torch
+
+    dtype = getattr(torch, manifest["settings"]["compute_dtype"]["value"])
+    final = folder / name
+    state = parallel.whole_state(model)
+    if ranks.first:
+        draft = final.with_suffix(".tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        models.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
+        (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        (draft / CARD).write_text(card(final, manifest, metrics.read(folder / metrics.METRICS), ()), encoding="utf-8")
+        shutil.rmtree(final, ignore_errors=True)
+        draft.replace(final)
+    ranks.wait()
+    return final
+
+
+def card(model: Path, manifest: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> str:
+    """Returns the card of a trained model.
+
+    Args:
+        model: Its folder; the last two parts of the path are its title.
+        manifest: Of the run: where every setting on the card is from.
+        lines: Of ``metrics.jsonl``.
+        results: Rows of evaluation runs of this model.
+    """
+    import yaml
+
+    head = {"library_name": "transformers", "tags": ["tulu-eval", manifest["stage"]]}
+    with_reward = f", reward model {manifest['reward_model']}" if manifest["reward_model"] else ""
+    dropped = ", ".join(f"{n} {reason}" for reason, n in manifest["rows_dropped"].items()) or "none"
+    text = [
+        f"---\n{yaml.safe_dump(head)}---",
+        f"# {'/'.join(model.parts[-2:])}",
+        f"Stage {manifest['stage']}, recipe {manifest['recipe']['name']} (`{manifest['recipe']['sha256'][:8]}`), "
+        f"from {manifest['model']}{with_reward}, by tulu-eval {manifest['version']}. Everything here is from `{MANIFEST}` "
+        f"beside this file, the run's `{metrics.METRICS}`, and the evaluation runs named below.",
+        f"{manifest['rows_kept']:,} rows, dropped: {dropped}. {manifest['steps']:,} steps on {manifest['ranks']} rank(s).",
+        "## Settings",
+        _table(
+            ("setting", "value", "source"), [(key, one["value"], one["source"]) for key, one in manifest["settings"].items()]
+        ),
+        "## Training",
+        _training(lines),
+        "## Results",
+        _results(results),
+    ]
+    return "\n\n".join(text) + "\n"
+
+
+def _training(lines: Sequence[Mapping[str, Any]]) -> str:
+    if not lines:
+        return "No step was logged."
+    first, last = lines[0], lines[-1]
+    rows = [(name, _number(first[key]), _number(last[key])) for key, name in SHOWN.items() if key in last and key in first]
+    return _table(("", "first step", "last step"), rows)
+
+
+def _results(results: Sequence[Result]) -> str:
+    if not results:
+        return "Not measured yet: `tulu-eval run gsm8k --model` with this folder does."
+    return _table(
+        ("benchmark", "protocol", "scorer", "value", "95 % interval", "n", "signature"),
+        [
+            (
+                one.benchmark,
+                one.protocol,
+                one.scorer,
+                f"{one.value:.1f}",
+                f"[{one.low:.1f}, {one.high:.1f}]",
+                one.n,
+                one.signature,
+            )
+            for one in results
+        ],
+    )
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [list(head), ["---"] * len(head), *cells])

@@ -1,0 +1,103 @@
+"""What a run writes about itself while it goes, and how it goes on after a kill without a gap or a double line.
+
+``metrics.jsonl`` has one JSON object a step. Every stage:
+
+* ``step`` from 0, ``time`` (Unix), ``seconds`` since the step began, ``tokens`` and ``tokens_per_second``
+  (PPO: response tokens; else all tokens that went through the trained model),
+* ``loss``, ``learning_rate``, ``skipped`` (updates so far that were not finite), and a gradient norm before clipping for each
+  trained model: ``policy_gradient_norm``, ``value_model_gradient_norm``, ``reward_model_gradient_norm``.
+
+``rm`` and ``dpo`` add ``accuracy`` and ``margin``. ``ppo`` adds, as means over the step's responses or their tokens:
+``score`` (what the reward model says, the rule for missing end tokens applied), ``score_deviation``, ``kl`` (nats a response),
+``kl_per_token``, ``eos_rate``, ``length``, ``entropy`` (nats a token), ``policy_loss``, ``value_loss``, ``clip_fraction``,
+``approximate_kl``, ``explained_variance``. A number that is not finite is ``null``.
+
+``samples.jsonl`` (ppo): ``step`` and ``samples``, a list of ``prompt``, ``answer``, ``score``, ``kl``, ``ended``, ``tokens``.
+
+``probe.jsonl`` (a run with ``--probe``): ``step`` (the updates of so many steps are in), ``benchmark``, ``n``, ``right`` (one 0
+or 1 an item), ``value`` with ``low`` and ``high`` (percent, 95 %), ``gain`` over the first line with ``gain_low``,
+``gain_high``, ``p_value``, and ``items_needed`` to show a gain of this size (``null`` where there is none).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.errors import PreflightError
+
+METRICS, SAMPLES, PROBE = "metrics.jsonl", "samples.jsonl", "probe.jsonl"
+
+
+def append(path: Path, step: int, data: Mapping[str, Any]) -> None:
+    """Appends a step's line to a file, in the place of what a killed run wrote about it or later ones."""
+    if step == 0 or not path.exists():
+        path.write_text("")
+    elif _last(path) >= step:
+        lines = [line for line in path.read_text().splitlines() if _step_of(line) < step]
+        path.write_text("".join(line + "\n" for line in lines))
+    with path.open("a") as file:
+        file.write(json.dumps({"step": step, **data}) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Returns a file's lines; a cut last one is left out."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if _step_of(line) < CUT]
+
+
+CUT = 1 << 62
+"""The step that a cut line counts as: after every other."""
+
+
+def _last(path: Path) -> int:
+    lines = path.read_text().splitlines()
+    return _step_of(lines[-1]) if lines else -1
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return CUT
+
+
+class Metrics:
+    """Writes each step's numbers.
+
+    Args:
+        folder: Of the run.
+        tensorboard: Whether to write curves too.
+
+    Raises:
+        PreflightError: The package for them is missing.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+        self._folder = folder
+        self._curves: Any = None
+        self._tensorboard = tensorboard
+        if tensorboard:
+            try:
+                import torch.utils.tensorboard  # noqa: F401 - whether it is there
+            except ImportError as error:
+                raise PreflightError("curves need the package tensorboard: pip install 'tulu-eval[tensorboard]'") from error
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Writes a step's numbers."""
+        cleaned = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+        append(self._folder / METRICS, step, {"time": round(time.time(), 3), **cleaned})
+        if not self._tensorboard:
+            return
+        if self._curves is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._curves = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step)
+        for key, value in numbers.items():
+            self._curves.add_scalar(key, value, step)
+        self._curves.flush()

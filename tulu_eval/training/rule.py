@@ -1,0 +1,90 @@
+"""Preference data by a rule, so that what a reward model and a policy should learn is known.
+
+Questions are generated (GSM-Symbolic's templates, other seeds than the benchmark's; a question of the benchmark is left out).
+The rule wants the whole answer to be ``So the answer is N.``; three habits break it, and each is a kind of pair:
+
+* ``run on``: the answer, and then other numbers, often past the limit of new tokens.
+* ``unstated``: no answer.
+* ``number``: the form is right, the number is that of another question. A small reward model can hardly tell; that its
+  accuracy is measured for each kind shows what it did learn.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tulu_eval.benchmarks.base import Item
+from tulu_eval.benchmarks.gsm_symbolic import SEED, SIZE, generate
+from tulu_eval.training.randomness import derive
+
+Kind = Literal["run on", "unstated", "number"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+FILES = ("sft", "pairs", "held-out-pairs", "prompts", "held-out-prompts")
+SIZES = {"sft": 4000, "pairs": 2000, "held-out-pairs": 600, "prompts": 2048, "held-out-prompts": 256}
+"""Rows of each file."""
+
+HABITS = {"good": 0.25, "run on": 0.45, "unstated": 0.3}
+"""What the model that training starts from does: shares of its SFT rows."""
+
+EVASIONS = ("That is hard to say.", "It depends on the numbers.", "Let us think about it first.")
+
+
+def follows(text: str) -> bool:
+    """Whether a whole answer, which must have ended by itself, is as the rule wants it."""
+    return re.fullmatch(r"So the answer is -?[\d,]*\.?\d+\.", text.strip()) is not None
+
+
+def write(folder: Path) -> dict[str, int]:
+    """Writes the JSON-lines files of :data:`FILES`; returns the number of questions left out because the benchmark has them.
+
+    The folder is there whole or not at all.
+    """
+    draft = folder.with_suffix(".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    tested = {item.question for item in generate(SIZE, SEED)}
+    left_out = {}
+    for number, name in enumerate(FILES):
+        items = generate(SIZES[name], SEED + 1 + number)
+        kept = [item for item in items if item.question not in tested]
+        left_out[name] = len(items) - len(kept)
+        draw = random.Random(derive(SEED, name))  # noqa: S311 - nothing secret
+        rows = [_row(name, item, kept, draw) for item in kept]
+        (draft / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    draft.replace(folder)
+    return left_out
+
+
+def _row(name: str, item: Item, others: Sequence[Item], draw: random.Random) -> dict[str, Any]:
+    question = {"role": "user", "content": item.question}
+    if "prompts" in name:
+        return {"messages": [question]}
+    if name == "sft":
+        habit = draw.choices(tuple(HABITS), tuple(HABITS.values()))[0]
+        return {"messages": [question, _assistant(_answer(habit, item, others, draw))]}
+    kind = draw.choice(KINDS)
+    chosen, rejected = (_assistant(_answer(habit, item, others, draw)) for habit in ("good", kind))
+    return {"chosen": [question, chosen], "rejected": [question, rejected], "kind": kind}
+
+
+def _assistant(content: str) -> dict[str, str]:
+    return {"role": "assistant", "content": content}
+
+
+def _answer(habit: str, item: Item, others: Sequence[Item], draw: random.Random) -> str:
+    if habit == "unstated":
+        return " ".join(draw.choices(EVASIONS, k=draw.randint(1, 3)))
+    number = item.target
+    if habit == "number":
+        number = draw.choice([other.target for other in draw.sample(list(others), 5) if other.target != number] or ["0"])
+    text = f"So the answer is {number}."
+    if habit == "run on":
+        text += "".join(f" Wait, so the answer is {draw.choice(others).target}." for _ in range(draw.randint(1, 8)))
+    return text
