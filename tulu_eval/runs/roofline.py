@@ -8,6 +8,7 @@ once, in under a second, and kept in the user's cache.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from tulu_eval.backends.loading import DTYPE_BYTES
@@ -15,6 +16,9 @@ from tulu_eval.caching import cache_folder, read_json, write_quietly
 from tulu_eval.records import content_hash
 from tulu_eval.runs import environment
 from tulu_eval.runs.estimate import Rates, measure_rates
+
+_DEVICES = ("tensor_parallel", "pipeline_parallel", "data_parallel")
+"""Facts of an engine whose product is its number of devices; on a CPU they share the one that was measured."""
 
 
 def machine_rates(device: str, dtype: str) -> Rates:
@@ -60,6 +64,8 @@ def line(manifest: dict[str, Any]) -> str:
 
 def _split(usage: dict[str, Any], rates: Rates, manifest: dict[str, Any]) -> list[str]:
     parameters = manifest["model"]["parameters"]
+    devices = math.prod(int(manifest["engine"].get(name, 1)) for name in _DEVICES)
+    rates = Rates(flops=devices * rates.flops, bytes=devices * rates.bytes) if manifest["engine"]["device"] != "cpu" else rates
     prefill = max(usage["prefill_seconds"], 1e-9)
     decode = max(usage["decode_seconds"], 1e-9)
     matrix = 2 * parameters * usage["prefill_tokens"] / prefill / rates.flops

@@ -1,0 +1,43 @@
+"""The meter of an engine's steps, fed with what vLLM's scheduler says; and the real one through a run (in test_vllm.py)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tulu_eval.backends import vllm_meter
+from tulu_eval.backends.base import Usage
+from tulu_eval.backends.vllm import VllmBackend
+
+
+def stats(prompt: int, new: int, dummy: bool = False) -> Any:
+    return SimpleNamespace(iteration_details=SimpleNamespace(num_ctx_tokens=prompt, num_generation_tokens=new, is_dummy=dummy))
+
+
+def test_a_step_of_both_kinds_is_shared_out_by_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 4.0, 6.0, 7.0])
+    monkeypatch.setattr(vllm_meter, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    meter = vllm_meter.StepMeter()
+    meter.record(scheduler_stats=stats(30, 10), iteration_stats=None, mm_cache_stats=None)
+    meter.record(scheduler_stats=stats(0, 32))
+    assert meter.take() == Usage(30, 3.0, 42, 3.0, 1)
+    assert meter.take() == Usage()
+    meter.begin()
+
+
+def test_what_says_nothing_counts_nothing() -> None:
+    meter = vllm_meter.StepMeter()
+    meter.record(scheduler_stats=SimpleNamespace(iteration_details=None))
+    meter.record(scheduler_stats=stats(5, 5, dummy=True))
+    assert meter.take() == Usage()
+
+
+def test_seconds_are_those_of_engines_side_by_side() -> None:
+    backend = VllmBackend([object(), object()], {}, 64)  # type: ignore[list-item]
+    for _ in range(2):
+        backend._count(Usage(100, 2.0, 50, 4.0, 5))
+    assert backend.usage() == Usage(200, 2.0, 100, 4.0, 10)
+    backend._count(None)
+    assert backend.usage() is None
