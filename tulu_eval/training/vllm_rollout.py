@@ -1,0 +1,149 @@
+"""Rollouts on vLLM: an engine process on each rank's device, which takes over the policy's weights before each step.
+
+The weights go through a folder of safetensors in the run's folder, which all ranks see. Whether they arrived is looked at, not
+believed: a probe's log-probabilities must change where the weights did, and agree with the policy's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.vllm import VllmBackend
+from tulu_eval.caching import file_sha256
+from tulu_eval.errors import EngineError
+from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.training import models, parallel
+from tulu_eval.training.models import Policy
+from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.text import Tokens
+
+TOLERANCE = 0.25
+"""Nats a token that engine and policy may differ in the mean over the probe.
+
+Another kernel in bfloat16 moves a token by a few hundredths; the weights of another step at the recipes' rates by less, so this
+finds weights of another model, and only the change of the engine's own numbers finds those of another step.
+"""
+
+PROBE_TOKENS = 64
+
+FOLDER = "rollout-weights"
+
+LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "ROLE_RANK")
+"""What torchrun says to its processes, and vLLM would take for its own."""
+
+
+class VllmEngine:
+    """A vLLM engine as :class:`~tulu_eval.training.rollout.Engine`.
+
+    Args:
+        model: What training starts from.
+        settings: Of the engine; its dtype is the one that the recipe computes in.
+        eos_id: Ends a response.
+        max_length: Tokens of the longest prompt and response together.
+        folder: Of the run.
+        tokenizer: Of the policy.
+        probe: A prompt whose log-probabilities tell which weights the engine has.
+        ranks: This process among the others.
+
+    Raises:
+        EngineError: The engine did not start.
+    """
+
+    def __init__(
+        self,
+        model: ModelFiles,
+        settings: EngineSettings,
+        eos_id: int,
+        max_length: int,
+        folder: Path,
+        tokenizer: Any,
+        probe: Tokens,
+        ranks: Ranks,
+    ) -> None:
+        self._folder, self._tokenizer, self._ranks = folder / FOLDER, tokenizer, ranks
+        ids = probe.ids[:PROBE_TOKENS]
+        self._probe = Tokens(ids, np.arange(len(ids)) > 0)
+        self._dtype = getattr(torch, settings.dtype)
+        self._sent = ""
+        with _alone(ranks):
+            self._backend = VllmBackend.load(model, settings, (eos_id,), max_length)
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
+        """Yields one completion a request, as they finish."""
+        return self._backend.generate(requests, decoding)
+
+    def update(self, policy: Policy) -> None:
+        """Has the engine take over the policy's weights, and looks whether they arrived.
+
+        Raises:
+            EngineError: They did not.
+        """
+        state = parallel.whole_state(policy, keep=self._ranks.first)
+        if self._ranks.first:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            models.save(policy, {name: value.to(self._dtype) for name, value in state.items()}, self._folder, self._tokenizer)
+        self._ranks.wait()
+        files = sorted(self._folder.glob("*.safetensors"))
+        digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+        with torch.no_grad(), parallel.whole(policy):
+            batch = models.collate([self._probe], self._ranks.device)
+            own = policy(batch)[0, 1:].tolist()
+        failed = ""
+        for found in self._backend.reload(self._folder, self._probe.ids.tolist()):
+            failed = failed or stale(found.before, found.after, own, changed=bool(self._sent) and digest != self._sent)
+        if self._ranks.any(bool(failed)):
+            raise EngineError(
+                f"the policy's weights did not arrive in vLLM: {failed or 'on another rank'}; the last checkpoint is whole: "
+                "go on with --rollouts policy"
+            )
+        self._sent = digest
+
+    def close(self) -> None:
+        """Ends the engine and removes the folder of weights."""
+        self._backend.close()
+        if self._ranks.first:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def stale(before: Sequence[float], after: Sequence[float], own: Sequence[float], *, changed: bool) -> str:
+    """Returns what says that an engine has other weights than the policy; empty where nothing does.
+
+    Args:
+        before: The probe's log-probabilities in the engine before an update.
+        after: And after it.
+        own: In the policy.
+        changed: Whether the weights that were sent are others than those before.
+    """
+    if changed and tuple(before) == tuple(after):
+        return "they changed, and a probe's log-probabilities did not"
+    gap = float(np.abs(np.array(after) - np.array(own)).mean())
+    if not gap <= TOLERANCE:
+        return f"a probe's log-probabilities are {gap:.2f} nats a token off the policy's"
+    return ""
+
+
+@contextlib.contextmanager
+def _alone(ranks: Ranks) -> Iterator[None]:
+    """Shows what is started inside this rank's device alone, and nothing of the other ranks."""
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name in LAUNCHER or name.startswith("TORCHELASTIC_")]:
+        del os.environ[name]
+    if ranks.device.type == "cuda":
+        visible = before.get("CUDA_VISIBLE_DEVICES")
+        index = ranks.device.index or 0
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
