@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.backends.base import Usage
-from tulu_eval.backends.batching import Finisher, Row, Scheduler, choose_tokens, is_out_of_memory, shared_prefix
+from tulu_eval.backends.batching import Scheduler, choose_tokens, is_out_of_memory, shared_prefix
 from tulu_eval.backends.eligibility import enable_shared_prefix
+from tulu_eval.backends.rows import Finisher, Row
 from tulu_eval.backends.shared_prefix import SharedPrefixDecoder, Store, partial_attention, unfused_partial_attention
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Decoding, Request

@@ -175,8 +175,9 @@ class TransformersBackend(Backend):
         Raises:
             EngineError: The engine died; what was yielded before is good.
         """
-        from tulu_eval.backends.batching import Finisher, Scheduler
+        from tulu_eval.backends.batching import Scheduler
         from tulu_eval.backends.plain import PlainDecoder
+        from tulu_eval.backends.rows import Finisher
 
         good: list[Request] = []
         for request in requests:

@@ -18,13 +18,11 @@ from multiprocessing import active_children
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tulu_eval.backends.base import Usage
+from tulu_eval.backends.rows import Finisher, Row, one_line
 from tulu_eval.records import Completion, Decoding, Request
-
-if TYPE_CHECKING:
-    from tulu_eval.backends.base import Usage
-    from tulu_eval.backends.batching import Finisher, Row
 
 WATCH_SECONDS = 0.5
 """How often the watch thread looks whether the parent is there."""
@@ -165,8 +163,6 @@ class Engine:
         Returns:
             Whether another job may come.
         """
-        from tulu_eval.backends.batching import Finisher, Row
-
         engine = self._llm.llm_engine
         finisher = Finisher(self._tokenizer, self._spec.eos_ids, job.decoding, self._spec.engine["max_model_len"])
         shared = self._sampling(job.decoding)
@@ -245,8 +241,6 @@ class Engine:
 
     def cause(self, error: Exception) -> str:
         """Returns one line for a failure: how a child process ended, where one did."""
-        from tulu_eval.backends.batching import one_line
-
         for child in self._children:
             child.join(timeout=1)
             if child.exitcode is not None and child.exitcode < 0:
@@ -291,8 +285,6 @@ def keep_going(_number: int, _frame: FrameType | None) -> None:
 
 def serve(connection: Connection) -> None:
     """Builds the engine that the first message asks for and runs jobs until the parent says or is gone."""
-    from tulu_eval.backends.batching import one_line
-
     spec: Spec = connection.recv()
     if spec.cpus:
         os.sched_setaffinity(0, spec.cpus)

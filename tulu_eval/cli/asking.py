@@ -145,8 +145,9 @@ def endpoint_of(
         timeout: Seconds for one answer.
         needed: Whether anything will be asked; if not, no server has to be there and no engine is started.
     """
-    from tulu_eval.judging.client import OPENAI_URL, HttpJudge
-    from tulu_eval.judging.wire import key_for, parse_base_url
+    from tulu_eval.endpoint.client import OPENAI_URL
+    from tulu_eval.endpoint.wire import key_for, parse_base_url
+    from tulu_eval.judging.client import KEY_VARIABLE, HttpJudge
 
     if local and needed:
         from tulu_eval.runs.local_judge import local_judge
@@ -155,7 +156,9 @@ def endpoint_of(
             yield engine, f"vllm in process: {recipe.judge}"
         return
     url = judge_url or OPENAI_URL
-    judge = HttpJudge(url, key_for(parse_base_url(url), os.environ) if needed else "", concurrency, timeout)
+    judge = HttpJudge(
+        url, key_for(parse_base_url(url, "the judge"), os.environ, KEY_VARIABLE) if needed else "", concurrency, timeout
+    )
     if needed:
         judge.check()
     yield judge, f"vllm in process: {recipe.judge}" if local else str(judge.url)

@@ -1,56 +1,29 @@
-"""One shared client for any OpenAI-compatible endpoint: bounded concurrency, deadline, backoff, and failures told apart.
+"""A judge behind an OpenAI-compatible endpoint: each question is one chat completion.
 
-Tried again: 408, 409, 429, 5xx, dropped connections, half answers and time-outs, with doubling waits, ``Retry-After`` obeyed
-by all threads. Stopped at once: a wrong key (401, 403), an unknown judge or path (404), a spent quota, a redirect. Counted
-as the row's failure: everything else. A key is read from the environment only and is in no log, cache or message.
+How requests are sent, tried again and given up is :mod:`tulu_eval.endpoint.client`'s. An unknown judge or path (404) stops at
+once, too; what else is refused is counted as the row's failure.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import email.utils
 import json
-import random
-import re
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from tulu_eval.errors import UnknownName, UserError
+from tulu_eval.endpoint.client import ATTEMPTS, FIRST_WAIT, OPENAI_URL, Attempt, Client, EndpointError
+from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
+from tulu_eval.errors import UnknownName
 from tulu_eval.judging.budget import Budget, Usage
 from tulu_eval.judging.recipe import Question
-from tulu_eval.judging.verdict import one_line
-from tulu_eval.judging.wire import OPENAI_HOST, Connection, DroppedError, Reply, parse_base_url
 
-OPENAI_URL = f"https://{OPENAI_HOST}/v1"
-ATTEMPTS = 6
-"""Tries a question: with the waits below about 16 s of a failing endpoint, or as long as it asks for."""
-
-FIRST_WAIT = 0.5
-LONGEST_WAIT = 30.0
-LONGEST_RETRY_AFTER = 300.0
-"""Seconds. A longer ``Retry-After`` is a quota that will not come back while someone waits."""
-
-DEAD_AFTER = 5
-"""Questions that all failed at the endpoint, none ever answered, before it is called down."""
-
-FAILING_AFTER = 25
-"""Questions in a row that failed at the endpoint, after some were answered, before judging stops."""
+KEY_VARIABLE = "TULU_EVAL_JUDGE_KEY"
+"""Environment variable with the judge's key; for OpenAI's own host also its own."""
 
 NO_USAGE = Usage(0, 0)
 
-RETRIED = frozenset({408, 409, 425, 429})
-
-
 AnswerFailure = Literal["endpoint", "rejected", "refusal", "bad_answer", "over_budget"]
 """No answer after all tries; the request was refused (e.g. too long); its content was; not a chat completion; not asked."""
-
-
-class EndpointError(UserError):
-    """The endpoint will not answer. What it answered before is in the cache, so judging can be taken up again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,14 +45,6 @@ class Answer:
     usage: Usage = NO_USAGE
     failure: AnswerFailure | Literal[""] = ""
     detail: str = ""
-
-
-class _Outcome(NamedTuple):
-    """One attempt: an answer, or how long to wait before the next."""
-
-    answer: Answer
-    retry: bool = False
-    wait: float | None = None
 
 
 class HttpJudge:
@@ -106,22 +71,16 @@ class HttpJudge:
         attempts: int = ATTEMPTS,
         first_wait: float = FIRST_WAIT,
     ) -> None:
-        if concurrency < 1 or attempts < 1 or not timeout > 0:
-            raise UserError("concurrency and attempts must be 1 or more, and the timeout more than 0 seconds")
-        if re.search(r"[^\x21-\x7e]", key):
-            raise UserError("the judge's key has a space, a line break or a character outside ASCII in it")
-        self.url = parse_base_url(base_url)
-        self._key = key
-        self._concurrency = concurrency
-        self._timeout = timeout
-        self._attempts = attempts
-        self._first_wait = first_wait
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._pause_until = 0.0
-        self._answered = 0
-        self._streak = 0
-        self._jitter = random.Random()  # noqa: S311 - spreads retries, nothing else
+        self._client = Client(
+            base_url,
+            key,
+            concurrency=concurrency,
+            timeout=timeout,
+            attempts=attempts,
+            first_wait=first_wait,
+            role="judge",
+        )
+        self.url = self._client.url
 
     def ask(self, questions: Sequence[Question], budget: Budget, done: Callable[[Answer], None]) -> None:
         """Asks every question, and hands each answer to ``done`` in the thread that got it, before anything else is sent.
@@ -129,91 +88,30 @@ class HttpJudge:
         Raises:
             EndpointError: The endpoint will not answer; what came before was handed over.
         """
-        waiting = deque(questions)
-        self._stop.clear()
 
-        def work() -> None:
-            connection = Connection(self.url, self._key, self._timeout)
-            try:
-                while not self._stop.is_set():
-                    try:
-                        question = waiting.popleft()
-                    except IndexError:
-                        return
-                    answer = self._ask_one(connection, question, budget)
-                    if answer is not None:
-                        done(answer)
-                        self._watch(answer)
-            except BaseException:
-                self._stop.set()
-                raise
-            finally:
-                connection.close()
+        def send(connection: Connection, question: Question) -> Attempt[Answer]:
+            return self._send(connection, question, budget)
 
-        with ThreadPoolExecutor(min(self._concurrency, max(1, len(waiting)))) as pool:
-            threads = [pool.submit(work) for _ in range(min(self._concurrency, max(1, len(waiting))))]
-            try:
-                wait(threads, return_when=FIRST_EXCEPTION)
-            finally:
-                self._stop.set()  # after an error or an interrupt: what is in flight still comes in and is handed over
-        for thread in threads:
-            thread.result()
+        self._client.ask(questions, send, done)
 
-    def _watch(self, answer: Answer) -> None:
-        """Stops judging at an endpoint that answers nothing, so that 805 rows do not each wait for it."""
-        with self._lock:
-            if answer.failure in ("", "refusal"):
-                self._answered += 1
-                self._streak = 0
-                return
-            if answer.failure == "over_budget":
-                return
-            self._streak += 1
-            limit = FAILING_AFTER if self._answered else DEAD_AFTER
-            if self._streak < limit:
-                return
-        word = "in a row" if self._answered else "of the first questions, all of them,"
-        raise EndpointError(f"{self._streak} {word} failed at the judge {self.url}; the last: {answer.detail}")
-
-    def _ask_one(self, connection: Connection, question: Question, budget: Budget) -> Answer | None:
-        """Returns what came of a question after all its tries; None if judging stopped while it waited."""
-        backoff = self._first_wait
-        outcome = _Outcome(Answer(question, None, failure="endpoint"))
-        for attempt in range(self._attempts):
-            if not self._rest(self._pause_until - time.monotonic()):
-                return None
-            if not budget.reserve(question):
-                return Answer(question, None, failure="over_budget", detail="the limit of --max-cost could have been crossed")
-            outcome = self._attempt(connection, question, budget)
-            if not outcome.retry or attempt + 1 == self._attempts:
-                break
-            if outcome.wait is not None:
-                with self._lock:
-                    self._pause_until = max(self._pause_until, time.monotonic() + outcome.wait)
-            elif not self._rest(backoff * self._jitter.uniform(0.75, 1.25)):
-                return None
-            backoff = min(2 * backoff, LONGEST_WAIT)
-        return outcome.answer
-
-    def _rest(self, seconds: float) -> bool:
-        """Waits; False if judging was stopped meanwhile."""
-        return not (self._stop.wait(seconds) if seconds > 0 else self._stop.is_set())
-
-    def _attempt(self, connection: Connection, question: Question, budget: Budget) -> _Outcome:
+    def _send(self, connection: Connection, question: Question, budget: Budget) -> Attempt[Answer]:
+        if not budget.reserve(question):
+            detail = "the limit of --max-cost could have been crossed"
+            return Attempt(Answer(question, None, failure="over_budget", detail=detail), "neither")
         usage, perhaps_billed = None, True
         try:
             reply = connection.request("POST", "/chat/completions", question.body())
             perhaps_billed = reply.status == 200
-            outcome = self._read(question, reply)
-            usage = outcome.answer.usage if outcome.answer.usage.prompt_tokens else None
-            return outcome
+            attempt = self._read(question, reply)
+            usage = attempt.made.usage if attempt.made.usage.prompt_tokens else None
+            return attempt
         except DroppedError as error:
             perhaps_billed = error.sent
-            return _Outcome(Answer(question, None, failure="endpoint", detail=f"{error.kind}: {error}"), retry=True)
+            return _failed(question, "endpoint", f"{error.kind}: {error}", retry=True)
         finally:
             budget.settle(question, usage, perhaps_billed)
 
-    def _read(self, question: Question, reply: Reply) -> _Outcome:
+    def _read(self, question: Question, reply: Reply) -> Attempt[Answer]:
         """Returns what a reply means.
 
         Raises:
@@ -221,61 +119,33 @@ class HttpJudge:
         """
         if reply.status == 200:
             return self._read_completion(question, reply.body)
-        message, code = self._error(reply.body)
-        detail = f"HTTP {reply.status}{': ' + message if message else ''}"
-        if reply.status in (401, 403):
-            raise EndpointError(f"the judge {self.url} does not accept the key (HTTP {reply.status}); nothing was retried")
-        if reply.status == 404:
-            self._unknown(question.model, message)
-        if 300 <= reply.status < 400:
-            raise EndpointError(f"the judge {self.url} redirects (HTTP {reply.status}); give the address it redirects to")
-        if code == "insufficient_quota":
-            raise EndpointError(f"the judge's account has no quota left ({detail})")
-        if reply.status in RETRIED or reply.status >= 500:
-            pause = retry_after(reply.headers)
-            if pause is not None and pause > LONGEST_RETRY_AFTER:
-                raise EndpointError(f"the judge {self.url} asks to wait {pause:.0f} s ({detail}); take it up again then")
-            return _Outcome(Answer(question, None, failure="endpoint", detail=detail), retry=True, wait=pause)
-        filtered = "content" in code and ("filter" in code or "policy" in code)
-        kind: AnswerFailure = "refusal" if filtered else "rejected"
-        return _Outcome(Answer(question, None, failure=kind, detail=detail))
+        failure = self._client.read_failure(reply)
+        if failure.status == 404:
+            self._unknown(question.model, failure.detail)
+        if failure.retry:
+            return _failed(question, "endpoint", failure.detail, retry=True, wait=failure.wait)
+        filtered = "content" in failure.code and ("filter" in failure.code or "policy" in failure.code)
+        return _failed(question, "refusal" if filtered else "rejected", failure.detail)
 
-    def _read_completion(self, question: Question, body: bytes) -> _Outcome:
+    def _read_completion(self, question: Question, body: bytes) -> Attempt[Answer]:
         try:
             data = json.loads(body)
         except (ValueError, RecursionError):
-            return _Outcome(
-                Answer(question, None, failure="endpoint", detail="HTTP 200 with a body that is not JSON"), retry=True
-            )
+            return _failed(question, "endpoint", "HTTP 200 with a body that is not JSON", retry=True)
         choices = data.get("choices") if isinstance(data, dict) else None
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            return _Outcome(Answer(question, None, failure="bad_answer", detail="HTTP 200 without choices"))
+            return _failed(question, "bad_answer", "HTTP 200 without choices")
         usage = data.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         counted = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
-        return _Outcome(Answer(question, choices[0], self._clean(str(data.get("model", ""))), counted))
+        return Attempt(Answer(question, choices[0], self._client.clean(str(data.get("model", ""))), counted), "answered")
 
-    def _error(self, body: bytes) -> tuple[str, str]:
-        """Returns the message, cleaned, and the code of an error's body."""
-        try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
-            return self._clean(body.decode("utf-8", "replace")), ""
-        error = data.get("error", data) if isinstance(data, dict) else data
-        if not isinstance(error, dict):
-            return self._clean(str(error)), ""
-        return self._clean(str(error.get("message", ""))), str(error.get("code") or error.get("type") or "")
-
-    def _clean(self, text: str) -> str:
-        """Returns one line of a server's text, with the key taken out should the server repeat it."""
-        return one_line(text.replace(self._key, "***") if self._key else text, 160)
-
-    def _unknown(self, model: str, message: str) -> None:
+    def _unknown(self, model: str, detail: str) -> None:
         """Raises the error for a 404, with near names if the endpoint lists its models."""
         names = self.models()
         if names and model not in names:
             raise UnknownName(f"judge at {self.url}", model, names)
-        raise EndpointError(f"the judge {self.url} answers 404 for {model!r}{': ' + message if message else ''}")
+        raise EndpointError(f"the judge {self.url} does not know {model!r} ({detail})")
 
     def check(self) -> None:
         """Says at once that nothing answers at the address, rather than after the tries of the first questions.
@@ -283,38 +153,22 @@ class HttpJudge:
         Raises:
             EndpointError: It cannot be reached.
         """
-        connection = Connection(self.url, self._key, min(self._timeout, 10.0))
         try:
-            connection.request("GET", "/models")
+            self._client.get("/models")
         except DroppedError as error:
             if not error.sent:
                 raise EndpointError(f"the judge {self.url} cannot be reached ({error})") from error
-        finally:
-            connection.close()
 
     def models(self) -> list[str]:
         """Returns the models that the endpoint lists; empty where it does not."""
-        connection = Connection(self.url, self._key, min(self._timeout, 10.0))
-        try:
-            reply = connection.request("GET", "/models")
-            entries = json.loads(reply.body)["data"] if reply.status == 200 else []
-            return sorted(self._clean(str(entry["id"])) for entry in entries)
-        except (DroppedError, ValueError, KeyError, TypeError):
-            return []
-        finally:
-            connection.close()
+        return self._client.models()
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Returns the seconds that ``Retry-After`` asks for, given in seconds or as a date; None if it does not."""
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d+(\.\d+)?", value):
-        return float(value)
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - time.time())
+def _failed(
+    question: Question, failure: AnswerFailure, detail: str, *, retry: bool = False, wait: float | None = None
+) -> Attempt[Answer]:
+    health: Literal["answered", "failed"] = "answered" if failure == "refusal" else "failed"
+    return Attempt(Answer(question, None, failure=failure, detail=detail), health, detail, retry, wait)
 
 
 def _count(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""One POST at a time over a kept connection, with a deadline for the whole exchange; the standard library only.
+"""One exchange at a time over a kept connection, with a deadline for the whole exchange; the standard library only.
 
 A socket's timeout is for one read, so a server that drips bytes would hold a request for ever: the deadline is checked between
 reads. Redirects are not followed, so a key goes nowhere but to the host it was given for.
@@ -6,8 +6,10 @@ reads. Redirects are not followed, so a key goes nowhere but to the host it was 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import ssl
 import time
 import urllib.parse
@@ -19,11 +21,13 @@ from tulu_eval.errors import UserError
 
 CHUNK = 65536
 MAX_BODY = 64 * 2**20
-"""A judge's answer is a few kilobytes; this keeps a broken server from filling the memory."""
+"""An answer is a few kilobytes; this keeps a broken server from filling the memory."""
+
+CONNECT_SECONDS = 30.0
+"""For a connection to open; the rest of the time-out is for the answer."""
 
 OPENAI_HOST = "api.openai.com"
 OPENAI_KEY = "OPENAI_API_KEY"
-JUDGE_KEY = "TULU_EVAL_JUDGE_KEY"
 
 
 class Reply(NamedTuple):
@@ -66,8 +70,12 @@ class BaseUrl(NamedTuple):
         return f"{self.scheme}://{self.host}:{self.port}{self.path}"
 
 
-def parse_base_url(text: str) -> BaseUrl:
+def parse_base_url(text: str, owner: str = "the endpoint") -> BaseUrl:
     """Returns the parts of a base URL such as ``https://api.openai.com/v1``.
+
+    Args:
+        text: The URL.
+        owner: Whose it is, for messages.
 
     Raises:
         UserError: It is not one, or has a user name, a password or a query in it.
@@ -76,26 +84,32 @@ def parse_base_url(text: str) -> BaseUrl:
         parts = urllib.parse.urlsplit(text.strip())
         port = parts.port
     except ValueError as error:
-        raise UserError("the judge's base URL cannot be read; it should look like https://HOST:PORT/v1") from error
+        raise UserError(f"{owner}'s base URL cannot be read; it should look like https://HOST:PORT/v1") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"the judge's base URL {text!r} should look like https://HOST:PORT/v1")
+        raise UserError(f"{owner}'s base URL {text!r} should look like https://HOST:PORT/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise UserError("the judge's base URL must have no user, password or query in it; keys come from the environment")
+        raise UserError(f"{owner}'s base URL must have no user, password or query in it; keys come from the environment")
     port = port or (443 if parts.scheme == "https" else 80)
-    return BaseUrl(parts.scheme, parts.hostname, port, parts.path.rstrip("/").removesuffix("/chat/completions"))
+    path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat")
+    return BaseUrl(parts.scheme, parts.hostname, port, path)
 
 
-def key_for(url: BaseUrl, environment: Mapping[str, str]) -> str:
-    """Returns the key for an endpoint: ``TULU_EVAL_JUDGE_KEY``, else ``OPENAI_API_KEY`` for OpenAI's own host and no other.
+def key_for(url: BaseUrl, environment: Mapping[str, str], variable: str) -> str:
+    """Returns the key for an endpoint: the variable's, else ``OPENAI_API_KEY`` for OpenAI's own host and no other.
+
+    Args:
+        url: Of the endpoint.
+        environment: Of this process.
+        variable: Name of the variable for this use.
 
     Raises:
         UserError: OpenAI's host, and neither is set.
     """
-    key = environment.get(JUDGE_KEY, "").strip()
+    key = environment.get(variable, "").strip()
     if not key and url.host == OPENAI_HOST:
         key = environment.get(OPENAI_KEY, "").strip()
         if not key:
-            raise UserError(f"judging at {OPENAI_HOST} needs a key in the environment variable {OPENAI_KEY}")
+            raise UserError(f"asking {OPENAI_HOST} needs a key in the environment variable {OPENAI_KEY}")
     return key
 
 
@@ -129,7 +143,7 @@ class Connection:
         deadline = time.monotonic() + self._timeout
         sent = False
         try:
-            connection = self._connection or self._connect()
+            connection = self._connection or self._connect(deadline)
             self._limit(connection, deadline)
             connection.request(method, self._url.path + path, data, headers)
             sent = True
@@ -145,22 +159,27 @@ class Connection:
             self.close()
             raise DroppedError("connection", f"{type(error).__name__}", sent) from error
 
-    def _connect(self) -> http.client.HTTPConnection:
-        url = self._url
+    def _connect(self, deadline: float) -> http.client.HTTPConnection:
+        url, patience = self._url, min(CONNECT_SECONDS, max(0.001, deadline - time.monotonic()))
+        connection: http.client.HTTPConnection
         if url.scheme == "http":
-            self._connection = http.client.HTTPConnection(url.host, url.port, timeout=self._timeout)
+            connection = http.client.HTTPConnection(url.host, url.port, timeout=patience)
         else:
             proxy = urllib.request.getproxies().get("https")
             context = ssl.create_default_context()
             if proxy and not urllib.request.proxy_bypass(url.host):
                 parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
-                self._connection = http.client.HTTPSConnection(
-                    parts.hostname or "", parts.port or 80, timeout=self._timeout, context=context
-                )
-                self._connection.set_tunnel(url.host, url.port)
+                host, port = parts.hostname or "", parts.port or 80
+                connection = http.client.HTTPSConnection(host, port, timeout=patience, context=context)
+                connection.set_tunnel(url.host, url.port)
             else:
-                self._connection = http.client.HTTPSConnection(url.host, url.port, timeout=self._timeout, context=context)
-        return self._connection
+                connection = http.client.HTTPSConnection(url.host, url.port, timeout=patience, context=context)
+        try:
+            connection.connect()
+        except TimeoutError as error:
+            raise DroppedError("connection", f"no connection within {patience:.3g} s", False) from error
+        self._connection = connection
+        return connection
 
     def _limit(self, connection: http.client.HTTPConnection, deadline: float) -> None:
         left = deadline - time.monotonic()
@@ -187,6 +206,13 @@ class Connection:
         if response.will_close:
             self.close()
         return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, b"".join(parts))
+
+    def abort(self) -> None:
+        """Ends an exchange from another thread: whoever waits for its answer gets a :class:`DroppedError`."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Closes the connection; the next request opens another."""

@@ -1,0 +1,1 @@
+"""Asking an OpenAI-compatible server: a judge, or a served model."""
