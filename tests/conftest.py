@@ -32,14 +32,26 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def loopback() -> Any:
+def loopback(servers: Any) -> Any:
     """The class of a judge's server on the loopback that misbehaves on request; see ``loopback.py``."""
+    return servers.Loopback
+
+
+@pytest.fixture(scope="session")
+def model_server(servers: Any) -> Any:
+    """The class of a server with a made-up model that misbehaves on request; see ``loopback.py``."""
+    return servers.ModelServer
+
+
+@pytest.fixture(scope="session")
+def servers() -> Any:
+    """The module ``loopback.py``."""
     spec = importlib.util.spec_from_file_location("loopback", Path(__file__).with_name("loopback.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.Loopback
+    return module
 
 
 TULU_TEMPLATE = (

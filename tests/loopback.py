@@ -1,6 +1,6 @@
-"""A chat-completions server on the loopback that misbehaves on request and counts what it served.
+"""Servers on the loopback that misbehave on request and count what they served: a judge, and one with a model.
 
-What it does with a request is decided by words in the user's turn, so tests choose faults by their outputs' text.
+What the judge does with a request is decided by words in the user's turn, so tests choose faults by their outputs' text.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import collections
 import hashlib
 import json
 import math
+import random
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -67,7 +69,7 @@ class Loopback:
                 pass
 
             def do_GET(self) -> None:
-                server._json(self, 200, {"data": [{"id": name} for name in server.models]})
+                server._get(self)
 
             def do_POST(self) -> None:
                 server._post(self)
@@ -93,6 +95,17 @@ class Loopback:
         self._server.server_close()
         self._thread.join()
 
+    def _get(self, handler: Any) -> None:
+        self._json(handler, 200, {"data": [{"id": name} for name in self.models]})
+
+    def user_of(self, body: dict[str, Any]) -> str:
+        """What tells requests apart."""
+        return body["messages"][-1]["content"]
+
+    def good(self, body: dict[str, Any], user: str) -> dict[str, Any]:
+        """The right answer."""
+        return completion(user, body["model"])
+
     def _json(self, handler: Any, status: int, data: Any, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(data).encode()
         handler.send_response(status)
@@ -112,7 +125,7 @@ class Loopback:
 
     def _post(self, handler: Any) -> None:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
-        user = body["messages"][-1]["content"]
+        user = self.user_of(body)
         with self._lock:
             self.requests[user] += 1
             times = self.requests[user]
@@ -133,7 +146,7 @@ class Loopback:
 
     def _answer(self, handler: Any, body: dict[str, Any], user: str, fault: str) -> None:
         model = body["model"]
-        good = completion(user, model)
+        good = self.good(body, user)
         if fault.isdigit():
             key = (handler.headers.get("Authorization") or "").removeprefix("Bearer ")
             self._json(handler, int(fault), {"error": {"message": f"fault {fault}, key was {key}", "code": "made_up"}})
@@ -186,4 +199,89 @@ class Loopback:
         else:
             with self._lock:
                 self.served[user] += 1
+            self._json(handler, 200, good)
+
+
+WORDS = ("many", "index", "none", "long", "prompt", "text")
+"""Lies of a completions server: two choices, another index, no choice, too many tokens, another prompt, ids that are none."""
+
+
+class ModelServer(Loopback):
+    """A server with a made-up model, which answers a prompt always alike, in tokens of the tests' tiny tokenizer.
+
+    Args:
+        draw: Says what to do with the first, second, ... request for a prompt, as ``faults`` do, or with one of :data:`WORDS`.
+        vllm: Say that it is vLLM, and return token ids.
+        takes_ids: Take token ids as a prompt, rather than refuse them with 400.
+        context: Positions that it says it has; 0 is not to say.
+        eos: The token that ends an answer.
+        listing: What it says at ``/models`` instead: status and body.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[str, int], str] = lambda user, times: "",
+        *,
+        models: tuple[str, ...] = ("llama3-like0",),
+        vllm: bool = True,
+        takes_ids: bool = True,
+        context: int = 0,
+        eos: int = 1,
+        delay: float = 0.0,
+        listing: tuple[int, Any] | None = None,
+    ) -> None:
+        super().__init__(delay=delay, models=models)
+        self.draw, self.vllm, self.takes_ids, self.context, self.eos = draw, vllm, takes_ids, context, eos
+        self.listing = listing
+        self.injected: collections.Counter[str] = collections.Counter()
+
+    def _get(self, handler: Any) -> None:
+        if handler.path == "/version":
+            self._json(handler, 200, {"version": "0.0.1"})
+        elif self.listing:
+            self._json(handler, *self.listing)
+        else:
+            owner = {"owned_by": "vllm", "max_model_len": self.context or None} if self.vllm else {}
+            self._json(handler, 200, {"data": [{"id": name, **owner} for name in self.models]})
+
+    def user_of(self, body: dict[str, Any]) -> str:
+        if "messages" in body:
+            return body["messages"][-1]["content"]
+        return json.dumps(body["prompt"])
+
+    def good(self, body: dict[str, Any], user: str) -> dict[str, Any]:
+        chance = random.Random(user)
+        tokens = [*(chance.randrange(3, 500) for _ in range(chance.randint(2, 12))), self.eos][: body["max_tokens"]]
+        said = f"The answer is {chance.randint(1, 30)}."
+        made: dict[str, Any] = {"index": 0, "finish_reason": "stop" if tokens[-1] == self.eos else "length"}
+        made |= {"message": {"role": "assistant", "content": said}} if "messages" in body else {"text": said}
+        prompt = body.get("prompt")
+        length = len(prompt) if isinstance(prompt, list) else 7
+        if self.vllm:
+            made |= {"token_ids": tokens, "prompt_token_ids": prompt if isinstance(prompt, list) else None}
+        usage = {"prompt_tokens": length, "completion_tokens": len(tokens)}
+        return {"id": "x", "model": body["model"], "choices": [made], "usage": usage}
+
+    def _fault(self, user: str, times: int) -> str:
+        fault = self.draw(user, times)
+        self.injected[fault] += 1
+        return fault
+
+    def _answer(self, handler: Any, body: dict[str, Any], user: str, fault: str) -> None:
+        good = self.good(body, user)
+        choice = good["choices"][0]
+        if isinstance(body.get("prompt"), list) and not self.takes_ids:
+            self._json(handler, 400, {"error": {"message": "prompt must be a string"}})
+        elif fault not in WORDS:
+            super()._answer(handler, body, user, fault)
+        else:
+            if fault == "long":
+                choice["token_ids"] = [5] * (body["max_tokens"] + 1)
+            elif fault == "prompt":
+                choice["prompt_token_ids"] = [5]
+            elif fault == "text":
+                choice["token_ids"] = ["five"]
+            good["choices"] = {
+                "many": [choice, {**choice, "index": 1}], "none": [], "index": [{**choice, "index": 3}],
+            }.get(fault, [choice])  # fmt: skip
             self._json(handler, 200, good)

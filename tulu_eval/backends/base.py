@@ -12,9 +12,14 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
+from tulu_eval.errors import PreflightError
 from tulu_eval.records import Completion, Decoding, Request
+
+Prompts = Literal["auto", "tokens", "text", "chat"]
+"""How a server gets prompts: as token ids; as text that it tokenizes; as a user's turn, to which it applies its own template.
+``auto`` is tokens where the model's tokenizer is here and the server takes them, else chat."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,13 +54,30 @@ class ModelFiles:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Served:
+    """A model behind an OpenAI-compatible server.
+
+    Attributes:
+        url: The server's base URL, such as ``http://localhost:8000/v1``.
+        name: The model's name there; empty is as ``--model`` calls it.
+        prompts: How the server gets prompts.
+        timeout: Seconds for one answer.
+    """
+
+    url: str
+    name: str = ""
+    prompts: Prompts = "auto"
+    timeout: float = 600.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class EngineSettings:
     """How an engine is built. Nothing here may change what a protocol asks for; dtype and backend are part of the key.
 
     Attributes:
         dtype: ``auto`` is the dtype the weights are stored in.
         device: ``auto`` is cuda, then mps, then cpu.
-        batch_size: Rows decoded together; 0 lets the backend choose.
+        batch_size: Rows decoded together, or requests in flight to a server; 0 lets the backend choose.
         trust_remote_code: Run Python code that comes with the model. Off unless asked for.
         allow_pickle: Load pickle weights. Off unless asked for.
         prefix_caching: Compute a prefix that prompts share once; off only to see whether that changes an answer.
@@ -66,6 +88,7 @@ class EngineSettings:
         max_model_len: Positions of the longest request that the engine takes; 0 is the longest one there is.
         quantization: How weights are quantised, in vLLM's words; empty is what the checkpoint says.
         adapter: Folder of a LoRA adapter; empty is none.
+        served: The server that has the model (openai only); None for an engine of our own.
     """
 
     dtype: str = "auto"
@@ -81,6 +104,32 @@ class EngineSettings:
     max_model_len: int = 0
     quantization: str = ""
     adapter: str = ""
+    served: Served | None = None
+
+
+_OWNERS = {
+    **dict.fromkeys(("device", "dtype", "prefix_caching"), ("transformers", "vllm")),
+    **dict.fromkeys(
+        ("tensor_parallel", "pipeline_parallel", "data_parallel", "gpu_memory_utilization", "max_model_len", "quantization"),
+        ("vllm",),
+    ),
+    "adapter": ("vllm",),
+    "served": ("openai",),
+}
+"""The backends that have a setting, where not all have it."""
+
+
+def refuse_foreign(backend: str, settings: EngineSettings) -> None:
+    """Raises for a setting that a backend of this package does not have, rather than leave it without effect.
+
+    Raises:
+        PreflightError: With the backend that has it.
+    """
+    for field in dataclasses.fields(settings):
+        owners = _OWNERS.get(field.name, (backend,))
+        if backend not in owners and getattr(settings, field.name) != field.default:
+            option = "base-url" if field.name == "served" else field.name.replace("_", "-")
+            raise PreflightError(f"--{option} is a setting of --backend {' and '.join(owners)}")
 
 
 @dataclasses.dataclass(slots=True)
@@ -102,10 +151,29 @@ class Usage:
     decode_steps: int = 0
 
 
+@dataclasses.dataclass(slots=True)
+class Traffic:
+    """Requests to a server since it was first asked.
+
+    Attributes:
+        sent: Requests sent.
+        resent: Of these, those sent again after a failure.
+    """
+
+    sent: int = 0
+    resent: int = 0
+
+
 class Backend(abc.ABC):
-    """One engine with one model loaded. Use it as a context manager; ``close`` frees its memory and processes."""
+    """One engine with one model loaded. Use it as a context manager; ``close`` frees its memory and processes.
+
+    Attributes:
+        name: What ``--backend`` takes.
+        local: Whether the weights have to be on this machine.
+    """
 
     name: ClassVar[str]
+    local: ClassVar[bool] = True
 
     @classmethod
     @abc.abstractmethod
@@ -143,6 +211,10 @@ class Backend(abc.ABC):
 
     def usage(self) -> Usage | None:
         """Returns where the time went; None for an engine that mixes prefill and decoding in one step and cannot tell."""
+        return None
+
+    def traffic(self) -> Traffic | None:
+        """Returns what was sent to a server; None for an engine of our own."""
         return None
 
     def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to free

@@ -25,7 +25,7 @@ from tulu_eval.errors import PreflightError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Form = Literal["tulu", "chat", "plain"]
+Form = Literal["tulu", "chat", "plain", "served"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Template:
     """How a user turn becomes text.
 
     Attributes:
-        form: Which of the three forms.
+        form: Which of the three forms; ``served`` where a server applies a template of its own, which is not known here.
         sha256: Hash of one rendered probe turn, so that equal renderings have equal hashes whatever their source.
-        source: ``tokenizer``, ``registry`` or ``none``.
+        source: ``tokenizer``, ``registry``, ``server`` or ``none``.
     """
 
     form: Form
@@ -138,6 +138,33 @@ class PromptWriter:
         behind = self.tokenizer(rendered.rpartition(mark)[2], add_special_tokens=False)["input_ids"]
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         return int(behind[0]) if behind and behind[0] in special else None
+
+
+class TextWriter:
+    """Writes prompts for a server that tokenizes them: a user's turn, or a base model's text.
+
+    A turn is sent alone: the protocol has no way to begin the assistant's, so a prefill is left out.
+
+    Args:
+        turns: Turns for the server's template, rather than texts for a base model.
+    """
+
+    def __init__(self, *, turns: bool) -> None:
+        self.template = (
+            Template("served", _sha256("user's turn"), "server") if turns else Template("plain", _sha256(""), "none")
+        )
+
+    def text(self, user: str, prefill: str, plain: str) -> str:
+        """Returns the content of the turn, or the text."""
+        return user if self.template.form == "served" else plain
+
+    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Returns no token ids, for each text."""
+        return [() for _ in texts]
+
+    def eos_ids(self) -> tuple[int, ...]:
+        """Returns none: the server ends at its own."""
+        return ()
 
 
 def _sha256(text: str) -> str:

@@ -7,13 +7,12 @@ Prompts of a benchmark share a prefix; where the architecture allows, its keys a
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage, refuse_foreign
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -21,9 +20,6 @@ _LOG = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16", "float16")
 """What a model can be computed in."""
-
-_SETTINGS = ("dtype", "device", "batch_size", "trust_remote_code", "allow_pickle", "prefix_caching")
-"""The engine settings that there are here; the others are vLLM's."""
 
 CPU_BATCH = 128
 """Rows decoded together on a CPU at most where nothing is asked for.
@@ -119,9 +115,7 @@ class TransformersBackend(Backend):
         dtype = resolve_dtype(settings.dtype, model.dtype)
         if settings.batch_size < 0:
             raise PreflightError(f"--batch-size must be 0 (chosen here) or more, not {settings.batch_size}")
-        for field in dataclasses.fields(settings):
-            if field.name not in _SETTINGS and getattr(settings, field.name) != field.default:
-                raise PreflightError(f"--{field.name.replace('_', '-')} is a setting of --backend vllm")
+        refuse_foreign(cls.name, settings)
         on_disk = model.missing_bytes == 0
         if on_disk and not settings.allow_pickle and not any(model.path.glob("*.safetensors")):
             raise PreflightError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from tulu_eval.backends import vllm_preflight as preflight
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage, refuse_foreign
 from tulu_eval.backends.vllm_process import EngineProcess, incoming
 from tulu_eval.backends.vllm_settings import environment, make_spec
 from tulu_eval.backends.vllm_worker import Job, Reload, Reloaded, Stop
@@ -48,6 +48,7 @@ class VllmBackend(Backend):
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
         """Says what is missing before anything heavy is loaded; see :func:`tulu_eval.backends.vllm_preflight.check`."""
+        refuse_foreign(cls.name, settings)
         preflight.check(model, settings)
 
     @classmethod

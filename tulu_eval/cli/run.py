@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tulu_eval.cli.common import complete, complete_models, print_json, set_up_logging
+
+if TYPE_CHECKING:
+    from tulu_eval.backends.base import Served
 
 
 @click.command(no_args_is_help=True, short_help="Evaluate a model on one benchmark or several.")
@@ -22,11 +25,20 @@ from tulu_eval.cli.common import complete, complete_models, print_json, set_up_l
               help="File to read instead of the benchmark's own source; with several benchmarks once for each.")  # fmt: skip
 @click.option("--limit", type=int, help="Only the first so many items of the protocol.")
 @click.option("--backend", default="auto", show_default=True, shell_complete=complete("tulu_eval.backends"),
-              help="Engine: transformers or vllm; auto is vllm where it is installed beside a GPU.")  # fmt: skip
+              help="Engine: transformers, vllm, or openai for a server; auto is openai with --base-url, else vllm where it is "
+              "installed beside a GPU.")  # fmt: skip
+@click.option("--base-url", metavar="URL", help="openai: base URL of the server, e.g. http://localhost:8000/v1. Its key comes "
+              "from TULU_EVAL_SERVER_KEY, for OpenAI's own also from OPENAI_API_KEY.")  # fmt: skip
+@click.option("--served-name", default="", help="openai: the model's name at the server; that of --model unless given.")
+@click.option("--prompts", default="auto", show_default=True, type=click.Choice(["auto", "tokens", "text", "chat"]),
+              help="openai: send token ids, text, or a chat turn for the server's own template, which makes another number; "
+              "auto is tokens where tokenizer and server allow it, else chat.")  # fmt: skip
+@click.option("--timeout", type=float, default=600.0, show_default=True, help="openai: seconds for one answer.")
 @click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "bfloat16", "float16", "float32"]),
               help="auto: as the model's config says.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:1, mps.")
-@click.option("--batch-size", type=int, default=0, help="Rows decoded together; chosen by the backend unless given.")
+@click.option("--batch-size", type=int, default=0,
+              help="Rows decoded together, or requests in flight to a server; chosen by the backend unless given.")  # fmt: skip
 @click.option("--tensor-parallel", type=int, default=1, help="vLLM: devices that share each layer.")
 @click.option("--pipeline-parallel", type=int, default=1, help="vLLM: groups of devices that share the layers.")
 @click.option("--data-parallel", type=int, default=1, help="vLLM: engines, each with the whole model on devices of its own.")
@@ -64,6 +76,7 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
       tulu-eval run gsm8k alpaca-eval -m allenai/tulu-2-dpo-7b
       tulu-eval run gsm8k alpaca-eval -m ./my-checkpoint --data gsm8k=test.jsonl --data alpaca-eval=alpaca_eval.json
       tulu-eval run gsm8k -m ./my-checkpoint --protocol full --data test.jsonl
+      tulu-eval run gsm8k -m allenai/tulu-2-dpo-7b --base-url http://localhost:8000/v1
       tulu-eval run gsm8k -m org/name@main --dry-run
     """
     set_up_logging(options["verbose"], options["quiet"])
@@ -77,7 +90,7 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
     if len(benchmarks) > 1 and options["protocol"]:
         raise click.UsageError("--protocol goes with one benchmark", click.get_current_context())
     data = _data(benchmarks, options.pop("data"))
-    settings = EngineSettings(**_pick(options, EngineSettings))
+    settings = EngineSettings(**_pick(options, EngineSettings), served=_served(options))
     shared = _pick(options, Order)
     orders = [Order(benchmark=name, model=model, settings=settings, data=data.get(name), **shared) for name in benchmarks]
     plans = [make_plan(order, load_suite(options["registry"])) for order in orders]
@@ -116,6 +129,17 @@ def _data(benchmarks: tuple[str, ...], given: tuple[str, ...]) -> dict[str, Path
             raise click.UsageError(f"--data is there twice for {name}", click.get_current_context())
         found[name] = Path(path)
     return found
+
+
+def _served(options: dict[str, Any]) -> Served | None:
+    from tulu_eval.backends.base import Served
+
+    if options["base_url"]:
+        return Served(options["base_url"], options["served_name"], options["prompts"], options["timeout"])
+    given = [name for name, plain in (("served_name", ""), ("prompts", "auto"), ("timeout", 600.0)) if options[name] != plain]
+    if given:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} goes with --base-url", click.get_current_context())
+    return None
 
 
 def _pick(options: dict[str, Any], record: type) -> dict[str, Any]:

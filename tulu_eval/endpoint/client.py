@@ -99,6 +99,7 @@ class Client:
         attempts: Tries a request.
         first_wait: Seconds before the second try; doubles after.
         role: What the endpoint is to who asks, for messages.
+        variable: Environment variable that the key comes from, for messages.
 
     Attributes:
         url: Where it goes.
@@ -119,6 +120,7 @@ class Client:
         attempts: int = ATTEMPTS,
         first_wait: float = FIRST_WAIT,
         role: str = "endpoint",
+        variable: str = "the environment",
     ) -> None:
         if concurrency < 1 or attempts < 1 or not timeout > 0:
             raise UserError("concurrency and attempts must be 1 or more, and the timeout more than 0 seconds")
@@ -126,7 +128,7 @@ class Client:
             raise UserError(f"the {role}'s key has a space, a line break or a character outside ASCII in it")
         self.url = parse_base_url(base_url, f"the {role}")
         self.sent = self.resent = 0
-        self._key, self._role = key, role
+        self._key, self._role, self._variable = key, role, variable
         self._concurrency, self._timeout = concurrency, timeout
         self._attempts, self._first_wait = attempts, first_wait
         self._stop = threading.Event()
@@ -240,9 +242,8 @@ class Client:
         message, code = self._error(reply.body)
         detail = f"HTTP {reply.status}{': ' + message if message else ''}"
         if reply.status in (401, 403):
-            raise EndpointError(
-                f"the {self._role} {self.url} does not accept the key (HTTP {reply.status}); nothing was retried"
-            )
+            refused = f"does not accept the key (HTTP {reply.status}), which is read from {self._variable}"
+            raise EndpointError(f"the {self._role} {self.url} {refused}; nothing was retried")
         if 300 <= reply.status < 400:
             raise EndpointError(
                 f"the {self._role} {self.url} redirects (HTTP {reply.status}); give the address it redirects to"

@@ -79,6 +79,7 @@ class HttpJudge:
             attempts=attempts,
             first_wait=first_wait,
             role="judge",
+            variable=KEY_VARIABLE,
         )
         self.url = self._client.url
 

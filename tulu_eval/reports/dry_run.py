@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from tulu_eval.runs.estimate import estimate
+from tulu_eval.runs.estimate import common_prefix, estimate
 from tulu_eval.runs.plan import Plan
 
 SHOWN = 2
@@ -13,7 +14,7 @@ SHOWN = 2
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """Returns the plan as plain data: counts, settings, estimate, and the first prompts as text and token ids."""
-    guess = estimate(plan)
+    guess = estimate(plan) if plan.backend.local else None
     prompts = [
         {"item": one.item.id, "text": one.request.text, "token_ids": list(one.request.token_ids), "sha256": one.prompt_sha256}
         for one in plan.planned[:SHOWN]
@@ -33,10 +34,11 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "dtype": plan.dtype,
         "download_bytes": plan.model.missing_bytes,
         "prompt_tokens": sum(len(one.request.token_ids) for one in plan.planned),
-        "shared_prefix_tokens": guess.shared_tokens,
-        "memory_bytes": guess.memory_bytes,
-        "seconds_at_least": guess.seconds_low,
-        "seconds_at_most": guess.seconds_high,
+        "shared_prefix_tokens": common_prefix([one.request.token_ids for one in plan.planned]),
+        "memory_bytes": guess and guess.memory_bytes,
+        "seconds_at_least": guess and guess.seconds_low,
+        "seconds_at_most": guess and guess.seconds_high,
+        "served": dataclasses.asdict(plan.order.settings.served) if plan.order.settings.served else None,
         "prompts": prompts,
     }
 
@@ -48,10 +50,8 @@ def as_text(plan: Plan) -> str:
     lines = [
         f"{data['benchmark']}, protocol {data['protocol']}: {data['items']} items{limit}",
         f"{data['model']} @ {data['revision'][:20]}, {data['parameters'] / 1e6:,.0f} M parameters, {data['dtype']}",
-        f"prompts: template {data['template']}, {data['prompt_tokens']:,} tokens, of which {data['shared_prefix_tokens']:,} "
-        f"are one prefix of all; ends at token {' or '.join(map(str, data['eos_ids']))}",
-        f"memory: about {data['memory_bytes'] / 1e9:.1f} GB; time: between {data['seconds_at_least']:,.0f} s and "
-        f"{data['seconds_at_most']:,.0f} s on this machine with {data['backend']}, engine start not counted",
+        _prompts(data),
+        _cost(data),
         f"run folder: {data['folder']}",
     ]
     if data["download_bytes"]:
@@ -61,6 +61,26 @@ def as_text(plan: Plan) -> str:
             "",
             f"--- {prompt['item']}, sha256 {prompt['sha256'][:16]}",
             prompt["text"],
-            f"--- token ids: {prompt['token_ids']}",
         ]
+        if prompt["token_ids"]:
+            lines.append(f"--- token ids: {prompt['token_ids']}")
     return "\n".join(lines)
+
+
+def _prompts(data: dict[str, Any]) -> str:
+    if not data["prompt_tokens"]:
+        return f"prompts: template {data['template']}, tokens counted by the server; ends where the server ends it"
+    return (
+        f"prompts: template {data['template']}, {data['prompt_tokens']:,} tokens, of which {data['shared_prefix_tokens']:,} "
+        f"are one prefix of all; ends at token {' or '.join(map(str, data['eos_ids']))}"
+    )
+
+
+def _cost(data: dict[str, Any]) -> str:
+    if data["served"]:
+        sent = {"tokens": "token ids", "text": "texts", "chat": "chat turns"}[data["served"]["prompts"]]
+        return f"served: {data['served']['name']} at {data['served']['url']}, prompts sent as {sent}"
+    return (
+        f"memory: about {data['memory_bytes'] / 1e9:.1f} GB; time: between {data['seconds_at_least']:,.0f} s and "
+        f"{data['seconds_at_most']:,.0f} s on this machine with {data['backend']}, engine start not counted"
+    )

@@ -40,7 +40,8 @@ class Engine:
         """Returns the backend, downloading weights and loading the model the first time."""
         if self._backend is None:
             plan = self._plan
-            fetch(plan.model, plan.order.settings.allow_pickle)
+            if plan.backend.local:
+                fetch(plan.model, plan.order.settings.allow_pickle)
             self._progress.loading(plan.model.name, plan.backend.name)
             began = time.perf_counter()
             self._backend = plan.backend.load(plan.model, plan.order.settings, plan.eos_ids, self._max_length)

@@ -60,7 +60,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "eos_ids": list(plan.eos_ids),
         "backend": plan.backend.name,
         "dtype": plan.dtype,
-        "settings": _jsonable(order.settings),
+        "settings": {name: value for name, value in _jsonable(order.settings).items() if value is not None},
         "seed": order.seed,
         "limit": order.limit,
         "items": {name: list(ids) for name, ids in plan.members.items()},

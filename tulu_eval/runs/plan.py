@@ -8,14 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
-from tulu_eval.backends.tokenizer import PromptWriter, Template, load_tokenizer
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, refuse_foreign
+from tulu_eval.backends.tokenizer import PromptWriter, Template, TextWriter, load_tokenizer
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
 from tulu_eval.caching import file_sha256
-from tulu_eval.errors import DataError, UserError
+from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
-from tulu_eval.runs import catalog, models
+from tulu_eval.runs import catalog, models, served
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,17 +138,17 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         raise UserError(f"--limit must be 1 or more, not {order.limit}")
     benchmark = catalog.benchmark(order.benchmark)
     protocol = benchmark.protocol(order.protocol)
-    backend = catalog.backend(catalog.default_backend() if order.backend == "auto" else order.backend)
-    model, known = models.resolve(order.model, suite, allow_pickle=order.settings.allow_pickle)
+    backend = catalog.backend(_backend_name(order))
+    settings, model, writer = _find_model(order, backend, suite)
+    order = dataclasses.replace(order, settings=settings)
     items = benchmark.load(protocol, order.data)
     if len(items) < protocol.n:
         raise DataError(order.data or benchmark.name, f"has {len(items)} items, the protocol {protocol.name} has {protocol.n}")
-    tokenizer = load_tokenizer(model.path, model.name, order.settings.trust_remote_code)
-    writer = PromptWriter(tokenizer, tulu=known is not None and known.template == "tulu")
     decoding = protocol.plain_decoding if writer.template.form == "plain" else protocol.decoding
     if not decoding.greedy:
         decoding = dataclasses.replace(decoding, seed=order.seed)
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
+    dtype = dtype if backend.local else served.SERVED
     eos_ids = writer.eos_ids()
     key_parts = _identity(model, decoding, eos_ids, dtype, backend.name, order.settings)
     planned = tuple(_requests(benchmark, items[: order.limit], writer, key_parts))
@@ -169,13 +169,37 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     )
 
 
-def _requests(benchmark: Benchmark, items: list[Item], writer: PromptWriter, key_parts: dict[str, Any]) -> list[Planned]:
+def _backend_name(order: Order) -> str:
+    if order.backend != "auto":
+        return order.backend
+    return "openai" if order.settings.served else catalog.default_backend()
+
+
+def _find_model(
+    order: Order, backend: type[Backend], suite: Suite
+) -> tuple[EngineSettings, ModelFiles, PromptWriter | TextWriter]:
+    """Returns the settings, of a served model with what its server said; the model; and what writes its prompts."""
+    settings = order.settings
+    if not backend.local:
+        refuse_foreign(backend.name, settings)
+        if settings.served is None:
+            raise PreflightError(f"--backend {backend.name} needs --base-url URL, such as http://localhost:8000/v1")
+        found = served.settle(order.model, settings.served, suite, trust_remote_code=settings.trust_remote_code)
+        return dataclasses.replace(settings, served=found.served), found.model, found.writer
+    model, known = models.resolve(order.model, suite, allow_pickle=settings.allow_pickle)
+    tokenizer = load_tokenizer(model.path, model.name, settings.trust_remote_code)
+    return settings, model, PromptWriter(tokenizer, tulu=known is not None and known.template == "tulu")
+
+
+def _requests(
+    benchmark: Benchmark, items: list[Item], writer: PromptWriter | TextWriter, key_parts: dict[str, Any]
+) -> list[Planned]:
     prompts = [benchmark.render(item) for item in items]
     texts = [writer.text(prompt.user, prompt.prefill, prompt.plain) for prompt in prompts]
     shared = content_hash(key_parts)
     planned = []
     for item, text, ids in zip(items, texts, writer.encode(texts), strict=True):
-        key = content_hash({"settings": shared, "token_ids": ids})
+        key = content_hash({"settings": shared, "token_ids": ids} | ({} if ids else {"text": text}))
         planned.append(
             Planned(item, Request(key, ids, text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
         )
@@ -195,7 +219,16 @@ def _identity(
         "eos_ids": list(eos_ids),
         "dtype": dtype,
         "backend": backend,
+        **_served_identity(model, settings),
     }
+
+
+def _served_identity(model: ModelFiles, settings: EngineSettings) -> dict[str, Any]:
+    """Returns what of a server can change a completion; where it alone has the model, that it is this server."""
+    if settings.served is None:
+        return {}
+    url = settings.served.url if model.revision == served.SERVED else ""
+    return {"served": [settings.served.name, settings.served.prompts, url]}
 
 
 def _check_lengths(planned: tuple[Planned, ...], model: ModelFiles) -> None:

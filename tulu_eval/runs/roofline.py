@@ -49,8 +49,15 @@ def line(manifest: dict[str, Any]) -> str:
         return ""
     seconds = session["generate_seconds"]
     parts = [f"start {session['load_seconds']:.1f} s"]
-    usage = session.get("usage")
-    if usage is None:
+    usage, traffic = session.get("usage"), session.get("traffic")
+    if traffic is not None:
+        parts.append(
+            f"served {seconds:.1f} s: {traffic['sent']:,} requests, {traffic['resent']:,} of them sent again, "
+            f"{session['new_tokens'] / max(seconds, 1e-9):,.0f} new tok/s"
+            if session["new_tokens"]
+            else f"served {seconds:.1f} s: {traffic['sent']:,} requests, {traffic['resent']:,} of them sent again"
+        )
+    elif usage is None:
         parts.append(
             f"prefill and decoding {seconds:.1f} s: {session['prompt_tokens']:,} prompt tokens (shared ones not all computed), "
             f"{session['new_tokens']:,} new, {session['new_tokens'] / max(seconds, 1e-9):,.0f} new tok/s"

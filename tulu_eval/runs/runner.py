@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.base import Usage
+from tulu_eval.backends.base import Traffic, Usage
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.errors import DataError, EngineError
 from tulu_eval.records import Completion, Request, Result
@@ -168,11 +168,15 @@ def _session(
         manifest["engine"] = backend.describe()
         session["load_seconds"] = round(engine.load_seconds, 3)
         before = dataclasses.replace(backend.usage() or Usage())
+        sent = dataclasses.replace(backend.traffic() or Traffic())
         began = time.perf_counter()
         progress.generating()
         _generate(plan, pending, ledger, session, backend.generate(_requests(pending), plan.decoding), progress)
         session["generate_seconds"] = round(time.perf_counter() - began, 3)
         session["usage"] = _spent(before, backend.usage())
+        if backend.traffic() is not None:
+            session["traffic"] = _spent(sent, backend.traffic())
+        manifest["engine"] = backend.describe()
         session["ended"] = "complete"
     except KeyboardInterrupt as error:
         session["ended"] = "interrupted"
@@ -188,13 +192,12 @@ def _session(
         files.write_json(folder / files.MANIFEST, manifest)
 
 
-def _spent(before: Usage, after: Usage | None) -> dict[str, float] | None:
+def _spent(before: Usage | Traffic, after: Usage | Traffic | None) -> dict[str, float] | None:
     """Returns what was used between two looks at an engine that several runs share; None where it cannot tell."""
     if after is None:
         return None
-    return {
-        field.name: round(getattr(after, field.name) - getattr(before, field.name), 3) for field in dataclasses.fields(Usage)
-    }
+    names = [field.name for field in dataclasses.fields(after)]
+    return {name: round(getattr(after, name) - getattr(before, name), 3) for name in names}
 
 
 def _requests(pending: list[Planned]) -> list[Request]:

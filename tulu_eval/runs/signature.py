@@ -6,7 +6,7 @@
 
 benchmark and protocol; number of items and hash of their ids; hash of the constant part of the prompt, form and hash of the
 template; scorer (extraction); decoding and token limit; model and revision; engine, its version and dtype, and what alters the
-weights (``+fp8``, ``+lora``).
+weights (``+fp8``, ``+lora``). A served model's engine is ``openai+vllm-0.32.0/served``: what the server says it is.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequenc
     """
     decoding, template, model = manifest["decoding"], manifest["template"], manifest["model"]
     draw = "greedy" if decoding["temperature"] == 0 else f"t{decoding['temperature']:g},seed{decoding['seed']}"
-    installed, backend = manifest["packages"], manifest["backend"]
-    version = installed.get(backend) or installed.get(f"{backend}-cpu") or installed["tulu-eval"]
     settings = manifest["settings"]
     altered = (f"+{settings['quantization']}" if settings["quantization"] else "") + ("+lora" if settings["adapter"] else "")
     return "|".join(
@@ -40,6 +38,15 @@ def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequenc
             f"x:{scorer}",
             f"d:{draw},{decoding['max_new_tokens']}",
             f"m:{model['name']}@{model['revision'].removeprefix('sha256:')[:8]}",
-            f"e:{backend}-{version}/{manifest['dtype']}{altered}",
+            f"e:{engine(manifest)}/{manifest['dtype']}{altered}",
         )
     )
+
+
+def engine(manifest: dict[str, Any]) -> str:
+    """Returns a run's backend with the version of the engine; of a server, with what it says it is."""
+    backend, software = manifest["backend"], manifest["engine"].get("software")
+    if software:
+        return f"{backend}+{software}"
+    installed = manifest["packages"]
+    return f"{backend}-{installed.get(backend) or installed.get(f'{backend}-cpu') or installed['tulu-eval']}"

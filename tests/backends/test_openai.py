@@ -1,0 +1,372 @@
+"""The openai backend through the real planner and runner, against a server that fails and lies in every way it can."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulu_eval.backends.base import EngineSettings, Served
+from tulu_eval.backends.openai import OpenAIBackend
+from tulu_eval.endpoint import client
+from tulu_eval.endpoint.client import EndpointError
+from tulu_eval.errors import EngineError, PreflightError, UnknownName, UserError
+from tulu_eval.records import Decoding, Request
+from tulu_eval.registry import load_suite
+from tulu_eval.runs import manifest as files
+from tulu_eval.runs.ledger import Ledger, Sample
+from tulu_eval.runs.plan import Order, Plan, make_plan
+from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.runner import execute
+
+QUIET = Progress(quiet=True)
+KEY = "sk-served-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries that hardly wait, and no key of the user's."""
+    monkeypatch.setattr(client, "LONGEST_WAIT", 0.01)
+    defaults = client.Client.__init__.__kwdefaults__
+    monkeypatch.setattr(client.Client.__init__, "__kwdefaults__", {**defaults, "first_wait": 0.005})
+    monkeypatch.setenv("TULU_EVAL_SERVER_KEY", KEY)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def order(llama3_like: Path, tmp_path: Path) -> Callable[..., Order]:
+    """Makes an order of 48 made-up questions at a server; ``order(server, model="x", prompts="chat")``."""
+    data = tmp_path / "rows.jsonl"
+    rows = [{"question": f"Ann has {n} pens and buys {n + 1}. How many?", "answer": f"#### {2 * n + 1}"} for n in range(48)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def make(server: Any, model: str = str(llama3_like), batch_size: int = 8, **served: Any) -> Order:
+        url = server if isinstance(server, str) else server.url
+        settings = EngineSettings(batch_size=batch_size, served=Served(url, **{"timeout": 1.0, **served}))
+        return Order("gsm8k", model, protocol="custom", data=data, backend="openai", settings=settings, output=tmp_path / "out")
+
+    return make
+
+
+def plan_of(order: Order) -> Plan:
+    return make_plan(order, load_suite())
+
+
+def samples(folder: Path) -> list[Sample]:
+    with Ledger(folder / files.LEDGER, read_only=True) as ledger:
+        assert not ledger.corrupt
+        return list(ledger.samples())
+
+
+def test_token_ids_go_out_and_come_back_and_every_field_is_said(model_server: Any, order: Any, llama3_like: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(llama3_like)
+    with model_server(context=2048) as server:
+        plan = plan_of(order(server))
+        outcome = execute(plan, QUIET)
+    assert (outcome.generated, outcome.failed) == (48, 0)
+    sent = {json.dumps(body["prompt"]): body for body in server.bodies[1:]}
+    assert set(sent) == {json.dumps(list(one.request.token_ids)) for one in plan.planned}
+    body = server.bodies[-1]
+    assert {name: value for name, value in body.items() if name != "prompt"} == {
+        "model": "llama3-like0", "max_tokens": 512, "temperature": 0.0, "top_p": 1.0, "n": 1, "presence_penalty": 0.0,
+        "frequency_penalty": 0.0, "stream": False, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "min_tokens": 0,
+        "skip_special_tokens": True, "return_token_ids": True, "ignore_eos": True, "stop_token_ids": [1],
+        "include_stop_str_in_output": True,
+    }  # fmt: skip
+    for sample in samples(outcome.folder):
+        assert sample.completion.text == tokenizer.decode(sample.completion.token_ids, skip_special_tokens=True)
+        assert sample.completion.token_ids[-1] == 1
+        assert sample.completion.finish_reason == "stop"
+    manifest = files.read_manifest(outcome.folder)
+    expected = {"software": "vllm-0.0.1", "prompts": "tokens", "token_ids": "returned", "served_name": "llama3-like0"}
+    assert expected.items() <= manifest["engine"].items()
+    assert manifest["sessions"][0]["traffic"] == {"sent": 48, "resent": 0}
+    assert "|e:openai+vllm-0.0.1/served" in outcome.results[0].signature
+    assert outcome.speed.startswith("start ")
+    assert "48 requests, 0 of them sent again" in outcome.speed
+    assert server.most_in_flight <= 8
+
+
+FAULTS = ("429", "500", "503", "408", "409", "drop", "half", "not json", "stall", "429 after 0.02", "many", "index", "none",
+          "long", "prompt", "text")  # fmt: skip
+
+
+def misbehave(seed: int, share: float, most: int = 4) -> Callable[[str, int], str]:
+    """A share of the requests, drawn by lot, fails, at most ``most`` times for one prompt; each fault in turn."""
+    chance, turn, lock = random.Random(seed), itertools.cycle(FAULTS), threading.Lock()
+
+    def draw(user: str, times: int) -> str:
+        with lock:
+            return next(turn) if chance.random() < share and times <= most else ""
+
+    return draw
+
+
+def test_no_sample_is_lost_or_counted_twice(model_server: Any, order: Any, record_property: Any) -> None:
+    with model_server() as server:
+        right = {sample.item: sample.completion for sample in samples(execute(plan_of(order(server)), QUIET).folder)}
+    with model_server(misbehave(3, 0.4)) as server:
+        made = order(server, timeout=0.5)
+        plan = plan_of(dataclasses.replace(made, output=made.output / "bad"))
+        probes = sum(server.requests.values())
+        outcome = execute(plan, QUIET)
+    kept = samples(outcome.folder)
+    assert (outcome.failed, len(kept)) == (0, 48)
+    assert {sample.item: (sample.completion.text, sample.completion.token_ids) for sample in kept} == {
+        item: (done.text, done.token_ids) for item, done in right.items()
+    }
+    (session,) = files.read_manifest(outcome.folder)["sessions"]
+    faults = {name: n for name, n in server.injected.items() if name}
+    assert set(faults) == set(FAULTS)
+    assert session["samples"] == 48
+    assert session["traffic"]["sent"] == sum(server.requests.values()) - probes == 48 + session["traffic"]["resent"]
+    assert session["traffic"]["resent"] >= 20
+    record_property("traffic", f"{session['traffic']} served {sum(server.served.values())} kept {len(kept)} faults {faults}")
+
+
+def test_what_fails_to_the_last_is_counted_and_redone(model_server: Any, order: Any) -> None:
+    bad = {f"Ann has {n} pens" for n in (3, 11, 40)}
+
+    def draw(user: str, times: int) -> str:
+        return "500" if any(word in user for word in bad) else ""
+
+    with model_server(draw) as server:
+        made = order(server, prompts="chat", model="llama3-like0")
+        outcome = execute(plan_of(made), QUIET)
+        assert outcome.failed == 3
+        assert outcome.results[0].counts["engine_error"] == 3
+        assert outcome.results[0].n == 48
+        failing = [sample for sample in samples(outcome.folder) if sample.completion.error]
+        assert {sample.completion.error for sample in failing} == {"HTTP 500: fault 500, key was ***"}
+        bad.clear()
+        again = execute(plan_of(made), QUIET)
+    assert (again.generated, again.failed) == (3, 0)
+    assert again.results[0].counts["engine_error"] == 0
+
+
+def test_a_server_that_dies_midway_leaves_what_it_answered(model_server: Any, order: Any) -> None:
+    count = collections.Counter()
+
+    def draw(user: str, times: int) -> str:
+        count["all"] += 1
+        return "500" if count["all"] > 17 else ""
+
+    with model_server(draw) as server:
+        plan = plan_of(order(server, batch_size=1))
+        with pytest.raises(EngineError, match=r"25 in a row failed at the server http.*; the last: HTTP 500"):
+            execute(plan, QUIET)
+        manifest = files.read_manifest(plan.folder)
+        assert manifest["status"] == "incomplete"
+        assert sum(sample.completion.finish_reason != "error" for sample in samples(plan.folder)) == 16
+        server.draw = lambda user, times: ""
+        done = execute(plan, QUIET)
+    assert (done.generated, done.failed) == (32, 0)
+    assert max(server.served.values()) == 1
+
+
+def test_a_model_that_only_the_server_has_is_asked_in_turns(model_server: Any, order: Any, caplog: Any) -> None:
+    with model_server(models=("gpt-x", "gpt-x-mini"), vllm=False) as server:
+        plan = plan_of(order(server, model="gpt-x"))
+        outcome = execute(plan, QUIET)
+        assert "prompts go as chat turns, to the server's own template: no tokenizer of 'gpt-x' is here" in caplog.text
+        body = server.bodies[-1]
+        assert body["messages"][0]["role"] == "user"
+        assert body["messages"][0]["content"].startswith("Answer the following questions.")
+        assert not {"top_k", "return_token_ids", "stop_token_ids", "prompt"} & set(body)
+        with pytest.raises(UnknownName, match="Did you mean 'gpt-x-mini'"):
+            plan_of(order(server, model="gpt-x-min"))
+    manifest = files.read_manifest(outcome.folder)
+    assert (manifest["template"]["form"], manifest["model"]["revision"]) == ("served", "served")
+    assert manifest["engine"]["token_ids"] == "not returned"
+    assert all(sample.completion.token_ids == () and sample.completion.text for sample in samples(outcome.folder))
+    signature = outcome.results[0].signature
+    assert "/served@" in signature
+    assert signature.endswith("|m:gpt-x@served|e:openai+unknown/served")
+
+
+def test_chat_and_tokens_and_another_server_are_other_runs(model_server: Any, order: Any) -> None:
+    with model_server() as one, model_server(models=("only",)) as two, model_server(models=("only",)) as three:
+        plans = [plan_of(order(one)), plan_of(order(one, prompts="chat")), plan_of(order(one, prompts="text"))]
+        plans += [plan_of(order(server, model="only", prompts="chat")) for server in (two, three)]
+        assert len({plan.settings_sha256 for plan in plans}) == 5
+
+
+def test_the_same_weights_at_another_port_are_the_same_run(model_server: Any, order: Any) -> None:
+    with model_server() as one, model_server() as two:
+        assert plan_of(order(one)).settings_sha256 == plan_of(order(two)).settings_sha256
+        first = execute(plan_of(order(one)), QUIET)
+        again = execute(plan_of(order(two)), QUIET)
+    assert (first.generated, again.generated) == (48, 0)
+
+
+def test_a_server_that_takes_no_token_ids_is_asked_in_turns_and_says_so(model_server: Any, order: Any, caplog: Any) -> None:
+    with model_server(takes_ids=False) as server:
+        plan = plan_of(order(server))
+        assert plan.order.settings.served is not None
+        assert plan.order.settings.served.prompts == "chat"
+        assert "does not take token ids as a prompt (HTTP 400: prompt must be a string)" in caplog.text
+        with pytest.raises(PreflightError, match="--prompts chat sends turns to the server's own template"):
+            plan_of(order(server, prompts="tokens"))
+
+
+def lister(status: int, body: Any) -> dict[str, Any]:
+    return {"listing": (status, body)}
+
+
+@pytest.mark.parametrize(
+    ("server", "served", "message"),
+    [
+        (
+            lister(401, {"error": {"message": f"bad key {KEY}"}}),
+            {},
+            "does not accept the key (HTTP 401), which is read from TULU",
+        ),
+        (lister(404, "nothing"), {}, "does not speak the OpenAI protocol (GET /models: HTTP 404"),
+        (lister(200, ["x"]), {}, "does not speak the OpenAI protocol (GET /models has no list of models)"),
+        (lister(200, {"data": [1]}), {}, "does not speak the OpenAI protocol"),
+        (lister(503, {"error": "starting"}), {}, "fails (HTTP 503"),
+        ({"models": ("other",)}, {}, "has 'other', not "),
+        ({"models": ("b", "c")}, {}, "unknown model at http://127.0.0.1:"),
+        ({}, {"name": "llama3-like"}, "Did you mean 'llama3-like0'?"),
+        ({}, {"timeout": 0}, "--timeout must be more than 0 seconds, not 0"),
+    ],
+)
+def test_a_server_that_is_not_as_asked_is_one_line(
+    model_server: Any, order: Any, server: dict[str, Any], served: dict[str, Any], message: str
+) -> None:
+    with model_server(**server) as there, pytest.raises(UserError) as caught:
+        plan_of(order(there, **served))
+    assert message in str(caught.value)
+    assert KEY not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_base_url_that_is_down_or_no_web_server(order: Any) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+        with pytest.raises(EndpointError, match=r"nothing answers at http.*\(ConnectionRefusedError\); is the server up\?"):
+            plan_of(order(url))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet() -> None:
+            while True:
+                try:
+                    connection, _ = other.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        with pytest.raises(EndpointError, match=r"does not answer as a server should \(connection: BadStatusLine\)"):
+            plan_of(order(f"http://127.0.0.1:{other.getsockname()[1]}/v1"))
+        other.shutdown(socket.SHUT_RDWR)
+
+
+def test_too_few_positions_at_the_server(model_server: Any, order: Any) -> None:
+    with model_server(context=300) as server:
+        plan = plan_of(order(server))
+        with pytest.raises(
+            PreflightError, match=r"takes \d+ tokens with its new ones, and 'llama3-like0' at .* has 300 positions"
+        ):
+            execute(plan, QUIET)
+    assert not samples(plan.folder)
+
+
+def test_a_key_that_is_refused_midway_stops_at_once_and_is_nowhere(model_server: Any, order: Any, tmp_path: Path) -> None:
+    with model_server() as server:
+        plan = plan_of(order(server, batch_size=1))
+        server.draw = lambda user, times: "401" if sum(server.served.values()) > 10 else ""
+        with pytest.raises(EngineError, match="does not accept the key"):
+            execute(plan, QUIET)
+        assert sum(server.injected[name] for name in ("401",)) == 1
+        assert server.authorizations == {f"Bearer {KEY}"}
+    kept = samples(plan.folder)
+    assert len(kept) == 10
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_settings_of_an_engine_are_refused(model_server: Any, order: Any) -> None:
+    with model_server() as server:
+        made = order(server)
+        for change in ({"dtype": "float16"}, {"tensor_parallel": 2}, {"adapter": "x"}):
+            with pytest.raises(PreflightError, match=r"is a setting of --backend"):
+                plan_of(dataclasses.replace(made, settings=dataclasses.replace(made.settings, **change)))
+        with pytest.raises(PreflightError, match="--base-url is a setting of --backend openai"):
+            execute(plan_of(dataclasses.replace(made, backend="transformers")), QUIET)
+    with pytest.raises(PreflightError, match="needs --base-url URL"):
+        plan_of(dataclasses.replace(made, settings=EngineSettings()))
+
+
+def test_a_text_is_cut_at_a_stop_string_and_odd_ends_are_errors(model_server: Any, order: Any) -> None:
+    from tulu_eval.backends.openai import AnswerError, _from_text, token_ids_of
+
+    request = Request("k", (), "")
+    done = _from_text({"text": "one\n\ntwo", "finish_reason": "stop"}, (), request, Decoding(9, stop=("\n\n",)))
+    assert (done.text, done.finish_reason) == ("one", "stop")
+    assert _from_text({"text": "one", "finish_reason": "length"}, (), request, Decoding(9)).finish_reason == "length"
+    message = {"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}
+    assert _from_text(message, (), request, Decoding(9)).text == "No."
+    for said in ("content_filter", "tool_calls", None):
+        assert _from_text({"text": "x", "finish_reason": said}, (), request, Decoding(9)).finish_reason == "error"
+    with pytest.raises(AnswerError):
+        _from_text({"finish_reason": "stop"}, (), request, Decoding(9))
+    for ids in ("12", [1.5], [True], [-1], {"a": 1}):
+        with pytest.raises(AnswerError):
+            token_ids_of({"token_ids": ids})
+
+
+def test_ctrl_c_is_quick_while_requests_hang_and_the_run_goes_on(
+    model_server: Any, order: Any, llama3_like: Path, tmp_path: Path
+) -> None:
+    with model_server(lambda user, times: "stall" if sum(server.served.values()) > 20 else "") as server:
+        made = order(server)
+        words = ["run", "gsm8k", "-m", str(llama3_like), "--protocol", "custom", "--data", str(made.data), "--base-url",
+                 server.url, "-o", str(tmp_path / "out"), "--batch-size", "4", "--timeout", "600"]  # fmt: skip
+        child = subprocess.Popen([sys.executable, "-m", "tulu_eval", *words], stderr=subprocess.PIPE, text=True, env=os.environ)
+        try:
+            deadline = time.monotonic() + 60
+            while server.injected["stall"] < 4 and time.monotonic() < deadline and child.poll() is None:
+                time.sleep(0.02)
+            child.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            _, stderr = child.communicate(timeout=30)
+        finally:
+            child.kill()
+        assert child.returncode == 130, stderr
+        assert time.monotonic() - began < 20
+        assert "of 48 samples are kept in" in stderr
+        server.draw = lambda user, times: ""
+        plan = plan_of(order(server, batch_size=4))
+        done = execute(plan, QUIET)
+    assert 20 <= 48 - done.generated < 48
+    assert done.failed == 0
+    prompts = {json.dumps(list(one.request.token_ids)) for one in plan.planned}
+    assert [server.served[prompt] for prompt in prompts] == [1] * 48, "nothing that was kept was asked again"
+
+
+def test_a_closed_backend_says_so(model_server: Any, order: Any) -> None:
+    with model_server() as server:
+        plan = plan_of(order(server))
+        backend = OpenAIBackend.load(plan.model, plan.order.settings, plan.eos_ids, plan.max_length)
+        backend.close()
+        with pytest.raises(EngineError, match="is closed"):
+            next(backend.generate([one.request for one in plan.planned], plan.decoding))

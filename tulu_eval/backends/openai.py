@@ -1,0 +1,348 @@
+"""Any OpenAI-compatible server as a backend: one request a prompt, many in flight, completions as they come.
+
+Where the server takes token ids, it gets exactly those that another backend would, and where it returns the new ones (vLLM
+does), text and end are made from them by the same code as elsewhere. Otherwise its text is all there is. What it says of the
+prompt's length is held against what was sent, and an answer that is not one choice of the asked length is asked for again.
+A request that fails after all tries is a counted row, which the same command tries again; none is lost or counted twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
+
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Prompts, Served, Traffic, refuse_foreign
+from tulu_eval.backends.rows import Finisher, Row
+from tulu_eval.backends.server import CONCURRENCY, Server, client_of, look
+from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client, EndpointError
+from tulu_eval.endpoint.wire import OPENAI_HOST, Connection, DroppedError, parse_base_url
+from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.records import Completion, Decoding, FinishReason, Request
+
+_REASONS: dict[str, FinishReason] = {"stop": "stop", "eos": "stop", "stop_sequence": "stop", "length": "length"}
+"""A server's words for an end: OpenAI's, and two of older servers. Any other (``content_filter``, ``tool_calls``) is none."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """How a server is asked.
+
+    Attributes:
+        served: The server; its ``name`` and ``prompts`` settled.
+        server: What it is.
+        eos_ids: Tokens that end a completion, for a server that takes them.
+        max_length: Positions of the longest row; 0 where the prompts' lengths are not known here.
+    """
+
+    served: Served
+    server: Server
+    eos_ids: tuple[int, ...]
+    max_length: int
+
+    @property
+    def path(self) -> str:
+        """Path of the endpoint."""
+        return "/chat/completions" if self.served.prompts == "chat" else "/completions"
+
+    def limit(self, request: Request, decoding: Decoding) -> int:
+        """Returns how many tokens may be generated for a request."""
+        room = self.max_length - len(request.token_ids)
+        return min(decoding.max_new_tokens, room) if self.served.prompts == "tokens" else decoding.max_new_tokens
+
+    def body(self, request: Request, decoding: Decoding) -> dict[str, Any]:
+        """Returns what is sent for a request, with every field said that a server's default could change."""
+        chat = self.served.prompts == "chat"
+        own = chat and parse_base_url(self.served.url).host == OPENAI_HOST  # its chat models refuse max_tokens
+        body: dict[str, Any] = {
+            "model": self.served.name,
+            "max_completion_tokens" if own else "max_tokens": self.limit(request, decoding),
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "n": 1,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "stream": False,
+        }
+        if chat:
+            body["messages"] = [{"role": "user", "content": request.text}]
+        else:
+            body["prompt"] = list(request.token_ids) if self.served.prompts == "tokens" else request.text
+        if decoding.stop:
+            body["stop"] = list(decoding.stop)
+        if not decoding.greedy:
+            body["seed"] = Row.begin(request, decoding).draw.getrandbits(63)
+        if self.server.is_vllm:
+            body |= {
+                "top_k": decoding.top_k,
+                "min_p": 0.0,
+                "repetition_penalty": 1.0,
+                "min_tokens": 0,
+                "skip_special_tokens": True,
+                "return_token_ids": True,
+            }
+            if self.eos_ids:
+                body |= {"ignore_eos": True, "stop_token_ids": list(self.eos_ids), "include_stop_str_in_output": True}
+        return body
+
+
+class OpenAIBackend(Backend):
+    """A model behind an OpenAI-compatible server.
+
+    Args:
+        asked: How it is asked.
+        tokenizer: The model's, to read token ids; None where it is not here.
+        client: Sends the requests.
+    """
+
+    name: ClassVar[str] = "openai"
+    local: ClassVar[bool] = False
+
+    def __init__(self, asked: Asked, tokenizer: Any, client: Client) -> None:
+        self._asked, self._tokenizer, self._client = asked, tokenizer, client
+        self._ids_returned = False
+        self._names: set[str] = set()
+        self._closed = False
+
+    @classmethod
+    def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
+        """Says what is missing: the server, the key, the model there.
+
+        Raises:
+            UserError: One line that says what to do.
+        """
+        served = _served(settings)
+        if settings.batch_size < 0:
+            raise PreflightError(f"--batch-size must be 0 (chosen here) or more, not {settings.batch_size}")
+        look(served).find([served.name], served.url, given=True)
+
+    @classmethod
+    def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
+        """Looks at the server; nothing is loaded here but the tokenizer.
+
+        Raises:
+            PreflightError: The server has fewer positions than the longest request takes.
+        """
+        from tulu_eval.backends.tokenizer import load_tokenizer
+
+        served = _served(settings)
+        server = look(served)
+        context = server.contexts.get(served.name, 0)
+        if context and max_length > context:
+            raise PreflightError(
+                f"the longest request takes {max_length} tokens with its new ones, and {served.name!r} at {served.url} has "
+                f"{context} positions; serve it with a longer context (vLLM: --max-model-len)"
+            )
+        tokenizer = None
+        if served.prompts == "tokens":
+            tokenizer = load_tokenizer(model.path, model.name, settings.trust_remote_code)
+        rows = settings.batch_size or CONCURRENCY
+        client = client_of(served, concurrency=rows, timeout=served.timeout, attempts=ATTEMPTS)
+        return cls(Asked(served, server, eos_ids, max_length), tokenizer, client)
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
+        """Yields one completion a request, as they come.
+
+        Raises:
+            EngineError: The server will not answer; what was yielded before is good.
+        """
+        if self._closed:
+            raise EngineError("the connection to the server is closed")
+        if decoding.top_k and not self._asked.server.is_vllm:
+            raise EngineError(f"top_k {decoding.top_k} is no field of the OpenAI protocol, and the server is not vLLM")
+        finisher = Finisher(self._tokenizer, self._asked.eos_ids, decoding, self._asked.max_length)
+        came: queue.SimpleQueue[Completion | Exception | None] = queue.SimpleQueue()
+        began: dict[str, float] = {}
+
+        def send(connection: Connection, request: Request) -> Attempt[Completion]:
+            began.setdefault(request.key, time.perf_counter())
+            return self._send(connection, request, decoding, finisher, began[request.key])
+
+        def work() -> None:
+            try:
+                self._client.ask(sorted(requests, key=lambda one: -len(one.token_ids)), send, came.put)
+                came.put(None)
+            except Exception as error:  # handed to the thread that reads, and raised there
+                came.put(error)
+
+        thread = threading.Thread(target=work, name="requests", daemon=True)
+        thread.start()
+        try:
+            while (one := came.get()) is not None:
+                if isinstance(one, EndpointError):
+                    raise EngineError(str(one)) from one
+                if isinstance(one, Exception):
+                    raise one
+                yield one
+        finally:
+            while thread.is_alive():
+                self._client.abort()
+                thread.join(0.1)
+
+    def _send(
+        self, connection: Connection, request: Request, decoding: Decoding, finisher: Finisher, began: float
+    ) -> Attempt[Completion]:
+        def failed(detail: str, *, retry: bool, wait: float | None = None) -> Attempt[Completion]:
+            done = Completion(request.key, "", (), "error", time.perf_counter() - began, detail)
+            return Attempt(done, "failed", detail, retry, wait)
+
+        try:
+            reply = connection.request("POST", self._asked.path, self._asked.body(request, decoding))
+        except DroppedError as error:
+            return failed(f"{error.kind}: {error}", retry=True)
+        if reply.status != 200:
+            failure = self._client.read_failure(reply)
+            if failure.status == 404:
+                name, url = self._asked.served.name, self._asked.served.url
+                raise EndpointError(f"the server {url} does not know {name!r} or {self._asked.path} ({failure.detail})")
+            return failed(failure.detail, retry=failure.retry, wait=failure.wait)
+        try:
+            return self._read(reply.body, request, decoding, finisher, began)
+        except AnswerError as error:
+            return failed(str(error), retry=error.retry)
+
+    def _read(self, body: bytes, request: Request, decoding: Decoding, finisher: Finisher, began: float) -> Attempt[Completion]:
+        """Returns the completion of a good answer.
+
+        Raises:
+            AnswerError: It is not one.
+        """
+        choice, sent, name = read_choice(body, self._asked.served.prompts)
+        _check_prompt(request, self._asked.served.prompts, sent)
+        ids, limit = token_ids_of(choice), self._asked.limit(request, decoding)
+        if ids is not None and len(ids) > limit:
+            raise AnswerError(f"the server returned {len(ids)} tokens where at most {limit} were asked for")
+        self._names.add(self._client.clean(name))
+        self._ids_returned |= ids is not None
+        if ids and self._tokenizer is not None:
+            done = _from_tokens(ids, request, decoding, finisher, self._asked.eos_ids)
+        else:
+            done = _from_text(choice, ids or (), request, decoding)
+        done = dataclasses.replace(done, seconds=time.perf_counter() - began)
+        return Attempt(done, "answered")
+
+    def describe(self) -> dict[str, str]:
+        """Returns what the server is and how it was asked; after an answer also its names for the model, and if ids came."""
+        served = self._asked.served
+        answers = {
+            "answered_as": ", ".join(sorted(self._names)),
+            "token_ids": "returned" if self._ids_returned else "not returned",
+        }
+        return {
+            "dtype": "served",
+            "device": "served",
+            "software": self._asked.server.software,
+            "url": str(self._client.url),
+            "served_name": served.name,
+            "prompts": served.prompts,
+            "max_model_len": str(self._asked.server.contexts.get(served.name) or "not said"),
+            **(answers if self._names else {}),
+        }
+
+    def traffic(self) -> Traffic | None:
+        """Returns how many requests were sent."""
+        return Traffic(self._client.sent, self._client.resent)
+
+    def close(self) -> None:
+        """Drops what is in flight."""
+        self._closed = True
+        self._client.abort()
+
+
+class AnswerError(Exception):
+    """An answer with status 200 that is no completion.
+
+    Attributes:
+        retry: Whether another try may give one.
+    """
+
+    def __init__(self, message: str, *, retry: bool = True) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+def read_choice(body: bytes, prompts: Prompts) -> tuple[dict[str, Any], int | list[int] | None, str]:
+    """Returns an answer's only choice, the prompt as the server saw it (ids or their number), and the model's name.
+
+    Raises:
+        AnswerError: Not JSON, or not exactly one choice with index 0.
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise AnswerError("HTTP 200 with a body that is not JSON") from error
+    choices = data.get("choices") if isinstance(data, dict) else None
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise AnswerError("HTTP 200 without choices")
+    indexes = [choice.get("index", 0) for choice in choices]
+    if indexes != [0]:
+        raise AnswerError(f"HTTP 200 with choices {indexes} for one request")
+    usage = data.get("usage")
+    counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    seen = choices[0].get("prompt_token_ids") if prompts != "chat" else None
+    return choices[0], seen if isinstance(seen, list) else counted, str(data.get("model", ""))
+
+
+def _check_prompt(request: Request, prompts: Prompts, seen: int | list[int] | None) -> None:
+    """Raises :class:`AnswerError` where a server answered another prompt than the one that it was sent as token ids."""
+    if prompts != "tokens" or seen is None:
+        return
+    if isinstance(seen, list) and seen != list(request.token_ids):
+        raise AnswerError("the server answered other prompt token ids than it was sent")
+    if isinstance(seen, int) and seen != len(request.token_ids):
+        raise AnswerError(f"the server counts {seen} prompt tokens where {len(request.token_ids)} were sent")
+
+
+def token_ids_of(choice: dict[str, Any]) -> tuple[int, ...] | None:
+    """Returns the new tokens' ids where a server returns them (vLLM: ``return_token_ids``).
+
+    Raises:
+        AnswerError: There is something else in their place.
+    """
+    ids = choice.get("token_ids")
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in ids):
+        raise AnswerError("the server returned token ids that are not whole numbers")
+    return tuple(ids)
+
+
+def _from_tokens(
+    ids: tuple[int, ...], request: Request, decoding: Decoding, finisher: Finisher, eos_ids: tuple[int, ...]
+) -> Completion:
+    *before, last = ids
+    if set(before) & set(eos_ids):
+        raise AnswerError("the server went on after an end token", retry=False)
+    row = Row.begin(request, decoding)
+    row.tokens.extend(before)
+    return finisher.advance(row, last) or row.fail(f"the server ended it early, after {len(ids)} tokens")
+
+
+def _from_text(choice: dict[str, Any], ids: tuple[int, ...], request: Request, decoding: Decoding) -> Completion:
+    """Returns the completion of a server's text, cut at the first stop string should the server have left it in."""
+    message = choice.get("message")
+    text = message.get("content") or message.get("refusal") or "" if isinstance(message, dict) else choice.get("text")
+    if not isinstance(text, str):
+        raise AnswerError("HTTP 200 without a text")
+    said = choice.get("finish_reason")
+    reason: FinishReason = _REASONS.get(str(said), "error")
+    if reason == "error":
+        return Completion(request.key, "", ids, "error", 0.0, f"the server ended it for {str(said)[:40]!r}")
+    cuts = [at for stop in decoding.stop if (at := text.find(stop)) >= 0]
+    return Completion(request.key, text[: min(cuts)] if cuts else text, ids, reason, 0.0)
+
+
+def _served(settings: EngineSettings) -> Served:
+    """Returns the settings' server.
+
+    Raises:
+        PreflightError: There is none, or a setting that only an engine of our own has.
+    """
+    refuse_foreign(OpenAIBackend.name, settings)
+    if settings.served is None:
+        raise PreflightError("--backend openai needs --base-url URL, such as http://localhost:8000/v1")
+    return settings.served

@@ -1,0 +1,199 @@
+"""What a server is and has, asked before anything is sent to it: software, models, positions, whether it takes token ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tulu_eval.backends.base import Served
+from tulu_eval.endpoint.client import SHORT_TIMEOUT, Attempt, Client, EndpointError
+from tulu_eval.endpoint.wire import Connection, DroppedError, key_for, parse_base_url
+from tulu_eval.errors import PreflightError, UnknownName, UserError
+
+KEY_VARIABLE = "TULU_EVAL_SERVER_KEY"
+"""Environment variable with the server's key; for OpenAI's own host ``OPENAI_API_KEY`` also serves."""
+
+CONCURRENCY = 64
+"""Requests in flight unless ``--batch-size`` says otherwise.
+
+An engine that decodes hundreds of rows together is kept busy; a provider that wants fewer says so with 429 and ``Retry-After``.
+"""
+
+TRIES = 3
+"""Of a question about the server itself; with the waits between them about two seconds of a failing one."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Server:
+    """What answers at a base URL.
+
+    Attributes:
+        software: ``vllm-0.32.0``; ``unknown`` where it does not say.
+        contexts: Positions by name of a model that it lists; 0 where it does not say.
+    """
+
+    software: str
+    contexts: Mapping[str, int]
+
+    @property
+    def is_vllm(self) -> bool:
+        """Whether it takes vLLM's own fields."""
+        return self.software.startswith("vllm")
+
+    def find(self, names: Iterable[str], url: str, given: bool) -> str:
+        """Returns the first of some names that it lists.
+
+        Args:
+            names: What the model may be called.
+            url: For messages.
+            given: Whether the user gave the name with ``--served-name``.
+
+        Raises:
+            UserError: None of them is there, with the names that are.
+        """
+        wanted = list(dict.fromkeys(names))
+        for name in wanted:
+            if name in self.contexts:
+                return name
+        if len(self.contexts) == 1 and not given:
+            (only,) = self.contexts
+            raise PreflightError(
+                f"the server {url} has {only!r}, not {wanted[0]!r}; if these are the same weights, say --served-name {only}"
+            )
+        raise UnknownName(f"model at {url}", wanted[0], self.contexts)
+
+
+def client_of(served: Served, *, concurrency: int = 1, timeout: float | None = None, attempts: int = TRIES) -> Client:
+    """Returns a client of a server, its key from the environment.
+
+    Raises:
+        UserError: URL, key or a number is not usable.
+    """
+    if not served.timeout > 0:
+        raise UserError(f"--timeout must be more than 0 seconds, not {served.timeout:g}")
+    key = key_for(parse_base_url(served.url, "the server"), os.environ, KEY_VARIABLE)
+    return Client(
+        served.url,
+        key,
+        concurrency=concurrency,
+        timeout=timeout or min(served.timeout, SHORT_TIMEOUT),
+        attempts=attempts,
+        role="server",
+        variable=KEY_VARIABLE,
+    )
+
+
+def look(served: Served) -> Server:
+    """Returns what answers at a base URL.
+
+    Raises:
+        EndpointError: Nothing answers, it speaks another protocol, or it does not accept the key.
+    """
+    client = client_of(served)
+    entries = _entries(_get(client, "/models"))
+    if entries is None:
+        raise EndpointError(_foreign(client, "GET /models has no list of models"))
+    software = "unknown"
+    if any(entry.get("owned_by") == "vllm" for entry in entries):
+        software = f"vllm-{_version(served)}"
+    contexts = {}
+    for entry in entries:
+        length = entry.get("max_model_len")
+        contexts[client.clean(str(entry.get("id", "")))] = length if isinstance(length, int) and length > 0 else 0
+    return Server(software, contexts)
+
+
+def takes(served: Served, path: str, body: dict[str, Any], prompt_tokens: int) -> str:
+    """Sends one request and returns why the server does not take such ones; empty where it does.
+
+    Args:
+        served: The server.
+        path: Of the endpoint.
+        body: What to send.
+        prompt_tokens: Tokens that the server has to count in it, where it counts them.
+
+    Raises:
+        EndpointError: It answers nothing at all, or does not accept the key.
+    """
+    client = client_of(served, timeout=served.timeout)
+    found: list[str] = []
+
+    def send(connection: Connection, _job: str) -> Attempt[str]:
+        try:
+            reply = connection.request("POST", path, body)
+        except DroppedError as error:
+            return Attempt(f"{error.kind}: {error}", "failed", retry=True)
+        if reply.status != 200:
+            failure = client.read_failure(reply)
+            return Attempt(failure.detail, "failed", retry=failure.retry, wait=failure.wait)
+        data = _parsed(reply.body)
+        choices = data.get("choices") if isinstance(data, dict) else None
+        if not isinstance(choices, list) or not choices:
+            return Attempt("its answer has no choices", "answered")
+        usage = data.get("usage") if isinstance(data, dict) else None
+        counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        wrong = isinstance(counted, int) and counted != prompt_tokens
+        return Attempt(f"it counts {counted} tokens where {prompt_tokens} were sent" if wrong else "", "answered")
+
+    client.ask([path], send, found.append)
+    return found[0]
+
+
+def _get(client: Client, path: str) -> bytes:
+    """Returns the body of a GET; raises :class:`EndpointError` where there is none."""
+    found: list[bytes | str] = []
+
+    def send(connection: Connection, job: str) -> Attempt[bytes | str]:
+        try:
+            reply = connection.request("GET", job)
+        except DroppedError as error:
+            if not error.sent:
+                raise EndpointError(f"nothing answers at {client.url} ({error}); is the server up?") from error
+            return Attempt(f"{client.url} does not answer as a server should ({error.kind}: {error})", "failed", retry=True)
+        if reply.status == 200:
+            return Attempt(reply.body, "answered")
+        failure = client.read_failure(reply)
+        words = f"the server {client.url} fails ({failure.detail})"
+        detail = words if failure.retry else _foreign(client, f"GET {job}: {failure.detail}")
+        return Attempt(detail, "failed", retry=failure.retry, wait=failure.wait)
+
+    client.ask([path], send, found.append)
+    if isinstance(found[0], str):
+        raise EndpointError(found[0])
+    return found[0]
+
+
+def _foreign(client: Client, cause: str) -> str:
+    hint = "" if client.url.path.endswith("/v1") else "; a base URL usually ends in /v1"
+    return f"{client.url} does not speak the OpenAI protocol ({cause}){hint}"
+
+
+def _entries(body: bytes) -> list[dict[str, Any]] | None:
+    data = _parsed(body)
+    entries = data.get("data") if isinstance(data, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    return entries
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _version(served: Served) -> str:
+    """Returns vLLM's version, which it tells outside of the OpenAI protocol; ``unknown`` behind a proxy that hides it."""
+    root = dataclasses.replace(served, url=str(parse_base_url(served.url)).removesuffix("/v1"))
+    client = client_of(root)
+    try:
+        reply = client.get("/version")
+    except DroppedError:
+        return "unknown"
+    data = _parsed(reply.body) if reply.status == 200 else None
+    version = data.get("version") if isinstance(data, dict) else None
+    return client.clean(version) if isinstance(version, str) else "unknown"

@@ -1,0 +1,105 @@
+"""A model behind a server, as a plan needs it: its name there, its files here if there are any, and how prompts are sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from tulu_eval.backends import openai
+from tulu_eval.backends.base import ModelFiles, Prompts, Served
+from tulu_eval.backends.server import Server, look, takes
+from tulu_eval.backends.tokenizer import PromptWriter, TextWriter, load_tokenizer
+from tulu_eval.errors import PreflightError, UnknownName, UserError
+from tulu_eval.records import Decoding, Request
+from tulu_eval.registry import Model, Suite
+from tulu_eval.runs import models
+
+_LOG = logging.getLogger(__name__)
+
+SERVED = "served"
+"""Revision of a model that only a server has, and dtype of every served one."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settled:
+    """What is known of a served model before anything is sent to it.
+
+    Attributes:
+        served: The server, with the model's name there and how prompts are sent.
+        model: The model's files; of a model that only the server has, its name alone.
+        writer: Writes its prompts.
+    """
+
+    served: Served
+    model: ModelFiles
+    writer: PromptWriter | TextWriter
+
+
+def settle(name: str, served: Served, suite: Suite, *, trust_remote_code: bool = False) -> Settled:
+    """Returns what is known of a served model.
+
+    Token ids are sent where the tokenizer is here and the server takes them. Where ``prompts`` leaves the choice, anything
+    else is said in a warning, since it makes another number.
+
+    Args:
+        name: As ``--model`` has it.
+        served: The server as the user gave it.
+        suite: The registry.
+        trust_remote_code: Run Python code that comes with the model's tokenizer.
+
+    Raises:
+        UserError: The server is down, has no such model, or does not take what was asked for.
+    """
+    server = look(served)
+    files, known, missing = _files(name, suite)
+    asked = name.partition("@")[0]
+    aliases = [asked, str(Path(asked).expanduser().resolve()), files.name if files else ""]
+    aliases += [known.name, known.hub_id] if known else []
+    there = server.find([served.name] if served.name else filter(None, aliases), served.url, bool(served.name))
+    served = dataclasses.replace(served, name=there)
+    writer: PromptWriter | TextWriter | None = None
+    if served.prompts in ("auto", "tokens"):
+        if files:
+            tokenizer = load_tokenizer(files.path, files.name, trust_remote_code)
+            writer = PromptWriter(tokenizer, tulu=known is not None and known.template == "tulu")
+            missing = _refusal(writer, served, server)
+        served = dataclasses.replace(served, prompts=_choose(served, missing))
+    if served.prompts != "tokens" or writer is None:
+        writer = TextWriter(turns=served.prompts == "chat")
+    return Settled(served, files or _only_served(known.hub_id if known else asked, server.contexts[there]), writer)
+
+
+def _files(name: str, suite: Suite) -> tuple[ModelFiles | None, Model | None, str]:
+    """Returns a model's files and its entry in the registry, or why its files are not here."""
+    try:
+        return (*models.resolve(name, suite), "")
+    except UserError as error:
+        if Path(name).expanduser().exists():
+            raise
+        try:
+            return None, suite.find(name.partition("@")[0]), str(error)
+        except UnknownName:
+            return None, None, f"no tokenizer of {name!r} is here"
+
+
+def _refusal(writer: PromptWriter, served: Served, server: Server) -> str:
+    """Returns why a server does not take token ids; empty where it does."""
+    asked = openai.Asked(dataclasses.replace(served, prompts="tokens"), server, writer.eos_ids(), 0)
+    (ids,) = writer.encode(["The answer is"])
+    body = asked.body(Request("", ids, ""), Decoding(1)) | {"max_tokens": 1}
+    reason = takes(served, asked.path, body, len(ids))
+    return f"the server {served.url} does not take token ids as a prompt ({reason})" if reason else ""
+
+
+def _choose(served: Served, missing: str) -> Prompts:
+    if not missing:
+        return "tokens"
+    if served.prompts == "tokens":
+        raise PreflightError(f"--prompts tokens: {missing}; --prompts chat sends turns to the server's own template")
+    _LOG.warning("prompts go as chat turns, to the server's own template: %s", missing)
+    return "chat"
+
+
+def _only_served(name: str, context: int) -> ModelFiles:
+    return ModelFiles(name, Path(), SERVED, "", "", "unknown", 0, SERVED, context, 0)
