@@ -14,6 +14,7 @@ from tulu_eval.cli import (
     compare_outputs,
     doctor,
     judge,
+    merge,
     models,
     plan,
     reproduce,
@@ -44,6 +45,7 @@ def cli(debug: bool) -> None:
 
 
 cli.add_command(run.run)
+cli.add_command(merge.merge)
 cli.add_command(score.score)
 cli.add_command(verify.verify)
 cli.add_command(compare.compare)

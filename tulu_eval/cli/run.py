@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--data", multiple=True, metavar="[BENCHMARK=]FILE",
               help="File to read instead of the benchmark's own source; with several benchmarks once for each.")  # fmt: skip
 @click.option("--limit", type=int, help="Only the first so many items of the protocol.")
+@click.option("--shard", metavar="I/N", help="Only part I of N, the first being 1, for N processes of any scheduler; "
+              "'tulu-eval merge' puts them together.")  # fmt: skip
 @click.option("--backend", default="auto", show_default=True, shell_complete=complete("tulu_eval.backends"),
               help="Engine: transformers, vllm, or openai for a server; auto is openai with --base-url, else vllm where it is "
               "installed beside a GPU.")  # fmt: skip
@@ -77,13 +79,14 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
       tulu-eval run gsm8k alpaca-eval -m ./my-checkpoint --data gsm8k=test.jsonl --data alpaca-eval=alpaca_eval.json
       tulu-eval run gsm8k -m ./my-checkpoint --protocol full --data test.jsonl
       tulu-eval run gsm8k -m allenai/tulu-2-dpo-7b --base-url http://localhost:8000/v1
+      tulu-eval run gsm8k -m allenai/tulu-2-dpo-7b --protocol full --shard $SLURM_ARRAY_TASK_ID/7
       tulu-eval run gsm8k -m org/name@main --dry-run
     """
     set_up_logging(options["verbose"], options["quiet"])
     from tulu_eval.backends.base import EngineSettings
     from tulu_eval.registry import load_suite
     from tulu_eval.reports import dry_run, rows
-    from tulu_eval.runs.plan import Order, make_plan
+    from tulu_eval.runs.plan import Order, make_plan, parse_shard
     from tulu_eval.runs.progress import Progress
     from tulu_eval.runs.runner import execute_all
 
@@ -91,6 +94,7 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
         raise click.UsageError("--protocol goes with one benchmark", click.get_current_context())
     data = _data(benchmarks, options.pop("data"))
     settings = EngineSettings(**_pick(options, EngineSettings), served=_served(options))
+    options["shard"] = parse_shard(options["shard"]) if options["shard"] else None
     shared = _pick(options, Order)
     orders = [Order(benchmark=name, model=model, settings=settings, data=data.get(name), **shared) for name in benchmarks]
     plans = [make_plan(order, load_suite(options["registry"])) for order in orders]

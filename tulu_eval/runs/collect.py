@@ -18,6 +18,7 @@ from tulu_eval.runs import rescored
 from tulu_eval.runs.finished import Finished, failures, read, whole
 from tulu_eval.runs.judged import flags_of
 from tulu_eval.runs.manifest import MANIFEST
+from tulu_eval.runs.plan import SHARDS
 from tulu_eval.runs.verify import Comparison, against, as_released, released_model
 from tulu_eval.stats import count_groups, wilson
 
@@ -143,7 +144,8 @@ class Table:
 def find_runs(results: Path) -> tuple[tuple[Finished, ...], tuple[str, ...]]:
     """Returns the finished runs under a folder, win rates of files among them, and a line for each that cannot be used."""
     runs, problems = [], []
-    folders = [(read, path.parent) for path in sorted(results.rglob(MANIFEST))]
+    # a shard is a part of a run, which is one once 'tulu-eval merge' has made it
+    folders = [(read, path.parent) for path in sorted(results.rglob(MANIFEST)) if path.parent.parent.name != SHARDS]
     for reader, folder in folders + [(rescored.read, folder) for folder in rescored.find(results)]:
         try:
             runs.append(reader(folder))

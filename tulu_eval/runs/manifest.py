@@ -72,6 +72,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "command": command_line(),
         "sessions": [],
         "status": "running",
+        **({"shard": list(order.shard)} if order.shard else {}),
     }
 
 

@@ -17,6 +17,9 @@ from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, models, served
 
+SHARDS = "shards"
+"""Folder in a run's folder with the folders of its shards."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
@@ -32,6 +35,7 @@ class Order:
         settings: How the engine is built.
         seed: Seed of sampling; no effect on a greedy protocol.
         output: Folder under which runs are kept.
+        shard: Part and number of parts, the first being 1: every so manieth item only; None is all.
     """
 
     benchmark: str
@@ -43,6 +47,7 @@ class Order:
     settings: EngineSettings = dataclasses.field(default_factory=EngineSettings)
     seed: int = 0
     output: Path = Path("results")
+    shard: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +116,14 @@ class Plan:
 
     @property
     def folder(self) -> Path:
+        """Where samples go: the run's folder, or of a shard ``shards/I-of-N`` in it, which no other process writes to."""
+        if self.order.shard is None:
+            return self.run_folder
+        part, parts = self.order.shard
+        return self.run_folder / SHARDS / f"{part}-of-{parts}"
+
+    @property
+    def run_folder(self) -> Path:
         """The run's folder: ``output/model/benchmark/protocol[-firstN]-settings``."""
         first = f"-first{self.order.limit}" if self.order.limit else ""
         name = f"{self.protocol.name}{first}-{self.settings_sha256[:8]}"
@@ -151,7 +164,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     dtype = dtype if backend.local else served.SERVED
     eos_ids = writer.eos_ids()
     key_parts = _identity(model, decoding, eos_ids, dtype, backend.name, order.settings)
-    planned = tuple(_requests(benchmark, items[: order.limit], writer, key_parts))
+    planned = tuple(_part(_requests(benchmark, items[: order.limit], writer, key_parts), order.shard))
     _check_lengths(planned, model)
     return Plan(
         order=order,
@@ -167,6 +180,29 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         members=benchmark.members(protocol, items),
         data_sha256=file_sha256(order.data) if order.data else content_hash([dataclasses.asdict(item) for item in items]),
     )
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Returns part and number of parts of ``--shard I/N``.
+
+    Raises:
+        UserError: It is not of this form, or there is no such part.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise UserError(f"--shard must be I/N with I from 1 to N, such as 3/7, not {text!r}")
+    return part, parts
+
+
+def _part(planned: list[Planned], shard: tuple[int, int] | None) -> list[Planned]:
+    """Returns a shard's items: every Nth, so that the parts are of one size, whatever the order of the items."""
+    if shard is None:
+        return planned
+    part, parts = shard
+    if parts > len(planned):
+        raise UserError(f"--shard {part}/{parts}: there are {len(planned)} items, so at most as many shards")
+    return planned[part - 1 :: parts]
 
 
 def _backend_name(order: Order) -> str:

@@ -17,7 +17,7 @@ from tulu_eval.runs import manifest as files
 from tulu_eval.runs import roofline
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.ledger import Ledger, Sample, marks
-from tulu_eval.runs.plan import Plan, Planned
+from tulu_eval.runs.plan import SHARDS, Plan, Planned
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.scoring import grade_sample, write_rows
 
@@ -133,10 +133,12 @@ def _open_manifest(plan: Plan, folder: Path, fresh: bool) -> dict[str, Any]:
 
 
 def _adopt(plan: Plan, ledger: Ledger, folder: Path, progress: Progress) -> None:
-    """Takes over samples of the same settings from sibling runs (another limit or protocol), so that none is paid for twice."""
+    """Takes over samples of the same settings (another limit, protocol or shard), so that none is paid for twice."""
     suffix = f"-{plan.settings_sha256[:8]}"
     wanted = {(one.request.key, one.item.id) for one in plan.planned if not ledger.has(one.request.key, one.item.id)}
-    for sibling in sorted(folder.parent.glob(f"*{suffix}/{files.LEDGER}")) if wanted else ():
+    others = (f"*{suffix}/{files.LEDGER}", f"*{suffix}/{SHARDS}/*/{files.LEDGER}")
+    found = [path for pattern in others for path in sorted(plan.run_folder.parent.glob(pattern))]
+    for sibling in found if wanted else ():
         if sibling.parent == folder:
             continue
         taken = 0

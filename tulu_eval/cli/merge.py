@@ -1,0 +1,40 @@
+"""``tulu-eval merge``: put the shards of a run together."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from tulu_eval.cli.common import print_json
+
+
+@click.command(no_args_is_help=True, short_help="Put the shards of a run together.")
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="The run's folder to write; the one that the shards are in unless given.")  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path), help="alpaca-eval: the data file, for a run that read one.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+def merge(folders: tuple[Path, ...], output: Path | None, data: Path | None, as_json: bool) -> None:
+    r"""Put together what 'tulu-eval run ... --shard 1/N' to '--shard N/N' left: the same run as of one process.
+
+    FOLDER is the run's folder, or the folders of its shards, wherever they were copied to. Shards are only read, and nothing
+    is written before all of them are there, finished and of the same settings.
+
+    \b
+    Examples:
+      tulu-eval merge results/my-checkpoint/gsm8k/full-1a2b3c4d
+      tulu-eval merge node1/1-of-2 node2/2-of-2 -o results/my-checkpoint/gsm8k/full-1a2b3c4d
+    """
+    from tulu_eval.reports import rows
+    from tulu_eval.runs.merge import merge as put_together
+
+    merged = put_together(folders, output, data)
+    if as_json:
+        print_json({"folder": str(merged.folder), "results": [dataclasses.asdict(row) for row in merged.results]})
+        return
+    click.echo(rows.of_run(merged.results))
+    click.echo(f"\n{merged.shards} shards, {merged.added} samples added\n{merged.folder}", err=True)
+    if merged.failed:
+        click.echo(f"the engine failed on {merged.failed} samples; the commands of their shards try them again", err=True)

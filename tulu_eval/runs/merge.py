@@ -1,0 +1,251 @@
+"""From the shards of a run to the run: what ``--shard 1/N`` to ``--shard N/N`` left becomes what one process would have left.
+
+Shards are only read. Nothing is written before all of them are there, finished, of the same settings and of the same run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.benchmarks.base import Benchmark, Item
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.records import Result
+from tulu_eval.runs import catalog, signature
+from tulu_eval.runs import manifest as files
+from tulu_eval.runs.ledger import Ledger, decode, marks
+from tulu_eval.runs.plan import SHARDS
+from tulu_eval.runs.scoring import write_rows
+
+_SAME = ("model", "benchmark", "protocol", "template", "decoding", "eos_ids", "backend", "dtype", "seed", "limit", "items")
+"""What shards of one run have in common; the settings' hash also covers the rest of what can change a completion."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """One part of a run.
+
+    Attributes:
+        folder: Where it is.
+        part: Which part, from 1 on.
+        parts: Of how many.
+        manifest: Its manifest.
+    """
+
+    folder: Path
+    part: int
+    parts: int
+    manifest: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Merged:
+    """The run that shards became.
+
+    Attributes:
+        folder: The run's folder.
+        shards: How many there were.
+        added: Samples that were not in the run's ledger before.
+        failed: Samples that an engine failed on; the shard's command tries them again.
+        results: The run's rows.
+    """
+
+    folder: Path
+    shards: int
+    added: int
+    failed: int
+    results: tuple[Result, ...]
+
+
+def merge(folders: Sequence[Path], output: Path | None = None, data: Path | None = None) -> Merged:
+    """Puts the shards of a run together.
+
+    Args:
+        folders: The run's folder, or the folders of its shards, wherever they were copied to.
+        output: The run's folder to write; the one that the shards are in unless given.
+        data: The data file of a run that read one, where the benchmark writes files for other tools.
+
+    Raises:
+        UserError: A shard is missing, there twice, unfinished, being written or of another run; nothing is written then.
+    """
+    shards = sorted((_read(folder) for folder in _expand(folders)), key=lambda shard: shard.part)
+    _check_one_run(shards)
+    _check_parts(shards)
+    planned = _interleave(shards)
+    target = output or _around(shards)
+    benchmark = catalog.benchmark(shards[0].manifest["benchmark"]["name"])
+    items = _items(benchmark, shards[0].manifest, data)
+    with contextlib.ExitStack() as stack:
+        for shard in shards:
+            stack.enter_context(files.locked(shard.folder))
+        lines = _lines(shards, stack)
+        stack.enter_context(files.locked(target))
+        return _write(target, shards, planned, lines, benchmark, items)
+
+
+def _expand(folders: Sequence[Path]) -> list[Path]:
+    """Returns the shards' folders that some folders are or hold."""
+    found: list[Path] = []
+    for folder in folders:
+        if (folder / SHARDS).is_dir():
+            found += sorted(path.parent for path in (folder / SHARDS).glob(f"*/{files.MANIFEST}"))
+        else:
+            found.append(folder)
+    unique = list({folder.resolve(): folder for folder in found}.values())
+    if not unique:
+        raise DataError(folders[0], "has no shards; 'tulu-eval run ... --shard 1/N' makes the first")
+    return unique
+
+
+def _read(folder: Path) -> Shard:
+    manifest = files.read_manifest(folder)
+    try:
+        part, parts = map(int, manifest["shard"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(folder, "is a whole run, not a shard of one") from error
+    return Shard(folder, part, parts, manifest)
+
+
+def _check_one_run(shards: Sequence[Shard]) -> None:
+    first = shards[0]
+    for shard in shards[1:]:
+        if shard.parts != first.parts:
+            raise DataError(shard.folder, f"is one of {shard.parts} shards, and {first.folder} is one of {first.parts}")
+        one, other = first.manifest, shard.manifest
+        differing = [name for name in _SAME if one.get(name) != other.get(name)]
+        engines = [signature.engine(manifest) for manifest in (one, other) if manifest["engine"]]
+        if not differing and one["settings_sha256"] != other["settings_sha256"]:
+            differing = ["settings"]
+        if not differing and len(set(engines)) > 1:
+            differing = [f"engine ({engines[0]} and {engines[1]})"]
+        if differing:
+            raise DataError(shard.folder, f"differs from {first.folder} in {', '.join(differing)}; shards are of one run")
+
+
+def _check_parts(shards: Sequence[Shard]) -> None:
+    counts, parts = Counter(shard.part for shard in shards), shards[0].parts
+    twice = [part for part, count in counts.items() if count > 1]
+    if twice:
+        both = " and ".join(str(shard.folder) for shard in shards if shard.part == twice[0])
+        raise UserError(f"shard {twice[0]}/{parts} is there twice: {both}; give one of them")
+    missing = [part for part in range(1, parts + 1) if part not in counts]
+    if missing:
+        names = ", ".join(f"{part}/{parts}" for part in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        word = "shard is" if len(missing) == 1 else "shards are"
+        raise UserError(
+            f"{len(missing)} of {parts} {word} missing: {names}; run the same command with --shard {missing[0]}/{parts}"
+        )
+
+
+def _interleave(shards: Sequence[Shard]) -> list[str]:
+    """Returns the ids of the run's items in its order, from those of its shards, each of which has every Nth."""
+    whole = [""] * sum(len(shard.manifest["planned"]) for shard in shards)
+    for shard in shards:
+        planned = shard.manifest["planned"]
+        if len(whole[shard.part - 1 :: shard.parts]) != len(planned):
+            raise DataError(shard.folder, f"has {len(planned)} items, which do not fit those of the other shards")
+        whole[shard.part - 1 :: shard.parts] = planned
+    again = [item for item, count in Counter(whole).items() if count > 1]
+    if again:
+        raise UserError(f"the shards overlap: {len(again)} items are in more than one of them, first {again[0]}")
+    return whole
+
+
+def _around(shards: Sequence[Shard]) -> Path:
+    """Returns the run's folder around its shards."""
+    around = {shard.folder.resolve().parent for shard in shards}
+    if len(around) != 1 or next(iter(around)).name != SHARDS:
+        raise UserError(f"the shards are not in one folder {SHARDS!r} of a run; say where the run goes with --output FOLDER")
+    return shards[0].folder.parent.parent if shards[0].folder.name else around.pop().parent
+
+
+def _items(benchmark: Benchmark, manifest: dict[str, Any], data: Path | None) -> dict[str, Item]:
+    """Returns the items by id where the benchmark writes files for other tools from them; none elsewhere."""
+    if type(benchmark).export is Benchmark.export:
+        return {}
+    return {item.id: item for item in benchmark.load(benchmark.protocol(manifest["protocol"]["name"]), data)}
+
+
+def _lines(shards: Sequence[Shard], stack: contextlib.ExitStack) -> dict[str, bytes]:
+    """Returns the line of every sample by item.
+
+    Raises:
+        UserError: A shard is not finished, or its ledger was damaged.
+    """
+    found: dict[str, bytes] = {}
+    for shard in shards:
+        ledger = stack.enter_context(Ledger(shard.folder / files.LEDGER, read_only=True))
+        again = f"run its command with --shard {shard.part}/{shard.parts} again"
+        if ledger.corrupt:
+            raise DataError(ledger.path, f"{len(ledger.corrupt)} lines are corrupt or changed by hand; {again}")
+        mine = {marks(line)[0]: line for line in ledger.lines()}
+        missing = [item for item in shard.manifest["planned"] if item not in mine]
+        if missing:
+            total = len(shard.manifest["planned"])
+            raise DataError(shard.folder, f"is not finished: {len(missing)} of its {total} samples are missing; {again}")
+        found.update((item, mine[item]) for item in shard.manifest["planned"])
+    return found
+
+
+def _write(
+    target: Path,
+    shards: Sequence[Shard],
+    planned: Sequence[str],
+    lines: dict[str, bytes],
+    benchmark: Benchmark,
+    items: dict[str, Item],
+) -> Merged:
+    manifest = _manifest(target, shards, planned)
+    files.write_json(target / files.MANIFEST, manifest)
+    added = 0
+    with Ledger(target / files.LEDGER) as ledger:
+        for item in planned:
+            sample = decode(lines[item])
+            if not ledger.has(sample.completion.key, item):
+                ledger.append(sample)
+                added += 1
+        wanted = set(planned)
+        results = write_rows(target, manifest, benchmark, (line for line in ledger.lines() if marks(line)[0] in wanted))
+        for name, text in benchmark.export(_answers(ledger, planned, items), manifest["model"]["name"]).items():
+            files.write_text(target / name, text)
+        failed = sum(not ledger.has(decode(lines[item]).completion.key, item) for item in planned)
+    manifest["status"] = "failures" if failed else "complete"
+    files.write_json(target / files.MANIFEST, manifest)
+    return Merged(target, len(shards), added, failed, results)
+
+
+def _manifest(target: Path, shards: Sequence[Shard], planned: Sequence[str]) -> dict[str, Any]:
+    """Returns the run's manifest: the first shard's, with every session and the machine that it was on."""
+    manifest = {name: value for name, value in shards[0].manifest.items() if name != "shard"}
+    sessions: list[dict[str, Any]] = []
+    if (target / files.MANIFEST).exists():
+        before = files.read_manifest(target)
+        if before["settings_sha256"] != manifest["settings_sha256"]:
+            raise DataError(target, "belongs to a run with other settings; choose another --output")
+        sessions = [session for session in before["sessions"] if "shard" not in session]
+    for shard in shards:
+        place = {
+            "shard": f"{shard.part}/{shard.parts}",
+            "machine": shard.manifest["machine"],
+            "commit": shard.manifest["commit"],
+        }
+        sessions += [{**session, **place} for session in shard.manifest["sessions"]]
+    engines = (shard.manifest["engine"] for shard in shards)
+    manifest |= {
+        "planned": list(planned),
+        "engine": next(filter(None, engines), {}),
+        "command": files.command_line(),
+        "sessions": sessions,
+        "status": "incomplete",
+    }
+    return manifest
+
+
+def _answers(ledger: Ledger, planned: Sequence[str], items: dict[str, Item]) -> Iterator[tuple[Item, str]]:
+    done = (sample for sample in ledger.samples() if sample.completion.finish_reason != "error")
+    texts = {sample.item: sample.completion.text for sample in done}
+    yield from ((items[item], texts[item]) for item in planned if item in texts)
