@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends import vllm_meter
-from tulu_eval.backends.base import Usage
+from tulu_eval.backends.base import EngineSettings, Usage
 from tulu_eval.backends.vllm import VllmBackend
 
 
@@ -35,7 +35,7 @@ def test_what_says_nothing_counts_nothing() -> None:
 
 
 def test_seconds_are_those_of_engines_side_by_side() -> None:
-    backend = VllmBackend([object(), object()], {}, 64)  # type: ignore[list-item]
+    backend = VllmBackend([object(), object()], {}, 64, None, EngineSettings())  # type: ignore[list-item, arg-type]
     for _ in range(2):
         backend._count(Usage(100, 2.0, 50, 4.0, 5))
     assert backend.usage() == Usage(200, 2.0, 100, 4.0, 10)

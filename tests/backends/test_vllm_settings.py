@@ -130,8 +130,8 @@ def test_the_cause_of_a_failure(cause: str, log: str, line: str) -> None:
     assert process.explain(cause, log) == line
 
 
-def test_a_closed_engine_says_so() -> None:
-    engine = backend.VllmBackend([], {}, 100)
+def test_a_closed_engine_says_so(model: ModelFiles) -> None:
+    engine = backend.VllmBackend([], {}, 100, model, EngineSettings())
     with pytest.raises(EngineError, match=r"^the vLLM engine is closed$"):
         next(engine.generate([Request("a", (1,), "")], Decoding(4)))
     engine.close()

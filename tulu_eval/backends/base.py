@@ -164,6 +164,13 @@ class Traffic:
     resent: int = 0
 
 
+class ReloadError(Exception):
+    """Another checkpoint's weights do not go into a running engine, which has to be closed.
+
+    One line says why; nothing, where an engine loads every model anew as a matter of course.
+    """
+
+
 class Backend(abc.ABC):
     """One engine with one model loaded. Use it as a context manager; ``close`` frees its memory and processes.
 
@@ -196,6 +203,23 @@ class Backend(abc.ABC):
             max_length: Positions a row may take, prompt and new tokens together: the longest asked for, at most the model's
                 context. A row that gets there ends with ``length``.
         """
+
+    def reload(
+        self, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int, probe: tuple[int, ...]
+    ) -> None:
+        """Puts another checkpoint's weights in the place of those that are loaded, and makes sure that they took effect.
+
+        Args:
+            model: Files to load; all else as in :meth:`load`.
+            settings: How to load them.
+            eos_ids: Tokens that end a completion.
+            max_length: Positions that a row may take.
+            probe: A prompt, whose continuation is compared before and after.
+
+        Raises:
+            ReloadError: It does not, or did not; close this engine and load the model anew.
+        """
+        raise ReloadError
 
     @abc.abstractmethod
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:

@@ -6,6 +6,7 @@ Weights are safetensors, whose headers alone give the number of parameters and s
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -160,10 +161,30 @@ def _check_shards(folder: Path) -> None:
         raise PreflightError(f"{len(missing)} of {len(names)} weight files are missing in {folder}, first {missing[0]}")
 
 
+def layout(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Returns dtype and shape of every tensor in a folder's safetensors files, by name.
+
+    Raises:
+        DataError: A file is corrupt.
+    """
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        found |= _read_header(file)
+    return found
+
+
 def _count_parameters(file: Path) -> Counter[str]:
-    """Returns the number of parameters by dtype from a file's header, which also shows whether the file is whole."""
-    corrupt = DataError(file, "corrupt safetensors file (cut or overwritten); download or copy it again")
+    """Returns the number of parameters by dtype."""
     counts: Counter[str] = Counter()
+    for dtype, shape in _read_header(file).values():
+        counts[dtype] += math.prod(shape)
+    return counts
+
+
+def _read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Returns a file's tensors from its header, which also shows whether the file is whole."""
+    corrupt = DataError(file, "corrupt safetensors file (cut or overwritten); download or copy it again")
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -174,13 +195,10 @@ def _count_parameters(file: Path) -> Counter[str]:
         for key, tensor in header.items():
             if key == "__metadata__":
                 continue
-            size = 1
-            for extent in tensor["shape"]:
-                size *= int(extent)
-            counts[str(tensor["dtype"])] += size
+            found[key] = (str(tensor["dtype"]), tuple(map(int, tensor["shape"])))
             end = max(end, int(tensor["data_offsets"][1]))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise corrupt from error
     if 8 + length + end != file.stat().st_size:
         raise corrupt
-    return counts
+    return found

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from tulu_eval.backends import vllm_preflight as preflight
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage, refuse_foreign
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, ReloadError, Usage, refuse_foreign
+from tulu_eval.backends.vllm_messages import Job, Reload, Reloaded, Stop
 from tulu_eval.backends.vllm_process import EngineProcess, incoming
+from tulu_eval.backends.vllm_reload import PROBE_LENGTH, check_same_kind
 from tulu_eval.backends.vllm_settings import environment, make_spec
-from tulu_eval.backends.vllm_worker import Job, Reload, Reloaded, Stop
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -36,12 +37,22 @@ class VllmBackend(Backend):
         engines: Running processes.
         facts: What the manifest records.
         max_length: Positions that the engines have.
+        model: What is loaded.
+        settings: How it was loaded.
     """
 
     name: ClassVar[str] = "vllm"
 
-    def __init__(self, engines: Sequence[EngineProcess], facts: dict[str, str], max_length: int) -> None:
+    def __init__(
+        self,
+        engines: Sequence[EngineProcess],
+        facts: dict[str, str],
+        max_length: int,
+        model: ModelFiles,
+        settings: EngineSettings,
+    ) -> None:
         self._engines, self._facts, self._max_length = list(engines), facts, max_length
+        self._model, self._settings = model, settings
         self._job = 0
         self._usage: Usage | None = Usage()
 
@@ -75,7 +86,33 @@ class VllmBackend(Backend):
                 engine.kill()
             raise
         sizes = {name: str(getattr(settings, name)) for name in ("tensor_parallel", "pipeline_parallel", "data_parallel")}
-        return cls(engines, {**answers[0], **sizes, "adapter": settings.adapter or "none"}, positions)
+        return cls(engines, {**answers[0], **sizes, "adapter": settings.adapter or "none"}, positions, model, settings)
+
+    def reload(
+        self, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int, probe: tuple[int, ...]
+    ) -> None:
+        """Reads another checkpoint's weights into the running engines.
+
+        Raises:
+            ReloadError: The checkpoints are not of one kind, an engine failed, or its continuation of the probe did not change.
+        """
+        if not self._engines:
+            raise ReloadError("the engine is closed")
+        if max_length > self._max_length:
+            raise ReloadError(f"its requests have up to {max_length} tokens, and the engine was built for {self._max_length}")
+        check_same_kind(self._model, model, self._settings, settings)
+        try:
+            answers = self.update_weights(model.path, probe[:PROBE_LENGTH], eos_ids)
+        except EngineError as error:
+            raise ReloadError(str(error)) from error
+        if any(answer.after.like(answer.before) for answer in answers):
+            raise ReloadError(f"the engine answers as with {self._model.name} before ({answers[0].after.digest()})")
+        self._facts |= {
+            "weights": f"put into the engine in place of {self._model.name}'s",
+            "fingerprint_before": answers[0].before.digest(),
+            "fingerprint": answers[0].after.digest(),
+        }
+        self._model = model
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yields one completion a request, as they finish; its seconds count from its submission, when all are submitted.
@@ -126,12 +163,13 @@ class VllmBackend(Backend):
         """Returns where the time went, over all engines; None for a vLLM that does not say what its steps are made of."""
         return self._usage
 
-    def reload(self, folder: Path, probe: Sequence[int]) -> list[Reloaded]:
+    def update_weights(self, folder: Path, probe: Sequence[int], eos_ids: tuple[int, ...] | None = None) -> list[Reloaded]:
         """Takes over the weights of another folder, in place, and empties the prefix cache; between two ``generate`` calls.
 
         Args:
-            folder: With safetensors of the same architecture and shapes.
-            probe: Token ids of a probe, two or more.
+            folder: With safetensors of the same names and shapes.
+            probe: Token ids of a prompt, two or more.
+            eos_ids: Tokens that end a completion from now on; None for those that do.
 
         Returns:
             For each engine the probe's log-probabilities before and after: what vLLM says of a reload proves nothing.
@@ -141,7 +179,7 @@ class VllmBackend(Backend):
         """
         try:
             for engine in self._engines:
-                engine.send(Reload(str(folder), tuple(probe)))
+                engine.send(Reload(folder, tuple(probe), eos_ids))
             return [engine.receive() for engine in self._engines]
         except EngineError:
             self._kill()

@@ -17,11 +17,9 @@ ARGUMENTS = {"disable_log_stats": False, "enable_logging_iteration_details": Tru
 """What ``vllm.LLM`` is built with so that its steps can be metered."""
 
 
-def can_meter() -> bool:
-    """Whether the vLLM that is installed says what its steps were made of."""
-    from vllm.engine.arg_utils import EngineArgs
-
-    return {*ARGUMENTS} <= {field.name for field in dataclasses.fields(EngineArgs)}
+def can_meter(arguments: Any) -> bool:
+    """Whether a vLLM, known by its dataclass ``EngineArgs``, says what its steps are made of."""
+    return {*ARGUMENTS} <= {field.name for field in dataclasses.fields(arguments)}
 
 
 class StepMeter:

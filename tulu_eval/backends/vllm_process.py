@@ -15,7 +15,8 @@ from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.vllm_worker import GRACE_SECONDS, Failed, Finished, Ready, Spec
+from tulu_eval.backends.vllm_messages import Failed, Finished, Ready, Spec
+from tulu_eval.backends.vllm_worker import GRACE_SECONDS
 from tulu_eval.errors import EngineError
 
 CLOSE_SECONDS = 15.0

@@ -10,8 +10,8 @@ from typing import Any
 
 from tulu_eval.backends import vllm_preflight as preflight
 from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.vllm_messages import Spec
 from tulu_eval.backends.vllm_preflight import LORA_RANKS
-from tulu_eval.backends.vllm_worker import Spec
 from tulu_eval.caching import read_json
 
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}

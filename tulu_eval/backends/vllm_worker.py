@@ -16,12 +16,12 @@ import time
 from collections.abc import Sequence
 from multiprocessing import active_children
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tulu_eval.backends.base import Usage
+from tulu_eval.backends import vllm_meter
 from tulu_eval.backends.rows import Finisher, Row, one_line
+from tulu_eval.backends.vllm_messages import Failed, Fingerprint, Finished, Job, Ready, Reload, Reloaded, Spec
 from tulu_eval.records import Completion, Decoding, Request
 
 WATCH_SECONDS = 0.5
@@ -29,88 +29,6 @@ WATCH_SECONDS = 0.5
 
 GRACE_SECONDS = 2.0
 """From SIGTERM to SIGKILL of the process group: time for vLLM to remove its shared memory."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Spec:
-    """What the engine is built from.
-
-    Attributes:
-        engine: Keyword arguments of ``vllm.LLM``.
-        folder: The model's folder, with its tokenizer.
-        name: The model's name, for messages.
-        trust_remote_code: Run Python code that comes with the model.
-        eos_ids: Tokens that end a completion.
-        adapter: Folder of a LoRA adapter; empty for none.
-        cpus: Cores that this engine computes on; empty for all.
-    """
-
-    engine: dict[str, Any]
-    folder: Path
-    name: str
-    trust_remote_code: bool
-    eos_ids: tuple[int, ...]
-    adapter: str
-    cpus: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Job:
-    """Requests of one ``generate`` call; ``None`` in place of a job ends the process."""
-
-    number: int
-    requests: tuple[Request, ...]
-    decoding: Decoding
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stop:
-    """Drop what is left of a job."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Reload:
-    """Take over the weights of another folder with the same architecture; between two jobs.
-
-    Attributes:
-        folder: With safetensors.
-        probe: Token ids, of which the engine tells the log-probabilities before and after.
-    """
-
-    folder: str
-    probe: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Reloaded:
-    """The other weights are loaded, as far as vLLM says; the probe's log-probabilities before and after tell."""
-
-    before: tuple[float, ...]
-    after: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ready:
-    """The engine is loaded; facts for the manifest."""
-
-    facts: dict[str, str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Finished:
-    """Completions of one step; ``last`` after a job's last one; ``usage`` since the message before, None where unknown."""
-
-    number: int
-    completions: tuple[Completion, ...]
-    last: bool
-    usage: Usage | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Failed:
-    """The engine is gone; one line with the cause."""
-
-    cause: str
 
 
 class Engine:
@@ -123,13 +41,13 @@ class Engine:
 
     def __init__(self, spec: Spec, connection: Connection) -> None:
         from vllm import LLM
+        from vllm.engine.arg_utils import EngineArgs
         from vllm.lora.request import LoRARequest
 
-        from tulu_eval.backends import vllm_meter
         from tulu_eval.backends.tokenizer import load_tokenizer
 
         self._spec, self._connection = spec, connection
-        metered = vllm_meter.can_meter()
+        metered = vllm_meter.can_meter(EngineArgs)
         self._llm = LLM(**spec.engine, **(vllm_meter.ARGUMENTS if metered else {}))
         self._meter = vllm_meter.StepMeter() if metered else None
         if self._meter:
@@ -192,22 +110,26 @@ class Engine:
         return True
 
     def reload(self, order: Reload) -> Reloaded:
-        """Takes over other weights in place.
+        """Reads a checkpoint's weights into the running engine and forgets what the old ones computed.
 
-        vLLM's prefix cache holds keys and values of the old ones, and reloading leaves it as it is.
+        vLLM keeps the prefix cache, whose keys and values are the old weights'; it only warns of weights that it did not find.
         """
         before = self._fingerprint(order.probe)
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": order.folder})
-        self._llm.reset_prefix_cache()
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(order.folder)})
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("the prefix cache could not be emptied")
+        if order.eos_ids is not None:
+            self._spec = dataclasses.replace(self._spec, eos_ids=order.eos_ids)
         return Reloaded(before, self._fingerprint(order.probe))
 
-    def _fingerprint(self, probe: Sequence[int]) -> tuple[float, ...]:
-        """Returns the log-probability of each token of a probe but the first."""
+    def _fingerprint(self, probe: Sequence[int]) -> Fingerprint:
+        """Returns the log-probability of each token of a probe but the first, which vLLM computes anew each time."""
         from vllm import SamplingParams
 
         sampling = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-        outputs = self._llm.generate([{"prompt_token_ids": list(probe)}], sampling, use_tqdm=False)
-        return tuple(found[token].logprob for found, token in zip(outputs[0].prompt_logprobs[1:], probe[1:], strict=True))
+        (output,) = self._llm.generate([{"prompt_token_ids": list(probe)}], sampling, use_tqdm=False)
+        pairs = zip(output.prompt_logprobs[1:], probe[1:], strict=True)
+        return Fingerprint(tuple(float(found[token].logprob) for found, token in pairs))
 
     def _sampling(self, decoding: Decoding) -> Any:
         """Returns vLLM's sampling parameters, with every field that a default could change said.

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 @click.command(no_args_is_help=True, short_help="Evaluate a model on one benchmark or several.")
 @click.argument("benchmarks", metavar="BENCHMARK...", nargs=-1, required=True, shell_complete=complete("tulu_eval.benchmarks"))
 @click.option(
-    "--model", "-m", required=True, shell_complete=complete_models,
-    help="Hub id (org/name or org/name@revision), folder, GGUF file, or a name of the registry.",
+    "--model", "-m", "model", required=True, multiple=True, shell_complete=complete_models,
+    help="Hub id (org/name or org/name@revision), folder, GGUF file, or a name of the registry. Several times: one after the "
+    "other; with vLLM, checkpoints that differ in their weights alone share one engine.",
 )  # fmt: skip
 @click.option("--protocol", help="Frozen recipe: published (default of gsm8k), full, ...; see the benchmark.")
 @click.option("--data", multiple=True, metavar="[BENCHMARK=]FILE",
@@ -66,8 +67,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--verbose", "-v", count=True, help="Say what the engine does; -vv for other packages' logs too.")
-def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
+def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> None:
     r"""Evaluate a model on one BENCHMARK or several (gsm8k, gsm-symbolic, alpaca-eval, ...), with one engine start.
+
+    Checkpoints of one architecture take turns in one vLLM engine: --model A --model B --model C.
 
     A run that was interrupted goes on where it stopped when the same command is given again.
 
@@ -76,6 +79,7 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
       tulu-eval run gsm-symbolic -m smollm2-135m-instruct --limit 24
       tulu-eval run gsm8k -m allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm
       tulu-eval run gsm8k alpaca-eval -m allenai/tulu-2-dpo-7b
+      tulu-eval run gsm8k -m ./sft -m ./dpo -m ./ppo --backend vllm
       tulu-eval run gsm8k alpaca-eval -m ./my-checkpoint --data gsm8k=test.jsonl --data alpaca-eval=alpaca_eval.json
       tulu-eval run gsm8k -m ./my-checkpoint --protocol full --data test.jsonl
       tulu-eval run gsm8k -m allenai/tulu-2-dpo-7b --base-url http://localhost:8000/v1
@@ -96,7 +100,10 @@ def run(benchmarks: tuple[str, ...], model: str, **options: Any) -> None:
     settings = EngineSettings(**_pick(options, EngineSettings), served=_served(options))
     options["shard"] = parse_shard(options["shard"]) if options["shard"] else None
     shared = _pick(options, Order)
-    orders = [Order(benchmark=name, model=model, settings=settings, data=data.get(name), **shared) for name in benchmarks]
+    if len(model) > 1 and options["served_name"]:
+        raise click.UsageError("--served-name goes with one --model", click.get_current_context())
+    pairs = [(one, name) for one in model for name in benchmarks]
+    orders = [Order(benchmark=name, model=one, settings=settings, data=data.get(name), **shared) for one, name in pairs]
     plans = [make_plan(order, load_suite(options["registry"])) for order in orders]
     if options["dry_run"]:
         if options["as_json"]:

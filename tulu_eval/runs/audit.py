@@ -189,8 +189,8 @@ def _repeat(
     own = dataclasses.replace(plan, order=dataclasses.replace(plan.order, settings=settings))
     progress.say(f"{name}: {len(requests)} items")
     with Engine([own], progress) as engine:
-        engine.check()
-        for completion in engine.start().generate(requests, plan.decoding):
+        engine.check(own)
+        for completion in engine.start(own).generate(requests, plan.decoding):
             before = samples[completion.key]
             if completion.token_ids == before.completion.token_ids:
                 continue

@@ -53,10 +53,12 @@ def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> Outcome:
 
 
 def execute_all(plans: Sequence[Plan], progress: Progress, *, fresh: bool = False) -> list[Outcome]:
-    """Does what each plan says that is not in its ledger yet, and writes manifests and results; one engine start for all.
+    """Does what each plan says that is not in its ledger yet, and writes manifests and results.
+
+    One engine start serves all plans of one model, and of further models whose weights go into the running engine.
 
     Args:
-        plans: Plans of one model, backend and settings.
+        plans: Model by model.
         progress: Is told what happens.
         fresh: Set existing ledgers aside (under another name) and begin anew.
 
@@ -66,13 +68,14 @@ def execute_all(plans: Sequence[Plan], progress: Progress, *, fresh: bool = Fals
         UserError: A folder cannot be written, is locked, or belongs to other settings.
     """
     with Engine(plans, progress) as engine:
+        for plan in plans:
+            if fresh or _pending(plan, plan.folder):
+                engine.check(plan)
         return [_execute(plan, progress, engine, fresh) for plan in plans]
 
 
 def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Outcome:
     folder = plan.folder
-    if fresh or _pending(plan, folder):
-        engine.check()
     with files.locked(folder):
         manifest = _open_manifest(plan, folder, fresh)
         with Ledger(folder / files.LEDGER) as ledger:
@@ -166,7 +169,7 @@ def _session(
     session: dict[str, Any] = {"started": files.now(), "samples": 0, "prompt_tokens": 0, "new_tokens": 0}
     manifest["sessions"].append(session)
     try:
-        backend = engine.start()
+        backend = engine.start(plan)
         manifest["engine"] = backend.describe()
         session["load_seconds"] = round(engine.load_seconds, 3)
         before = dataclasses.replace(backend.usage() or Usage())

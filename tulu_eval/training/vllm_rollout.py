@@ -99,8 +99,10 @@ class VllmEngine:
             batch = models.collate([self._probe], self._ranks.device)
             own = policy(batch)[0, 1:].tolist()
         failed = ""
-        for found in self._backend.reload(self._folder, self._probe.ids.tolist()):
-            failed = failed or stale(found.before, found.after, own, changed=bool(self._sent) and digest != self._sent)
+        for found in self._backend.update_weights(self._folder, self._probe.ids.tolist()):
+            failed = failed or stale(
+                found.before.logprobs, found.after.logprobs, own, changed=bool(self._sent) and digest != self._sent
+            )
         if self._ranks.any(bool(failed)):
             raise EngineError(
                 f"the policy's weights did not arrive in vLLM: {failed or 'on another rank'}; the last checkpoint is whole: "

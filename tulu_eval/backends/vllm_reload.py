@@ -1,0 +1,56 @@
+"""Which checkpoints may share a running engine by a change of its weights: those that differ in nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tulu_eval.backends.base import EngineSettings, ModelFiles, ReloadError
+from tulu_eval.backends.loading import layout
+from tulu_eval.backends.vllm_preflight import stored_quantization
+from tulu_eval.caching import read_json
+from tulu_eval.errors import DataError
+
+PROBE_LENGTH = 64
+"""Tokens of a prompt that are continued to see which weights an engine has."""
+
+_PROVENANCE = ("_name_or_path", "transformers_version", "use_cache")
+"""Fields of a config that say nothing of what the engine computes."""
+
+
+def check_same_kind(loaded: ModelFiles, model: ModelFiles, before: EngineSettings, settings: EngineSettings) -> None:
+    """Says in what else than weights two checkpoints differ, or why their weights cannot be changed in place.
+
+    Args:
+        loaded: What the engine has.
+        model: What it is to get.
+        before: How the first was loaded.
+        settings: How the second is to be loaded.
+
+    Raises:
+        ReloadError: In one line.
+    """
+    config = read_json(model.path / "config.json")
+    reasons = {
+        "it is to run with other settings": before != settings,
+        f"it is a {model.architecture}, and {loaded.name} a {loaded.architecture}": model.architecture != loaded.architecture,
+        "an adapter is on the weights": bool(settings.adapter),
+        "its weights are quantised": bool(settings.quantization or stored_quantization(config)),
+        f"its dtype is {model.dtype}, not {loaded.dtype}": model.dtype != loaded.dtype,
+        "its config differs": _computed(config) != _computed(read_json(loaded.path / "config.json")),
+        f"it has {model.context} positions, not {loaded.context}": model.context != loaded.context,
+        "its tokenizer differs": model.tokenizer_sha256 != loaded.tokenizer_sha256,
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise ReloadError(reason)
+    try:
+        tensors = layout(model.path)
+        same = tensors == layout(loaded.path)
+    except DataError as error:
+        raise ReloadError(str(error)) from error
+    if not tensors or not same:
+        raise ReloadError("its weights have other names or shapes" if tensors else "it has no safetensors weights")
+
+
+def _computed(config: dict[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in _PROVENANCE}
