@@ -156,3 +156,4 @@ def test_one_line_exit_code_2_the_ledger_intact(
     assert done.stdout == ""
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
     assert not list(run.rglob("judged/*/result.json"))
+    assert not [folder for folder in run.rglob("judged/*") if [path.name for path in folder.iterdir()] == [".lock"]]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,15 +151,18 @@ def judge(
         UserError: The endpoint, the judge or the disk failed; the cache has what was paid.
     """
     before = len(cache)
-    with locked(folder):
-        try:
+    try:
+        with locked(folder):
             outcome = execute(prepared, endpoint, where, cache, folder, max_cost, progress)
-        except KeyboardInterrupt as error:
-            raise InterruptedJudgingError(
-                f"interrupted: {len(cache) - before} answers more are kept in {cache.path}; the same command goes on from there"
-            ) from error
-        rows = with_calibration(outcome.score, outcome.results, calibration)
-        write_results(folder, rows, judgments_hash(folder))
+            rows = with_calibration(outcome.score, outcome.results, calibration)
+            write_results(folder, rows, judgments_hash(folder))
+    except KeyboardInterrupt as error:
+        raise InterruptedJudgingError(
+            f"interrupted: {len(cache) - before} answers more are kept in {cache.path}; the same command goes on from there"
+        ) from error
+    finally:
+        if [path.name for path in folder.glob("*")] == [".lock"]:  # nothing came of it
+            shutil.rmtree(folder)
     return dataclasses.replace(outcome, results=rows)
 
 
