@@ -59,6 +59,7 @@ def test_the_settings_are_the_published_ones_and_the_package_is_not_imported(pub
     assert (published.judge, published.prompt_sha256) == ("gpt-4-1106-preview", PROMPT_SHA256)
     assert published.published
     assert not load_recipe("gpt-4.1").published
+    assert load_recipe("gpt-4.1").parameters == {**published.parameters, "temperature": 0}
     assert not load_recipe("gpt-4-1106-preview", "text").published
     assert [turn.role for turn in published.template] == ["system", "user"]
     assert logging.getLogger().level != logging.INFO

@@ -27,6 +27,14 @@ def test_an_engines_output_reads_like_an_endpoints(recipe, pairs):
     assert read_verdict(answer.choice, "logprobs", False, loose=True).kind == "judged"
 
 
+def test_a_drawn_token_beyond_the_five_likeliest_does_not_count(recipe, pairs):
+    position = {at: SimpleNamespace(logprob=-float(at), decoded_token=f"t{at}") for at in range(5)}
+    position[99] = SimpleNamespace(logprob=-9.0, decoded_token="m")
+    made = SimpleNamespace(finish_reason="length", text="m", token_ids=[99], logprobs=[position])
+    answer = _answer(recipe.question(pairs(1)[0]), SimpleNamespace(prompt_token_ids=[1], outputs=[made]))
+    assert read_verdict(answer.choice, "logprobs", False, loose=True).kind == "no_verdict"
+
+
 class Tokenizer:
     """Words are tokens; it has no system turn."""
 

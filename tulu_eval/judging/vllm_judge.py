@@ -103,12 +103,13 @@ def _answer(question: Question, output: Any) -> Answer:
     made = output.outputs[0]
     choice: dict[str, Any] = {"finish_reason": made.finish_reason, "message": {"role": "assistant", "content": made.text}}
     if made.logprobs:
-        choice["logprobs"] = {"content": [{"top_logprobs": _alternatives(made.logprobs[0])}]}
+        limit = question.parameters.get("top_logprobs", 5)
+        choice["logprobs"] = {"content": [{"top_logprobs": _alternatives(made.logprobs[0])[:limit]}]}
     usage = Usage(len(output.prompt_token_ids or ()), len(made.token_ids))
     return Answer(question, choice, question.model, usage)
 
 
 def _alternatives(position: Mapping[int, Any]) -> list[dict[str, Any]]:
-    """Returns the alternatives of one position, likeliest first."""
+    """Returns the alternatives of one position, likeliest first; the drawn token is among them however unlikely it was."""
     ranked = sorted(position.values(), key=lambda one: -one.logprob)
     return [{"token": one.decoded_token or "", "logprob": one.logprob} for one in ranked]

@@ -85,7 +85,7 @@ def make(folder: Path) -> Bundle:
     if run.benchmark == JUDGED_BENCHMARK:
         raise UserError(
             f"{folder} is a run of {run.benchmark}, which is not bundled: its texts are CC-BY-NC-4.0, and its win rates need"
-            " them and a judge. Hand over samples.jsonl and judged/*/judgments.jsonl, which have hashes of those texts only"
+            f" them and a judge. Hand over the folder without {LEDGER}: digests.jsonl and judgments.jsonl have hashes only"
         )
     benchmark = catalog.benchmark(run.benchmark)
     with Ledger(folder / LEDGER, read_only=True) as ledger:
