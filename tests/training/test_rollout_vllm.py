@@ -138,7 +138,7 @@ class TestCommand:
         rows.write_text("".join(json.dumps(turn) + "\n" for turn in turns))
         words = [
             "train", "ppo", "-r", "tiny", "-m", tiny / "policy", "--reward-model", tiny / "reward", "--data", rows, "-o",
-            tmp_path / "run", "--device", "cpu", "--rollouts", "vllm", "--set", "rollout_batch=16", "--set", "batch=8",
+            tmp_path / "run", "--device", "cpu", "--rollouts", "vllm", "--set", "rollout_batch=16", "--set", "batch=16",
             "--set", "max_new_tokens=6", "--set", "warmup=0", "--set", "learning_rate=1e-3", "--set", "max_length=100",
         ]  # fmt: skip
         done = CliRunner().invoke(cli, list(map(str, words)))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.backends import vllm_extension
 from tulu_eval.backends import vllm_preflight as preflight
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.backends.vllm_messages import Spec
@@ -57,6 +58,7 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
         "quantization": settings.quantization or None,
         "trust_remote_code": settings.trust_remote_code,
         "generation_config": "vllm",
+        "worker_extension_cls": vllm_extension.CLASS,
         "enable_prefix_caching": settings.prefix_caching,
         "enforce_eager": on_cpu,  # compiling took 76 s more at the start on 2 cores, and tokens came no faster
         "seed": 0,

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from tulu_eval.backends import vllm_meter
+from tulu_eval.backends import vllm_extension, vllm_meter
 from tulu_eval.backends.rows import Finisher, Row, one_line
 from tulu_eval.backends.vllm_messages import Failed, Fingerprint, Finished, Job, Ready, Reload, Reloaded, Spec
 from tulu_eval.records import Completion, Decoding, Request
@@ -115,7 +115,7 @@ class Engine:
         vLLM keeps the prefix cache, whose keys and values are the old weights'; it only warns of weights that it did not find.
         """
         before = self._fingerprint(order.probe)
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(order.folder)})
+        self._llm.collective_rpc(vllm_extension.REPLACE, args=(str(order.folder),))
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("the prefix cache could not be emptied")
         if order.eos_ids is not None:
