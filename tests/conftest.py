@@ -143,10 +143,16 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
+def make_run(tmp_path: Path, make_run_in: Callable[..., Path]) -> Callable[..., Path]:
+    """Makes a run folder of GSM8K; ``make_run(right=121)`` has the first 121 of the published 200 items right."""
+    return functools.partial(make_run_in, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_run_in() -> Callable[..., Path]:
     """Makes a run folder through the real planner's records and the real runner; only the engine is a script.
 
-    ``make_run(right=121)`` has the first 121 of GSM8K's published 200 items right, in the name of a model of the hub.
+    ``make_run_in(root, right=121)`` has the first 121 right, in the name of a model of the hub.
     """
     from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
     from tulu_eval.backends.tokenizer import Template
@@ -158,6 +164,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     from tulu_eval.runs.runner import execute
 
     def call(
+        tmp_path: Path,
         right: int | Callable[[int], bool] = 121,
         *,
         protocol: str = "published",

@@ -17,6 +17,7 @@ from tulu_eval.cli import (
     merge,
     models,
     plan,
+    report,
     reproduce,
     run,
     score,
@@ -39,6 +40,7 @@ def cli(debug: bool) -> None:
       tulu-eval run gsm8k --model allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm
       tulu-eval verify results/my-checkpoint/gsm8k/published-1a2b3c4d --as tulu-2-13b
       tulu-eval table
+      tulu-eval report
       tulu-eval models --stage PPO
       tulu-eval doctor
     """
@@ -52,6 +54,7 @@ cli.add_command(compare.compare)
 cli.add_command(audit.audit)
 cli.add_command(plan.plan)
 cli.add_command(table.table)
+cli.add_command(report.report)
 cli.add_command(models.models)
 cli.add_command(card.card)
 cli.add_command(bundle.bundle)

@@ -156,7 +156,11 @@ def find_runs(results: Path) -> tuple[tuple[Finished, ...], tuple[str, ...]]:
 
 def collect(suite: Suite, results: Path) -> Table:
     """Returns the card's table with the runs under ``results`` beside it."""
-    runs, problems = find_runs(results)
+    return arrange(suite, *find_runs(results))
+
+
+def arrange(suite: Suite, runs: Sequence[Finished], problems: Sequence[str]) -> Table:
+    """Returns the card's table with these runs beside it; ``problems`` are passed on."""
     columns = tuple(_columns(suite, runs))
     owners: dict[str, list[Finished]] = {}
     elsewhere: dict[str, int] = {}
@@ -167,14 +171,14 @@ def collect(suite: Suite, results: Path) -> Table:
             elsewhere[run.benchmark] = elsewhere.get(run.benchmark, 0) + 1
     lines = [
         Line(plain(row.label), row.size, row.alignment, row.model, True, tuple(
-            _entry(suite, column, owners.get(row.model, []), _card_cell(suite, column, row.model, row.source))
+            entry(suite, column, owners.get(row.model, []), _card_cell(suite, column, row.model, row.source))
             for column in columns
         ))
         for row in suite.card_rows
     ]  # fmt: skip
     on_card = {row.model for row in suite.card_rows}
     lines += [_other(suite, columns, owner, owners[owner]) for owner in sorted(owners) if owner not in on_card]
-    return Table(columns, _grouped(lines, len(columns)), problems, elsewhere)
+    return Table(columns, _grouped(lines, len(columns)), tuple(problems), elsewhere)
 
 
 def _columns(suite: Suite, runs: Sequence[Finished]) -> Iterator[Column]:
@@ -232,11 +236,12 @@ def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[Finis
     counted = f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
     size = model.size if model else counted if parameters else "-"
     label = model.name if model is not None and model.hub_id == owner else owner
-    entries = tuple(_entry(suite, column, runs, None) for column in columns)
+    entries = tuple(entry(suite, column, runs, None) for column in columns)
     return Line(label, size, model.stage if model else "-", owner, False, entries)
 
 
-def _entry(suite: Suite, column: Column, runs: Sequence[Finished], cell: PublishedCell | None) -> Entry:
+def entry(suite: Suite, column: Column, runs: Sequence[Finished], cell: PublishedCell | None) -> Entry:
+    """Returns a published number, if there is one, with what these runs of its model measured beside it; no groups."""
     interval = None
     if cell is not None and cell.n is not None and suite.metrics[cell.metric_key].counted:
         low, high = wilson(round(cell.value * cell.n / 100), cell.n)

@@ -244,3 +244,16 @@ def _checked(folder: Path, outputs: dict[str, str]) -> tuple[Result, ...]:
 def judgments_hash(folder: Path) -> str:
     """Returns the hash of a judge's judgments, which ``result.json`` names."""
     return content_hash((folder / JUDGMENTS).read_text(encoding="utf-8"))
+
+
+def preferences(folder: Path) -> dict[str, dict[str, float | None]]:
+    """Returns each judge's preference for the model's output (1 to 2, None where it failed) by item; without any text.
+
+    Args:
+        folder: Of a run whose :func:`judged_rows` have been read.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for path in sorted(folder.glob(f"{JUDGED}/*/{JUDGMENTS}")):
+        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        found[path.parent.name] = {row["id"]: row["preference"] for row in rows}
+    return found

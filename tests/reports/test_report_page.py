@@ -1,0 +1,184 @@
+"""What goes into the page, read back as a browser would."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tulu_eval.registry import load_suite
+from tulu_eval.reports import page
+from tulu_eval.reports.leaderboard import make
+
+
+class Parsed(HTMLParser):
+    """Scripts by their id or place, and every element that could load something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: dict[str, str] = {}
+        self.sources: list[str] = []
+        self.policy = ""
+        self._open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.sources += [
+            f"{tag} {name}" for name in ("src", "href", "srcset", "action") if not (given.get(name) or "#").startswith("#")
+        ]
+        if tag == "script":
+            self._open = given.get("id") or f"script {len(self.scripts)}"
+            self.scripts[self._open] = ""
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policy = given.get("content") or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = "" if tag == "script" else self._open
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.scripts[self._open] += data
+
+
+def opened(parsed: Parsed, name: str) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(parsed.scripts[name])))
+
+
+@pytest.fixture(scope="module")
+def parsed(report: Path) -> Parsed:
+    return Parsed(report.read_text(encoding="utf-8"))
+
+
+def test_nothing_is_loaded_and_every_script_has_its_hash(parsed: Parsed) -> None:
+    assert parsed.sources == []
+    assert parsed.policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in parsed.policy
+    own = [text for name, text in parsed.scripts.items() if name.startswith("script ")]
+    assert len(own) == len(page.SCRIPTS)
+    for text in own:
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in parsed.policy
+
+
+def test_every_sample_of_every_run_is_there_once_and_whole(parsed: Parsed, results: Path, hostile: str) -> None:
+    data = json.loads(parsed.scripts["data"])
+    assert [run["folder"].split("/")[0] for run in data["runs"]] == [
+        "allenai__llama-3-tulu-2-8b",
+        "allenai__llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm",
+        "allenai__tulu-2-13b",
+        "my__checkpoint",
+    ]
+    assert len(data["groups"]) == 1, "all four ran the same items"
+    texts: dict[tuple[int, int], str] = {}
+    for number, start in enumerate(data["groups"][0]["starts"]):
+        for offset, (_, written) in enumerate(opened(parsed, f"block-0-{number}")):
+            for run, text, *_ in written:
+                assert (run, start + offset) not in texts
+                texts[run, start + offset] = text
+    group = opened(parsed, "group-0")
+    for place, run in enumerate(data["runs"]):
+        index = opened(parsed, f"run-{place}")
+        lines = [json.loads(line) for line in (results / run["folder"] / "samples.jsonl").read_text().splitlines()]
+        by_item = {line["item"]: line for line in lines}
+        assert len(index["items"]) == len(lines)
+        for at, item in enumerate(index["items"]):
+            line = by_item[group["items"][item]]
+            assert texts[place, item] == line["text"]
+            assert group["targets"][item] == line["target"]
+            assert data["statuses"][index["statuses"][at]] == line["status"]
+            assert index["scores"][at] == [grade["score"] for grade in line["grades"]]
+            assert index["answers"][at] == [grade["answer"] if grade["answered"] else None for grade in line["grades"]]
+    assert hostile in texts.values()
+
+
+def test_rows_of_the_card_come_first_and_every_published_number_is_there(parsed: Parsed) -> None:
+    rows = json.loads(parsed.scripts["data"])["board"]
+    assert [row["label"] for row in rows if row["scope"] == "card"][::2][0].startswith("Tulu V2.5 PPO Llama 3 70B")
+    suite = load_suite()
+    wanted = {
+        (c.model, c.metric_key, f"{c.value:.1f}")
+        for c in suite.cells()
+        if c.metric_key in ("GSM8K_8shot_CoT", "AlpacaEval2_LC")
+    }
+    titles = {"GSM8K": "GSM8K_8shot_CoT", "AlpacaEval 2 LC": "AlpacaEval2_LC"}
+    shown = [(row["model"], titles[row["benchmark"]], row["published"]["printed"]) for row in rows if row["published"]]
+    assert sorted(shown) == sorted(wanted), "each once"
+    start = next(row for row in rows if row["model"] == "allenai/llama-3-tulu-2-8b" and row["benchmark"] == "GSM8K")
+    assert start["published"]["printed"] == "61.0"
+    assert start["verdict"]["name"] in ("consistent", "inconsistent", "cannot tell"), "numbers off the card are compared too"
+    both = next(row for row in rows if row["published"] and row["published"]["printed"] == "58.0")
+    assert len(both["published"]["sources"]) == 2
+
+
+def test_the_page_says_nothing_about_the_machine(report: Path, results: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    assert str(results) not in text
+    assert str(results.parent) not in text
+
+
+def test_the_same_results_give_the_same_bytes(report: Path, results: Path) -> None:
+    assert make(load_suite(), results, {}).text == report.read_text(encoding="utf-8")
+
+
+def test_a_forged_run_is_named_and_is_no_result(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_run(60, model="my/forged", revision="sha256:1", limit=80)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model"]["name"] = "allenai/tulu-2-13b"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    found = make(load_suite(), tmp_path / "results", {})
+    assert found.runs == 0
+    (line,) = found.problems
+    assert line.startswith("my__forged/gsm8k/published-first80-")
+    assert "settings_sha256 differs" in line
+    rows = json.loads(Parsed(found.text).scripts["data"])["board"]
+    assert not any(row["measured"] for row in rows)
+
+
+def test_runs_with_other_right_answers_are_not_put_together(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    make_run(10, limit=20)
+    folder = make_run(10, limit=20, model="my/other", revision="sha256:2", protocol="full")
+    data = json.loads(Parsed(make(load_suite(), tmp_path / "results", {}).text).scripts["data"])
+    assert [run["group"] for run in data["runs"]] == [0, 0], folder
+
+
+def test_a_judged_run_shows_preferences_and_no_instruction(
+    make_alpaca_run: Callable[..., Path], tmp_path: Path, loopback: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_alpaca_run(tmp_path / "results", 6)
+    monkeypatch.setattr("tulu_eval.reports.samples.preferences", lambda _: {"gpt-x": {"alpaca-0": 1.25, "alpaca-1": None}})
+    parsed = Parsed(make(load_suite(), tmp_path / "results", {}).text)
+    assert opened(parsed, "run-0")["judges"] == {"gpt-x": [1.25, None, None, None, None, None]}
+    instructions = [row["instruction"] for row in json.loads((folder / "model_outputs.json").read_text())]
+    assert instructions[0] not in json.dumps([opened(parsed, name) for name in parsed.scripts if name.startswith("block-")])
+
+
+@given(st.text(st.characters(codec=None, categories=None)), st.text())
+@settings(deadline=None, max_examples=200)
+def test_no_text_ends_the_script_it_is_in(text: str, more: str) -> None:
+    for hostile in (text, f"</script>{text}", f"<!--{more}<script>", f"]]>{text}"):
+        body = page._json({"text": hostile})
+        assert "<" not in body
+        assert json.loads(body)["text"] == hostile
+
+
+def test_vendored_files_are_those_that_the_list_names() -> None:
+    folder = resources.files("tulu_eval.reports") / "web" / "vendor"
+    listed = re.findall(
+        r"^\| `([\w.]+\.js)` .* `([0-9a-f]{64})` \|$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(listed) == 2
+    for name, digest in listed:
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    for name in ("d3-LICENSE", "plot-LICENSE"):
+        assert "Permission to use, copy, modify" in (folder / name).read_text(encoding="utf-8")

@@ -1,0 +1,109 @@
+"""What somebody made consistent by hand, hashes and all, is still noticed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulu_eval.records import content_hash
+from tulu_eval.runs.finished import Finished, read
+from tulu_eval.runs.integrity import doubts
+from tulu_eval.runs.ledger import Sample, decode, encode
+from tulu_eval.runs.manifest import samples_hash
+
+MakeRun = Callable[..., Path]
+
+
+def doubts_of(folder: Path) -> tuple[str, ...]:
+    run = read(folder)
+    return doubts(run, list(run.samples()) if (folder / "samples.jsonl").exists() else [])
+
+
+def forge(folder: Path, change: Callable[[Sample], Sample] = lambda sample: sample, **value: float) -> None:
+    """Rewrites samples and rows of a run with every checksum and hash made right again."""
+    lines = [encode(change(decode(line))) for line in (folder / "samples.jsonl").read_bytes().splitlines(keepends=True)]
+    (folder / "samples.jsonl").write_bytes(b"".join(lines))
+    result = json.loads((folder / "result.json").read_text())
+    result.pop("sha256")
+    result["samples_sha256"] = samples_hash(lines)
+    result["results"][0].update(value)
+    (folder / "result.json").write_text(json.dumps({**result, "sha256": content_hash(result)}))
+
+
+def edit(folder: Path, *path: str, value: Any) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    inner = manifest
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"protocol": "full"}, {"limit": 20}, {"form": "plain"}, {"failed": 3}, {"quantization": "fp8"}]
+)
+def test_a_run_as_it_was_written_has_none(make_run: MakeRun, more: dict[str, Any]) -> None:
+    assert doubts_of(make_run(12, **more)) == ()
+
+
+def test_the_runs_of_this_repository_have_none() -> None:
+    folders = [path.parent for path in (Path(__file__).parents[2] / "results").rglob("manifest.json")]
+    assert folders
+    assert [line for folder in folders for line in doubts_of(folder)] == []
+
+
+def test_grades_that_the_benchmark_does_not_give(make_run: MakeRun) -> None:
+    folder = make_run(10, limit=20)
+
+    def better(sample: Sample) -> Sample:
+        return dataclasses.replace(sample, grades=tuple(dataclasses.replace(grade, score=1.0) for grade in sample.grades))
+
+    forge(folder, better)
+    grades, rows = doubts_of(folder)
+    assert grades == "samples.jsonl: 10 of 20 grades are not what gsm8k gives (first: test-1209)"
+    assert rows == "result.json: its rows are not what samples.jsonl gives"
+
+
+def test_rows_that_the_samples_do_not_give(make_run: MakeRun) -> None:
+    folder = make_run(10, limit=20)
+    forge(folder, value=99.0)
+    assert doubts_of(folder) == ("result.json: its rows are not what samples.jsonl gives",)
+
+
+def test_samples_that_were_not_planned(make_run: MakeRun) -> None:
+    folder = make_run(10, limit=20)
+    edit(folder, "planned", value=json.loads((folder / "manifest.json").read_text())["planned"][:-2])
+    assert any(
+        line.startswith("samples.jsonl: 2 samples are of items that were not planned (first: test-")
+        for line in doubts_of(folder)
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("protocol", "metric"), "other", "the protocol was changed"),
+        (("model", "name"), "allenai/tulu-2-13b", "settings_sha256 differs"),
+        (("model", "revision"), "elsewhere", "settings_sha256 differs"),
+        (("decoding", "max_new_tokens"), 9, "settings_sha256 differs"),
+        (("template", "sha256"), "0" * 64, "settings_sha256 differs"),
+        (("backend",), "other", "settings_sha256 differs"),
+    ],
+)
+def test_a_manifest_that_says_something_else(make_run: MakeRun, path: tuple[str, ...], value: Any, said: str) -> None:
+    folder = make_run(10, limit=20)
+    edit(folder, *path, value=value)
+    assert any(said in line for line in doubts_of(folder))
+
+
+def test_a_benchmark_of_another_version_is_not_graded_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(10, limit=20)
+    monkeypatch.setattr("tulu_eval.benchmarks.gsm8k.GSM8K.version", 2)
+    monkeypatch.setattr("tulu_eval.runs.integrity.grade_sample", lambda *_: pytest.fail("graded"))
+    run: Finished = read(folder)
+    assert doubts(run, list(run.samples())) == ()

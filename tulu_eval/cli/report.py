@@ -1,0 +1,59 @@
+"""``tulu-eval report``: all results in one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tulu_eval.cli.common import registry_option
+
+
+@click.command()
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+              help="Folder under which run folders are looked for.")  # fmt: skip
+@click.option("--write", type=click.Path(path_type=Path), help="The file; report.html in the results folder unless given.")
+@click.option("--data", multiple=True, metavar="BENCHMARK=FILE",
+              help="Items of a benchmark, for the text of the prompts; its own source unless given. Repeatable.")  # fmt: skip
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@registry_option
+def report(results: Path, write: Path | None, data: tuple[str, ...], quiet: bool, registry: Path | None) -> None:
+    r"""Write one HTML page with everything that was measured.
+
+    Leaderboard with published numbers beside measured ones, a dot plot, every run with its signature, its samples with prompt,
+    completion and grades, the suite's lineage and its contradictions. The file is complete: it opens without a network and
+    asks for nothing. A run folder that cannot be used, or that was changed by hand, is named on it and on stderr.
+
+    \b
+    Examples:
+      tulu-eval report
+      tulu-eval report --results results --write report.html
+      tulu-eval report --data gsm8k=test.jsonl
+    """
+    from tqdm import tqdm
+
+    from tulu_eval.errors import UserError
+    from tulu_eval.registry import load_suite
+    from tulu_eval.reports.leaderboard import make
+    from tulu_eval.runs.catalog import BENCHMARKS, names
+    from tulu_eval.runs.manifest import write_text
+
+    files: dict[str, Path] = {}
+    for pair in data:
+        name, equals, path = pair.partition("=")
+        if not equals or name not in names(BENCHMARKS):
+            raise UserError(f"--data takes BENCHMARK=FILE, with a benchmark among {', '.join(names(BENCHMARKS))}; not {pair!r}")
+        if not Path(path).is_file():
+            raise UserError(f"--data {pair}: no such file")
+        files[name] = Path(path)
+    if not results.is_dir():
+        raise UserError(f"no folder {results}; 'tulu-eval run' makes one, --results names another")
+    target = write or results / "report.html"
+    suite = load_suite(registry)
+    page = make(suite, results, files, lambda runs: tqdm(runs, "checking runs", unit="run", delay=1, disable=quiet or None))
+    write_text(target, page.text)
+    for problem in page.problems:
+        click.echo(f"tulu-eval: left out: {problem}", err=True)
+    for line in page.promptless:
+        click.echo(f"tulu-eval: without the prompts' text: {line}", err=True)
+    click.echo(f"{target}: {page.runs} runs, {len(page.text) / 1e6:.1f} MB")

@@ -1,0 +1,160 @@
+"""The leaderboard's rows as plain data: one a model and published number, with what was measured beside it.
+
+The card's rows come first, then other models that were measured, then every other number that was published of the suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.judging.recipe import ORIGINAL_JUDGE
+from tulu_eval.records import Result
+from tulu_eval.registry import PublishedCell, Suite
+from tulu_eval.runs.collect import TITLES, Column, Entry, Line, Table, entry
+from tulu_eval.runs.finished import Finished
+
+JUDGED = "win_rate"
+"""How the metrics that a judge decides end."""
+
+
+def rows(table: Table, suite: Suite, runs: Mapping[Path, int]) -> list[dict[str, Any]]:
+    """Returns the rows.
+
+    Args:
+        table: The card's table with runs beside it.
+        suite: The registry.
+        runs: Place of each run by its folder.
+    """
+    found: list[dict[str, Any]] = []
+    shown: set[tuple[str, str, str]] = set()
+    for line in table.lines:
+        for column, one in zip(table.columns, line.entries, strict=True):
+            for beside in _beside(suite, column, line, one):
+                if beside.cell is not None:
+                    shown.add(_number(beside.cell))
+                if beside.cell is not None or beside.measured is not None:
+                    found.append(_row(suite, column, line, beside, runs))
+    return found + list(_rest(suite, table.columns, shown))
+
+
+def _beside(suite: Suite, column: Column, line: Line, one: Entry) -> list[Entry]:
+    """Returns a line's entry; where a measured model is not on the card, one for each number published of it elsewhere."""
+    if line.on_card or one.measured is None or column.judge or not any(m.hub_id == line.model for m in suite.models):
+        return [one]
+    cells = {_number(cell): cell for cell in reversed(_cells(suite, column)) if cell.model == line.model}
+    return [entry(suite, column, [one.measured.run], cell) for cell in cells.values()] or [one]
+
+
+def _rest(suite: Suite, columns: Sequence[Column], shown: set[tuple[str, str, str]]) -> Iterator[dict[str, Any]]:
+    for column in columns:
+        for cell in _cells(suite, column) if not column.judge else ():
+            if _number(cell) not in shown:
+                shown.add(_number(cell))
+                model = suite.find(cell.model)
+                line = Line(model.name, model.size, model.stage, model.hub_id, False, ())
+                yield _row(suite, column, line, entry(suite, column, [], cell), {})
+
+
+def _cells(suite: Suite, column: Column) -> list[PublishedCell]:
+    return [cell for cell in suite.cells(benchmark=column.benchmark) if cell.metric_key == column.metric_key]
+
+
+def _number(cell: PublishedCell) -> tuple[str, str, str]:
+    """What makes two cells one row: the same number of the same model, whoever prints it."""
+    return cell.model, cell.metric_key, f"{cell.value:.1f}"
+
+
+def _row(suite: Suite, column: Column, line: Line, one: Entry, runs: Mapping[Path, int]) -> dict[str, Any]:
+    measured = one.measured
+    return {
+        "scope": "card" if line.on_card else "measured" if measured else "suite",
+        "label": line.label,
+        "model": line.model,
+        "size": line.size,
+        "stage": line.alignment,
+        "benchmark": TITLES[column.metric_key],
+        "judge": column.judge or (ORIGINAL_JUDGE if column.metrics[0].endswith(JUDGED) else ""),
+        "published": _published(suite, one) if one.cell else None,
+        "measured": result(measured.row) if measured else None,
+        "full": result(measured.full) if measured and measured.full else None,
+        "run": runs.get(measured.run.folder) if measured else None,
+        "runs": measured.runs if measured else 0,
+        "verdict": _verdict(one),
+        "lineage": [f"{step.name} ({step.stage})" for step in suite.lineage(suite.find(line.model))] if one.cell else [],
+    }
+
+
+def _published(suite: Suite, one: Entry) -> dict[str, Any]:
+    cell = one.cell
+    if cell is None:
+        raise ValueError("nothing was published for this entry")
+    same = [other for other in suite.cells() if _number(other) == _number(cell)]
+    low, high = one.interval or (None, None)
+    return {
+        "value": cell.value,
+        "printed": f"{cell.value:.1f}",
+        "low": low,
+        "high": high,
+        "n": cell.n,
+        "sources": [str(other.source) for other in same],
+        "standing": cell.standing,
+        "label": cell.label,
+        "identity": cell.identity,
+        "contradictions": list(dict.fromkeys(name for other in same for name in other.contradictions)),
+        "group": one.group,
+    }
+
+
+def result(row: Result) -> dict[str, Any]:
+    """Returns a measured row as plain data; without bounds where it has no interval."""
+    bare = row.interval == "none"
+    return {
+        "value": row.value,
+        "low": None if bare else row.low,
+        "high": None if bare else row.high,
+        "interval": row.interval,
+        "n": row.n,
+        "of": row.n_protocol,
+        "protocol": row.protocol,
+        "scorer": row.scorer,
+        "metric": row.metric,
+        "counts": row.counts,
+        "signature": row.signature,
+    }
+
+
+def _verdict(one: Entry) -> dict[str, Any]:
+    if one.comparison is None:
+        return {"name": "no verdict" if one.measured else "not measured", "why": one.reason}
+    found = one.comparison.agreement
+    return {
+        "name": found.verdict,
+        "why": found.explanation,
+        "p": found.p_value,
+        "difference": found.difference,
+        "detectable": found.detectable,
+        "method": found.method,
+    }
+
+
+def run(finished: Finished, root: Path) -> dict[str, Any]:
+    """Returns what the page says of a run."""
+    manifest = finished.manifest
+    return {
+        "folder": finished.folder.relative_to(root).as_posix(),
+        "model": finished.model,
+        "revision": manifest["model"]["revision"],
+        "benchmark": finished.benchmark,
+        "protocol": manifest["protocol"]["name"],
+        "summary": manifest["protocol"].get("summary", ""),
+        "form": manifest["template"]["form"],
+        "engine": f"{manifest['backend']}, {manifest['dtype']}, {manifest['engine'].get('device', 'device not recorded')}",
+        "ended": finished.ended,
+        "status": manifest.get("status", ""),
+        "command": " ".join(map(str, manifest.get("command", ()))),
+        "commit": manifest.get("commit", ""),
+        "regraded": finished.regraded,
+        "rows": [result(row) for row in finished.results],
+    }

@@ -1,0 +1,126 @@
+"""The leaderboard for people: everything under a results folder in one HTML file, with the suite's published numbers beside it.
+
+A folder that cannot be read, or whose files do not follow from each other, is named on the page with the reason, and nothing of
+it is shown as a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval import __version__
+from tulu_eval.records import STATUSES
+from tulu_eval.registry import Suite
+from tulu_eval.reports import board, page
+from tulu_eval.reports.layout import data as plain_data
+from tulu_eval.reports.samples import pack
+from tulu_eval.runs.collect import TITLES, arrange, find_runs
+from tulu_eval.runs.finished import Finished
+from tulu_eval.runs.integrity import doubts
+from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.manifest import LEDGER
+from tulu_eval.runs.prompts import PromptSource
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """The page.
+
+    Attributes:
+        text: HTML.
+        runs: Number of runs that it shows.
+        problems: What it does not show, one line each.
+        promptless: Why the prompts of a benchmark are not on it, one line each.
+    """
+
+    text: str
+    runs: int
+    problems: tuple[str, ...]
+    promptless: tuple[str, ...]
+
+
+def make(
+    suite: Suite,
+    results: Path,
+    data: Mapping[str, Path],
+    each: Callable[[Sequence[Finished]], Iterable[Finished]] = iter,
+) -> Leaderboard:
+    """Returns the page of all runs under a folder.
+
+    Args:
+        suite: The registry.
+        results: The folder.
+        data: Files with the items of benchmarks, by benchmark, for the prompts' text.
+        each: Goes through the runs while they are checked, and may show how far it is.
+    """
+    found, unusable = find_runs(results)
+    problems = [_inside(results, line) for line in unusable]
+    runs: list[tuple[Finished, list[Sample]]] = []
+    for run in each(found):
+        samples = list(run.samples()) if (run.folder / LEDGER).exists() else []  # published without its text
+        wrong = doubts(run, samples)
+        if wrong:
+            problems.append(f"{run.folder.relative_to(results)}: {'; '.join(wrong)}")
+        else:
+            runs.append((run, samples))
+    packed = pack(runs, PromptSource(data))
+    shown = [run for run, _ in runs]
+    table = arrange(suite, shown, problems)
+    content = {
+        "version": __version__,
+        "statuses": STATUSES,
+        "board": board.rows(table, suite, {run.folder: place for place, run in enumerate(shown)}),
+        "runs": [{**board.run(run, results), **about} for run, about in zip(shown, packed.runs, strict=True)],
+        "groups": packed.groups,
+        "problems": problems,
+        **_suite(suite),
+    }
+    text = page.render("tulu-eval: published and measured", content, packed.blobs)
+    why = tuple(dict.fromkeys(about["promptless"] for about in packed.runs if about["promptless"]))
+    return Leaderboard(text, len(shown), tuple(problems), why)
+
+
+def _inside(results: Path, line: str) -> str:
+    """Returns a line about a run folder with its path from the results folder on: a page says nothing about the machine."""
+    return line.replace(f"{results}/", "")
+
+
+def _suite(suite: Suite) -> dict[str, Any]:
+    """Returns the models and the contradictions of the registry."""
+    cells = suite.cells()
+    fields = (
+        "hub_id",
+        "name",
+        "stage",
+        "size",
+        "base",
+        "reward_model",
+        "value_model",
+        "preference_split",
+        "sft_data",
+        "prompts",
+    )
+    models = []
+    for model in suite.models:
+        numbers = [
+            f"{title} {' / '.join(values)}"
+            for key, title in TITLES.items()
+            if (
+                values := dict.fromkeys(
+                    f"{cell.value:.1f}" for cell in cells if (cell.model, cell.metric_key) == (model.hub_id, key)
+                )
+            )
+        ]
+        models.append({**{name: getattr(model, name) for name in fields}, "numbers": numbers})
+    contradictions = [
+        {
+            **{key: value for key, value in plain_data(one).items() if key in ("id", "first", "second", "advice", "models")},
+            "first_source": str(suite.sources[one.first_source]),
+            "second_source": str(suite.sources[one.second_source]),
+        }
+        for one in suite.contradictions()
+    ]
+    return {"models": models, "contradictions": contradictions}

@@ -1,0 +1,61 @@
+"""One HTML file with its styles, scripts and data inside: it asks the network for nothing, and forbids the browser to.
+
+Data go in as JSON that the page's own script reads and shows as text. The content security policy lets no script run but those
+that are here, by their hashes, and lets nothing be fetched, so even a mistake in the script cannot turn a model's output into
+code or into a request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping
+from importlib import resources
+from string import Template
+from typing import Any
+
+SCRIPTS = (
+    "vendor/d3.min.js",
+    "vendor/plot.umd.min.js",
+    "base.js",
+    "board.js",
+    "dots.js",
+    "samples.js",
+    "sample.js",
+    "suite.js",
+    "start.js",
+)
+"""In the order in which they run. Under ``vendor``: Observable Plot and D3, which it draws with; see its README.md."""
+
+_WEB = resources.files("tulu_eval.reports") / "web"
+
+
+def render(title: str, data: Mapping[str, Any], blobs: Mapping[str, str]) -> str:
+    """Returns the page.
+
+    Args:
+        title: Of the document.
+        data: What is shown at once.
+        blobs: What is opened on demand: base64 of deflated JSON, by name.
+    """
+    scripts = [_read(name) for name in SCRIPTS]
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts)
+    return Template(_read("page.html")).substitute(
+        policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+        title=html.escape(title),
+        style=_read("page.css"),
+        data=f'<script type="application/json" id="data">{_json(data)}</script>',
+        blobs="\n".join(f'<script type="text/plain" id="{html.escape(name)}">{text}</script>' for name, text in blobs.items()),
+        scripts="\n".join(f"<script>{text}</script>" for text in scripts),
+    )
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    """Returns JSON that can stand in a script element: with no ``<``, nothing in it can end the element or open a comment."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+
+
+def _read(name: str) -> str:
+    return (_WEB / name).read_text(encoding="utf-8")

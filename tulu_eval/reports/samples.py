@@ -1,0 +1,164 @@
+"""The samples of many runs, packed for a page that opens at once: compressed blocks that the browser opens when it needs them.
+
+A block has some items of one benchmark, each with its question and what every run wrote: texts about one question resemble each
+other, so they compress together, and one block shows an item across all runs. Beside the blocks, each run has an index with
+statuses, answers and scores, which is all a list of its samples needs. What is packed is data to the browser, never markup:
+JSON, deflated, in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tulu_eval.errors import UserError
+from tulu_eval.records import STATUSES
+from tulu_eval.runs.finished import Finished
+from tulu_eval.runs.judged import preferences
+from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.prompts import Prompts, PromptSource
+
+BLOCK = 1 << 16
+"""Characters of text after which a block ends: twice the window of deflate, beyond which nothing is gained."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Group:
+    """Items that several runs have, with the same right answers.
+
+    Attributes:
+        name: Of the benchmark.
+        data: Hash of the data where a protocol does not fix the items.
+        targets: Right answer by item, in the order of the first run.
+        questions: By item, as far as they are known.
+        members: Places of its runs.
+    """
+
+    name: str
+    data: str
+    targets: dict[str, str]
+    questions: dict[str, str]
+    members: list[int]
+
+    def takes(self, run: Finished, samples: Sequence[Sample], prompts: Prompts | None) -> bool:
+        """Whether a run's items are the same as those here, wherever both have them."""
+        targets = {sample.item: sample.target for sample in samples}
+        questions = prompts.questions if prompts else {}
+        agree = all(
+            ours.get(item, value) == value
+            for ours, theirs in ((self.targets, targets), (self.questions, questions))
+            for item, value in theirs.items()
+        )
+        return agree and (self.name, self.data) == (run.benchmark, _data(run))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Packed:
+    """What goes into the page.
+
+    Attributes:
+        runs: For each run: its group, scorers, judges, prompt, and why there is none.
+        groups: For each group: benchmark, number of items, and the first item of each block.
+        blobs: Compressed parts by name.
+    """
+
+    runs: list[dict[str, Any]]
+    groups: list[dict[str, Any]]
+    blobs: dict[str, str]
+
+
+def pack(runs: Sequence[tuple[Finished, Sequence[Sample]]], source: PromptSource) -> Packed:
+    """Returns the samples of runs, packed."""
+    groups: list[_Group] = []
+    about: list[dict[str, Any]] = []
+    for place, (run, samples) in enumerate(runs):
+        prompts, why = _prompts(run, samples, source)
+        group = next((one for one in groups if one.takes(run, samples, prompts)), None)
+        if group is None:
+            groups.append(group := _Group(run.benchmark, _data(run), {}, {}, []))
+        group.members.append(place)
+        for sample in _in_order(run, samples):
+            group.targets.setdefault(sample.item, sample.target)
+        group.questions.update(prompts.questions if prompts else {})
+        about.append({"group": groups.index(group), "scorers": _scorers(samples), **_frame(prompts), "promptless": why})
+    blobs: dict[str, str] = {}
+    described = []
+    for number, group in enumerate(groups):
+        places = {item: place for place, item in enumerate(group.targets)}
+        blobs[f"group-{number}"] = _squeeze({"items": list(group.targets), "targets": list(group.targets.values())})
+        for member in group.members:
+            blobs[f"run-{member}"] = _squeeze(_index(*runs[member], places))
+        starts: list[int] = []
+        for start, block in _blocks(group, [(member, runs[member][1]) for member in group.members]):
+            blobs[f"block-{number}-{len(starts)}"] = _squeeze(block)
+            starts.append(start)
+        described.append({"benchmark": group.name, "items": len(group.targets), "starts": starts})
+    return Packed(about, described, blobs)
+
+
+def _prompts(run: Finished, samples: Sequence[Sample], source: PromptSource) -> tuple[Prompts | None, str]:
+    if not samples:
+        return None, f"{run.benchmark}: a run was published without its samples"
+    try:
+        return source.prompts(run, samples), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _data(run: Finished) -> str:
+    return "" if run.manifest["protocol"].get("n") else str(run.manifest["benchmark"].get("data_sha256", ""))
+
+
+def _in_order(run: Finished, samples: Sequence[Sample]) -> list[Sample]:
+    order = {item: place for place, item in enumerate(run.manifest["planned"])}
+    return sorted(samples, key=lambda sample: order.get(sample.item, len(order)))
+
+
+def _scorers(samples: Sequence[Sample]) -> list[str]:
+    return [grade.scorer for grade in samples[0].grades] if samples else []
+
+
+def _frame(prompts: Prompts | None) -> dict[str, Any]:
+    if prompts is None:
+        return {"before": None, "after": None, "prefill": "", "proven": False}
+    return {"before": prompts.before, "after": prompts.after, "prefill": prompts.prefill, "proven": prompts.proven}
+
+
+def _index(run: Finished, samples: Sequence[Sample], places: dict[str, int]) -> dict[str, Any]:
+    ordered = _in_order(run, samples)
+    return {
+        "items": [places[sample.item] for sample in ordered],
+        "statuses": [STATUSES.index(sample.status) for sample in ordered],
+        "answers": [[grade.answer if grade.answered else None for grade in sample.grades] for sample in ordered],
+        "scores": [[grade.score for grade in sample.grades] for sample in ordered],
+        "tokens": [len(sample.completion.token_ids) for sample in ordered],
+        "ends": [sample.completion.finish_reason for sample in ordered],
+        "judges": {judge: [found.get(sample.item) for sample in ordered] for judge, found in preferences(run.folder).items()},
+    }
+
+
+def _blocks(group: _Group, members: Sequence[tuple[int, Sequence[Sample]]]) -> Iterator[tuple[int, list[Any]]]:
+    """Yields the place of its first item and the content of each block: for each item, its question and each run's text."""
+    texts: dict[str, list[list[Any]]] = {item: [] for item in group.targets}
+    for member, samples in members:
+        for sample in samples:
+            error = [sample.completion.error] if sample.completion.error else []
+            texts[sample.item].append([member, sample.completion.text, *error])
+    start, size, block = 0, 0, []
+    for place, (item, written) in enumerate(texts.items()):
+        block.append([group.questions.get(item), written])
+        size += sum(len(one[1]) for one in written)
+        if size >= BLOCK:
+            yield start, block
+            start, size, block = place + 1, 0, []
+    if block:
+        yield start, block
+
+
+def _squeeze(data: Any) -> str:
+    raw = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return base64.b64encode(zlib.compress(raw, 9)).decode()

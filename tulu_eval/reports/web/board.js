@@ -1,0 +1,196 @@
+"use strict";
+// The leaderboard: filters, the table and its order. The plot above it shows the same rows in the same order.
+
+page.board = (function () {
+  const { make, fill, one, pill } = page;
+  const rows = page.data.board.map((row, place) => ({ ...row, place }));
+  const benchmarks = [...new Set(rows.map((row) => row.benchmark))];
+  const measured = rows.some((row) => row.measured);
+  const state = { benchmark: benchmarks[0], scope: "near", verdict: "", text: "", sort: "", down: false };
+
+  const SCOPES = [
+    ["near", "Model card and measured"],
+    ["measured", "Measured"],
+    ["card", "Model card"],
+    ["all", "Everything published or measured"],
+  ];
+  const VERDICTS = ["consistent", "inconsistent", "cannot tell", "no verdict", "not measured"];
+  const KINDS = { consistent: "good", inconsistent: "bad", "cannot tell": "unsure", "no verdict": "dull", "not measured": "none" };
+  const MARKS = { consistent: "✓ ", inconsistent: "✕ ", "cannot tell": "? ", "no verdict": "", "not measured": "" };
+
+  const COLUMNS = [
+    { key: "label", title: "Model", value: (row) => row.label.toLowerCase() },
+    { key: "size", title: "Size", value: (row) => size(row.size), number: true },
+    { key: "stage", title: "Trained by", value: (row) => row.stage.toLowerCase() },
+    { key: "published", title: "Published", value: (row) => row.published?.value, number: true },
+    { key: "pn", title: "n published", value: (row) => row.published?.n, number: true },
+    { key: "measured", title: "Measured", value: (row) => row.measured?.value, number: true },
+    { key: "mn", title: "n measured", value: (row) => row.measured?.n, number: true },
+    { key: "verdict", title: "Verdict", value: (row) => VERDICTS.indexOf(row.verdict.name) },
+    { key: "judge", title: "Judge", value: (row) => row.judge, when: (shown) => shown.some((row) => row.judge) },
+    { key: "signature", title: "Signature", value: (row) => row.measured?.signature, when: (shown) => shown.some((row) => row.measured) },
+  ];
+
+  function size(text) {
+    const found = /^([\d.]+)\s*([MBT]?)/.exec(text);
+    return found ? Number(found[1]) * { "": 1, M: 1e6, B: 1e9, T: 1e12 }[found[2]] : null;
+  }
+
+  function chosen() {
+    const wanted = rows.filter(
+      (row) =>
+        row.benchmark === state.benchmark &&
+        (state.scope === "all" ||
+          (state.scope === "near" && row.scope !== "suite") ||
+          (state.scope === "card" && row.scope === "card") ||
+          (state.scope === "measured" && row.measured)) &&
+        (!state.verdict || row.verdict.name === state.verdict) &&
+        (!state.text || `${row.label} ${row.model} ${row.stage} ${row.size} ${row.judge}`.toLowerCase().includes(state.text)),
+    );
+    const column = COLUMNS.find((candidate) => candidate.key === state.sort);
+    return column ? wanted.sort((a, b) => order(column.value(a), column.value(b)) || a.place - b.place) : wanted;
+  }
+
+  /** Rows without a value come last, whatever the direction. */
+  function order(a, b) {
+    const lack = (value) => value === null || value === undefined || value === "";
+    if (lack(a) || lack(b)) return lack(a) - lack(b);
+    const way = a < b ? -1 : a > b ? 1 : 0;
+    return state.down ? -way : way;
+  }
+
+  /** Ascending, descending, and back to the card's order. */
+  function turn(key) {
+    if (state.sort !== key) Object.assign(state, { sort: key, down: false });
+    else if (!state.down) state.down = true;
+    else Object.assign(state, { sort: "", down: false });
+    draw();
+    document.querySelector(`#board [data-sort="${key}"]`)?.focus();
+  }
+
+  function heading(column) {
+    const sorted = state.sort === column.key;
+    const way = sorted ? (state.down ? "descending" : "ascending") : "none";
+    return make(
+      "th",
+      { scope: "col", role: "columnheader", "aria-sort": way, className: column.number ? "number" : "" },
+      make("button", { type: "button", "data-sort": column.key, onclick: () => turn(column.key) }, column.title,
+        make("span", { "aria-hidden": "true", className: "arrow" }, sorted ? (state.down ? " ↓" : " ↑") : " ↕")),
+    );
+  }
+
+  function number(row) {
+    if (!row) return null;
+    return [make("strong", {}, one(row.value)), make("small", {}, page.interval(row), make("span", { className: "narrow" }, `, n = ${row.n ?? "unknown"}`))];
+  }
+
+  function published(row) {
+    if (!row.published) return make("span", { className: "none" }, "not published");
+    const doubt = row.published.contradictions.map((name) =>
+      make("a", { className: "pill doubt", href: `#contradiction-${name}`, title: name }, "contradicted"));
+    const group = row.published.group ? make("small", {}, `group ${row.published.group}`) : null;
+    return [number(row.published), group, doubt.slice(0, 1)];
+  }
+
+  function body(row, columns) {
+    const detail = `detail-${row.place}`;
+    const button = make("button", { type: "button", className: "disclose", "aria-expanded": "false", "aria-controls": detail }, row.label);
+    button.addEventListener("click", () => {
+      const open = button.getAttribute("aria-expanded") !== "true";
+      button.setAttribute("aria-expanded", String(open));
+      const target = document.getElementById(detail);
+      target.hidden = !open;
+      if (open && !target.firstChild.firstChild) target.firstChild.append(page.detail(row));
+    });
+    const name = row.verdict.name;
+    const cells = {
+      label: [button, make("small", { className: "hub" }, row.model === row.label ? "" : row.model), make("small", { className: "narrow" }, `${row.size}, ${row.stage === "-" ? "SFT" : row.stage}`)],
+      size: row.size,
+      stage: row.stage,
+      published: published(row),
+      pn: row.published ? String(row.published.n ?? "unknown") : "",
+      measured: row.measured ? number(row.measured) : make("span", { className: "none" }, "not measured"),
+      mn: row.measured ? `${row.measured.n}${row.measured.n < row.measured.of ? ` of ${row.measured.of}` : ""}` : "",
+      verdict: name === "not measured" ? make("span", { className: "none" }, "–") : [pill(KINDS[name], MARKS[name] + name), row.verdict.p === undefined ? make("small", {}, row.verdict.why) : make("small", {}, `p = ${row.verdict.p.toPrecision(2)}`)],
+      judge: row.judge,
+      signature: row.measured ? page.signature(row.measured.signature) : "",
+    };
+    const line = make("tr", { role: "row" });
+    for (const column of columns) {
+      const head = column.key === "label";
+      line.append(make(head ? "th" : "td", {
+        scope: head ? "row" : null, role: head ? "rowheader" : "cell", "data-title": column.title,
+        className: `c-${column.key}${column.number ? " number" : ""}`,
+      }, cells[column.key]));
+    }
+    return [line, make("tr", { role: "row", id: detail, className: "detail", hidden: true },
+      make("td", { role: "cell", colSpan: columns.length }))];
+  }
+
+  function draw() {
+    const shown = chosen();
+    const columns = COLUMNS.filter((column) => !column.when || column.when(shown));
+    const sorted = COLUMNS.find((column) => column.key === state.sort);
+    fill("board",
+      make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": `${state.benchmark}, published and measured` },
+        make("table", { className: "board", role: "table" },
+          make("caption", {}, `${state.benchmark}, in percent. An interval is a 95 % interval; n is the number of items behind a number. A model's name opens sources, verdict and signature.`),
+          make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, columns.map(heading))),
+          make("tbody", { role: "rowgroup" }, shown.map((row) => body(row, columns))))));
+    const way = sorted ? `, by ${sorted.title.toLowerCase()}, ${state.down ? "descending" : "ascending"}` : ", in the card's order";
+    fill("board-status", `${page.count(shown.length, "row")}${way}.`);
+    page.dots(shown, state.benchmark);
+  }
+
+  function controls() {
+    const set = (name) => (value) => { state[name] = value; draw(); };
+    const buttons = benchmarks.map((name) => make("button", {
+      type: "button", "aria-pressed": String(name === state.benchmark),
+      onclick: (event) => {
+        for (const other of event.target.parentNode.children) other.setAttribute("aria-pressed", String(other === event.target));
+        set("benchmark")(name);
+      },
+    }, name));
+    const byColumn = [["", "The card's order"], ...COLUMNS.flatMap(({ key, title }) => [[`${key} up`, `${title}, ascending`], [`${key} down`, `${title}, descending`]])];
+    fill("board-controls",
+      make("div", { className: "segments", role: "group", "aria-label": "Benchmark" }, buttons),
+      page.search("Find a model", "name, stage, size", set("text"), 80),
+      page.select("Rows", SCOPES.filter(([key]) => measured || key !== "measured"), state.scope, set("scope")),
+      page.select("Verdict", [["", "Any"], ...VERDICTS.map((name) => [name, name])], "", set("verdict")),
+      make("div", { className: "narrow" }, page.select("Order", byColumn, "", (value) => {
+        const [key, way] = value.split(" ");
+        Object.assign(state, { sort: key, down: way === "down" });
+        draw();
+      })));
+  }
+
+  return { start() { controls(); draw(); } };
+})();
+
+/** What a row's disclosure shows. */
+page.detail = function (row) {
+  const { make } = page;
+  const list = make("dl", { className: "facts" });
+  const add = (title, ...content) => list.append(make("dt", {}, title), make("dd", {}, content));
+  if (row.published) {
+    const { published } = row;
+    add("Published", `${published.printed}${published.label ? ` as “${published.label}”` : ""}, standing: ${published.standing}${published.identity === "inferred" ? ", model inferred" : ""}`,
+      make("ul", {}, published.sources.map((source) => make("li", {}, source))));
+    for (const name of published.contradictions) {
+      const entry = page.data.contradictions.find((one) => one.id === name);
+      add("Contradicted", `${entry.first} ${entry.second} `, make("em", {}, entry.advice));
+    }
+    if (published.group) add("Group", `${published.group}: rows that share a letter are not separated by the data (Fisher's exact test of every pair, Holm's correction, 5 %)`);
+  }
+  if (row.measured) {
+    const { measured, full } = row;
+    const say = (one) => `${page.one(one.value)} [${page.interval(one)}], n = ${one.n} of ${one.of}, protocol ${one.protocol}, scorer ${one.scorer}, interval ${one.interval}`;
+    add("Measured", say(measured), row.runs > 1 ? ` (one of ${row.runs} runs: the one with most items, then the newest)` : "");
+    if (full) add("On all items", say(full));
+    add("Verdict", row.verdict.p === undefined ? row.verdict.why || "none" : row.verdict.why);
+    add("Signature", page.signature(measured.signature), full && full.signature !== measured.signature ? page.signature(full.signature) : null);
+  }
+  if (row.lineage.length > 1) add("Comes from", row.lineage.join(" → "));
+  const buttons = row.run === null ? [] : [make("button", { type: "button", onclick: () => page.samples.show(row.run) }, "Read its samples")];
+  return make("div", { className: "detail-body" }, list, buttons);
+};

@@ -1,0 +1,51 @@
+"use strict";
+// One sample: question, whole prompt, completion, what each scorer read, and the same item in other runs.
+
+page.sheet = function ({ sample, run, own, question, written, name, mark, answer, step, go, close }) {
+  const { make } = page;
+  const [, text, error] = written.find(([place]) => place === own) ?? [own, null];
+  const button = (label, action, spoken) => make("button", { type: "button", disabled: action === null, onclick: action, "aria-label": spoken }, label);
+
+  const table = (title, head, rows) => make("table", {}, make("caption", {}, title),
+    make("thead", {}, make("tr", {}, head.map((one) => make("th", { scope: "col" }, one)))),
+    make("tbody", {}, rows.map(([first, ...rest]) => make("tr", {}, make("th", { scope: "row" }, first), rest.map((one) => make("td", {}, one))))));
+
+  const grades = table("Grades", ["Scorer", "Read", "Grade"], [
+    ...run.scorers.map((scorer, at) => [scorer, answer(sample.answers[at]), mark(sample.scores[at])]),
+    ...sample.judges.map(([judge, preference]) => [`judge ${judge}`, "", preference === null || preference === undefined ? "no preference" : `prefers this output: ${(preference - 1).toFixed(3)}`]),
+  ]);
+
+  const others = written.filter(([place]) => place !== own).map(([place, said]) => [
+    button(name(page.data.runs[place]), () => go(place)), said === text ? "the same text" : `${said.length.toLocaleString("en")} characters`]);
+
+  return [
+    make("div", { className: "sheet-bar" }, button("Back", close, "Back to the list"), button("Previous", step(-1), "Previous sample"), button("Next", step(1), "Next sample")),
+    make("h3", { tabIndex: -1 }, sample.name),
+    make("p", {}, page.pill(sample.status === "ok" ? "good" : "unsure", sample.status.replace("_", " ")),
+      ` ended by ${sample.end}, ${page.count(sample.tokens, "token")}`, sample.target ? [", right answer ", make("strong", {}, sample.target)] : null),
+    grades,
+    make("h4", {}, "Question"),
+    question === null ? make("p", { className: "hint" }, `Not in this file: ${run.promptless}. “tulu-eval report --data ${run.benchmark}=FILE” puts it in.`) : make("pre", { className: "question" }, question),
+    question === null ? null : prompt(),
+    make("h4", {}, "Completion"),
+    text === null ? make("p", { className: "hint" }, "The text is not in this file.") : make("pre", { className: "completion", tabIndex: 0 }, marked()),
+    error ? make("p", { className: "notice" }, `The engine failed: ${error}`) : null,
+    others.length ? make("details", {}, make("summary", {}, `The same item in ${page.count(others.length, "other run")}`), table("Other runs", ["Run", "Completion"], others)) : null,
+  ];
+
+  function prompt() {
+    const constant = run.before.length + run.after.length;
+    const sure = run.proven ? "Its sha256 is the ledger's." : `The model's own chat template goes around it; its text is not in the run folder.${run.prefill ? ` The answer starts with “${run.prefill}”.` : ""}`;
+    return make("details", {}, make("summary", {}, `Whole prompt (${page.count(constant + question.length, "character")}, of which ${constant.toLocaleString("en")} are the same for every item)`),
+      make("p", { className: "hint" }, sure),
+      make("pre", { tabIndex: 0 }, make("span", { className: "constant" }, run.before), question, make("span", { className: "constant" }, run.after)));
+  }
+
+  /** The completion, with the place marked where the first scorer's answer stands last. */
+  function marked() {
+    const wanted = sample.answers[0];
+    const place = wanted ? text.lastIndexOf(wanted) : -1;
+    if (place < 0) return text === "" ? make("span", { className: "none" }, "(empty)") : text;
+    return [text.slice(0, place), make("mark", { title: `read by ${run.scorers[0]}` }, wanted), text.slice(place + wanted.length)];
+  }
+};

@@ -1,0 +1,102 @@
+"use strict";
+// Runs, the suite's lineage, contradictions, and what is left out.
+
+page.runs = function () {
+  const { make, fill, one } = page;
+  const { runs } = page.data;
+  if (!runs.length) {
+    fill("run-list", make("p", { className: "hint" }, "No run was found. 'tulu-eval run gsm8k --model NAME' makes one."));
+    return;
+  }
+  const cards = runs.map((run, place) => {
+    const rows = run.rows.map((row) => make("tr", {},
+      make("th", { scope: "row" }, `${row.protocol}, ${row.scorer}`),
+      make("td", { className: "number" }, make("strong", {}, one(row.value)), " ", make("small", {}, row.low === null ? "no interval" : `[${one(row.low)}, ${one(row.high)}]`)),
+      make("td", { className: "number" }, `${row.n} of ${row.of}`)));
+    const counts = run.rows.length ? Object.entries(run.rows[0].counts).filter(([, count]) => count) : [];
+    return make("article", { className: "card" },
+      make("h3", {}, run.model),
+      make("p", { className: "sub" }, `${run.benchmark}, ${run.protocol}${run.summary ? `: ${run.summary}` : ""}`),
+      make("table", {}, make("caption", { className: "unseen" }, `Rows of ${run.folder}`),
+        make("thead", {}, make("tr", {}, ["Protocol, scorer", "Value [95 %]", "n"].map((title) => make("th", { scope: "col" }, title)))), make("tbody", {}, rows)),
+      make("p", { className: "counts" }, counts.map(([status, count]) => make("span", { className: `class ${status}` }, `${count} ${status.replace("_", " ")}`))),
+      make("details", {}, make("summary", {}, page.count(new Set(run.rows.map((row) => row.signature)).size, "signature")),
+        [...new Set(run.rows.map((row) => row.signature))].map((signature) => make("p", {}, page.signature(signature)))),
+      make("dl", { className: "facts" },
+        [["Engine", run.engine], ["Prompt form", run.form], ["Ended", run.ended], ["Folder", run.folder], ["Command", run.command], ["Code", run.commit],
+          ["Grades", run.regraded ? "made again by a later version of the benchmark" : ""]]
+          .filter(([, text]) => text).map(([title, text]) => [make("dt", {}, title), make("dd", {}, text)])),
+      make("button", { type: "button", onclick: () => page.samples.show(place) }, "Read its samples"));
+  });
+  fill("run-list", make("div", { className: "cards" }, cards));
+};
+
+page.lineage = function () {
+  const { make, fill } = page;
+  const { models } = page.data;
+  const measured = new Set(page.data.board.filter((row) => row.measured).map((row) => row.model));
+  const card = new Set(page.data.board.filter((row) => row.scope === "card").map((row) => row.model));
+  const short = (id) => (id ? id.split("/").pop() : "");
+  const children = (id) => models.filter((model) => model.base === id && model.stage !== "value");
+
+  function facts(model) {
+    const parts = [];
+    if (model.sft_data) parts.push(`on ${short(model.sft_data)}`);
+    if (model.preference_split) parts.push(`${model.reward_model ? "reward model's data" : "on"} ${short(model.preference_split)}`);
+    if (model.reward_model && model.stage !== "value") parts.push(`reward model ${short(model.reward_model)}`);
+    if (model.prompts) parts.push(`prompts ${model.prompts}`);
+    if (model.value_model) parts.push(`value model ${short(model.value_model)}`);
+    return parts.join(", ");
+  }
+
+  function node(model) {
+    const below = children(model.hub_id);
+    const { numbers } = model;
+    return make("li", {},
+      make("div", { className: `model${card.has(model.hub_id) ? " on-card" : ""}` },
+        make("span", { className: `stage ${model.stage}` }, model.stage), make("span", { className: "name" }, model.name),
+        make("span", { className: "size" }, model.size),
+        card.has(model.hub_id) ? page.pill("dull", "model card") : null, measured.has(model.hub_id) ? page.pill("good", "measured") : null,
+        make("small", {}, [facts(model), numbers.length ? `published ${numbers.join(", ")}` : ""].filter(Boolean).join(" · "))),
+      below.length ? make("ul", {}, below.map(node)) : null);
+  }
+
+  const known = new Set(models.map((model) => model.hub_id));
+  const roots = models.filter((model) => model.stage !== "value" && (!model.base || !known.has(model.base)));
+  const grown = (model) => 1 + children(model.hub_id).reduce((sum, child) => sum + grown(child), 0);
+  const has = (model, wanted) => wanted.has(model.hub_id) || children(model.hub_id).some((child) => has(child, wanted));
+  fill("lineage",
+    make("p", { className: "hint" }, "base → SFT → DPO, or SFT → reward model (RM) and PPO. A model stands under the one that its training started from; a PPO model names its reward and value models."),
+    roots.map((root) => make("details", { className: "tree", open: has(root, card) && grown(root) < 12 },
+      make("summary", {}, `${root.name}, ${page.count(grown(root), "model")}`), make("ul", { className: "lineage" }, node(root)))));
+};
+
+page.contradictions = function () {
+  const { make, fill } = page;
+  const entries = page.data.contradictions;
+  const list = make("div", {});
+  const status = make("p", { className: "status", role: "status" });
+  function draw(text) {
+    const shown = entries.filter((entry) => !text || JSON.stringify(entry).toLowerCase().includes(text));
+    fill(list, shown.map((entry) => make("article", { className: "contradiction", id: `contradiction-${entry.id}`, tabIndex: -1 },
+      make("h3", {}, entry.id),
+      make("div", { className: "sides" },
+        make("p", {}, entry.first, make("cite", {}, entry.first_source)),
+        make("p", {}, entry.second, make("cite", {}, entry.second_source))),
+      make("p", { className: "advice" }, entry.advice),
+      entry.models.length ? make("small", {}, entry.models.join(", ")) : null)));
+    status.textContent = `${page.count(shown.length, "contradiction")}.`;
+  }
+  fill("contradiction-list", make("div", { className: "controls" }, page.search("Find", "a model, a number, a source", draw, 80)), status, list);
+  draw("");
+};
+
+page.leftOut = function () {
+  const { make, fill } = page;
+  const { problems } = page.data;
+  const box = document.getElementById("left-out");
+  box.hidden = !problems.length;
+  fill(box, make("h2", { id: "left-out-title" }, `${page.count(problems.length, "run folder")} left out`),
+    make("p", {}, "Nothing of these is shown as a result:"),
+    make("ul", {}, problems.map((line) => make("li", {}, line))));
+};

@@ -1,0 +1,99 @@
+"""The prompts of finished runs as text. A ledger has only their hashes; the text comes from the benchmark's items.
+
+A prompt is what stands before the question, the question, and what stands behind it; the first and the last are the same for
+every item. A model's own chat template is not in the run folder, so for that form the text is the user's turn without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tulu_eval.backends.tokenizer import render_tulu
+from tulu_eval.benchmarks.base import Item, Prompt
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.runs import catalog
+from tulu_eval.runs.finished import Finished
+from tulu_eval.runs.ledger import Sample
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prompts:
+    """The prompts of a run.
+
+    Attributes:
+        before: What stands before every question.
+        after: What stands behind it.
+        prefill: What the assistant's turn starts with, where a chat template that is not known here stands in between.
+        questions: By item.
+        proven: Whether every sample's hash is that of its prompt; never for a model's own chat template.
+    """
+
+    before: str
+    after: str
+    prefill: str
+    questions: dict[str, str]
+    proven: bool
+
+
+class PromptSource:
+    """Loads each benchmark's items once.
+
+    Args:
+        data: Files with the items of benchmarks, by benchmark; others come from the benchmark's own source.
+    """
+
+    def __init__(self, data: Mapping[str, Path]) -> None:
+        self._data = data
+        self._items: dict[tuple[str, str], dict[str, Item] | UserError] = {}
+
+    def prompts(self, run: Finished, samples: Sequence[Sample]) -> Prompts:
+        """Returns the prompts of a run's samples.
+
+        Raises:
+            UserError: The items cannot be had, or are others than those of the run.
+        """
+        items = self._load(run.benchmark, run.manifest["protocol"]["name"])
+        benchmark = catalog.benchmark(run.benchmark)
+        form = run.manifest["template"]["form"]
+        frames = set()
+        questions = {}
+        proven = True
+        for sample in samples:
+            item = items.get(sample.item)
+            if item is None or item.target != sample.target:
+                raise DataError(run.benchmark, f"the items at hand are not those of {run.folder.name} (first: {sample.item})")
+            prompt = benchmark.render(item)
+            text = _text(prompt, form)
+            question = item.question if item.question in text else item.question.strip()
+            before, _, after = text.rpartition(question)
+            frames.add((before, after, prompt.prefill if form == "chat" else ""))
+            questions[sample.item] = question
+            proven = proven and hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == sample.prompt_sha256
+        if len(frames) != 1:
+            raise DataError(run.benchmark, "what stands around a question is not the same for every item")
+        if form != "chat" and not proven:
+            raise DataError(run.benchmark, f"the items at hand give other prompts than {run.folder.name} had (hashes differ)")
+        return Prompts(*frames.pop(), questions, proven)
+
+    def _load(self, name: str, protocol: str) -> dict[str, Item]:
+        key = (name, protocol)
+        if key not in self._items:
+            try:
+                benchmark = catalog.benchmark(name)
+                items = benchmark.load(benchmark.protocol(protocol), self._data.get(name))
+                self._items[key] = {item.id: item for item in items}
+            except UserError as error:
+                self._items[key] = error
+        found = self._items[key]
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+
+def _text(prompt: Prompt, form: str) -> str:
+    if form == "plain":
+        return prompt.plain
+    return render_tulu(prompt.user) + prompt.prefill if form == "tulu" else prompt.user
