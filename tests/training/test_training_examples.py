@@ -1,0 +1,22 @@
+"""The memory tables of the examples are what the planner says today."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def test_the_page_has_the_planners_numbers() -> None:
+    spec = importlib.util.spec_from_file_location("memory_example", EXAMPLES / "memory.py")
+    assert spec is not None
+    assert spec.loader is not None
+    memory = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(memory)
+    page = memory.PAGE.read_text(encoding="utf-8")
+    for title, example in memory.EXAMPLES.items():
+        table = memory.table(*example)
+        assert table in page, f"{title}: python examples/memory.py prints other numbers"
+        last = table.splitlines()[-1].split("|")[2]
+        assert float(last) < memory.H200_GIB
