@@ -11,8 +11,9 @@ import hashlib
 import json
 from typing import Any, Literal
 
-FinishReason = Literal["stop", "length", "error"]
-"""Why generation ended: an end token or stop string, the token limit, or an error of the engine."""
+FinishReason = Literal["stop", "length", "error", "unknown"]
+"""Why generation ended: an end token or stop string, the token limit, or an error of the engine; ``unknown`` where another
+harness made the completion and did not say."""
 
 Status = Literal["ok", "empty", "truncated", "no_answer", "engine_error", "judge_error"]
 """The one class a sample falls in; see :func:`tulu_eval.benchmarks.base.classify`."""

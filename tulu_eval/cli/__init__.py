@@ -13,6 +13,7 @@ from tulu_eval.cli import (
     compare,
     compare_outputs,
     doctor,
+    import_file,
     judge,
     merge,
     models,
@@ -53,6 +54,7 @@ cli.add_command(verify.verify)
 cli.add_command(compare.compare)
 cli.add_command(audit.audit)
 cli.add_command(plan.plan)
+cli.add_command(import_file.import_file)
 cli.add_command(table.table)
 cli.add_command(report.report)
 cli.add_command(models.models)

@@ -93,6 +93,8 @@ def audit(
     if items < 1:
         raise UserError(f"--items must be 1 or more, not {items}")
     run = finished.read(folder)
+    if run.imported:
+        raise UserError(f"{folder} was imported from {run.imported}; only a run of our own can be repeated")
     plan = _same_plan(run.manifest, suite, model, data)
     recorded = {sample.item: sample for sample in run.samples() if sample.completion.finish_reason != "error"}
     here = [one for one in plan.planned if one.item.id in recorded]

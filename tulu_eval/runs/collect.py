@@ -219,7 +219,12 @@ def _row(run: Finished, column: Column) -> Result | None:
 
 
 def _owner(run: Finished, suite: Suite) -> str:
-    """Returns whose numbers a run's are: a hub id for released weights as they are, else the name it is filed under."""
+    """Returns whose numbers a run's are: a hub id for released weights as they are, else the name it is filed under.
+
+    What another harness made has other prompts and stands in a line of its own.
+    """
+    if run.imported:
+        return f"{run.model} (imported from {run.imported})"
     model = released_model(run, suite)
     return model.hub_id if model is not None and as_released(run) else f"{run.model} (own weights)" if model else run.model
 

@@ -71,6 +71,11 @@ class Finished:
         return str(self.manifest["benchmark"]["name"])
 
     @property
+    def imported(self) -> str:
+        """Name of the harness whose file it was imported from; empty for a run of our own."""
+        return str(self.manifest["backend"]) if "imported" in self.manifest else ""
+
+    @property
     def ended(self) -> str:
         """When its last session ended, ISO 8601; empty if none did."""
         sessions = self.manifest["sessions"]

@@ -98,4 +98,4 @@ def _listed(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, tuple) else str(value) or "none"
+    return repr(value) if isinstance(value, tuple) else "unknown" if value is None else str(value) or "none"

@@ -6,7 +6,8 @@
 
 benchmark and protocol; number of items and hash of their ids; hash of the constant part of the prompt, form and hash of the
 template; scorer (extraction); decoding and token limit; model and revision; engine, its version and dtype, and what alters the
-weights (``+fp8``, ``+lora``). A served model's engine is ``openai+vllm-0.32.0/served``: what the server says it is.
+weights (``+fp8``, ``+lora``). A served model's engine is ``openai+vllm-0.32.0/served``: what the server says it is. Of a run
+imported from another harness, the engine is that harness, and what it did not keep is ``unknown``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.benchmarks.base import subset_hash
+
+UNKNOWN = "unknown"
+"""Stands for what is not known of a run that was imported."""
 
 
 def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequence[str]) -> str:
@@ -27,7 +31,8 @@ def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequenc
         ids: Ids of the items that were graded, in the protocol's order.
     """
     decoding, template, model = manifest["decoding"], manifest["template"], manifest["model"]
-    draw = "greedy" if decoding["temperature"] == 0 else f"t{decoding['temperature']:g},seed{decoding['seed']}"
+    temperature, limit = decoding["temperature"], decoding["max_new_tokens"]
+    draw = "greedy" if temperature == 0 else f"t{temperature:g},seed{decoding['seed']}" if temperature is not None else UNKNOWN
     settings = manifest["settings"]
     altered = (f"+{settings['quantization']}" if settings["quantization"] else "") + ("+lora" if settings["adapter"] else "")
     return "|".join(
@@ -36,7 +41,7 @@ def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequenc
             f"n:{len(ids)}@{subset_hash(ids)}",
             f"p:{manifest['protocol']['prompt_id']}/{template['form']}@{template['sha256'][:8]}",
             f"x:{scorer}",
-            f"d:{draw},{decoding['max_new_tokens']}",
+            f"d:{draw},{UNKNOWN if limit is None else limit}",
             f"m:{model['name']}@{model['revision'].removeprefix('sha256:')[:8]}",
             f"e:{engine(manifest)}/{manifest['dtype']}{altered}",
         )

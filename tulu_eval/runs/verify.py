@@ -159,7 +159,9 @@ def released_model(run: Finished, suite: Suite) -> Model | None:
 
 
 def as_released(run: Finished) -> bool:
-    """Whether a run used its weights as they are, neither quantised nor with an adapter."""
+    """Whether a run used its weights as they are, neither quantised nor with an adapter; of an imported one a commit tells."""
+    if run.imported and run.manifest["model"]["revision"] == "unknown":
+        return False
     settings = run.manifest["settings"]
     return not settings.get("quantization") and not settings.get("adapter")
 

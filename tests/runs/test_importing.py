@@ -1,0 +1,319 @@
+"""Other harnesses' files become runs: what they say is kept, what they do not say is unknown, what does not fit is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tulu_eval.benchmarks.base import Item
+from tulu_eval.benchmarks.gsm8k import GSM8K
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.registry import load_suite
+from tulu_eval.runs import bundle
+from tulu_eval.runs.audit import audit
+from tulu_eval.runs.collect import collect
+from tulu_eval.runs.compare import compare
+from tulu_eval.runs.finished import read
+from tulu_eval.runs.foreign import Answer, read_foreign
+from tulu_eval.runs.importing import Imported, import_file, match, right_answer
+from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.scoring import score
+from tulu_eval.runs.verify import verify
+
+SUITE = load_suite()
+MODEL = "allenai/tulu-2-13b"
+
+
+@pytest.fixture(scope="module")
+def test_set(shared: Path) -> Path:
+    return shared / "data/gsm8k/test.jsonl"
+
+
+@pytest.fixture(scope="module")
+def gsm8k_rows(test_set: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in test_set.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def genuine(test_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The samples file that lm-eval itself writes: its own model without weights, GSM8K's CoT task, four items."""
+    folder = tmp_path_factory.mktemp("lm-eval")
+    import lm_eval
+
+    task = Path(lm_eval.__file__).parent / "tasks/gsm8k/gsm8k-cot.yaml"
+    (folder / "local.yaml").write_text(
+        f"include: {task}\ntask: gsm8k_cot_local\ndataset_path: json\ndataset_name: null\n"
+        f"dataset_kwargs:\n  data_files:\n    test: {test_set.resolve()}\n"
+    )
+    words = "run --model dummy --tasks gsm8k_cot_local --include_path . --limit 4 --log_samples --output_path out"
+    subprocess.run(
+        [sys.executable, "-m", "lm_eval", *words.split()],
+        cwd=folder, check=True, capture_output=True, timeout=300,
+        env={**os.environ, "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    (path,) = folder.rglob("samples_gsm8k_cot_local_*.jsonl")
+    return path
+
+
+def predictions(rows: Sequence[dict[str, str]], right: int) -> list[dict[str, str]]:
+    """Rows as open-instruct's ``run_eval.py`` writes them, the first ``right`` of them right."""
+    found = []
+    for place, row in enumerate(rows):
+        answer = right_answer(row["answer"])
+        said = answer if place < right else "0"
+        found.append(
+            {"question": row["question"], "answer": answer, "model_output": f" So the answer is {said}.", "prediction": said}
+        )
+    return found
+
+
+def sampled(rows: Sequence[dict[str, str]], **more: Any) -> list[dict[str, Any]]:
+    """Rows as lm-eval writes them for one filter."""
+    kwargs = {"do_sample": False, "until": ["Q:"], "max_gen_toks": 512}
+    return [
+        {
+            "doc_id": place, "doc": row, "resps": [[" The answer is 0."]], "filter": "strict-match",
+            "arguments": {"gen_args_0": {"arg_0": f"Q: {row['question']}\nA:", "arg_1": kwargs}}, **more,
+        }
+        for place, row in enumerate(rows)
+    ]  # fmt: skip
+
+
+def write(path: Path, rows: Sequence[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def imported(path: Path, test_set: Path, output: Path, model: str = MODEL) -> Imported:
+    return import_file(path, model, "gsm8k", test_set, output, SUITE)
+
+
+def published_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    from tulu_eval.benchmarks.gsm8k import published_indices
+
+    return [rows[place] for place in published_indices()]
+
+
+def test_what_lm_eval_really_writes(genuine: Path, test_set: Path, tmp_path: Path) -> None:
+    done = imported(genuine, test_set, tmp_path / "results", "some/model@abc123")
+    assert (done.source.harness, done.source.version, done.source.task) == ("lm-eval", "0.4.13", "gsm8k_cot_local")
+    assert done.source.lines == 8  # two filters
+    assert [item.id for item, _ in done.matched.answers] == ["test-1", "test-0", "test-2", "test-3"]  # published ones first
+    assert done.source.decoding == {
+        "max_new_tokens": None, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop": ["Q:", "</s>", "<|im_end|>"], "seed": 0,
+    }  # fmt: skip
+    run = read(done.folder)
+    assert [sample.completion.text for sample in run.samples()] == ["lol"] * 4
+    assert [(row.protocol, row.scorer, row.n, row.n_protocol, row.counts["no_answer"]) for row in run.results] == [
+        ("published", "last-number", 1, 200, 1),
+        ("published", "stated-answer", 1, 200, 1),
+        ("full", "last-number", 4, 1319, 4),
+        ("full", "stated-answer", 4, 1319, 4),
+    ]
+    assert run.results[2].signature.partition("|p:")[2] == (
+        "unknown/imported@none|x:last-number|d:greedy,unknown|m:some/model@abc123|e:lm-eval-0.4.13/unknown"
+    )
+    first = json.loads(genuine.read_text().splitlines()[0])
+    assert first["prompt_hash"] in {sample.prompt_sha256 for sample in run.samples()}  # lm-eval's own hash of the prompt
+
+
+def test_open_instruct_predictions_verify_compare_score_table_and_bundle(
+    test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    rows = published_rows(gsm8k_rows)
+    done = imported(write(tmp_path / "predictions.jsonl", predictions(rows, 92)), test_set, tmp_path / "results")
+    assert (len(done.matched.answers), len(done.matched.missing), done.misread) == (200, 1119, ())
+    run = read(done.folder)
+    row = run.results[0]
+    assert (row.protocol, row.value, row.n, row.partial) == ("published", 46.0, 200, False)
+    assert row.signature == (
+        "gsm8k:published|n:200@67fd6fed|p:unknown/imported@unknown|x:last-number|d:unknown,unknown"
+        "|m:allenai/tulu-2-13b@unknown|e:open-instruct-unknown/unknown"
+    )
+    found = verify(run, SUITE)
+    assert found.same_weights is False  # a name without a commit
+    assert [(one.cell.printed, one.agreement.verdict) for one in found.comparisons] == [("46.0", "cannot tell")]
+    assert {(one.name, one.run) for one in found.differences} >= {
+        ("prompt", "unknown"), ("template", "imported"), ("decoding.temperature", "unknown"), ("decoding.stop", "unknown"),
+    }  # fmt: skip
+    assert score(done.folder).results == run.results
+    other = imported(write(tmp_path / "other.jsonl", predictions(rows, 90)), test_set, tmp_path / "others")
+    compared = compare(run, read(other.folder))
+    assert (compared.paired.n, compared.paired.only_a, compared.paired.only_b) == (200, 2, 0)
+    lines = [line for line in collect(SUITE, tmp_path / "results").lines if line.entries[0].measured]
+    assert [(line.label, line.size, line.on_card) for line in lines] == [
+        ("allenai/tulu-2-13b (imported from open-instruct)", "13B", False)
+    ]
+    bundle.write(bundle.make(done.folder), tmp_path / "b.zip")
+    checked = bundle.verify(tmp_path / "b.zip")
+    assert (checked.problems, checked.samples) == ((), 200)
+    with pytest.raises(UserError, match="was imported from open-instruct; only a run of our own can be repeated"):
+        audit(done.folder, SUITE, Progress(quiet=True), items=1)
+
+
+def test_with_the_commit_that_lm_eval_noted_the_weights_are_the_released_ones(
+    test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    date = "2025-01-02T03-04-05.678901"
+    path = write(tmp_path / f"samples_gsm8k_{date}.jsonl", sampled(published_rows(gsm8k_rows)))
+    config = {"model_sha": "0123456789abcdef", "model_dtype": "torch.bfloat16", "model_num_parameters": 13_015_864_320}
+    results = {"lm_eval_version": "0.4.9", "config": config, "chat_template": "x", "chat_template_sha": "feedbeef00"}
+    (tmp_path / f"results_{date}.json").write_text(json.dumps({**results, "model_name": "/home/me/tulu-2-13b/"}))
+    done = imported(path, test_set, tmp_path / "results")
+    run = read(done.folder)
+    assert run.results[0].signature.endswith(
+        "p:unknown/imported@feedbeef|x:last-number|d:greedy,512|m:allenai/tulu-2-13b@01234567|e:lm-eval-0.4.9/bfloat16"
+    )
+    assert verify(run, SUITE).same_weights is True
+    assert run.manifest["imported"]["called"] == "tulu-2-13b"
+    assert "/home/me" not in (done.folder / "manifest.json").read_text()
+    with pytest.raises(UserError, match="--model says revision fff, and the harness measured 0123456789abcdef"):
+        imported(path, test_set, tmp_path / "results", f"{MODEL}@fff")
+
+
+def test_prompts_that_are_ours_are_known(test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path) -> None:
+    benchmark = GSM8K()
+    rows = sampled(gsm8k_rows[:3])
+    for row in rows:
+        row["arguments"]["gen_args_0"]["arg_0"] = benchmark.render(Item("x", row["doc"]["question"], "1")).plain
+    done = imported(write(tmp_path / "plain.jsonl", rows), test_set, tmp_path / "results")
+    assert "|p:bc98d286/plain@unknown|" in done.results[0].signature
+    for row in rows:
+        row["arguments"]["gen_args_0"]["arg_0"] = "<|user|>" + row["arguments"]["gen_args_0"]["arg_0"]
+    done = imported(write(tmp_path / "chat.jsonl", rows), test_set, tmp_path / "results")
+    assert "|p:bc98d286/imported@unknown|" in done.results[0].signature
+
+
+def test_foreign_changed_repeated_and_missing_items_are_told_apart(
+    test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    rows = predictions(gsm8k_rows[:8], 8)
+    rows[1]["question"] = "What is the meaning of life?"
+    rows[2]["question"] = rows[2]["question"].upper()
+    rows[3]["answer"] = "12345"
+    rows[4]["prediction"] = "7777"
+    rows.append({**rows[0], "model_output": "another 5"})
+    done = imported(write(tmp_path / "predictions.jsonl", rows), test_set, tmp_path / "results")
+    found = done.matched
+    assert [one.line for one in found.foreign] == [2]
+    assert [one.line for one in found.changed] == [3, 4]
+    assert [one.line for one in found.repeated] == [9]
+    assert done.misread == ("test-4",)
+    assert (len(found.answers), len(found.missing)) == (5, 1314)
+    note = read(done.folder).manifest["imported"]
+    assert {name: note[name] for name in ("lines", "answers", "foreign", "changed", "repeated", "missing")} == {
+        "lines": 9, "answers": 5, "foreign": 1, "changed": 2, "repeated": 1, "missing": 1314,
+    }  # fmt: skip
+
+
+def test_importing_again_changes_nothing_but_times(test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path) -> None:
+    path = write(tmp_path / "predictions.jsonl", predictions(gsm8k_rows[:5], 3))
+    first = imported(path, test_set, tmp_path / "results")
+    before = {name: (first.folder / name).read_bytes() for name in ("samples.jsonl", "result.json")}
+    again = imported(path, test_set, tmp_path / "results")
+    assert again.folder == first.folder
+    assert {name: (first.folder / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("18", "18"), ("x 1,2 #### 1,234,567", "1234567"), ("#### 5 ", "5"), ("-3", "-3"), ("a, b", "a, b"), ("", "")],
+)
+def test_right_answer(answer: str, right: str) -> None:
+    assert right_answer(answer) == right
+
+
+QUESTIONS = st.sampled_from(["One?", "one?", " One? ", "One ?", "Two?", "Three?", ""])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(QUESTIONS, st.sampled_from(["1", "2", "#### 1"])), max_size=12))
+def test_every_answer_is_counted_once_and_every_item_is_answered_or_missing(pairs: list[tuple[str, str]]) -> None:
+    items = [Item("a", "One?", "1"), Item("b", "Two?", "2")]
+    answers = [Answer(line, question, answer, None, "", None) for line, (question, answer) in enumerate(pairs, start=1)]
+    found = match(items, answers)
+    kinds = [[one for _, one in found.answers], found.foreign, found.changed, found.repeated]
+    assert sorted(one.line for kind in kinds for one in kind) == [one.line for one in answers]
+    assert {item.id for item, _ in found.answers} | {item.id for item in found.missing} == {"a", "b"}
+    assert len(found.answers) + len(found.missing) == 2
+
+
+def row(**more: Any) -> dict[str, Any]:
+    return {**sampled([{"question": "q?", "answer": "#### 1"}])[0], **more}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"id": 1, "output": "x"}], "x.jsonl:1: is of no harness known here (a row has 'id', 'output'); known are lm-eval's"),
+        ([{}], "x.jsonl:1: is of no harness known here (a row has no field)"),
+        ([row(), {"doc": {}}], "x.jsonl:2: has no 'arguments', which every row of lm-eval has"),
+        ([row(doc={"text": "x"})], "x.jsonl:1: field 'question' is missing or not a text"),
+        ([row(doc=["q"])], "x.jsonl:1: field 'question' is missing or not a text"),
+        ([row(resps=[["a", "b"]])], "x.jsonl:1: has 2 responses to one item (repeats); a ledger has one"),
+        ([row(resps=[["a"], ["b"]])], "x.jsonl:1: has 2 responses to one item (repeats); a ledger has one"),
+        ([row(resps=[[-1.5, True]])], "x.jsonl:1: its 'resps' are not texts"),
+        ([row(resps=[])], "x.jsonl:1: its 'resps' are not texts"),
+        ([row(resps=5)], "x.jsonl:1: its 'resps' are not texts"),
+        ([row(arguments={"gen_args_0": {"arg_0": "a", "arg_1": "b"}})], "x.jsonl:1: its 'arguments' are not a prompt and"),
+        ([row(arguments=[])], "x.jsonl:1: its 'arguments' are not a prompt and settings"),
+        ([row(), row(filter="flexible", resps=[["other"]])], "x.jsonl:2: has other responses to item 0 under filter"),
+        ([{"question": "q", "answer": 5, "model_output": "", "prediction": ""}], "x.jsonl:1: field 'answer' is missing or not"),
+        ([[1]], "x.jsonl:1: is list, not an object"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_taken_is_one_line(tmp_path: Path, rows: list[Any], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_foreign(write(tmp_path / "x.jsonl", rows))
+    assert message in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_arguments_of_older_versions(tmp_path: Path) -> None:
+    found = read_foreign(
+        write(tmp_path / "x.jsonl", [row(arguments=[["Q: q?", {"until": "\n", "do_sample": True, "temperature": 1}]])])
+    )
+    assert found.answers[0].prompt == "Q: q?"
+    assert found.decoding == {
+        "max_new_tokens": None, "temperature": 1.0, "top_p": None, "top_k": None, "stop": ["\n"], "seed": None,
+    }  # fmt: skip
+
+
+def test_settings_that_change_within_a_file_are_unknown(tmp_path: Path) -> None:
+    other = row(doc_id=1, arguments={"gen_args_0": {"arg_0": "x", "arg_1": {"max_gen_toks": 7}}})
+    assert set(read_foreign(write(tmp_path / "x.jsonl", [row(), other])).decoding.values()) == {None}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["doc", "doc_id", "resps", "arguments", "filter"]), JSON, st.booleans())
+def test_a_row_with_anything_in_it_is_read_or_is_one_line(
+    tmp_path_factory: pytest.TempPathFactory, field: str, value: Any, inner: bool
+) -> None:
+    changed = row()
+    if inner and field == "arguments":
+        changed["arguments"]["gen_args_0"]["arg_1"] = value
+    else:
+        changed[field] = value
+    path = write(tmp_path_factory.mktemp("any") / "samples_x_2025-01-02T03-04-05.1.jsonl", [row(doc_id=7), changed])
+    path.with_name("results_2025-01-02T03-04-05.1.json").write_text(json.dumps({"config": value, "model_name": value}))
+    try:
+        found = read_foreign(path)
+    except DataError:
+        return
+    assert all(isinstance(one.text, str) and isinstance(one.question, str) for one in found.answers)

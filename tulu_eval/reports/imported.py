@@ -1,0 +1,64 @@
+"""What ``import`` did, for people and as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from tulu_eval.errors import printable
+from tulu_eval.reports import rows
+from tulu_eval.runs.foreign import Answer
+from tulu_eval.runs.importing import Imported
+
+SHOWN = 5
+"""Answers or items of one kind that are named; the rest is counted."""
+
+_KINDS = {
+    "foreign": "to no item of the benchmark, left out",
+    "changed": "to an item whose question or right answer was changed, left out",
+    "repeated": "to an item that has one already, left out",
+}
+
+
+def as_json(done: Imported) -> dict[str, Any]:
+    """Returns everything as plain data, texts left out."""
+    named = {kind: [{"line": one.line, "question": one.question} for one in getattr(done.matched, kind)] for kind in _KINDS}
+    return {
+        "folder": str(done.folder),
+        "harness": done.source.harness,
+        "version": done.source.version,
+        "task": done.source.task,
+        "decoding": done.source.decoding,
+        "answers": len(done.matched.answers),
+        **named,
+        "missing": [item.id for item in done.matched.missing],
+        "misread": list(done.misread),
+        "results": [dataclasses.asdict(row) for row in done.results],
+    }
+
+
+def as_text(done: Imported) -> str:
+    """Returns what was taken, what was left out and why, and the rows."""
+    source, matched = done.source, done.matched
+    lines = [
+        f"{source.harness} {source.version}, task {source.task}: {len(matched.answers)} answers from {source.lines} lines",
+        *(f"{len(found)} {what}: {_lines(found)}" for kind, what in _KINDS.items() if (found := getattr(matched, kind))),
+    ]
+    if matched.missing:
+        lines.append(f"{len(matched.missing)} items without an answer: {_few([item.id for item in matched.missing])}")
+    if done.misread:
+        lines.append(
+            f"{len(done.misread)} where {source.harness} read another answer than its own rule does here: {_few(done.misread)}"
+        )
+    lines.append(f"{source.harness} keeps no reason why an answer ended, so none is counted as truncated")
+    return "\n".join(map(printable, lines)) + f"\n\n{rows.of_run(done.results)}\n\n{done.folder}"
+
+
+def _lines(found: Sequence[Answer]) -> str:
+    return _few([f"line {one.line} ({one.question[:40]!r})" for one in found])
+
+
+def _few(things: Sequence[str]) -> str:
+    more = f" and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
+    return ", ".join(things[:SHOWN]) + more

@@ -1,0 +1,248 @@
+"""A run folder from another harness's file: its answers, graded by our scorers, with what is known of how they were made.
+
+Items are matched by the text of the question. What matches no item, an item twice, an item whose right answer is another, and
+items that are missing are counted and named; nothing is guessed. Prompts that are not ours, settings and end reasons that the
+file does not have are ``unknown`` in the manifest and in the signature.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval import __version__
+from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
+from tulu_eval.caching import file_sha256
+from tulu_eval.errors import UnknownName, UserError
+from tulu_eval.records import Completion, Result, content_hash
+from tulu_eval.registry import Suite
+from tulu_eval.runs import catalog
+from tulu_eval.runs import manifest as files
+from tulu_eval.runs.foreign import Answer, Foreign, read_foreign
+from tulu_eval.runs.ledger import Ledger, Sample
+from tulu_eval.runs.plan import safe_name
+from tulu_eval.runs.scoring import grade_sample, write_rows
+
+UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Matched:
+    """The file's answers against the benchmark's items.
+
+    Attributes:
+        answers: The first of each item, in the benchmark's order.
+        foreign: Answers to no item.
+        changed: Answers to an item whose question differs in letter case or space, or whose right answer is another.
+        repeated: Answers to an item that has one already.
+        missing: Items without an answer.
+    """
+
+    answers: tuple[tuple[Item, Answer], ...]
+    foreign: tuple[Answer, ...]
+    changed: tuple[Answer, ...]
+    repeated: tuple[Answer, ...]
+    missing: tuple[Item, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import came to.
+
+    Attributes:
+        folder: The run's folder.
+        source: The file.
+        matched: Its answers against the benchmark's items.
+        misread: Items of which the harness read something else out of the text than the same rule does here.
+        results: The rows.
+    """
+
+    folder: Path
+    source: Foreign
+    matched: Matched
+    misread: tuple[str, ...]
+    results: tuple[Result, ...]
+
+
+def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, output: Path, suite: Suite) -> Imported:
+    """Makes a run folder of another harness's file; nothing is written before all of the file is read and matched.
+
+    Args:
+        path: The file.
+        model: Name of the model that wrote the answers, ``@revision`` after it where known.
+        benchmark_name: The benchmark.
+        data: The benchmark's data file, instead of its own source.
+        output: Folder under which runs are kept.
+        suite: The registry.
+
+    Raises:
+        UserError: The file is of no known harness, or nothing in it is of this benchmark.
+    """
+    benchmark = catalog.benchmark(benchmark_name)
+    source = read_foreign(path)
+    protocol = max(benchmark.protocols.values(), key=lambda one: (one.n > 0, len(one.covers)))
+    items = benchmark.load(protocol, data)
+    if not any(item.target for item in items):
+        raise UserError(f"{benchmark_name} has no right answers to grade with; 'tulu-eval judge' takes files of outputs")
+    matched = match(items, source.answers)
+    if not matched.answers:
+        first = source.answers[0].question if source.answers else ""
+        raise UserError(
+            f"{path}: none of its {len(source.answers)} answers is to an item of {benchmark_name} (first: {first[:60]!r})"
+        )
+    name, revision = _model(model, source, suite)
+    manifest = _manifest(path, source, benchmark, protocol, items, matched, name, revision)
+    folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest['settings_sha256'][:8]}"
+    samples = [grade_sample(benchmark, _sample(item, answer, manifest["settings_sha256"])) for item, answer in matched.answers]
+    with files.locked(folder):
+        files.write_json(folder / files.MANIFEST, manifest)
+        with Ledger(folder / files.LEDGER) as ledger:
+            for sample in samples:
+                if not ledger.has(sample.completion.key, sample.item):
+                    ledger.append(sample)
+            results = write_rows(folder, manifest, benchmark, ledger.lines())
+    misread = tuple(
+        sample.item for sample, (_, answer) in zip(samples, matched.answers, strict=True)
+        if answer.prediction is not None and sample.grades[0].answered and sample.grades[0].answer != answer.prediction
+    )  # fmt: skip
+    return Imported(folder, source, matched, misread, results)
+
+
+def match(items: Sequence[Item], answers: Sequence[Answer]) -> Matched:
+    """Returns the answers by item."""
+    exact = {item.question.strip(): item for item in items}
+    loose = {_loose(item.question): item for item in items}
+    found: dict[str, Answer] = {}
+    foreign: list[Answer] = []
+    changed: list[Answer] = []
+    repeated: list[Answer] = []
+    for answer in answers:
+        item = exact.get(answer.question.strip())
+        if item is None:
+            (changed if _loose(answer.question) in loose else foreign).append(answer)
+        elif right_answer(answer.answer) != right_answer(item.target):
+            changed.append(answer)
+        elif item.id in found:
+            repeated.append(answer)
+        else:
+            found[item.id] = answer
+    return Matched(
+        answers=tuple((item, found[item.id]) for item in items if item.id in found),
+        foreign=tuple(foreign),
+        changed=tuple(changed),
+        repeated=tuple(repeated),
+        missing=tuple(item for item in items if item.id not in found),
+    )
+
+
+def right_answer(text: str) -> str:
+    """Returns the right answer of a row: what follows ``####`` where a whole solution is there, thousands commas left out."""
+    return re.sub(r"(?<=\d),(?=\d)", "", text.rpartition("####")[2].strip())
+
+
+def _loose(question: str) -> str:
+    return " ".join(question.split()).casefold()
+
+
+def _model(asked: str, source: Foreign, suite: Suite) -> tuple[str, str]:
+    """Returns the name to file the run under, and the revision, from the command or else from the harness."""
+    name, _, revision = asked.partition("@")
+    if not name.strip() or not name.isprintable():
+        raise UserError(f"--model {asked!r} is no name of a model")
+    if revision and source.revision not in (UNKNOWN, revision) and not source.revision.startswith(revision):
+        raise UserError(f"--model says revision {revision}, and the harness measured {source.revision}")
+    with contextlib.suppress(UnknownName):  # then it is filed under the name as given
+        known = suite.find(name)
+        name = known.name if known.package else known.hub_id
+    return name, source.revision if source.revision != UNKNOWN else revision or UNKNOWN
+
+
+def _sample(item: Item, answer: Answer, settings: str) -> Sample:
+    prompt = UNKNOWN if answer.prompt is None else _sha256(answer.prompt)
+    key = content_hash({"settings": settings, "item": item.id})
+    completion = Completion(key, answer.text, (), "unknown", 0.0)
+    return Sample(item.id, item.target, prompt, completion, "ok", ())
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _prompts(benchmark: Benchmark, matched: Matched, source: Foreign) -> tuple[str, str]:
+    """Returns the form of the prompts, and the hash of their constant part if it is the benchmark's own, else unknown."""
+    pairs = [(benchmark.render(item), answer.prompt) for item, answer in matched.answers]
+    if all(text == prompt.plain for prompt, text in pairs):
+        return "plain", benchmark.protocol(None).prompt_id
+    if all(text is not None and prompt.user in text for prompt, text in pairs):
+        return "imported", benchmark.protocol(None).prompt_id
+    return "imported", UNKNOWN
+
+
+def _manifest(
+    path: Path,
+    source: Foreign,
+    benchmark: Benchmark,
+    protocol: Protocol,
+    items: Sequence[Item],
+    matched: Matched,
+    name: str,
+    revision: str,
+) -> dict[str, Any]:
+    digest = file_sha256(path)
+    form, prompt_id = _prompts(benchmark, matched, source)
+    recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
+    recipe |= {"decoding": source.decoding, "plain_decoding": source.decoding}
+    now = files.now()
+    return {
+        "format": files.FORMAT,
+        "settings_sha256": content_hash([source.harness, digest, name, revision, benchmark.name, benchmark.version]),
+        "model": {
+            "name": name,
+            "revision": revision,
+            "weights_sha256": UNKNOWN,
+            "tokenizer_sha256": f"{UNKNOWN}-{digest[:8]}",
+            "architecture": UNKNOWN,
+            "parameters": source.parameters,
+            "context": 0,
+        },
+        "benchmark": {
+            "name": benchmark.name,
+            "version": benchmark.version,
+            "data_sha256": content_hash([dataclasses.asdict(item) for item in items]),
+        },
+        "protocol": {**recipe, "sha256": content_hash(recipe)},
+        "template": {"form": form, "sha256": source.template_sha256, "source": source.harness},
+        "decoding": source.decoding,
+        "eos_ids": [],
+        "backend": source.harness,
+        "dtype": source.dtype,
+        "settings": {"quantization": "", "adapter": ""},
+        "seed": 0,
+        "limit": None,
+        "items": {key: list(ids) for key, ids in benchmark.members(protocol, items).items()},
+        "planned": [item.id for item, _ in matched.answers],
+        "engine": {"harness": source.harness, "task": source.task},
+        "packages": {"tulu-eval": __version__, source.harness: source.version},
+        "commit": "",
+        "machine": {},
+        "command": files.command_line(),
+        "sessions": [{"started": now, "finished": now, "samples": 0, "prompt_tokens": 0, "new_tokens": 0, "ended": "imported"}],
+        "status": "imported",
+        "imported": {
+            "file": path.name,
+            "sha256": digest,
+            "called": source.called,
+            "lines": source.lines,
+            **{name: len(value) for name, value in _fields(matched).items()},
+            "end_reasons": UNKNOWN,
+        },
+    }
+
+
+def _fields(matched: Matched) -> Mapping[str, tuple[Any, ...]]:
+    return {field.name: getattr(matched, field.name) for field in dataclasses.fields(matched)}
