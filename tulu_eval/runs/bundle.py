@@ -33,7 +33,6 @@ from tulu_eval.records import Result, to_json
 from tulu_eval.runs import archive, catalog
 from tulu_eval.runs.archive import Archive, Part, locate
 from tulu_eval.runs.finished import Finished, read
-from tulu_eval.runs.judged import BENCHMARK as JUDGED_BENCHMARK
 from tulu_eval.runs.ledger import Ledger, intact
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_manifest
 from tulu_eval.runs.plan import safe_name
@@ -82,12 +81,12 @@ def make(folder: Path) -> Bundle:
         UserError: Its numbers cannot be computed from an archive alone.
     """
     run = read(folder)
-    if run.benchmark == JUDGED_BENCHMARK:
-        raise UserError(
-            f"{folder} is a run of {run.benchmark}, which is not bundled: its texts are CC-BY-NC-4.0, and its win rates need"
-            f" them and a judge. Hand over the folder without {LEDGER}: digests.jsonl and judgments.jsonl have hashes only"
-        )
     benchmark = catalog.benchmark(run.benchmark)
+    if not benchmark.publishable:
+        raise UserError(
+            f"{folder} is a run of {run.benchmark}, whose texts may not be published (AlpacaEval's are CC-BY-NC-4.0), so it is "
+            "not bundled. result.json, digests.jsonl and judged/*/judgments.jsonl have hashes for texts: hand over those"
+        )
     with Ledger(folder / LEDGER, read_only=True) as ledger:
         lines = b"".join(ledger.lines())
         items = [{"id": one.item, "target": one.target, "prompt_sha256": one.prompt_sha256} for one in ledger.samples()]
