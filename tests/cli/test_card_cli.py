@@ -50,3 +50,44 @@ def test_a_file_that_is_no_card_is_one_line_and_exit_code_2(invoke: Run, tmp_pat
     done = invoke("card", "--check", path)
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"tulu-eval: {tmp_path}/{message}\n")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_card_prints_front_matter_and_section(invoke: Run, make_run: Callable[..., Path], tmp_path: Path) -> None:
+    make_run(right=92, model="allenai/tulu-2-13b")
+    make_run(right=3, limit=5, model="allenai/tulu-2-13b")
+    done = invoke("card", "TULU-2-13B", "--results", tmp_path / "results")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("---\nmodel-index:\n- name: allenai/tulu-2-13b\n")
+    assert "\n---\n## Evaluation\n\nMeasured with tulu-eval 0.1.0. " in done.stdout
+    assert "| consistent with 46.0 (card) |" in done.stdout
+    assert done.stderr.count("tulu-eval: not on the card: ") == 2
+    assert "5 of 200 items" in done.stderr
+
+
+def test_card_writes_files(invoke: Run, make_run: Callable[..., Path], tmp_path: Path) -> None:
+    make_run(right=92, model="allenai/tulu-2-13b")
+    words = ("card", "tulu-2-13b", "--results", tmp_path / "results")
+    done = invoke(*words, "--write", tmp_path / "repo")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path}/repo/results.md\n{tmp_path}/repo/.eval_results/gsm8k.yaml\n"
+    assert (tmp_path / "repo/results.md").read_text() == invoke(*words).stdout
+    found = json.loads(invoke(*words, "--json").stdout)
+    assert found["files"] == {".eval_results/gsm8k.yaml": (tmp_path / "repo/.eval_results/gsm8k.yaml").read_text()}
+    assert invoke("card", "--check", tmp_path / "repo/results.md").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--json",), "give a MODEL, or --check FILE. Try 'tulu-eval card --help'."),
+        (("tulu-2-13b", "--results", "nowhere"), "no whole run of tulu-2-13b is under nowhere."),
+        (("tulu-2-13b", "--registry", "nowhere.toml"), "nowhere.toml: cannot be read: No such file or directory"),
+    ],
+)
+def test_card_mistakes_are_one_line(
+    invoke: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = invoke("card", *words)
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"tulu-eval: {message}\n")
+    assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ REGISTRY = "the registry"
 METADATA = "huggingface_hub, which reads a card as the hub does"
 
 _SIZE = re.compile(r"\b\d+(?:\.\d+)?B\b")
-_REWARD_MODEL_SIZE = re.compile(r"\b(\d+(?:\.\d+)?B) (?:RM|reward model)\b", re.IGNORECASE)
+_REWARD_MODEL_SIZE = re.compile(r"\b(?:used|using|with) an? (\d+(?:\.\d+)?B) (?:RM|reward model)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:\.(\d+))?")
 _NAME = re.compile(r"[\w.-]+/[\w.-]+|\w[\w.]*-[\w.-]+")
 _COLUMNS = {"GSM8K_8shot_CoT": re.compile(r"gsm8k", re.I), "AlpacaEval2_LC": re.compile(r"alpaca.?eval.?2.*\bLC\b", re.I)}
@@ -246,7 +246,7 @@ def _reward_model(card: CardFile, suite: Suite, model: Model) -> Iterator[Findin
         for found in _REWARD_MODEL_SIZE.finditer(line.text):
             if found.group(1) != reward.size:
                 place = Span(line.start + found.start(), line.start + found.end(), found.group())
-                yield _finding(card, place, "reward-model", f"The card speaks of a {found.group()}.", instead)
+                yield _finding(card, place, "reward-model", f"The card says: {found.group()}.", instead)
         for place, link in card.links(line):
             linked = _known(suite, link.hub_id) if link.hub_id else None
             if linked is not None and linked.stage == "RM" and linked.hub_id != reward.hub_id:
