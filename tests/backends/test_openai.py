@@ -56,7 +56,7 @@ def order(llama3_like: Path, tmp_path: Path) -> Callable[..., Order]:
 
     def make(server: Any, model: str = str(llama3_like), batch_size: int = 8, **served: Any) -> Order:
         url = server if isinstance(server, str) else server.url
-        settings = EngineSettings(batch_size=batch_size, served=Served(url, **{"timeout": 1.0, **served}))
+        settings = EngineSettings(batch_size=batch_size, served=Served(url, **{"timeout": 10.0, **served}))
         return Order("gsm8k", model, protocol="custom", data=data, backend="openai", settings=settings, output=tmp_path / "out")
 
     return make
