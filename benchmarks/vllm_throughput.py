@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=64)
     parser.add_argument("--max-new-tokens", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the cold seconds to this file, for benchmarks/plot.py")
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     order = parser.parse_args()
     model, _ = resolve(order.model, load_suite())
@@ -175,6 +176,8 @@ def main() -> None:
             run = found[engine][-1]
             print(f"{engine}: start {run.start:.1f} s, cold {run.cold:.1f} s, warm {run.warm:.1f} s", file=sys.stderr)
     print(table(found, order))
+    if order.json:
+        order.json.write_text(json.dumps({engine: [run.cold for run in runs] for engine, runs in found.items()}))
 
 
 if __name__ == "__main__":
