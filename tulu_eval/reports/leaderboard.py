@@ -22,6 +22,7 @@ from tulu_eval.runs.finished import Finished
 from tulu_eval.runs.integrity import doubts
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import LEDGER
+from tulu_eval.runs.packed import there
 from tulu_eval.runs.prompts import PromptSource
 
 
@@ -60,7 +61,7 @@ def make(
     problems = [_inside(results, line) for line in unusable]
     runs: list[tuple[Finished, list[Sample]]] = []
     for run in each(found):
-        samples = list(run.samples()) if (run.folder / LEDGER).exists() else []  # published without its text
+        samples = list(run.samples()) if there(run.folder / LEDGER) else []  # published without its text
         wrong = doubts(run, samples)
         if wrong:
             problems.append(f"{run.folder.relative_to(results)}: {'; '.join(wrong)}")

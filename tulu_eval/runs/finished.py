@@ -18,6 +18,7 @@ from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
 from tulu_eval.runs.judged import judged_rows
 from tulu_eval.runs.ledger import Ledger, Sample, encode
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_manifest, read_results, samples_hash
+from tulu_eval.runs.packed import there
 from tulu_eval.runs.scoring import grade_sample
 
 _NEEDED: dict[str, type] = {
@@ -91,7 +92,7 @@ class Finished:
         Raises:
             DataError: The run was published without its samples.
         """
-        if not (self.folder / LEDGER).exists():
+        if not there(self.folder / LEDGER):
             raise DataError(self.folder, f"was published without its samples: it has {DIGESTS} in place of {LEDGER}")
         with Ledger(self.folder / LEDGER, read_only=True) as ledger:
             if not self.regraded:
@@ -135,12 +136,12 @@ def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
 def _check_samples(run: Finished) -> Finished:
     """Returns the run, having checked that its rows were computed from the samples that are there."""
     path = run.folder / LEDGER
-    if not path.exists() and (run.folder / DIGESTS).exists():
+    if not there(path) and (run.folder / DIGESTS).exists():
         noted = json.loads((run.folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")
         if hash_of_all(read_digests(run.folder)) != noted:
             raise DataError(run.folder / DIGESTS, f"is not what {RESULT} was computed from")
         return run
-    if not path.exists():
+    if not there(path):
         raise DataError(run.folder, f"has no {LEDGER}, so its result cannot be checked")
     noted = json.loads((run.folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")
     with Ledger(path, read_only=True) as ledger:

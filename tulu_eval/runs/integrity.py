@@ -15,6 +15,7 @@ from tulu_eval.runs import catalog
 from tulu_eval.runs.finished import Finished
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_results
+from tulu_eval.runs.packed import there
 from tulu_eval.runs.scoring import Marks, grade_sample, make_rows
 
 
@@ -29,7 +30,7 @@ def doubts(run: Finished, samples: Sequence[Sample]) -> tuple[str, ...]:
     """
     found = [*_of_manifest(run.manifest), *_of_items(run.manifest, samples)]
     benchmark = gradable(run)
-    if benchmark is not None and (run.folder / LEDGER).exists():
+    if benchmark is not None and there(run.folder / LEDGER):
         found += [*_of_grades(benchmark, samples), *_of_rows(run, benchmark, samples)]
     return tuple(found)
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from tulu_eval.errors import UserError
 from tulu_eval.records import Completion, Grade, Status
+from tulu_eval.runs.packed import packed, unpack, unpack_in_place
 
 _HEAD = re.compile(rb'\{"key":"([0-9a-f]{64})","item":"((?:[^"\\]|\\.)*)","status":"([a-z_]+)",')
 _GRADES, _SECONDS = b',"grades":', b',"seconds":'  # inside a string their quotes would be escaped
@@ -120,7 +121,8 @@ class Ledger:
     """An open ledger; use it as a context manager.
 
     Args:
-        path: ``samples.jsonl`` of a run folder that this process has locked; made if it is not there.
+        path: ``samples.jsonl`` of a run folder that this process has locked; made if it is not there. Where only its packed
+            form is there, that is read, and put in its place for writing.
         read_only: Index what is good and change nothing.
 
     Attributes:
@@ -128,7 +130,7 @@ class Ledger:
         cut: Whether an unfinished last line was cut off on opening.
 
     Raises:
-        UserError: The file cannot be read or written.
+        UserError: The file cannot be read, unpacked or written.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -139,8 +141,14 @@ class Ledger:
         self._failed: set[bytes] = set()
         self._end = 0
         self._file: BinaryIO | None = None
+        self._unpacked: BinaryIO | None = None
         try:
-            if path.exists():
+            if not path.exists() and packed(path).exists():
+                if read_only:
+                    self._unpacked = unpack(path)
+                else:
+                    unpack_in_place(path)
+            if self._unpacked or path.exists():
                 self._index()
             if not read_only:
                 if self.corrupt:
@@ -194,7 +202,7 @@ class Ledger:
         """Yields the line of every sample that counts, as written."""
         if not self._offsets:
             return
-        with self.path.open("rb") as file:
+        with self._reading() as file:
             for offset in sorted(self._offsets.values()):
                 file.seek(offset)
                 yield file.readline()
@@ -207,11 +215,23 @@ class Ledger:
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
+        if self._unpacked is not None:
+            self._unpacked.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[BinaryIO]:
+        """Yields the ledger's bytes from their beginning."""
+        if self._unpacked is not None:
+            self._unpacked.seek(0)
+            yield self._unpacked
+        else:
+            with self.path.open("rb") as file:
+                yield file
 
     def _index(self) -> None:
         offset = 0
         self._end = 0
-        with self.path.open("rb") as file:
+        with self._reading() as file:
             for number, line in enumerate(file, start=1):
                 if intact(line):
                     head = _HEAD.match(line)

@@ -17,6 +17,7 @@ from tulu_eval.runs import manifest as files
 from tulu_eval.runs import roofline
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.ledger import Ledger, Sample, marks
+from tulu_eval.runs.packed import packed
 from tulu_eval.runs.plan import SHARDS, Plan, Planned
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.scoring import grade_sample, write_rows
@@ -121,7 +122,7 @@ def _open_manifest(plan: Plan, folder: Path, fresh: bool) -> dict[str, Any]:
     if (folder / files.MANIFEST).exists():
         if fresh:
             stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-            for name in (files.MANIFEST, files.LEDGER, files.RESULT):
+            for name in (files.MANIFEST, files.LEDGER, packed(Path(files.LEDGER)).name, files.RESULT):
                 if (folder / name).exists():
                     (folder / name).replace(folder / f"{stamp}-{name}")
         else:
