@@ -28,6 +28,8 @@ from tulu_eval.errors import EngineError, PreflightError, UnknownName, UserError
 from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
+from tulu_eval.runs.finished import read
+from tulu_eval.runs.integrity import doubts
 from tulu_eval.runs.ledger import Ledger, Sample
 from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
@@ -198,6 +200,20 @@ def test_a_model_that_only_the_server_has_is_asked_in_turns(model_server: Any, o
     signature = outcome.results[0].signature
     assert "/served@" in signature
     assert signature.endswith("|m:gpt-x@served|e:openai+unknown/served")
+    assert doubts(read(outcome.folder), samples(outcome.folder)) == ()
+
+
+def test_a_manifest_that_names_another_server_is_noticed(model_server: Any, order: Any) -> None:
+    with model_server(models=("only",)) as server:
+        outcome = execute(plan_of(order(server, model="only", prompts="chat")), QUIET)
+    path = outcome.folder / files.MANIFEST
+    written = path.read_text()
+    for change in ({"url": "http://elsewhere/v1"}, {"name": "other"}, {"prompts": "text"}):
+        manifest = json.loads(written)
+        manifest["settings"]["served"] |= change
+        path.write_text(json.dumps(manifest))
+        (line,) = doubts(read(outcome.folder), samples(outcome.folder))
+        assert "settings_sha256 differs" in line
 
 
 def test_chat_and_tokens_and_another_server_are_other_runs(model_server: Any, order: Any) -> None:
@@ -213,6 +229,7 @@ def test_the_same_weights_at_another_port_are_the_same_run(model_server: Any, or
         first = execute(plan_of(order(one)), QUIET)
         again = execute(plan_of(order(two)), QUIET)
     assert (first.generated, again.generated) == (48, 0)
+    assert doubts(read(again.folder), samples(again.folder)) == ()
 
 
 def test_a_server_that_takes_no_token_ids_is_asked_in_turns_and_says_so(model_server: Any, order: Any, caplog: Any) -> None:

@@ -55,7 +55,9 @@ def test_the_published_decoding(benchmark):
 )  # fmt: skip
 def test_empty_and_truncated_outputs_are_counted(benchmark, text, reason, status):
     completion = Completion("k", text, (), reason, 0.0)
-    assert classify(completion, benchmark.grade("", text)) == status
+    grades = benchmark.grade("", text)
+    assert classify(completion, grades) == status
+    assert benchmark.scores_of_class(status) == tuple(grade.score for grade in grades)
 
 
 def test_another_set_is_refused(benchmark, folder, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tulu_eval.records import content_hash
+from tulu_eval.runs.digests import hash_of_all, read_digests
 from tulu_eval.runs.finished import Finished, read
 from tulu_eval.runs.integrity import doubts
 from tulu_eval.runs.ledger import Sample, decode, encode
@@ -53,7 +54,7 @@ def test_a_run_as_it_was_written_has_none(make_run: MakeRun, more: dict[str, Any
 
 def test_the_runs_of_this_repository_have_none() -> None:
     folders = [path.parent for path in (Path(__file__).parents[2] / "results").rglob("manifest.json")]
-    assert folders
+    assert {path.parent.name for path in folders} >= {"gsm8k", "alpaca-eval"}, "with their text, and without"
     assert [line for folder in folders for line in doubts_of(folder)] == []
 
 
@@ -99,6 +100,40 @@ def test_a_manifest_that_says_something_else(make_run: MakeRun, path: tuple[str,
     folder = make_run(10, limit=20)
     edit(folder, *path, value=value)
     assert any(said in line for line in doubts_of(folder))
+
+
+@pytest.fixture
+def textless(make_alpaca_run: MakeRun, tmp_path: Path) -> Path:
+    """A run as it is published: six samples, one of them empty, one the engine failed on, and no text."""
+    folder = make_alpaca_run(tmp_path / "results", 6, {3: ""}, failed=1)
+    (folder / "samples.jsonl").unlink()
+    return folder
+
+
+def rewrite_digests(folder: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Changes digests, with the hash over all of them made right again."""
+    rows = [json.loads(line) for line in (folder / "digests.jsonl").read_text().splitlines()]
+    change(rows)
+    (folder / "digests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = json.loads((folder / "result.json").read_text())
+    result.pop("sha256")
+    result["samples_sha256"] = hash_of_all(read_digests(folder))
+    (folder / "result.json").write_text(json.dumps({**result, "sha256": content_hash(result)}))
+
+
+def test_a_run_without_its_text_is_checked_as_far_as_classes_go(textless: Path) -> None:
+    assert doubts_of(textless) == ()
+    rewrite_digests(textless, lambda rows: next(row for row in rows if row["status"] == "empty").update(status="ok"))
+    empty, counts = doubts_of(textless)
+    assert empty.startswith("digests.jsonl: 1 samples without a character are not counted as empty (first: alpaca-3")
+    assert counts == "result.json: its rows are not what digests.jsonl gives"
+
+
+def test_rows_and_items_of_a_run_without_its_text(textless: Path) -> None:
+    rewrite_digests(textless, lambda rows: rows.pop())
+    assert doubts_of(textless) == ("result.json: its rows are not what digests.jsonl gives",)
+    rewrite_digests(textless, lambda rows: rows[0].update(item="alpaca-804"))
+    assert doubts_of(textless)[0] == "digests.jsonl: 1 samples are of items that were not planned (first: alpaca-804)"
 
 
 def test_a_benchmark_of_another_version_is_not_graded_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

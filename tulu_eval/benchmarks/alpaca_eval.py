@@ -76,6 +76,10 @@ class AlpacaEval(Benchmark):
         answered = bool(text.strip())
         return (Grade("answered", "", answered, float(answered)),)
 
+    def scores_of_class(self, status: str) -> tuple[float, ...]:
+        """Returns whether there is any text, which is what the class says too."""
+        return (float(status not in ("empty", "engine_error")),)
+
     def export(self, answers: Iterable[tuple[Item, str]], model: str) -> dict[str, str]:
         """Returns ``model_outputs.json`` as alpaca_eval's own tools read it, unstripped; it has the instructions' text."""
         rows = [{"instruction": item.question, "output": text, "generator": model} for item, text in answers]

@@ -112,6 +112,10 @@ class Benchmark(abc.ABC):
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
         """Returns one grade a scorer, in the order of ``scorers``."""
 
+    def scores_of_class(self, status: str) -> tuple[float, ...] | None:
+        """Returns each scorer's score of a sample of a class, where the class alone decides it; None where the text does."""
+        return None
+
     def constant_prompt(self) -> str:
         """Returns what is the same in every prompt and goes before the item; its hash is the protocols' ``prompt_id``."""
         return ""

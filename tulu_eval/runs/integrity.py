@@ -12,26 +12,38 @@ from typing import Any
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.records import content_hash, to_json
 from tulu_eval.runs import catalog
+from tulu_eval.runs.digests import DIGESTS, Digest, read_digests
 from tulu_eval.runs.finished import Finished
+from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_results
 from tulu_eval.runs.packed import there
 from tulu_eval.runs.scoring import Marks, grade_sample, make_rows
 
+BLANK = ("empty", "engine_error")
+"""Classes of samples that have no text."""
+
 
 def doubts(run: Finished, samples: Sequence[Sample]) -> tuple[str, ...]:
     """Returns what in a run does not follow from the rest of it, one line each; empty if all of it does.
 
-    Grades and rows are not looked at where the benchmark is not installed here or is of another version.
+    Grades and rows are not looked at where the benchmark is not installed here or is of another version. Of a run that was
+    published without its samples, rows are looked at where the classes of its samples decide them.
 
     Args:
         run: The run.
         samples: Its samples, as :meth:`Finished.samples` yields them; none of a run that was published without them.
     """
-    found = [*_of_manifest(run.manifest), *_of_items(run.manifest, samples)]
     benchmark = gradable(run)
-    if benchmark is not None and there(run.folder / LEDGER):
-        found += [*_of_grades(benchmark, samples), *_of_rows(run, benchmark, samples)]
+    found = _of_manifest(run.manifest)
+    if there(run.folder / LEDGER):
+        found += _of_items(run.manifest, LEDGER, [sample.item for sample in samples])
+        if benchmark is not None:
+            marks = {one.item: Marks(one.status, tuple(grade.score for grade in one.grades)) for one in samples}
+            found += [*_of_grades(benchmark, samples), *_of_rows(run, benchmark, LEDGER, marks)]
+    else:
+        digests = read_digests(run.folder)
+        found += [*_of_items(run.manifest, DIGESTS, [one.item for one in digests]), *_of_digests(run, benchmark, digests)]
     return tuple(found)
 
 
@@ -49,39 +61,17 @@ def _of_manifest(manifest: dict[str, Any]) -> list[str]:
     found = []
     if own != content_hash(protocol):
         found.append(f"{MANIFEST}: the protocol was changed after it was written (its hash differs)")
-    served = manifest["backend"] == "openai"  # the address of a server is part of the hash, and not always in the manifest
-    if not served and not manifest["settings"].get("adapter") and manifest.get("settings_sha256") != _settings_hash(manifest):
+    if not manifest["settings"].get("adapter") and manifest.get("settings_sha256") != settings_hash(manifest):
         found.append(
             f"{MANIFEST}: model, prompt, template or decoding was changed after it was written (settings_sha256 differs)"
         )
     return found
 
 
-def _settings_hash(manifest: dict[str, Any]) -> str:
-    """Returns what :attr:`tulu_eval.runs.plan.Plan.settings_sha256` was, from the manifest alone; not with an adapter."""
-    model, benchmark, protocol = manifest["model"], manifest["benchmark"], manifest["protocol"]
-    return content_hash(
-        {
-            "benchmark": benchmark["name"],
-            "benchmark_version": benchmark["version"],
-            "prompt": protocol["prompt_id"],
-            "template": manifest["template"].get("sha256"),
-            "data": "" if protocol.get("n") else benchmark.get("data_sha256"),
-            "adapter": "",
-            "quantization": manifest["settings"].get("quantization", ""),
-            "model": [model["name"], model["revision"], model.get("weights_sha256"), model["tokenizer_sha256"]],
-            "decoding": manifest["decoding"],
-            "eos_ids": manifest.get("eos_ids"),
-            "dtype": manifest["dtype"],
-            "backend": manifest["backend"],
-        }
-    )
-
-
-def _of_items(manifest: dict[str, Any], samples: Sequence[Sample]) -> list[str]:
+def _of_items(manifest: dict[str, Any], file: str, items: Sequence[str]) -> list[str]:
     planned = set(manifest["planned"])
-    strange = [sample.item for sample in samples if sample.item not in planned]
-    return [f"{LEDGER}: {len(strange)} samples are of items that were not planned (first: {strange[0]})"] if strange else []
+    strange = [item for item in items if item not in planned]
+    return [f"{file}: {len(strange)} samples are of items that were not planned (first: {strange[0]})"] if strange else []
 
 
 def _of_grades(benchmark: Benchmark, samples: Sequence[Sample]) -> list[str]:
@@ -91,9 +81,23 @@ def _of_grades(benchmark: Benchmark, samples: Sequence[Sample]) -> list[str]:
     return [f"{LEDGER}: {len(wrong)} of {len(samples)} grades are not what {benchmark.name} gives (first: {wrong[0]})"]
 
 
-def _of_rows(run: Finished, benchmark: Benchmark, samples: Sequence[Sample]) -> list[str]:
-    marks = {sample.item: Marks(sample.status, tuple(grade.score for grade in sample.grades)) for sample in samples}
+def _of_digests(run: Finished, benchmark: Benchmark | None, digests: Sequence[Digest]) -> list[str]:
+    """Returns what classes and lengths say against each other and against the rows; grades need the text, or the class."""
+    odd = [one.item for one in digests if not one.characters and one.status not in BLANK]
+    found = [f"{DIGESTS}: {len(odd)} samples without a character are not counted as empty (first: {odd[0]})"] if odd else []
+    if benchmark is None:
+        return found
+    marks = {}
+    for one in digests:
+        scores = benchmark.scores_of_class(one.status)
+        if scores is None:
+            return found
+        marks[one.item] = Marks(one.status, scores)
+    return found + _of_rows(run, benchmark, DIGESTS, marks)
+
+
+def _of_rows(run: Finished, benchmark: Benchmark, file: str, marks: dict[str, Marks]) -> list[str]:
     planned = set(run.manifest["planned"])
     expected = make_rows(run.manifest, benchmark, {item: mark for item, mark in marks.items() if item in planned})
     same = list(map(to_json, read_results(run.folder))) == list(map(to_json, expected))
-    return [] if same else [f"{RESULT}: its rows are not what {LEDGER} gives"]
+    return [] if same else [f"{RESULT}: its rows are not what {file} gives"]

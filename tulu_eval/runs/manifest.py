@@ -40,27 +40,12 @@ LEDGER = "samples.jsonl"
 
 def describe(plan: Plan) -> dict[str, Any]:
     """Returns the part of the manifest that is known before anything is loaded."""
-    order = plan.order
+    order, facts = plan.order, plan.facts
     return {
         "format": FORMAT,
         "settings_sha256": plan.settings_sha256,
-        "model": {
-            "name": plan.model.name,
-            "revision": plan.model.revision,
-            "weights_sha256": plan.model.weights_sha256,
-            "tokenizer_sha256": plan.model.tokenizer_sha256,
-            "architecture": plan.model.architecture,
-            "parameters": plan.model.parameters,
-            "context": plan.model.context,
-        },
-        "benchmark": {"name": plan.benchmark.name, "version": plan.benchmark.version, "data_sha256": plan.data_sha256},
-        "protocol": {**_jsonable(plan.protocol), "sha256": content_hash(plan.protocol)},
-        "template": _jsonable(plan.template),
-        "decoding": _jsonable(plan.decoding),
-        "eos_ids": list(plan.eos_ids),
-        "backend": plan.backend.name,
-        "dtype": plan.dtype,
-        "settings": {name: value for name, value in _jsonable(order.settings).items() if value is not None},
+        **facts,
+        "protocol": {**facts["protocol"], "sha256": content_hash(plan.protocol)},
         "seed": order.seed,
         "limit": order.limit,
         "items": {name: list(ids) for name, ids in plan.members.items()},

@@ -16,6 +16,7 @@ from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, models, served
+from tulu_eval.runs.identity import SERVED, of_completions, settings_hash
 
 SHARDS = "shards"
 """Folder in a run's folder with the folders of its shards."""
@@ -98,21 +99,32 @@ class Plan:
     data_sha256: str
 
     @property
-    def settings_sha256(self) -> str:
-        """Hash of all that is the same for every sample of this model, benchmark and setting, whatever the items.
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of model, benchmark, prompts, decoding and engine, in its own words."""
+        return {
+            "model": {
+                "name": self.model.name,
+                "revision": self.model.revision,
+                "weights_sha256": self.model.weights_sha256,
+                "tokenizer_sha256": self.model.tokenizer_sha256,
+                "architecture": self.model.architecture,
+                "parameters": self.model.parameters,
+                "context": self.model.context,
+            },
+            "benchmark": {"name": self.benchmark.name, "version": self.benchmark.version, "data_sha256": self.data_sha256},
+            "protocol": dataclasses.asdict(self.protocol),
+            "template": dataclasses.asdict(self.template),
+            "decoding": dataclasses.asdict(self.decoding),
+            "eos_ids": list(self.eos_ids),
+            "backend": self.backend.name,
+            "dtype": self.dtype,
+            "settings": _plain(self.order.settings),
+        }
 
-        Where the protocol fixes the items, it does not matter which file or data set they were read from.
-        """
-        return content_hash(
-            {
-                "benchmark": self.benchmark.name,
-                "benchmark_version": self.benchmark.version,
-                "prompt": self.protocol.prompt_id,
-                "template": self.template.sha256,
-                "data": "" if self.protocol.n else self.data_sha256,
-                **_identity(self.model, self.decoding, self.eos_ids, self.dtype, self.backend.name, self.order.settings),
-            }
-        )
+    @property
+    def settings_sha256(self) -> str:
+        """Hash of all that is the same for every sample of this model, benchmark and setting, whatever the items."""
+        return settings_hash(self.facts)
 
     @property
     def folder(self) -> Path:
@@ -161,12 +173,9 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     if not decoding.greedy:
         decoding = dataclasses.replace(decoding, seed=order.seed)
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
-    dtype = dtype if backend.local else served.SERVED
+    dtype = dtype if backend.local else SERVED
     eos_ids = writer.eos_ids()
-    key_parts = _identity(model, decoding, eos_ids, dtype, backend.name, order.settings)
-    planned = tuple(_part(_requests(benchmark, items[: order.limit], writer, key_parts), order.shard))
-    _check_lengths(planned, model)
-    return Plan(
+    plan = Plan(
         order=order,
         benchmark=benchmark,
         protocol=protocol,
@@ -176,10 +185,14 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         eos_ids=eos_ids,
         backend=backend,
         dtype=dtype,
-        planned=planned,
+        planned=(),
         members=benchmark.members(protocol, items),
         data_sha256=file_sha256(order.data) if order.data else content_hash([dataclasses.asdict(item) for item in items]),
     )
+    requests = _requests(benchmark, items[: order.limit], writer, of_completions(plan.facts))
+    planned = tuple(_part(requests, order.shard))
+    _check_lengths(planned, model)
+    return dataclasses.replace(plan, planned=planned)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -242,29 +255,9 @@ def _requests(
     return planned
 
 
-def _identity(
-    model: ModelFiles, decoding: Decoding, eos_ids: tuple[int, ...], dtype: str, backend: str, settings: EngineSettings
-) -> dict[str, Any]:
-    """Returns what, with a prompt's token ids, can change a completion."""
-    adapter = Path(settings.adapter) / "adapter_model.safetensors"
-    return {
-        "adapter": file_sha256(adapter) if settings.adapter and adapter.exists() else settings.adapter,
-        "quantization": settings.quantization,
-        "model": [model.name, model.revision, model.weights_sha256, model.tokenizer_sha256],
-        "decoding": dataclasses.asdict(decoding),
-        "eos_ids": list(eos_ids),
-        "dtype": dtype,
-        "backend": backend,
-        **_served_identity(model, settings),
-    }
-
-
-def _served_identity(model: ModelFiles, settings: EngineSettings) -> dict[str, Any]:
-    """Returns what of a server can change a completion; where it alone has the model, that it is this server."""
-    if settings.served is None:
-        return {}
-    url = settings.served.url if model.revision == served.SERVED else ""
-    return {"served": [settings.served.name, settings.served.prompts, url]}
+def _plain(settings: EngineSettings) -> dict[str, Any]:
+    """Returns settings as plain data, those left out that have no value."""
+    return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
 
 
 def _check_lengths(planned: tuple[Planned, ...], model: ModelFiles) -> None:

@@ -14,11 +14,9 @@ from tulu_eval.errors import PreflightError, UnknownName, UserError
 from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import Model, Suite
 from tulu_eval.runs import models
+from tulu_eval.runs.identity import SERVED
 
 _LOG = logging.getLogger(__name__)
-
-SERVED = "served"
-"""Revision of a model that only a server has, and dtype of every served one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
