@@ -2,11 +2,11 @@
 
     python benchmarks/report_size.py --data test.jsonl
 
-The runs are made by the real planner and runner with a writer of made-up solutions in the engine's place. A solution is about as
-long as GSM8K's own are, two in a hundred are cut off at five times that; it is of made-up words drawn by Zipf's law, numbers and
-sums. No two runs share a sentence, so what runs of related models have in common does not help the compression. Prints how well
-such text is compressed beside GSM8K's own solutions, the size of the page and what it consists of, and, in headless Chromium with
-an empty cache, the milliseconds until the leaderboard is drawn and until a sample can be read.
+The runs are made by the real planner and runner with a writer of made-up solutions in the engine's place. A solution is about
+as long as GSM8K's own are, two in a hundred are cut off at five times that; it is of made-up words drawn by Zipf's law,
+numbers and sums. No two runs share a sentence, so what runs of related models have in common does not help the compression.
+Prints how well such text is compressed beside GSM8K's own solutions, the size of the page and what it consists of, and, in
+headless Chromium with an empty cache, the milliseconds until the leaderboard is drawn and until a sample can be read.
 """
 
 from __future__ import annotations
