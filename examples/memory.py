@@ -33,12 +33,10 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 EXAMPLES = {
-    "8B policy, 8B reward model, one node of 8": ("8B", 8, 0.3),
-    "8B policy, 70B reward model, four nodes of 8": ("70B", 32, 0.25),
+    "8B policy, 8B reward model, one node of 8": ("8B", 8, 0.3, ()),
+    "8B policy, 70B reward model, four nodes of 8": ("70B", 32, 0.25, ("micro_tokens=8192",)),
 }
-"""Title: size of the reward model, devices, fraction of each for vLLM."""
-
-CHANGES = ("micro_batch=1",)
+"""Title: size of the reward model, devices, fraction of each for vLLM, settings that differ from the recipe's."""
 
 
 def files(size: str, folder: Path, cls: Any) -> ModelFiles:
@@ -51,16 +49,16 @@ def files(size: str, folder: Path, cls: Any) -> ModelFiles:
     return ModelFiles(size, path, "", "", "", cls.__name__, parameters, "bfloat16", 8192, 2 * parameters)
 
 
-def table(reward: str, world: int, share: float) -> str:
+def table(reward: str, world: int, share: float, changes: tuple[str, ...]) -> str:
     """Returns one example's parts as Markdown."""
-    sourced = recipes.load("ppo", "easylm", CHANGES)
+    sourced = recipes.load("ppo", "easylm", changes)
     longest = sourced.recipe.max_length
     rows = Rows([Tokens(np.zeros(longest, dtype=np.int32), np.zeros(longest, dtype=np.bool_))], {}, "")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        order = Order("ppo", "easylm", rollouts="vllm", rollout_memory=share, changes=CHANGES)
+        order = Order("ppo", "easylm", rollouts="vllm", rollout_memory=share, changes=changes)
         policy, scorer = files("8B", folder, LlamaForCausalLM), files(reward, folder, LlamaForSequenceClassification)
-        parts = cost.memory(Job(order, sourced, policy, scorer, None, rows, folder, 512, 8), world)
+        parts = cost.memory(Job(order, sourced, policy, scorer, None, rows, folder, 512, 8), world, "cuda")
     engine = parts.pop("policy in vLLM, without its cache") / 2**30
     lines = ["| part, on each device | GiB |", "| --- | --- |"]
     lines += [f"| {name} | {size / 2**30:.1f} |" for name, size in parts.items()]

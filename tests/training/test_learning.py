@@ -134,7 +134,7 @@ class TestDPOAgainstTheory:
     def test_it_reaches_the_known_policy(self, toys: ModuleType, tmp_path: Path, preferences: Preferences) -> None:
         beta, start = 0.5, 1 / 6
         policy, reference = toys.policy(6, uniform=True), toys.policy(6, uniform=True, trained=False)
-        made = toys.recipe("dpo", batch=64, micro_batch=64, learning_rate=2e-3, warmup=0.0, beta=beta)
+        made = toys.recipe("dpo", batch=64, micro_tokens=4096, learning_rate=2e-3, warmup=0.0, beta=beta)
         run = toys.trainer(tmp_path, made, {"policy": policy}, len(preferences.train.pairs))
         losses: list[float] = []
         run.settings = dataclasses.replace(run.settings, report=lambda step, steps, numbers: losses.append(numbers["loss"]))
@@ -153,7 +153,7 @@ class TestSFTLearnsADistribution:
         draws = np.random.default_rng(0).choice(6, (2048, 12), p=chances)
         rows = [toys.tokens([2, *draw.tolist()], 12) for draw in draws]
         policy = toys.policy(6)
-        made = toys.recipe("sft", batch=64, micro_batch=64, learning_rate=5e-3, final_learning_rate=0.0)
+        made = toys.recipe("sft", batch=64, micro_tokens=4096, learning_rate=5e-3, final_learning_rate=0.0)
         losses: list[float] = []
         run = toys.trainer(tmp_path, made, {"policy": policy}, len(rows))
         run.settings = dataclasses.replace(run.settings, report=lambda step, steps, numbers: losses.append(numbers["loss"]))

@@ -31,7 +31,7 @@ def rows(toys: ModuleType) -> list[Tokens]:
 
 def sft_run(toys: ModuleType, folder: Path, policy: Policy, n: int = 16, **changes: Any) -> Trainer:
     how = {name: changes.pop(name) for name in ("save_every", "identity", "ranks") if name in changes}
-    made = toys.recipe("sft", **{"batch": 4, "micro_batch": 4, "warmup": 0.0, "learning_rate": 1e-2, **changes})
+    made = toys.recipe("sft", **{"batch": 4, "micro_tokens": 20, "warmup": 0.0, "learning_rate": 1e-2, **changes})
     run: Trainer = toys.trainer(folder, made, {"policy": policy}, n, **how)
     return run
 
@@ -43,7 +43,7 @@ def losses(folder: Path) -> list[float]:
 class TestUpdates:
     def test_sft_loss_is_the_mean_over_assistant_tokens(self, toys: ModuleType, tmp_path: Path, rows: list[Tokens]) -> None:
         policy = toys.policy(11)
-        run = sft_run(toys, tmp_path, policy, 4, micro_batch=3)
+        run = sft_run(toys, tmp_path, policy, 4, micro_tokens=15)
         expected = []
         for index in run.batch(0):
             logits = policy.model(input_ids=torch.tensor([rows[index].ids.tolist()])).logits[0].detach()
@@ -123,7 +123,7 @@ class TestMemory:
         run = sft_run(toys, tmp_path / "small", small)
         sft.train(run, small, rows)
         assert failures == [4, 2]
-        assert run.micro_batch == 1
+        assert run.micro_tokens == 5
         assert losses(tmp_path / "small") == pytest.approx(losses(tmp_path / "plain"), abs=1e-5)
         for a, b in zip(plain.parameters(), small.parameters(), strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
@@ -133,10 +133,10 @@ class TestMemory:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
         run = sft_run(toys, tmp_path, toys.policy(11))
-        with pytest.raises(EngineError, match="out of memory with micro_batch = 1"):
-            run.micro_batches(rows, fail)
+        with pytest.raises(EngineError, match="out of memory with a row of 5 tokens alone"):
+            run.micro_batches(rows, len, fail)
         with pytest.raises(ZeroDivisionError):
-            run.micro_batches(rows, lambda part: [1 / 0 for _ in part])
+            run.micro_batches(rows, len, lambda part: [1 / 0 for _ in part])
 
 
 class TestNotFinite:

@@ -168,7 +168,7 @@ def test_reference_and_reward_model_never_change(toys: ModuleType, tmp_path: Pat
     from tulu_eval.training import ppo
     from tulu_eval.training.rollout import PolicyEngine
 
-    made = toys.recipe("ppo", rollout_batch=8, batch=4, micro_batch=2, max_new_tokens=4, no_eos_reward=None, warmup=0.0)
+    made = toys.recipe("ppo", rollout_batch=8, batch=4, micro_tokens=16, max_new_tokens=4, no_eos_reward=None, warmup=0.0)
     reference, reward = toys.policy(11, trained=False), toys.scorer(11, trained=False)
     four = ppo.Models(toys.policy(11), reference, toys.scorer(11), ppo.reward_of(reward))
     before = [digest(model) for model in (reference, reward, four.policy, four.value)]

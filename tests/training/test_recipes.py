@@ -105,7 +105,7 @@ def test_hash_changes_with_what_has_an_effect_only() -> None:
     by_model = [recipes.load("ppo", "tiny", [f"reward_model={name}"]).sha256 for name in ("a", "b")]
     assert by_model[0] == by_model[1]
     plain = recipes.load("rm", "tiny").sha256
-    assert recipes.load("rm", "tiny", ["micro_batch=1", "model=x"]).sha256 == plain
+    assert recipes.load("rm", "tiny", ["micro_tokens=1", "activation_checkpointing=true", "model=x"]).sha256 == plain
     assert recipes.load("rm", "tiny", ["learning_rate=1e-5"]).sha256 != plain
 
 

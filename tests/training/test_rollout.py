@@ -19,6 +19,7 @@ from tulu_eval.training import ppo
 from tulu_eval.training.models import Policy, collate
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine, Rollout, roll_out
+from tulu_eval.training.speed import Speed
 
 SAMPLED = Decoding(12, temperature=1.0, seed=3)
 
@@ -142,7 +143,8 @@ def test_only_an_answer_that_ended_keeps_its_score(toys: ModuleType, answer: lis
     rollout = Rollout.of(toys.tokens([2]), Completion("k", "", tuple(answer), reason, 0.0))
     made = toys.recipe("ppo", no_eos_reward=-10.0)
     four = ppo.Models(toys.policy(11), toys.policy(11), toys.scorer(11), lambda batch: torch.full((len(batch.ids),), 2.0))
-    seen = ppo.look(four, made, Ranks(), [rollout])
+    speed = Speed(Ranks(), made.compute_dtype)
+    seen = ppo.look(four, made, Ranks(), speed, [rollout], keep=False)
     assert seen.score.tolist() == [expected]
     assert int(seen.mask.sum()) == len(answer)
 
@@ -181,8 +183,8 @@ def test_rollouts_of_a_prompt_are_adjacent(toys: ModuleType, tmp_path: Path) -> 
 
 def test_numbers_of_a_step_do_not_depend_on_how_it_is_cut(toys: ModuleType, tmp_path: Path) -> None:
     """With a learning rate of 0 the policy is the same for all mini-batches; means are over tokens, not of means."""
-    seen, (whole,) = steps_of_ppo(toys, tmp_path / "whole", micro_batch=8)
-    _, (cut,) = steps_of_ppo(toys, tmp_path / "cut", micro_batch=3, batch=4)
+    seen, (whole,) = steps_of_ppo(toys, tmp_path / "whole", micro_tokens=128)
+    _, (cut,) = steps_of_ppo(toys, tmp_path / "cut", micro_tokens=20, batch=4)
     for name in ("score", "score_deviation", "kl", "kl_per_token", "eos_rate", "length", "entropy", "tokens"):
         assert cut[name] == pytest.approx(whole[name], rel=1e-5), name
     lengths = [int(rollout.tokens.mask.sum()) for rollout in seen]

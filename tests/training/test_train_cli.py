@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -63,11 +64,12 @@ def train() -> Train:
 
 
 def test_every_stage_from_json_lines(train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
-    small = ["--set", "batch=8", "--set", "micro_batch=3"]
+    small = ["--set", "batch=8", "--set", "micro_tokens=40"]
     sft = train("sft", "-m", llama3_like, "--data", files["sft"], "-o", tmp_path / "sft", *small)
     assert sft.exit_code == 0, sft.output
     assert sft.stdout.split() == [str(tmp_path / "sft" / "policy")]
     assert "step 3/3  loss " in sft.stderr
+    assert re.search(r" tokens/s  MFU \d+\.\d %  \d+\.\d\d s \((policy|optimiser) ", sft.stderr)
     start = tmp_path / "sft" / "policy"
 
     rm = train("rm", "-m", start, "--data", files["pairs"], "-o", tmp_path / "rm", *small)
@@ -117,7 +119,7 @@ def test_dry_run_says_what_will_be_done(train: Train, llama3_like: Path, files: 
     words = ["-m", llama3_like, "--data", files["pairs"], "-o", tmp_path / "run", "--dry-run"]
     text = train("rm", *words)
     assert text.exit_code == 0, text.output
-    assert "warmup               0.03" in text.stdout
+    assert re.search(r"^  warmup +0\.03 ", text.stdout, re.M)
     assert "CMD: the published command" in text.stdout
     assert "24 pairs kept" in text.stdout
     assert "dropped: 1 equal sides, 1 over 512 tokens" in text.stdout
@@ -141,10 +143,10 @@ def test_memory_and_arithmetic_of_the_published_run(
     job = make_job(order, suite)
     policy, reward = (dataclasses.replace(files, parameters=10**9) for files in (job.model, job.reward_model) if files)
     billions = dataclasses.replace(job, model=policy, reward_model=reward)
-    parts = cost.memory(billions, 1)
+    parts = cost.memory(billions, 1, "cpu")
     assert parts["policy, trained"] == parts["value model, trained"] == 16e9
     assert parts["reference, frozen"] == parts["reward model, frozen"] == 4e9
-    assert cost.memory(billions, 4)["policy, trained"] == 4e9
+    assert cost.memory(billions, 4, "cpu")["policy, trained"] == 4e9
     assert (job.steps, job.updates_per_step) == (1, 1)
     assert (
         make_job(dataclasses.replace(order, changes=(*order.changes, "inner_epochs=4", "batch=8")), suite).updates_per_step == 8
@@ -232,7 +234,7 @@ class TestMistakes:
             train("sft", "-m", llama3_like, "--data", other, "-o", tmp_path, "-q")
         )
         assert train("sft", *words, "--set", "learning_rate=1e-3", "--fresh").exit_code == 0
-        assert train("sft", *words, "--set", "learning_rate=1e-3", "--set", "micro_batch=1").exit_code == 0
+        assert train("sft", *words, "--set", "learning_rate=1e-3", "--set", "micro_tokens=1").exit_code == 0
 
 
 def program(*words: object, **environment: str) -> subprocess.Popen[str]:
@@ -290,7 +292,7 @@ def test_memory_that_runs_out_on_one_of_two_ranks(
     train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
     """Both go on with half the micro-batch when torchrun starts them again, and end with the weights of a run that had room."""
-    words = ["-m", llama3_like, "--data", files["sft"], "--set", "batch=8", "--set", "micro_batch=4", "--save-every", "1"]
+    words = ["-m", llama3_like, "--data", files["sft"], "--set", "batch=8", "--save-every", "1"]
     assert train("sft", *words, "-o", tmp_path / "1", "-q").exit_code == 0
     (tmp_path / "run.py").write_text(OUT_OF_MEMORY)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
@@ -299,8 +301,8 @@ def test_memory_that_runs_out_on_one_of_two_ranks(
     )
     _, errors = both.communicate(timeout=120)
     assert both.returncode == 0, errors
-    assert "rank 1 ran out of memory with micro_batch = 4; the same command" in errors
-    assert (tmp_path / "2" / "micro-batch").read_text() == "2"
+    assert "rank 1 ran out of memory; the same command" in errors
+    assert f"with micro_tokens = {(tmp_path / '2' / 'micro-tokens').read_text()}" in errors
     alone, shared = (load_file(tmp_path / n / "policy" / "model.safetensors") for n in ("1", "2"))
     for name in alone:
         torch.testing.assert_close(shared[name], alone[name], atol=1e-5, rtol=0)

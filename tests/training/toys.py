@@ -133,7 +133,7 @@ def run_token_count(
     """Trains a policy from uniform on the token-count task; with ``eos``, that token ends a response and must come."""
     made: PPORecipe = recipe(
         "ppo", **{
-            "seed": seed, "rollout_batch": 64, "batch": 64, "micro_batch": 64, "max_new_tokens": length, "temperature": 1.0,
+            "seed": seed, "rollout_batch": 64, "batch": 64, "micro_tokens": 4096, "max_new_tokens": length, "temperature": 1.0,
             "top_k": 0, "kl_coef": beta, "learning_rate": 2e-3, "final_learning_rate": 2e-3, "warmup": 0.0, "epochs": steps,
             "no_eos_reward": None if eos is None else -10.0, **changes,
         }
@@ -195,7 +195,7 @@ def labelled_pairs(n: int, seed: int, *, vocabulary: int = 6, length: int = 8, s
 
 def train_reward_model(folder: Path, pairs: list[Pair], seed: int = 0, vocabulary: int = 6) -> tuple[Scorer, list[float]]:
     """Returns a reward model trained on pairs, and its losses."""
-    made = recipe("rm", seed=seed, batch=64, micro_batch=64, learning_rate=3e-3, final_learning_rate=3e-4)
+    made = recipe("rm", seed=seed, batch=64, micro_tokens=4096, learning_rate=3e-3, final_learning_rate=3e-4)
     model = scorer(vocabulary, seed)
     torch.nn.init.normal_(model.model.score.weight, std=made.head_std)
     losses: list[float] = []

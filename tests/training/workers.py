@@ -98,11 +98,11 @@ def models(ranks: Ranks, *names: str) -> dict[str, Any]:
     return made
 
 
-def train(stage: str, folder: Path, ranks: Ranks, *, micro_batch: int, epochs: int = 1, save_every: int = 10**9) -> Trainer:
+def train(stage: str, folder: Path, ranks: Ranks, *, micro_tokens: int, epochs: int = 1, save_every: int = 10**9) -> Trainer:
     """Trains a stage of the toys through its own loop."""
     rows = conversations(16)
     pairs = [toys.Pair(rows[2 * i], rows[2 * i + 1]) for i in range(8)]
-    common = {"micro_batch": micro_batch, "epochs": epochs, "warmup": 0.0, "learning_rate": 1e-2, "seed": SEED}
+    common = {"micro_tokens": micro_tokens, "epochs": epochs, "warmup": 0.0, "learning_rate": 1e-2, "seed": SEED}
     how: dict[str, Any] = {"ranks": ranks, "save_every": save_every}
     if stage == "sft":
         made, trained = toys.recipe("sft", batch=16, **common), models(ranks, "policy")
@@ -129,11 +129,11 @@ def train(stage: str, folder: Path, ranks: Ranks, *, micro_batch: int, epochs: i
 
 def gradients(folder: Path) -> None:
     """Writes the gradients of each stage's first update for several numbers of ranks and sizes of micro-batch."""
-    for world, micro_batch in ((1, 16), (1, 3), (2, 3), (4, 1)):
-        finish(fork(world, lambda ranks, size=micro_batch: record(folder, ranks, size)))
+    for world, micro_tokens in ((1, 4096), (1, 24), (2, 24), (4, 1)):
+        finish(fork(world, lambda ranks, size=micro_tokens: record(folder, ranks, size)))
 
 
-def record(folder: Path, ranks: Ranks, micro_batch: int) -> None:
+def record(folder: Path, ranks: Ranks, micro_tokens: int) -> None:
     found: dict[str, dict[str, torch.Tensor]] = {}
     right = Trainer.update
     for stage in ("sft", "rm", "dpo", "ppo"):
@@ -148,9 +148,9 @@ def record(folder: Path, ranks: Ranks, micro_batch: int) -> None:
             return right(self, *arguments)
 
         Trainer.update = recording
-        train(stage, folder / f"run-{ranks.world}-{micro_batch}-{stage}", ranks, micro_batch=micro_batch)
+        train(stage, folder / f"run-{ranks.world}-{micro_tokens}-{stage}", ranks, micro_tokens=micro_tokens)
     if ranks.first:
-        torch.save(found, folder / f"gradients-{ranks.world}-{micro_batch}.pt")
+        torch.save(found, folder / f"gradients-{ranks.world}-{micro_tokens}.pt")
 
 
 def final_hash(ranks: Ranks, run: Trainer) -> str:
@@ -162,7 +162,7 @@ def final_hash(ranks: Ranks, run: Trainer) -> str:
 
 
 def ppo_run(folder: Path, ranks: Ranks) -> None:
-    run = train("ppo", folder, ranks, micro_batch=8, epochs=5, save_every=1)
+    run = train("ppo", folder, ranks, micro_tokens=128, epochs=5, save_every=1)
     found = final_hash(ranks, run)
     if ranks.first:
         (folder / "hash").write_text(found)
@@ -206,7 +206,7 @@ def load_alone(folder: Path, ranks: Ranks) -> None:
     shutil.copytree(folder, copy)
     saved = checkpoint.newest(copy / "checkpoints")
     assert saved is not None
-    run = train("ppo", copy, ranks, micro_batch=8, epochs=saved.step)
+    run = train("ppo", copy, ranks, micro_tokens=128, epochs=saved.step)
     (folder / "alone").write_text(final_hash(ranks, run))
 
 

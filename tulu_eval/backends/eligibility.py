@@ -32,7 +32,7 @@ def enable_shared_prefix(model: Any, max_length: int) -> str:
     Returns:
         Why it does not apply; empty where it does, and the model is changed.
     """
-    reason = _config_reason(model, max_length)
+    reason = config_reason(model, max_length)
     if reason:
         return reason
     from transformers import AttentionInterface
@@ -52,7 +52,7 @@ def enable_shared_prefix(model: Any, max_length: int) -> str:
     return " ".join(reason.split())
 
 
-def _config_reason(model: Any, max_length: int) -> str:
+def config_reason(model: Any, max_length: int) -> str:
     """Returns what in the config or class rules the shared prefix out, empty where nothing does."""
     config = model.config.get_text_config()
     if model.config.is_encoder_decoder:

@@ -16,7 +16,6 @@ SHOWN = {
     "loss": "loss", "accuracy": "accuracy", "score": "score", "kl": "KL", "eos_rate": "EOS", "length": "length",
     "entropy": "entropy", "clip_fraction": "clipped", "explained_variance": "explained", "policy_gradient_norm": "|g|",
     "value_model_gradient_norm": "|g value|", "reward_model_gradient_norm": "|g|", "learning_rate": "lr",
-    "tokens_per_second": "tokens/s",
 }  # fmt: skip
 """Numbers of a step that are shown, with their short names."""
 
@@ -72,7 +71,7 @@ def train(registry: Path | None, **options: Any) -> None:
     """
     set_up_logging(options["verbose"], options["quiet"])
     from tulu_eval.registry import load_suite
-    from tulu_eval.training import cost, launch
+    from tulu_eval.training import cost, launch, speed
     from tulu_eval.training.job import Order, load_recipe, make_job
 
     fields = {field.name for field in dataclasses.fields(Order)}
@@ -92,7 +91,7 @@ def train(registry: Path | None, **options: Any) -> None:
     def report(step: int, steps: int, numbers: dict[str, float]) -> None:
         if not options["quiet"]:
             shown = "  ".join(f"{name} {numbers[key]:.4g}" for key, name in SHOWN.items() if key in numbers)
-            click.echo(f"step {step + 1}/{steps}  {shown}", err=True)
+            click.echo(f"step {step + 1}/{steps}  {shown}  {speed.in_words(numbers)}", err=True)
 
     def say(text: str) -> None:
         if not options["quiet"]:

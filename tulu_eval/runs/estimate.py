@@ -142,12 +142,17 @@ def measure_rates(device: str, dtype: str) -> Rates:
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = getattr(torch, dtype)
-    size = 4096 if device.startswith("cuda") else 1024
-    matrix = torch.randn(size, size, device=device, dtype=torch.float32).to(kind)
-    flops = 2 * size**3 / _best_seconds(lambda: matrix @ matrix, device)
     block = torch.ones(2**26, device=device, dtype=torch.float32)
-    return Rates(flops, block.numel() * 4 / _best_seconds(lambda: block.sum(), device))
+    return Rates(measure_flops(device, dtype), block.numel() * 4 / _best_seconds(lambda: block.sum(), device))
+
+
+def measure_flops(device: str, dtype: str) -> float:
+    """Returns the floating-point operations a second of a square matrix product on a device, the best of a few tries."""
+    import torch
+
+    size = 4096 if device.startswith("cuda") else 1024
+    matrix = torch.randn(size, size, device=device, dtype=torch.float32).to(getattr(torch, dtype))
+    return 2 * size**3 / _best_seconds(lambda: matrix @ matrix, device)
 
 
 def _best_seconds(call: Callable[[], torch.Tensor], device: str, tries: int = 5) -> float:

@@ -18,6 +18,7 @@ from tulu_eval.training.models import Policy, Scorer
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.recipe import PPORecipe
 from tulu_eval.training.rollout import PolicyEngine, roll_out
+from tulu_eval.training.speed import Speed
 from tulu_eval.training.text import Tokens
 
 HELD_OUT = 1 << 30
@@ -92,10 +93,11 @@ def _answers(
     engine = PolicyEngine(policy, [int(tokenizer.eos_token_id)], ROWS)
     decoding = Decoding(recipe.max_new_tokens, recipe.temperature, recipe.top_p, recipe.top_k, seed=recipe.seed)
     rollouts = roll_out(engine, list(enumerate(prompts)), decoding, recipe.seed, HELD_OUT)
+    speed = Speed(Ranks(), recipe.compute_dtype)
     rewards: list[float] = []
     divergence: list[float] = []
     for at in range(0, len(rollouts), ROWS):
-        seen = ppo.look(four, recipe, Ranks(), rollouts[at : at + ROWS])
+        seen = ppo.look(four, recipe, Ranks(), speed, rollouts[at : at + ROWS], keep=False)
         rewards += seen.score.tolist()
         divergence += torch.where(seen.mask, seen.logprobs - seen.reference, 0.0).sum(1).tolist()
     answers = [one.tokens.ids[one.tokens.mask].tolist() for one in rollouts]

@@ -1,9 +1,10 @@
 """What a training run costs, before it is paid: memory by part on each device, and a range of time.
 
 FLOPs a token: 2 a parameter forward, 4 backward. Bytes a parameter: 16 trained (float32 weights, gradients and two moments),
-4 or 2 frozen. Activations are an upper bound of what one micro-batch of longest rows leaves for the backward pass, since
-nothing is recomputed: 34 hidden-sized numbers a layer and token (Korthikanti et al., arXiv 2205.05198, eq. 1, in its bytes,
-attention scores left out as PyTorch's fused attention does), and the logits in float32 three times.
+4 or 2 frozen. Activations are an upper bound of what one micro-batch leaves for the backward pass: 34 bytes a hidden-sized
+number, layer and token (Korthikanti et al., arXiv 2205.05198, eq. 1, attention scores left out as PyTorch's fused attention
+does); with activation checkpointing that of one layer, and each layer's input in float32. Logits are there in float32 twice,
+for a part of the tokens.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from typing import Any
 from tulu_eval.errors import PreflightError
 from tulu_eval.runs.estimate import measure_rates
 from tulu_eval.training.job import Job
-from tulu_eval.training.recipe import PPORecipe, Sourced
+from tulu_eval.training.math import HEAD_ROWS, HEAD_ROWS_CUDA
+from tulu_eval.training.recipe import PPORecipe, Recipe, Sourced
 
 TRAINED_BYTES = 16
 ACTIVATION_NUMBERS = 17
 """Numbers of two bytes that make eq. 1's 34 bytes."""
+
+PASSING = ("of a micro-batch", "of a part of it")
+"""How the names of what is there for a micro-batch only end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,10 +46,10 @@ def estimate(job: Job, device: str, world: int) -> Cost:
     """Returns what a job costs on so many devices of this machine's kind."""
     recipe = job.sourced.recipe
     rate = measure_rates(device, recipe.compute_dtype).flops * world
-    return Cost(memory(job, world), flops(job, 0.25) / (0.5 * rate), flops(job, 1.0) / (0.1 * rate))
+    return Cost(memory(job, world, device), flops(job, 0.25) / (0.5 * rate), flops(job, 1.0) / (0.1 * rate))
 
 
-def memory(job: Job, world: int) -> dict[str, int]:
+def memory(job: Job, world: int, device: str) -> dict[str, int]:
     """Returns the bytes on each of ``world`` devices, by part."""
     recipe, size = job.sourced.recipe, job.model.parameters
     computing = 2 if recipe.compute_dtype == "bfloat16" else 4
@@ -65,12 +70,11 @@ def memory(job: Job, world: int) -> dict[str, int]:
         elif world > 1:
             parts["policy, whole for rollouts"] = 4 * size
     sides = 2 if job.sourced.stage in ("rm", "dpo") else 1
-    tokens = recipe.micro_batch * sides * longest
-    parts["activations of a micro-batch"] = tokens * sum(
-        ACTIVATION_NUMBERS * computing * shape["hidden_size"] * shape["num_hidden_layers"] for shape in shapes
-    )
+    tokens = max(recipe.micro_tokens, sides * longest)
+    part = HEAD_ROWS_CUDA if device == "cuda" else HEAD_ROWS
+    parts["activations of a micro-batch"] = tokens * sum(_kept(shape, computing, recipe) for shape in shapes)
     if job.sourced.stage != "rm":
-        parts["logits of a micro-batch"] = 3 * 4 * tokens * shapes[0]["vocab_size"]
+        parts["logits of a part of it"] = 2 * 4 * min(part, tokens) * shapes[0]["vocab_size"]
     return parts
 
 
@@ -82,7 +86,7 @@ def refuse_no_room(job: Job, device: str, world: int) -> None:
     """
     if job.order.rollouts != "vllm":
         return
-    parts = {name: size for name, size in memory(job, world).items() if not name.endswith("of a micro-batch")}
+    parts = {name: size for name, size in memory(job, world, device).items() if not name.endswith(PASSING)}
     engine = parts.pop("policy in vLLM, without its cache")
     ours = sum(parts.values())
     if device == "cuda":
@@ -99,6 +103,14 @@ def refuse_no_room(job: Job, device: str, world: int) -> None:
             f"the models need {ours / 2**30:.1f} GiB and vLLM {engine / 2**30:.1f}, and {whose} has {total / 2**30:.1f}; "
             "use more devices, a smaller --rollout-memory, or --rollouts policy"
         )
+
+
+def _kept(shape: dict[str, int], computing: int, recipe: Recipe) -> int:
+    """Returns the bytes a token that a model keeps for its backward pass."""
+    layer = ACTIVATION_NUMBERS * computing * shape["hidden_size"]
+    if recipe.activation_checkpointing:
+        return layer + 4 * shape["hidden_size"] * shape["num_hidden_layers"]
+    return layer * shape["num_hidden_layers"]
 
 
 def flops(job: Job, answer: float) -> float:

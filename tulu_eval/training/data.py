@@ -36,6 +36,10 @@ class Pair(NamedTuple):
     chosen: Tokens
     rejected: Tokens
 
+    def tokens(self) -> int:
+        """Returns how many tokens both have together."""
+        return len(self.chosen) + len(self.rejected)
+
 
 T = TypeVar("T", Tokens, Pair)
 

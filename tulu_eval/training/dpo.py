@@ -25,15 +25,18 @@ def train(trainer: Trainer, policy: Policy, reference: Policy, pairs: Sequence[P
         chosen = ranks.share(whole)
 
         def learn(part: list[Pair]) -> Tensor:
-            with torch.no_grad():
+            sides = [side for pair in part for side in pair]
+            trainer.speed.count(4 * policy.flops(sides), sum(map(len, sides)))
+            with torch.no_grad(), trainer.speed.part("reference"):
                 ref_better, ref_worse = pair_logprobs(reference, part, ranks.device)
-            better, worse = pair_logprobs(policy, part, ranks.device)
-            found = dpo_loss(better, worse, ref_better, ref_worse, beta)
-            ranks.backward(found.loss.sum() / trainer.recipe.batch)
+            with trainer.speed.part("policy"):
+                better, worse = pair_logprobs(policy, part, ranks.device)
+                found = dpo_loss(better, worse, ref_better, ref_worse, beta)
+                ranks.backward(found.loss.sum() / trainer.recipe.batch)
             margin = found.margin.detach()
             return torch.stack([found.loss.detach().sum(), (margin > 0).float().sum(), margin.sum()]) / trainer.recipe.batch
 
-        sums = torch.stack(trainer.micro_batches(chosen, learn)).sum(0)
+        sums = torch.stack(trainer.micro_batches(chosen, Pair.tokens, learn)).sum(0)
         numbers = trainer.update(sums[0], [side for pair in chosen for side in pair])
         _, accuracy, margin = ranks.sum(sums).tolist()
         tokens = float(sum(len(side) for pair in whole for side in pair))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tulu_eval import __version__
 from tulu_eval.backends import loading
@@ -28,6 +28,7 @@ from tulu_eval.training.watch import Watch, make_probe
 ROLLOUT_ROWS = 64
 """Rows that a rank decodes together."""
 
+M = TypeVar("M", models.Policy, models.Scorer)
 Report = Callable[[int, int, dict[str, float]], None]
 
 
@@ -138,11 +139,20 @@ def _train(job: Job, ranks: Ranks, settings: Settings, say: Callable[[str], None
     compute = recipe.compute_dtype
     rows: Any = job.rows.rows
 
+    def made(load: Callable[[], M], trained: bool, *methods: str) -> M:
+        def whole() -> M:
+            model = load()
+            if trained and recipe.activation_checkpointing:
+                models.checkpoint_activations(model)
+            return model
+
+        return shard(whole, ranks, *methods)
+
     def policy(trained: bool) -> models.Policy:
-        return shard(partial(models.load_policy, folder, compute=compute, trained=trained), ranks, "next_logits")
+        return made(partial(models.load_policy, folder, compute=compute, trained=trained), trained, "next_logits")
 
     def scorer(path: Path, trained: bool, new_head: tuple[int, float] | None = None) -> models.Scorer:
-        return shard(partial(models.load_scorer, path, compute=compute, trained=trained, new_head=new_head), ranks)
+        return made(partial(models.load_scorer, path, compute=compute, trained=trained, new_head=new_head), trained)
 
     def trainer(trained: dict[str, Any]) -> Trainer:
         return Trainer(recipe, ranks, trained, len(rows), job.rows_per_step, job.updates_per_step, settings)

@@ -6,7 +6,6 @@ import dataclasses
 import gc
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,14 +20,16 @@ from tulu_eval.training import checkpoint
 from tulu_eval.training.checkpoint import Trained
 from tulu_eval.training.math import learning_rate, warmup_updates
 from tulu_eval.training.metrics import Metrics
+from tulu_eval.training.packing import cut, parts_needed
 from tulu_eval.training.parallel import Ranks, clip_gradient, finite, gradient_norm
 from tulu_eval.training.randomness import permutation
 from tulu_eval.training.recipe import Recipe
+from tulu_eval.training.speed import Speed
 from tulu_eval.training.text import Tokens
 
 _LOG = logging.getLogger(__name__)
-MICRO_BATCH = "micro-batch"
-"""File with the rows that go through a model at once, where the recipe's were too many for one of several ranks."""
+MICRO_TOKENS = "micro-tokens"
+"""File with the tokens that go through a model at once, where the recipe's were too many for one of several ranks."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -76,7 +77,8 @@ class Trainer:
     Attributes:
         steps_total: Steps of the whole run.
         interrupted: Whether the run was asked to end, and did after a checkpoint.
-        micro_batch: Rows that go through a model at once; halved when memory runs out.
+        micro_tokens: Tokens that go through a model at once; halved when memory runs out.
+        speed: Seconds and operations of the step, by part.
 
     Raises:
         UserError: There are not enough rows for one step.
@@ -96,7 +98,8 @@ class Trainer:
         if not per_epoch:
             raise UserError(f"{rows} rows are too few for one step of {rows_per_step}; give more data or a smaller batch")
         self.recipe, self.ranks, self.settings = recipe, ranks, settings
-        self.micro_batch = min(recipe.micro_batch, _read_number(settings.folder / MICRO_BATCH, recipe.micro_batch))
+        self.micro_tokens = min(recipe.micro_tokens, _read_number(settings.folder / MICRO_TOKENS, recipe.micro_tokens))
+        self.speed = Speed(ranks, recipe.compute_dtype)
         self.steps_total = recipe.epochs * per_epoch
         self.interrupted = False
         self._rows, self._rows_per_step, self._per_epoch = rows, rows_per_step, per_epoch
@@ -104,7 +107,6 @@ class Trainer:
         self._trained = {name: Trained(model, _optimizer(model, recipe)) for name, model in models.items()}
         self._counters = {"skipped": 0, "skipped_in_a_row": 0, "beyond_in_a_row": 0}
         self._step, self._update, self._asked_to_end = 0, 0, False
-        self._began = time.perf_counter()
         self._checkpoints = settings.folder / "checkpoints"
         self._metrics = Metrics(settings.folder, tensorboard=settings.tensorboard)
         self._resume()
@@ -127,7 +129,7 @@ class Trainer:
         """Yields the number of each step that is still to do; saves where it is due and where the run is asked to end."""
         while self._step < self.steps_total and not self.interrupted:
             self._update = self._step * self._updates_per_step
-            self._began = time.perf_counter()
+            self.speed.begin()
             yield self._step
             self._step += 1
             self.interrupted = self.ranks.any(self._asked_to_end) and self._step < self.steps_total
@@ -144,46 +146,61 @@ class Trainer:
         start = place * self._rows_per_step
         return permutation(self._rows, self.recipe.seed, epoch)[start : start + self._rows_per_step]
 
-    def micro_batches(self, rows: Sequence[T], work: Callable[[list[T]], R]) -> list[R]:
-        """Returns what ``work`` makes of each micro-batch of this rank's rows.
+    def micro_batches(self, rows: Sequence[T], tokens: Callable[[T], int], work: Callable[[list[T]], R]) -> list[R]:
+        """Returns what ``work`` makes of each micro-batch of this rank's rows; see :meth:`fitting`.
+
+        Args:
+            rows: This rank's.
+            tokens: Returns how many tokens of a row go through a model.
+            work: Adds a micro-batch's gradients.
+        """
+        return self.fitting(
+            [tokens(row) for row in rows], lambda parts: [work([rows[place] for place in part]) for part in parts]
+        )
+
+    def fitting(self, lengths: Sequence[int], work: Callable[[list[list[int]]], R]) -> R:
+        """Returns what ``work`` makes of rows that are cut into micro-batches of at most ``micro_tokens``, given their places.
+
+        All ranks have the same number of micro-batches, each with about as many tokens.
 
         Where memory runs out, everything of this call is undone, gradients included, and done again in halves. With several
         ranks the others wait in the middle of the models for this one, so there the run ends, and goes on from its last
-        checkpoint with half the rows: by itself under ``torchrun --max-restarts``.
+        checkpoint with half the tokens: by itself under ``torchrun --max-restarts``.
 
         Raises:
             EngineError: Memory does not suffice for one row, or one of several ranks ran out of it.
         """
         while True:
+            parts = cut(lengths, self.ranks.max(parts_needed(lengths, self.micro_tokens)))
             try:
-                size = self.micro_batch
-                return [work(list(rows[start : start + size])) for start in range(0, len(rows), size)]
+                return work(parts)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.micro_batch == 1:
+                if len(parts) == len(lengths):
                     raise EngineError(
-                        "out of memory with micro_batch = 1; use more devices or another compute_dtype, "
-                        "and give the same command again to go on"
+                        f"out of memory with a row of {max(lengths)} tokens alone; use more devices, activation_checkpointing "
+                        "or another compute_dtype, and give the same command again to go on"
                     ) from error
+                # Below the longest row the budget has no effect; what is larger than all rows together has none either.
+                self.micro_tokens = max(min(self.micro_tokens, sum(lengths)) // 2, 1)
                 if self.ranks.world > 1:
-                    self._remember_half()
+                    self._remember()
                     raise EngineError(
-                        f"rank {self.ranks.rank} ran out of memory with micro_batch = {self.micro_batch}; the same command, "
-                        "or torchrun --max-restarts, goes on from the last checkpoint with half of it"
+                        f"rank {self.ranks.rank} ran out of memory; the same command, or torchrun --max-restarts, "
+                        f"goes on from the last checkpoint with micro_tokens = {self.micro_tokens}"
                     ) from error
             self._zero()
-            self.micro_batch //= 2
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            _LOG.warning("out of memory: going on with micro_batch = %d", self.micro_batch)
+            _LOG.warning("out of memory: going on with micro_tokens = %d", self.micro_tokens)
 
-    def _remember_half(self) -> None:
-        """Leaves half the micro-batch for the run that goes on; every rank that runs out writes the same."""
-        draft = self.settings.folder / f"{MICRO_BATCH}.{self.ranks.rank}"
-        draft.write_text(str(self.micro_batch // 2))
-        draft.replace(self.settings.folder / MICRO_BATCH)
+    def _remember(self) -> None:
+        """Leaves the smaller number of tokens for the run that goes on; of ranks that run out together one is heard."""
+        draft = self.settings.folder / f"{MICRO_TOKENS}.{self.ranks.rank}"
+        draft.write_text(str(self.micro_tokens))
+        draft.replace(self.settings.folder / MICRO_TOKENS)
 
     def update(self, loss: Tensor, rows: Iterable[Tokens]) -> dict[str, float]:
         """Takes one optimizer step with the gradients that are there, unless something is not finite; then skips it.
@@ -198,6 +215,10 @@ class Trainer:
         Raises:
             Stopped: ``max_skipped`` updates in a row were not finite.
         """
+        with self.speed.part("optimiser"):
+            return self._update_once(loss, rows)
+
+    def _update_once(self, loss: Tensor, rows: Iterable[Tokens]) -> dict[str, float]:
         recipe = self.recipe
         updates = self.steps_total * self._updates_per_step
         warmup = warmup_updates(recipe.warmup, updates)
@@ -242,12 +263,10 @@ class Trainer:
             raise Stopped(f"{reason} in {patience} steps in a row; stopped after step {self._step} with a checkpoint")
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Writes a step's numbers, with its seconds and tokens a second."""
+        """Writes a step's numbers, with its seconds by part, tokens a second and MFU."""
+        numbers = {**numbers, **self.speed.summary(), "skipped": self._counters["skipped"]}
         if not self.ranks.first:
             return
-        seconds = time.perf_counter() - self._began
-        speed = {"seconds": round(seconds, 3), "tokens_per_second": round(numbers.get("tokens", 0.0) / seconds, 1)}
-        numbers = {**numbers, **speed, "skipped": self._counters["skipped"]}
         self._metrics.write(step, numbers)
         self.settings.report(step, self.steps_total, dict(numbers))
 

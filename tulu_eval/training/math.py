@@ -15,8 +15,9 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor of partial sums over all ranks."""
@@ -62,6 +63,40 @@ def token_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) ->
     """
     scaled = wide(logits) / temperature
     return scaled.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(-1)
+
+
+HEAD_ROWS = 128
+"""Tokens whose logits :func:`head_logprobs` holds at once.
+
+4096 tokens, width 256, vocabulary 32000, float32, forward and backward on one CPU thread: 3.7 s and 15 MiB with 128, 3.7 s and
+93 MiB with 512, 6.2 s and 11 MiB with what torch picks (16); :func:`token_logprobs` takes 4.5 s and 2000 MiB.
+"""
+HEAD_ROWS_CUDA = 1024
+
+
+def head_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
+    """Returns what :func:`token_logprobs` returns of ``hidden @ weight.T``, without holding all logits at once.
+
+    ``torch.nn.functional.linear_cross_entropy`` does it in float32 where torch has it (2.12). It returns its input's dtype,
+    too coarse for log-probabilities in bfloat16: there, logits are computed in parts, and once more in the backward pass.
+
+    Args:
+        hidden: [tokens, width], of the last layer.
+        weight: [vocabulary, width].
+        targets: [tokens].
+        temperature: Divides the logits first.
+    """
+    rows = HEAD_ROWS_CUDA if hidden.is_cuda else HEAD_ROWS
+    exact = hidden.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
+    if exact and hasattr(functional, "linear_cross_entropy") and not torch.are_deterministic_algorithms_enabled():
+        options = nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
+        return -functional.linear_cross_entropy(hidden / temperature, weight, targets, reduction="none", options=options)
+
+    def part(some: Tensor, theirs: Tensor) -> Tensor:
+        return token_logprobs(functional.linear(some, weight), theirs, temperature)
+
+    parts = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+    return torch.cat([checkpoint(part, *each, use_reentrant=False, preserve_rng_state=False) for each in parts])
 
 
 def kl_estimate(logprobs: Tensor, reference: Tensor, kind: Literal["k1", "k2", "k3"] = "k1") -> Tensor:

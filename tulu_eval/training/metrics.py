@@ -2,8 +2,8 @@
 
 ``metrics.jsonl`` has one JSON object a step. Every stage:
 
-* ``step`` from 0, ``time`` (Unix), ``seconds`` since the step began, ``tokens`` and ``tokens_per_second``
-  (PPO: response tokens; else all tokens that went through the trained model),
+* ``step`` from 0, ``time`` (Unix), ``seconds`` since the step began, ``seconds_*`` of each part of it on the first rank,
+  ``tokens`` and ``tokens_per_second`` (PPO: response tokens; else all tokens that went through the trained model), ``mfu``,
 * ``loss``, ``learning_rate``, ``skipped`` (updates so far that were not finite), and a gradient norm before clipping for each
   trained model: ``policy_gradient_norm``, ``value_model_gradient_norm``, ``reward_model_gradient_norm``.
 

@@ -1,8 +1,10 @@
 """The models: what they take and give, and how they are loaded. Nothing here knows a stage.
 
-Rows stand at the left of a batch and are filled up at the right. In a causal model no token sees what is behind it, so the
-filling has no effect: positions count from 0, no attention mask is needed, and masks come from lengths, never from token ids;
-a padding token that is also the end token does no harm.
+Rows stand at the left of a batch and are filled up at the right. The filling goes through no model: what is computed is one
+sequence of all rows' tokens (:mod:`~tulu_eval.training.packing`), and for log-probabilities the logits of a whole batch are
+never there at once. A model that cannot be packed computes the filling too, without an effect, since in a causal model no
+token sees what is behind it. Masks come from lengths, never from token ids; a padding token that is also the end token does no
+harm.
 
 Log-probabilities and values are aligned with the tokens: column t is about token t, given those before it.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +21,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from tulu_eval.errors import PreflightError
-from tulu_eval.training.math import token_logprobs, wide
+from tulu_eval.training.math import head_logprobs, token_logprobs, wide
+from tulu_eval.training.packing import Packing, packed_arguments, spread
+from tulu_eval.training.packing import enable as enable_packing
 from tulu_eval.training.randomness import derive
 from tulu_eval.training.text import TEMPLATE, Tokens
 
@@ -66,17 +71,43 @@ def response_mask(batch: Batch) -> Tensor:
 
 
 class _Model(nn.Module):
-    """A model of transformers without dropout, computed in a dtype of its own."""
+    """A model of transformers without dropout, computed in a dtype of its own.
+
+    Args:
+        model: Of transformers, on the CPU.
+        compute: dtype of its passes.
+
+    Attributes:
+        packed: Whether forward passes leave padding out (:mod:`~tulu_eval.training.packing`).
+    """
 
     def __init__(self, model: Any, compute: torch.dtype) -> None:
         super().__init__()
         self.model = model.eval()
         self.compute = compute
+        self.packed = enable_packing(model)
+        config = model.config.get_text_config()
+        self._attention_width: int = config.num_hidden_layers * config.hidden_size
+        head = getattr(model.get_output_embeddings(), "weight", None)
+        outside = {id(weight): weight.numel() for weight in (model.get_input_embeddings().weight, head) if weight is not None}
+        self._head: int = 0 if head is None else int(head.numel())
+        self._body: int = sum(parameter.numel() for parameter in model.parameters()) - sum(outside.values())
+
+    def _flops(self, lengths: Sequence[int], said: int) -> float:
+        """Returns the operations of a forward pass over rows of so many tokens, with the head at ``said`` of them."""
+        squares = sum(length * length for length in lengths)
+        return float(2 * (self._body * sum(lengths) + self._head * said + self._attention_width * squares))
 
     def _computing(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.compute == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(device.type, self.compute)
+
+    def _run(self, part: Any, said: str, ids: Tensor, packing: Packing) -> Tensor:
+        """Returns what a part of the model says of each packed token: [packed tokens, width]."""
+        arguments = packed_arguments(ids, packing) if self.packed else {"input_ids": ids, "use_cache": False}
+        found: Tensor = getattr(part(**arguments), said).flatten(0, 1)
+        return found if self.packed else found[packing.places]
 
     def train(self, mode: bool = True) -> _Model:
         """Stays in evaluation mode: a second forward pass must give the same numbers, so there is no dropout."""
@@ -84,16 +115,38 @@ class _Model(nn.Module):
 
 
 class Policy(_Model):
-    """A causal language model: log-probabilities of tokens, and the logits of the next one."""
+    """A causal language model: log-probabilities of tokens, and the logits of the next one.
+
+    Attributes:
+        plain_head: Whether its logits are one product of the last layer and a matrix; else they are taken as they come.
+    """
+
+    def __init__(self, model: Any, compute: torch.dtype) -> None:
+        super().__init__(model, compute)
+        self.plain_head = _has_plain_head(model)
 
     def forward(self, batch: Batch, temperature: float = 1.0) -> Tensor:
         """Returns [rows, tokens], float32: the log-probability of each token that counts given those before it; else 0."""
-        start = max(int(batch.mask.any(0).int().argmax()), 1)
+        rows, width = batch.ids.shape
+        counts = batch.mask.clone()
+        counts[:, 0] = False  # nothing stands before it
+        # What stands behind the last token that counts, that token included, has no effect on any of them.
+        last = (counts * torch.arange(width, device=counts.device)).amax(1)
+        packed = Packing.of(last, width)
+        following = packed.places + 1
+        chosen = counts.flatten()[following]
+        targets = batch.ids.flatten()[following[chosen]]
         with self._computing(batch.ids.device):
-            kept = torch.arange(start - 1, batch.ids.shape[1] - 1, device=batch.ids.device)
-            logits = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=kept).logits
-        found = token_logprobs(logits, batch.ids[:, start:], temperature)
-        return torch.where(batch.mask, functional.pad(found, (start, 0)), 0.0)
+            if self.plain_head:
+                hidden = self._run(self.model.base_model, "last_hidden_state", batch.ids, packed)[chosen]
+                found = head_logprobs(hidden, self.model.get_output_embeddings().weight, targets, temperature)
+            else:
+                found = token_logprobs(self._run(self.model, "logits", batch.ids, packed)[chosen], targets, temperature)
+        return spread(found, following[chosen], rows, width)
+
+    def flops(self, rows: Sequence[Tokens]) -> float:
+        """Returns the operations that log-probabilities of rows need."""
+        return self._flops([len(row) - 1 for row in rows], sum(int(row.mask.sum()) for row in rows))
 
     def next_logits(self, ids: Tensor, attention: Tensor | None, positions: Tensor, cache: Any) -> Tensor:
         """Returns [rows, vocabulary], the logits behind the last of ``ids`` [rows, tokens]; the cache goes on.
@@ -124,11 +177,16 @@ class Scorer(_Model):
     """
 
     def forward(self, batch: Batch) -> Tensor:
-        """Returns [rows, tokens], float32: the number behind each token; junk behind a row's end."""
+        """Returns [rows, tokens], float32: the number behind each token; 0 behind a row's end."""
+        rows, width = batch.ids.shape
+        packed = Packing.of(batch.lengths, width)
         with self._computing(batch.ids.device):
-            hidden = self.model.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
-            numbers = self.model.score(hidden)
-        return wide(numbers).sum(-1)  # of one number, and unlike squeeze no view: FSDP hangs its backward hook on it
+            numbers = self.model.score(self._run(self.model.base_model, "last_hidden_state", batch.ids, packed))
+        return spread(wide(numbers)[:, 0], packed.places, rows, width)
+
+    def flops(self, rows: Sequence[Tokens]) -> float:
+        """Returns the operations that the numbers of rows need."""
+        return self._flops([len(row) for row in rows], 0)
 
 
 def last_token_scores(scores: Tensor, batch: Batch) -> Tensor:
@@ -139,6 +197,21 @@ def last_token_scores(scores: Tensor, batch: Batch) -> Tensor:
 def values_before(scores: Tensor) -> Tensor:
     """Returns [rows, tokens], the value of the state before each token, from what a scorer says behind each."""
     return functional.pad(scores[:, :-1], (1, 0))
+
+
+def checkpoint_activations(model: _Model) -> None:
+    """Has each layer keep only its input for the backward pass, and compute the rest once more."""
+    for layer in max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len):
+        layer.forward = _checkpointed(layer.forward)
+
+
+def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def once_more(*arguments: Any, **named: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*arguments, **named)
+        return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False, **named)
+
+    return once_more
 
 
 def load_policy(folder: Path, *, compute: str, trained: bool) -> Policy:
@@ -201,6 +274,17 @@ def _load(auto: Any, folder: Path, dtype: torch.dtype, **more: Any) -> tuple[Any
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PreflightError(f"{folder} cannot be loaded: {cause}") from error
     return model, sorted(report["missing_keys"])
+
+
+@torch.no_grad()
+def _has_plain_head(model: Any) -> bool:
+    """Whether a model's logits are its last layer times its head's weight, with nothing added, scaled or capped."""
+    head: object = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear) or "bias" in dict(head.named_parameters()):
+        return False
+    ids = torch.tensor([[1, 2]]) % head.weight.shape[0]
+    hidden: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    return torch.equal(model(input_ids=ids, use_cache=False).logits.float(), functional.linear(hidden, head.weight).float())
 
 
 def vocabulary(model: _Model) -> int:

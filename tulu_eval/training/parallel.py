@@ -56,6 +56,14 @@ class Ranks:
             dist.all_reduce(partial)
         return partial
 
+    def max(self, number: int) -> int:
+        """Returns the largest of a number over all ranks."""
+        if self.world == 1:
+            return number
+        found = torch.tensor(number, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
     def any(self, flag: bool) -> bool:
         """Returns whether it is so on some rank."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)

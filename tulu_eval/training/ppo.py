@@ -23,6 +23,7 @@ from tulu_eval.training.models import Batch, Policy, Scorer, collate, last_token
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.recipe import PPORecipe
 from tulu_eval.training.rollout import Engine, Rollout, roll_out
+from tulu_eval.training.speed import Speed
 from tulu_eval.training.text import Tokens
 from tulu_eval.training.watch import Watch
 
@@ -55,6 +56,7 @@ class Target(NamedTuple):
     Attributes:
         mini: The rollouts.
         old: What the models said of them.
+        kl: [rows, tokens], the estimate of each token.
         advantages: [rows, tokens], whitened over all ranks.
         returns: [rows, tokens].
         tokens: Number of response tokens on all ranks.
@@ -62,14 +64,31 @@ class Target(NamedTuple):
 
     mini: list[Rollout]
     old: Seen
+    kl: Tensor
     advantages: Tensor
     returns: Tensor
     tokens: Tensor
 
 
+class RewardModel:
+    """The reward that a reward model gives: what it says at the last token.
+
+    Args:
+        model: The reward model.
+    """
+
+    def __init__(self, model: Scorer) -> None:
+        self._model = model
+        self.flops = model.flops
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Returns the scores [rows]."""
+        return last_token_scores(self._model(batch), batch)
+
+
 def reward_of(model: Scorer) -> Reward:
-    """Returns the reward that a reward model gives: what it says at the last token."""
-    return lambda batch: last_token_scores(model(batch), batch)
+    """Returns the reward that a reward model gives."""
+    return RewardModel(model)
 
 
 def train(
@@ -85,34 +104,29 @@ def train(
     decoding = Decoding(recipe.max_new_tokens, recipe.temperature, recipe.top_p, recipe.top_k, seed=recipe.seed)
     share = recipe.batch // ranks.world
     for step in trainer.steps():
-        engine.update(models.policy)
+        with trainer.speed.part("rollout"):
+            engine.update(models.policy)
         if watch and watch.due(step):
             watch.ask(step, engine)
         places = [prompts[index] for index in trainer.batch(step) for _ in range(recipe.rollouts_per_prompt)]
-        rollouts = roll_out(engine, ranks.share(list(enumerate(places))), decoding, recipe.seed, step)
+        with trainer.speed.part("rollout"):
+            rollouts = roll_out(engine, ranks.share(list(enumerate(places))), decoding, recipe.seed, step)
+        rows = [rollout.tokens for rollout in rollouts]
+        trainer.speed.count(models.policy.flops(rows), sum(float(row.mask.sum()) for row in rows))
 
         log = Log(ranks)
         for start in range(0, len(rollouts), share):
             mini = rollouts[start : start + share]
-            old = join(trainer.micro_batches(mini, partial(look, models, recipe, ranks)))
-
-            kl = rl.kl_estimate(old.logprobs, old.reference)
-            score = rl.scale_score(old.score, recipe.reward_gain, recipe.reward_bias)
-            rewards = rl.shape_rewards(score, kl, old.mask, recipe.kl_coef)
-            if recipe.whiten_rewards:
-                rewards = rl.whiten_rewards(rewards, old.mask, ranks.sum)
-            advantages, returns = rl.gae(rewards, old.values, old.mask, recipe.gamma, recipe.gae_lambda)
-            whitened = rl.whiten(advantages, old.mask, ranks.sum)
-            target = Target(mini, old, whitened, returns, ranks.sum(old.mask.sum().float()))
-
-            for _ in range(recipe.inner_epochs):
-                parts = trainer.micro_batches(list(range(len(mini))), partial(learn, models, recipe, ranks, target))
-                means = torch.stack(parts).sum(0)
+            lengths = [len(rollout.tokens) for rollout in mini]
+            target, means = trainer.fitting(lengths, partial(begin, models, recipe, trainer, mini))
+            for epoch in range(recipe.inner_epochs):
+                if epoch:
+                    means = trainer.fitting(lengths, partial(learn, models, recipe, trainer, target))
                 loss = means[0] + recipe.value_coef * means[1]
                 log.update(trainer.update(loss, [rollout.tokens for rollout in mini]), means)
-            log.rollouts(target, kl)
+            log.rollouts(target)
             if watch and not start:
-                watch.rollouts(step, mini, old.score, torch.where(old.mask, kl, 0.0).sum(1))
+                watch.rollouts(step, mini, target.old.score, torch.where(target.old.mask, target.kl, 0.0).sum(1))
 
         summary = log.summary()
         trainer.log(step, summary)
@@ -122,59 +136,128 @@ def train(
         watch.ask(trainer.steps_total, engine)
 
 
-@torch.no_grad()
-def look(models: Models, recipe: PPORecipe, ranks: Ranks, part: list[Rollout]) -> Seen:
-    """Returns what the models say of a micro-batch, with the parameters as they are now."""
-    batch = collate([rollout.tokens for rollout in part], ranks.device)
-    finished = torch.tensor([rollout.finished for rollout in part], device=ranks.device)
-    return Seen(
-        mask=response_mask(batch),
-        logprobs=responses(models.policy(batch, recipe.logprob_temperature), batch),
-        reference=responses(models.reference(batch, recipe.logprob_temperature), batch),
-        values=responses(values_before(models.value(batch)), batch),
-        score=rl.apply_eos_rule(models.reward(batch), finished, recipe.no_eos_reward),
-    )
+def begin(
+    models: Models, recipe: PPORecipe, trainer: Trainer, mini: list[Rollout], parts: list[list[int]]
+) -> tuple[Target, Tensor]:
+    """Returns what the updates of a mini-batch are made of, and what :func:`learn` returns of the first inner epoch.
+
+    Where the mini-batch goes through the models at once, the first epoch's backward pass is that of the forward pass which old
+    log-probabilities and values are from.
+    """
+    seen = [
+        look(models, recipe, trainer.ranks, trainer.speed, [mini[place] for place in part], keep=len(parts) == 1)
+        for part in parts
+    ]
+    target = aim(recipe, trainer.ranks, mini, join(seen, parts))
+    return target, learn(models, recipe, trainer, target, parts, seen if len(parts) == 1 else [])
 
 
-def learn(models: Models, recipe: PPORecipe, ranks: Ranks, target: Target, part: list[int]) -> Tensor:
-    """Adds the gradients of a micro-batch; returns its part of policy loss, value loss, clip fraction, approximate KL.
+def look(models: Models, recipe: PPORecipe, ranks: Ranks, speed: Speed, part: list[Rollout], *, keep: bool) -> Seen:
+    """Returns what the models say of a micro-batch, with the parameters as they are now.
 
     Args:
         models: The four.
         recipe: What is done.
-        ranks: By whom.
-        target: The mini-batch.
-        part: Places of the micro-batch's rows in it.
+        ranks: Who computes.
+        speed: Counts seconds and operations.
+        part: The micro-batch.
+        keep: Whether the graphs of policy and value model are kept, for their backward pass.
     """
-    batch = collate([target.mini[place].tokens for place in part], ranks.device)
-    mask = response_mask(batch)
-    old_logprobs, old_values, advantages, returns = (
-        x[part, : mask.shape[1]] for x in (target.old.logprobs, target.old.values, target.advantages, target.returns)
-    )
-    logprobs = responses(models.policy(batch, recipe.logprob_temperature), batch)
-    values = responses(values_before(models.value(batch)), batch)
-    policy_loss = rl.masked_mean(rl.policy_loss(logprobs, old_logprobs, advantages, recipe.clip), mask, target.tokens)
-    value_loss = rl.masked_mean(rl.value_loss(values, old_values, returns, recipe.value_clip), mask, target.tokens)
-    ranks.backward(policy_loss + recipe.value_coef * value_loss)
-    moved = torch.where(mask, (logprobs - old_logprobs).detach(), 0.0)
-    clipped = ((moved.exp() - 1).abs() > recipe.clip).sum() / target.tokens
-    return torch.stack([policy_loss.detach(), value_loss.detach(), clipped, 0.5 * moved.square().sum() / target.tokens])
+    rows = [rollout.tokens for rollout in part]
+    batch = collate(rows, ranks.device)
+    finished = torch.tensor([rollout.finished for rollout in part], device=ranks.device)
+    speed.count(models.reference.flops(rows) + _flops(models.reward, rows))
+    with torch.no_grad():
+        with speed.part("reference"):
+            reference = responses(models.reference(batch, recipe.logprob_temperature), batch)
+        with speed.part("reward"):
+            score = rl.apply_eos_rule(models.reward(batch), finished, recipe.no_eos_reward)
+    with torch.set_grad_enabled(keep):
+        with speed.part("policy"):
+            logprobs = responses(models.policy(batch, recipe.logprob_temperature), batch)
+        with speed.part("value"):
+            values = responses(values_before(models.value(batch)), batch)
+    return Seen(response_mask(batch), logprobs, reference, values, score)
 
 
-def join(parts: Sequence[Seen]) -> Seen:
-    """Returns micro-batches as one mini-batch, filled up to its longest response."""
+def _flops(reward: Reward, rows: list[Tokens]) -> float:
+    return reward.flops(rows) if isinstance(reward, RewardModel) else 0.0
+
+
+def join(parts: Sequence[Seen], places: Sequence[Sequence[int]]) -> Seen:
+    """Returns micro-batches as one mini-batch without graphs, filled up to its longest response.
+
+    Args:
+        parts: The micro-batches.
+        places: Of each one's rows in the mini-batch.
+    """
     longest = max(part.mask.shape[1] for part in parts)
+    order = torch.tensor([place for part in places for place in part], device=parts[0].mask.device).argsort()
 
     def wide(column: Sequence[Tensor]) -> Tensor:
-        return torch.cat([functional.pad(x, (0, longest - x.shape[1])) for x in column])
+        return torch.cat([functional.pad(x.detach(), (0, longest - x.shape[1])) for x in column])[order]
 
     return Seen(
         mask=wide([part.mask for part in parts]),
         logprobs=wide([part.logprobs for part in parts]),
         reference=wide([part.reference for part in parts]),
         values=wide([part.values for part in parts]),
-        score=torch.cat([part.score for part in parts]),
+        score=torch.cat([part.score for part in parts])[order],
     )
+
+
+def aim(recipe: PPORecipe, ranks: Ranks, mini: list[Rollout], old: Seen) -> Target:
+    """Returns what the update of a mini-batch is made of, from what the models said of it."""
+    kl = rl.kl_estimate(old.logprobs, old.reference)
+    score = rl.scale_score(old.score, recipe.reward_gain, recipe.reward_bias)
+    rewards = rl.shape_rewards(score, kl, old.mask, recipe.kl_coef)
+    if recipe.whiten_rewards:
+        rewards = rl.whiten_rewards(rewards, old.mask, ranks.sum)
+    advantages, returns = rl.gae(rewards, old.values, old.mask, recipe.gamma, recipe.gae_lambda)
+    whitened = rl.whiten(advantages, old.mask, ranks.sum)
+    return Target(mini, old, kl, whitened, returns, ranks.sum(old.mask.sum().float()))
+
+
+def learn(
+    models: Models, recipe: PPORecipe, trainer: Trainer, target: Target, parts: list[list[int]], kept: Sequence[Seen] = ()
+) -> Tensor:
+    """Adds the gradients of a mini-batch; returns policy loss, value loss, clip fraction, approximate KL of this rank's rows.
+
+    Args:
+        models: The four.
+        recipe: What is done.
+        trainer: By whom.
+        target: The mini-batch.
+        parts: Places of each micro-batch's rows in it.
+        kept: What the models said of each, with graphs; none: they are asked.
+    """
+    sums = [
+        _learn_part(models, recipe, trainer, target, part, kept[place] if kept else None) for place, part in enumerate(parts)
+    ]
+    return torch.stack(sums).sum(0)
+
+
+def _learn_part(
+    models: Models, recipe: PPORecipe, trainer: Trainer, target: Target, part: list[int], kept: Seen | None
+) -> Tensor:
+    ranks, speed, rows = trainer.ranks, trainer.speed, [target.mini[place].tokens for place in part]
+    batch = collate(rows, ranks.device)
+    mask = response_mask(batch)
+    old_logprobs, old_values, advantages, returns = (
+        x[part, : mask.shape[1]] for x in (target.old.logprobs, target.old.values, target.advantages, target.returns)
+    )
+    speed.count(3 * (models.policy.flops(rows) + models.value.flops(rows)))
+    with speed.part("policy"):
+        logprobs = kept.logprobs if kept else responses(models.policy(batch, recipe.logprob_temperature), batch)
+        policy_loss = rl.masked_mean(rl.policy_loss(logprobs, old_logprobs, advantages, recipe.clip), mask, target.tokens)
+        ranks.backward(policy_loss)
+    with speed.part("value"):
+        values = kept.values if kept else responses(values_before(models.value(batch)), batch)
+        value_loss = rl.masked_mean(rl.value_loss(values, old_values, returns, recipe.value_clip), mask, target.tokens)
+        ranks.backward(recipe.value_coef * value_loss)
+    moved = torch.where(mask, (logprobs - old_logprobs).detach(), 0.0)
+    clipped = ((moved.exp() - 1).abs() > recipe.clip).sum() / target.tokens
+    return torch.stack([policy_loss.detach(), value_loss.detach(), clipped, 0.5 * moved.square().sum() / target.tokens])
 
 
 def beyond(summary: dict[str, float], recipe: PPORecipe) -> str:
@@ -201,14 +284,14 @@ class Log:
         self._numbers.append(numbers)
         self._parts.append(parts.detach().double().cpu())
 
-    def rollouts(self, target: Target, kl: Tensor) -> None:
-        """Takes in one mini-batch's rollouts, with the KL estimate of each token."""
+    def rollouts(self, target: Target) -> None:
+        """Takes in one mini-batch's rollouts."""
         old, mask = target.old, target.old.mask
         score = old.score.double()
         sums = (
             torch.tensor(float(len(target.mini))),
             mask.sum(),
-            torch.where(mask, kl, 0.0).double().sum(),
+            torch.where(mask, target.kl, 0.0).double().sum(),
             torch.tensor(float(sum(rollout.finished for rollout in target.mini))),
             score.sum(),
             score.square().sum(),

@@ -23,7 +23,9 @@ class Recipe:
         epochs: Passes over the data; a last incomplete batch of each is left out.
         max_length: Tokens of the longest row (SFT), side (RM, DPO) or prompt (PPO) that is kept.
         batch: Rows, pairs or rollouts of one update, over all ranks.
-        micro_batch: Of these, how many go through a model at once on one rank. No effect on the result.
+        micro_tokens: Tokens that go through a model at once on one rank; a longer row goes alone. No effect on the result.
+        activation_checkpointing: Whether the backward pass computes a layer's activations once more instead of having kept
+            them. No effect on the result.
         learning_rate: Highest, after the warm-up.
         final_learning_rate: After the last update, linearly.
         warmup: Share of the updates, linear from 0.
@@ -43,7 +45,8 @@ class Recipe:
     epochs: int
     max_length: int
     batch: int
-    micro_batch: int
+    micro_tokens: int
+    activation_checkpointing: bool
     learning_rate: float
     final_learning_rate: float
     warmup: float
@@ -165,6 +168,6 @@ class Sourced:
     def sha256(self) -> str:
         """Hash of the values that have an effect on the result; models and data have hashes of their own."""
         values = dataclasses.asdict(self.recipe)
-        for key in ("micro_batch", "model", "reward_model", "dataset", "split"):
+        for key in ("micro_tokens", "activation_checkpointing", "model", "reward_model", "dataset", "split"):
             values.pop(key, None)
         return content_hash(values)

@@ -149,7 +149,7 @@ def _check(recipe: Recipe, where: str) -> None:
     def refuse(message: str) -> NoReturn:
         raise RecipeError(f"{where}: {message}")
 
-    for key in ("epochs", "max_length", "batch", "micro_batch", "max_skipped"):
+    for key in ("epochs", "max_length", "batch", "micro_tokens", "max_skipped"):
         if getattr(recipe, key) < 1:
             refuse(f"{key} = {getattr(recipe, key)}: must be at least 1")
     for key in ("warmup", "adam_b1", "adam_b2"):

@@ -24,13 +24,16 @@ def train(trainer: Trainer, scorer: Scorer, pairs: Sequence[Pair]) -> None:
         chosen = ranks.share(whole)
 
         def learn(part: list[Pair]) -> Tensor:
-            better, worse = pair_scores(scorer, part, ranks.device)
-            losses = preference_loss(better, worse)
-            ranks.backward(losses.sum() / trainer.recipe.batch)
+            sides = [side for pair in part for side in pair]
+            trainer.speed.count(3 * scorer.flops(sides), sum(map(len, sides)))
+            with trainer.speed.part("reward"):
+                better, worse = pair_scores(scorer, part, ranks.device)
+                losses = preference_loss(better, worse)
+                ranks.backward(losses.sum() / trainer.recipe.batch)
             margin = (better - worse).detach()
             return torch.stack([losses.detach().sum(), (margin > 0).float().sum(), margin.sum()]) / trainer.recipe.batch
 
-        sums = torch.stack(trainer.micro_batches(chosen, learn)).sum(0)
+        sums = torch.stack(trainer.micro_batches(chosen, Pair.tokens, learn)).sum(0)
         numbers = trainer.update(sums[0], [side for pair in chosen for side in pair])
         _, accuracy, margin = ranks.sum(sums).tolist()
         tokens = float(sum(len(side) for pair in whole for side in pair))

@@ -27,10 +27,12 @@ def train(trainer: Trainer, policy: Policy, rows: Sequence[Tokens]) -> None:
 
         def learn(part: list[Tokens], tokens: Tensor = tokens) -> Tensor:
             batch = collate(part, ranks.device)
-            loss = masked_mean(-policy(batch), batch.mask, tokens)
-            ranks.backward(loss)
+            trainer.speed.count(3 * policy.flops(part), sum(map(len, part)))
+            with trainer.speed.part("policy"):
+                loss = masked_mean(-policy(batch), batch.mask, tokens)
+                ranks.backward(loss)
             return loss.detach()
 
-        losses = trainer.micro_batches(chosen, learn)
+        losses = trainer.micro_batches(chosen, len, learn)
         numbers = trainer.update(torch.stack(losses).sum(), chosen)
         trainer.log(step, {**numbers, "tokens": float(sum(map(len, whole)))})

@@ -1,0 +1,197 @@
+"""Forward passes without padding: rows end to end in one sequence, each with positions of its own and seeing only itself.
+
+It reaches a model through transformers' attention interface, as the shared prefix of the evaluation backend does. Attention
+goes row by row, never over the whole sequence: PyTorch's variable-length flash attention on a CUDA device in a half
+precision, else one fused call for the rows of each length. Whether a model can is tried on a few tokens (:func:`enable`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import heapq
+import itertools
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tulu_eval.backends.eligibility import TOLERANCE, config_reason
+
+_LOG = logging.getLogger(__name__)
+
+ATTENTION = "tulu_eval_packed"
+"""Name of the attention function in transformers' registry."""
+
+_REFUSED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
+"""Arguments of attention functions that change the scores in a way that is not implemented here."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Packing:
+    """Where the tokens of a [rows, tokens] batch stand in one sequence, the longest row first.
+
+    Attributes:
+        places: [packed tokens], the index of each in the flattened batch.
+        positions: [packed tokens], the index of each in its row.
+        lengths: Of the rows, in their order in the sequence; rows of no token have no place in it.
+        bounds: [rows + 1], int32, where each row begins, and where the last one ends.
+    """
+
+    places: Tensor
+    positions: Tensor
+    lengths: tuple[int, ...]
+    bounds: Tensor
+
+    @classmethod
+    def of(cls, lengths: Tensor, width: int) -> Packing:
+        """Returns the packing of rows with so many tokens each, in a batch ``width`` tokens wide."""
+        found: list[int] = lengths.tolist()
+        order = sorted((row for row, length in enumerate(found) if length), key=lambda row: -found[row])
+        ordered = [found[row] for row in order]
+        longest = torch.arange(max(ordered, default=0))
+        positions = torch.cat([longest[:length] for length in ordered]) if ordered else longest
+        starts = torch.repeat_interleave(
+            torch.tensor(order, dtype=torch.int64) * width, torch.tensor(ordered, dtype=torch.int64)
+        )
+        bounds = torch.tensor([0, *itertools.accumulate(ordered)], dtype=torch.int32)
+        device = lengths.device
+        return cls((starts + positions).to(device), positions.to(device), tuple(ordered), bounds.to(device))
+
+
+def spread(x: Tensor, places: Tensor, rows: int, width: int) -> Tensor:
+    """Returns numbers [n] as [rows, width], at their places in it when flattened; 0 elsewhere. It is no view: FSDP hooks it."""
+    return x.new_zeros(rows, width).index_put((places // width, places % width), x)
+
+
+def parts_needed(lengths: Sequence[int], budget: int) -> int:
+    """Returns into how few parts rows can be cut so that none has more than ``budget`` tokens, or than the longest row."""
+    allowed = max(budget, *lengths)
+    for parts in range(-(-sum(lengths) // allowed), len(lengths)):
+        if max(sum(lengths[place] for place in part) for part in cut(lengths, parts)) <= allowed:
+            return parts
+    return len(lengths)
+
+
+def cut(lengths: Sequence[int], parts: int) -> list[list[int]]:
+    """Returns the places of rows in so many parts with about as many tokens each: the longest first, to the emptiest part."""
+    found: list[list[int]] = [[] for _ in range(parts)]
+    tokens = [(0, part) for part in range(parts)]
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        held, part = heapq.heappop(tokens)
+        found[part].append(place)
+        heapq.heappush(tokens, (held + lengths[place], part))
+    return [sorted(part) for part in found]
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    packing: Packing | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """The function behind :data:`ATTENTION`: causal in each row of a packed sequence; PyTorch's own where nothing is packed.
+
+    Raises:
+        ValueError: The model asks for something else than causal softmax attention.
+    """
+    if packing is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        out: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)[0]
+        return out, None
+    for name in _REFUSED:
+        if options.get(name) is not None:
+            raise ValueError(f"the attention uses {name}")
+    if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
+        with contextlib.suppress(ImportError):  # torch 2.9 and before do not have it
+            return _varlen(query, key, value, packing, scaling), None
+    return _by_length(query, key, value, packing, scaling), None
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float | None) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    grouped: dict[str, Any] = {"enable_gqa": True} if key.shape[1] != query.shape[1] else {}
+    longest = packing.lengths[0]
+    out: Any = varlen_attn(
+        query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
+        packing.bounds, packing.bounds, longest, longest, scale=scale, window_size=(-1, 0), **grouped,
+    )  # fmt: skip
+    packed: Tensor = out[None]
+    return packed
+
+
+def _by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float | None) -> Tensor:
+    """Returns [1, packed tokens, heads, width]: one call for the rows of each length, which stand next to each other."""
+    outs, start = [], 0
+    for length, equal in itertools.groupby(packing.lengths):
+        rows = len(list(equal))
+        part = slice(start, start + rows * length)
+        q, k, v = (x[0, :, part].reshape(x.shape[1], rows, length, -1).transpose(0, 1) for x in (query, key, value))
+        out = functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scale, enable_gqa=key.shape[1] != query.shape[1]
+        )
+        outs.append(out.transpose(1, 2).flatten(0, 1))
+        start = part.stop
+    return torch.cat(outs)[None]
+
+
+def packed_arguments(ids: Tensor, packing: Packing) -> dict[str, Any]:
+    """Returns the arguments of a forward of the packed tokens of ``ids`` [rows, tokens]."""
+    return {
+        "input_ids": ids.flatten()[packing.places][None],
+        "position_ids": packing.positions[None],
+        # Four dimensions keep transformers from building a mask of its own, which would be as large as the sequence squared.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device),
+        "use_cache": False,
+        "packing": packing,
+    }
+
+
+def enable(model: Any) -> bool:
+    """Gives a model of transformers the packed attention where it computes the same; says whether."""
+    reason = config_reason(model, sys.maxsize)
+    if not reason:
+        reason = _tried(model)
+    if reason:
+        _LOG.info("forward passes are padded: %s", " ".join(reason.split()))
+    return not reason
+
+
+@torch.no_grad()
+def _tried(model: Any) -> str:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(ATTENTION, attention)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    size = model.get_input_embeddings().weight.shape[0]
+    ids = torch.tensor([[index * 7919 % size for index in range(1, 5)], [index * 104729 % size for index in range(5, 9)]])
+    lengths = (4, 2)
+    before, base = model.config._attn_implementation, model.base_model
+    expected = _counted(base(input_ids=ids, use_cache=False).last_hidden_state, lengths)
+    try:
+        model.set_attn_implementation(ATTENTION)
+        packing = Packing.of(torch.tensor(lengths), 4)
+        found = base(**packed_arguments(ids, packing)).last_hidden_state[0]
+        error = float((found.float() - expected).norm() / expected.norm())
+        limit = TOLERANCE.get(base.dtype, TOLERANCE[torch.float32])
+        reason = "" if error <= limit else f"packed rows differ by {error:.2g} from padded ones"
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+        reason = f"the trial failed with {type(error).__name__}: {error}"
+    if reason:
+        model.set_attn_implementation(before)
+    return reason
+
+
+def _counted(hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+    return torch.cat([row[:length] for row, length in zip(hidden, lengths, strict=True)]).float()
