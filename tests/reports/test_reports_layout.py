@@ -22,6 +22,13 @@ def test_a_table_of_words_fits_and_keeps_every_letter(rows: list[tuple[str, str,
     assert sorted(body.replace(" ", "")) == letters
 
 
+@pytest.mark.parametrize("word", ["True", "False"])
+def test_a_cell_of_one_word_that_python_knows_stays_that_word(word: str) -> None:
+    text = grid(("name", "what", "other"), [("a", word, "some words " * 10), (word, "b", "c")], width=40)
+    assert text.count(word) == 2
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
 def test_kept_columns_are_never_wrapped() -> None:
     name = "a-name-that-is-to-be-copied-whole-and-is-long"
     text = grid(("name", "what"), [(name, "some words " * 10)], keep=(0,), width=60)

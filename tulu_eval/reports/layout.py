@@ -41,8 +41,9 @@ def grid(
 
     limits = _limits(header, rows, keep, terminal_width() if width is None else width) if rows else None
     align = ["right" if place in right else "left" for place in range(len(header))]
-    text = tabulate(
-        rows, headers=list(header), disable_numparse=True, colalign=align if rows else None, maxcolwidths=limits,
+    cells = [[f"{cell} " if cell in ("True", "False") else cell for cell in row] for row in rows]
+    text = tabulate(  # to wrap a cell it makes these two words booleans, and fails on them; the space goes again
+        cells, headers=list(header), disable_numparse=True, colalign=align if rows else None, maxcolwidths=limits,
         maxheadercolwidths=limits,
     )  # fmt: skip
     return "\n".join(line.rstrip() for line in text.splitlines())
