@@ -74,6 +74,13 @@ def test_card_writes_files(invoke: Run, make_run: Callable[..., Path], tmp_path:
     found = json.loads(invoke(*words, "--json").stdout)
     assert found["files"] == {".eval_results/gsm8k.yaml": (tmp_path / "repo/.eval_results/gsm8k.yaml").read_text()}
     assert invoke("card", "--check", tmp_path / "repo/results.md").exit_code == 0
+    assert invoke(*words, "--write", tmp_path / "repo").exit_code == 0
+    (tmp_path / "repo/results.md").unlink()
+    (tmp_path / "repo/.eval_results/gsm8k.yaml").write_text("- mine\n")
+    refused = invoke(*words, "--write", tmp_path / "repo")
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert "repo/.eval_results/gsm8k.yaml exists and is not this text; nothing was written" in refused.stderr
+    assert [path.name for path in (tmp_path / "repo").iterdir()] == [".eval_results"]
 
 
 @pytest.mark.parametrize(

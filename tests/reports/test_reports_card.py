@@ -128,6 +128,20 @@ def test_a_run_changed_by_hand_is_left_out_and_named(make_run: MakeRun, tmp_path
     assert "1 lines are corrupt or changed by hand (first: 1)" in card.left_out[0]
 
 
+def test_the_only_run_changed_by_hand_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    ledger = make_run(right=121) / "samples.jsonl"
+    ledger.write_bytes(ledger.read_bytes().replace(b"answer is 1.", b"answer is 2.", 1))
+    with pytest.raises(UserError, match=r"first of 1: cannot be used: .*samples\.jsonl: 1 lines are corrupt"):
+        made(tmp_path)
+
+
+def test_a_run_made_consistent_by_hand_is_left_out_and_named(make_run: MakeRun, tmp_path: Path) -> None:
+    path = make_run(right=121, model="my/forged", revision="sha256:1") / "manifest.json"
+    path.write_text(path.read_text().replace('"my/forged"', '"allenai/tulu-2-13b"'))
+    with pytest.raises(UserError, match=r"was changed by hand: manifest\.json: model, .* \(settings_sha256 differs\)"):
+        made(tmp_path, "tulu-2-13b")
+
+
 def test_an_imported_run_is_marked_as_such(shared: Path, tmp_path: Path) -> None:
     from tulu_eval.benchmarks.gsm8k import published_indices
 

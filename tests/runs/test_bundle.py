@@ -223,6 +223,13 @@ def test_a_run_changed_by_hand_is_not_bundled(run: Path) -> None:
         bundle.make(run)
 
 
+def test_a_run_made_consistent_by_hand_is_not_bundled(run: Path) -> None:
+    path = run / "manifest.json"
+    path.write_text(path.read_text().replace('"allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"', '"my/own"'))
+    with pytest.raises(DataError, match=r"was changed by hand: manifest\.json: model, .* \(settings_sha256 differs\)"):
+        bundle.make(run)
+
+
 def test_alpaca_eval_is_not_bundled(alpaca_run: MakeRun) -> None:
     with pytest.raises(UserError, match=r"whose texts may not be published .*, so it is not bundled"):
         bundle.make(alpaca_run(2))

@@ -25,6 +25,7 @@ from tulu_eval.runs.compare import compare
 from tulu_eval.runs.finished import read
 from tulu_eval.runs.foreign import Answer, read_foreign
 from tulu_eval.runs.importing import Imported, import_file, match, right_answer
+from tulu_eval.runs.integrity import doubts, samples_of
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.scoring import score
 from tulu_eval.runs.verify import verify
@@ -145,6 +146,7 @@ def test_open_instruct_predictions_verify_compare_score_table_and_bundle(
     assert {(one.name, one.run) for one in found.differences} >= {
         ("prompt", "unknown"), ("template", "imported"), ("decoding.temperature", "unknown"), ("decoding.stop", "unknown"),
     }  # fmt: skip
+    assert doubts(run, samples_of(run)) == ()
     assert score(done.folder).results == run.results
     other = imported(write(tmp_path / "other.jsonl", predictions(rows, 90)), test_set, tmp_path / "others")
     compared = compare(run, read(other.folder))

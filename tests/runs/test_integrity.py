@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from tulu_eval.errors import DataError
 from tulu_eval.records import content_hash
 from tulu_eval.runs.digests import hash_of_all, read_digests
 from tulu_eval.runs.finished import Finished, read
-from tulu_eval.runs.integrity import doubts
+from tulu_eval.runs.integrity import doubts, read_sound
 from tulu_eval.runs.ledger import Sample, decode, encode
 from tulu_eval.runs.manifest import samples_hash
 
@@ -43,6 +44,14 @@ def edit(folder: Path, *path: str, value: Any) -> None:
         inner = inner[key]
     inner[path[-1]] = value
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_run_made_consistent_by_hand_is_not_read_as_a_sound_one(make_run: MakeRun) -> None:
+    folder = make_run(12)
+    assert read_sound(folder).results == read(folder).results
+    forge(folder, value=99.0)
+    with pytest.raises(DataError, match=r"was changed by hand: result\.json: its rows are not what samples\.jsonl gives"):
+        read_sound(folder)
 
 
 @pytest.mark.parametrize(

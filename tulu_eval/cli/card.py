@@ -20,7 +20,7 @@ if TYPE_CHECKING:
               help="Folder under which run folders are looked for.")  # fmt: skip
 @click.option("--published", is_flag=True, help="Also the numbers that were published of the model, marked as such.")
 @click.option("--write", metavar="DIR", type=click.Path(path_type=Path),
-              help="Write results.md and .eval_results/*.yaml into this folder instead of printing.")  # fmt: skip
+              help="Write results.md and .eval_results/*.yaml into this folder; other texts there are kept.")  # fmt: skip
 @registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def card(
@@ -76,6 +76,7 @@ def _check(path: Path, model: str | None, suite: Suite, as_json: bool) -> None:
 
 
 def _make(model: str, suite: Suite, results: Path, published: bool, write: Path | None, as_json: bool) -> None:
+    from tulu_eval.errors import UserError
     from tulu_eval.reports import card as report
     from tulu_eval.runs.manifest import write_text
 
@@ -90,6 +91,10 @@ def _make(model: str, suite: Suite, results: Path, published: bool, write: Path 
     if write is None:
         click.echo(body, nl=False)
         return
-    for name, text in {"results.md": body, **files}.items():
-        write_text(write / name, text)
-        click.echo(f"{write / name}")
+    texts = {write / name: text for name, text in {"results.md": body, **files}.items()}
+    for path, text in texts.items():
+        if path.exists() and (not path.is_file() or path.read_bytes() != text.encode()):
+            raise UserError(f"{path} exists and is not this text; nothing was written: remove it, or name another folder")
+    for path, text in texts.items():
+        write_text(path, text)
+        click.echo(f"{path}")

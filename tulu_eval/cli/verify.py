@@ -41,11 +41,11 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
     """
     from tulu_eval.registry import load_suite
     from tulu_eval.reports import verdict
-    from tulu_eval.runs.finished import read
+    from tulu_eval.runs.integrity import read_sound
     from tulu_eval.runs.verify import verify as verify_run
 
     suite = load_suite(registry)
-    found = verify_run(read(folder), suite, stand_in=stand_in, partial=partial)
+    found = verify_run(read_sound(folder), suite, stand_in=stand_in, partial=partial)
     if as_json:
         print_json(verdict.as_json(found))
     else:

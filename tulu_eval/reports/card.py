@@ -20,6 +20,7 @@ from tulu_eval.records import Result
 from tulu_eval.registry import Model, PublishedCell, Suite
 from tulu_eval.runs.collect import find_runs
 from tulu_eval.runs.finished import Finished, failures, whole
+from tulu_eval.runs.integrity import doubts, samples_of
 from tulu_eval.runs.verify import Comparison, verify
 
 
@@ -93,21 +94,25 @@ def make(name: str, suite: Suite, results: Path, published: bool) -> Card:
     runs, problems = find_runs(results) if results.is_dir() else ((), ())
     own = [run for run in runs if run.model == name or (model is not None and _known(suite, run.model) == model)]
     entries: dict[tuple[str, ...], Entry] = {}
-    left_out = [f"cannot be used: {problem}" for problem in problems]
+    left_out = []
     for run in sorted(own, key=lambda one: one.ended):
+        if wrong := doubts(run, samples_of(run)):
+            left_out.append(f"{run.folder}: was changed by hand: {'; '.join(wrong)}")
+            continue
         comparisons = _comparisons(run, suite)
         for row in run.results:
             if reason := _reason(row):
                 left_out.append(f"{run.folder}: {row.protocol}, {row.scorer}: {reason}")
                 continue
-            key = (run.benchmark, row.protocol, row.scorer, row.metric, run.imported)
+            key = (run.benchmark, row.protocol, row.scorer, row.metric, _origin(run))
             entries[key] = Entry(run, row, tuple(one for one in comparisons if one.row == row))
     cells = suite.cells(model) if published and model is not None else ()
     cells = tuple(cell for cell in cells if cell.benchmark in DATASETS and cell.unit == "percent")
+    left_out += [f"cannot be used: {problem}" for problem in problems]
     if not entries and not cells:
-        names = sorted({run.model for run in runs})
-        first = f" Left out, first of {len(left_out)}: {left_out[0]}." if own and left_out else suggest(name, names)
-        raise UserError(f"no whole run of {name} is under {results}.{first}")
+        named = "" if own else suggest(name, sorted({run.model for run in runs}))
+        first = f" Left out, first of {len(left_out)}: {left_out[0]}." if left_out else ""
+        raise UserError(f"no whole run of {name} is under {results}.{named}{first}")
     return Card(model.hub_id if model else name, tuple(entries.values()), cells, tuple(left_out))
 
 
@@ -119,6 +124,8 @@ def _known(suite: Suite, name: str) -> Model | None:
 
 
 def _comparisons(run: Finished, suite: Suite) -> tuple[Comparison, ...]:
+    if run.of_files:
+        return ()  # what of the recipe differs is not known
     try:
         return verify(run, suite).comparisons
     except UserError:
@@ -166,8 +173,14 @@ def _result(benchmark: str, metric: str, value: float, title: str, arguments: di
 
 
 def _title(entry: Entry) -> str:
-    imported = f", imported from {entry.run.imported}" if entry.run.imported else ""
-    return f"{_words(entry.row.metric)}, protocol {entry.row.protocol}, scorer {entry.row.scorer}, n = {entry.row.n}{imported}"
+    row = entry.row
+    return f"{_words(row.metric)}, protocol {row.protocol}, scorer {row.scorer}, n = {row.n}{_origin(entry.run)}"
+
+
+def _origin(run: Finished) -> str:
+    """Returns where a run's answers or judgments come from, to be put behind a name; empty for a run of our own."""
+    source = f"imported from {run.imported}" if run.imported else run.manifest.get("source")
+    return f", {source}" if source else ""
 
 
 def _words(metric: str) -> str:
@@ -232,7 +245,7 @@ def section(card: Card, suite: Suite) -> str:
     lines = ["## Evaluation", ""]
     if card.entries:
         lines += [
-            f"Measured with tulu-eval {__version__}. A number has its 95 % interval; its signature is enough to repeat it.",
+            f"Measured with tulu-eval {__version__}. A number has its 95 % interval; its signature says how it was made.",
             "",
         ]
         lines += _table(
@@ -258,11 +271,10 @@ def _measured(entry: Entry) -> tuple[str, ...]:
     verdicts = [
         f"{one.agreement.verdict} with {one.cell.printed} ({one.cell.source.key})" for one in entry.comparisons if one.main
     ]
-    protocol = f"{row.protocol}, imported from {entry.run.imported}" if entry.run.imported else row.protocol
     interval = "none" if row.interval == "none" else f"[{row.low:.1f}, {row.high:.1f}]"
     return (
-        DATASETS[row.benchmark].name, protocol, _words(row.metric), row.scorer, f"{row.value:.1f}", interval, str(row.n),
-        "; ".join(verdicts) or "-",
+        DATASETS[row.benchmark].name, f"{row.protocol}{_origin(entry.run)}", _words(row.metric), row.scorer,
+        f"{row.value:.1f}", interval, str(row.n), "; ".join(verdicts) or "-",
     )  # fmt: skip
 
 

@@ -19,10 +19,8 @@ from tulu_eval.reports.layout import data as plain_data
 from tulu_eval.reports.samples import pack
 from tulu_eval.runs.collect import TITLES, arrange, find_runs
 from tulu_eval.runs.finished import Finished
-from tulu_eval.runs.integrity import doubts
+from tulu_eval.runs.integrity import doubts, samples_of
 from tulu_eval.runs.ledger import Sample
-from tulu_eval.runs.manifest import LEDGER
-from tulu_eval.runs.packed import there
 from tulu_eval.runs.prompts import PromptSource
 
 
@@ -61,15 +59,16 @@ def make(
     problems = [_inside(results, line) for line in unusable]
     runs: list[tuple[Finished, list[Sample]]] = []
     for run in each(found):
-        samples = list(run.samples()) if there(run.folder / LEDGER) else []  # published without its text
+        samples = samples_of(run)
         wrong = doubts(run, samples)
         if wrong:
             problems.append(f"{run.folder.relative_to(results)}: {'; '.join(wrong)}")
         else:
             runs.append((run, samples))
+    table = arrange(suite, [run for run, _ in runs], problems)
+    runs = [(run, samples) for run, samples in runs if not run.of_files]
     packed = pack(runs, PromptSource(data))
     shown = [run for run, _ in runs]
-    table = arrange(suite, shown, problems)
     content = {
         "version": __version__,
         "statuses": STATUSES,

@@ -33,6 +33,7 @@ from tulu_eval.records import Result, to_json
 from tulu_eval.runs import archive, catalog
 from tulu_eval.runs.archive import Archive, Part, locate
 from tulu_eval.runs.finished import Finished, read
+from tulu_eval.runs.integrity import read_sound
 from tulu_eval.runs.ledger import Ledger, intact
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_manifest
 from tulu_eval.runs.plan import safe_name
@@ -80,7 +81,7 @@ def make(folder: Path) -> Bundle:
         DataError: Not a finished run, or one whose files were changed by hand.
         UserError: Its numbers cannot be computed from an archive alone.
     """
-    run = read(folder)
+    run = read_sound(folder)
     benchmark = catalog.benchmark(run.benchmark)
     if not benchmark.publishable:
         raise UserError(

@@ -77,6 +77,11 @@ class Finished:
         return str(self.manifest["backend"]) if "imported" in self.manifest else ""
 
     @property
+    def of_files(self) -> bool:
+        """Whether it is win rates of files of outputs, of which no run is known."""
+        return "protocol" not in self.manifest
+
+    @property
     def ended(self) -> str:
         """When its last session ended, ISO 8601; empty if none did."""
         sessions = self.manifest["sessions"]

@@ -24,6 +24,7 @@ from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.foreign import Answer, Foreign, read_foreign
+from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import Ledger, Sample
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.scoring import grade_sample, write_rows
@@ -198,9 +199,8 @@ def _manifest(
     recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
     recipe |= {"decoding": source.decoding, "plain_decoding": source.decoding}
     now = files.now()
-    return {
+    manifest: dict[str, Any] = {
         "format": files.FORMAT,
-        "settings_sha256": content_hash([source.harness, digest, name, revision, benchmark.name, benchmark.version]),
         "model": {
             "name": name,
             "revision": revision,
@@ -242,6 +242,7 @@ def _manifest(
             "end_reasons": UNKNOWN,
         },
     }
+    return {**manifest, "settings_sha256": settings_hash(manifest)}
 
 
 def _fields(matched: Matched) -> Mapping[str, tuple[Any, ...]]:

@@ -7,13 +7,15 @@ consistent by hand, hashes and all: other grades in the ledger, other rows in th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tulu_eval.benchmarks.base import Benchmark
+from tulu_eval.errors import DataError
 from tulu_eval.records import content_hash, to_json
 from tulu_eval.runs import catalog
 from tulu_eval.runs.digests import DIGESTS, Digest, read_digests
-from tulu_eval.runs.finished import Finished
+from tulu_eval.runs.finished import Finished, read
 from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_results
@@ -22,6 +24,23 @@ from tulu_eval.runs.scoring import Marks, grade_sample, make_rows
 
 BLANK = ("empty", "engine_error")
 """Classes of samples that have no text."""
+
+
+def read_sound(folder: Path) -> Finished:
+    """Returns a finished run of which everything follows from the rest.
+
+    Raises:
+        DataError: Not a finished run, or one that was changed by hand, however consistently.
+    """
+    run = read(folder)
+    if wrong := doubts(run, samples_of(run)):
+        raise DataError(folder, f"was changed by hand: {'; '.join(wrong)}")
+    return run
+
+
+def samples_of(run: Finished) -> list[Sample]:
+    """Returns a run's samples; none of a run that was published without them."""
+    return list(run.samples()) if there(run.folder / LEDGER) else []
 
 
 def doubts(run: Finished, samples: Sequence[Sample]) -> tuple[str, ...]:
@@ -34,6 +53,8 @@ def doubts(run: Finished, samples: Sequence[Sample]) -> tuple[str, ...]:
         run: The run.
         samples: Its samples, as :meth:`Finished.samples` yields them; none of a run that was published without them.
     """
+    if run.of_files:
+        return ()  # it has judgments alone, and reading it compared those with the rows
     benchmark = gradable(run)
     found = _of_manifest(run.manifest)
     if there(run.folder / LEDGER):
