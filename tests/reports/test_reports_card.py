@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from tulu_eval.errors import UserError
 from tulu_eval.registry import lint, load_suite
 from tulu_eval.registry.card_file import read_card
 from tulu_eval.reports import card as report
+from tulu_eval.reports import leaderboard
 from tulu_eval.runs.importing import import_file
 
 MakeRun = Callable[..., Path]
@@ -97,6 +99,18 @@ def test_the_hubs_file_has_the_row_with_most_items(make_run: MakeRun, tmp_path: 
     )
 
 
+def test_a_benchmark_of_another_package_stands_under_its_own_name(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(right=121)
+    card = made(tmp_path)
+    entries = tuple(
+        dataclasses.replace(one, row=dataclasses.replace(one.row, benchmark="their-benchmark")) for one in card.entries
+    )
+    theirs = dataclasses.replace(card, entries=entries)
+    assert [(one.dataset_type, one.dataset_config) for one in report.eval_results(theirs)] == 2 * [("their-benchmark", None)]
+    assert "type: their-benchmark\n" in report.metadata(theirs)
+    assert "| their-benchmark | published |" in report.section(theirs, SUITE)
+
+
 def test_the_newest_of_equal_runs(make_run: MakeRun, tmp_path: Path) -> None:
     for right, output, ended in ((100, "results/a", "2025-01-02"), (90, "results/b", "2025-01-01")):
         path = make_run(right=right, output=output) / "manifest.json"
@@ -157,6 +171,9 @@ def test_an_imported_run_is_marked_as_such(shared: Path, tmp_path: Path) -> None
     card = made(tmp_path, "someone/model")
     assert report.eval_results(card)[0].metric_name.endswith(", n = 200, imported from open-instruct")
     assert "| GSM8K | published, imported from open-instruct |" in report.section(card, SUITE)
+    page = leaderboard.make(SUITE, tmp_path / "results", {"gsm8k": data})
+    assert (page.runs, page.problems) == (1, ())
+    assert page.promptless[0].endswith(" has prompts of open-instruct, of which hashes are kept at most")
 
 
 def test_a_name_that_was_not_measured(make_run: MakeRun, tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def card(
     """
     from tulu_eval.registry import load_suite
 
+    if checked is not None and (published or write is not None):
+        raise click.UsageError("--check only reads; --published and --write make a card", click.get_current_context())
     suite = load_suite(registry)
     if checked is not None:
         _check(checked, model, suite, as_json)
