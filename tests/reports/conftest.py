@@ -65,13 +65,59 @@ def results(tmp_path_factory: pytest.TempPathFactory, make_run_in: Callable[...,
 
 
 @pytest.fixture(scope="session")
-def report(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of :func:`results`."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two training runs, written by what training writes with: one of PPO that was watched, one of a reward model."""
+    from tulu_eval.training import metrics, watch
+
+    root = tmp_path_factory.mktemp("training")
+    for name, stage in (("a-ppo", "ppo"), ("b-rm", "rm")):
+        folder = root / name
+        folder.mkdir()
+        manifest = {
+            "version": "0.1.0", "stage": stage, "recipe": {"name": "tiny", "sha256": "f" * 64, "about": "A test."},
+            "settings": {"model": {"value": str(root / "start"), "source": "command line"},
+                         "seed": {"value": 42, "source": "EL"}},
+            "model": "start", "reward_model": "", "rows_kept": 2000, "rows_dropped": {"too long": 3}, "steps": 20, "ranks": 1,
+            "commit": "c0ffee", "machine": {"cpu": "a cpu"},
+        }  # fmt: skip
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    for step in range(20):
+        numbers = {
+            "loss": 1 / (1 + step),
+            "policy_gradient_norm": None if step == 5 else 0.5,
+            "tokens_per_second": 100.0 + step,
+        }
+        ppo = {"score": step - 4.5, "kl": step / 10, "eos_rate": 0.9, "length": 30.0, "entropy": 0.6, "clip_fraction": 0.01}
+        more = {"explained_variance": 0.2, "approximate_kl": 1e-9, "something_new": 7.0}
+        metrics.append(root / "a-ppo" / metrics.METRICS, step, {"time": 1.0, **numbers, **ppo, **more})
+        metrics.append(root / "b-rm" / metrics.METRICS, step, {"time": 1.0, **numbers, "accuracy": 0.5 + step / 50})
+        if step % 10 == 0:
+            rollout = {
+                "prompt": "<|user|>\nHow many?",
+                "answer": HOSTILE,
+                "score": -10.0,
+                "kl": 0.5,
+                "ended": False,
+                "tokens": 9,
+            }
+            metrics.append(
+                root / "a-ppo" / metrics.SAMPLES, step, {"samples": [rollout, {**rollout, "answer": f"It is {step}."}]}
+            )
+            now = [int(place < step) for place in range(40)]
+            metrics.append(root / "a-ppo" / metrics.PROBE, step, watch.gain("gsm8k", [0] * 40, now))
+    with (root / "b-rm" / metrics.METRICS).open("a") as file:
+        file.write('{"step": 20, "lo')  # it still goes
+    return root
+
+
+@pytest.fixture(scope="session")
+def report(results: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of :func:`results` and :func:`trained`."""
     from tulu_eval.registry import load_suite
     from tulu_eval.reports.leaderboard import make
 
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(make(load_suite(), results, {}).text, encoding="utf-8")
+    path.write_text(make(load_suite(), results, {}, training=trained).text, encoding="utf-8")
     return path
 
 

@@ -84,7 +84,8 @@ def test_the_measured_column_has_value_interval_n_verdict_and_signature(shared_p
     assert row.locator(".c-measured").inner_text().split("\n")[:2] == ["48.5", "41.7 to 55.4"]
     assert row.locator(".c-mn").inner_text() == "200"
     assert "consistent" in row.locator(".c-verdict").inner_text()
-    assert "|m:allenai/tulu-2-13b@2a2b2c2d|" in row.locator(".c-signature").inner_text()
+    signature = row.locator("xpath=following-sibling::tr[1]").locator(".c-signature")
+    assert "|m:allenai/tulu-2-13b@2a2b2c2d|" in signature.inner_text()
     failed = shared_page.page.locator("#board tbody tr", has_text=TARGET).first
     assert failed.locator(".c-verdict").inner_text().split("\n") == ["no verdict", "2 failures"]
 
@@ -233,6 +234,32 @@ def test_folders_left_out_are_named_and_nothing_of_them_is_a_result(shared_page:
     assert "is of format 99" in text
     for name in ("my/edited", "my/other-version"):
         assert name not in shared_page.page.locator("#board").inner_text() + shared_page.page.locator("#runs").inner_text()
+
+
+def test_training_has_curves_probe_and_rollouts(open_page: Callable[..., Watched], hostile: str) -> None:
+    page = open_page()
+    section = page.page.locator("#training")
+    section.locator(".curve svg").first.wait_for()
+    titles = section.locator(".curve figcaption strong").all_inner_texts()
+    wanted = ["Reward", "KL from the start", "EOS rate", "Length", "Entropy", "Clip fraction", "Explained variance", "Loss"]
+    assert titles[: len(wanted)] == wanted
+    assert {"Gradient norm, policy", "Tokens a second"} <= set(titles)
+    assert "2 more curves" in section.inner_text()
+    reward = section.locator("svg[aria-label^=Reward]").first
+    assert reward.get_attribute("aria-label").endswith("-4.5 at step 1, 14.5 at step 20, between -4.5 and 14.5")
+    assert reward.locator("[aria-label=line] path").get_attribute("d").count("L") == 19
+    gaps = section.locator("svg[aria-label^='Gradient norm, policy'] [aria-label=line] path").get_attribute("d")
+    assert gaps.count("M") == 2, "a number that was not finite is a gap"
+    probe = section.locator(".probe tbody tr").nth(1).inner_text().split("\t")
+    assert (probe[0], probe[1].split()[0], probe[2].split()[0]) == ("10", "25.0", "+25.0")
+    assert section.locator(".rollout").all_text_contents() == [hostile, "It is 10."]
+    section.get_by_label("Step", exact=True).select_option(label="1")
+    page.until("document.querySelectorAll('#training .rollout')[1].textContent === 'It is 0.'")
+    section.get_by_label("Training run").select_option(label="b-rm (rm)")
+    page.until("document.querySelector('#training-about').textContent.includes('b-rm') || !document.querySelector('.rollout')")
+    assert "Accuracy" in section.locator(".curve figcaption strong").all_inner_texts()
+    assert page.page.evaluate("window.hacked") is None
+    assert not page.said
 
 
 @pytest.mark.parametrize("width", [320, 375, 768, 1024])

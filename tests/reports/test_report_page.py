@@ -17,9 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tulu_eval.judging.score import results as score_rows
+from tulu_eval.judging.session import Scoring, score_files
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import page
 from tulu_eval.reports.leaderboard import make
+from tulu_eval.runs.importing import import_file
+from tulu_eval.runs.rescored import keep
 
 
 class Parsed(HTMLParser):
@@ -121,14 +125,14 @@ def test_rows_of_the_card_come_first_and_every_published_number_is_there(parsed:
     assert len(both["published"]["sources"]) == 2
 
 
-def test_the_page_says_nothing_about_the_machine(report: Path, results: Path) -> None:
-    text = report.read_text(encoding="utf-8")
-    assert str(results) not in text
-    assert str(results.parent) not in text
+def test_the_page_says_nothing_about_the_machine(parsed: Parsed, report: Path, results: Path, trained: Path) -> None:
+    text = report.read_text(encoding="utf-8") + json.dumps([opened(parsed, f"training-{place}") for place in range(2)])
+    for folder in (results, results.parent, trained):
+        assert str(folder) not in text
 
 
-def test_the_same_results_give_the_same_bytes(report: Path, results: Path) -> None:
-    assert make(load_suite(), results, {}).text == report.read_text(encoding="utf-8")
+def test_the_same_results_give_the_same_bytes(report: Path, results: Path, trained: Path) -> None:
+    assert make(load_suite(), results, {}, training=trained).text == report.read_text(encoding="utf-8")
 
 
 def test_a_forged_run_is_named_and_is_no_result(make_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -161,6 +165,47 @@ def test_a_judged_run_shows_preferences_and_no_instruction(
     assert opened(parsed, "run-0")["judges"] == {"gpt-x": [1.25, None, None, None, None, None]}
     instructions = [row["instruction"] for row in json.loads((folder / "model_outputs.json").read_text())]
     assert instructions[0] not in json.dumps([opened(parsed, name) for name in parsed.scripts if name.startswith("block-")])
+
+
+def test_a_run_without_its_text_lists_items_classes_and_preferences(
+    make_alpaca_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_alpaca_run(tmp_path / "results", 6, {3: ""}, failed=1)
+    for name in ("samples.jsonl", "model_outputs.json"):
+        (folder / name).unlink()
+    monkeypatch.setattr("tulu_eval.reports.samples.preferences", lambda _: {"gpt-x": {"alpaca-0": 1.25}})
+    parsed = Parsed(make(load_suite(), tmp_path / "results", {}).text)
+    index, statuses = opened(parsed, "run-0"), json.loads(parsed.scripts["data"])["statuses"]
+    named = [statuses[status] for status in index["statuses"]]
+    assert named == ["engine_error", "ok", "ok", "empty", "ok", "ok"]
+    assert index["judges"] == {"gpt-x": [1.25, None, None, None, None, None]}
+    assert [written for _, written in opened(parsed, "block-0-0")] == [[]] * 6, "no text is not an empty text"
+
+
+def test_runs_of_every_kind_say_what_they_are(make_run: Callable[..., Path], shared: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    make_run(10, limit=20)
+    annotations = shared / "data/alpaca_eval/models/alpaca-7b/annotations_weighted_alpaca_eval_gpt4_turbo.json"
+    scoring = Scoring(shared / "data/alpaca_eval/df_gamed_rederived.csv")
+    found, screen = score_files(annotations, None, scoring, False)
+    keep(results, annotations, found, score_rows(found), screen)
+    predictions = tmp_path / "predictions.jsonl"
+    lines = [json.loads(line) for line in (shared / "data/gsm8k/test.jsonl").read_text().splitlines()[:4]]
+    predictions.write_text("".join(
+        json.dumps({"question": line["question"], "answer": line["answer"].split("#### ")[1], "model_output": " So it is 3.",
+                    "prediction": "3"}) + "\n" for line in lines
+    ))  # fmt: skip
+    data = shared / "data/gsm8k/test.jsonl"
+    import_file(predictions, "my/imported", "gsm8k", data, results, load_suite())
+    made = make(load_suite(), results, {"gsm8k": data})
+    assert made.problems == ()
+    parsed = Parsed(made.text)
+    shown = {run["model"]: run for run in json.loads(parsed.scripts["data"])["runs"]}
+    assert shown["my/imported"]["source"] == "open-instruct's predictions.jsonl"
+    assert shown["my/imported"]["before"], "the question is the benchmark's, whatever was sent"
+    assert not shown["my/imported"]["proven"]
+    assert (shown["alpaca-7b"]["source"], shown["alpaca-7b"]["engine"]) == ("re-scored", "")
+    assert shown["allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"]["source"] == ""
 
 
 @given(st.text(st.characters(codec=None, categories=None)), st.text())

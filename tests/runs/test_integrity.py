@@ -145,6 +145,13 @@ def test_rows_and_items_of_a_run_without_its_text(textless: Path) -> None:
     assert doubts_of(textless)[0] == "digests.jsonl: 1 samples are of items that were not planned (first: alpaca-804)"
 
 
+def test_a_manifest_cannot_say_that_its_run_is_not_to_be_checked(make_run: MakeRun) -> None:
+    folder = make_run(10, limit=20)
+    forge(folder, value=99.0)
+    edit(folder, "source", value="re-scored")
+    assert doubts_of(folder) == ("result.json: its rows are not what samples.jsonl gives",)
+
+
 def test_a_benchmark_of_another_version_is_not_graded_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(10, limit=20)
     monkeypatch.setattr("tulu_eval.benchmarks.gsm8k.GSM8K.version", 2)

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tulu_eval.benchmarks.gsm_symbolic import SEED, SIZE, GSMSymbolicZeroShot, generate
 from tulu_eval.records import Decoding
+from tulu_eval.reports import curves
 from tulu_eval.training import launch, metrics, rule
 from tulu_eval.training import reproduce as whole
 
@@ -83,6 +84,15 @@ def test_it_goes_on_where_it_was_stopped_and_comes_to_the_same(tmp_path: Path, m
     assert "| tiny-ppo | PPO" in page
     assert "Gain of PPO on the same 8 items" in page
     assert len(metrics.read(tmp_path / "whole" / "ppo" / metrics.PROBE)) == 2
+
+    # The report reads what the stages wrote about themselves.
+    trained, problems = curves.find(tmp_path / "whole")
+    assert not problems
+    assert [run["stage"] for run in trained] == ["ppo", "rm", "sft"]
+    assert {"score", "kl", "eos_rate", "explained_variance", "policy_gradient_norm"} <= set(trained[0]["curves"])
+    assert len(trained[0]["probe"]) == 2
+    assert trained[0]["rollouts"]
+    assert str(tmp_path) not in json.dumps(trained)
 
     # What is exported loads, and its card has the results of its own run.
     for name, auto in (("tiny-ppo", AutoModelForCausalLM), ("tiny-rm", AutoModelForSequenceClassification),

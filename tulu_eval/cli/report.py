@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tulu_eval.cli.common import registry_option
+
+if TYPE_CHECKING:
+    from tulu_eval.runs.finished import Finished
+
+TRAINING = Path("training")
+"""Where ``train`` and ``reproduce`` write unless told otherwise."""
 
 
 @click.command()
@@ -15,20 +23,26 @@ from tulu_eval.cli.common import registry_option
 @click.option("--write", type=click.Path(path_type=Path), help="The file; report.html in the results folder unless given.")
 @click.option("--data", multiple=True, metavar="BENCHMARK=FILE",
               help="Items of a benchmark, for the text of the prompts; its own source unless given. Repeatable.")  # fmt: skip
+@click.option("--training", type=click.Path(path_type=Path),
+              help="Folder under which training runs are looked for; 'training', if it exists, unless given.")  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @registry_option
-def report(results: Path, write: Path | None, data: tuple[str, ...], quiet: bool, registry: Path | None) -> None:
+def report(
+    results: Path, write: Path | None, data: tuple[str, ...], training: Path | None, quiet: bool, registry: Path | None
+) -> None:
     r"""Write one HTML page with everything that was measured.
 
     Leaderboard with published numbers beside measured ones, a dot plot, every run with its signature, its samples with prompt,
-    completion and grades, the suite's lineage and its contradictions. The file is complete: it opens without a network and
-    asks for nothing. A run folder that cannot be used, or that was changed by hand, is named on it and on stderr.
+    completion and grades, the suite's lineage and its contradictions; of training runs the curves, sample rollouts and the
+    probe's gain. The file is complete: it opens without a network and asks for nothing. A run folder that cannot be used, or
+    that was changed by hand, is named on it and on stderr.
 
     \b
     Examples:
       tulu-eval report
       tulu-eval report --results results --write report.html
       tulu-eval report --data gsm8k=test.jsonl
+      tulu-eval report --results training/reproduce-tiny/results --training training/reproduce-tiny
     """
     from tqdm import tqdm
 
@@ -48,12 +62,20 @@ def report(results: Path, write: Path | None, data: tuple[str, ...], quiet: bool
         files[name] = Path(path)
     if not results.is_dir():
         raise UserError(f"no folder {results}; 'tulu-eval run' makes one, --results names another")
+    if training is not None and not training.is_dir():
+        raise UserError(f"no folder {training}; 'tulu-eval train' and 'tulu-eval reproduce' make one")
+    training = training or next(filter(Path.is_dir, [TRAINING]), None)
     target = write or results / "report.html"
     suite = load_suite(registry)
-    page = make(suite, results, files, lambda runs: tqdm(runs, "checking runs", unit="run", delay=1, disable=quiet or None))
+
+    def shown(runs: Sequence[Finished]) -> Iterable[Finished]:
+        return tqdm(runs, "checking runs", unit="run", delay=1, disable=quiet or None)
+
+    page = make(suite, results, files, shown, training)
     write_text(target, page.text)
     for problem in page.problems:
         click.echo(f"tulu-eval: left out: {problem}", err=True)
     for line in page.promptless:
         click.echo(f"tulu-eval: without the prompts' text: {line}", err=True)
-    click.echo(f"{target}: {page.runs} runs, {len(page.text) / 1e6:.1f} MB")
+    trained = f", {page.trained} training runs" if page.trained else ""
+    click.echo(f"{target}: {page.runs} runs{trained}, {len(page.text) / 1e6:.1f} MB")

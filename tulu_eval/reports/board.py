@@ -142,15 +142,18 @@ def _verdict(one: Entry) -> dict[str, Any]:
 def run(finished: Finished, root: Path) -> dict[str, Any]:
     """Returns what the page says of a run."""
     manifest = finished.manifest
+    protocol = manifest.get("protocol", {"name": finished.results[0].protocol})
     return {
         "folder": finished.folder.relative_to(root).as_posix(),
         "model": finished.model,
         "revision": manifest["model"]["revision"],
         "benchmark": finished.benchmark,
-        "protocol": manifest["protocol"]["name"],
-        "summary": manifest["protocol"].get("summary", ""),
-        "form": manifest["template"]["form"],
-        "engine": f"{manifest['backend']}, {manifest['dtype']}, {manifest['engine'].get('device', 'device not recorded')}",
+        "protocol": protocol["name"],
+        "summary": protocol.get("summary", ""),
+        "form": manifest.get("template", {}).get("form", ""),
+        "source": _source(manifest),
+        "engine": _engine(manifest),
+        "shards": len({session["shard"] for session in manifest["sessions"] if "shard" in session}),
         "ended": finished.ended,
         "status": manifest.get("status", ""),
         "command": " ".join(map(str, manifest.get("command", ()))),
@@ -158,3 +161,19 @@ def run(finished: Finished, root: Path) -> dict[str, Any]:
         "regraded": finished.regraded,
         "rows": [result(row) for row in finished.results],
     }
+
+
+def _source(manifest: dict[str, Any]) -> str:
+    """Returns where the samples of a run are from, if they were not made here."""
+    imported = manifest.get("imported")
+    return f"{manifest['backend']}'s {imported['file']}" if imported else str(manifest.get("source", ""))
+
+
+def _engine(manifest: dict[str, Any]) -> str:
+    if "backend" not in manifest or "imported" in manifest:
+        return ""
+    engine = manifest["engine"]
+    if "served" in manifest["settings"]:
+        software, prompts = engine.get("software", "unknown software"), engine.get("prompts", "unknown")
+        return f"{software} behind a server, prompts sent as {prompts}"
+    return f"{manifest['backend']}, {manifest['dtype']}, {engine.get('device', 'device not recorded')}"

@@ -14,7 +14,7 @@ from typing import Any
 from tulu_eval import __version__
 from tulu_eval.records import STATUSES
 from tulu_eval.registry import Suite
-from tulu_eval.reports import board, page
+from tulu_eval.reports import board, curves, page
 from tulu_eval.reports.layout import data as plain_data
 from tulu_eval.reports.samples import pack
 from tulu_eval.runs.collect import TITLES, arrange, find_runs
@@ -31,12 +31,14 @@ class Leaderboard:
     Attributes:
         text: HTML.
         runs: Number of runs that it shows.
+        trained: Number of training runs that it shows.
         problems: What it does not show, one line each.
         promptless: Why the prompts of a benchmark are not on it, one line each.
     """
 
     text: str
     runs: int
+    trained: int
     problems: tuple[str, ...]
     promptless: tuple[str, ...]
 
@@ -46,6 +48,7 @@ def make(
     results: Path,
     data: Mapping[str, Path],
     each: Callable[[Sequence[Finished]], Iterable[Finished]] = iter,
+    training: Path | None = None,
 ) -> Leaderboard:
     """Returns the page of all runs under a folder.
 
@@ -54,6 +57,7 @@ def make(
         results: The folder.
         data: Files with the items of benchmarks, by benchmark, for the prompts' text.
         each: Goes through the runs while they are checked, and may show how far it is.
+        training: Folder of training runs; none are shown unless given.
     """
     found, unusable = find_runs(results)
     problems = [_inside(results, line) for line in unusable]
@@ -67,6 +71,8 @@ def make(
             runs.append((run, samples))
     table = arrange(suite, [run for run, _ in runs], problems)
     runs = [(run, samples) for run, samples in runs if not run.of_files]
+    trained, broken = curves.find(training) if training else ([], [])
+    problems += broken
     packed = pack(runs, PromptSource(data))
     shown = [run for run, _ in runs]
     content = {
@@ -75,12 +81,14 @@ def make(
         "board": board.rows(table, suite, {run.folder: place for place, run in enumerate(shown)}),
         "runs": [{**board.run(run, results), **about} for run, about in zip(shown, packed.runs, strict=True)],
         "groups": packed.groups,
+        "training": [f"{run['name']} ({run['stage']})" for run in trained],
         "problems": problems,
         **_suite(suite),
     }
-    text = page.render("tulu-eval: published and measured", content, packed.blobs)
+    parts = {f"training-{place}": page.squeeze(run) for place, run in enumerate(trained)}
+    text = page.render("tulu-eval: published and measured", content, packed.blobs | parts)
     why = tuple(dict.fromkeys(about["promptless"] for about in packed.runs if about["promptless"]))
-    return Leaderboard(text, len(shown), tuple(problems), why)
+    return Leaderboard(text, len(shown), len(trained), tuple(problems), why)
 
 
 def _inside(results: Path, line: str) -> str:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import json
+import zlib
 from collections.abc import Mapping
 from importlib import resources
 from string import Template
@@ -25,6 +26,7 @@ SCRIPTS = (
     "samples.js",
     "sample.js",
     "suite.js",
+    "training.js",
     "start.js",
 )
 """In the order in which they run. Under ``vendor``: Observable Plot and D3, which it draws with; see its README.md."""
@@ -38,7 +40,7 @@ def render(title: str, data: Mapping[str, Any], blobs: Mapping[str, str]) -> str
     Args:
         title: Of the document.
         data: What is shown at once.
-        blobs: What is opened on demand: base64 of deflated JSON, by name.
+        blobs: What is opened on demand, by name; see :func:`squeeze`.
     """
     scripts = [_read(name) for name in SCRIPTS]
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts)
@@ -50,6 +52,12 @@ def render(title: str, data: Mapping[str, Any], blobs: Mapping[str, str]) -> str
         blobs="\n".join(f'<script type="text/plain" id="{html.escape(name)}">{text}</script>' for name, text in blobs.items()),
         scripts="\n".join(f"<script>{text}</script>" for text in scripts),
     )
+
+
+def squeeze(data: Any) -> str:
+    """Returns a part that is opened on demand: base64 of deflated JSON."""
+    raw = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return base64.b64encode(zlib.compress(raw, 9)).decode()
 
 
 def _json(data: Mapping[str, Any]) -> str:

@@ -8,15 +8,14 @@ JSON, deflated, in base64.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import json
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tulu_eval.errors import UserError
-from tulu_eval.records import STATUSES
+from tulu_eval.records import STATUSES, Completion
+from tulu_eval.reports.page import squeeze
+from tulu_eval.runs.digests import DIGESTS, read_digests
 from tulu_eval.runs.finished import Finished
 from tulu_eval.runs.judged import preferences
 from tulu_eval.runs.ledger import Sample
@@ -75,8 +74,10 @@ def pack(runs: Sequence[tuple[Finished, Sequence[Sample]]], source: PromptSource
     """Returns the samples of runs, packed."""
     groups: list[_Group] = []
     about: list[dict[str, Any]] = []
-    for place, (run, samples) in enumerate(runs):
-        prompts, why = _prompts(run, samples, source)
+    listed = [samples or _without_text(run) for run, samples in runs]
+    for place, (run, written) in enumerate(runs):
+        samples = listed[place]
+        prompts, why = _prompts(run, written, source)
         group = next((one for one in groups if one.takes(run, samples, prompts)), None)
         if group is None:
             groups.append(group := _Group(run.benchmark, _data(run), {}, {}, []))
@@ -89,12 +90,12 @@ def pack(runs: Sequence[tuple[Finished, Sequence[Sample]]], source: PromptSource
     described = []
     for number, group in enumerate(groups):
         places = {item: place for place, item in enumerate(group.targets)}
-        blobs[f"group-{number}"] = _squeeze({"items": list(group.targets), "targets": list(group.targets.values())})
+        blobs[f"group-{number}"] = squeeze({"items": list(group.targets), "targets": list(group.targets.values())})
         for member in group.members:
-            blobs[f"run-{member}"] = _squeeze(_index(*runs[member], places))
+            blobs[f"run-{member}"] = squeeze(_index(runs[member][0], listed[member], places))
         starts: list[int] = []
         for start, block in _blocks(group, [(member, runs[member][1]) for member in group.members]):
-            blobs[f"block-{number}-{len(starts)}"] = _squeeze(block)
+            blobs[f"block-{number}-{len(starts)}"] = squeeze(block)
             starts.append(start)
         described.append({"benchmark": group.name, "items": len(group.targets), "starts": starts})
     return Packed(about, described, blobs)
@@ -102,19 +103,30 @@ def pack(runs: Sequence[tuple[Finished, Sequence[Sample]]], source: PromptSource
 
 def _prompts(run: Finished, samples: Sequence[Sample], source: PromptSource) -> tuple[Prompts | None, str]:
     if not samples:
-        return None, f"{run.benchmark}: a run was published without its samples"
+        return None, "" if "source" in run.manifest else f"{run.benchmark}: a run was published without its samples"
     try:
         return source.prompts(run, samples), ""
     except UserError as error:
         return None, str(error)
 
 
+def _without_text(run: Finished) -> list[Sample]:
+    """Returns the samples of a run that was published without them, as far as its digests go: item and class."""
+    if not (run.folder / DIGESTS).exists():
+        return []
+    return [
+        Sample(one.item, "", one.prompt_sha256, Completion("", "", (), "unknown", 0.0), one.status, ())
+        for one in read_digests(run.folder)
+    ]
+
+
 def _data(run: Finished) -> str:
-    return "" if run.manifest["protocol"].get("n") else str(run.manifest["benchmark"].get("data_sha256", ""))
+    protocol, benchmark = run.manifest.get("protocol", {}), run.manifest["benchmark"]
+    return "" if protocol.get("n") else str(benchmark.get("data_sha256", ""))
 
 
 def _in_order(run: Finished, samples: Sequence[Sample]) -> list[Sample]:
-    order = {item: place for place, item in enumerate(run.manifest["planned"])}
+    order = {item: place for place, item in enumerate(run.manifest.get("planned", ()))}
     return sorted(samples, key=lambda sample: order.get(sample.item, len(order)))
 
 
@@ -135,7 +147,7 @@ def _index(run: Finished, samples: Sequence[Sample], places: dict[str, int]) -> 
         "statuses": [STATUSES.index(sample.status) for sample in ordered],
         "answers": [[grade.answer if grade.answered else None for grade in sample.grades] for sample in ordered],
         "scores": [[grade.score for grade in sample.grades] for sample in ordered],
-        "tokens": [len(sample.completion.token_ids) for sample in ordered],
+        "tokens": [len(sample.completion.token_ids) or None for sample in ordered],
         "ends": [sample.completion.finish_reason for sample in ordered],
         "judges": {judge: [found.get(sample.item) for sample in ordered] for judge, found in preferences(run.folder).items()},
     }
@@ -157,8 +169,3 @@ def _blocks(group: _Group, members: Sequence[tuple[int, Sequence[Sample]]]) -> I
             start, size, block = place + 1, 0, []
     if block:
         yield start, block
-
-
-def _squeeze(data: Any) -> str:
-    raw = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-    return base64.b64encode(zlib.compress(raw, 9)).decode()

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tulu_eval.errors import DataError
-from tulu_eval.records import content_hash, to_json
+from tulu_eval.records import STATUSES, Status, content_hash, to_json
 from tulu_eval.runs.ledger import decode, timeless
 from tulu_eval.runs.manifest import combined, write_text
 
@@ -35,7 +35,7 @@ class Digest:
     """
 
     item: str
-    status: str
+    status: Status
     prompt_sha256: str
     text_sha256: str
     characters: int
@@ -66,6 +66,7 @@ def read_digests(folder: Path) -> list[Digest]:
         try:
             one = Digest(**json.loads(line))
             bytes.fromhex(one.line_sha256)
+            STATUSES.index(one.status)
         except (ValueError, TypeError) as error:
             raise DataError(path, "is not a sample's digest", number) from error
         found.append(one)

@@ -21,7 +21,10 @@ def settings_hash(facts: Mapping[str, Any]) -> str:
     Args:
         facts: A run's manifest, or what :attr:`tulu_eval.runs.plan.Plan.facts` says of one that is to be.
     """
-    benchmark, protocol = facts["benchmark"], facts["protocol"]
+    benchmark, protocol, model = facts["benchmark"], facts["protocol"], facts["model"]
+    if "imported" in facts:  # what a file of another harness does not say cannot be told apart; the file can
+        about = facts["backend"], facts["imported"]["sha256"], model["name"], model["revision"]
+        return content_hash([*about, benchmark["name"], benchmark["version"]])
     return content_hash(
         {
             "benchmark": benchmark["name"],

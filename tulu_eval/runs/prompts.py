@@ -18,6 +18,9 @@ from tulu_eval.runs import catalog
 from tulu_eval.runs.finished import Finished
 from tulu_eval.runs.ledger import Sample
 
+KNOWN = ("tulu", "plain")
+"""Forms that are written here, to the letter; in others, a template that is not in the run folder goes around the turn."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prompts:
@@ -28,7 +31,7 @@ class Prompts:
         after: What stands behind it.
         prefill: What the assistant's turn starts with, where a chat template that is not known here stands in between.
         questions: By item.
-        proven: Whether every sample's hash is that of its prompt; never for a model's own chat template.
+        proven: Whether every sample's hash is that of its prompt; never for a template that is not known here.
     """
 
     before: str
@@ -69,14 +72,14 @@ class PromptSource:
             text = _text(prompt, form)
             question = item.question if item.question in text else item.question.strip()
             before, _, after = text.rpartition(question)
-            frames.add((before, after, prompt.prefill if form == "chat" else ""))
+            frames.add((before, after, "" if form in KNOWN else prompt.prefill))
             questions[sample.item] = question
             proven = proven and hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == sample.prompt_sha256
         if len(frames) != 1:
             raise DataError(run.benchmark, "what stands around a question is not the same for every item")
         if run.imported and not proven:
             raise DataError(run.benchmark, f"{run.folder.name} has prompts of {run.imported}, of which hashes are kept at most")
-        if form != "chat" and not proven:
+        if form in KNOWN and not proven:
             raise DataError(run.benchmark, f"the items at hand give other prompts than {run.folder.name} had (hashes differ)")
         return Prompts(*frames.pop(), questions, proven)
 

@@ -28,7 +28,6 @@ page.board = (function () {
     { key: "mn", title: "n measured", value: (row) => row.measured?.n, number: true },
     { key: "verdict", title: "Verdict", value: (row) => VERDICTS.indexOf(row.verdict.name) },
     { key: "judge", title: "Judge", value: (row) => row.judge, when: (shown) => shown.some((row) => row.judge) },
-    { key: "signature", title: "Signature", value: (row) => row.measured?.signature, when: (shown) => shown.some((row) => row.measured) },
   ];
 
   function size(text) {
@@ -113,9 +112,8 @@ page.board = (function () {
       mn: row.measured ? `${row.measured.n}${row.measured.n < row.measured.of ? ` of ${row.measured.of}` : ""}` : "",
       verdict: name === "not measured" ? make("span", { className: "none" }, "–") : [pill(KINDS[name], MARKS[name] + name), row.verdict.p === undefined ? make("small", {}, row.verdict.why) : make("small", {}, `p = ${row.verdict.p.toPrecision(2)}`)],
       judge: row.judge,
-      signature: row.measured ? page.signature(row.measured.signature) : "",
     };
-    const line = make("tr", { role: "row" });
+    const line = make("tr", { role: "row", className: row.measured ? "measured" : "" });
     for (const column of columns) {
       const head = column.key === "label";
       line.append(make(head ? "th" : "td", {
@@ -123,7 +121,9 @@ page.board = (function () {
         className: `c-${column.key}${column.number ? " number" : ""}`,
       }, cells[column.key]));
     }
-    return [line, make("tr", { role: "row", id: detail, className: "detail", hidden: true },
+    const signed = row.measured ? make("tr", { role: "row", className: "signed" },
+      make("td", { role: "cell", colSpan: columns.length, className: "c-signature" }, make("span", { className: "unseen" }, "Signature: "), page.signature(row.measured.signature))) : [];
+    return [line, signed, make("tr", { role: "row", id: detail, className: "detail", hidden: true },
       make("td", { role: "cell", colSpan: columns.length }))];
   }
 

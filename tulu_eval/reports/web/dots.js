@@ -41,8 +41,8 @@ page.dots = (function () {
     const narrow = width < 640;
     const labels = new Map(rows.map((row) => [row.place, row.label]));
     const most = Math.min(100, Math.ceil(Math.max(...all.map((point) => point.high ?? point.x)) / 10) * 10);
-    const lane = narrow ? 46 : 34;
-    const shift = narrow ? 8 : 0;
+    const lane = narrow ? 52 : 34;
+    const shift = narrow ? 11 : 0;
     const plot = Plot.plot({
       width,
       height: rows.length * lane + 48,
@@ -55,7 +55,7 @@ page.dots = (function () {
       y: { domain: rows.map((row) => row.place), label: null, tickSize: 0, tickFormat: (place) => labels.get(place), axis: narrow ? null : "left", padding: 0.5 },
       marks: [
         Plot.gridX({ stroke: "var(--line)", strokeOpacity: 1, ticks: narrow ? 5 : 10 }),
-        narrow ? Plot.text(rows, { y: "place", x: 0, text: "label", textAnchor: "start", dy: -10, fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 4 }) : null,
+        narrow ? Plot.text(rows, { y: "place", x: 0, text: "label", textAnchor: "start", dy: -13, fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 4 }) : null,
         side(published, measured.length ? shift - 5 : shift, "var(--published)", "diamond", false),
         side(measured, shift + 5, "var(--accent)", "circle", true),
         Plot.tip(all, Plot.pointer({ x: "x", y: "y", title: "title", fill: "var(--raised)", stroke: "var(--line)" })),

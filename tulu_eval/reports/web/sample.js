@@ -22,8 +22,10 @@ page.sheet = function ({ sample, run, own, question, written, name, mark, answer
     make("div", { className: "sheet-bar" }, button("Back", close, "Back to the list"), button("Previous", step(-1), "Previous sample"), button("Next", step(1), "Next sample")),
     make("h3", { tabIndex: -1 }, sample.name),
     make("p", {}, page.pill(sample.status === "ok" ? "good" : "unsure", sample.status.replace("_", " ")),
-      ` ended by ${sample.end}, ${page.count(sample.tokens, "token")}`, sample.target ? [", right answer ", make("strong", {}, sample.target)] : null),
-    grades,
+      
+      [sample.end !== "unknown" && ` ended by ${sample.end}`, sample.tokens !== null && ` ${page.count(sample.tokens, "token")}`, sample.target && [" right answer ", make("strong", {}, sample.target)]]
+        .filter(Boolean).flatMap((part, at) => (at ? [",", part] : [part]))),
+    run.scorers.length || sample.judges.length ? grades : null,
     make("h4", {}, "Question"),
     question === null ? make("p", { className: "hint" }, `Not in this file: ${run.promptless}. “tulu-eval report --data ${run.benchmark}=FILE” puts it in.`) : make("pre", { className: "question" }, question),
     question === null ? null : prompt(),
@@ -35,7 +37,7 @@ page.sheet = function ({ sample, run, own, question, written, name, mark, answer
 
   function prompt() {
     const constant = run.before.length + run.after.length;
-    const sure = run.proven ? "Its sha256 is the ledger's." : `The model's own chat template goes around it; its text is not in the run folder.${run.prefill ? ` The answer starts with “${run.prefill}”.` : ""}`;
+    const sure = run.proven ? "Its sha256 is the ledger's." : `${run.source ? "It is as the benchmark has it; what another harness really sent may differ" : "A chat template goes around it, whose text is not in the run folder"}.${run.prefill ? ` The answer starts with “${run.prefill}”.` : ""}`;
     return make("details", {}, make("summary", {}, `Whole prompt (${page.count(constant + question.length, "character")}, of which ${constant.toLocaleString("en")} are the same for every item)`),
       make("p", { className: "hint" }, sure),
       make("pre", { tabIndex: 0 }, make("span", { className: "constant" }, run.before), question, make("span", { className: "constant" }, run.after)));

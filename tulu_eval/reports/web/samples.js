@@ -70,7 +70,7 @@ page.samples = (function () {
     fill("sample-controls",
       page.select("Run", runs.map((run, place) => [String(place), name(run)]), String(state.run), (value) => choose(Number(value)), { id: "sample-run" }),
       page.select("Class", [["", `All (${samples.length})`], ...present], "", set("status")),
-      page.select("Grade", [["", "All"], ...outcomes], "", set("outcome")),
+      runs[state.run].scorers.length ? page.select("Grade", [["", "All"], ...outcomes], "", set("outcome")) : [],
       page.search("Find in questions and completions", "words, an answer, an item", set("text"), 250));
   }
 
@@ -114,7 +114,7 @@ page.samples = (function () {
         make("td", { role: "cell", className: "target" }, brief(sample.target)),
         sample.scores.map((score, at) => make("td", { role: "cell", className: apart(sample) ? "apart" : "" }, brief(sample.answers[at]), " ", mark(score))),
         sample.judges.map(([, preference]) => make("td", { role: "cell" }, preference === null || preference === undefined ? "–" : (preference - 1).toFixed(2))),
-        make("td", { role: "cell", className: "number" }, sample.tokens));
+        make("td", { role: "cell", className: "number" }, sample.tokens ?? "–"));
     });
     const last = Math.min(state.from + PAGE, shown.length);
     const step = (by, text, off) => make("button", { type: "button", disabled: off, onclick: () => { state.from += by; list(); document.getElementById("sample-list").scrollIntoView({ block: "nearest" }); } }, text);
@@ -125,7 +125,7 @@ page.samples = (function () {
           make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head.map((title) => make("th", { scope: "col", role: "columnheader" }, title)))),
           make("tbody", { role: "rowgroup" }, rows))),
       make("div", { className: "pages" }, step(-PAGE, "Previous 50", state.from === 0),
-        make("span", { role: "status" }, shown.length ? `${state.from + 1} to ${last} of ${page.count(shown.length, "sample")}` : "No sample is like that."),
+        make("span", { role: "status" }, shown.length ? `${state.from + 1} to ${last} of ${page.count(shown.length, "sample")}` : samples.length ? "No sample is like that." : "This run's samples are not here: its numbers were made of a file."),
         step(PAGE, "Next 50", last === shown.length)));
   }
 

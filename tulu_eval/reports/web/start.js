@@ -13,7 +13,7 @@
   dark.addEventListener("change", label);
   label();
 
-  const measured = new Set(board.filter((row) => row.measured).map((row) => row.model)).size;
+  const measured = new Set(runs.map((run) => run.model)).size;
   const published = board.filter((row) => row.published).length;
   const newest = runs.map((run) => run.ended).sort().pop();
   fill("lead",
@@ -26,6 +26,7 @@
   page.runs();
   page.lineage();
   page.contradictions();
+  page.training();
   page.samples.start();
   performance.mark("tulu-eval-ready");
 })();

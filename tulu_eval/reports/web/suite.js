@@ -13,17 +13,18 @@ page.runs = function () {
       make("th", { scope: "row" }, `${row.protocol}, ${row.scorer}`),
       make("td", { className: "number" }, make("strong", {}, one(row.value)), " ", make("small", {}, row.low === null ? "no interval" : `[${one(row.low)}, ${one(row.high)}]`)),
       make("td", { className: "number" }, `${row.n} of ${row.of}`)));
-    const counts = run.rows.length ? Object.entries(run.rows[0].counts).filter(([, count]) => count) : [];
+    const whole = run.rows.reduce((most, row) => (row.n > most.n ? row : most), { n: -1, counts: {} });
+    const counts = run.rows.length ? Object.entries(whole.counts).filter(([, count]) => count) : [];
     return make("article", { className: "card" },
       make("h3", {}, run.model),
       make("p", { className: "sub" }, `${run.benchmark}, ${run.protocol}${run.summary ? `: ${run.summary}` : ""}`),
       make("table", {}, make("caption", { className: "unseen" }, `Rows of ${run.folder}`),
-        make("thead", {}, make("tr", {}, ["Protocol, scorer", "Value [95 %]", "n"].map((title) => make("th", { scope: "col" }, title)))), make("tbody", {}, rows)),
+        make("thead", {}, make("tr", {}, ["Protocol, scorer", "Value [95 %]", "n"].map((title, at) => make("th", { scope: "col", className: at ? "number" : "" }, title)))), make("tbody", {}, rows)),
       make("p", { className: "counts" }, counts.map(([status, count]) => make("span", { className: `class ${status}` }, `${count} ${status.replace("_", " ")}`))),
       make("details", {}, make("summary", {}, page.count(new Set(run.rows.map((row) => row.signature)).size, "signature")),
         [...new Set(run.rows.map((row) => row.signature))].map((signature) => make("p", {}, page.signature(signature)))),
       make("dl", { className: "facts" },
-        [["Engine", run.engine], ["Prompt form", run.form], ["Ended", run.ended], ["Folder", run.folder], ["Command", run.command], ["Code", run.commit],
+        [["From", run.source], ["Shards", run.shards ? `merged from ${run.shards}` : ""], ["Engine", run.engine], ["Prompt form", run.form], ["Ended", run.ended], ["Folder", run.folder], ["Command", run.command], ["Code", run.commit],
           ["Grades", run.regraded ? "made again by a later version of the benchmark" : ""]]
           .filter(([, text]) => text).map(([title, text]) => [make("dt", {}, title), make("dd", {}, text)])),
       make("button", { type: "button", onclick: () => page.samples.show(place) }, "Read its samples"));

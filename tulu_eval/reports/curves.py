@@ -1,0 +1,151 @@
+"""Training runs as the page shows them: every number of every step, sample rollouts, the probe, and the settings.
+
+A training run's folder has ``manifest.json``, ``metrics.jsonl``, and where it was watched ``samples.jsonl`` and
+``probe.jsonl``; :mod:`tulu_eval.training.metrics` says what is in them. A run that still goes is shown as far as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.errors import DataError
+from tulu_eval.runs.manifest import MANIFEST
+
+METRICS, SAMPLES, PROBE = "metrics.jsonl", "samples.jsonl", "probe.jsonl"
+
+MOST_STEPS = 2000
+"""Steps of a run that are shown; of more, every second or third and so on, and the last."""
+
+MOST_LOOKS = 40
+"""Looks at rollouts that are shown; of more, some between the first and the last."""
+
+_PROBED = ("value", "low", "high", "gain", "gain_low", "gain_high", "p_value")
+
+
+def find(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Returns the training runs under a folder, and why others could not be used, one line each."""
+    found, problems = [], []
+    for path in sorted(root.rglob(METRICS)):
+        folder = path.parent
+        name = folder.relative_to(root).as_posix() if folder != root else root.resolve().name
+        try:
+            found.append({"name": name, **read(folder)})
+        except DataError as error:
+            problems.append(str(error).replace(f"{root}/", "").replace(str(folder), name))
+    return found, problems
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Returns a training run as plain data.
+
+    Raises:
+        DataError: One of its files is not what a training run writes.
+    """
+    steps = _lines(folder / METRICS)
+    keys = list(dict.fromkeys(key for line in steps for key in line if key not in ("step", "time")))
+    shown = _some(steps, MOST_STEPS)
+    looks = _lines(folder / SAMPLES)
+    watched = _some(looks, MOST_LOOKS)
+    try:
+        return {
+            **_about(folder),
+            "done": int(steps[-1]["step"]) + 1 if steps else 0,
+            "steps": [int(line["step"]) + 1 for line in shown],
+            "curves": {key: [_number(line.get(key)) for line in shown] for key in keys},
+            "looks": len(looks),
+            "rollouts": [[int(line["step"]) + 1, [_rollout(one) for one in line["samples"]]] for line in watched],
+            "probe": [_probed(line) for line in _lines(folder / PROBE)],
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(folder, f"is not a training run of this version ({type(error).__name__}: {error})") from error
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "stage": str(manifest["stage"]),
+            "recipe": f"{manifest['recipe']['name']} ({manifest['recipe']['sha256'][:8]})",
+            "about": str(manifest["recipe"].get("about", "")),
+            "model": _private(manifest["model"]),
+            "reward_model": _private(manifest.get("reward_model") or ""),
+            "rows": int(manifest["rows_kept"]),
+            "dropped": {str(reason): int(n) for reason, n in manifest["rows_dropped"].items()},
+            "planned": int(manifest["steps"]),
+            "ranks": int(manifest["ranks"]),
+            "version": str(manifest["version"]),
+            "commit": str(manifest.get("commit", "")),
+            "machine": str(manifest.get("machine", {}).get("cpu", "")),
+            "settings": [[key, _private(one["value"]), str(one["source"])] for key, one in manifest["settings"].items()],
+        }
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(path, "is not the manifest of a training run of this version") from error
+
+
+def _private(value: Any) -> str:
+    """Returns a setting as text; of a path, its last part: a page says nothing about the machine."""
+    text = str(value)
+    return Path(text).name if text.startswith(("/", "~")) else text
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of a file, none where there is no file; a last one that was cut off is left out.
+
+    Raises:
+        DataError: Another line is not an object with a step.
+    """
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, "cannot be read as text") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            data = json.loads(line)
+            int(data["step"])
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            if number == len(lines) and not line.endswith("\n"):
+                break
+            raise DataError(path, "is not a line about a step", number) from error
+        found.append(data)
+    return found
+
+
+def _some(lines: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Returns at most so many of the lines, and the last one, evenly spaced."""
+    if len(lines) <= most:
+        return lines
+    every = math.ceil(len(lines) / most)
+    return [*lines[:-1:every], lines[-1]]
+
+
+def _number(value: Any) -> float | None:
+    """Returns a number to six digits; None where it is not finite, or was not noted."""
+    if value is None:
+        return None
+    found = float(value)
+    return float(f"{found:.6g}") if math.isfinite(found) else None
+
+
+def _rollout(one: Mapping[str, Any]) -> list[Any]:
+    numbers = _number(one["score"]), _number(one["kl"]), int(one["tokens"])
+    return [str(one["prompt"]), str(one["answer"]), *numbers, bool(one["ended"])]
+
+
+def _probed(line: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {key: _number(line[key]) for key in _PROBED}
+    needed = line.get("items_needed")
+    return {
+        "step": int(line["step"]),
+        "benchmark": str(line["benchmark"]),
+        "n": int(line["n"]),
+        **numbers,
+        "needed": None if needed is None else int(needed),
+    }
