@@ -206,6 +206,9 @@ def test_runs_of_every_kind_say_what_they_are(make_run: Callable[..., Path], sha
     assert not shown["my/imported"]["proven"]
     assert (shown["alpaca-7b"]["source"], shown["alpaca-7b"]["engine"]) == ("re-scored", "")
     assert shown["allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"]["source"] == ""
+    assert (shown["my/imported"]["samples"], shown["alpaca-7b"]["samples"]) == (4, 0)
+    board = {row["model"]: row for row in json.loads(parsed.scripts["data"])["board"] if row["measured"]}
+    assert board["alpaca-7b"]["beware"] == ["re-scored"]
 
 
 @given(st.text(st.characters(codec=None, categories=None)), st.text())

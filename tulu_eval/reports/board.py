@@ -12,7 +12,7 @@ from typing import Any
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite
-from tulu_eval.runs.collect import TITLES, Column, Entry, Line, Table, entry
+from tulu_eval.runs.collect import TITLES, Column, Entry, Line, Measured, Table, entry
 from tulu_eval.runs.finished import Finished
 
 JUDGED = "win_rate"
@@ -78,12 +78,20 @@ def _row(suite: Suite, column: Column, line: Line, one: Entry, runs: Mapping[Pat
         "judge": column.judge or (ORIGINAL_JUDGE if column.metrics[0].endswith(JUDGED) else ""),
         "published": _published(suite, one) if one.cell else None,
         "measured": result(measured.row) if measured else None,
+        "beware": _beware(column, measured) if measured else [],
         "full": result(measured.full) if measured and measured.full else None,
         "run": runs.get(measured.run.folder) if measured else None,
         "runs": measured.runs if measured else 0,
         "verdict": _verdict(one),
         "lineage": [f"{step.name} ({step.stage})" for step in suite.lineage(suite.find(line.model))] if one.cell else [],
     }
+
+
+def _beware(column: Column, measured: Measured) -> list[str]:
+    """Returns what makes a measured number another kind of number than the column's, or a doubtful one."""
+    metric = measured.row.metric
+    other = [] if metric == column.metrics[0] else [metric.replace("_", " ")]
+    return [*other, *([measured.source] if measured.source else []), *measured.flags]
 
 
 def _published(suite: Suite, one: Entry) -> dict[str, Any]:

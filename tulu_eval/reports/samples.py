@@ -85,7 +85,15 @@ def pack(runs: Sequence[tuple[Finished, Sequence[Sample]]], source: PromptSource
         for sample in _in_order(run, samples):
             group.targets.setdefault(sample.item, sample.target)
         group.questions.update(prompts.questions if prompts else {})
-        about.append({"group": groups.index(group), "scorers": _scorers(samples), **_frame(prompts), "promptless": why})
+        about.append(
+            {
+                "group": groups.index(group),
+                "samples": len(samples),
+                "scorers": _scorers(samples),
+                **_frame(prompts),
+                "promptless": why,
+            }
+        )
     blobs: dict[str, str] = {}
     described = []
     for number, group in enumerate(groups):

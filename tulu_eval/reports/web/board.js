@@ -108,7 +108,7 @@ page.board = (function () {
       stage: row.stage,
       published: published(row),
       pn: row.published ? String(row.published.n ?? "unknown") : "",
-      measured: row.measured ? number(row.measured) : make("span", { className: "none" }, "not measured"),
+      measured: row.measured ? [number(row.measured), row.beware.map((text) => make("small", { className: "beware" }, text))] : make("span", { className: "none" }, "not measured"),
       mn: row.measured ? `${row.measured.n}${row.measured.n < row.measured.of ? ` of ${row.measured.of}` : ""}` : "",
       verdict: name === "not measured" ? make("span", { className: "none" }, "–") : [pill(KINDS[name], MARKS[name] + name), row.verdict.p === undefined ? make("small", {}, row.verdict.why) : make("small", {}, `p = ${row.verdict.p.toPrecision(2)}`)],
       judge: row.judge,

@@ -27,7 +27,7 @@ page.sheet = function ({ sample, run, own, question, written, name, mark, answer
         .filter(Boolean).flatMap((part, at) => (at ? [",", part] : [part]))),
     run.scorers.length || sample.judges.length ? grades : null,
     make("h4", {}, "Question"),
-    question === null ? make("p", { className: "hint" }, `Not in this file: ${run.promptless}. “tulu-eval report --data ${run.benchmark}=FILE” puts it in.`) : make("pre", { className: "question" }, question),
+    question === null ? make("p", { className: "hint" }, `Not in this file: ${run.promptless}.${text === null ? "" : ` “tulu-eval report --data ${run.benchmark}=FILE” puts it in.`}`) : make("pre", { className: "question" }, question),
     question === null ? null : prompt(),
     make("h4", {}, "Completion"),
     text === null ? make("p", { className: "hint" }, "The text is not in this file.") : make("pre", { className: "completion", tabIndex: 0 }, marked()),

@@ -104,17 +104,19 @@ page.samples = (function () {
     const run = runs[state.run];
     const part = shown.slice(state.from, state.from + PAGE);
     const judges = samples.length ? samples[0].judges.map(([judge]) => judge) : [];
-    const head = ["Item", "Class", "Right answer", ...run.scorers, ...judges.map((judge) => `judge ${judge}`), "Tokens"];
+    const targets = samples.some((sample) => sample.target);
+    const counted = samples.some((sample) => sample.tokens !== null);
+    const head = ["Item", "Class", ...(targets ? ["Right answer"] : []), ...run.scorers, ...judges.map((judge) => `judge ${judge}`), ...(counted ? ["Tokens"] : [])];
     const rows = part.map((sample, offset) => {
       const place = state.from + offset;
       const button = make("button", { type: "button", className: "disclose", "data-place": place, onclick: () => open(place) }, sample.name);
       return make("tr", { role: "row", className: place === state.open ? "chosen" : "", onclick: (event) => event.target.closest("button") || open(place) },
         make("th", { scope: "row", role: "rowheader" }, button),
         make("td", { role: "cell", className: `class ${sample.status}` }, sample.status.replace("_", " ")),
-        make("td", { role: "cell", className: "target" }, brief(sample.target)),
+        targets && make("td", { role: "cell", className: "target" }, brief(sample.target)),
         sample.scores.map((score, at) => make("td", { role: "cell", className: apart(sample) ? "apart" : "" }, brief(sample.answers[at]), " ", mark(score))),
         sample.judges.map(([, preference]) => make("td", { role: "cell" }, preference === null || preference === undefined ? "–" : (preference - 1).toFixed(2))),
-        make("td", { role: "cell", className: "number" }, sample.tokens ?? "–"));
+        counted && make("td", { role: "cell", className: "number" }, sample.tokens ?? "–"));
     });
     const last = Math.min(state.from + PAGE, shown.length);
     const step = (by, text, off) => make("button", { type: "button", disabled: off, onclick: () => { state.from += by; list(); document.getElementById("sample-list").scrollIntoView({ block: "nearest" }); } }, text);
@@ -122,7 +124,7 @@ page.samples = (function () {
       make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Samples" },
         make("table", { className: "samples", role: "table" },
           make("caption", {}, `${name(run)}. A judge's figure is its preference for this output, 0 to 1.`.replace(judges.length ? "" : / A judge's.*/, "")),
-          make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head.map((title) => make("th", { scope: "col", role: "columnheader" }, title)))),
+          make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head.map((title) => make("th", { scope: "col", role: "columnheader", className: title === "Tokens" ? "number" : "" }, title)))),
           make("tbody", { role: "rowgroup" }, rows))),
       make("div", { className: "pages" }, step(-PAGE, "Previous 50", state.from === 0),
         make("span", { role: "status" }, shown.length ? `${state.from + 1} to ${last} of ${page.count(shown.length, "sample")}` : samples.length ? "No sample is like that." : "This run's samples are not here: its numbers were made of a file."),

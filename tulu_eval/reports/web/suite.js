@@ -10,7 +10,7 @@ page.runs = function () {
   }
   const cards = runs.map((run, place) => {
     const rows = run.rows.map((row) => make("tr", {},
-      make("th", { scope: "row" }, `${row.protocol}, ${row.scorer}`),
+      make("th", { scope: "row" }, `${row.protocol}, ${row.scorer}${run.rows.some((other) => other !== row && other.protocol === row.protocol && other.scorer === row.scorer) ? `, ${row.metric.replaceAll("_", " ")}` : ""}`),
       make("td", { className: "number" }, make("strong", {}, one(row.value)), " ", make("small", {}, row.low === null ? "no interval" : `[${one(row.low)}, ${one(row.high)}]`)),
       make("td", { className: "number" }, `${row.n} of ${row.of}`)));
     const whole = run.rows.reduce((most, row) => (row.n > most.n ? row : most), { n: -1, counts: {} });
@@ -27,7 +27,7 @@ page.runs = function () {
         [["From", run.source], ["Shards", run.shards ? `merged from ${run.shards}` : ""], ["Engine", run.engine], ["Prompt form", run.form], ["Ended", run.ended], ["Folder", run.folder], ["Command", run.command], ["Code", run.commit],
           ["Grades", run.regraded ? "made again by a later version of the benchmark" : ""]]
           .filter(([, text]) => text).map(([title, text]) => [make("dt", {}, title), make("dd", {}, text)])),
-      make("button", { type: "button", onclick: () => page.samples.show(place) }, "Read its samples"));
+      run.samples ? make("button", { type: "button", onclick: () => page.samples.show(place) }, "Read its samples") : null);
   });
   fill("run-list", make("div", { className: "cards" }, cards));
 };

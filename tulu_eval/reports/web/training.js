@@ -24,6 +24,7 @@ page.training = (function () {
     ["value_model_gradient_norm", "Gradient norm, value model", "before clipping"],
     ["reward_model_gradient_norm", "Gradient norm, reward model", "before clipping"],
     ["tokens_per_second", "Tokens a second", ""],
+    ["mfu", "MFU", "share of the machine's peak"],
     ["learning_rate", "Learning rate", ""],
     ["approximate_kl", "Approximate KL", "of one update, nats a token"],
     ["kl_per_token", "KL a token", "nats"],
@@ -35,7 +36,7 @@ page.training = (function () {
     ["skipped", "Updates skipped so far", "not finite"],
   ];
 
-  const OFTEN = new Set(CURVES.slice(0, 14).map(([key]) => key));
+  const OFTEN = new Set(CURVES.slice(0, 15).map(([key]) => key));
 
   const brief = (value) => (value === null || value === undefined ? "–" : value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5) ? value.toExponential(2) : String(Number(value.toPrecision(4))));
   const points = (interval) => interval.map((value) => `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(1)}`).join(" to ");
