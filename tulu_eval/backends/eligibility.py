@@ -33,6 +33,8 @@ def enable_shared_prefix(model: Any, max_length: int) -> str:
         Why it does not apply; empty where it does, and the model is changed.
     """
     reason = config_reason(model, max_length)
+    if not reason and not {"position_ids", "logits_to_keep"} <= set(inspect.signature(model.forward).parameters):
+        reason = "the model's forward does not take position_ids and logits_to_keep"
     if reason:
         return reason
     from transformers import AttentionInterface
@@ -53,7 +55,7 @@ def enable_shared_prefix(model: Any, max_length: int) -> str:
 
 
 def config_reason(model: Any, max_length: int) -> str:
-    """Returns what in the config or class rules the shared prefix out, empty where nothing does."""
+    """Returns what in the config or class rules an attention of our own out, empty where nothing does."""
     config = model.config.get_text_config()
     if model.config.is_encoder_decoder:
         return "an encoder-decoder model"
@@ -61,8 +63,6 @@ def config_reason(model: Any, max_length: int) -> str:
         return "the model keeps a state besides keys and values"
     if not getattr(model, "_supports_attention_backend", False):
         return "the model does not use transformers' attention interface"
-    if not {"position_ids", "logits_to_keep"} <= set(inspect.signature(model.forward).parameters):
-        return "the model's forward does not take position_ids and logits_to_keep"
     kinds = set(getattr(config, "layer_types", None) or ("full_attention",))
     if other := kinds - {"full_attention", "sliding_attention", "chunked_attention"}:
         return f"layers of kind {', '.join(sorted(other))}"
