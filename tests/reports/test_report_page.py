@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -20,8 +21,9 @@ from hypothesis import strategies as st
 from tulu_eval.judging.score import results as score_rows
 from tulu_eval.judging.session import Scoring, score_files
 from tulu_eval.registry import load_suite
-from tulu_eval.reports import page
+from tulu_eval.reports import board, page
 from tulu_eval.reports.leaderboard import make
+from tulu_eval.runs.finished import read
 from tulu_eval.runs.importing import import_file
 from tulu_eval.runs.rescored import keep
 
@@ -207,8 +209,8 @@ def test_runs_of_every_kind_say_what_they_are(make_run: Callable[..., Path], sha
     assert (shown["alpaca-7b"]["source"], shown["alpaca-7b"]["engine"]) == ("re-scored", "")
     assert shown["allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"]["source"] == ""
     assert (shown["my/imported"]["samples"], shown["alpaca-7b"]["samples"]) == (4, 0)
-    board = {row["model"]: row for row in json.loads(parsed.scripts["data"])["board"] if row["measured"]}
-    assert board["alpaca-7b"]["beware"] == ["re-scored"]
+    rows = {row["model"]: row for row in json.loads(parsed.scripts["data"])["board"] if row["measured"]}
+    assert rows["alpaca-7b"]["beware"] == ["re-scored"]
 
 
 @given(st.text(st.characters(codec=None, categories=None)), st.text())
@@ -230,3 +232,18 @@ def test_vendored_files_are_those_that_the_list_names() -> None:
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     for name in ("d3-LICENSE", "plot-LICENSE"):
         assert "Permission to use, copy, modify" in (folder / name).read_text(encoding="utf-8")
+
+
+def test_a_served_and_a_merged_run_say_so(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = read(make_run(10, limit=20))
+    assert board.run(run, tmp_path)["engine"] == "vllm, bfloat16, cpu"
+    manifest = run.manifest | {
+        "backend": "openai",
+        "settings": run.manifest["settings"] | {"served": {"url": "http://gpu-7:8000/v1", "name": "m", "prompts": "tokens"}},
+        "engine": {"software": "vllm-0.32.0", "prompts": "tokens"},
+        "sessions": [{"shard": "1/2"}, {"shard": "2/2"}, {"shard": "2/2"}],
+    }
+    shown = board.run(dataclasses.replace(run, manifest=manifest), tmp_path)
+    assert shown["engine"] == "vllm-0.32.0 behind a server, prompts sent as tokens"
+    assert shown["shards"] == 2
+    assert "gpu-7" not in json.dumps(shown), "a page says nothing about the machine"
