@@ -14,7 +14,7 @@ from tulu_eval.errors import DataError
 from tulu_eval.records import content_hash
 from tulu_eval.runs.digests import hash_of_all, read_digests
 from tulu_eval.runs.finished import Finished, read
-from tulu_eval.runs.integrity import doubts, read_sound
+from tulu_eval.runs.integrity import doubts, read_sound, samples_of
 from tulu_eval.runs.ledger import Sample, decode, encode
 from tulu_eval.runs.manifest import samples_hash
 
@@ -23,7 +23,7 @@ MakeRun = Callable[..., Path]
 
 def doubts_of(folder: Path) -> tuple[str, ...]:
     run = read(folder)
-    return doubts(run, list(run.samples()) if (folder / "samples.jsonl").exists() else [])
+    return doubts(run, samples_of(run))
 
 
 def forge(folder: Path, change: Callable[[Sample], Sample] = lambda sample: sample, **value: float) -> None:

@@ -70,7 +70,6 @@ def make(
         else:
             runs.append((run, samples))
     table = arrange(suite, [run for run, _ in runs], problems)
-    runs = [(run, samples) for run, samples in runs if not run.of_files]
     trained, broken = curves.find(training) if training else ([], [])
     problems += broken
     packed = pack(runs, PromptSource(data))

@@ -77,8 +77,6 @@ class PromptSource:
             proven = proven and hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == sample.prompt_sha256
         if len(frames) != 1:
             raise DataError(run.benchmark, "what stands around a question is not the same for every item")
-        if run.imported and not proven:
-            raise DataError(run.benchmark, f"{run.folder.name} has prompts of {run.imported}, of which hashes are kept at most")
         if form in KNOWN and not proven:
             raise DataError(run.benchmark, f"the items at hand give other prompts than {run.folder.name} had (hashes differ)")
         return Prompts(*frames.pop(), questions, proven)
