@@ -222,7 +222,7 @@ def test_a_rescored_number_is_kept_without_text_and_stands_in_the_table(invoke: 
     shown = invoke("table", "--format", "markdown").stdout
     assert ", n = 805 (re-scored) |" in shown
     assert "beware, 1 of 805 outputs speak to the judge, e.g. alpaca-7." in shown
-    assert invoke("report").stdout.startswith("results/report.html: 0 runs, ")
+    assert invoke("report").stdout.startswith("results/report.html: 1 run, ")
     card = invoke("card", "tulu-2-dpo-70b").stdout
     assert "| AlpacaEval 2 | published, re-scored | lc win rate | gpt-4-1106-preview | 28.2 |" in card
     assert json.loads(invoke("score", kept, "--gamed", folder / "df_gamed_rederived.csv", "--json").stdout)["results"] == [

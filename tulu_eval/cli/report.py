@@ -77,5 +77,10 @@ def report(
         click.echo(f"tulu-eval: left out: {problem}", err=True)
     for line in page.promptless:
         click.echo(f"tulu-eval: without the prompts' text: {line}", err=True)
-    trained = f", {page.trained} training runs" if page.trained else ""
-    click.echo(f"{target}: {page.runs} runs{trained}, {len(page.text) / 1e6:.1f} MB")
+    trained = f", {counted(page.trained, 'training run')}" if page.trained else ""
+    click.echo(f"{target}: {counted(page.runs, 'run')}{trained}, {len(page.text) / 1e6:.1f} MB")
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, in the plural unless it is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
