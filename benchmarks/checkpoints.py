@@ -1,9 +1,9 @@
 """What one engine for several checkpoints saves: the same checkpoints through one vLLM engine, and through one engine each.
 
 Checkpoints are made from one model by adding a little noise to its weights, so that they differ in nothing else. Both ways run
-the same items of gsm-symbolic through ``tulu-eval run``'s own code; completions have to be equal.
+the same items of GSM8K through ``tulu-eval run``'s own code; completions have to be equal.
 
-    python benchmarks/checkpoints.py --model smollm2-135m-instruct --checkpoints 3 --items 16
+    python benchmarks/checkpoints.py --data test.jsonl --checkpoints 3 --items 16
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ def make_checkpoint(model: ModelFiles, seed: int, folder: Path) -> Path:
     return folder
 
 
-def plans_of(folders: Sequence[Path], settings: EngineSettings, items: int, new: int, output: Path) -> list[Plan]:
+def plans_of(folders: Sequence[Path], data: Path, items: int, new: int, output: Path) -> list[Plan]:
     """Returns a plan for each checkpoint, with answers of at most ``new`` tokens."""
     orders = [
-        Order("gsm-symbolic", str(folder), limit=items, backend="vllm", settings=settings, output=output) for folder in folders
+        Order("gsm8k", str(folder), data=data, limit=items, backend="vllm", settings=EngineSettings(), output=output)
+        for folder in folders
     ]
     plans = [make_plan(order, load_suite()) for order in orders]
     return [dataclasses.replace(plan, decoding=dataclasses.replace(plan.decoding, max_new_tokens=new)) for plan in plans]
@@ -64,6 +65,7 @@ def main() -> None:
     """Runs both ways and prints the comparison as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m-instruct", help="hub id, folder, GGUF file or registry name")
+    parser.add_argument("--data", type=Path, required=True, help="GSM8K test rows, one JSON object a line")
     parser.add_argument("--checkpoints", type=int, default=3)
     parser.add_argument("--items", type=int, default=16)
     parser.add_argument("--max-new-tokens", type=int, default=64)
@@ -73,13 +75,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tulu-eval-checkpoints-") as place:
         root = Path(place)
         folders = [make_checkpoint(model, seed, root / f"step-{seed}") for seed in range(1, order.checkpoints + 1)]
-        settings, size = EngineSettings(), (order.items, order.max_new_tokens)
-        apart = plans_of(folders, settings, *size, root / "apart")
+        size = (order.items, order.max_new_tokens)
+        apart = plans_of(folders, order.data, *size, root / "apart")
         began = time.perf_counter()
         each = [execute_all([plan], progress)[0] for plan in apart]
         seconds_apart = time.perf_counter() - began
         began = time.perf_counter()
-        shared = execute_all(plans_of(folders, settings, *size, root / "shared"), progress)
+        shared = execute_all(plans_of(folders, order.data, *size, root / "shared"), progress)
         seconds_shared = time.perf_counter() - began
         lines = ["| | start or change of weights, s | all, s |", "|---|---|---|"]
         for name, outcomes, seconds in (("engine each", each, seconds_apart), ("one engine", shared, seconds_shared)):
