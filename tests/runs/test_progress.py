@@ -36,6 +36,19 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], mo
     assert lines[-1].endswith("0 s left")
 
 
+def test_a_second_run_is_counted_from_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(terminal=False)
+    go(progress)
+    capsys.readouterr()
+    progress.begin(2, 0)
+    progress.generating()
+    progress.sample(sample(1.0))
+    progress.end()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("1/2 items, ")
+    assert "right 100.0 [20.7, 100.0]" in line
+
+
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     go(Progress(terminal=True))
     shown = capsys.readouterr().err

@@ -43,8 +43,9 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def begin(self, total: int, before: int) -> None:
-        """Is told how many samples the run has, and how many of them are there already."""
+        """Is told that a run begins, how many samples it has, and how many of them are there already."""
         self._total, self._before = total, before
+        self._done = self._tokens = self._graded = self._right = 0
         if before:
             self.say(f"{before} of {total} samples are in the ledger already")
 
