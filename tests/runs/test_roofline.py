@@ -25,7 +25,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 
 def test_shares_of_the_machines_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofline, "machine_rates", lambda device, dtype: Rates(flops=4e12, bytes=40e9))
+    monkeypatch.setattr(roofline, "machine_rates", lambda device, dtype, done: Rates(flops=4e12, bytes=40e9))
     assert roofline.line(manifest()) == (
         "start 2.0 s · prefill 4.0 s, 500 tok/s, 25 % of 4.00 TFLOP/s · decoding 5.0 s, 200 tok/s, 50 % of 40 GB/s · "
         "scoring 0.2 s"
@@ -44,10 +44,35 @@ def test_nothing_generated_no_line() -> None:
     assert roofline.line(manifest(ended="interrupted")) == ""
 
 
+def test_devices_share_what_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "machine_rates", lambda device, dtype, done: Rates(flops=4e12, bytes=40e9))
+    there = manifest() | {"engine": {"device": "cuda", "tensor_parallel": "2", "data_parallel": "2"}}
+    line = roofline.line(there)
+    assert "6 % of 16.00 TFLOP/s" in line
+    assert "12 % of 160 GB/s" in line
+
+
+NOTHING = Rates(0.0, 0.0)
+
+
 def test_rates_are_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = roofline.machine_rates("cpu", "float32")
+    first = roofline.machine_rates("cpu", "float32", NOTHING)
     monkeypatch.setattr(roofline, "measure_rates", lambda device, dtype: pytest.fail("measured again"))
-    assert roofline.machine_rates("cpu", "float32") == first
+    assert roofline.machine_rates("cpu", "float32", first) == first
     assert first.flops > 1e8
     assert first.bytes > 1e8
+
+
+def test_a_run_that_did_more_has_them_measured_again_and_the_better_ones_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """A rate of a busy machine must not stay, nor one of an idle machine be lost."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(roofline, "measure_rates", lambda device, dtype: Rates(1e12, 9e9))
+    assert roofline.machine_rates("cpu", "float32", NOTHING) == Rates(1e12, 9e9)
+    monkeypatch.setattr(roofline, "measure_rates", lambda device, dtype: Rates(3e12, 8e9))
+    assert roofline.machine_rates("cpu", "float32", Rates(1e12, 9e9)) == Rates(1e12, 9e9)
+    assert roofline.machine_rates("cpu", "float32", Rates(2e12, 1e9)) == Rates(3e12, 9e9)
+    monkeypatch.setattr(roofline, "measure_rates", lambda device, dtype: pytest.fail("measured again"))
+    assert roofline.machine_rates("cpu", "float32", Rates(3e12, 9e9)) == Rates(3e12, 9e9)

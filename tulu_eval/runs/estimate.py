@@ -23,6 +23,8 @@ TYPICAL_NEW_TOKENS = 110
 ROWS = 64
 """Rows that are taken to decode together."""
 
+TRY_SECONDS = 0.25
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rates:
@@ -137,7 +139,7 @@ def common_prefix(prompts: Sequence[tuple[int, ...]] | Sequence[str]) -> int:
 
 
 def measure_rates(device: str, dtype: str) -> Rates:
-    """Returns the rates of a matrix product and of a memory read on a device, each the best of a few short tries."""
+    """Returns the rates of a matrix product and of a memory read on a device, each the best of some short tries."""
     import torch
 
     if device == "auto":
@@ -147,7 +149,7 @@ def measure_rates(device: str, dtype: str) -> Rates:
 
 
 def measure_flops(device: str, dtype: str) -> float:
-    """Returns the floating-point operations a second of a square matrix product on a device, the best of a few tries."""
+    """Returns the floating-point operations a second of a square matrix product on a device, the best of some short tries."""
     import torch
 
     size = 4096 if device.startswith("cuda") else 1024
@@ -155,11 +157,14 @@ def measure_flops(device: str, dtype: str) -> float:
     return 2 * size**3 / _best_seconds(lambda: matrix @ matrix, device)
 
 
-def _best_seconds(call: Callable[[], torch.Tensor], device: str, tries: int = 5) -> float:
+def _best_seconds(call: Callable[[], torch.Tensor], device: str) -> float:
+    """Returns the seconds of the best of five tries, or of as many as a quarter of a second holds: others may be busy too."""
     import torch
 
     best = float("inf")
-    for _ in range(tries):
+    last, tries = time.perf_counter() + TRY_SECONDS, 0
+    while tries < 5 or time.perf_counter() < last:
+        tries += 1
         began = time.perf_counter()
         call()
         if device.startswith("cuda"):
