@@ -147,7 +147,7 @@ def run_ours(folder: Path) -> dict[str, Any]:
     if task.target is not None:
         reward = toys.count_reward(task.weight)
     else:
-        reward = ppo.reward_of(models.load_scorer(folder / "reward_model", compute="float32", trained=False))
+        reward = ppo.RewardModel(models.load_scorer(folder / "reward_model", compute="float32", trained=False))
     prompts = [toys.tokens(prompt) for prompt in json.loads((folder / "prompts.json").read_text())]
     recipe = toys.recipe(
         "ppo", seed=task.seed, rollout_batch=task.batch, batch=task.batch, micro_tokens=1 << 14, max_new_tokens=task.response,

@@ -168,7 +168,7 @@ class TestEndToEnd:
 
     def ppo_on(self, toys: ModuleType, folder: Path, scorer: Scorer) -> tuple[list[float], list[float]]:
         seen: list[float] = []
-        learned: Callable[[Batch], Tensor] = ppo.reward_of(scorer.requires_grad_(False))
+        learned: Callable[[Batch], Tensor] = ppo.RewardModel(scorer.requires_grad_(False))
 
         def reward(batch: Batch) -> Tensor:
             seen.append(float(((batch.ids == toys.TARGET) & batch.mask).sum() / len(batch.ids)))

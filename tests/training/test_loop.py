@@ -183,7 +183,7 @@ class TestGuards:
             toys.policy(11),
             toys.policy(11, seed=5, trained=False),
             toys.scorer(11),
-            ppo.reward_of(toys.scorer(11, trained=False)),
+            ppo.RewardModel(toys.scorer(11, trained=False)),
         )
         run = toys.trainer(folder, made, {"policy": four.policy, "value": four.value}, 8)
         ppo.train(run, four, PolicyEngine(four.policy, [1], 8), [toys.tokens([2])] * 8, made)

@@ -155,7 +155,7 @@ def steps_of_ppo(toys: ModuleType, folder: Path, **changes: Any) -> tuple[list[R
         "ppo",
         **{"rollout_batch": 4, "batch": 8, "rollouts_per_prompt": 2, "max_new_tokens": 6, "learning_rate": 0.0, **changes},
     )
-    four = ppo.Models(toys.policy(11), toys.policy(11, seed=4), toys.scorer(11), ppo.reward_of(toys.scorer(11, seed=2)))
+    four = ppo.Models(toys.policy(11), toys.policy(11, seed=4), toys.scorer(11), ppo.RewardModel(toys.scorer(11, seed=2)))
     updates = 8 // made.batch * made.inner_epochs
     run = toys.trainer(folder, made, {"policy": four.policy, "value": four.value}, 4, per_step=4, updates=updates)
     numbers: list[dict[str, float]] = []

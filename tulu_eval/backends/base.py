@@ -214,7 +214,7 @@ class Backend(abc.ABC):
             settings: How to load them.
             eos_ids: Tokens that end a completion.
             max_length: Positions that a row may take.
-            probe: A prompt, whose continuation is compared before and after.
+            probe: A prompt; what the engine makes of it is compared before and after.
 
         Raises:
             ReloadError: It does not, or did not; close this engine and load the model anew.

@@ -94,7 +94,7 @@ class VllmBackend(Backend):
         """Reads another checkpoint's weights into the running engines.
 
         Raises:
-            ReloadError: The checkpoints are not of one kind, an engine failed, or its continuation of the probe did not change.
+            ReloadError: The checkpoints are not of one kind, an engine failed, or what it makes of the probe did not change.
         """
         if not self._engines:
             raise ReloadError("the engine is closed")

@@ -11,7 +11,7 @@ from tulu_eval.caching import read_json
 from tulu_eval.errors import DataError
 
 PROBE_LENGTH = 64
-"""Tokens of a prompt that are continued to see which weights an engine has."""
+"""Tokens of a prompt whose log-probabilities tell which weights an engine has."""
 
 _PROVENANCE = ("_name_or_path", "transformers_version", "use_cache")
 """Fields of a config that say nothing of what the engine computes."""

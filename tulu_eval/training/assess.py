@@ -79,7 +79,7 @@ def policies(
     found: dict[str, Any] = {}
     rewards = []
     for name, policy in loaded.items():
-        four = ppo.Models(policy, start, scorer, ppo.reward_of(scorer))
+        four = ppo.Models(policy, start, scorer, ppo.RewardModel(scorer))
         own, found[name] = _answers(four, prompts, recipe, tokenizer, follows)
         rewards.append(own)
     found["difference"] = mean([b - a for a, b in zip(*rewards, strict=True)])

@@ -171,7 +171,7 @@ def _train(job: Job, ranks: Ranks, settings: Settings, say: Callable[[str], None
         assert job.reward_model is not None  # noqa: S101 - a job of PPO has one
         start = job.reward_model.path
         trained = {"policy": policy(trained=True), "value_model": scorer(start, trained=True)}
-        reward = ppo.reward_of(scorer(start, trained=False))
+        reward = ppo.RewardModel(scorer(start, trained=False))
         four = ppo.Models(trained["policy"], policy(trained=False), trained["value_model"], reward)
         run = trainer(trained)
         with _signals(run), contextlib.closing(_engine(job, four.policy, ranks)) as engine:

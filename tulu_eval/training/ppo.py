@@ -86,11 +86,6 @@ class RewardModel:
         return last_token_scores(self._model(batch), batch)
 
 
-def reward_of(model: Scorer) -> Reward:
-    """Returns the reward that a reward model gives."""
-    return RewardModel(model)
-
-
 def train(
     trainer: Trainer,
     models: Models,
