@@ -1,16 +1,19 @@
-"""Fixtures of the vLLM backend's tests that need neither vLLM nor a GPU."""
+"""Fixtures of the vLLM backend's tests that need neither vLLM nor a GPU, and orders at a server for the openai backend's."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tulu_eval.backends.base import ModelFiles
+from tulu_eval.backends.base import EngineSettings, ModelFiles, Served
+from tulu_eval.endpoint import client
+from tulu_eval.runs.plan import Order
 
 
 @pytest.fixture
@@ -73,3 +76,28 @@ def install_vllm(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(importlib.metadata, "version", version_of)
 
     return put
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries that hardly wait, and no key of the user's."""
+    monkeypatch.setattr(client, "LONGEST_WAIT", 0.01)
+    defaults = client.Client.__init__.__kwdefaults__
+    monkeypatch.setattr(client.Client.__init__, "__kwdefaults__", {**defaults, "first_wait": 0.005})
+    monkeypatch.setenv("TULU_EVAL_SERVER_KEY", "sk-served-0123456789")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def order(llama3_like: Path, tmp_path: Path) -> Callable[..., Order]:
+    """Makes an order of 48 made-up questions at a server; ``order(server, model="x", prompts="chat")``."""
+    data = tmp_path / "rows.jsonl"
+    rows = [{"question": f"Ann has {n} pens and buys {n + 1}. How many?", "answer": f"#### {2 * n + 1}"} for n in range(48)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def make(server: Any, model: str = str(llama3_like), batch_size: int = 8, **served: Any) -> Order:
+        url = server if isinstance(server, str) else server.url
+        settings = EngineSettings(batch_size=batch_size, served=Served(url, **{"timeout": 10.0, **served}))
+        return Order("gsm8k", model, protocol="custom", data=data, backend="openai", settings=settings, output=tmp_path / "out")
+
+    return make

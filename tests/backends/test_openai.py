@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,11 +19,8 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.base import EngineSettings, Served
 from tulu_eval.backends.openai import OpenAIBackend
-from tulu_eval.endpoint import client
-from tulu_eval.endpoint.client import EndpointError
-from tulu_eval.errors import EngineError, PreflightError, UnknownName, UserError
+from tulu_eval.errors import EngineError, PreflightError, UnknownName
 from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
@@ -36,32 +32,7 @@ from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.runner import execute
 
 QUIET = Progress(quiet=True)
-KEY = "sk-served-0123456789"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries that hardly wait, and no key of the user's."""
-    monkeypatch.setattr(client, "LONGEST_WAIT", 0.01)
-    defaults = client.Client.__init__.__kwdefaults__
-    monkeypatch.setattr(client.Client.__init__, "__kwdefaults__", {**defaults, "first_wait": 0.005})
-    monkeypatch.setenv("TULU_EVAL_SERVER_KEY", KEY)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
-@pytest.fixture
-def order(llama3_like: Path, tmp_path: Path) -> Callable[..., Order]:
-    """Makes an order of 48 made-up questions at a server; ``order(server, model="x", prompts="chat")``."""
-    data = tmp_path / "rows.jsonl"
-    rows = [{"question": f"Ann has {n} pens and buys {n + 1}. How many?", "answer": f"#### {2 * n + 1}"} for n in range(48)]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def make(server: Any, model: str = str(llama3_like), batch_size: int = 8, **served: Any) -> Order:
-        url = server if isinstance(server, str) else server.url
-        settings = EngineSettings(batch_size=batch_size, served=Served(url, **{"timeout": 10.0, **served}))
-        return Order("gsm8k", model, protocol="custom", data=data, backend="openai", settings=settings, output=tmp_path / "out")
-
-    return make
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def plan_of(order: Order) -> Plan:
@@ -240,97 +211,6 @@ def test_a_server_that_takes_no_token_ids_is_asked_in_turns_and_says_so(model_se
         assert "does not take token ids as a prompt (HTTP 400: prompt must be a string)" in caplog.text
         with pytest.raises(PreflightError, match="--prompts chat sends turns to the server's own template"):
             plan_of(order(server, prompts="tokens"))
-
-
-def lister(status: int, body: Any) -> dict[str, Any]:
-    return {"listing": (status, body)}
-
-
-@pytest.mark.parametrize(
-    ("server", "served", "message"),
-    [
-        (
-            lister(401, {"error": {"message": f"bad key {KEY}"}}),
-            {},
-            "does not accept the key (HTTP 401), which is read from TULU",
-        ),
-        (lister(404, "nothing"), {}, "does not speak the OpenAI protocol (GET /models: HTTP 404"),
-        (lister(200, ["x"]), {}, "does not speak the OpenAI protocol (GET /models has no list of models)"),
-        (lister(200, {"data": [1]}), {}, "does not speak the OpenAI protocol"),
-        (lister(503, {"error": "starting"}), {}, "fails (HTTP 503"),
-        ({"models": ("other",)}, {}, "has 'other', not "),
-        ({"models": ("b", "c")}, {}, "unknown model at http://127.0.0.1:"),
-        ({}, {"name": "llama3-like"}, "Did you mean 'llama3-like0'?"),
-        ({}, {"timeout": 0}, "--timeout must be more than 0 seconds, not 0"),
-    ],
-)
-def test_a_server_that_is_not_as_asked_is_one_line(
-    model_server: Any, order: Any, server: dict[str, Any], served: dict[str, Any], message: str
-) -> None:
-    with model_server(**server) as there, pytest.raises(UserError) as caught:
-        plan_of(order(there, **served))
-    assert message in str(caught.value)
-    assert KEY not in str(caught.value)
-    assert caught.value.exit_code == 2
-
-
-def test_a_base_url_that_is_down_or_no_web_server(order: Any) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
-        with pytest.raises(EndpointError, match=r"nothing answers at http.*\(ConnectionRefusedError\); is the server up\?"):
-            plan_of(order(url))
-    with socket.create_server(("127.0.0.1", 0)) as other:
-
-        def greet() -> None:
-            while True:
-                try:
-                    connection, _ = other.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(1000)
-                    connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
-
-        threading.Thread(target=greet, daemon=True).start()
-        with pytest.raises(EndpointError, match=r"does not answer as a server should \(connection: BadStatusLine\)"):
-            plan_of(order(f"http://127.0.0.1:{other.getsockname()[1]}/v1"))
-        other.shutdown(socket.SHUT_RDWR)
-
-
-def test_too_few_positions_at_the_server(model_server: Any, order: Any) -> None:
-    with model_server(context=300) as server:
-        plan = plan_of(order(server))
-        with pytest.raises(
-            PreflightError, match=r"takes \d+ tokens with its new ones, and 'llama3-like0' at .* has 300 positions"
-        ):
-            execute(plan, QUIET)
-    assert not samples(plan.folder)
-
-
-def test_a_key_that_is_refused_midway_stops_at_once_and_is_nowhere(model_server: Any, order: Any, tmp_path: Path) -> None:
-    with model_server() as server:
-        plan = plan_of(order(server, batch_size=1))
-        server.draw = lambda user, times: "401" if sum(server.served.values()) > 10 else ""
-        with pytest.raises(EngineError, match="does not accept the key"):
-            execute(plan, QUIET)
-        assert sum(server.injected[name] for name in ("401",)) == 1
-        assert server.authorizations == {f"Bearer {KEY}"}
-    kept = samples(plan.folder)
-    assert len(kept) == 10
-    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-
-
-def test_settings_of_an_engine_are_refused(model_server: Any, order: Any) -> None:
-    with model_server() as server:
-        made = order(server)
-        for change in ({"dtype": "float16"}, {"tensor_parallel": 2}, {"adapter": "x"}):
-            with pytest.raises(PreflightError, match=r"is a setting of --backend"):
-                plan_of(dataclasses.replace(made, settings=dataclasses.replace(made.settings, **change)))
-        with pytest.raises(PreflightError, match="--base-url is a setting of --backend openai"):
-            execute(plan_of(dataclasses.replace(made, backend="transformers")), QUIET)
-    with pytest.raises(PreflightError, match="needs --base-url URL"):
-        plan_of(dataclasses.replace(made, settings=EngineSettings()))
 
 
 def test_a_text_is_cut_at_a_stop_string_and_odd_ends_are_errors(model_server: Any, order: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,48 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         browser = tool.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
+
+
+class Watched:
+    """A page, with all it said and asked for."""
+
+    def __init__(self, browser: Any, path: Path, **more: Any) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce", **more)
+        self.page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("#sample-list tbody tr")
+
+    def until(self, script: str, argument: Any = None) -> None:
+        """Waits until an expression or function is true; Playwright's own evaluates text, which the page's policy forbids."""
+        last = time.monotonic() + 10
+        while not self.page.evaluate(script, argument):
+            assert time.monotonic() < last, script
+            self.page.wait_for_timeout(20)
+
+    def column(self, name: str) -> list[str]:
+        return [text.strip() for text in self.page.locator(f"#board .c-{name}").all_inner_texts()]
+
+
+@pytest.fixture(scope="module")
+def shared_page(chromium: Any, report: Path) -> Iterator[Watched]:
+    watched = Watched(chromium, report)
+    yield watched
+    watched.context.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any, report: Path) -> Iterator[Callable[..., Watched]]:
+    made: list[Watched] = []
+
+    def call(**more: Any) -> Watched:
+        made.append(Watched(chromium, report, **more))
+        return made[-1]
+
+    yield call
+    for watched in made:
+        watched.context.close()
