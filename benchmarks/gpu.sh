@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# The harness against the raw engines on a CUDA machine, with an 8B-shaped Llama with dummy weights: nothing is downloaded.
+# On a CUDA machine, with dummy weights, so that nothing is downloaded: the harness against the raw engines and lm-eval on an
+# 8B-shaped Llama, then training steps of a 1B-shaped one.
 #
-#   benchmarks/gpu.sh                  # on a CUDA machine: 256 rows of an 8B shape
-#   benchmarks/gpu.sh --dry-run        # anywhere: a tiny shape on the CPU, to see that it runs
+#   benchmarks/gpu.sh                  # on a CUDA machine; about 15 minutes on an H200
+#   benchmarks/gpu.sh --dry-run        # anywhere: tiny shapes on the CPU, to see that it runs
+#   benchmarks/gpu.sh --family vllm    # arguments are those of benchmarks/gpu.py
 #
 # Needs this repository and torch, transformers and safetensors; vLLM and lm-eval are measured where they are installed.
-# Prints a Markdown table: seconds, tokens/s, share of the machine's measured rates, peak memory.
+# Prints Markdown tables: seconds, tokens/s, share of the machine's measured rates, memory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PYTHONPATH=. exec "${PYTHON:-python3}" benchmarks/gpu.py "$@"
+dry=()
+[ "${1:-}" = --dry-run ] && dry=(--dry-run)
+PYTHONPATH=. "${PYTHON:-python3}" benchmarks/gpu.py "$@"
+PYTHONPATH=. "${PYTHON:-python3}" benchmarks/gpu_training.py "${dry[@]}"

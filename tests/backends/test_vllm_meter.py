@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,9 +30,36 @@ def test_a_step_of_both_kinds_is_shared_out_by_its_tokens(monkeypatch: pytest.Mo
 
 def test_what_says_nothing_counts_nothing() -> None:
     meter = vllm_meter.StepMeter()
-    meter.record(scheduler_stats=SimpleNamespace(iteration_details=None))
+    meter.record(scheduler_stats=SimpleNamespace(iteration_details=None), iteration_stats=iteration(10, 1, 4))
     meter.record(scheduler_stats=stats(5, 5, dummy=True))
+    meter.record(scheduler_stats=SimpleNamespace())
     assert meter.take() == Usage()
+
+
+def iteration(computed: int, first: int, new: int) -> Any:
+    """What vLLM 0.24 says of a step: prompt tokens computed, prompts that it ended, tokens that came out of it."""
+    return SimpleNamespace(
+        prompt_token_stats=SimpleNamespace(computed=computed),
+        time_to_first_tokens_iter=[0.1] * first,
+        num_generation_tokens=new,
+    )
+
+
+def test_a_vllm_without_details_is_metered_by_what_came_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 4.0, 6.0, 7.0])
+    monkeypatch.setattr(vllm_meter, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    meter = vllm_meter.StepMeter()
+    meter.record(scheduler_stats=SimpleNamespace(), iteration_stats=iteration(30, first=2, new=12))
+    meter.record(scheduler_stats=SimpleNamespace(), iteration_stats=iteration(0, first=0, new=32))
+    assert meter.take() == Usage(30, 3.0, 42, 3.0, 1)
+
+
+def test_the_engine_is_asked_for_what_it_can_say() -> None:
+    new = dataclasses.make_dataclass("EngineArgs", [("enable_logging_iteration_details", bool), ("disable_log_stats", bool)])
+    old = dataclasses.make_dataclass("EngineArgs", [("disable_log_stats", bool)])
+    says, silent = (dataclasses.make_dataclass("SchedulerStats", [(name, int)]) for name in ("iteration_details", "other"))
+    assert vllm_meter.arguments(new, says) == {"disable_log_stats": False, "enable_logging_iteration_details": True}
+    assert vllm_meter.arguments(new, silent) == vllm_meter.arguments(old, says) == {"disable_log_stats": False}
 
 
 def test_seconds_are_those_of_engines_side_by_side() -> None:
@@ -39,5 +67,3 @@ def test_seconds_are_those_of_engines_side_by_side() -> None:
     for _ in range(2):
         backend._count(Usage(100, 2.0, 50, 4.0, 5))
     assert backend.usage() == Usage(200, 2.0, 100, 4.0, 10)
-    backend._count(None)
-    assert backend.usage() is None

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tulu_eval.training import math as rl
+from tulu_eval.training import packing
 from tulu_eval.training.models import checkpoint_activations, collate
 from tulu_eval.training.packing import Packing, cut, parts_needed, spread
 from tulu_eval.training.parallel import Ranks
@@ -49,6 +50,25 @@ def test_packed_rows_give_what_padded_rows_give(toys: Any, kind: str) -> None:
     torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5)
     for name, gradient in gradients(model).items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-4, rtol=1e-4)
+
+
+def test_attention_is_in_the_dtype_of_the_pass(toys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are float32, and so are rotary positions: without a cast no half-precision kernel would be used."""
+    seen = []
+    by_length = packing._by_length
+
+    def recorded(query: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append((query.dtype, *(x.dtype for x in rest[:2])))
+        return by_length(query, *rest)
+
+    model = toys.policy(6, 0)
+    monkeypatch.setattr(packing, "_by_length", recorded)
+    model.compute = torch.bfloat16
+    found = model(rows(toys))
+    assert seen
+    assert {dtype for call in seen for dtype in call} == {torch.bfloat16}
+    model.compute = torch.float32
+    torch.testing.assert_close(found, model(rows(toys)), atol=2e-2, rtol=2e-2)
 
 
 def test_checkpointed_layers_give_the_same_gradients(toys: Any) -> None:
@@ -98,11 +118,11 @@ def test_cuts_have_every_row_once_and_keep_the_budget(lengths: list[int], budget
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8))
 def test_packing_spreads_back_to_the_rows(lengths: list[int]) -> None:
     width = max(*lengths, 1)
-    packing = Packing.of(torch.tensor(lengths), width)
+    packed = Packing.of(torch.tensor(lengths), width)
     there = torch.arange(width) < torch.tensor(lengths).unsqueeze(1)
-    assert torch.equal(spread(torch.ones(sum(lengths)), packing.places, len(lengths), width), there.float())
-    assert torch.equal(packing.positions, packing.places % width)
-    assert packing.bounds.diff().tolist() == list(packing.lengths)
+    assert torch.equal(spread(torch.ones(sum(lengths)), packed.places, len(lengths), width), there.float())
+    assert torch.equal(packed.positions, packed.places % width)
+    assert packed.bounds.diff().tolist() == list(packed.lengths)
 
 
 def test_a_steps_parts_are_named_with_tokens_a_second() -> None:

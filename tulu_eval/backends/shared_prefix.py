@@ -30,7 +30,8 @@ ATTENTION = "tulu_eval_shared_prefix"
 """Name of the attention function in transformers' registry."""
 
 BUCKET = 32
-"""The visible part of the own buffers grows by this many tokens, so that kernels see few different shapes."""
+"""The visible part of the own buffers grows by this many tokens: kernels see few different shapes, and masks whose rows begin
+at addresses that the CUDA kernel takes."""
 
 _REFUSED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
 """Arguments of attention functions that change the scores in a way that is not implemented here."""
@@ -61,6 +62,11 @@ def partial_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | 
         # 163 against 418 us (prefix of 700) and 292 against 869 us (own part of 192) for 32 rows of SmolLM2-135M in bfloat16.
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=mask, scale=scale)
         return Partial(out, lse)
+    if query.is_cuda:
+        queries = query.shape[2]
+        bias = None if mask is None else mask.expand(*query.shape[:3], key.shape[2])
+        found = torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, bias, True, scale=scale)
+        return Partial(found[0], found[1][:, :, :queries])  # the kernel fills its log-sum-exps up to a multiple of 32
     return unfused_partial_attention(query, key, value, mask, scale)
 
 
@@ -72,6 +78,11 @@ def unfused_partial_attention(query: Tensor, key: Tensor, value: Tensor, mask: T
     lse = torch.logsumexp(scores, dim=-1)
     weights = torch.exp(scores - lse.unsqueeze(-1)).to(value.dtype)
     return Partial(torch.matmul(weights, value), lse)
+
+
+def _in_buckets(tokens: int) -> int:
+    """Returns a number of tokens rounded up to whole buckets."""
+    return -(-tokens // BUCKET) * BUCKET
 
 
 class PrefixPlan:
@@ -145,12 +156,12 @@ class Store:
 
     Args:
         slots: Rows that can be decoded together.
-        capacity: Longest own part, in tokens.
+        capacity: Longest own part, in tokens; rounded up to whole buckets.
         reach: Longest row, prefix included; a sliding window that is at least as long does not matter.
     """
 
     def __init__(self, slots: int, capacity: int, reach: int) -> None:
-        self.slots, self.capacity, self.reach = slots, capacity, reach
+        self.slots, self.capacity, self.reach = slots, _in_buckets(capacity), reach
         self.prefix: dict[int, tuple[Tensor, Tensor]] = {}
         self.own: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -267,7 +278,7 @@ class SharedPrefixDecoder:
             last += len(suffix)
             ends.append(last)
         packed = torch.tensor([tokens, inner, places, padded], device=self._device)
-        mask = torch.full((longest, longest), -torch.inf, dtype=self._dtype, device=self._device).triu(1)
+        mask = torch.full((longest, _in_buckets(longest)), -torch.inf, dtype=self._dtype, device=self._device).triu(1)
         plan = RowsPlan(self.store, slice(start, start + len(suffixes)), packed[2], mask, packed[3])
         return self._forward(packed[0], packed[1] + self._prefix, plan, torch.tensor(ends, device=self._device))
 
@@ -283,7 +294,7 @@ class SharedPrefixDecoder:
         """
         places = [slot * self.store.capacity + length for slot, length in enumerate(lengths)]
         packed = torch.tensor([tokens, lengths, places], device=self._device)
-        visible = min(self.store.capacity, -(-(max(lengths) + 1) // BUCKET) * BUCKET)
+        visible = _in_buckets(max(lengths) + 1)
         unseen = torch.arange(visible, device=self._device)[None] > packed[1][:, None]
         mask = torch.zeros(unseen.shape, dtype=self._dtype, device=self._device).masked_fill_(unseen, -torch.inf)
         plan = RowsPlan(self.store, slice(0, len(tokens)), packed[2], mask[:, None, None])

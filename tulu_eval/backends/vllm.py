@@ -54,7 +54,7 @@ class VllmBackend(Backend):
         self._engines, self._facts, self._max_length = list(engines), facts, max_length
         self._model, self._settings = model, settings
         self._job = 0
-        self._usage: Usage | None = Usage()
+        self._usage = Usage()
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
@@ -150,17 +150,14 @@ class VllmBackend(Backend):
             for engine in working if self._engines else ():
                 engine.send(Stop())
 
-    def _count(self, spent: Usage | None) -> None:
+    def _count(self, spent: Usage) -> None:
         """Adds up what an engine used; seconds are divided by the number of engines, which work side by side."""
-        if spent is None or self._usage is None:
-            self._usage = None
-            return
         for field in dataclasses.fields(Usage):
             part = getattr(spent, field.name) / (len(self._engines) if field.name.endswith("seconds") else 1)
             setattr(self._usage, field.name, getattr(self._usage, field.name) + part)
 
-    def usage(self) -> Usage | None:
-        """Returns where the time went, over all engines; None for a vLLM that does not say what its steps are made of."""
+    def usage(self) -> Usage:
+        """Returns where the time went, over all engines."""
         return self._usage
 
     def update_weights(self, folder: Path, probe: Sequence[int], eos_ids: tuple[int, ...] | None = None) -> list[Reloaded]:

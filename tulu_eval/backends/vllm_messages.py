@@ -102,12 +102,12 @@ class Reloaded:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """Completions of one step; ``last`` after a job's last one; ``usage`` since the message before, None where unknown."""
+    """Completions of one step; ``last`` after a job's last one; ``usage`` since the message before."""
 
     number: int
     completions: tuple[Completion, ...]
     last: bool
-    usage: Usage | None = None
+    usage: Usage = dataclasses.field(default_factory=Usage)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

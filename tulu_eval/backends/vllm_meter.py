@@ -1,8 +1,10 @@
 """Where a vLLM engine's time goes, step by step.
 
-vLLM computes prompt tokens and new tokens in the same steps. With ``enable_logging_iteration_details`` its scheduler says how
-many of each a step had (``SchedulerStats.iteration_details``, vLLM 0.32 ``v1/metrics/stats.py``), and ``LLMEngine.step`` hands
-that to its ``logger_manager``, whose place a :class:`StepMeter` takes: nothing is logged.
+vLLM computes prompt tokens and new tokens in the same steps. ``LLMEngine.step`` hands its ``logger_manager``, whose place a
+:class:`StepMeter` takes, what a step was made of; nothing is logged. From 0.32 on the scheduler itself says how many tokens of
+each kind a step computed (``SchedulerStats.iteration_details`` in vLLM's ``v1/metrics/stats.py``, with
+``enable_logging_iteration_details``). Before that only ``IterationStats`` is there (read in 0.24), which counts a prompt's
+computed tokens at the step that ends its prefill: a prompt that takes several steps is counted at the last of them.
 """
 
 from __future__ import annotations
@@ -13,13 +15,18 @@ from typing import Any
 
 from tulu_eval.backends.base import Usage
 
-ARGUMENTS = {"disable_log_stats": False, "enable_logging_iteration_details": True}
-"""What ``vllm.LLM`` is built with so that its steps can be metered."""
+_DETAILS = "enable_logging_iteration_details"
 
 
-def can_meter(arguments: Any) -> bool:
-    """Whether a vLLM, known by its dataclass ``EngineArgs``, says what its steps are made of."""
-    return {*ARGUMENTS} <= {field.name for field in dataclasses.fields(arguments)}
+def arguments(engine_arguments: Any, scheduler_stats: Any) -> dict[str, Any]:
+    """Returns what ``vllm.LLM`` is built with so that its steps can be metered.
+
+    Args:
+        engine_arguments: vLLM's dataclass ``EngineArgs``.
+        scheduler_stats: vLLM's dataclass ``SchedulerStats``.
+    """
+    known = {field.name for one in (engine_arguments, scheduler_stats) for field in dataclasses.fields(one)}
+    return {"disable_log_stats": False} | ({_DETAILS: True} if {_DETAILS, "iteration_details"} <= known else {})
 
 
 class StepMeter:
@@ -46,12 +53,11 @@ class StepMeter:
     def record(self, scheduler_stats: Any, iteration_stats: Any = None, mm_cache_stats: Any = None) -> None:
         """Counts a step; vLLM calls it after each one."""
         now = time.perf_counter()
-        details = getattr(scheduler_stats, "iteration_details", None)
-        if details is None or details.is_dummy:
+        prompt, new = _tokens(scheduler_stats, iteration_stats)
+        if not prompt + new:
             return
-        prompt, new = details.num_ctx_tokens, details.num_generation_tokens
         seconds, self._since = now - self._since, now
-        share = prompt / max(prompt + new, 1)
+        share = prompt / (prompt + new)
         self._usage.prefill_tokens += prompt
         self._usage.prefill_seconds += share * seconds
         self._usage.decode_tokens += new
@@ -63,3 +69,14 @@ class StepMeter:
 
     def record_sleep_state(self, sleep: int = 0, level: int = 0) -> None:
         """Records nothing; vLLM calls it when the engine is put to sleep or woken."""
+
+
+def _tokens(scheduler_stats: Any, iteration_stats: Any) -> tuple[int, int]:
+    """Returns the prompt tokens and the new tokens that a step computed; the token that a prefill ends with is a prompt's."""
+    details = getattr(scheduler_stats, "iteration_details", None)
+    if details is not None:
+        return (0, 0) if details.is_dummy else (details.num_ctx_tokens, details.num_generation_tokens)
+    if iteration_stats is None or hasattr(scheduler_stats, "iteration_details"):
+        return 0, 0
+    first = len(iteration_stats.time_to_first_tokens_iter)
+    return iteration_stats.prompt_token_stats.computed, max(0, iteration_stats.num_generation_tokens - first)

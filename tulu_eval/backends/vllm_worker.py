@@ -43,15 +43,14 @@ class Engine:
         from vllm import LLM
         from vllm.engine.arg_utils import EngineArgs
         from vllm.lora.request import LoRARequest
+        from vllm.v1.metrics.stats import SchedulerStats
 
         from tulu_eval.backends.tokenizer import load_tokenizer
 
         self._spec, self._connection = spec, connection
-        metered = vllm_meter.can_meter(EngineArgs)
-        self._llm = LLM(**spec.engine, **(vllm_meter.ARGUMENTS if metered else {}))
-        self._meter = vllm_meter.StepMeter() if metered else None
-        if self._meter:
-            self._llm.llm_engine.logger_manager = self._meter
+        self._llm = LLM(**spec.engine, **vllm_meter.arguments(EngineArgs, SchedulerStats))
+        self._meter = vllm_meter.StepMeter()
+        self._llm.llm_engine.logger_manager = self._meter
         self._children = active_children()
         self._tokenizer = load_tokenizer(spec.folder, spec.name, spec.trust_remote_code)
         self._adapter = LoRARequest("adapter", 1, spec.adapter) if spec.adapter else None
@@ -93,15 +92,14 @@ class Engine:
                 sampling.seed = None if job.decoding.greedy else row.draw.getrandbits(63)
             prompt = {"prompt_token_ids": list(row.request.token_ids)}
             engine.add_request(name, prompt, sampling, lora_request=self._adapter)
-        if self._meter:
-            self._meter.begin()
+        self._meter.begin()
         while rows:
             done = []
             for output in engine.step():
                 if output.finished:
                     done.append(finish(rows.pop(output.request_id), output.outputs[0], finisher))
             if done or not rows:
-                self._connection.send(Finished(job.number, tuple(done), not rows, self._meter.take() if self._meter else None))
+                self._connection.send(Finished(job.number, tuple(done), not rows, self._meter.take()))
             if rows and self._connection.poll():
                 order = self._connection.recv()
                 engine.abort_request(list(rows))

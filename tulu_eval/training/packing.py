@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
+import inspect
 import itertools
 import logging
 import sys
@@ -111,6 +112,8 @@ def attention(
     for name in _REFUSED:
         if options.get(name) is not None:
             raise ValueError(f"the attention uses {name}")
+    if torch.is_autocast_enabled(query.device.type):  # rotary positions of float32 hidden states have made them float32
+        query, key, value = (x.to(torch.get_autocast_dtype(query.device.type)) for x in (query, key, value))
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
         with contextlib.suppress(ImportError):  # torch 2.9 and before do not have it
             return _varlen(query, key, value, packing, scaling), None
@@ -120,7 +123,12 @@ def attention(
 def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float | None) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    grouped: dict[str, Any] = {"enable_gqa": True} if key.shape[1] != query.shape[1] else {}
+    grouped: dict[str, Any] = {}
+    if key.shape[1] != query.shape[1]:
+        if "enable_gqa" in inspect.signature(varlen_attn).parameters:
+            grouped = {"enable_gqa": True}
+        else:  # torch 2.11
+            key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for x in (key, value))
     longest = packing.lengths[0]
     out: Any = varlen_attn(
         query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1),
@@ -132,16 +140,17 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: 
 
 def _by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float | None) -> Tensor:
     """Returns [1, packed tokens, heads, width]: one call for the rows of each length, which stand next to each other."""
-    outs, start = [], 0
-    for length, equal in itertools.groupby(packing.lengths):
-        rows = len(list(equal))
-        part = slice(start, start + rows * length)
-        q, k, v = (x[0, :, part].reshape(x.shape[1], rows, length, -1).transpose(0, 1) for x in (query, key, value))
+    groups = [(length, len(list(equal))) for length, equal in itertools.groupby(packing.lengths)]
+    # Split, not sliced: the gradient of each slice would be as large as the whole sequence.
+    sizes = [length * rows for length, rows in groups]
+    parts = zip(*(torch.split(x[0], sizes, dim=1) for x in (query, key, value)), strict=True)
+    outs = []
+    for (length, rows), part in zip(groups, parts, strict=True):
+        q, k, v = (x.reshape(x.shape[0], rows, length, -1).transpose(0, 1) for x in part)
         out = functional.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scale, enable_gqa=key.shape[1] != query.shape[1]
         )
         outs.append(out.transpose(1, 2).flatten(0, 1))
-        start = part.stop
     return torch.cat(outs)[None]
 
 
