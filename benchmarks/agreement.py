@@ -1,8 +1,9 @@
 """Do transformers and vLLM say the same? The same token ids, dtype and greedy decoding through both backends.
 
 Equal arithmetic in another order differs in its last bits, so a greedy row can part where the two likeliest tokens are
-nearly equal. For each row that parts, one forward pass of transformers in float32 on the tokens before says how near:
-the margin, the likeliest token's logit minus the second's. A large margin would be an error of an engine.
+nearly equal. For each row that parts, one forward pass of transformers in float32 on the tokens before says how near: the
+margin, the likeliest token's logit minus the second's, and how far behind the likeliest the token is that an engine took, the
+one further behind of both. A token far behind would be an error of an engine.
 
     python benchmarks/agreement.py --data test.jsonl --items 64 --max-new-tokens 256
 """
@@ -30,13 +31,13 @@ class Parting:
         key: The request's.
         position: Number of equal tokens before.
         margin: Logit of the likeliest token there minus that of the second, in float32.
-        likeliest: Whether both engines took one of the two likeliest tokens.
+        behind: Logit of the likeliest token minus that of the token that an engine took, the larger of both.
     """
 
     key: str
     position: int
     margin: float
-    likeliest: bool
+    behind: float
 
 
 def requests_of(model: ModelFiles, data: Path, items: int) -> tuple[list[Request], tuple[int, ...], list[str]]:
@@ -82,8 +83,8 @@ def partings(
         with torch.inference_mode():
             row = network(torch.tensor([[*request.token_ids, *first[:at]]]), logits_to_keep=1).logits[0, -1]
         top = row.topk(2)
-        chosen = {*first[at : at + 1], *second[at : at + 1]}
-        found.append(Parting(request.key, at, float(top.values[0] - top.values[1]), chosen <= set(top.indices.tolist())))
+        behind = max(float(top.values[0] - row[token]) for token in (*first[at : at + 1], *second[at : at + 1]))
+        found.append(Parting(request.key, at, float(top.values[0] - top.values[1]), behind))
     return found
 
 
@@ -105,11 +106,12 @@ def report(one: dict[str, Completion], other: dict[str, Completion], targets: li
     ]
     if parted:
         positions, margins = [each.position for each in parted], [each.margin for each in parted]
+        behind = [each.behind for each in parted]
         spread = f"median {statistics.median(positions):.0f}, {min(positions)}–{max(positions)}"
         lines += [
             f"| first divergent token | {spread} |",
             f"| margin of the two likeliest there | median {statistics.median(margins):.3f}, largest {max(margins):.3f} |",
-            f"| both engines took one of these two | {sum(each.likeliest for each in parted)} of {len(parted)} |",
+            f"| the token taken, behind the likeliest | median {statistics.median(behind):.3f}, largest {max(behind):.3f} |",
         ]
     return "\n".join(lines)
 

@@ -89,7 +89,7 @@ def million(samples: int) -> None:
         "benchmark": {"name": "gsm8k"}, "protocol": {"prompt_id": "p"}, "template": {"form": "tulu", "sha256": "t"},
         "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 512}, "model": {"name": "m", "revision": "r"},
         "packages": {"transformers": "1", "tulu-eval": "1"}, "backend": "transformers", "dtype": "float32",
-        "settings": {"quantization": "", "adapter": ""},
+        "settings": {"quantization": "", "adapter": ""}, "engine": {},
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "samples.jsonl"

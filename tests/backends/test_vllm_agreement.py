@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 BOUND = 0.25
-"""Largest margin of the two likeliest tokens at which the engines may part: two steps of bfloat16 at the size of SmolLM2's
+"""How far behind the likeliest token one that an engine takes may be: two steps of bfloat16 at the size of SmolLM2's
 logits (16 to 32). ``benchmarks/agreement.py`` measured at most 0.084 on 16 prompts with 64 new tokens."""
 
 
@@ -48,6 +48,6 @@ def test_rows_part_only_where_two_tokens_are_nearly_equal(agreement: ModuleType,
     )
     assert set(one) == set(other) == {request.key for request in requests}
     parted = agreement.partings(model, requests, one, other)
-    assert all(each.margin < BOUND and each.likeliest for each in parted), parted
+    assert all(each.margin <= each.behind + 1e-6 and each.behind < BOUND for each in parted), parted
     shown = agreement.report(one, other, targets, parted)
     assert f"| equal token sequences | {8 - len(parted)} of 8" in shown

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends import vllm as backend
+from tulu_eval.backends import vllm_devices as devices
 from tulu_eval.backends import vllm_preflight as preflight
+from tulu_eval.backends import vllm_settings
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.errors import PreflightError
 
@@ -34,7 +36,7 @@ ON_GPUS: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
     (
         {"tensor_parallel": 4},
         (H200, H200),
-        "--tensor-parallel 4 needs 4 CUDA devices, and 2 devices are there",
+        "--tensor-parallel 4 needs 4 CUDA devices, and 2 devices are there; several machines need a Ray cluster (README)",
     ),
     (
         {"tensor_parallel": 2, "data_parallel": 2},
@@ -119,6 +121,26 @@ def test_what_works_on_two_gpus(changes: dict[str, Any], model: ModelFiles, gpus
     backend.VllmBackend.check(model, EngineSettings(**changes))
 
 
+def test_ranks_on_several_machines_need_a_ray_cluster(
+    model: ModelFiles, gpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(H200, H200)
+    settings = EngineSettings(tensor_parallel=2, pipeline_parallel=2)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(PreflightError, match=r"needs 4 CUDA devices, and 2 devices are there; several machines need a Ray"):
+        backend.VllmBackend.check(model, settings)
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379")
+    backend.VllmBackend.check(model, settings)
+    assert vllm_settings.make_spec(model, settings, (2,), 1024, 0).engine["distributed_executor_backend"] == "ray"
+    for here in (EngineSettings(tensor_parallel=2), EngineSettings(data_parallel=2)):
+        assert "distributed_executor_backend" not in vllm_settings.make_spec(model, here, (2,), 1024, 0).engine
+    with pytest.raises(PreflightError, match=r"needs 4 CUDA devices, and 2 devices are there$"):
+        backend.VllmBackend.check(model, EngineSettings(data_parallel=4))
+
+
 def test_quantised_weights(model: ModelFiles, gpus: Any, llama_8b: dict[str, Any]) -> None:
     gpus(H200)
     (model.path / "config.json").write_text(json.dumps(llama_8b | {"quantization_config": {"quant_method": "gptq"}}))
@@ -142,6 +164,10 @@ def test_quantised_weights(model: ModelFiles, gpus: Any, llama_8b: dict[str, Any
         ),
         ({"tensor_parallel": 4}, "--tensor-parallel 4 needs 4 CPU cores, and 2 are there"),
         (
+            {"pipeline_parallel": 2},
+            "vLLM's CPU build does not run --pipeline-parallel; use --tensor-parallel or --data-parallel",
+        ),
+        (
             {},
             "tulu-8b does not fit: it needs 15.2 GiB (15.0 GiB of weights and 0.2 GiB of keys and values), and 12.0 GiB of"
             " memory are free",
@@ -158,8 +184,8 @@ def test_what_cannot_work_on_a_cpu(
     changes: dict[str, Any], line: str, model: ModelFiles, install_vllm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_vllm(cpu=True)
-    monkeypatch.setattr(preflight, "usable_cores", lambda: (0, 1))
-    monkeypatch.setattr(preflight, "free_memory", lambda: 12 * GIB)
+    monkeypatch.setattr(devices, "usable_cores", lambda: (0, 1))
+    monkeypatch.setattr(devices, "free_memory", lambda: 12 * GIB)
     with pytest.raises(PreflightError) as caught:
         backend.VllmBackend.check(model, EngineSettings(**changes))
     assert str(caught.value) == line
@@ -181,7 +207,7 @@ def test_visible_devices(variable: str | None, shown: str, gpus: Any, monkeypatc
     gpus(H200, H200, V100)
     if variable is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
-    assert "".join(gpu.index for gpu in preflight.gpus()) == shown
+    assert "".join(gpu.index for gpu in devices.gpus()) == shown
 
 
 def test_default_only_with_vllm_and_a_gpu(gpus: Any, install_vllm: Any) -> None:

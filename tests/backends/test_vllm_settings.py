@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tulu_eval.backends import vllm as backend
-from tulu_eval.backends import vllm_preflight as preflight
+from tulu_eval.backends import vllm_devices as devices
 from tulu_eval.backends import vllm_process as process
 from tulu_eval.backends import vllm_settings as settings_of
 from tulu_eval.backends.base import EngineSettings, ModelFiles
@@ -77,7 +77,7 @@ def test_a_sound_config_is_not_overridden(model: ModelFiles, gpus: Any, llama_8b
 def test_cpu_cache_is_a_batch_or_half_of_what_is_left(
     free: int, batch: int, gib: int, model: ModelFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "free_memory", lambda: free)
+    monkeypatch.setattr(devices, "free_memory", lambda: free)
     assert settings_of.cpu_cache_gib(model, EngineSettings(batch_size=batch), 1500) == gib
 
 

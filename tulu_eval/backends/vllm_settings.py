@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.backends import vllm_devices as devices
 from tulu_eval.backends import vllm_extension
 from tulu_eval.backends import vllm_preflight as preflight
 from tulu_eval.backends.base import EngineSettings, ModelFiles
@@ -63,6 +64,8 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
         "enforce_eager": on_cpu,  # compiling took 76 s more at the start on 2 cores, and tokens came no faster
         "seed": 0,
     }
+    if preflight.over_machines(settings):
+        engine["distributed_executor_backend"] = "ray"  # vLLM does not choose it by itself (0.32, config/parallel.py)
     if settings.batch_size:
         engine["max_num_seqs"] = settings.batch_size
     stated = config.get("max_position_embeddings")
@@ -78,7 +81,7 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
         trust_remote_code=settings.trust_remote_code,
         eos_ids=eos_ids,
         adapter=settings.adapter,
-        cpus=split(preflight.usable_cores(), settings.data_parallel)[number] if on_cpu and settings.data_parallel > 1 else (),
+        cpus=split(devices.usable_cores(), settings.data_parallel)[number] if on_cpu and settings.data_parallel > 1 else (),
     )
 
 
@@ -94,12 +97,12 @@ def environment(model: ModelFiles, settings: EngineSettings, positions: int, num
     variables = {**ENVIRONMENT, **os.environ}
     ranks = settings.tensor_parallel * settings.pipeline_parallel
     if preflight.cpu_build():
-        cores = split(preflight.usable_cores(), ranks * settings.data_parallel)[number * ranks : (number + 1) * ranks]
+        cores = split(devices.usable_cores(), ranks * settings.data_parallel)[number * ranks : (number + 1) * ranks]
         own = {"OMP_NUM_THREADS": str(len(cores[0])), "VLLM_CPU_KVCACHE_SPACE": str(cpu_cache_gib(model, settings, positions))}
         if ranks > 1:  # without this vLLM wants a NUMA node for each rank
             own["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(",".join(map(str, group)) for group in cores)
         return {**CPU_ENVIRONMENT, **own, **variables}
-    mine = preflight.gpus()[number * ranks : (number + 1) * ranks]
+    mine = devices.gpus()[number * ranks : (number + 1) * ranks]
     return variables | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(gpu.index for gpu in mine)}
 
 
@@ -108,7 +111,7 @@ def cpu_cache_gib(model: ModelFiles, settings: EngineSettings, positions: int) -
     config = read_json(model.path / "config.json")
     size = preflight.DTYPE_BYTES[preflight.resolved_dtype(model, settings)]
     wanted = preflight.cache_bytes(config, size) * positions * (settings.batch_size or CPU_ROWS)
-    share = (preflight.free_memory() // settings.data_parallel - model.weight_bytes) // 2
+    share = (devices.free_memory() // settings.data_parallel - model.weight_bytes) // 2
     return max(1, min(-(-wanted // preflight.GIB), share // preflight.GIB))
 
 

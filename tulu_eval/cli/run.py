@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=int, default=0,
               help="Rows decoded together, or requests in flight to a server; chosen by the backend unless given.")  # fmt: skip
 @click.option("--tensor-parallel", type=int, default=1, help="vLLM: devices that share each layer.")
-@click.option("--pipeline-parallel", type=int, default=1, help="vLLM: groups of devices that share the layers.")
+@click.option("--pipeline-parallel", type=int, default=1, help="vLLM: groups of GPUs that share the layers.")
 @click.option("--data-parallel", type=int, default=1, help="vLLM: engines, each with the whole model on devices of its own.")
 @click.option("--gpu-memory-utilization", type=float, default=0.92, help="vLLM: fraction of a device's memory to use.")
 @click.option(

@@ -1,0 +1,37 @@
+"""The scripts of ``benchmarks/`` that no ``make bench`` on this machine would find broken: each runs, small."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NUMBER = r"[0-9][0-9.,]*"
+
+
+def test_the_dry_run_measures_every_engine_that_is_here(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [str(ROOT / "benchmarks" / "gpu.sh"), "--dry-run"],
+        capture_output=True, text=True, check=False, timeout=600, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "failed" not in done.stdout
+    rows = {cells[1].strip(): cells for line in done.stdout.splitlines() if len(cells := line.split("|")) > 2}
+    for engine in ("tulu-eval transformers", "transformers generate", "lm-eval hf"):
+        assert re.fullmatch(rf" {NUMBER} \({NUMBER}–{NUMBER}\) ", rows[engine][3]), rows[engine]
+    assert "prefill" in rows["tulu-eval transformers"][-2]
+    for stage in ("SFT", "DPO", "PPO"):
+        assert re.match(rf" {NUMBER} \(", rows[stage][2]), rows[stage]
+
+
+def test_a_ledger_is_opened_resumed_and_scored() -> None:
+    words = [sys.executable, str(ROOT / "benchmarks" / "overhead.py"), "--child", "million", "300"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    opened, resumed, scored, _memory, gigabytes, missing = map(float, done.stdout.split())
+    assert min(opened, resumed, scored, gigabytes) > 0
+    assert missing == 0
