@@ -62,6 +62,8 @@ CASES = [
     (GOOD + " --limit many", "Invalid value for '--limit': 'many' is not a valid integer."),
     (GOOD + " --limits 3", "No such option '--limits'. Did you mean '--limit'?"),
     (GOOD + " --batch-size -1", "--batch-size must be 0 (chosen here) or more, not -1"),
+    (GOOD + " --batch-size -4 --dry-run", "--batch-size must be 0 (chosen here) or more, not -4"),
+    (GOOD + " --backend transformers --tensor-parallel 2 --dry-run", "--tensor-parallel is a setting of --backend vllm"),
     (GOOD + " --device tpu", "unknown device 'tpu'"),
     (GOOD.replace("{rows}", "{empty}"), "is empty; expected one JSON object a line"),
     (GOOD.replace("{rows}", "{words}"), "words.jsonl:1: is not JSON (Expecting value at column 1)"),

@@ -119,12 +119,18 @@ _OWNERS = {
 """The backends that have a setting, where not all have it."""
 
 
-def refuse_foreign(backend: str, settings: EngineSettings) -> None:
+def check_settings(backend: str, settings: EngineSettings) -> None:
     """Raises for a setting that a backend of this package does not have, rather than leave it without effect.
 
+    Of a backend that somebody else made nothing is known: it may have any of them.
+
     Raises:
-        PreflightError: With the backend that has it.
+        PreflightError: With the backend that has it; or the batch size is negative, which none takes.
     """
+    if settings.batch_size < 0:
+        raise PreflightError(f"--batch-size must be 0 (chosen here) or more, not {settings.batch_size}")
+    if not any(backend in owners for owners in _OWNERS.values()):
+        return
     for field in dataclasses.fields(settings):
         owners = _OWNERS.get(field.name, (backend,))
         if backend not in owners and getattr(settings, field.name) != field.default:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Prompts, Served, Traffic, refuse_foreign
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Prompts, Served, Traffic, check_settings
 from tulu_eval.backends.rows import Finisher, Row
 from tulu_eval.backends.server import CONCURRENCY, Server, client_of, look
 from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client, EndpointError
@@ -116,8 +116,6 @@ class OpenAIBackend(Backend):
             UserError: One line that says what to do.
         """
         served = _served(settings)
-        if settings.batch_size < 0:
-            raise PreflightError(f"--batch-size must be 0 (chosen here) or more, not {settings.batch_size}")
         look(served).find([served.name], served.url, given=True)
 
     @classmethod
@@ -342,7 +340,7 @@ def _served(settings: EngineSettings) -> Served:
     Raises:
         PreflightError: There is none, or a setting that only an engine of our own has.
     """
-    refuse_foreign(OpenAIBackend.name, settings)
+    check_settings(OpenAIBackend.name, settings)
     if settings.served is None:
         raise PreflightError("--backend openai needs --base-url URL, such as http://localhost:8000/v1")
     return settings.served

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage, refuse_foreign
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage, check_settings
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -113,9 +113,7 @@ class TransformersBackend(Backend):
         """
         device = resolve_device(settings.device)
         dtype = resolve_dtype(settings.dtype, model.dtype)
-        if settings.batch_size < 0:
-            raise PreflightError(f"--batch-size must be 0 (chosen here) or more, not {settings.batch_size}")
-        refuse_foreign(cls.name, settings)
+        check_settings(cls.name, settings)
         on_disk = model.missing_bytes == 0
         if on_disk and not settings.allow_pickle and not any(model.path.glob("*.safetensors")):
             raise PreflightError(

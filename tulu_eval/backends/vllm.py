@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from tulu_eval.backends import vllm_preflight as preflight
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, ReloadError, Usage, refuse_foreign
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, ReloadError, Usage, check_settings
 from tulu_eval.backends.vllm_messages import Job, Reload, Reloaded, Stop
 from tulu_eval.backends.vllm_process import EngineProcess, incoming
 from tulu_eval.backends.vllm_reload import PROBE_LENGTH, check_same_kind
@@ -59,7 +59,7 @@ class VllmBackend(Backend):
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
         """Says what is missing before anything heavy is loaded; see :func:`tulu_eval.backends.vllm_preflight.check`."""
-        refuse_foreign(cls.name, settings)
+        check_settings(cls.name, settings)
         preflight.check(model, settings)
 
     @classmethod

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, refuse_foreign
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, check_settings
 from tulu_eval.backends.tokenizer import PromptWriter, Template, TextWriter, load_tokenizer
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
 from tulu_eval.caching import file_sha256
@@ -229,8 +229,8 @@ def _find_model(
 ) -> tuple[EngineSettings, ModelFiles, PromptWriter | TextWriter]:
     """Returns the settings, of a served model with what its server said; the model; and what writes its prompts."""
     settings = order.settings
+    check_settings(backend.name, settings)
     if not backend.local:
-        refuse_foreign(backend.name, settings)
         if settings.served is None:
             raise PreflightError(f"--backend {backend.name} needs --base-url URL, such as http://localhost:8000/v1")
         found = served.settle(order.model, settings.served, suite, trust_remote_code=settings.trust_remote_code)
