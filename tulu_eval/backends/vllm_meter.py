@@ -1,9 +1,9 @@
 """Where a vLLM engine's time goes, step by step.
 
 vLLM computes prompt tokens and new tokens in the same steps. ``LLMEngine.step`` hands its ``logger_manager``, whose place a
-:class:`StepMeter` takes, what a step was made of; nothing is logged. From 0.32 on the scheduler itself says how many tokens of
+:class:`StepMeter` takes, what a step was made of; nothing is logged. In 0.32 the scheduler itself says how many tokens of
 each kind a step computed (``SchedulerStats.iteration_details`` in vLLM's ``v1/metrics/stats.py``, with
-``enable_logging_iteration_details``). Before that only ``IterationStats`` is there (read in 0.24), which counts a prompt's
+``enable_logging_iteration_details``). In 0.24 only ``IterationStats`` is there, which counts a prompt's
 computed tokens at the step that ends its prefill: a prompt that takes several steps is counted at the last of them.
 """
 
