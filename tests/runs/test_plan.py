@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulu_eval.backends.base import EngineSettings
+from tulu_eval.backends.base import EngineSettings, check_settings
+from tulu_eval.errors import PreflightError
 from tulu_eval.records import Decoding
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import catalog
@@ -52,6 +53,13 @@ def test_keys_depend_on_every_setting_that_can_change_a_completion(order: Order,
         (vllm, dataclasses.replace(vllm, settings=dataclasses.replace(order.settings, adapter=str(tmp_path)))),
     ):
         assert not keys(changed) & keys(one)
+
+
+def test_a_backend_made_elsewhere_may_have_any_setting() -> None:
+    settings = EngineSettings(tensor_parallel=2)
+    check_settings("made-elsewhere", settings)
+    with pytest.raises(PreflightError, match=r"^--tensor-parallel is a setting of --backend vllm$"):
+        check_settings("transformers", settings)
 
 
 def test_protocols_of_one_benchmark_share_their_samples(order: Order, shared: Path, tmp_path: Path) -> None:

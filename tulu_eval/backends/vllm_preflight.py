@@ -189,7 +189,7 @@ def _check_gpus(model: ModelFiles, settings: EngineSettings, config: dict[str, A
 def over_machines(settings: EngineSettings) -> bool:
     """Whether the engine's ranks go over several machines: they are more than the GPUs here, and a Ray cluster is there."""
     ranks = settings.tensor_parallel * settings.pipeline_parallel
-    return settings.data_parallel == 1 and not cpu_build() and ranks > len(devices.gpus()) and devices.ray_cluster()
+    return settings.data_parallel == 1 and not cpu_build() and devices.ray_cluster() and ranks > len(devices.gpus())
 
 
 def _check_gpu(gpu: devices.Gpu, model: ModelFiles, settings: EngineSettings) -> None:

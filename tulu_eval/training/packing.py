@@ -7,8 +7,8 @@ precision, else one fused call for the rows of each length. Whether a model can 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 import heapq
 import inspect
 import itertools
@@ -115,8 +115,7 @@ def attention(
     if torch.is_autocast_enabled(query.device.type):  # rotary positions of float32 hidden states have made them float32
         query, key, value = (x.to(torch.get_autocast_dtype(query.device.type)) for x in (query, key, value))
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
-        with contextlib.suppress(ImportError):  # torch 2.9 and before do not have it
-            return _varlen(query, key, value, packing, scaling), None
+        return _varlen(query, key, value, packing, scaling), None
     return _by_length(query, key, value, packing, scaling), None
 
 
@@ -125,9 +124,9 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: 
 
     grouped: dict[str, Any] = {}
     if key.shape[1] != query.shape[1]:
-        if "enable_gqa" in inspect.signature(varlen_attn).parameters:
+        if _varlen_groups():
             grouped = {"enable_gqa": True}
-        else:  # torch 2.11
+        else:
             key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for x in (key, value))
     longest = packing.lengths[0]
     out: Any = varlen_attn(
@@ -136,6 +135,14 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: 
     )  # fmt: skip
     packed: Tensor = out[None]
     return packed
+
+
+@functools.cache
+def _varlen_groups() -> bool:
+    """Whether PyTorch's variable-length attention takes fewer heads of keys than of queries; torch 2.11's does not."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def _by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float | None) -> Tensor:
