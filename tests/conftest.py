@@ -7,7 +7,8 @@ import functools
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,13 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_readings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readings are remembered per test: what a test with a changed scorer reads must not be believed by another."""
+    folder = tmp_path_factory.getbasetemp() / "readings" / secrets.token_hex(8)
+    monkeypatch.setattr("tulu_eval.runs.remembered.cache_folder", lambda: folder)
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +160,8 @@ def make_run(tmp_path: Path, make_run_in: Callable[..., Path]) -> Callable[..., 
 def make_run_in() -> Callable[..., Path]:
     """Makes a run folder through the real planner's records and the real runner; only the engine is a script.
 
-    ``make_run_in(root, right=121)`` has the first 121 right, in the name of a model of the hub.
+    ``make_run_in(root, right=121)`` has the first 121 right, in the name of a model of the hub; with ``finish=[7, 2]`` it is
+    interrupted when these places have finished, in this order.
     """
     from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
     from tulu_eval.backends.tokenizer import Template
@@ -161,7 +170,7 @@ def make_run_in() -> Callable[..., Path]:
     from tulu_eval.records import Completion, Request, content_hash
     from tulu_eval.runs.plan import Order, Plan, Planned
     from tulu_eval.runs.progress import Progress
-    from tulu_eval.runs.runner import execute
+    from tulu_eval.runs.runner import InterruptedRunError, execute
 
     def call(
         tmp_path: Path,
@@ -175,6 +184,7 @@ def make_run_in() -> Callable[..., Path]:
         dtype: str = "bfloat16",
         backend: str = "vllm",
         failed: int = 0,
+        finish: Sequence[int] | None = None,
         output: str = "results",
         write: Callable[[int, bool], str] = lambda place, right: f" So the answer is {place + 1 if right else 0}.",
         prompt: str = "question",
@@ -209,11 +219,16 @@ def make_run_in() -> Callable[..., Path]:
                 return cls()
 
             def generate(self, requests: Any, decoding: Any) -> Any:
-                for request in requests:
+                in_order = (
+                    requests if finish is None else [one for place in finish for one in requests if places[one.key] == place]
+                )
+                for request in in_order:
                     place = places[request.key]
                     text = write(place, bool(is_right(place)))
                     end, error = ("error", "out of luck") if place < failed else ("stop", "")
                     yield Completion(request.key, text, tuple(map(ord, text)), end, 0.1, error)
+                if finish is not None:
+                    raise KeyboardInterrupt
 
             def describe(self) -> dict[str, str]:
                 return {"dtype": dtype, "device": "cpu"}
@@ -234,7 +249,11 @@ def make_run_in() -> Callable[..., Path]:
             members={name: tuple(order_of_items[: GSM8K.protocols[name].n]) for name in recipe.covers},
             data_sha256=content_hash(prompt),
         )
-        return execute(plan, Progress(quiet=True)).folder
+        if finish is None:
+            return execute(plan, Progress(quiet=True)).folder
+        with pytest.raises(InterruptedRunError):
+            execute(plan, Progress(quiet=True))
+        return plan.folder
 
     return call
 
@@ -257,9 +276,11 @@ def make_alpaca_run(shared: Path, llama3_like: Path) -> Callable[..., Path]:
 
     data = shared / "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"
 
-    def call(output: Path, n: int = 12, texts: dict[int, str] | None = None, failed: int = 0) -> Path:
+    def call(
+        output: Path, n: int = 12, texts: dict[int, str] | None = None, failed: int = 0, shard: tuple[int, int] | None = None
+    ) -> Path:
         settings = EngineSettings(dtype="float32", device="cpu")
-        order = Order("alpaca-eval", str(llama3_like), data=data, limit=n, settings=settings, output=output)
+        order = Order("alpaca-eval", str(llama3_like), data=data, limit=n, settings=settings, output=output, shard=shard)
         plan = make_plan(order, load_suite())
         places = {one.request.key: place for place, one in enumerate(plan.planned)}
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tulu_eval.records import Decoding, Result, content_hash, to_json
 
-RESULT = Result("gsm8k", "published", "last-number", "exact_match", 48.5, 200, 200, 41.7, 55.4, "wilson95", {"ok": 200}, "sig")
+RESULT = Result(
+    "gsm8k", "published", "last-number", "exact_match", 48.5, 200, 200, 200, 41.7, 55.4, "wilson95", {"ok": 200}, "sig"
+)
 
 
 def test_result_round_trip() -> None:

@@ -20,6 +20,9 @@ Status = Literal["ok", "empty", "truncated", "no_answer", "engine_error", "judge
 
 STATUSES: tuple[Status, ...] = ("ok", "empty", "truncated", "no_answer", "engine_error", "judge_error")
 
+FAILURES: tuple[Status, ...] = ("engine_error", "judge_error")
+"""Classes in which nobody knows whether the model is right; all others are answers of the model."""
+
 
 def to_json(record: Any) -> str:
     """Returns a frozen record (or plain JSON data) as one canonical line: sorted keys, no spaces, no NaN."""
@@ -121,11 +124,13 @@ class Result:
         scorer: Name of the scorer.
         metric: What the value is, e.g. ``exact_match``.
         value: In percent.
-        n: Items graded.
+        n: Items graded, those that an engine failed on among them.
         n_protocol: Items the protocol has; ``n < n_protocol`` is a partial result.
-        low: Lower end of the 95 % interval, in percent.
-        high: Upper end of the 95 % interval, in percent.
-        interval: Name of the interval's method, e.g. ``wilson95``.
+        planned: Items of the protocol that the run was to answer. Where the run was stopped before, ``n`` of them are graded:
+            the longest whole beginning of the run's order, never what happened to finish first.
+        low: Lower end of the 95 % interval, in percent. With failures it is that of all of them wrong.
+        high: Upper end of the 95 % interval, in percent. With failures it is that of all of them right.
+        interval: Name of the interval's method, e.g. ``wilson95``; ``none`` where there is no interval.
         counts: Number of items in each status.
         signature: One line, enough to repeat the number.
     """
@@ -137,6 +142,7 @@ class Result:
     value: float
     n: int
     n_protocol: int
+    planned: int
     low: float
     high: float
     interval: str
@@ -148,20 +154,36 @@ class Result:
         """Whether items of the protocol are missing."""
         return self.n < self.n_protocol
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the run was stopped before it had all items of the protocol that it was to answer."""
+        return self.n < self.planned
+
+    @property
+    def failed(self) -> int:
+        """Items that an engine or a judge failed on."""
+        return sum(self.counts.get(status, 0) for status in FAILURES)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it stands on all items of its protocol, each with an answer of the model."""
+        return not self.partial and not self.failed
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:
-        """Returns the result that :func:`to_json` wrote.
+        """Returns the result that :func:`to_json` wrote; before ``planned`` was written, all that was planned was graded.
 
         Raises:
-            ValueError: A field is missing, unknown or of another type.
+            ValueError: If a field is missing, unknown or of another type.
         """
+        data = {"planned": data.get("n"), **data}
         fields = {field.name for field in dataclasses.fields(cls)}
         if set(data) != fields:
             raise ValueError(f"fields of a result differ: {', '.join(sorted(set(data) ^ fields))}")
         for name in ("value", "low", "high"):
             if isinstance(data[name], bool) or not isinstance(data[name], int | float):
                 raise ValueError(f"{name} is not a number")
-        for name in ("n", "n_protocol"):
+        for name in ("n", "n_protocol", "planned"):
             if isinstance(data[name], bool) or not isinstance(data[name], int):
                 raise ValueError(f"{name} is not a whole number")
         return cls(**data)

@@ -24,11 +24,10 @@ from tulu_eval.errors import EngineError, PreflightError, UnknownName
 from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.finished import read
-from tulu_eval.runs.integrity import doubts
 from tulu_eval.runs.ledger import Ledger, Sample
 from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.runner import execute
 
 QUIET = Progress(quiet=True)
@@ -171,7 +170,7 @@ def test_a_model_that_only_the_server_has_is_asked_in_turns(model_server: Any, o
     signature = outcome.results[0].signature
     assert "/served@" in signature
     assert signature.endswith("|m:gpt-x@served|e:openai+unknown/served")
-    assert doubts(read(outcome.folder), samples(outcome.folder)) == ()
+    assert read_run(outcome.folder).doubts == ()
 
 
 def test_a_manifest_that_names_another_server_is_noticed(model_server: Any, order: Any) -> None:
@@ -183,7 +182,7 @@ def test_a_manifest_that_names_another_server_is_noticed(model_server: Any, orde
         manifest = json.loads(written)
         manifest["settings"]["served"] |= change
         path.write_text(json.dumps(manifest))
-        (line,) = doubts(read(outcome.folder), samples(outcome.folder))
+        (line,) = read_run(outcome.folder).doubts
         assert "settings_sha256 differs" in line
 
 
@@ -200,7 +199,7 @@ def test_the_same_weights_at_another_port_are_the_same_run(model_server: Any, or
         first = execute(plan_of(order(one)), QUIET)
         again = execute(plan_of(order(two)), QUIET)
     assert (first.generated, again.generated) == (48, 0)
-    assert doubts(read(again.folder), samples(again.folder)) == ()
+    assert read_run(again.folder).doubts == ()
 
 
 def test_a_server_that_takes_no_token_ids_is_asked_in_turns_and_says_so(model_server: Any, order: Any, caplog: Any) -> None:

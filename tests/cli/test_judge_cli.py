@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from tulu_eval.runs.finished import read
+from tulu_eval.runs.reading import read_run
 
 Run = Callable[..., Result]
 MakeRun = Callable[..., Path]
@@ -57,7 +57,7 @@ def test_a_run_is_judged_beside_itself_and_never_paid_twice(
     assert "12 requests, about " in done.stderr
     assert "12/12 answers" in done.stderr
     assert f"sent 12 requests: 1,200 prompt and 12 answer tokens\n{folder}" in done.stderr
-    assert read(run).results[-1].scorer == "some-judge"
+    assert read_run(run).results[-1].scorer == "some-judge"
     again = invoke(*words(run, server.url, "--json", "-q"))  # the server is gone
     assert again.exit_code == 0, again.output
     assert again.stderr == ""

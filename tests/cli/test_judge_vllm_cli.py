@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tulu_eval.backends.loading import from_package
-from tulu_eval.runs.finished import read
 from tulu_eval.runs.local_judge import judge_name
+from tulu_eval.runs.reading import read_run
 
 Start = Callable[..., subprocess.CompletedProcess[str]]
 MakeRun = Callable[..., Path]
@@ -40,7 +40,7 @@ def test_a_model_in_this_process_judges_and_is_started_once(start: Start, alpaca
     assert name.endswith(f"@{model.revision.removeprefix('sha256:')[:8]}")
     assert name != judge_name(model), "the folder's name, not the package's"
     assert "tokens with its answer, and the judge has 8192 positions" in done.stderr
-    assert read(run).results[-1].scorer == name
+    assert read_run(run).results[-1].scorer == name
     again = start(*words, "--json", "-q", "--limit", "4")  # no judgment is missing, so no engine is started
     assert again.returncode == 0, again.stderr
     assert again.stderr == ""

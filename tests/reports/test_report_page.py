@@ -23,8 +23,8 @@ from tulu_eval.judging.session import Scoring, score_files
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board, page
 from tulu_eval.reports.leaderboard import make
-from tulu_eval.runs.finished import read
 from tulu_eval.runs.importing import import_file
+from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.rescored import keep
 
 
@@ -235,7 +235,7 @@ def test_vendored_files_are_those_that_the_list_names() -> None:
 
 
 def test_a_served_and_a_merged_run_say_so(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    run = read(make_run(10, limit=20))
+    run = read_run(make_run(10, limit=20))
     assert board.run(run, tmp_path)["engine"] == "vllm, bfloat16, cpu"
     manifest = run.manifest | {
         "backend": "openai",

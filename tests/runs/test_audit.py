@@ -64,7 +64,7 @@ def test_widening_adds_the_noise_in_quadrature(finished: Outcome) -> None:
 
 @pytest.mark.parametrize(
     ("flips", "trials", "high", "allowed"),
-    [(0, 960, 0.004, 0.004), (0, 12, 0.24, FLIP_RATE), (3, 30, 0.26, 0.1)],
+    [(0, 960, 0.004, wilson(0, 960).high), (0, 12, 0.24, FLIP_RATE), (3, 30, 0.26, 0.1), (0, 960, 0.9, wilson(0, 960).high)],
 )
 def test_verification_allows_what_was_seen(tmp_path: Path, flips: int, trials: int, high: float, allowed: float) -> None:
     assert measured_flip_rate(tmp_path) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import table as report
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.collect import Entry, Table, collect
+from tulu_eval.runs.collect import Entry, Table, arrange, collect
+from tulu_eval.runs.reading import Run, read_run
+from tulu_eval.runs.verify import verify
 
 MakeRun = Callable[..., Path]
 PPO_13B, SFT_13B, DPO_70B = (
@@ -27,19 +30,17 @@ def gsm8k(table: Table, model: str) -> Entry:
     return next(line.entries[0] for line in table.lines if line.model == model)
 
 
-def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", "win_rate")) -> None:
-    """Turns a run folder into one of AlpacaEval with win rates by a judge in its result."""
-    data = json.loads((folder / files.MANIFEST).read_text())
-    data["benchmark"]["name"] = "alpaca-eval"
-    (folder / files.MANIFEST).write_text(json.dumps(data))
-    samples = json.loads((folder / files.RESULT).read_text())["samples_sha256"]
+def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", "win_rate")) -> Run:
+    """Returns a run as if it were of AlpacaEval and had win rates by a judge."""
+    run = read_run(folder)
+    manifest = {**run.manifest, "benchmark": {**run.manifest["benchmark"], "name": "alpaca-eval"}}
     counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
     signature = f"alpaca-eval|n:805/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}"
     rows = [
-        Result("alpaca-eval", "published", judge, metric, 20.0, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature)
+        Result("alpaca-eval", "published", judge, metric, 20.0, 805, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature)
         for metric in metrics
     ]
-    files.write_results(folder, rows, samples)
+    return dataclasses.replace(run, manifest=manifest, results=tuple(rows))
 
 
 def test_the_five_rows_are_there_though_nothing_was_measured(tmp_path: Path) -> None:
@@ -82,14 +83,15 @@ def test_of_several_runs_the_one_with_most_items_then_the_newest(make_run: MakeR
     assert (measured.runs, measured.row.n, measured.run.folder) == (3, 200, new)
 
 
-def test_a_partial_or_failed_run_is_shown_without_verdict(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_partial_run_is_shown_without_verdict_and_failures_beside_the_value(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(right=30, limit=50)
-    make_run(right=100, failed=2, model=SFT_13B)
+    failed = make_run(right=100, failed=2, model=SFT_13B)
     table = collect(load_suite(), tmp_path / "results")
-    assert [(gsm8k(table, name).reason, gsm8k(table, name).comparison) for name in (PPO_13B, SFT_13B)] == [
-        ("partial (50 of 200)", None),
-        ("2 failures", None),
-    ]
+    assert (gsm8k(table, PPO_13B).reason, gsm8k(table, PPO_13B).comparison) == ("partial (50 of 200)", None)
+    found = gsm8k(table, SFT_13B).comparison
+    assert found is not None
+    assert found == verify(read_run(failed), load_suite()).comparisons[0]
+    assert "49.0 (2 failed) [42.2, 56.9], n = 200" in report.write(table, load_suite(), "markdown")
 
 
 def test_all_items_stand_beside_the_published_ones(make_run: MakeRun, tmp_path: Path) -> None:
@@ -114,14 +116,21 @@ def test_other_models_follow_and_never_take_a_row_of_the_card(make_run: MakeRun,
     ]
     assert gsm8k(table, SFT_13B).measured is None
     assert [line.entries[0].measured_group for line in table.lines[5:]] == ["C", "B", "A", "B"]
-    assert all(entry.cell is None for line in table.lines[5:] for entry in line.entries)
+    others = {line.label: line.entries[0] for line in table.lines[5:]}
+    assert [label for label, entry in others.items() if entry.cell] == ["allenai/tulu-2-13b (own weights)"]
+    own = others["allenai/tulu-2-13b (own weights)"]
+    assert own.cell is not None
+    assert own.comparison is not None
+    assert (own.cell.printed, own.comparison.agreement.method) == ("46.0", "Fisher exact"), "as verify says it"
 
 
 def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> None:
-    judged(make_run(model=DPO_70B), ORIGINAL_JUDGE)
-    judged(make_run(model=DPO_70B, revision="x"), "some-judge")
-    judged(make_run(model=SFT_13B), ORIGINAL_JUDGE, metrics=("win_rate",))
-    table = collect(load_suite(), tmp_path / "results")
+    runs = [
+        judged(make_run(model=DPO_70B), ORIGINAL_JUDGE),
+        judged(make_run(model=DPO_70B, revision="x"), "some-judge"),
+        judged(make_run(model=SFT_13B), ORIGINAL_JUDGE, metrics=("win_rate",)),
+    ]
+    table = arrange(load_suite(), runs, ())
     assert [column.judge for column in table.columns] == ["", "", "some-judge"]
     of = {line.model: line.entries for line in table.lines}
     assert of[DPO_70B][1].comparison is not None
@@ -133,8 +142,8 @@ def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> N
 
 
 def test_a_calibrated_number_is_a_column_of_its_own_named_after_its_judge(make_run: MakeRun, tmp_path: Path) -> None:
-    judged(make_run(model=DPO_70B), "some-judge", metrics=("lc_win_rate", "win_rate", "win_rate_calibrated"))
-    table = collect(load_suite(), tmp_path / "results")
+    run = judged(make_run(model=DPO_70B), "some-judge", metrics=("lc_win_rate", "win_rate", "win_rate_calibrated"))
+    table = arrange(load_suite(), [run], ())
     assert [(column.metric_key, column.judge, column.calibrated) for column in table.columns] == [
         ("GSM8K_8shot_CoT", "", False),
         ("AlpacaEval2_LC", "", False),
@@ -164,15 +173,22 @@ def test_folders_that_cannot_be_used_are_named_and_others_counted(make_run: Make
     (spoiled / files.RESULT).write_text(json.dumps(data))
     unfinished = make_run(right=120, model=DPO_70B)
     (unfinished / files.RESULT).unlink()
+    kept = (unfinished / files.LEDGER).read_bytes().splitlines(keepends=True)
+    (unfinished / files.LEDGER).write_bytes(b"".join(kept[:30]))
+    manifest = json.loads((unfinished / files.MANIFEST).read_text())
+    del manifest["answers_sha256"], manifest["tally"]
+    (unfinished / files.MANIFEST).write_text(json.dumps(manifest))
     elsewhere = make_run(right=1, model="someone/else")
     manifest = json.loads((elsewhere / files.MANIFEST).read_text())
     manifest["benchmark"]["name"] = "gsm-symbolic"
     (elsewhere / files.MANIFEST).write_text(json.dumps(manifest))
     table = collect(load_suite(), tmp_path / "results")
-    assert len(table.problems) == 2
-    assert sum("was changed after it was written" in line for line in table.problems) == 1
-    assert sum("has no result.json" in line for line in table.problems) == 1
-    assert table.elsewhere == {"gsm-symbolic": 1}
+    assert len(table.problems) == 3
+    assert sum("result.json: was changed after it was written" in line for line in table.problems) == 1
+    assert sum("unfinished: 30 of 200 planned samples are there" in line for line in table.problems) == 1
+    assert sum("manifest.json: model, prompt, template or decoding was changed" in line for line in table.problems) == 1
+    assert table.elsewhere == {}
+    assert gsm8k(table, DPO_70B).measured is None
     assert gsm8k(table, PPO_13B).measured is not None
 
 

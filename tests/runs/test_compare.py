@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tulu_eval.errors import UserError
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.compare import _first_difference, compare
-from tulu_eval.runs.finished import read
 from tulu_eval.runs.ledger import Ledger, encode
+from tulu_eval.runs.reading import read_run
 
 MakeRun = Callable[..., Path]
 
@@ -24,7 +24,7 @@ def answer(place: int, right: bool) -> str:
 
 
 def regrade(folder: Path, item: str, **changes: object) -> None:
-    """Changes one item's published grade and keeps the folder's hashes right, as another version of a scorer would."""
+    """Changes one item's published grade and nothing else."""
     import dataclasses
 
     path = folder / files.LEDGER
@@ -37,7 +37,6 @@ def regrade(folder: Path, item: str, **changes: object) -> None:
             sample = dataclasses.replace(sample, grades=(dataclasses.replace(first, **changes), *rest))
         lines.append(encode(sample))
     path.write_bytes(b"".join(lines))
-    files.write_results(folder, files.read_results(folder), files.samples_hash(lines))
 
 
 def test_flips_are_counted_tested_and_explained(make_run: MakeRun) -> None:
@@ -45,7 +44,7 @@ def test_flips_are_counted_tested_and_explained(make_run: MakeRun) -> None:
 
     a = make_run(right=lambda place: place < 121)
     b = make_run(right=lambda place: 8 <= place < 124, output="b", revision="0000aaaa")
-    found = compare(read(a), read(b))
+    found = compare(read_run(a), read_run(b))
     paired = found.paired
     assert (paired.n, paired.right_a, paired.right_b, paired.only_a, paired.only_b) == (200, 121, 116, 8, 3)
     assert paired.p_value == pytest.approx(reference([[0, 8], [3, 0]], exact=True).pvalue)
@@ -70,7 +69,7 @@ def test_flips_are_counted_tested_and_explained(make_run: MakeRun) -> None:
 def test_another_prompt_is_the_cause_before_anything_else(make_run: MakeRun) -> None:
     a = make_run(right=121)
     b = make_run(right=120, output="b", prompt="Question", form="chat")
-    found = compare(read(a), read(b))
+    found = compare(read_run(a), read_run(b))
     assert [flip.cause for flip in found.flips] == ["prompt differs"]
     assert {change.name for change in found.changes} == {"template.form", "template.sha256", "benchmark.data_sha256"}
 
@@ -79,7 +78,7 @@ def test_extraction_and_grade_are_told_apart(make_run: MakeRun) -> None:
     a, b = make_run(right=121), make_run(right=121, output="b")
     regrade(b, "test-1309", answer="7", score=0.0)
     regrade(b, "test-228", score=0.0)
-    found = compare(read(a), read(b))
+    found = compare(read_run(a), read_run(b))
     assert {flip.item: (flip.cause, flip.divergence) for flip in found.flips} == {
         "test-1309": ("extraction", None),
         "test-228": ("grade", None),
@@ -89,7 +88,7 @@ def test_extraction_and_grade_are_told_apart(make_run: MakeRun) -> None:
 
 def test_other_tokenizers_are_compared_by_characters(make_run: MakeRun) -> None:
     a, b = make_run(right=121), make_run(right=120, output="b", tokenizer="another")
-    flip = compare(read(a), read(b)).flips[0]
+    flip = compare(read_run(a), read_run(b)).flips[0]
     assert flip.divergence is not None
     assert flip.divergence.token is None
 
@@ -97,7 +96,7 @@ def test_other_tokenizers_are_compared_by_characters(make_run: MakeRun) -> None:
 def test_only_what_both_answered_is_compared(make_run: MakeRun) -> None:
     a = make_run(right=121, failed=4)
     b = make_run(right=121, output="b", protocol="full", limit=300)
-    found = compare(read(a), read(b))
+    found = compare(read_run(a), read_run(b))
     assert (found.paired.n, found.left_out, found.only_in) == (196, 4, (0, 100))
     assert found.flips == ()
     assert {"protocol.name", "limit"} <= {change.name for change in found.changes}
@@ -127,19 +126,18 @@ def test_runs_that_cannot_be_compared(make_run: MakeRun, spoil: dict[str, object
     grades = {name: value for name, value in spoil.items() if name in ("scorer", "score")}
     sample = dataclasses.replace(sample, grades=tuple(dataclasses.replace(grade, **grades) for grade in sample.grades))
     path.write_bytes(encode(sample))
-    files.write_results(b, files.read_results(b), files.samples_hash([encode(sample)]))
     if "benchmark" in spoil:
         data = json.loads((b / files.MANIFEST).read_text())
         data["benchmark"]["name"] = spoil["benchmark"]
         (b / files.MANIFEST).write_text(json.dumps(data))
     with pytest.raises(UserError, match=message):
-        compare(read(a), read(b))
+        compare(read_run(a), read_run(b))
 
 
 def test_nothing_answered_in_both(make_run: MakeRun) -> None:
     a, b = make_run(right=1, limit=2, failed=2), make_run(right=1, limit=2, output="b")
     with pytest.raises(UserError, match="share no item that the engine answered in both"):
-        compare(read(a), read(b))
+        compare(read_run(a), read_run(b))
 
 
 @given(st.text(), st.text())

@@ -22,12 +22,11 @@ from tulu_eval.runs import bundle
 from tulu_eval.runs.audit import audit
 from tulu_eval.runs.collect import collect
 from tulu_eval.runs.compare import compare
-from tulu_eval.runs.finished import read
 from tulu_eval.runs.foreign import Answer, read_foreign
 from tulu_eval.runs.importing import Imported, import_file, match, right_answer
-from tulu_eval.runs.integrity import doubts, samples_of
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.scoring import score
+from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.score import score
 from tulu_eval.runs.verify import verify
 
 SUITE = load_suite()
@@ -112,7 +111,7 @@ def test_what_lm_eval_really_writes(genuine: Path, test_set: Path, tmp_path: Pat
     assert done.source.decoding == {
         "max_new_tokens": None, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop": ["Q:", "</s>", "<|im_end|>"], "seed": 0,
     }  # fmt: skip
-    run = read(done.folder)
+    run = read_run(done.folder)
     assert [sample.completion.text for sample in run.samples()] == ["lol"] * 4
     assert [(row.protocol, row.scorer, row.n, row.n_protocol, row.counts["no_answer"]) for row in run.results] == [
         ("published", "last-number", 1, 200, 1),
@@ -133,7 +132,7 @@ def test_open_instruct_predictions_verify_compare_score_table_and_bundle(
     rows = published_rows(gsm8k_rows)
     done = imported(write(tmp_path / "predictions.jsonl", predictions(rows, 92)), test_set, tmp_path / "results")
     assert (len(done.matched.answers), len(done.matched.missing), done.misread) == (200, 1119, ())
-    run = read(done.folder)
+    run = read_run(done.folder)
     row = run.results[0]
     assert (row.protocol, row.value, row.n, row.partial) == ("published", 46.0, 200, False)
     assert row.signature == (
@@ -146,10 +145,10 @@ def test_open_instruct_predictions_verify_compare_score_table_and_bundle(
     assert {(one.name, one.run) for one in found.differences} >= {
         ("prompt", "unknown"), ("template", "imported"), ("decoding.temperature", "unknown"), ("decoding.stop", "unknown"),
     }  # fmt: skip
-    assert doubts(run, samples_of(run)) == ()
+    assert run.doubts == ()
     assert score(done.folder).results == run.results
     other = imported(write(tmp_path / "other.jsonl", predictions(rows, 90)), test_set, tmp_path / "others")
-    compared = compare(run, read(other.folder))
+    compared = compare(run, read_run(other.folder))
     assert (compared.paired.n, compared.paired.only_a, compared.paired.only_b) == (200, 2, 0)
     lines = [line for line in collect(SUITE, tmp_path / "results").lines if line.entries[0].measured]
     assert [(line.label, line.size, line.on_card) for line in lines] == [
@@ -171,7 +170,7 @@ def test_with_the_commit_that_lm_eval_noted_the_weights_are_the_released_ones(
     results = {"lm_eval_version": "0.4.9", "config": config, "chat_template": "x", "chat_template_sha": "feedbeef00"}
     (tmp_path / f"results_{date}.json").write_text(json.dumps({**results, "model_name": "/home/me/tulu-2-13b/"}))
     done = imported(path, test_set, tmp_path / "results")
-    run = read(done.folder)
+    run = read_run(done.folder)
     assert run.results[0].signature.endswith(
         "p:unknown/imported@feedbeef|x:last-number|d:greedy,512|m:allenai/tulu-2-13b@01234567|e:lm-eval-0.4.9/bfloat16"
     )
@@ -211,7 +210,7 @@ def test_foreign_changed_repeated_and_missing_items_are_told_apart(
     assert [one.line for one in found.repeated] == [9]
     assert done.misread == ("test-4",)
     assert (len(found.answers), len(found.missing)) == (5, 1314)
-    note = read(done.folder).manifest["imported"]
+    note = read_run(done.folder).manifest["imported"]
     assert {name: note[name] for name in ("lines", "answers", "foreign", "changed", "repeated", "missing")} == {
         "lines": 9, "answers": 5, "foreign": 1, "changed": 2, "repeated": 1, "missing": 1314,
     }  # fmt: skip

@@ -19,8 +19,8 @@ from tulu_eval.judging.session import Outcome, Scoring, prepare
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import judged
 from tulu_eval.runs.collect import collect
-from tulu_eval.runs.finished import read
-from tulu_eval.runs.scoring import score
+from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.score import score
 
 MakeRun = Callable[..., Path]
 BASELINE = "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"
@@ -60,16 +60,16 @@ def test_a_run_leaves_what_alpaca_evals_tools_read(alpaca_run: MakeRun) -> None:
 
 def test_the_judges_rows_stand_beside_the_runs_own(alpaca_run: MakeRun, ask: Any) -> None:
     run = alpaca_run(12)
-    before = read(run).results
+    before = read_run(run).results
     outcome, folder = ask(run)
-    found = read(run).results
+    found = read_run(run).results
     assert found[: len(before)] == before
     assert found[len(before) :] == outcome.results
     (row,) = outcome.results
     assert (row.metric, row.scorer, row.n, row.n_protocol) == ("win_rate", "loopback-judge", 12, 805)
     assert folder == run / "judged" / "loopback-judge-logprobs"
     score(run)
-    assert read(run).results == found, "grading the samples again leaves the judge's rows"
+    assert read_run(run).results == found, "grading the samples again leaves the judge's rows"
     assert collect(load_suite(), run.parents[2]).problems == ()
 
 
@@ -89,10 +89,10 @@ def test_no_text_of_the_data_set_but_where_it_says_so(alpaca_run: MakeRun, ask: 
 def test_a_run_published_without_text_is_read_and_in_the_table(alpaca_run: MakeRun, ask: Any) -> None:
     run = alpaca_run(12, failed=1)
     _, folder = ask(run)
-    whole = read(run).results
+    whole = read_run(run).results
     for path in (run / "samples.jsonl", run / "model_outputs.json", folder / "annotations.json"):
         path.unlink()
-    found = read(run)
+    found = read_run(run)
     assert found.results == whole
     assert collect(load_suite(), run.parents[2]).problems == ()
     assert "Answer number" not in "".join(path.read_text() for path in run.rglob("*") if path.is_file())
@@ -109,7 +109,7 @@ def test_a_run_published_without_text_is_read_and_in_the_table(alpaca_run: MakeR
     ):
         (run / "digests.jsonl").write_text(digests.replace(old, new, 1))
         with pytest.raises(DataError, match=message):
-            read(run)
+            read_run(run)
 
 
 def test_scored_again_without_text_and_judge(alpaca_run: MakeRun, ask: Any) -> None:
@@ -127,9 +127,9 @@ def test_changed_rows_and_judgments_are_noticed(alpaca_run: MakeRun, ask: Any) -
         assert old in whole
         (folder / name).write_text(whole.replace(old, new, 1))
         with pytest.raises(DataError, match=r"'tulu-eval judge' makes it again"):
-            read(run)
+            read_run(run)
         (folder / name).write_text(whole)
-    assert len(read(run).results) == 2
+    assert len(read_run(run).results) == 2
 
 
 def test_rows_of_other_samples_are_noticed(alpaca_run: MakeRun, ask: Any) -> None:
@@ -139,7 +139,7 @@ def test_rows_of_other_samples_are_noticed(alpaca_run: MakeRun, ask: Any) -> Non
         (run / name).unlink()
     assert alpaca_run(12, {3: "another answer"}) == run
     with pytest.raises(DataError, match="judges another output of alpaca-3 than the run has"):
-        read(run)
+        read_run(run)
 
 
 def test_only_runs_of_alpaca_eval_are_judged(make_run: MakeRun, alpaca_run: MakeRun, tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ import pytest
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import collect
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, timeless
 from tulu_eval.runs.merge import merge
 from tulu_eval.runs.plan import Order, Plan, make_plan, parse_shard
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.reading import find_runs
 from tulu_eval.runs.runner import execute
+from tulu_eval.runs.tally import Tally
 
 QUIET = Progress(quiet=True)
 
@@ -61,7 +62,7 @@ def test_the_merged_run_is_the_single_run(order: Order, single: Path, parts: int
     assert max(sizes) - min(sizes) <= 1
     merged = merge([shards[0].parent.parent])
     assert merged.folder.name == single.name
-    assert (merged.shards, merged.added, merged.failed) == (parts, 12, 0)
+    assert (merged.shards, merged.added, merged.tally) == (parts, 12, Tally(12, 12, 0))
     assert (merged.folder / files.RESULT).read_bytes() == (single / files.RESULT).read_bytes()
     assert sorted(lines(merged.folder)) == sorted(lines(single))
     one, other = files.read_manifest(single), files.read_manifest(merged.folder)
@@ -88,7 +89,9 @@ def test_a_shard_that_was_killed_is_named_and_repeated(order: Order, single: Pat
     kept = lines(plan.folder)
     assert 0 < len(kept) < 4
     before = state(order.output)
-    with pytest.raises(DataError, match=rf"is not finished: {4 - len(kept)} of its 4 samples are missing; run .* 2/3 again"):
+    with pytest.raises(
+        DataError, match=rf"unfinished: {len(kept)} of 4 planned samples are there, .*; run its command with --shard 2/3 again"
+    ):
         merge([plan.run_folder])
     assert state(order.output) == before
     assert execute(plan, QUIET).generated == 4 - len(kept)
@@ -102,7 +105,9 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.registry import load_suite
 from tulu_eval.runs.plan import Order, make_plan
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.reading import find_runs
 from tulu_eval.runs.runner import execute
+from tulu_eval.runs.tally import Tally
 
 class Killer(Progress):
     def sample(self, sample):
@@ -142,7 +147,10 @@ def test_what_does_not_belong_together_is_one_line_and_writes_nothing(order: Ord
         ([two[0], whole], "is a whole run, not a shard of one"),
         ([two[0], unmade], "is a whole run, not a shard of one"),
         ([two[0], copy], "say where the run goes with --output FOLDER"),
-        ([two[0], bent, "-o"], "1 lines are corrupt or changed by hand; run its command with --shard 2/2 again"),
+        (
+            [two[0], bent, "-o"],
+            "is not as it was made; put its files back, or make the run again with --fresh: samples.jsonl: 1 lines are corrupt",
+        ),
         ([tmp_path / "nowhere"], "nowhere: no such run folder"),
     ]
     before = state(tmp_path)
@@ -170,10 +178,10 @@ def test_a_shard_that_is_being_written_is_waited_for(order: Order) -> None:
 
 def test_samples_of_other_shards_are_taken_over_and_no_table_counts_a_shard(order: Order) -> None:
     shards_of(order, 2)
-    assert collect.find_runs(order.output) == ((), ())
+    assert find_runs(order.output) == ((), ())
     assert execute(plan_of(order, "2/3"), QUIET).generated == 0
     assert execute(plan_of(order), QUIET).generated == 0
-    (run,), problems = collect.find_runs(order.output)
+    (run,), problems = find_runs(order.output)
     assert run.results[0].n == 12
     assert not problems
 
@@ -181,12 +189,8 @@ def test_samples_of_other_shards_are_taken_over_and_no_table_counts_a_shard(orde
 def test_answers_for_other_tools_are_written_for_the_run(make_alpaca_run: Any, order: Order, shared: Path) -> None:
     data = shared / "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"
     whole = make_alpaca_run(order.output / "single", 4)
-    shards = []
-    for part in (1, 2):
-        folder = Path(shutil.copytree(whole, order.output / "parts" / "shards" / f"{part}-of-2"))
-        manifest = files.read_manifest(folder)
-        change(folder, planned=manifest["planned"][part - 1 :: 2], shard=[part, 2])
-        shards.append(folder)
+    texts = {1: {0: "Answer number 0.\n", 1: "Answer number 2.\n"}, 2: {0: "Answer number 1.\n", 1: "Answer number 3.\n"}}
+    shards = [make_alpaca_run(order.output / "parts", 4, texts[part], shard=(part, 2)) for part in (1, 2)]
     merged = merge(shards, data=data)
     for name in (files.RESULT, "model_outputs.json"):
         assert (merged.folder / name).read_bytes() == (whole / name).read_bytes()

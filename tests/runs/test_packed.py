@@ -11,8 +11,8 @@ import pytest
 from tulu_eval.errors import DataError
 from tulu_eval.records import Completion, Grade
 from tulu_eval.runs import packed as packing
-from tulu_eval.runs.finished import read
 from tulu_eval.runs.ledger import Ledger, Sample, encode
+from tulu_eval.runs.reading import read_run
 
 
 def sample(number: int) -> Sample:
@@ -64,11 +64,11 @@ def test_what_cannot_be_unpacked_is_one_line(path: Path, read_only: bool, monkey
 
 def test_a_run_whose_ledger_is_packed_is_the_same_run(make_run: Callable[..., Path]) -> None:
     folder = make_run()
-    plain = read(folder)
+    plain = read_run(folder)
     kept = list(plain.samples())
     path = folder / "samples.jsonl"
     packing.packed(path).write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
-    again = read(folder)
+    again = read_run(folder)
     assert again.results == plain.results
     assert list(again.samples()) == kept

@@ -10,16 +10,16 @@ import pytest
 
 from tulu_eval.errors import UserError
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.finished import read
 from tulu_eval.runs.plan import Order, make_plan
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.prompts import PromptSource
+from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.runner import execute
 
 
 def test_the_prompts_of_a_real_run_are_proven_by_their_hashes(order: Order, rows: Path) -> None:
     plan = make_plan(order, load_suite())
-    run = read(execute(plan, Progress(quiet=True)).folder)
+    run = read_run(execute(plan, Progress(quiet=True)).folder)
     found = PromptSource({"gsm8k": rows}).prompts(run, list(run.samples()))
     assert found.proven
     assert found.before.startswith("<|user|>\nAnswer the following questions.\n\nQuestion: There are 15 trees")
@@ -30,7 +30,7 @@ def test_the_prompts_of_a_real_run_are_proven_by_their_hashes(order: Order, rows
 
 
 def test_other_items_are_refused(order: Order, rows: Path, tmp_path: Path) -> None:
-    run = read(execute(make_plan(order, load_suite()), Progress(quiet=True)).folder)
+    run = read_run(execute(make_plan(order, load_suite()), Progress(quiet=True)).folder)
     samples = list(run.samples())
     lines = [json.loads(line) for line in rows.read_text().splitlines()]
     other = tmp_path / "other.jsonl"
@@ -45,7 +45,7 @@ def test_other_items_are_refused(order: Order, rows: Path, tmp_path: Path) -> No
 def test_a_models_own_template_is_not_known(make_run: Callable[..., Path], shared: Path) -> None:
     data = shared / "data/gsm8k/test.jsonl"
     targets = [json.loads(line)["answer"].split("####")[1].strip().replace(",", "") for line in data.read_text().splitlines()]
-    run = read(make_run(form="chat", limit=4))
+    run = read_run(make_run(form="chat", limit=4))
     samples = list(run.samples())
     with pytest.raises(UserError, match="not those of"):
         PromptSource({"gsm8k": data}).prompts(run, samples)
@@ -66,7 +66,7 @@ def test_a_failing_source_is_asked_once(make_run: Callable[..., Path], monkeypat
         raise UserError("the hub is unreachable")
 
     monkeypatch.setattr("tulu_eval.benchmarks.gsm8k.GSM8K.load", load)
-    run = read(make_run(limit=4))
+    run = read_run(make_run(limit=4))
     source = PromptSource({})
     for _ in range(3):
         with pytest.raises(UserError, match="the hub is unreachable"):

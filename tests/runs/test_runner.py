@@ -27,7 +27,9 @@ from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.runner import InterruptedRunError, execute, execute_all
-from tulu_eval.runs.scoring import score
+from tulu_eval.runs.score import score
+from tulu_eval.runs.tally import Tally
+from tulu_eval.stats import wilson
 
 QUIET = Progress(quiet=True)
 
@@ -50,7 +52,7 @@ def items(folder: Path) -> list[str]:
 def test_a_run_leaves_manifest_samples_and_result(order: Order) -> None:
     plan = plan_of(order)
     outcome = execute(plan, QUIET)
-    assert (outcome.generated, outcome.failed) == (12, 0)
+    assert (outcome.generated, outcome.tally) == (12, Tally(12, 12, 0))
     assert {row.scorer for row in outcome.results} == {"last-number", "stated-answer"}
     assert all(row.n == row.n_protocol == 12 and sum(row.counts.values()) == 12 for row in outcome.results)
     manifest = files.read_manifest(outcome.folder)
@@ -59,7 +61,7 @@ def test_a_run_leaves_manifest_samples_and_result(order: Order) -> None:
     assert manifest["sessions"][0]["new_tokens"] > 0
     assert manifest["template"]["form"] == "tulu"
     assert str(order.output) not in json.dumps(manifest)
-    assert files.read_results(outcome.folder) == outcome.results
+    assert files.read_results(outcome.folder).rows == outcome.results
 
 
 def test_a_second_run_generates_nothing_and_changes_no_result(order: Order) -> None:
@@ -195,7 +197,7 @@ def test_what_is_finished_is_kept_whatever_ends_the_run(
     assert manifest["status"] == "incomplete"
     assert manifest["sessions"][-1]["samples"] == kept
     assert not (plan.folder / files.RESULT).exists()
-    with pytest.raises(DataError, match=r"has no result\.json; the run is not finished"):
+    with pytest.raises(DataError, match=r"has no result\.json"):
         files.read_results(plan.folder)
     done = execute(plan, QUIET)
     assert done.generated == 12 - kept
@@ -211,11 +213,13 @@ class FailingRow(Scripted):
 def test_a_failed_row_is_counted_and_redone(order: Order) -> None:
     plan = plan_of(order)
     outcome = execute(dataclasses.replace(plan, backend=FailingRow), QUIET)
-    assert outcome.failed == 1
+    assert outcome.tally == Tally(12, 11, 1, "bad luck")
+    row = outcome.results[0]
+    assert (row.low, row.high) == (100 * wilson(0, 12).low, 100 * wilson(1, 12).high), "wrong or right, nobody knows"
     assert outcome.results[0].counts["engine_error"] == 1
     assert outcome.results[0].n == 12
     again = execute(plan, QUIET)
-    assert (again.generated, again.failed) == (1, 0)
+    assert (again.generated, again.tally.failed) == (1, 0)
     assert again.results[0].counts["engine_error"] == 0
 
 
@@ -264,7 +268,7 @@ def test_a_full_quota_ends_in_one_line_and_the_run_goes_on(order: Order) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     done = execute(plan, QUIET)
     assert items(plan.folder) == sorted(f"row-{number}" for number in range(12))
-    assert done.failed == 0
+    assert done.tally.failed == 0
 
 
 def test_two_benchmarks_share_one_engine_start(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, Sample, encode
 from tulu_eval.runs.plan import Order, make_plan
-from tulu_eval.runs.scoring import Marks, grade_sample, make_rows, score
+from tulu_eval.runs.score import score
+from tulu_eval.runs.scoring import Marks, grade_sample, make_rows
 
 TEXTS: list[tuple[str, FinishReason]] = [
     ("So the answer is 1.", "stop"),  # right for both
@@ -59,7 +60,7 @@ def test_rows_and_disagreements(folder: Path) -> None:
 def test_both_protocols_come_from_one_run() -> None:
     benchmark = GSM8K()
     manifest = {
-        "items": {"published": ["a", "b"], "full": ["a", "b", "c", "d"]},
+        "items": {"published": ["a", "b"], "full": ["a", "b", "c", "d"]}, "planned": ["a", "b", "c"],
         "benchmark": {"name": "gsm8k"}, "protocol": {"prompt_id": "p"}, "template": {"form": "tulu", "sha256": "t"},
         "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 512}, "model": {"name": "m", "revision": "r"},
         "packages": {"transformers": "1", "tulu-eval": "1"}, "backend": "transformers", "dtype": "float32",

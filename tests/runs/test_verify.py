@@ -15,8 +15,10 @@ import pytest
 from tulu_eval.errors import DataError, UnknownName, UserError
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.finished import read
-from tulu_eval.runs.verify import Verification, as_released, released_model, verify
+from tulu_eval.runs.published import as_released, released_model
+from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.verify import Verification, verify
+from tulu_eval.stats import wilson
 
 PPO_13B = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
 DPO_70B = "allenai/tulu-2-dpo-70b"
@@ -51,7 +53,7 @@ def main_rows(found: Verification) -> dict[tuple[str, str], tuple[str, float]]:
 
 def test_121_of_200_against_58_and_67(make_run: MakeRun) -> None:
     """The acceptance test: a run of the model itself, against both values that the record prints for it."""
-    found = verify(read(make_run(right=121)), load_suite())
+    found = verify(read_run(make_run(right=121)), load_suite())
     p67, p58 = flips_p_value(13, 200), flips_p_value(5, 200)
     assert p67 < 0.05 < p58
     rows = main_rows(found)
@@ -68,7 +70,7 @@ def test_121_of_200_against_58_and_67(make_run: MakeRun) -> None:
 
 
 def test_as_another_model_the_weights_count_as_others(make_run: MakeRun) -> None:
-    run = read(make_run(right=121, model="my-checkpoint", revision="sha256:1234", backend="transformers"))
+    run = read_run(make_run(right=121, model="my-checkpoint", revision="sha256:1234", backend="transformers"))
     found = verify(run, load_suite(), stand_in="tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm")
     assert not found.same_weights
     assert not found.inconsistent
@@ -81,7 +83,7 @@ def test_as_another_model_the_weights_count_as_others(make_run: MakeRun) -> None
 
 
 def test_both_protocols_of_a_full_run_and_the_published_one_decides(make_run: MakeRun) -> None:
-    found = verify(read(make_run(right=lambda place: place % 200 < 121, protocol="full")), load_suite())
+    found = verify(read_run(make_run(right=lambda place: place % 200 < 121, protocol="full")), load_suite())
     of_card = [one for one in found.comparisons if one.cell.source.key == "card"]
     assert [(one.row.protocol, one.items, one.main, one.agreement.method) for one in of_card] == [
         ("published", "same", True, "symmetric flips"),
@@ -100,7 +102,7 @@ def test_both_protocols_of_a_full_run_and_the_published_one_decides(make_run: Ma
     ],
 )
 def test_a_model_without_published_numbers_is_told_so(make_run: MakeRun, model: str, revision: str, message: str) -> None:
-    run = read(make_run(right=10, model=model, revision=revision, limit=20))
+    run = read_run(make_run(right=10, model=model, revision=revision, limit=20))
     with pytest.raises(UserError, match=message):
         verify(run, load_suite(), partial=True)
     with pytest.raises(UnknownName, match="Did you mean 'tulu-2-13b'"):
@@ -108,7 +110,7 @@ def test_a_model_without_published_numbers_is_told_so(make_run: MakeRun, model: 
 
 
 def test_changed_weights_are_other_weights(make_run: MakeRun) -> None:
-    run = read(make_run(right=121, quantization="fp8", dtype="float16"))
+    run = read_run(make_run(right=121, quantization="fp8", dtype="float16"))
     assert released_model(run, load_suite()) is not None
     assert not as_released(run)
     found = verify(run, load_suite())
@@ -117,7 +119,7 @@ def test_changed_weights_are_other_weights(make_run: MakeRun) -> None:
 
 
 def test_what_differs_from_the_published_recipe_is_listed_with_noise_last(make_run: MakeRun) -> None:
-    run = read(make_run(right=121, form="plain", backend="transformers"))
+    run = read_run(make_run(right=121, form="plain", backend="transformers"))
     run.manifest["settings"]["dtype"] = "float16"
     run.manifest["decoding"]["max_new_tokens"] = 256
     run.manifest["protocol"]["prompt_id"] = "0badcafe"
@@ -134,8 +136,8 @@ def test_what_differs_from_the_published_recipe_is_listed_with_noise_last(make_r
 
 
 def test_a_partial_run_gets_no_verdict_unless_asked(make_run: MakeRun) -> None:
-    run = read(make_run(right=30, limit=50))
-    with pytest.raises(UserError, match=r"50 of 200 items are there; --partial compares what there is"):
+    run = read_run(make_run(right=30, limit=50))
+    with pytest.raises(UserError, match=r"50 of 200 items are there; --partial compares these 50"):
         verify(run, load_suite())
     found = verify(run, load_suite(), partial=True)
     assert {one.items for one in found.comparisons} == {"other"}
@@ -143,17 +145,25 @@ def test_a_partial_run_gets_no_verdict_unless_asked(make_run: MakeRun) -> None:
     assert found.notes == ("protocol published: 50 of 200 items are there",)
 
 
-def test_a_run_with_failures_gets_no_verdict_unless_asked(make_run: MakeRun) -> None:
-    run = read(make_run(right=121, failed=3))
-    with pytest.raises(UserError, match=r"3 of 200 failed, which count as wrong; --partial"):
-        verify(run, load_suite())
-    found = verify(run, load_suite(), partial=True)
-    assert found.comparisons[0].row.value == pytest.approx(59.0)
-    assert found.comparisons[0].agreement.method == "Fisher exact"
+def test_failures_count_both_ways_and_one_verdict_must_hold_in_both(make_run: MakeRun) -> None:
+    found = verify(read_run(make_run(right=121, failed=3)), load_suite())
+    row = found.comparisons[0].row
+    assert (row.value, row.failed) == (pytest.approx(59.0), 3)
+    assert (row.low, row.high) == (100 * wilson(118, 200).low, 100 * wilson(121, 200).high)
+    of_67 = next(one.agreement for one in found.comparisons if one.cell.printed == "67.0")
+    assert (of_67.verdict, of_67.p_value) == ("inconsistent", pytest.approx(flips_p_value(13, 200), abs=1e-11))
+    assert found.notes == ("protocol published: 3 of 200 failed, so nobody knows whether the model has them right",)
+
+
+def test_failures_that_decide_the_verdict_make_it_cannot_tell(make_run: MakeRun) -> None:
+    found = verify(read_run(make_run(right=134, failed=20)), load_suite())
+    of_67 = next(one.agreement for one in found.comparisons if one.cell.printed == "67.0")
+    assert of_67.verdict == "cannot tell"
+    assert of_67.explanation == ("cannot tell: 20 failed; inconsistent with 0 of them right, consistent with 20 of them right")
 
 
 def test_a_whole_published_part_of_an_unfinished_full_run_is_enough(make_run: MakeRun) -> None:
-    found = verify(read(make_run(right=121, protocol="full", limit=300)), load_suite())
+    found = verify(read_run(make_run(right=121, protocol="full", limit=300)), load_suite())
     assert {one.row.protocol for one in found.comparisons} == {"published"}
     assert found.notes == ("protocol full: 300 of 1319 items are there",)
 
@@ -165,11 +175,11 @@ def test_numbers_of_a_users_file_count(make_run: MakeRun, tmp_path: Path) -> Non
         '[[cell]]\nmodel = "allenai/tulu-2-dpo-70b"\nmetric = "GSM8K_8shot_CoT"\nprinted = "60.0"\nn = 1319\n'
         'source = "report"\n'
     )
-    run = read(make_run(right=121, model=DPO_70B))
+    run = read_run(make_run(right=121, model=DPO_70B))
     found = verify(run, load_suite(own))
     ours = next(one for one in found.comparisons if one.cell.source.key == "report")
     assert (ours.items, ours.agreement.method) == ("other", "Fisher exact")
-    full = read(make_run(right=lambda place: place < 791, model=DPO_70B, protocol="full", output="other"))
+    full = read_run(make_run(right=lambda place: place < 791, model=DPO_70B, protocol="full", output="other"))
     ours = next(one for one in verify(full, load_suite(own)).comparisons if one.cell.source.key == "report" and one.main)
     assert (ours.row.protocol, ours.items) == ("full", "same")
 
@@ -184,8 +194,8 @@ def test_rows_that_nothing_was_published_for(make_run: MakeRun) -> None:
         data["benchmark"]["name"] = name
         (folder / files.MANIFEST).write_text(json.dumps(data))
         with pytest.raises(UserError, match=message):
-            verify(read(folder), load_suite())
-    run = read(make_run(output="other"))
+            verify(read_run(folder), load_suite())
+    run = read_run(make_run(output="other"))
     run.manifest["items"] = {"custom": ["row-1"]}
     with pytest.raises(UserError, match="its items are those of protocol published"):
         verify(run, load_suite())
@@ -195,20 +205,15 @@ def test_rows_that_nothing_was_published_for(make_run: MakeRun) -> None:
     ("spoil", "message"),
     [
         (lambda folder: (folder / "manifest.json").unlink(), r"is not a run folder: it has no manifest\.json"),
-        (lambda folder: (folder / "result.json").unlink(), r"has no result\.json; the run is not finished"),
-        (lambda folder: (folder / "samples.jsonl").unlink(), r"has no samples\.jsonl, so its result cannot be checked"),
         (lambda folder: edit(folder / "manifest.json", format=2), "is of format 2; tulu-eval .* reads format 1"),
         (lambda folder: edit(folder / "manifest.json", template={}), r"'template\.form' is missing or of another type"),
-        (lambda folder: edit(folder / "result.json", results=[]), "was changed after it was written"),
-        (lambda folder: cut(folder / "samples.jsonl"), r"is not what result\.json was computed from; 'tulu-eval score"),
-        (lambda folder: scratch(folder / "samples.jsonl"), r"1 lines are corrupt or changed by hand \(first: 2\)"),
     ],
 )
-def test_a_spoiled_folder_is_refused_in_one_line(make_run: MakeRun, spoil: Callable[[Path], None], message: str) -> None:
+def test_what_is_no_run_is_refused_in_one_line(make_run: MakeRun, spoil: Callable[[Path], None], message: str) -> None:
     folder = make_run(limit=5)
     spoil(folder)
     with pytest.raises(DataError, match=message) as caught:
-        read(folder)
+        read_run(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -216,43 +221,38 @@ def edit(path: Path, **fields: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
-
-
-def scratch(path: Path) -> None:
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([lines[0], lines[1].replace(b"answer is", b"answer was"), *lines[2:]]))
-
-
 def test_a_run_scored_again_by_another_version_is_read_with_its_new_grades(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tulu_eval.benchmarks import gsm8k
-    from tulu_eval.runs.scoring import score
+    from tulu_eval.runs.score import score
 
     folder = make_run(right=121)
-    assert not read(folder).regraded
+    assert not read_run(folder).regraded
     before = gsm8k.grade_last_number
 
     def later(target: str, text: str) -> gsm8k.Grade:
         return dataclasses.replace(before(target, text), score=float(target == "1"))
 
     monkeypatch.setattr(gsm8k, "grade_last_number", later)
+    monkeypatch.setattr(gsm8k.GSM8K, "version", gsm8k.GSM8K.version + 1)
     score(folder)
-    run = read(folder)
+    run = read_run(folder)
     assert run.regraded
     assert run.results[0].value == pytest.approx(0.5)
     assert sum(sample.grades[0].score for sample in run.samples()) == 1
-    monkeypatch.undo()
-    with pytest.raises(DataError, match=r"is not what result\.json was computed from"):
-        read(folder)
+    assert run.doubts == run.notes == ()
+    monkeypatch.setattr(gsm8k.GSM8K, "version", gsm8k.GSM8K.version + 1)
+    later_still = read_run(folder)
+    assert later_still.results == run.results
+    (note,) = later_still.notes
+    assert "is installed; 'tulu-eval score' grades its samples again" in note
 
 
 def test_reading_changes_nothing(make_run: MakeRun) -> None:
     folder = make_run()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    run = read(folder)
+    run = read_run(folder)
     verify(run, load_suite())
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sum(1 for _ in run.samples()) == 200

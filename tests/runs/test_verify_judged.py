@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +14,7 @@ from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import verdict
-from tulu_eval.runs import manifest as files
-from tulu_eval.runs.finished import read
+from tulu_eval.runs.reading import Run, read_run
 from tulu_eval.runs.verify import Verification, verify
 
 MakeRun = Callable[..., Path]
@@ -31,19 +30,16 @@ def rows(
     counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
     line = f"alpaca-eval|n:{n}/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}{more}"
     return [
-        Result("alpaca-eval", "published", judge, metric, at, n, 805, max(0, at - half), at + half, interval, counts, line)
+        Result("alpaca-eval", "published", judge, metric, at, n, 805, n, max(0, at - half), at + half, interval, counts, line)
         for metric, at in values.items()
     ]
 
 
-def judged(folder: Path, *found: Result) -> Path:
-    """Turns a run folder into one of AlpacaEval with judges' rows in its result."""
-    data = json.loads((folder / files.MANIFEST).read_text())
-    data["benchmark"]["name"] = "alpaca-eval"
-    (folder / files.MANIFEST).write_text(json.dumps(data))
-    samples = json.loads((folder / files.RESULT).read_text())["samples_sha256"]
-    files.write_results(folder, found, samples)
-    return folder
+def judged(folder: Path, *found: Result) -> Run:
+    """Returns a run as if it were of AlpacaEval and had judges' rows."""
+    run = read_run(folder)
+    manifest = {**run.manifest, "benchmark": {**run.manifest["benchmark"], "name": "alpaca-eval"}}
+    return dataclasses.replace(run, manifest=manifest, results=found)
 
 
 @pytest.fixture
@@ -51,7 +47,7 @@ def check(make_run: MakeRun) -> Callable[..., Verification]:
     """Verifies a run with these rows."""
 
     def call(*found: Result, model: str = DPO_70B, partial: bool = False) -> Verification:
-        return verify(read(judged(make_run(model=model), *found)), load_suite(), partial=partial)
+        return verify(judged(make_run(model=model), *found), load_suite(), partial=partial)
 
     return call
 

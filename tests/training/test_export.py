@@ -97,7 +97,7 @@ def test_a_reward_model_is_one_to_transformers_too(toys: Any, llama3_like: Path,
 
 def test_results_on_a_card_keep_their_intervals_and_signatures() -> None:
     counts = dict.fromkeys(STATUSES, 0)
-    row = Result("gsm8k", "full", "last-number", "exact_match", 12.5, 8, 8, 2.2, 47.1, "wilson95", counts, "a|b")
+    row = Result("gsm8k", "full", "last-number", "exact_match", 12.5, 8, 8, 8, 2.2, 47.1, "wilson95", counts, "a|b")
     manifest = {
         "stage": "rm", "reward_model": None, "rows_dropped": {"equal sides": 2}, "recipe": {"name": "r", "sha256": "0" * 64},
         "model": "m", "version": "0", "rows_kept": 5, "steps": 1, "ranks": 1,

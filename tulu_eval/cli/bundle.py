@@ -63,8 +63,11 @@ def verify_bundle(file: Path, as_json: bool) -> None:
         for problem in found.problems:
             click.echo(printable(f"{file}: {problem}"))
         if found.results:
-            text = f"{found.model}: {found.samples} samples graded again\n{rows.of_run(found.results)}\n"
+            text = f"{found.model} on {found.benchmark}: {found.samples} samples graded again\n"
+            text += f"{rows.of_run(found.results, found.tally)}\n"
             click.echo("\n".join(map(printable, text.split("\n"))))
+        for note in found.notes:
+            click.echo(printable(f"{file}: {note}"))
         click.echo(f"{file}: {'NOT as it was made' if found.problems else 'whole; the numbers are those of its completions'}")
         click.echo(f"id {found.id}")
     if found.problems:

@@ -7,12 +7,16 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from tulu_eval.errors import UserError, suggest
+from tulu_eval.errors import UserError, printable, suggest
+
+if TYPE_CHECKING:
+    from tulu_eval.runs.tally import Tally
 
 registry_option = click.option(
     "--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own."
@@ -80,6 +84,42 @@ def one_line(message: str) -> str:
 def print_json(data: Any) -> None:
     """Prints data as JSON on stdout."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+class Counted(Protocol):
+    """Anything that a run came to."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+
+    @property
+    def tally(self) -> Tally:
+        """How much of it is there."""
+
+
+def end_with_failures(outcomes: Sequence[Counted], remedy: str) -> None:
+    """Ends with exit code 1 where runs have failures, and says on stderr how many and why, however quiet the command is.
+
+    Raises:
+        click.exceptions.Exit: If any run has a failure.
+    """
+    failed = [one for one in outcomes if one.tally.failed]
+    for one in failed:
+        click.echo(printable(f"tulu-eval: {one.folder}: {one.tally.failures}; {remedy}"), err=True)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def progress(quiet: bool = False) -> Callable[[Sequence[Path]], Iterable[Path]]:
+    """Returns what goes through run folders and shows on a terminal how far it is."""
+
+    def shown(folders: Sequence[Path]) -> Iterable[Path]:
+        from tqdm import tqdm
+
+        return tqdm(folders, "reading runs", unit="run", delay=1, disable=quiet or None)
+
+    return shown
 
 
 def set_up_logging(verbose: int, quiet: bool) -> None:

@@ -26,9 +26,9 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
     """
     from tulu_eval.reports import flips
     from tulu_eval.runs.compare import compare as compare_runs
-    from tulu_eval.runs.finished import read
+    from tulu_eval.runs.reading import finished, read_run
 
-    found = compare_runs(read(run_a), read(run_b))
+    found = compare_runs(finished(read_run(run_a)), finished(read_run(run_b)))
     if as_json:
         print_json(flips.as_json(found))
     else:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_json
+from tulu_eval.cli.common import end_with_failures, print_json
 
 
 @click.command(no_args_is_help=True, short_help="Put the shards of a run together.")
@@ -32,9 +31,8 @@ def merge(folders: tuple[Path, ...], output: Path | None, data: Path | None, as_
 
     merged = put_together(folders, output, data)
     if as_json:
-        print_json({"folder": str(merged.folder), "results": [dataclasses.asdict(row) for row in merged.results]})
-        return
-    click.echo(rows.of_run(merged.results))
-    click.echo(f"\n{merged.shards} shards, {merged.added} samples added\n{merged.folder}", err=True)
-    if merged.failed:
-        click.echo(f"the engine failed on {merged.failed} samples; the commands of their shards try them again", err=True)
+        print_json(rows.as_json(merged.folder, merged.results, merged.tally))
+    else:
+        click.echo(rows.of_run(merged.results, merged.tally))
+        click.echo(f"\n{merged.shards} shards, {merged.added} samples added\n{merged.folder}", err=True)
+    end_with_failures([merged], "the commands of their shards try them again")

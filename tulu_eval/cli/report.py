@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from tulu_eval.cli.common import registry_option
-
-if TYPE_CHECKING:
-    from tulu_eval.runs.finished import Finished
+from tulu_eval.cli.common import progress, registry_option
 
 TRAINING = Path("training")
 """Where ``train`` and ``reproduce`` write unless told otherwise."""
@@ -44,8 +39,6 @@ def report(
       tulu-eval report --data gsm8k=test.jsonl
       tulu-eval report --results training/reproduce-tiny/results --training training/reproduce-tiny
     """
-    from tqdm import tqdm
-
     from tulu_eval.errors import UserError
     from tulu_eval.registry import load_suite
     from tulu_eval.reports.leaderboard import make
@@ -68,10 +61,7 @@ def report(
     target = write or results / "report.html"
     suite = load_suite(registry)
 
-    def shown(runs: Sequence[Finished]) -> Iterable[Finished]:
-        return tqdm(runs, "checking runs", unit="run", delay=1, disable=quiet or None)
-
-    page = make(suite, results, files, shown, training)
+    page = make(suite, results, files, progress(quiet), training)
     write_text(target, page.text)
     for problem in page.problems:
         click.echo(f"tulu-eval: left out: {problem}", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tulu_eval.cli.common import complete, complete_models, print_json, set_up_logging
+from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, set_up_logging
 
 if TYPE_CHECKING:
     from tulu_eval.backends.base import Served
@@ -114,15 +114,12 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
     progress = Progress(quiet=options["quiet"])
     outcomes = execute_all(plans, progress, fresh=not options["resume"])
     if options["as_json"]:
-        print_json(
-            [{"folder": str(one.folder), "results": [dataclasses.asdict(row) for row in one.results]} for one in outcomes]
-        )
-        return
-    for outcome in outcomes:
-        click.echo(rows.of_run(outcome.results))
-        if outcome.failed:
-            progress.say(f"\nthe engine failed on {outcome.failed} samples; the same command tries them again")
-        progress.say(f"\n{outcome.speed}\n{outcome.folder}".replace("\n\n", "\n"))
+        print_json([rows.as_json(one.folder, one.results, one.tally) for one in outcomes])
+    else:
+        for outcome in outcomes:
+            click.echo(rows.of_run(outcome.results, outcome.tally))
+            progress.say(f"\n{outcome.speed}\n{outcome.folder}".replace("\n\n", "\n"))
+    end_with_failures(outcomes, "the same command tries them again")
 
 
 def _data(benchmarks: tuple[str, ...], given: tuple[str, ...]) -> dict[str, Path]:

@@ -60,16 +60,17 @@ def score(target: Path, as_json: bool, **options: Any) -> None:
 
 def _samples(folder: Path, options: dict[str, Any], as_json: bool) -> None:
     from tulu_eval.reports import rows
-    from tulu_eval.runs.scoring import score as score_run
+    from tulu_eval.runs.score import score as score_run
 
     odd = [name for name in OF_JUDGMENTS if options[name]]
     if odd and folder.is_dir():
         raise UserError(f"--{odd[0]} is for judgments, and {folder} has samples, not judgments")
     scored = score_run(folder)
     if as_json:
-        print_json({"folder": str(folder), **dataclasses.asdict(scored)})
+        found = {"scorers": scored.scorers, "disagreements": [dataclasses.asdict(one) for one in scored.disagreements]}
+        print_json({**rows.as_json(folder, scored.results, scored.tally), **found})
     else:
-        click.echo(rows.of_run(scored.results))
+        click.echo(rows.of_run(scored.results, scored.tally))
         click.echo(rows.of_disagreements(scored))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import registry_option
+from tulu_eval.cli.common import progress, registry_option
 
 
 @click.command()
@@ -40,7 +40,7 @@ def table(results: Path, form: str, write: Path | None, registry: Path | None) -
     suite = load_suite(registry)
     if not results.is_dir():
         click.echo(f"tulu-eval: no folder {results}, so nothing was measured", err=True)
-    found = collect(suite, results)
+    found = collect(suite, results, progress())
     for problem in found.problems:
         click.echo(f"tulu-eval: not in the table: {problem}", err=True)
     click.echo(report.write(found, suite, form), nl=False)

@@ -13,8 +13,12 @@ from tulu_eval.cli.common import complete_models, print_json, registry_option
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--as", "stand_in", metavar="NAME", shell_complete=complete_models,
               help="Compare with the published numbers of this model, e.g. for a local checkpoint; the weights then count as "
-              "others, which asks for a larger gap.")  # fmt: skip
-@click.option("--partial", is_flag=True, help="Compare what there is, though items are missing or failed; n is said.")
+              "others, which asks for a larger gap. A run without numbers of its own remembers it.")  # fmt: skip
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="Compare a run of fewer items: a limited one, or the whole beginning of one that was stopped; n is said.",
+)
 @click.option("--strict", is_flag=True, help="Exit code 1 if the run is inconsistent with any published number.")
 @registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
@@ -41,11 +45,15 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
     """
     from tulu_eval.registry import load_suite
     from tulu_eval.reports import verdict
-    from tulu_eval.runs.integrity import read_sound
+    from tulu_eval.runs.published import remember
+    from tulu_eval.runs.reading import read_run, sound
     from tulu_eval.runs.verify import verify as verify_run
 
     suite = load_suite(registry)
-    found = verify_run(read_sound(folder), suite, stand_in=stand_in, partial=partial)
+    run = sound(read_run(folder))
+    found = verify_run(run, suite, stand_in=stand_in, partial=partial)
+    if stand_in:
+        remember(run, suite, stand_in)
     if as_json:
         print_json(verdict.as_json(found))
     else:

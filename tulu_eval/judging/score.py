@@ -254,7 +254,7 @@ def results(found: Score) -> tuple[Result, ...]:
         numbers.insert(0, ("lc_win_rate", found.lc.value, ends, method))
     judge, line = found.judge.label, signature(found)
     return tuple(
-        Result("alpaca-eval", "published", judge, metric, value, found.n, SIZE, low, high, method, counts, line)
+        Result("alpaca-eval", "published", judge, metric, value, found.n, SIZE, found.n, low, high, method, counts, line)
         for metric, value, (low, high), method in numbers
     )
 

@@ -13,7 +13,7 @@ from tulu_eval.judging.recipe import ORIGINAL_JUDGE
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite
 from tulu_eval.runs.collect import TITLES, Column, Entry, Line, Measured, Table, entry
-from tulu_eval.runs.finished import Finished
+from tulu_eval.runs.reading import Run
 
 JUDGED = "win_rate"
 """How the metrics that a judge decides end."""
@@ -125,6 +125,7 @@ def result(row: Result) -> dict[str, Any]:
         "interval": row.interval,
         "n": row.n,
         "of": row.n_protocol,
+        "failed": row.failed,
         "protocol": row.protocol,
         "scorer": row.scorer,
         "metric": row.metric,
@@ -147,7 +148,7 @@ def _verdict(one: Entry) -> dict[str, Any]:
     }
 
 
-def run(finished: Finished, root: Path) -> dict[str, Any]:
+def run(finished: Run, root: Path) -> dict[str, Any]:
     """Returns what the page says of a run."""
     manifest = finished.manifest
     protocol = manifest.get("protocol", {"name": finished.results[0].protocol})
@@ -167,6 +168,8 @@ def run(finished: Finished, root: Path) -> dict[str, Any]:
         "command": " ".join(map(str, manifest.get("command", ()))),
         "commit": manifest.get("commit", ""),
         "regraded": finished.regraded,
+        "unfinished": finished.tally.unfinished,
+        "failures": finished.tally.failures,
         "rows": [result(row) for row in finished.results],
     }
 

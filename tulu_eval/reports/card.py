@@ -18,9 +18,7 @@ from tulu_eval import __version__
 from tulu_eval.errors import UnknownName, UserError, suggest
 from tulu_eval.records import Result
 from tulu_eval.registry import Model, PublishedCell, Suite
-from tulu_eval.runs.collect import find_runs
-from tulu_eval.runs.finished import Finished, failures, whole
-from tulu_eval.runs.integrity import doubts, samples_of
+from tulu_eval.runs.reading import Run, find_runs
 from tulu_eval.runs.verify import Comparison, verify
 
 
@@ -56,7 +54,7 @@ class Entry:
         comparisons: With published numbers, as ``verify`` has them.
     """
 
-    run: Finished
+    run: Run
     row: Result
     comparisons: tuple[Comparison, ...]
 
@@ -96,8 +94,8 @@ def make(name: str, suite: Suite, results: Path, published: bool) -> Card:
     entries: dict[tuple[str, ...], Entry] = {}
     left_out = []
     for run in sorted(own, key=lambda one: one.ended):
-        if wrong := doubts(run, samples_of(run)):
-            left_out.append(f"{run.folder}: was changed by hand: {'; '.join(wrong)}")
+        if run.tally.unfinished:
+            left_out.append(f"{run.folder}: {run.tally.unfinished}")
             continue
         comparisons = _comparisons(run, suite)
         for row in run.results:
@@ -123,7 +121,7 @@ def _known(suite: Suite, name: str) -> Model | None:
         return None
 
 
-def _comparisons(run: Finished, suite: Suite) -> tuple[Comparison, ...]:
+def _comparisons(run: Run, suite: Suite) -> tuple[Comparison, ...]:
     if run.of_files:
         return ()  # what of the recipe differs is not known
     try:
@@ -138,9 +136,9 @@ def _reason(row: Result) -> str:
         return "no number of a data set"
     if row.metric == "answered":
         return "says only that there is an answer"
-    if not whole(row):
-        return f"{row.n} of {row.n_protocol} items" if row.partial else f"the engine or judge failed on {failures(row)} items"
-    return ""
+    if row.failed:
+        return f"the engine or judge failed on {row.failed} of {row.n} items"
+    return f"{row.n} of {row.n_protocol} items" if row.partial else ""
 
 
 def eval_results(card: Card) -> list[EvalResult]:
@@ -181,7 +179,7 @@ def _title(entry: Entry) -> str:
     return f"{_words(row.metric)}, protocol {row.protocol}, scorer {row.scorer}, n = {row.n}{_origin(entry.run)}"
 
 
-def _origin(run: Finished) -> str:
+def _origin(run: Run) -> str:
     """Returns where a run's answers or judgments come from, to be put behind a name; empty for a run of our own."""
     source = f"imported from {run.imported}" if run.imported else run.manifest.get("source")
     return f", {source}" if source else ""

@@ -7,7 +7,6 @@ from typing import Any
 
 from tulu_eval.reports.layout import data, grid
 from tulu_eval.runs.compare import Compared, Flip, Paired
-from tulu_eval.stats import ALPHA
 
 CAUSES = {
     "prompt differs": "the two prompts are not the same",
@@ -55,16 +54,23 @@ def _heading(found: Compared) -> str:
 
 def _test(paired: Paired) -> str:
     flips = paired.only_a + paired.only_b
-    verdict = "more than chance explains" if paired.p_value < ALPHA else "chance explains it"
     lines = [
         f"A minus B: {paired.difference:+.1f} points, 95 % interval [{paired.low:+.1f}, {paired.high:+.1f}] (Tango)",
         f"{flips} items flip ({100 * flips / paired.n:.1f} %): {paired.only_a} right in A only, {paired.only_b} in B only; "
-        f"exact McNemar p = {paired.p_value:.2g}: {verdict}",
+        f"exact McNemar p = {paired.p_value:.2g}: {_meaning(paired)}",
         f"same text on {paired.same_text} of {paired.n} items, same answer on {paired.same_answer}",
     ]
     if flips:
         lines.insert(2, f"with this many flips, differences from {paired.detectable:.1f} points show with 80 % power")
     return "\n".join(lines)
+
+
+def _meaning(paired: Paired) -> str:
+    if paired.verdict == "differ":
+        return "more than chance explains"
+    if paired.verdict == "no difference":
+        return f"chance explains it, and a difference of {paired.margin:g} points would have shown"
+    return f"cannot tell: chance explains it, and a difference of {paired.margin:g} points might not have shown"
 
 
 def _flips(found: Compared) -> str:

@@ -52,7 +52,7 @@ def as_text(done: Imported) -> str:
             f"{len(done.misread)} where {source.harness} read another answer than its own rule does here: {_few(done.misread)}"
         )
     lines.append(f"{source.harness} keeps no reason why an answer ended, so none is counted as truncated")
-    return "\n".join(map(printable, lines)) + f"\n\n{rows.of_run(done.results)}\n\n{done.folder}"
+    return "\n".join(map(printable, lines)) + f"\n\n{rows.of_run(done.results, done.tally)}\n\n{done.folder}"
 
 
 def _lines(found: Sequence[Answer]) -> str:

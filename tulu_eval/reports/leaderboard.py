@@ -17,11 +17,12 @@ from tulu_eval.registry import Suite
 from tulu_eval.reports import board, curves, page
 from tulu_eval.reports.layout import data as plain_data
 from tulu_eval.reports.samples import pack
-from tulu_eval.runs.collect import TITLES, arrange, find_runs
-from tulu_eval.runs.finished import Finished
-from tulu_eval.runs.integrity import doubts, samples_of
+from tulu_eval.runs.collect import TITLES, arrange
 from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.manifest import LEDGER
+from tulu_eval.runs.packed import there
 from tulu_eval.runs.prompts import PromptSource
+from tulu_eval.runs.reading import Run, find_runs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def make(
     suite: Suite,
     results: Path,
     data: Mapping[str, Path],
-    each: Callable[[Sequence[Finished]], Iterable[Finished]] = iter,
+    each: Callable[[Sequence[Path]], Iterable[Path]] = iter,
     training: Path | None = None,
 ) -> Leaderboard:
     """Returns the page of all runs under a folder.
@@ -56,19 +57,12 @@ def make(
         suite: The registry.
         results: The folder.
         data: Files with the items of benchmarks, by benchmark, for the prompts' text.
-        each: Goes through the runs while they are checked, and may show how far it is.
+        each: Goes through the run folders while they are read, and may show how far it is.
         training: Folder of training runs; none are shown unless given.
     """
-    found, unusable = find_runs(results)
+    found, unusable = find_runs(results, each)
     problems = [_inside(results, line) for line in unusable]
-    runs: list[tuple[Finished, list[Sample]]] = []
-    for run in each(found):
-        samples = samples_of(run)
-        wrong = doubts(run, samples)
-        if wrong:
-            problems.append(f"{run.folder.relative_to(results)}: {'; '.join(wrong)}")
-        else:
-            runs.append((run, samples))
+    runs: list[tuple[Run, list[Sample]]] = [(run, list(run.samples()) if there(run.folder / LEDGER) else []) for run in found]
     table = arrange(suite, [run for run, _ in runs], problems)
     trained, broken = curves.find(training) if training else ([], [])
     problems += broken

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from tulu_eval.records import Result
-from tulu_eval.runs.scoring import Scored
+from tulu_eval.runs.score import Scored
+from tulu_eval.runs.tally import Tally
 
 
-def of_run(results: Sequence[Result]) -> str:
-    """Returns rows as a plain table, failures named under it, and the signature of each number."""
+def as_json(folder: Path, results: Sequence[Result], tally: Tally) -> dict[str, Any]:
+    """Returns what a run came to as plain data."""
+    return {
+        "folder": str(folder),
+        **dataclasses.asdict(tally),
+        "finished": tally.finished,
+        "results": [{**dataclasses.asdict(row), "failed": row.failed} for row in results],
+    }
+
+
+def of_run(results: Sequence[Result], tally: Tally) -> str:
+    """Returns rows as a plain table, what is missing or failed named under it, and the signature of each number."""
     from tabulate import tabulate
 
     header = ("protocol", "scorer", "value", "95 % interval", "n", "of")
     body = [
-        (row.protocol, row.scorer, f"{row.value:.1f}", f"[{row.low:.1f}, {row.high:.1f}]", row.n, row.n_protocol)
-        for row in results
+        (row.protocol, row.scorer, f"{row.value:.1f}{failed(row)}", interval(row), row.n, row.n_protocol) for row in results
     ]
-    lines = [
-        tabulate(body, headers=header, disable_numparse=True, colalign=("left", "left", "right", "left", "right", "right"))
-    ]
+    align = ("left", "left", "right", "left", "right", "right")
+    lines = [tabulate(body, headers=header, disable_numparse=True, colalign=align)] if body else []
     for protocol in dict.fromkeys(row.protocol for row in results):
         counts = next(row.counts for row in results if row.protocol == protocol)
         shown = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         lines.append(f"{protocol}: {shown}")
+    if tally.unfinished:
+        whole = f"; what stands here is the whole beginning of its order, {results[0].n} items" if results else ""
+        lines.append(f"{tally.unfinished}{whole}")
+    if tally.failures:
+        lines.append(f"{tally.failures}; the interval spans all of them wrong and all of them right")
     lines.append("")
     lines.extend(row.signature for row in results)
     return "\n".join(lines)
+
+
+def interval(row: Result) -> str:
+    """Returns a row's 95 % interval."""
+    return "no interval" if row.interval == "none" else f"[{row.low:.1f}, {row.high:.1f}]"
+
+
+def failed(row: Result) -> str:
+    """Returns what must stand behind a value that failures are in; empty for a value without any."""
+    return f" ({row.failed} failed)" if row.failed else ""
 
 
 def of_disagreements(scored: Scored) -> str:

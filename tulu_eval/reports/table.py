@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tulu_eval.records import Result
+from tulu_eval.records import FAILURES, Result
 from tulu_eval.registry import Suite
 from tulu_eval.reports.layout import data, grid, wrapped
+from tulu_eval.reports.rows import failed, interval
 from tulu_eval.runs.collect import Column, Entry, Line, Measured, Table
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _published(entry: Entry, marks: dict[str, int]) -> str:
         return "-"
     interval = f" [{entry.interval[0]:.1f}, {entry.interval[1]:.1f}]" if entry.interval else ""
     notes = "".join(f" ({marks[name]})" for name in entry.cell.contradictions)
-    return f"{entry.cell.printed}{interval}{notes}"
+    return f"{entry.cell.value:.1f}{interval}{notes}"
 
 
 def _measured(measured: Measured | None, column: Column) -> str:
@@ -147,8 +148,7 @@ def _measured(measured: Measured | None, column: Column) -> str:
 
 def _value(row: Result) -> str:
     of = f" of {row.n_protocol}" if row.partial else ""
-    interval = "no interval" if row.interval == "none" else f"[{row.low:.1f}, {row.high:.1f}]"
-    return f"{row.value:.1f} {interval}, n = {row.n}{of}"
+    return f"{row.value:.1f}{failed(row)} {interval(row)}, n = {row.n}{of}"
 
 
 def _verdict(entry: Entry) -> str:
@@ -257,6 +257,7 @@ def _picked(row: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
         "contradictions": " ".join(cell.get("contradictions", ())),
         "group": row["group"],
         **{name: measured.get(name) for name in ("value", "low", "high", "n", "n_protocol", "protocol", "scorer")},
+        "failed": sum((measured.get("counts") or {}).get(status, 0) for status in FAILURES) if measured else None,
         "measured_metric": measured.get("metric"),
         "measured_group": row["measured_group"],
         "verdict": agreement.get("verdict") or row["no_verdict_because"] or ("" if measured else NOT_MEASURED),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell
 from tulu_eval.reports.layout import data, grid, wrapped
+from tulu_eval.reports.rows import failed, interval
 from tulu_eval.runs.recipe import UNRECORDED, Setting
-from tulu_eval.runs.verify import Comparison, Verification
-from tulu_eval.stats import FLIP_RATE
+from tulu_eval.runs.verify import Allowance, Verification
 
 
 def as_json(found: Verification) -> dict[str, Any]:
@@ -24,8 +23,10 @@ def as_json(found: Verification) -> dict[str, Any]:
         "comparisons": [data(one) for one in found.comparisons],
         "untested": [{**data(one), "verdict": "cannot tell"} for one in found.untested],
         "beside": [data(row) for row in found.beside],
+        "allowance": data(found.allowance) if found.allowance else None,
         "contradictions": [data(entry) for entry in found.contradictions],
         "differences": [data(setting) for setting in found.differences],
+        "conclusion": found.conclusion,
         "not_recorded": UNRECORDED,
         "notes": list(found.notes),
     }
@@ -39,7 +40,7 @@ def as_text(found: Verification) -> str:
         _heading(found),
         _table(found),
         "\n".join(wrapped(text, "  ") for text in dict.fromkeys(explained)),
-        wrapped(_allowance(found.comparisons)),
+        wrapped(_allowance(found.allowance)) if found.allowance else "",
         *(wrapped(f"The record contradicts itself ({c.id}): {c.first} {c.second} {c.advice}") for c in found.contradictions),
         _differences(found),
         "\n".join(wrapped(f"Note: {note}.", "  ") for note in found.notes),
@@ -53,14 +54,14 @@ def _compared(found: Verification) -> list[Result]:
 
 
 def _heading(found: Verification) -> str:
-    whose = "" if found.same_weights else f", compared as other weights than those of {found.model.hub_id}"
+    whose = "" if found.same_weights else f", compared with the numbers of {found.model.hub_id}, as other weights"
     lines = [f"{found.run.model} on {found.run.benchmark}{whose}"]
     rows: dict[tuple[str, str], Result] = {(row.protocol, row.scorer): row for row in found.beside}
     rows |= {(row.protocol, row.scorer): row for row in _compared(found)}
     for row in sorted(rows.values(), key=lambda row: (row.n, row.protocol, row in found.beside)):
         of = f" of {row.n_protocol}" if row.partial else ""
         lines.append(
-            f"  measured {row.value:.1f} % [{row.low:.1f}, {row.high:.1f}], n = {row.n}{of}, "
+            f"  measured {row.value:.1f} %{failed(row)} {interval(row)}, n = {row.n}{of}, "
             f"protocol {row.protocol}, scorer {row.scorer}"
         )
     return "\n".join(lines)
@@ -71,7 +72,7 @@ def _table(found: Verification) -> str:
     rows = [
         (
             *_published(one.cell),
-            f"{one.row.value:.1f} {one.row.protocol}",
+            f"{one.row.value:.1f}{failed(one.row)} {one.row.protocol}",
             str(one.row.n),
             f"{one.agreement.difference:+.1f}",
             f"{one.agreement.p_value:.2g}",
@@ -87,47 +88,41 @@ def _table(found: Verification) -> str:
     cells = [one.cell for one in found.comparisons] + [one.cell for one in found.untested]
     sources = {cell.source.key: cell.source for cell in cells}
     legend = [wrapped(f"{key}: {source}", "  ") for key, source in sources.items()]
+    legend += [f"{cell.value:.1f} is printed as {cell.printed} ({cell.source.key})" for cell in cells if _odd(cell)]
     return "\n".join([grid(header, rows, right=(0, 1, 5, 6, 7, 8), keep=(0, 1, 5, 6, 7, 8, 9)), "", *legend])
 
 
 def _published(cell: PublishedCell) -> tuple[str, str, str, str]:
-    return cell.printed, str(cell.n or "unknown"), cell.standing, cell.source.key
+    """Returns a published number in the unit of the run's, its n, standing and source."""
+    return f"{cell.value:.1f}", str(cell.n or "unknown"), cell.standing, cell.source.key
 
 
-def _allowance(comparisons: Sequence[Comparison]) -> str:
-    n = next((one.row.n for one in comparisons if one.agreement.method == "symmetric flips"), None)
-    if n is None:
-        return ""
-    return (
+def _odd(cell: PublishedCell) -> bool:
+    """Whether a source prints a number otherwise than in this column, e.g. as a fraction."""
+    return cell.printed.strip("*% ") != f"{cell.value:.1f}"
+
+
+def _allowance(allowance: Allowance) -> str:
+    rate, n = 100 * allowance.rate, allowance.items
+    what = (
         f"Allowance for noise: between two greedy runs of the same weights, each of the {n} items may flip with a chance of "
-        f"{100 * FLIP_RATE:g} % (about {FLIP_RATE * n:.0f} items), to right and to wrong alike, by batch size, kernels or "
-        "engine version. It is an allowance, not a measurement: a second run and 'tulu-eval compare' measure it."
+        f"{rate:.2g} % (about {allowance.rate * n:.0f} items), to right and to wrong alike, by batch size, kernels or "
+        "engine version."
     )
+    if allowance.measured:
+        return f"{what} 'tulu-eval audit' measured it on this run: the upper end of its interval."
+    return f"{what} It is an allowance, not a measurement: 'tulu-eval audit' measures it, or a second run and 'compare'."
 
 
 def _differences(found: Verification) -> str:
     settings = found.differences
-    unknown = f"Not recorded by anybody: {UNRECORDED}."
+    close = wrapped(f"{found.conclusion} Not recorded by anybody: {UNRECORDED}.")
     if not settings:
-        close = " So none of them explains an inconsistent verdict." if found.inconsistent else ""
-        return wrapped(f"No setting in the manifest differs from the published recipe.{close} {unknown}")
+        return close
     header = ("differs from the published recipe", "published", "run", "can change")
     table = grid(header, [(s.name, s.published, s.run, _reach(s)) for s in settings], keep=(0,))
-    return f"{table}\n\n{wrapped(f'{_conclusion(found)} {unknown}')}"
+    return f"{table}\n\n{close}"
 
 
 def _reach(setting: Setting) -> str:
     return "single items: noise" if setting.noise else f"the {setting.changes}, by any number of items"
-
-
-def _conclusion(found: Verification) -> str:
-    suspects = [setting.name for setting in found.differences if not setting.noise]
-    if not found.inconsistent:
-        return (
-            "The settings above differ though no verdict is inconsistent."
-            if suspects
-            else "What differs is noise by its nature."
-        )
-    if suspects:
-        return f"Noise does not explain an inconsistent verdict; look at {', '.join(suspects)} first."
-    return "What differs is noise by its nature, and noise does not explain an inconsistent verdict."

@@ -19,12 +19,12 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import UserError
 from tulu_eval.records import Completion, Request, Result
 from tulu_eval.registry import Suite
-from tulu_eval.runs import finished
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import write_json
 from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.reading import finished, read_run
 from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.stats import FLIP_RATE, Interval, wilson
 
@@ -92,7 +92,7 @@ def audit(
     """
     if items < 1:
         raise UserError(f"--items must be 1 or more, not {items}")
-    run = finished.read(folder)
+    run = finished(read_run(folder))
     if run.imported:
         raise UserError(f"{folder} was imported from {run.imported}; only a run of our own can be repeated")
     plan = _same_plan(run.manifest, suite, model, data)
@@ -141,7 +141,8 @@ def measured_flip_rate(folder: Path) -> float | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return min(float(found["rate"][1]), max(FLIP_RATE, float(found["flips"]) / float(found["trials"])))
+        flips, trials = int(found["flips"]), int(found["trials"])
+        return min(wilson(flips, trials).high, max(FLIP_RATE, flips / trials))
     except (OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
         raise UserError(
             f"{path} is not an audit of this version; remove it, or run 'tulu-eval audit {folder}' again"

@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import tempfile
 import zlib
@@ -32,12 +31,11 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result, to_json
 from tulu_eval.runs import archive, catalog
 from tulu_eval.runs.archive import Archive, Part, locate
-from tulu_eval.runs.finished import Finished, read
-from tulu_eval.runs.integrity import read_sound
 from tulu_eval.runs.ledger import Ledger, intact
-from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, read_manifest
+from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT
 from tulu_eval.runs.plan import safe_name
-from tulu_eval.runs.scoring import Marks, grade_sample, make_rows
+from tulu_eval.runs.reading import Run, finished, read_run
+from tulu_eval.runs.tally import Tally
 
 FORMAT = 1
 HEAD, ITEMS, PROMPT, SUMS = "bundle.json", "items.jsonl", "prompt.txt", "SHA256SUMS"
@@ -61,16 +59,22 @@ class Checked:
 
     Attributes:
         id: The bundle's id, of the sums as they are in it.
-        model: Name that the run is filed under.
+        model: Name that the run is filed under; empty where parts were changed.
+        benchmark: Its name; empty where parts were changed.
         samples: Samples that were graded again.
+        tally: How much of the run is there.
         results: The numbers as computed here; none where parts were changed.
+        notes: What could not be computed again and why, one line each.
         problems: What is wrong, one line each; none in a good bundle.
     """
 
     id: str
     model: str
+    benchmark: str
     samples: int
+    tally: Tally
     results: tuple[Result, ...]
+    notes: tuple[str, ...]
     problems: tuple[str, ...]
 
 
@@ -81,7 +85,7 @@ def make(folder: Path) -> Bundle:
         DataError: Not a finished run, or one whose files were changed by hand.
         UserError: Its numbers cannot be computed from an archive alone.
     """
-    run = read_sound(folder)
+    run = finished(read_run(folder))
     benchmark = catalog.benchmark(run.benchmark)
     if not benchmark.publishable:
         raise UserError(
@@ -89,8 +93,10 @@ def make(folder: Path) -> Bundle:
             "not bundled. result.json, digests.jsonl and judged/*/judgments.jsonl have hashes for texts: hand over those"
         )
     with Ledger(folder / LEDGER, read_only=True) as ledger:
-        lines = b"".join(ledger.lines())
-        items = [{"id": one.item, "target": one.target, "prompt_sha256": one.prompt_sha256} for one in ledger.samples()]
+        lines = b"".join(ledger.lines(run.asked))
+        items = [
+            {"id": one.item, "target": one.target, "prompt_sha256": one.prompt_sha256} for one in ledger.samples(run.asked)
+        ]
     head = {
         "format": FORMAT,
         "made_by": f"tulu-eval {__version__}",
@@ -150,7 +156,7 @@ def verify(path: Path) -> Checked:
     id_ = hashlib.sha256(data[SUMS]).hexdigest()
     changed = tuple(_changed(found))
     if changed:
-        return Checked(id_, "", 0, (), changed)
+        return Checked(id_, "", "", 0, Tally(0, 0, 0), (), (), changed)
     head = _json(path, HEAD, data[HEAD])
     if head.get("format") != FORMAT:
         raise DataError(path, f"is a bundle of format {head.get('format')!r}; tulu-eval {__version__} reads format {FORMAT}")
@@ -158,20 +164,11 @@ def verify(path: Path) -> Checked:
         for name in (MANIFEST, LEDGER, RESULT):
             Path(place, name).write_bytes(data[name])
         try:
-            read_manifest(Path(place))
+            return _recomputed(id_, read_run(Path(place)), head, data)
         except DataError as error:
-            raise DataError(path, _without(place, error)) from error
-        try:
-            return _recomputed(id_, read(Path(place)), data)
-        except DataError as error:
-            return Checked(id_, str(head.get("model")), 0, (), (_without(place, error),))
+            raise DataError(path, str(error).replace(f"{place}/", "").replace(place, "the run")) from error
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise DataError(path, f"its parts are not those of a run, though whole: {error!r}") from error
-
-
-def _without(place: str, error: DataError) -> str:
-    """Returns an error's line without the folder that was made for the reading, and without advice for a lasting one."""
-    return str(error).replace(f"{place}/", "").replace(place, "the run").partition("; 'tulu-eval")[0]
 
 
 def _sums(parts: Mapping[str, bytes]) -> bytes:
@@ -228,50 +225,29 @@ def _json(path: Path, name: str, data: bytes) -> dict[str, Any]:
     return found
 
 
-def _recomputed(id_: str, run: Finished, data: Mapping[str, bytes]) -> Checked:
-    """Grades every sample again, against the right answers in the bundle, and compares with the numbers in it."""
-    benchmark = catalog.benchmark(run.benchmark)
+def _recomputed(id_: str, run: Run, head: Mapping[str, Any], data: Mapping[str, bytes]) -> Checked:
+    """Reads the run as every verb does, grades computed again, and holds the bundle's other parts against it."""
     golds = {item["id"]: (item["target"], item["prompt_sha256"]) for item in map(json.loads, data[ITEMS].splitlines())}
-    problems = list(_prompt_problems(run, data))
-    marked: dict[str, Marks] = {}
-    others, regraded = [], []
-    for sample in run.samples():
-        if golds.get(sample.item) != (sample.target, sample.prompt_sha256):
-            others.append(sample.item)
-            continue
-        fresh = grade_sample(benchmark, sample)
-        marked[sample.item] = Marks(fresh.status, tuple(grade.score for grade in fresh.grades))
-        if (fresh.status, fresh.grades) != (sample.status, sample.grades):
-            regraded.append(sample.item)
-    if others:
+    samples = {sample.item: (sample.target, sample.prompt_sha256) for sample in run.samples()}
+    problems = [*run.doubts, *_prompt_problems(run, data)]
+    if run.tally.unfinished and not run.doubts:
+        problems.append(run.tally.unfinished)
+    if others := [item for item, asked in samples.items() if golds.get(item) != asked]:
         problems.append(f"{ITEMS} has another right answer or prompt than {LEDGER} for {_few(others)}")
-    if unanswered := [item for item in golds if item not in marked and item not in others]:
-        problems.append(f"{LEDGER} has no sample of {_few(unanswered)}, which {ITEMS} has")
-    if regraded:
-        problems.append(f"the scorers here grade {_few(regraded)} otherwise than {LEDGER} does")
-    results = make_rows(run.manifest, benchmark, marked)
-    problems += _row_problems(run.results, results)
-    return Checked(id_, run.model, len(marked), results, tuple(problems))
+    if not problems:  # else these follow from them
+        problems += _head_problems(run, head)
+        if unanswered := [item for item in golds if item not in samples]:
+            problems.append(f"{LEDGER} has no sample of {_few(unanswered)}, which {ITEMS} has")
+    return Checked(id_, run.model, run.benchmark, len(samples), run.tally, run.results, run.notes, tuple(problems))
 
 
-def _prompt_problems(run: Finished, data: Mapping[str, bytes]) -> Iterator[str]:
+def _head_problems(run: Run, head: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in (("benchmark", run.benchmark), ("model", run.model), ("samples", run.tally.done + run.tally.failed)):
+        if head.get(name) != value:
+            yield f"{HEAD} says {name} {head.get(name)!r}, and the run has {value!r}"
+
+
+def _prompt_problems(run: Run, data: Mapping[str, bytes]) -> Iterator[str]:
     wanted = run.manifest["protocol"]["prompt_id"]
     if PROMPT in data and not hashlib.sha256(data[PROMPT]).hexdigest().startswith(wanted):
         yield f"{PROMPT} is not the prompt that {MANIFEST} has the hash of ({wanted})"
-
-
-def _row_problems(recorded: Sequence[Result], computed: Sequence[Result]) -> Iterator[str]:
-    """Yields a line for each number in the result that the samples do not give."""
-    named = {(row.protocol, row.scorer): row for row in computed}
-    for row in recorded:
-        fresh = named.pop((row.protocol, row.scorer), None)
-        if fresh is None:
-            yield f"{RESULT} has a row of {row.protocol}, {row.scorer}, which the samples do not give"
-            continue
-        for name, value in dataclasses.asdict(row).items():
-            other = getattr(fresh, name)
-            same = math.isclose(value, other, rel_tol=1e-9) if isinstance(value, float) else value == other
-            if not same:
-                yield f"{RESULT} says {name} {value} for {row.protocol}, {row.scorer}, and the samples give {other}"
-    for protocol, scorer in named:
-        yield f"{RESULT} has no row of {protocol}, {scorer}, which the samples give"

@@ -7,19 +7,17 @@ so is what a calibration makes of its numbers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tulu_eval.errors import UserError
 from tulu_eval.judging.score import CALIBRATED, by_original_judge, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
-from tulu_eval.runs import rescored
-from tulu_eval.runs.finished import Finished, failures, read, whole
 from tulu_eval.runs.judged import flags_of
-from tulu_eval.runs.manifest import MANIFEST
-from tulu_eval.runs.plan import SHARDS
-from tulu_eval.runs.verify import Comparison, against, as_released, released_model
+from tulu_eval.runs.published import as_released, published_of, released_model
+from tulu_eval.runs.reading import Run, find_runs
+from tulu_eval.runs.verify import Comparison, verify
 from tulu_eval.stats import count_groups, wilson
 
 TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
@@ -73,7 +71,7 @@ class Measured:
     """
 
     row: Result
-    run: Finished
+    run: Run
     runs: int
     full: Result | None
     source: str = ""
@@ -141,28 +139,17 @@ class Table:
     elsewhere: dict[str, int]
 
 
-def find_runs(results: Path) -> tuple[tuple[Finished, ...], tuple[str, ...]]:
-    """Returns the finished runs under a folder, win rates of files among them, and a line for each that cannot be used."""
-    runs, problems = [], []
-    # a shard is a part of a run, which is one once 'tulu-eval merge' has made it
-    folders = [(read, path.parent) for path in sorted(results.rglob(MANIFEST)) if path.parent.parent.name != SHARDS]
-    for reader, folder in folders + [(rescored.read, folder) for folder in rescored.find(results)]:
-        try:
-            runs.append(reader(folder))
-        except UserError as error:
-            problems.append(str(error))
-    return tuple(runs), tuple(problems)
+def collect(suite: Suite, results: Path, each: Callable[[Sequence[Path]], Iterable[Path]] = iter) -> Table:
+    """Returns the card's table with the runs under ``results`` beside it; ``each`` as :func:`find_runs` takes it."""
+    return arrange(suite, *find_runs(results, each))
 
 
-def collect(suite: Suite, results: Path) -> Table:
-    """Returns the card's table with the runs under ``results`` beside it."""
-    return arrange(suite, *find_runs(results))
-
-
-def arrange(suite: Suite, runs: Sequence[Finished], problems: Sequence[str]) -> Table:
-    """Returns the card's table with these runs beside it; ``problems`` are passed on."""
+def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table:
+    """Returns the card's table with these runs beside it; ``problems`` are passed on, and unfinished runs are among them."""
+    problems = [*problems, *(f"{run.folder}: {run.tally.unfinished}" for run in runs if run.tally.unfinished)]
+    runs = [run for run in runs if run.tally.finished]
     columns = tuple(_columns(suite, runs))
-    owners: dict[str, list[Finished]] = {}
+    owners: dict[str, list[Run]] = {}
     elsewhere: dict[str, int] = {}
     for run in runs:
         if any(_row(run, column) for column in columns):
@@ -181,7 +168,7 @@ def arrange(suite: Suite, runs: Sequence[Finished], problems: Sequence[str]) -> 
     return Table(columns, _grouped(lines, len(columns)), tuple(problems), elsewhere)
 
 
-def _columns(suite: Suite, runs: Sequence[Finished]) -> Iterator[Column]:
+def _columns(suite: Suite, runs: Sequence[Run]) -> Iterator[Column]:
     for key, title in TITLES.items():
         metric = suite.metrics[key]
         if not is_win_rate(metric.metric):
@@ -196,7 +183,7 @@ def _columns(suite: Suite, runs: Sequence[Finished]) -> Iterator[Column]:
             yield dataclasses.replace(mapped, title=f"{mapped.title}, judge {judge} calibrated,", judge=judge)
 
 
-def _judges(column: Column, runs: Sequence[Finished]) -> list[str]:
+def _judges(column: Column, runs: Sequence[Run]) -> list[str]:
     """Returns the other judges that gave rows for a column."""
     return sorted({judge for run in runs for row in _rows(run, column) if (judge := _other_judge(row))})
 
@@ -206,7 +193,7 @@ def _other_judge(row: Result) -> str:
     return row.scorer if is_win_rate(row.metric) and not by_original_judge(row) else ""
 
 
-def _rows(run: Finished, column: Column) -> list[Result]:
+def _rows(run: Run, column: Column) -> list[Result]:
     """Returns the rows of a run that a column can take, whoever judged, the wanted metric first."""
     if run.benchmark != column.benchmark:
         return []
@@ -214,11 +201,11 @@ def _rows(run: Finished, column: Column) -> list[Result]:
     return sorted(rows, key=lambda row: column.metrics.index(row.metric))
 
 
-def _row(run: Finished, column: Column) -> Result | None:
+def _row(run: Run, column: Column) -> Result | None:
     return next((row for row in _rows(run, column) if _other_judge(row) == column.judge), None)
 
 
-def _owner(run: Finished, suite: Suite) -> str:
+def _owner(run: Run, suite: Suite) -> str:
     """Returns whose numbers a run's are: a hub id for released weights as they are, else the name it is filed under.
 
     What another harness made has other prompts and stands in a line of its own.
@@ -229,23 +216,38 @@ def _owner(run: Finished, suite: Suite) -> str:
     return model.hub_id if model is not None and as_released(run) else f"{run.model} (own weights)" if model else run.model
 
 
+def _published_cell(run: Run, suite: Suite, column: Column) -> PublishedCell | None:
+    """Returns the published number that a run beside the card is compared with in a column; the first of several."""
+    try:
+        cells = published_of(run, suite).cells
+    except UserError:  # nothing was published of it
+        return None
+    return next((cell for cell in cells if cell.metric_key == column.metric_key), None) if not column.judge else None
+
+
 def _card_cell(suite: Suite, column: Column, model: str, source: str) -> PublishedCell | None:
     cells = suite.cells(suite.find(model), column.benchmark)
     here = (cell for cell in cells if cell.metric_key == column.metric_key and cell.source.key == source)
     return next(here, None) if not column.judge else None
 
 
-def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[Finished]) -> Line:
+def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[Run]) -> Line:
     model = released_model(runs[0], suite)
     parameters = runs[0].manifest["model"]["parameters"]
     counted = f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
     size = model.size if model else counted if parameters else "-"
     label = model.name if model is not None and model.hub_id == owner else owner
-    entries = tuple(entry(suite, column, runs, None) for column in columns)
+    entries = tuple(_entry_beside(suite, column, runs) for column in columns)
     return Line(label, size, model.stage if model else "-", owner, False, entries)
 
 
-def entry(suite: Suite, column: Column, runs: Sequence[Finished], cell: PublishedCell | None) -> Entry:
+def _entry_beside(suite: Suite, column: Column, runs: Sequence[Run]) -> Entry:
+    """Returns what was measured of a model that has no row on the card, beside its own published number where it has one."""
+    measured = _measured(column, runs)
+    return entry(suite, column, runs, _published_cell(measured.run, suite, column) if measured else None)
+
+
+def entry(suite: Suite, column: Column, runs: Sequence[Run], cell: PublishedCell | None) -> Entry:
     """Returns a published number, if there is one, with what these runs of its model measured beside it; no groups."""
     interval = None
     if cell is not None and cell.n is not None and suite.metrics[cell.metric_key].counted:
@@ -256,11 +258,24 @@ def entry(suite: Suite, column: Column, runs: Sequence[Finished], cell: Publishe
     if cell is not None and measured is not None:
         reason = _no_verdict(measured.row, cell)
         if not reason:
-            comparison = against(measured.run, measured.row, cell, suite, same_weights=True)
+            comparison, reason = _verdict(measured, cell, suite)
     return Entry(cell, interval, measured, comparison, reason)
 
 
-def _measured(column: Column, runs: Sequence[Finished]) -> Measured | None:
+def _verdict(measured: Measured, cell: PublishedCell, suite: Suite) -> tuple[Comparison | None, str]:
+    """Returns what ``verify`` says of a cell, or why it says nothing."""
+    try:
+        found = verify(measured.run, suite)
+    except UserError as error:
+        return None, str(error)
+    for one in found.comparisons:
+        if one.main and one.cell.place == cell.place:
+            return one, ""
+    reasons = [one.reason for one in found.untested if one.cell.place == cell.place]
+    return None, next(iter([*reasons, *found.notes]), "not compared")
+
+
+def _measured(column: Column, runs: Sequence[Run]) -> Measured | None:
     having = [(row, run) for run in runs if (row := _row(run, column)) is not None]
     if not having:
         return None
@@ -277,8 +292,6 @@ def _no_verdict(row: Result, cell: PublishedCell) -> str:
     """Returns why a measured row gets no verdict in the table; ``verify`` says more."""
     if row.partial:
         return f"partial ({row.n} of {row.n_protocol})"
-    if not whole(row):
-        return f"{failures(row)} failures"
     if row.metric != cell.metric:
         return f"{row.metric}, not {cell.metric}"
     return "no interval" if row.interval == "none" else ""
@@ -310,6 +323,6 @@ def _published_count(entry: Entry) -> tuple[int, int] | None:
 
 def _measured_count(entry: Entry) -> tuple[int, int] | None:
     row = entry.measured.row if entry.measured else None
-    if row is None or not whole(row) or not row.interval.startswith("wilson"):
+    if row is None or not row.whole or not row.interval.startswith("wilson"):
         return None
     return round(row.value * row.n / 100), row.n

@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 from tulu_eval.errors import UserError
 from tulu_eval.records import Grade
-from tulu_eval.runs.finished import Finished
 from tulu_eval.runs.ledger import Sample
-from tulu_eval.stats import detectable_paired, mcnemar, paired_difference
+from tulu_eval.runs.reading import Run
+from tulu_eval.stats import ALPHA, MARGIN, detectable_paired, mcnemar, paired_difference
 
 Cause = Literal["prompt differs", "text differs", "extraction", "grade"]
 """Why an item is right in one run only; the first that applies. ``extraction``: another answer was read out of the same text.
 ``grade``: the same answer was judged otherwise."""
+
+PairedVerdict = Literal["differ", "no difference", "cannot tell"]
 
 EXCERPT = 40
 """Characters shown from the first difference of two texts on."""
@@ -101,6 +103,9 @@ class Paired:
         low: Lower end of its 95 % interval (Tango's score interval).
         high: Upper end.
         detectable: Smallest difference in percent points found with 80 % power at this discordance.
+        margin: Difference in percent points that "no difference" has to be able to see.
+        verdict: ``differ`` where chance rarely flips as many; ``no difference`` where it does and the margin would have shown;
+            else ``cannot tell``. Items that an engine failed on count for either run: one verdict must hold both ways.
     """
 
     n: int
@@ -115,6 +120,8 @@ class Paired:
     low: float
     high: float
     detectable: float
+    margin: float
+    verdict: PairedVerdict
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,8 +156,8 @@ class Compared:
         only_in: Items that only A and only B have.
     """
 
-    a: Finished
-    b: Finished
+    a: Run
+    b: Run
     scorer: str
     paired: Paired
     flips: tuple[Flip, ...]
@@ -159,7 +166,7 @@ class Compared:
     only_in: tuple[int, int]
 
 
-def compare(a: Finished, b: Finished) -> Compared:
+def compare(a: Run, b: Run) -> Compared:
     """Compares two runs of one benchmark on the items that both have, by the first scorer that both have.
 
     Raises:
@@ -192,7 +199,7 @@ def compare(a: Finished, b: Finished) -> Compared:
         a=a,
         b=b,
         scorer=scorer,
-        paired=_test(answered, sides),
+        paired=_test(answered, sides, len(shared) - len(answered)),
         flips=flips,
         changes=tuple(_changes(a.manifest, b.manifest)),
         left_out=len(shared) - len(answered),
@@ -200,7 +207,7 @@ def compare(a: Finished, b: Finished) -> Compared:
     )
 
 
-def _by_item(run: Finished) -> dict[str, Sample]:
+def _by_item(run: Run) -> dict[str, Sample]:
     return {sample.item: sample for sample in run.samples()}
 
 
@@ -226,11 +233,13 @@ def _grade(sample: Sample, scorer: str) -> Grade:
     raise UserError(f"{sample.item} has no grade of the scorer {scorer}; 'tulu-eval score' grades it again")
 
 
-def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tuple[Side, Side]]) -> Paired:
+def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tuple[Side, Side]], failed: int) -> Paired:
+    """Returns the test on answered items; the verdict is also that of the failed ones all for A and all for B."""
     n = len(sides)
     only_a = sum(one.right and not other.right for one, other in sides.values())
     only_b = sum(other.right and not one.right for one, other in sides.values())
     interval = paired_difference(only_a, only_b, n)
+    ends = {_verdict(only_a + for_a, only_b + failed - for_a, n + failed) for for_a in (0, failed)}
     return Paired(
         n=n,
         right_a=sum(one.right for one, _ in sides.values()),
@@ -244,7 +253,15 @@ def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tup
         low=100 * interval.low,
         high=100 * interval.high,
         detectable=100 * detectable_paired(n, (only_a + only_b) / n),
+        margin=MARGIN,
+        verdict=ends.pop() if len(ends) == 1 else "cannot tell",
     )
+
+
+def _verdict(only_a: int, only_b: int, n: int) -> PairedVerdict:
+    if mcnemar(only_a, only_b) < ALPHA:
+        return "differ"
+    return "no difference" if 100 * detectable_paired(n, (only_a + only_b) / n) <= MARGIN else "cannot tell"
 
 
 def _flip(item: str, pair: tuple[Sample, Sample], sides: tuple[Side, Side], same_tokenizer: bool) -> Flip:

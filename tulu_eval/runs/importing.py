@@ -28,6 +28,7 @@ from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import Ledger, Sample
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.scoring import grade_sample, write_rows
+from tulu_eval.runs.tally import Tally
 
 UNKNOWN = "unknown"
 
@@ -61,6 +62,7 @@ class Imported:
         matched: Its answers against the benchmark's items.
         misread: Items of which the harness read something else out of the text than the same rule does here.
         results: The rows.
+        tally: How many of the answers the harness failed on.
     """
 
     folder: Path
@@ -68,6 +70,7 @@ class Imported:
     matched: Matched
     misread: tuple[str, ...]
     results: tuple[Result, ...]
+    tally: Tally
 
 
 def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, output: Path, suite: Suite) -> Imported:
@@ -100,18 +103,24 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     manifest = _manifest(path, source, benchmark, protocol, items, matched, name, revision)
     folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest['settings_sha256'][:8]}"
     samples = [grade_sample(benchmark, _sample(item, answer, manifest["settings_sha256"])) for item, answer in matched.answers]
+    asked = [(sample.completion.key, sample.item) for sample in samples]
+    manifest["keys"] = [key for key, _ in asked]
+    manifest["asked_sha256"] = files.asked_hash(
+        (sample.item, sample.completion.key, sample.target, sample.prompt_sha256) for sample in samples
+    )
     with files.locked(folder):
         files.write_json(folder / files.MANIFEST, manifest)
         with Ledger(folder / files.LEDGER) as ledger:
             for sample in samples:
                 if not ledger.has(sample.completion.key, sample.item):
                     ledger.append(sample)
-            results = write_rows(folder, manifest, benchmark, ledger.lines())
+            rows = write_rows(folder, manifest, benchmark, ledger.lines(asked))
+        files.write_json(folder / files.MANIFEST, manifest)
     misread = tuple(
         sample.item for sample, (_, answer) in zip(samples, matched.answers, strict=True)
         if answer.prediction is not None and sample.grades[0].answered and sample.grades[0].answer != answer.prediction
     )  # fmt: skip
-    return Imported(folder, source, matched, misread, results)
+    return Imported(folder, source, matched, misread, rows.results, rows.tally)
 
 
 def match(items: Sequence[Item], answers: Sequence[Answer]) -> Matched:

@@ -33,7 +33,7 @@ from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.digests import DIGESTS, read_digests
 from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest import LEDGER, RESULT, locked, read_manifest, read_results, write_results
+from tulu_eval.runs.manifest import LEDGER, RESULT, Recorded, locked, read_manifest, read_results, write_results
 from tulu_eval.runs.plan import safe_name
 
 JUDGED = "judged"
@@ -155,7 +155,7 @@ def judge(
         with locked(folder):
             outcome = execute(prepared, endpoint, where, cache, folder, max_cost, progress)
             rows = with_calibration(outcome.score, outcome.results, calibration)
-            write_results(folder, rows, judgments_hash(folder))
+            write_results(folder, Recorded(rows, judgments_hash(folder)))
     except KeyboardInterrupt as error:
         raise InterruptedJudgingError(
             f"interrupted: {len(cache) - before} answers more are kept in {cache.path}; the same command goes on from there"
@@ -225,11 +225,10 @@ def checked_rows(folder: Path) -> tuple[Result, ...]:
     Raises:
         DataError: They were changed, or are not of its judgments.
     """
-    rows = read_results(folder, _AGAIN)
-    noted = json.loads((folder / RESULT).read_text(encoding="utf-8")).get("samples_sha256")
-    if not (folder / JUDGMENTS).exists() or judgments_hash(folder) != noted:
+    recorded = read_results(folder)
+    if not (folder / JUDGMENTS).exists() or judgments_hash(folder) != recorded.samples_sha256:
         raise DataError(folder / JUDGMENTS, f"is not what {RESULT} was computed from; {_AGAIN}")
-    return rows
+    return recorded.rows
 
 
 def _checked(folder: Path, outputs: dict[str, str]) -> tuple[Result, ...]:

@@ -7,7 +7,8 @@ A line is JSON with the key, the item and the status first, and grades, time and
 so that a ledger is checked, indexed and added up without parsing it whole: a million samples score in seconds. The key is the
 hash of everything that can change the completion: another model's or another setting's sample can never be taken for this one.
 Of two lines for one key and item the later counts. What a killed process leaves behind is at most one line without an end; it
-is cut off and redone. A line whose checksum is wrong is set aside in ``samples.corrupt.jsonl``, reported, and redone.
+is cut off and redone. A line whose checksum is wrong is set aside in ``samples.corrupt.jsonl``, reported, and redone. A sample
+belongs to a run only by key and item together: readers ask for the pairs that the run's manifest has (:data:`Asked`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,9 @@ _HEAD = re.compile(rb'\{"key":"([0-9a-f]{64})","item":"((?:[^"\\]|\\.)*)","statu
 _GRADES, _SECONDS = b',"grades":', b',"seconds":'  # inside a string their quotes would be escaped
 _SCORE = re.compile(rb',"score":([^}]+)\}')
 _TAIL = len(b',"crc":"00000000"}\n')
+
+Asked = Sequence[tuple[str, str]]
+"""Key and item of each sample that a run asked for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,6 +112,14 @@ def marks(line: bytes) -> tuple[str, str, tuple[float, ...]]:
 def timeless(line: bytes) -> bytes:
     """Returns an intact line without its time and checksum: equal for equal samples."""
     return line[: line.rindex(_SECONDS)]
+
+
+def ungraded(line: bytes) -> bytes:
+    """Returns an intact line without status, grades, time and checksum: what was asked, and what the model answered."""
+    head = _HEAD.match(line)
+    if head is None:
+        raise ValueError("not a line of a ledger")
+    return line[: head.end(2)] + line[head.end() : line.rindex(_GRADES)]
 
 
 def intact(line: bytes) -> bool:
@@ -193,17 +205,47 @@ class Ledger:
             ) from error
         self._note(_name(sample.completion.key, sample.item), sample.status.encode(), start)
 
-    def samples(self) -> Iterator[Sample]:
-        """Yields every sample that counts, in the order of the file, one at a time in memory."""
-        for line in self.lines():
+    def samples(self, asked: Asked | None = None) -> Iterator[Sample]:
+        """Yields samples as :meth:`lines` yields lines, one at a time in memory."""
+        for line in self.lines(asked):
             yield decode(line)
 
-    def lines(self) -> Iterator[bytes]:
-        """Yields the line of every sample that counts, as written."""
-        if not self._offsets:
+    def lines(self, asked: Asked | None = None) -> Iterator[bytes]:
+        """Yields the line of every sample that counts, as written and in the order of the file.
+
+        Args:
+            asked: The samples that are wanted; all of them unless given.
+        """
+        if asked is None:
+            offsets = sorted(self._offsets.values())
+        else:
+            names = (_name(key, item) for key, item in asked)
+            offsets = sorted(self._offsets[name] for name in names if name in self._offsets)
+        yield from self._lines_at(offsets)
+
+    def strangers(self, asked: Asked) -> list[str]:
+        """Returns the items of the samples that are here and were not asked for, in the order of the file."""
+        return [marks(line)[0] for line in self._others(asked)]
+
+    def set_strangers_aside(self, asked: Asked) -> int:
+        """Moves samples that were not asked for to ``samples.other.jsonl``; returns how many there were."""
+        strange = set(self._others(asked))
+        if strange:
+            self._move(".other.jsonl", lambda _, line: line in strange)
+        return len(strange)
+
+    def _others(self, asked: Asked) -> list[bytes]:
+        found = sum(_name(key, item) in self._offsets for key, item in asked)
+        if found == len(self._offsets):
+            return []
+        names = {_name(key, item) for key, item in asked}
+        return list(self._lines_at(sorted(at for name, at in self._offsets.items() if name not in names)))
+
+    def _lines_at(self, offsets: Sequence[int]) -> Iterator[bytes]:
+        if not offsets:
             return
         with self._reading() as file:
-            for offset in sorted(self._offsets.values()):
+            for offset in offsets:
                 file.seek(offset)
                 yield file.readline()
 
@@ -253,15 +295,20 @@ class Ledger:
             self._failed.discard(name)
 
     def _set_aside(self) -> None:
-        """Moves corrupt lines to a file of their own and writes the ledger anew without them, in one step."""
+        """Moves corrupt lines to a file of their own."""
         bad = set(self.corrupt)
+        self._move(".corrupt.jsonl", lambda number, _: number in bad)
+
+    def _move(self, suffix: str, chosen: Callable[[int, bytes], bool]) -> None:
+        """Moves chosen lines, told by number from 1 and text, to another file, and writes the ledger anew in one step."""
         fresh = self.path.with_suffix(".fresh")
-        with self.path.open("rb") as old, fresh.open("wb") as new, self.path.with_suffix(".corrupt.jsonl").open("ab") as aside:
+        with self.path.open("rb") as old, fresh.open("wb") as new, self.path.with_suffix(suffix).open("ab") as aside:
             for number, line in enumerate(old, start=1):
                 if line.endswith(b"\n"):
-                    (aside if number in bad else new).write(line)
+                    (aside if chosen(number, line) else new).write(line)
             new.flush()
             os.fsync(new.fileno())
+            os.fsync(aside.fileno())
         fresh.replace(self.path)
         self._offsets.clear()
         self._failed.clear()
@@ -269,6 +316,9 @@ class Ledger:
         self.cut = False
         self._index()
         self.corrupt = kept
+        if self._file is not None:
+            self._file.close()
+            self._file = self.path.open("ab")
 
     def _drop_after(self, end: int) -> None:
         """Takes back a line that was written in part; a buffered writer may still hold the rest, so it is closed first."""

@@ -15,23 +15,27 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from tulu_eval import __version__
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.records import Result, content_hash
+from tulu_eval.records import Result, content_hash, to_json
 from tulu_eval.runs import environment
-from tulu_eval.runs.ledger import timeless
+from tulu_eval.runs.ledger import timeless, ungraded
 from tulu_eval.runs.plan import Plan
+from tulu_eval.runs.tally import Tally
 
 FORMAT = 1
 """Version of the run folder's files; a folder of another version is refused, never guessed at."""
 
 LOCK_SECONDS = 1.0
 """How long a lock is waited for."""
+
+_FREE = ("sessions", "status", "tally", "answers_sha256", "command", "commit", "machine", "shard")
+"""Fields of a manifest that no result is tied to: they change while a run goes on, or differ between two runs that are one."""
 
 MANIFEST = "manifest.json"
 RESULT = "result.json"
@@ -50,6 +54,8 @@ def describe(plan: Plan) -> dict[str, Any]:
         "limit": order.limit,
         "items": {name: list(ids) for name, ids in plan.members.items()},
         "planned": [planned.item.id for planned in plan.planned],
+        "keys": [planned.request.key for planned in plan.planned],
+        "asked_sha256": asked_hash((one.item.id, one.request.key, one.item.target, one.prompt_sha256) for one in plan.planned),
         "engine": {},
         "packages": environment.packages(),
         "commit": environment.commit(),
@@ -108,41 +114,81 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(folder, "no such run folder")
     if not path.exists():
         raise DataError(folder, f"is not a run folder: it has no {MANIFEST}")
-    data = _read(path)
+    data = read_json_object(path)
     if data.get("format") != FORMAT:
         raise DataError(path, f"is of format {data.get('format')!r}; tulu-eval {__version__} reads format {FORMAT}")
     return data
 
 
-def read_results(folder: Path, maker: str = "'tulu-eval score' makes it again from the samples") -> tuple[Result, ...]:
-    """Returns the rows of a folder's ``result.json``.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a folder's ``result.json`` says.
 
-    Args:
-        folder: Of a run, or of a judge's verdicts on one.
-        maker: What to do where it was changed.
+    Attributes:
+        rows: Its rows.
+        samples_sha256: Hash of the graded samples that they were computed from (:func:`samples_hash`), or of judgments.
+        answers_sha256: Hash of the same samples without their grades (:func:`answers_hash`); empty in an older file.
+        manifest_sha256: Hash of the manifest that they were computed under (:func:`manifest_hash`); empty in an older file.
+        graded_by: Version of the benchmark whose grades they stand on; None in an older file.
+    """
+
+    rows: tuple[Result, ...]
+    samples_sha256: str
+    answers_sha256: str = ""
+    manifest_sha256: str = ""
+    graded_by: int | None = None
+
+
+CHANGED = "was changed after it was written (its hash differs)"
+
+
+def read_results(folder: Path) -> Recorded:
+    """Returns a folder's ``result.json``, of a run or of a judge's verdicts on one.
 
     Raises:
-        DataError: Missing, of another version, or changed since it was written.
+        DataError: If it is missing, of another version, or changed since it was written.
     """
     path = folder / RESULT
     if not path.exists():
-        raise DataError(folder, f"has no {RESULT}; the run is not finished: run the same command again, or 'tulu-eval score'")
-    data = _read(path)
+        raise DataError(folder, f"has no {RESULT}")
+    data = read_json_object(path)
     if data.get("format") != FORMAT:
         raise DataError(path, f"is of format {data.get('format')!r}; tulu-eval {__version__} reads format {FORMAT}")
     own = data.pop("sha256", None)
     if own != content_hash(data):
-        raise DataError(path, f"was changed after it was written (its hash differs); {maker}")
+        raise DataError(path, CHANGED)
     try:
-        return tuple(Result.from_json(row) for row in data["results"])
-    except (KeyError, TypeError, ValueError) as error:
+        rows = tuple(Result.from_json(row) for row in data["results"])
+        hashes = {name: str(data.get(name, "")) for name in ("samples_sha256", "answers_sha256", "manifest_sha256")}
+        return Recorded(rows, **hashes, graded_by=data.get("graded_by"))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(path, f"is not a result of this version: {error}") from error
 
 
-def write_results(folder: Path, results: Sequence[Result], samples: str) -> None:
-    """Writes ``result.json``: the rows, the hash of the samples they were computed from, and its own hash."""
-    data: dict[str, Any] = {"format": FORMAT, "results": [_jsonable(row) for row in results], "samples_sha256": samples}
+def write_results(folder: Path, recorded: Recorded, tally: Tally | None = None) -> None:
+    """Writes ``result.json``: the rows, how much of the run they stand on, what they were computed from, and its own hash."""
+    data: dict[str, Any] = {"format": FORMAT, **({"tally": dataclasses.asdict(tally)} if tally else {})}
+    data |= {"results": [dataclasses.asdict(row) for row in recorded.rows]}
+    data |= {name: value for name, value in dataclasses.asdict(recorded).items() if name != "rows" and value not in ("", None)}
     write_json(folder / RESULT, {**data, "sha256": content_hash(data)})
+
+
+def asked_hash(asked: Iterable[tuple[str, str, str, str]]) -> str:
+    """Returns one hash over item, key, right answer and hash of the prompt of everything that a run asks, in its order."""
+    whole = hashlib.sha256()
+    for one in asked:
+        whole.update(to_json(one).encode("utf-8", "surrogatepass") + b"\n")
+    return whole.hexdigest()
+
+
+def manifest_hash(manifest: dict[str, Any]) -> str:
+    """Returns the hash of all that a manifest says of model, items, prompts, settings and engine."""
+    return content_hash({name: value for name, value in manifest.items() if name not in _FREE})
+
+
+def answers_hash(lines: Iterable[bytes]) -> str:
+    """Returns one hash over the lines of samples without their grades, in whatever order they finished."""
+    return combined(hashlib.sha256(ungraded(line)).digest() for line in lines)
 
 
 def samples_hash(lines: Iterable[bytes]) -> str:
@@ -186,7 +232,12 @@ def _take(lock: IO[str], folder: Path) -> None:
             raise UserError(f"the run folder {folder} cannot be locked: {error.strerror}") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Returns a file's JSON object.
+
+    Raises:
+        DataError: If it cannot be read as one.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -194,7 +245,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise DataError(path, "is not a JSON object")
     return data
-
-
-def _jsonable(record: Any) -> dict[str, Any]:
-    return dataclasses.asdict(record)

@@ -17,9 +17,11 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, signature
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, decode, marks
+from tulu_eval.runs.ledger import Asked, Ledger, Sample, decode, marks
 from tulu_eval.runs.plan import SHARDS
+from tulu_eval.runs.reading import Run, read_run, sound
 from tulu_eval.runs.scoring import write_rows
+from tulu_eval.runs.tally import Tally
 
 _SAME = ("model", "benchmark", "protocol", "template", "decoding", "eos_ids", "backend", "dtype", "seed", "limit", "items")
 """What shards of one run have in common; the settings' hash also covers the rest of what can change a completion."""
@@ -30,16 +32,24 @@ class Shard:
     """One part of a run.
 
     Attributes:
-        folder: Where it is.
+        run: As it is on disk.
         part: Which part, from 1 on.
         parts: Of how many.
-        manifest: Its manifest.
     """
 
-    folder: Path
+    run: Run
     part: int
     parts: int
-    manifest: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self.run.folder
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Its manifest."""
+        return self.run.manifest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,14 +60,14 @@ class Merged:
         folder: The run's folder.
         shards: How many there were.
         added: Samples that were not in the run's ledger before.
-        failed: Samples that an engine failed on; the shard's command tries them again.
+        tally: How much of the run is there; the shards' own commands try again what failed.
         results: The run's rows.
     """
 
     folder: Path
     shards: int
     added: int
-    failed: int
+    tally: Tally
     results: tuple[Result, ...]
 
 
@@ -102,12 +112,12 @@ def _expand(folders: Sequence[Path]) -> list[Path]:
 
 
 def _read(folder: Path) -> Shard:
-    manifest = files.read_manifest(folder)
+    run = read_run(folder)
     try:
-        part, parts = map(int, manifest["shard"])
+        part, parts = map(int, run.manifest["shard"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(folder, "is a whole run, not a shard of one") from error
-    return Shard(folder, part, parts, manifest)
+    return Shard(run, part, parts)
 
 
 def _check_one_run(shards: Sequence[Shard]) -> None:
@@ -174,20 +184,16 @@ def _lines(shards: Sequence[Shard], stack: contextlib.ExitStack) -> dict[str, by
     """Returns the line of every sample by item.
 
     Raises:
-        UserError: A shard is not finished, or its ledger was damaged.
+        UserError: If a shard is not as it was made, or not finished.
     """
     found: dict[str, bytes] = {}
     for shard in shards:
+        if not shard.run.doubts and shard.run.tally.unfinished:
+            again = f"run its command with --shard {shard.part}/{shard.parts} again"
+            raise DataError(shard.folder, f"{shard.run.tally.unfinished}; {again}")
+        sound(shard.run)
         ledger = stack.enter_context(Ledger(shard.folder / files.LEDGER, read_only=True))
-        again = f"run its command with --shard {shard.part}/{shard.parts} again"
-        if ledger.corrupt:
-            raise DataError(ledger.path, f"{len(ledger.corrupt)} lines are corrupt or changed by hand; {again}")
-        mine = {marks(line)[0]: line for line in ledger.lines()}
-        missing = [item for item in shard.manifest["planned"] if item not in mine]
-        if missing:
-            total = len(shard.manifest["planned"])
-            raise DataError(shard.folder, f"is not finished: {len(missing)} of its {total} samples are missing; {again}")
-        found.update((item, mine[item]) for item in shard.manifest["planned"])
+        found.update((marks(line)[0], line) for line in ledger.lines(shard.run.asked))
     return found
 
 
@@ -200,6 +206,7 @@ def _write(
     items: dict[str, Item],
 ) -> Merged:
     manifest = _manifest(target, shards, planned)
+    asked = _pin(manifest, [decode(lines[item]) for item in planned])
     files.write_json(target / files.MANIFEST, manifest)
     added = 0
     with Ledger(target / files.LEDGER) as ledger:
@@ -208,19 +215,29 @@ def _write(
             if not ledger.has(sample.completion.key, item):
                 ledger.append(sample)
                 added += 1
-        wanted = set(planned)
-        results = write_rows(target, manifest, benchmark, (line for line in ledger.lines() if marks(line)[0] in wanted))
-        for name, text in benchmark.export(_answers(ledger, planned, items), manifest["model"]["name"]).items():
+        ledger.set_strangers_aside(asked)
+        rows = write_rows(target, manifest, benchmark, ledger.lines(asked))
+        for name, text in benchmark.export(_answers(ledger.samples(asked), planned, items), manifest["model"]["name"]).items():
             files.write_text(target / name, text)
-        failed = sum(not ledger.has(decode(lines[item]).completion.key, item) for item in planned)
-    manifest["status"] = "failures" if failed else "complete"
+    manifest["status"] = "failures" if rows.tally.failed else "complete"
     files.write_json(target / files.MANIFEST, manifest)
-    return Merged(target, len(shards), added, failed, results)
+    return Merged(target, len(shards), added, rows.tally, rows.results)
+
+
+def _pin(manifest: dict[str, Any], samples: Sequence[Sample]) -> Asked:
+    """Writes into the run's manifest what its shards asked for, and returns it."""
+    asked = [(sample.completion.key, sample.item) for sample in samples]
+    manifest["keys"] = [key for key, _ in asked]
+    manifest["asked_sha256"] = files.asked_hash(
+        (sample.item, sample.completion.key, sample.target, sample.prompt_sha256) for sample in samples
+    )
+    return asked
 
 
 def _manifest(target: Path, shards: Sequence[Shard], planned: Sequence[str]) -> dict[str, Any]:
     """Returns the run's manifest: the first shard's, with every session and the machine that it was on."""
-    manifest = {name: value for name, value in shards[0].manifest.items() if name != "shard"}
+    own = ("shard", "tally", "answers_sha256")
+    manifest = {name: value for name, value in shards[0].manifest.items() if name not in own}
     sessions: list[dict[str, Any]] = []
     if (target / files.MANIFEST).exists():
         before = files.read_manifest(target)
@@ -245,7 +262,7 @@ def _manifest(target: Path, shards: Sequence[Shard], planned: Sequence[str]) -> 
     return manifest
 
 
-def _answers(ledger: Ledger, planned: Sequence[str], items: dict[str, Item]) -> Iterator[tuple[Item, str]]:
-    done = (sample for sample in ledger.samples() if sample.completion.finish_reason != "error")
+def _answers(samples: Iterator[Sample], planned: Sequence[str], items: dict[str, Item]) -> Iterator[tuple[Item, str]]:
+    done = (sample for sample in samples if sample.completion.finish_reason != "error")
     texts = {sample.item: sample.completion.text for sample in done}
     yield from ((items[item], texts[item]) for item in planned if item in texts)

@@ -15,8 +15,8 @@ from tulu_eval.backends.tokenizer import render_tulu
 from tulu_eval.benchmarks.base import Item, Prompt
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.runs import catalog
-from tulu_eval.runs.finished import Finished
 from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.reading import Run
 
 KNOWN = ("tulu", "plain")
 """Forms that are written here, to the letter; in others, a template that is not in the run folder goes around the turn."""
@@ -52,7 +52,7 @@ class PromptSource:
         self._data = data
         self._items: dict[tuple[str, str], dict[str, Item] | UserError] = {}
 
-    def prompts(self, run: Finished, samples: Sequence[Sample]) -> Prompts:
+    def prompts(self, run: Run, samples: Sequence[Sample]) -> Prompts:
         """Returns the prompts of a run's samples.
 
         Raises:

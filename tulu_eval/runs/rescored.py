@@ -23,10 +23,11 @@ from tulu_eval.judging.recipe import swapped
 from tulu_eval.judging.score import Score
 from tulu_eval.judging.screen import Screen
 from tulu_eval.records import Result
-from tulu_eval.runs.finished import Finished
 from tulu_eval.runs.judged import BENCHMARK, JUDGED, JUDGING, JUDGMENTS, checked_rows, judgments_hash
-from tulu_eval.runs.manifest import MANIFEST, locked, now, write_json, write_results
+from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
 from tulu_eval.runs.plan import safe_name
+from tulu_eval.runs.reading import Run
+from tulu_eval.runs.tally import Tally
 
 
 def keep(root: Path, path: Path, found: Score, rows: Sequence[Result], screen: Screen) -> Path:
@@ -71,16 +72,11 @@ def keep(root: Path, path: Path, found: Score, rows: Sequence[Result], screen: S
             "screen": dataclasses.asdict(screen),
             "finished": now(),
         })  # fmt: skip
-        write_results(folder, rows, judgments_hash(folder))
+        write_results(folder, Recorded(tuple(rows), judgments_hash(folder)))
     return folder
 
 
-def find(root: Path) -> list[Path]:
-    """Returns the folders under a folder of results that have win rates and no run around them."""
-    return [path.parent for path in sorted(root.rglob(JUDGING)) if not (path.parent.parent.parent / MANIFEST).exists()]
-
-
-def read(folder: Path) -> Finished:
+def read(folder: Path) -> Run:
     """Returns such a folder as a run of which only the model's name, the rows and the time are known.
 
     Raises:
@@ -98,4 +94,5 @@ def read(folder: Path) -> Finished:
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(folder, f"its {JUDGING} cannot be read") from error
-    return Finished(folder, manifest, rows)
+    n = rows[0].n if rows else 0
+    return Run(folder, manifest, rows, Tally(n, n, 0))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tulu_eval.benchmarks.base import Benchmark, classify, count_statuses
-from tulu_eval.errors import DataError
-from tulu_eval.records import Result
-from tulu_eval.runs import catalog
+from tulu_eval.records import FAILURES, Result
 from tulu_eval.runs.digests import Digest, digest, write_digests
-from tulu_eval.runs.ledger import Ledger, Sample, encode, marks
-from tulu_eval.runs.manifest import LEDGER, locked, read_manifest, samples_hash, write_results
+from tulu_eval.runs.ledger import Sample, decode, marks, ungraded
+from tulu_eval.runs.manifest import Recorded, combined, manifest_hash, samples_hash, write_results
 from tulu_eval.runs.signature import signature
+from tulu_eval.runs.tally import Tally, commonest
 from tulu_eval.stats import wilson
 
 
@@ -38,13 +39,29 @@ def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
     return dataclasses.replace(sample, grades=grades, status=classify(sample.completion, grades))
 
 
-def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lines: Iterable[bytes]) -> tuple[Result, ...]:
-    """Computes the rows of a run from the lines of graded samples and writes ``result.json``; returns the rows.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rows:
+    """What the graded samples of a run come to.
 
-    Where samples may not be published, ``digests.jsonl`` is written too.
+    Attributes:
+        results: One row per covered protocol and scorer.
+        tally: How much of the run they stand on.
+    """
+
+    results: tuple[Result, ...]
+    tally: Tally
+
+
+def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lines: Iterable[bytes]) -> Rows:
+    """Computes the rows of a run from the lines of its graded samples, and writes them to ``result.json``.
+
+    Where samples may not be published, ``digests.jsonl`` is written too. The manifest gets the tally and the hash of the
+    answers; writing it is left to the caller.
     """
     found: dict[str, Marks] = {}
     digests: list[Digest] = []
+    answers: list[bytes] = []
+    causes: list[str] = []
     shared: dict[Marks, Marks] = {}  # few are different: one object for all that are equal
 
     def noted() -> Iterator[bytes]:
@@ -52,104 +69,66 @@ def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lin
             item, status, scores = marks(line)
             one = Marks(status, scores)
             found[item] = shared.setdefault(one, one)
+            answers.append(hashlib.sha256(ungraded(line)).digest())
+            if status == "engine_error":
+                causes.append(decode(line).completion.error)
             if not benchmark.publishable:
                 digests.append(digest(line))
             yield line
 
     whole = samples_hash(noted())
-    results = make_rows(manifest, benchmark, found)
+    rows = Rows(make_rows(manifest, benchmark, found), tally_of(manifest, found, causes))
     if digests:
         write_digests(folder, digests)
-    write_results(folder, results, whole)
-    return results
+    manifest |= {"tally": dataclasses.asdict(rows.tally), "answers_sha256": combined(answers)}
+    recorded = Recorded(rows.results, whole, combined(answers), manifest_hash(manifest), benchmark.version)
+    write_results(folder, recorded, rows.tally)
+    return rows
 
 
-def make_rows(manifest: dict[str, Any], benchmark: Benchmark, found: dict[str, Marks]) -> tuple[Result, ...]:
-    """Returns the rows: every covered protocol with items that were graded, and every scorer, the published ones first."""
+def tally_of(manifest: dict[str, Any], found: Mapping[str, Marks], causes: Iterable[str] = ()) -> Tally:
+    """Returns how many of the planned items were answered, and how many failed."""
+    planned = manifest["planned"]
+    failed = sum(found[item].status in FAILURES for item in planned if item in found)
+    return Tally(len(planned), sum(item in found for item in planned) - failed, failed, commonest(causes))
+
+
+def make_rows(manifest: dict[str, Any], benchmark: Benchmark, found: Mapping[str, Marks]) -> tuple[Result, ...]:
+    """Returns the rows: every covered protocol with planned items that were graded, and every scorer, the published ones first.
+
+    Samples come in the order in which they finish, so those of a run that was stopped are the short answers. Its rows stand on
+    the whole beginning of the protocol's order instead, and have no interval.
+    """
     results = []
+    planned = set(manifest["planned"])
     for protocol, ids in manifest["items"].items():
-        present = tuple(item for item in ids if item in found)
-        if not present:
-            continue
-        counts = count_statuses(found[item].status for item in present)
-        for index, scorer in enumerate(benchmark.scorers):
-            scores = [found[item].scores[index] for item in present]
-            interval = wilson(round(sum(scores)), len(scores))
-            results.append(
-                Result(
-                    benchmark=benchmark.name,
-                    protocol=protocol,
-                    scorer=scorer,
-                    metric=benchmark.protocols[protocol].metric,
-                    value=benchmark.aggregate(scores),
-                    n=len(present),
-                    n_protocol=len(ids),
-                    low=100 * interval.low,
-                    high=100 * interval.high,
-                    interval="wilson95",
-                    counts=counts,
-                    signature=signature(manifest, protocol, scorer, present),
-                )
-            )
+        wanted = [item for item in ids if item in planned]
+        present = tuple(itertools.takewhile(found.__contains__, wanted))
+        for place in range(len(benchmark.scorers) if present else 0):
+            results.append(_row(manifest, benchmark, protocol, place, {item: found[item] for item in present}, len(wanted)))
     return tuple(results)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Disagreement:
-    """An item on which the scorers differ: what the choice of an extraction rule is worth.
-
-    Attributes:
-        item: Item id.
-        target: The right answer.
-        answers: What each scorer read, in the order of the benchmark's scorers.
-        scores: What each gave.
-    """
-
-    item: str
-    target: str
-    answers: tuple[str, ...]
-    scores: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Scored:
-    """What :func:`score` found.
-
-    Attributes:
-        results: The rows.
-        scorers: Names of the scorers.
-        disagreements: Items on which they differ, in the ledger's order.
-    """
-
-    results: tuple[Result, ...]
-    scorers: tuple[str, ...]
-    disagreements: tuple[Disagreement, ...]
-
-
-def score(folder: Path) -> Scored:
-    """Grades a run's ledger again with the benchmark as it is now, loading no model, and writes ``result.json``.
-
-    Raises:
-        DataError: Not a run folder, no samples, or lines that were changed by hand.
-    """
-    manifest = read_manifest(folder)
-    benchmark = catalog.benchmark(manifest["benchmark"]["name"])
-    differing: list[Disagreement] = []
-
-    def graded(ledger: Ledger) -> Iterator[bytes]:
-        for sample in ledger.samples():
-            fresh = grade_sample(benchmark, sample)
-            scores = tuple(grade.score for grade in fresh.grades)
-            if len(set(scores)) > 1:
-                answers = tuple(grade.answer for grade in fresh.grades)
-                differing.append(Disagreement(sample.item, sample.target, answers, scores))
-            yield encode(fresh)
-
-    with locked(folder), Ledger(folder / LEDGER, read_only=True) as ledger:
-        if ledger.corrupt:
-            lines = ", ".join(map(str, ledger.corrupt[:5]))
-            raise DataError(folder / LEDGER, f"{len(ledger.corrupt)} lines are corrupt or changed by hand (first: {lines})")
-        if not len(ledger):
-            raise DataError(folder / LEDGER, "has no samples")
-        results = write_rows(folder, manifest, benchmark, graded(ledger))
-    return Scored(results, benchmark.scorers, tuple(differing))
+def _row(
+    manifest: dict[str, Any], benchmark: Benchmark, protocol: str, place: int, graded: Mapping[str, Marks], planned: int
+) -> Result:
+    """Returns a protocol's row of the scorer at a place, over the graded items, of which so many were planned."""
+    scores = [one.scores[place] for one in graded.values()]
+    n, failed = len(graded), sum(one.status in FAILURES for one in graded.values())
+    low, high = wilson(round(sum(scores)), n).low, wilson(round(sum(scores)) + failed, n).high
+    method = "none" if n < planned else "wilson95, failures wrong to right" if failed else "wilson95"
+    return Result(
+        benchmark=benchmark.name,
+        protocol=protocol,
+        scorer=benchmark.scorers[place],
+        metric=benchmark.protocols[protocol].metric,
+        value=benchmark.aggregate(scores),
+        n=n,
+        n_protocol=len(manifest["items"][protocol]),
+        planned=planned,
+        low=0.0 if method == "none" else 100 * low,
+        high=100.0 if method == "none" else 100 * high,
+        interval=method,
+        counts=count_statuses(one.status for one in graded.values()),
+        signature=signature(manifest, protocol, benchmark.scorers[place], list(graded)),
+    )

@@ -14,7 +14,8 @@ from tulu_eval.judging.score import CALIBRATED, by_original_judge, calibrated_on
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
 from tulu_eval.runs.audit import measured_flip_rate
-from tulu_eval.runs.finished import Finished, failures, whole
+from tulu_eval.runs.published import published_of, unnamed_revision
+from tulu_eval.runs.reading import Run
 from tulu_eval.runs.recipe import Setting, differences
 from tulu_eval.stats import FLIP_RATE, Agreement, Count, Mean, agree
 from tulu_eval.stats.agreement import Items
@@ -61,6 +62,21 @@ class Untested:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Allowance:
+    """Share of items that may flip between two greedy runs of the same weights on the same items.
+
+    Attributes:
+        rate: Fraction of the items.
+        items: Items of the comparison that it was used in.
+        measured: Whether ``audit`` measured it on this run; else it is the general allowance.
+    """
+
+    rate: float
+    items: int
+    measured: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Verification:
     """What ``verify`` found.
 
@@ -71,19 +87,23 @@ class Verification:
         comparisons: Each cell's main one first.
         untested: Win rates of judges whose relation to the original judge is not known.
         beside: Rows of other scorers on the same items, compared with nothing.
+        allowance: Of flipped items, where a comparison used one.
         contradictions: Those of the published record that concern these cells.
         differences: Settings in which the run differs from the published recipe.
+        conclusion: What the differences mean beside the verdicts, in one line.
         notes: What else must be said, one line each.
     """
 
-    run: Finished
+    run: Run
     model: Model
     same_weights: bool
     comparisons: tuple[Comparison, ...]
     untested: tuple[Untested, ...]
     beside: tuple[Result, ...]
+    allowance: Allowance | None
     contradictions: tuple[Contradiction, ...]
     differences: tuple[Setting, ...]
+    conclusion: str
     notes: tuple[str, ...]
 
     @property
@@ -92,24 +112,26 @@ class Verification:
         return any(one.main and one.agreement.verdict == "inconsistent" for one in self.comparisons)
 
 
-def verify(run: Finished, suite: Suite, *, stand_in: str | None = None, partial: bool = False) -> Verification:
-    """Compares a run with every published number of its model and benchmark.
+def verify(run: Run, suite: Suite, *, stand_in: str | None = None, partial: bool = False) -> Verification:
+    """Compares a sound run with every published number of its model and benchmark.
 
     Args:
         run: The run.
         suite: The registry.
         stand_in: Name of the model whose numbers to compare with instead of the run's own; weights then count as others.
-        partial: Compare what there is, though items are missing or failed.
+        partial: Compare a run that lacks items of the protocol: one that was limited, or the whole beginning of one that was
+            stopped. What happened to finish first is never compared.
 
     Raises:
-        UserError: Nothing was published of this, or the run has no whole row to compare with it.
+        UserError: If nothing was published of this, or the run has no row to compare with it.
     """
-    model, same_weights = (suite.find(stand_in), False) if stand_in else _published_model(run, suite)
-    cells = _cells(run, suite, model)
+    if run.tally.unfinished and not partial:
+        raise UserError(f"{run.folder}: {run.tally.unfinished}; the run's own command goes on from there{_beginning(run)}")
+    published = published_of(run, suite, stand_in)
     comparisons: list[Comparison] = []
     untested: list[Untested] = []
-    notes: list[str] = []
-    for cell in cells:
+    notes: list[str] = [*run.notes, *filter(None, (run.tally.unfinished, _revision_note(run)))]
+    for cell in published.cells:
         untested += _untested(run, cell)
         if is_win_rate(cell.metric) and not _rows(run, cell):
             continue
@@ -118,109 +140,114 @@ def verify(run: Finished, suite: Suite, *, stand_in: str | None = None, partial:
             notes.append(f"{cell.printed} ({cell.source}): {reason}")
             continue
         rows = _rows(run, cell)
-        usable = [row for row in rows if whole(row)] or (rows if partial else [])
+        usable = [row for row in rows if not row.partial] or (rows if partial else [])
         if not usable:
-            raise UserError(f"{run.folder}: {_lacking(rows[0])}; --partial compares what there is")
-        notes += [f"protocol {row.protocol}: {_lacking(row)}" for row in rows if not whole(row)]
+            raise UserError(f"{run.folder}: {_lacking(rows[0])}; --partial compares these {rows[0].n}")
+        notes += [f"protocol {row.protocol}: {_lacking(row)}" for row in rows if not row.whole]
         if cell.se is None and not suite.metrics[cell.metric_key].counted:
             notes.append(f"{cell.printed} ({cell.source}) has no standard error; the run's own is taken for it too")
-        found = [against(run, row, cell, suite, same_weights=same_weights) for row in usable]
+        found = [against(run, row, cell, suite, same_weights=published.same_weights) for row in usable]
         found.sort(key=lambda one: one.items != "same")
         comparisons += [dataclasses.replace(one, main=place == 0) for place, one in enumerate(found)]
     tried: list[Comparison | Untested] = [*comparisons, *untested]
     if not tried:
         raise UserError(f"{run.folder}: nothing to compare: {'; '.join(dict.fromkeys(notes))}")
+    settings = differences(run, tried[0].row, published.model, published.same_weights)
     ids = {name for one in tried for name in one.cell.contradictions}
     return Verification(
         run=run,
-        model=model,
-        same_weights=same_weights,
+        model=published.model,
+        same_weights=published.same_weights,
         comparisons=tuple(comparisons),
         untested=tuple(untested),
         beside=_beside(run, comparisons),
-        contradictions=tuple(entry for entry in suite.contradictions(model) if entry.id in ids),
-        differences=differences(run, tried[0].row, model, same_weights),
+        allowance=_allowance(run, comparisons),
+        contradictions=tuple(entry for entry in suite.contradictions(published.model) if entry.id in ids),
+        differences=settings,
+        conclusion=_conclusion(settings, comparisons),
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def released_model(run: Finished, suite: Suite) -> Model | None:
-    """Returns the model of the registry that a run measured, or None for any other.
+def against(run: Run, row: Result, cell: PublishedCell, suite: Suite, *, same_weights: bool) -> Comparison:
+    """Compares one row with one published number; the caller has seen that it can be tested.
 
-    A local folder is never one, whatever its name: only a commit of the hub, or the registry's own package, tells which weights
-    they are.
+    Nobody knows whether the model is right where an engine or a judge failed: the verdict is the one that holds for all of them
+    wrong, all of them right, and as many right as brings the row nearest to the published number; "cannot tell" where there is
+    no such one.
     """
-    try:
-        known = suite.find(run.model)
-    except UserError:
-        return None
-    local = run.manifest["model"]["revision"].startswith("sha256:")
-    return None if local and known.package is None else known
-
-
-def as_released(run: Finished) -> bool:
-    """Whether a run used its weights as they are, neither quantised nor with an adapter; of an imported one a commit tells."""
-    if run.imported and run.manifest["model"]["revision"] == "unknown":
-        return False
-    settings = run.manifest["settings"]
-    return not settings.get("quantization") and not settings.get("adapter")
-
-
-def against(run: Finished, row: Result, cell: PublishedCell, suite: Suite, *, same_weights: bool) -> Comparison:
-    """Compares one row with one published number; the caller has seen that it can be tested."""
     items = _items(run, row, cell)
-    rate = measured_flip_rate(run.folder) or FLIP_RATE
-    if suite.metrics[cell.metric_key].counted and cell.n is not None:
-        measured, published = (Count(round(value * n / 100), n) for value, n in ((row.value, row.n), (cell.value, cell.n)))
-        return Comparison(
-            cell, row, items, agree(measured, published, items=items, same_weights=same_weights, flip_rate=rate), main=True
-        )
+    counted = suite.metrics[cell.metric_key].counted and cell.n is not None
+
+    def test(value: float, n: int) -> Agreement:
+        if counted and cell.n is not None:
+            measured, other = (Count(round(one * size / 100), size) for one, size in ((value, n), (cell.value, cell.n)))
+            return agree(measured, other, items=items, same_weights=same_weights, flip_rate=_flip_rate(run))
+        error = _error(row)
+        return agree(Mean(value, error), Mean(cell.value, error if cell.se is None else cell.se))
+
+    n = row.n if counted else row.n + row.failed  # a judge's failures are not among its n
+    right = row.value * row.n / 100
+    nearest = min(max(round(cell.value * n / 100 - right), 0), row.failed)
+    found = {more: test(100 * (right + more) / n if row.failed else row.value, n) for more in (0, nearest, row.failed)}
+    return Comparison(cell, row, items, _whatever_failed(found, row.failed), main=True)
+
+
+def _whatever_failed(found: dict[int, Agreement], failed: int) -> Agreement:
+    """Returns the agreement that holds however many of the failures are right: of several the one with the largest p-value."""
+    likeliest = max(found.values(), key=lambda one: one.p_value)
+    if len({one.verdict for one in found.values()}) == 1:
+        return likeliest
+    verdicts = ", ".join(f"{one.verdict} with {right} of them right" for right, one in sorted(found.items()))
+    return dataclasses.replace(likeliest, verdict="cannot tell", explanation=f"cannot tell: {failed} failed; {verdicts}")
+
+
+def _error(row: Result) -> float:
+    """Returns a row's standard error from its interval; a bound cut at 0 or 100 says nothing about spread."""
     cut = row.low <= 0.0 or row.high >= 100.0
     half = max(row.high - row.value, row.value - row.low) if cut else (row.high - row.low) / 2
-    error = half / z_value(0.95)
-    mean = Mean(cell.value, error if cell.se is None else cell.se)
-    return Comparison(cell, row, items, agree(Mean(row.value, error), mean), main=True)
+    return half / z_value(0.95)
 
 
-def _published_model(run: Finished, suite: Suite) -> tuple[Model, bool]:
-    model = released_model(run, suite)
-    if model is not None:
-        return model, as_released(run)
-    try:
-        namesake = suite.find(run.model)
-    except UserError:
-        raise UserError(
-            f"there is no published number of {run.model}: it is not in the registry. "
-            "--as NAME compares with the numbers of model NAME, --registry FILE adds numbers of your own"
-        ) from None
-    raise UserError(
-        f"there is no published number of {run.model}: it is a local folder or file, and no commit says that it is "
-        f"{namesake.hub_id}. --as {namesake.name} compares with that model's numbers, as other weights"
+def _flip_rate(run: Run) -> float:
+    measured = measured_flip_rate(run.folder)
+    return FLIP_RATE if measured is None else measured
+
+
+def _allowance(run: Run, comparisons: list[Comparison]) -> Allowance | None:
+    n = next((one.row.n for one in comparisons if one.agreement.method == "symmetric flips"), None)
+    return None if n is None else Allowance(_flip_rate(run), n, measured_flip_rate(run.folder) is not None)
+
+
+def _conclusion(settings: tuple[Setting, ...], comparisons: list[Comparison]) -> str:
+    inconsistent = any(one.main and one.agreement.verdict == "inconsistent" for one in comparisons)
+    if not settings:
+        close = " So none of them explains an inconsistent verdict." if inconsistent else ""
+        return f"No setting in the manifest differs from the published recipe.{close}"
+    suspects = [setting.name for setting in settings if not setting.noise]
+    if not inconsistent:
+        named = "The settings above differ though no verdict is inconsistent."
+        return named if suspects else "What differs is noise by its nature."
+    if suspects:
+        return f"Noise does not explain an inconsistent verdict; look at {', '.join(suspects)} first."
+    return "What differs is noise by its nature, and noise does not explain an inconsistent verdict."
+
+
+def _beginning(run: Run) -> str:
+    """Returns what ``--partial`` would compare of an unfinished run."""
+    row = next(iter(run.results), None)
+    if row is None:
+        return ". Nothing of it can be compared: the first item of its order is missing"
+    return f". --partial compares the whole beginning of its order, {row.n} items"
+
+
+def _revision_note(run: Run) -> str:
+    return (
+        "the import names no revision, so whether these are the released weights is not known" if unnamed_revision(run) else ""
     )
 
 
-def _cells(run: Finished, suite: Suite, model: Model) -> list[PublishedCell]:
-    """Returns the published numbers of a model on the run's benchmark, of the metrics that the run has."""
-    cells = suite.cells(model, run.benchmark)
-    if not cells:
-        others = {cell.model for cell in suite.cells(benchmark=run.benchmark)}
-        scope = f"of {model.name} on {run.benchmark}" if others else f"on {run.benchmark}, of any model"
-        advice = "--as NAME compares with the numbers of another, " if others else ""
-        raise UserError(f"there is no published number {scope}; {advice}--registry FILE adds numbers of your own")
-    metrics = {row.metric for row in run.results}
-    judged = any(map(is_win_rate, metrics))
-    found = [cell for cell in cells if cell.metric in metrics or (judged and is_win_rate(cell.metric))]
-    if not found and any(is_win_rate(cell.metric) for cell in cells):
-        raise UserError(
-            f"{run.folder} has not been judged, and a judge made what was published: 'tulu-eval judge {run.folder}'"
-        )
-    if not found:
-        wanted = ", ".join(dict.fromkeys(cell.metric for cell in cells))
-        raise UserError(f"{run.folder} has rows of {', '.join(sorted(metrics))}, and what was published is {wanted}")
-    return found
-
-
-def _untestable(run: Finished, suite: Suite, cell: PublishedCell) -> str:
+def _untestable(run: Run, suite: Suite, cell: PublishedCell) -> str:
     """Returns why a published number cannot be compared with this run; empty if it can."""
     rows = _rows(run, cell)
     if not rows:
@@ -234,7 +261,7 @@ def _untestable(run: Finished, suite: Suite, cell: PublishedCell) -> str:
     return ""
 
 
-def _untested(run: Finished, cell: PublishedCell) -> list[Untested]:
+def _untested(run: Run, cell: PublishedCell) -> list[Untested]:
     """Returns what other judges gave and no calibration brings to the published scale, a row a judge."""
     if not is_win_rate(cell.metric):
         return []
@@ -246,7 +273,7 @@ def _untested(run: Finished, cell: PublishedCell) -> list[Untested]:
     return [Untested(cell, row, _why_untested(run, cell, row)) for row in rows.values()]
 
 
-def _why_untested(run: Finished, cell: PublishedCell, row: Result) -> str:
+def _why_untested(run: Run, cell: PublishedCell, row: Result) -> str:
     if row.metric != cell.metric:
         return f"there is no {cell.metric}, for {row.n} of {row.n_protocol} have a preference"
     scale = f"the published number is {ORIGINAL_JUDGE}'s, and another judge is another scale"
@@ -258,7 +285,7 @@ def _why_untested(run: Finished, cell: PublishedCell, row: Result) -> str:
     return f"{scale}; its calibration stands on one model, so how far it shifts from model to model is not known"
 
 
-def _rows(run: Finished, cell: PublishedCell) -> list[Result]:
+def _rows(run: Run, cell: PublishedCell) -> list[Result]:
     """Returns the first row, which is that of the published scorer, of each protocol that contains the cell's items.
 
     Of win rates these are the original judge's; where there is none, those that a calibration brings to its scale.
@@ -276,8 +303,8 @@ def _rows(run: Finished, cell: PublishedCell) -> list[Result]:
     return original or mapped
 
 
-def _items(run: Finished, row: Result, cell: PublishedCell) -> Items:
-    if not whole(row):
+def _items(run: Run, row: Result, cell: PublishedCell) -> Items:
+    if row.partial:
         return "other"
     if row.n == cell.n:
         return "same"
@@ -285,12 +312,12 @@ def _items(run: Finished, row: Result, cell: PublishedCell) -> Items:
 
 
 def _lacking(row: Result) -> str:
-    failed = failures(row)
     parts = [f"{row.n} of {row.n_protocol} items are there"] if row.partial else []
-    return ", and ".join([*parts, *([f"{failed} of {row.n} failed, which count as wrong"] if failed else [])])
+    failed = [f"{row.failed} of {row.n} failed, so nobody knows whether the model has them right"] if row.failed else []
+    return ", and ".join([*parts, *failed])
 
 
-def _beside(run: Finished, comparisons: list[Comparison]) -> tuple[Result, ...]:
+def _beside(run: Run, comparisons: list[Comparison]) -> tuple[Result, ...]:
     compared = {(one.row.protocol, one.row.metric) for one in comparisons}
     main = [one.row for one in comparisons]
     return tuple(row for row in run.results if (row.protocol, row.metric) in compared and row not in main)

@@ -18,11 +18,12 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.tokenizer import load_tokenizer
 from tulu_eval.errors import DataError, UnknownName
 from tulu_eval.registry import Suite, load_suite
-from tulu_eval.runs import environment, finished
+from tulu_eval.runs import environment
 from tulu_eval.runs import plan as runs
 from tulu_eval.runs.compare import compare
 from tulu_eval.runs.manifest import write_json
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.reading import Run, finished, read_run
 from tulu_eval.runs.runner import execute
 from tulu_eval.runs.verify import verify
 from tulu_eval.training import assess, export, job, launch, metrics, models, recipes, rule, scratch
@@ -186,11 +187,11 @@ def _run(whole: Reproduction) -> None:
         execute(runs.make_plan(order, load_suite()), Progress(quiet=whole.quiet))
 
 
-def _finished(whole: Reproduction, name: str) -> finished.Finished:
+def _finished(whole: Reproduction, name: str) -> Run:
     found = sorted((whole.folder / "results" / name / BENCHMARK).glob("full-*"))
     if not found:
         raise DataError(whole.folder, f"has no run of {name}")
-    return finished.read(found[-1])
+    return finished(read_run(found[-1]))
 
 
 def _summary(whole: Reproduction, recipe: str, seconds: dict[str, float]) -> dict[str, Any]:
@@ -218,7 +219,7 @@ def _summary(whole: Reproduction, recipe: str, seconds: dict[str, float]) -> dic
     return found
 
 
-def _verdict(run: finished.Finished, suite: Suite) -> dict[str, Any]:
+def _verdict(run: Run, suite: Suite) -> dict[str, Any]:
     """Returns whether a run came to what the authors' own run of the same model came to."""
     comparisons = verify(run, suite, stand_in=f"tulu-eval/{run.model}").comparisons
     one = next(one for one in comparisons if one.main)
@@ -231,7 +232,7 @@ def _verdict(run: finished.Finished, suite: Suite) -> dict[str, Any]:
     }
 
 
-def _put_results_on_card(whole: Reproduction, name: str, run: finished.Finished) -> None:
+def _put_results_on_card(whole: Reproduction, name: str, run: Run) -> None:
     folder = whole.models(name)
     manifest = json.loads((folder / export.MANIFEST).read_text(encoding="utf-8"))
     lines = metrics.read(whole.folder / manifest["stage"] / metrics.METRICS)

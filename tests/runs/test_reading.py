@@ -10,20 +10,19 @@ from typing import Any
 
 import pytest
 
+from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError
-from tulu_eval.records import content_hash
+from tulu_eval.records import Grade, content_hash
 from tulu_eval.runs.digests import hash_of_all, read_digests
-from tulu_eval.runs.finished import Finished, read
-from tulu_eval.runs.integrity import doubts, read_sound, samples_of
 from tulu_eval.runs.ledger import Sample, decode, encode
 from tulu_eval.runs.manifest import samples_hash
+from tulu_eval.runs.reading import read_run, sound
 
 MakeRun = Callable[..., Path]
 
 
 def doubts_of(folder: Path) -> tuple[str, ...]:
-    run = read(folder)
-    return doubts(run, samples_of(run))
+    return read_run(folder).doubts
 
 
 def forge(folder: Path, change: Callable[[Sample], Sample] = lambda sample: sample, **value: float) -> None:
@@ -48,10 +47,10 @@ def edit(folder: Path, *path: str, value: Any) -> None:
 
 def test_a_run_made_consistent_by_hand_is_not_read_as_a_sound_one(make_run: MakeRun) -> None:
     folder = make_run(12)
-    assert read_sound(folder).results == read(folder).results
+    assert sound(read_run(folder)).results == read_run(folder).results
     forge(folder, value=99.0)
-    with pytest.raises(DataError, match=r"was changed by hand: result\.json: its rows are not what samples\.jsonl gives"):
-        read_sound(folder)
+    with pytest.raises(DataError, match=r"is not as it was made; .*: result\.json: its rows are not what the samples give"):
+        sound(read_run(folder))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def test_a_run_as_it_was_written_has_none(make_run: MakeRun, more: dict[str, Any
 
 def test_the_runs_of_this_repository_have_none() -> None:
     folders = [path.parent for path in (Path(__file__).parents[2] / "results").rglob("manifest.json")]
-    assert {path.parent.name for path in folders} >= {"gsm8k", "alpaca-eval"}, "with their text, and without"
+    assert {path.parent.name for path in folders} >= {"gsm8k", "gsm-symbolic-zero-shot"}
     assert [line for folder in folders for line in doubts_of(folder)] == []
 
 
@@ -74,22 +73,20 @@ def test_grades_that_the_benchmark_does_not_give(make_run: MakeRun) -> None:
         return dataclasses.replace(sample, grades=tuple(dataclasses.replace(grade, score=1.0) for grade in sample.grades))
 
     forge(folder, better)
-    grades, rows = doubts_of(folder)
-    assert grades == "samples.jsonl: 10 of 20 grades are not what gsm8k gives (first: test-1209)"
-    assert rows == "result.json: its rows are not what samples.jsonl gives"
+    assert doubts_of(folder) == ("samples.jsonl: 10 of 20 grades are not what gsm8k gives (first: test-1209)",)
 
 
 def test_rows_that_the_samples_do_not_give(make_run: MakeRun) -> None:
     folder = make_run(10, limit=20)
     forge(folder, value=99.0)
-    assert doubts_of(folder) == ("result.json: its rows are not what samples.jsonl gives",)
+    assert doubts_of(folder) == ("result.json: its rows are not what the samples give",)
 
 
 def test_samples_that_were_not_planned(make_run: MakeRun) -> None:
     folder = make_run(10, limit=20)
     edit(folder, "planned", value=json.loads((folder / "manifest.json").read_text())["planned"][:-2])
     assert any(
-        line.startswith("samples.jsonl: 2 samples are of items that were not planned (first: test-")
+        line.startswith("samples.jsonl: 2 samples are not those that the run asked for (first: test-")
         for line in doubts_of(folder)
     )
 
@@ -133,28 +130,36 @@ def rewrite_digests(folder: Path, change: Callable[[list[dict[str, Any]]], objec
 def test_a_run_without_its_text_is_checked_as_far_as_classes_go(textless: Path) -> None:
     assert doubts_of(textless) == ()
     rewrite_digests(textless, lambda rows: next(row for row in rows if row["status"] == "empty").update(status="ok"))
-    empty, counts = doubts_of(textless)
+    (empty,) = doubts_of(textless)
     assert empty.startswith("digests.jsonl: 1 samples without a character are not counted as empty (first: alpaca-3")
-    assert counts == "result.json: its rows are not what digests.jsonl gives"
 
 
 def test_rows_and_items_of_a_run_without_its_text(textless: Path) -> None:
     rewrite_digests(textless, lambda rows: rows.pop())
-    assert doubts_of(textless) == ("result.json: its rows are not what digests.jsonl gives",)
+    assert doubts_of(textless) == ("result.json: its rows are not what the samples give",)
     rewrite_digests(textless, lambda rows: rows[0].update(item="alpaca-804"))
-    assert doubts_of(textless)[0] == "digests.jsonl: 1 samples are of items that were not planned (first: alpaca-804)"
+    assert doubts_of(textless)[0] == "digests.jsonl: 1 samples are not those that the run asked for (first: alpaca-804)"
 
 
 def test_a_manifest_cannot_say_that_its_run_is_not_to_be_checked(make_run: MakeRun) -> None:
     folder = make_run(10, limit=20)
     forge(folder, value=99.0)
     edit(folder, "source", value="re-scored")
-    assert doubts_of(folder) == ("result.json: its rows are not what samples.jsonl gives",)
+    assert doubts_of(folder) == (
+        "manifest.json is not the one that result.json was computed under",
+        "result.json: its rows are not what the samples give",
+    )
 
 
 def test_a_benchmark_of_another_version_is_not_graded_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(10, limit=20)
-    monkeypatch.setattr("tulu_eval.benchmarks.gsm8k.GSM8K.version", 2)
-    monkeypatch.setattr("tulu_eval.runs.integrity.grade_sample", lambda *_: pytest.fail("graded"))
-    run: Finished = read(folder)
-    assert doubts(run, list(run.samples())) == ()
+    before = read_run(folder).results
+    version = GSM8K.version
+    monkeypatch.setattr(GSM8K, "version", version + 1)
+    monkeypatch.setattr("tulu_eval.benchmarks.gsm8k.grade_last_number", lambda *_: Grade("last-number", "", False, 0.0))
+    run = read_run(folder)
+    assert (run.doubts, run.results) == ((), before)
+    assert run.notes == (
+        f"its rows stand on version {version} of gsm8k, and {version + 1} is installed; "
+        "'tulu-eval score' grades its samples again",
+    )

@@ -1,0 +1,141 @@
+"""The published numbers of a run: one look-up for every verb that shows a run beside them.
+
+Whose numbers they are follows from the weights: a commit of the hub or the registry's own package tells which they are, a
+folder's name does not. Where a run has no numbers of its own, ``verify --as NAME`` says whose to compare it with, and the run's
+folder remembers that (``compared_as.json``), so that ``table`` and ``report`` give the same answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.judging.score import is_win_rate
+from tulu_eval.registry import Model, PublishedCell, Suite
+from tulu_eval.runs.manifest import FORMAT, read_json_object, write_json
+from tulu_eval.runs.reading import Run
+
+FILE = "compared_as.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Published:
+    """The published numbers of a run.
+
+    Attributes:
+        model: Whose they are.
+        same_weights: Whether the run measured that model's released weights as they are.
+        cells: Those of the run's benchmark, of metrics that the run has; a judged run has all win rates.
+    """
+
+    model: Model
+    same_weights: bool
+    cells: tuple[PublishedCell, ...]
+
+
+def published_of(run: Run, suite: Suite, stand_in: str | None = None) -> Published:
+    """Returns the published numbers of a run.
+
+    Args:
+        run: The run.
+        suite: The registry.
+        stand_in: Name of the model whose numbers they are to be; unless given the run's own model, else the one remembered.
+
+    Raises:
+        UserError: If nothing was published of this, or ``stand_in`` is not in the registry.
+    """
+    if stand_in:
+        model, same_weights = suite.find(stand_in), False
+    elif (own := released_model(run, suite)) is not None:
+        model, same_weights = own, as_released(run)
+    elif remembered := remembered_model(run.folder):
+        model, same_weights = suite.find(remembered), False
+    else:
+        raise UserError(_unknown(run, suite))
+    return Published(model, same_weights, tuple(_cells(run, suite, model)))
+
+
+def remember(run: Run, suite: Suite, stand_in: str) -> None:
+    """Notes in a run's folder whose numbers it is compared with; a run with published numbers of its own keeps those.
+
+    Raises:
+        UserError: If the folder cannot be written.
+    """
+    if released_model(run, suite) is None:
+        write_json(run.folder / FILE, {"format": FORMAT, "model": suite.find(stand_in).hub_id})
+
+
+def remembered_model(folder: Path) -> str:
+    """Returns the hub id that :func:`remember` noted; empty where it noted none.
+
+    Raises:
+        DataError: If the note is not of this form.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return ""
+    data = read_json_object(path)
+    if data.get("format") != FORMAT or not isinstance(data.get("model"), str):
+        raise DataError(path, "says no model; remove it, and say it again with 'tulu-eval verify --as NAME'")
+    return str(data["model"])
+
+
+def released_model(run: Run, suite: Suite) -> Model | None:
+    """Returns the model of the registry that a run measured, or None for any other."""
+    try:
+        known = suite.find(run.model)
+    except UserError:
+        return None
+    local = run.manifest["model"]["revision"].startswith("sha256:")
+    return None if local and known.package is None else known
+
+
+def as_released(run: Run) -> bool:
+    """Whether a run used its weights as they are, neither quantised nor with an adapter; of an imported one a commit tells."""
+    if unnamed_revision(run):
+        return False
+    settings = run.manifest["settings"]
+    return not settings.get("quantization") and not settings.get("adapter")
+
+
+def unnamed_revision(run: Run) -> bool:
+    """Whether a run was imported and nobody said of which revision of its model it is."""
+    return bool(run.imported) and run.manifest["model"]["revision"] == "unknown"
+
+
+def _unknown(run: Run, suite: Suite) -> str:
+    try:
+        namesake = suite.find(run.model)
+    except UserError:
+        return (
+            f"there is no published number of {run.model}: it is not in the registry. "
+            "--as NAME compares with the numbers of model NAME, --registry FILE adds numbers of your own"
+        )
+    return (
+        f"there is no published number of {run.model}: it is a local folder or file, and no commit says that it is "
+        f"{namesake.hub_id}. --as {namesake.name} compares with that model's numbers, as other weights"
+    )
+
+
+def _cells(run: Run, suite: Suite, model: Model) -> list[PublishedCell]:
+    """Returns the published numbers of a model on the run's benchmark, of the metrics that the run has."""
+    cells = suite.cells(model, run.benchmark)
+    if not cells:
+        others = {cell.model for cell in suite.cells(benchmark=run.benchmark)}
+        scope = f"of {model.name} on {run.benchmark}" if others else f"on {run.benchmark}, of any model"
+        advice = "--as NAME compares with the numbers of another, " if others else ""
+        raise UserError(f"there is no published number {scope}; {advice}--registry FILE adds numbers of your own")
+    metrics = {row.metric for row in run.results}
+    judged = any(map(is_win_rate, metrics))
+    found = [cell for cell in cells if cell.metric in metrics or (judged and is_win_rate(cell.metric))]
+    if not found and any(is_win_rate(cell.metric) for cell in cells):
+        raise UserError(
+            f"{run.folder} has not been judged, and a judge made what was published: 'tulu-eval judge {run.folder}'"
+        )
+    if not found:
+        wanted = ", ".join(dict.fromkeys(cell.metric for cell in cells))
+        raise UserError(
+            f"{run.folder} has rows of {', '.join(sorted(metrics)) or 'no item'}, and what was published is {wanted}"
+        )
+    return found

@@ -1,0 +1,277 @@
+"""The one reading of a run: what its folder holds, how much of it is there, and what in it does not follow from the rest.
+
+Every verb reads runs through :func:`read_run`. What can be computed again is computed again: the hashes of protocol and
+settings, which samples the run asked for (the manifest has their keys), their grades, the rows, and a judge's rows. A folder
+that was forged, mixed, swapped or cut is read all the same, and its ``doubts`` say what is wrong with it; :func:`sound` refuses
+it, in the same words for every verb. Nothing is written, no model is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.benchmarks.base import Benchmark
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.records import Result
+from tulu_eval.runs import catalog, remembered, rereading
+from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
+from tulu_eval.runs.judged import JUDGING, judged_rows
+from tulu_eval.runs.ledger import Asked, Ledger, Sample
+from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
+from tulu_eval.runs.packed import there
+from tulu_eval.runs.plan import SHARDS
+from tulu_eval.runs.remembered import Reading
+from tulu_eval.runs.rereading import NOT_AS_MADE, Reread
+from tulu_eval.runs.scoring import grade_sample
+from tulu_eval.runs.tally import Tally
+
+_NEEDED: dict[str, type] = {
+    "model.name": str,
+    "model.revision": str,
+    "model.parameters": int,
+    "model.tokenizer_sha256": str,
+    "benchmark.name": str,
+    "benchmark.version": int,
+    "protocol.name": str,
+    "protocol.prompt_id": str,
+    "template.form": str,
+    "decoding": dict,
+    "settings": dict,
+    "backend": str,
+    "dtype": str,
+    "items": dict,
+    "planned": list,
+    "engine": dict,
+    "packages": dict,
+    "machine": dict,
+    "sessions": list,
+}
+"""Fields of a manifest that are read here and by what stands on it, and their types."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it is on disk.
+
+    Attributes:
+        folder: The run's folder.
+        manifest: Its manifest.
+        results: Its rows, computed from its samples wherever the benchmark is installed, and after them those of judges.
+        tally: How much of the run is there.
+        doubts: What does not follow from the rest, one line each; empty for a run that is as it was made.
+        notes: What could not be computed again and why, one line each.
+        regraded: Whether the rows stand on grades of another version of the benchmark than the ledger has.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    results: tuple[Result, ...]
+    tally: Tally
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    regraded: bool = False
+
+    @property
+    def model(self) -> str:
+        """Name that the run is filed under: hub id, name of the registry, or name of a folder."""
+        return str(self.manifest["model"]["name"])
+
+    @property
+    def benchmark(self) -> str:
+        """Name of the benchmark."""
+        return str(self.manifest["benchmark"]["name"])
+
+    @property
+    def imported(self) -> str:
+        """Name of the harness whose file it was imported from; empty for a run of our own."""
+        return str(self.manifest["backend"]) if "imported" in self.manifest else ""
+
+    @property
+    def of_files(self) -> bool:
+        """Whether it is win rates of files of outputs, of which no run is known."""
+        return "protocol" not in self.manifest
+
+    @property
+    def ended(self) -> str:
+        """When its last session ended, ISO 8601; empty if none did."""
+        sessions = self.manifest["sessions"]
+        return str(sessions[-1].get("finished", "")) if sessions else ""
+
+    @property
+    def asked(self) -> Asked | None:
+        """Key and item of each sample that the run asked for; None where an older manifest does not say."""
+        return rereading.asked_of(self.manifest)
+
+    def members(self, protocol: str | None) -> frozenset[str]:
+        """Returns the ids of a protocol's items as the run had them; empty for a protocol that it does not cover."""
+        return frozenset(self.manifest["items"].get(protocol, ()))
+
+    def samples(self) -> Iterator[Sample]:
+        """Yields every sample that the run asked for, in the order of the ledger, with the grades that its rows stand on.
+
+        Raises:
+            DataError: If the run was published without its samples.
+        """
+        if not there(self.folder / LEDGER):
+            raise DataError(self.folder, f"was published without its samples: it has {DIGESTS} in place of {LEDGER}")
+        with Ledger(self.folder / LEDGER, read_only=True) as ledger:
+            if not self.regraded:
+                yield from ledger.samples(self.asked)
+                return
+            benchmark = catalog.benchmark(self.benchmark)
+            for sample in ledger.samples(self.asked):
+                yield grade_sample(benchmark, sample)
+
+
+def read_run(folder: Path) -> Run:
+    """Returns a run, or a judge's folder that has no run around it, as it is on disk.
+
+    Raises:
+        DataError: If the folder is not a run's, or its manifest cannot be read as one of this version.
+    """
+    if (folder / JUDGING).exists() and not (folder / MANIFEST).exists():
+        from tulu_eval.runs import rescored
+
+        return rescored.read(folder)
+    manifest = read_manifest(folder)
+    _check_manifest(folder / MANIFEST, manifest)
+    benchmark = _installed(manifest)
+    try:
+        name = remembered.name_of(folder, benchmark)
+        found = remembered.recall(name)
+        if found is None:
+            found = _read(folder, manifest, benchmark)
+            if remembered.name_of(folder, benchmark) == name:  # else a file was changed while it was read
+                remembered.note(name, found)
+    except OSError as error:
+        raise DataError(folder, f"cannot be read: {error.strerror}") from error
+    return Run(folder, manifest, found.results, found.tally, found.doubts, found.notes, found.regraded)
+
+
+def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -> Reading:
+    recorded, doubts = _recorded(folder)
+    found = _reread(folder, manifest, recorded, benchmark)
+    rows, wrong = rereading.rows(manifest, benchmark, found, recorded)
+    judges, of_judges = _judged(folder)
+    return Reading(
+        results=(*rows, *judges),
+        tally=found.tally,
+        # of other samples other rows follow, which says nothing more
+        doubts=(*rereading.of_manifest(manifest, recorded), *(found.doubts or wrong), *doubts, *of_judges),
+        notes=found.notes,
+        regraded=found.regraded,
+    )
+
+
+def sound(run: Run) -> Run:
+    """Returns a run of which everything follows from the rest.
+
+    Raises:
+        DataError: If anything in it does not.
+    """
+    if run.doubts:
+        raise DataError(run.folder, f"{NOT_AS_MADE}: {'; '.join(run.doubts)}")
+    return run
+
+
+def finished(run: Run) -> Run:
+    """Returns a sound run that has every planned sample.
+
+    Raises:
+        DataError: If it was stopped before, or :func:`sound` refuses it.
+    """
+    sound(run)
+    if run.tally.unfinished:
+        raise DataError(run.folder, f"{run.tally.unfinished}; the run's own command goes on from there")
+    return run
+
+
+def read_answers(folder: Path) -> Run:
+    """Returns a run whose samples are what its model answered, whatever its ``result.json`` says; for grading them again.
+
+    Raises:
+        DataError: If the folder is not a run's, has no samples, or has other samples than the run made.
+    """
+    manifest = read_manifest(folder)
+    _check_manifest(folder / MANIFEST, manifest)
+    if not there(folder / LEDGER):
+        raise DataError(folder, f"has no {LEDGER}, so there is nothing to grade")
+    recorded, _ = _recorded(folder)
+    found = _reread(folder, manifest, recorded, _installed(manifest))
+    run = Run(folder, manifest, (), found.tally, (*rereading.of_manifest(manifest, recorded), *found.doubts))
+    if not run.doubts and not (found.tally.done + found.tally.failed):
+        raise DataError(folder / LEDGER, "has no samples")
+    return sound(run)
+
+
+def find_runs(
+    results: Path, each: Callable[[Sequence[Path]], Iterable[Path]] = iter
+) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """Returns the sound runs under a folder, win rates of files among them, and a line for each that is not to be used.
+
+    An unfinished run is among the runs; what it may be shown as is for the verb to say.
+
+    Args:
+        results: The folder.
+        each: Goes through the run folders while they are read, and may show how far it is.
+    """
+    # a shard is a part of a run, which is one once 'tulu-eval merge' has made it
+    folders = [path.parent for path in sorted(results.rglob(MANIFEST)) if path.parent.parent.name != SHARDS]
+    folders += [path.parent for path in sorted(results.rglob(JUDGING)) if not (path.parents[2] / MANIFEST).exists()]
+    runs: list[Run] = []
+    problems: list[str] = []
+    for folder in each(folders):
+        try:
+            runs.append(sound(read_run(folder)))
+        except UserError as error:
+            problems.append(str(error))
+    return tuple(runs), tuple(problems)
+
+
+def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    for name, kind in _NEEDED.items():
+        value: Any = manifest
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise DataError(path, f"is not a manifest of this version: {name!r} is missing or of another type")
+
+
+def _installed(manifest: dict[str, Any]) -> Benchmark | None:
+    name = manifest["benchmark"]["name"]
+    return catalog.benchmark(name) if name in catalog.names(catalog.BENCHMARKS) else None
+
+
+def _recorded(folder: Path) -> tuple[Recorded | None, list[str]]:
+    """Returns what ``result.json`` says, None where there is none or it is not as it was written, and a line for that."""
+    if not (folder / RESULT).exists():
+        return None, []
+    try:
+        return read_results(folder), []
+    except DataError as error:
+        return None, [str(error).removeprefix(f"{folder}/")]
+
+
+def _reread(folder: Path, manifest: dict[str, Any], recorded: Recorded | None, benchmark: Benchmark | None) -> Reread:
+    if there(folder / LEDGER):
+        with Ledger(folder / LEDGER, read_only=True) as ledger:
+            return rereading.of_ledger(ledger, manifest, recorded, benchmark)
+    if (folder / DIGESTS).exists():
+        digests = read_digests(folder)
+        found = rereading.of_digests(digests, manifest, benchmark)
+        if recorded and hash_of_all(digests) != recorded.samples_sha256:
+            return dataclasses.replace(found, doubts=(f"{DIGESTS} is not what {RESULT} was computed from", *found.doubts))
+        return found
+    if recorded is None:
+        return Reread(Tally(len(manifest["planned"]), 0, 0))
+    return Reread(Tally(len(manifest["planned"]), 0, 0), doubts=(f"{LEDGER} is missing, so {RESULT} cannot be checked",))
+
+
+def _judged(folder: Path) -> tuple[tuple[Result, ...], list[str]]:
+    try:
+        return judged_rows(folder), []
+    except DataError as error:
+        return (), [str(error).removeprefix(f"{folder}/")]

@@ -1,0 +1,85 @@
+"""Readings of runs, remembered in the user's cache, so that a table of hundreds of runs does not grade all of them anew.
+
+A reading is named by content alone: the sha256 of every file that it stands on, and of the code that made it (this package's
+reader and scorers, and the benchmark's own module). No time of change is looked at; one changed byte makes another name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import tulu_eval
+from tulu_eval.benchmarks.base import Benchmark
+from tulu_eval.caching import cache_folder, read_json, write_quietly
+from tulu_eval.records import Result, content_hash
+from tulu_eval.runs.tally import Tally
+
+FILES = ("manifest.json", "result.json", "samples.jsonl", "samples.jsonl.gz", "digests.jsonl")
+JUDGED_FILES = ("result.json", "judgments.jsonl", "judging.json")
+"""What a reading stands on: of a run, and of each folder in its ``judged``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reading found; the fields are those of :class:`tulu_eval.runs.reading.Run`."""
+
+    results: tuple[Result, ...]
+    tally: Tally
+    doubts: tuple[str, ...]
+    notes: tuple[str, ...]
+    regraded: bool
+
+
+def name_of(folder: Path, benchmark: Benchmark | None) -> str:
+    """Returns the name of a folder's reading: 64 hex digits.
+
+    Raises:
+        OSError: If a file cannot be read.
+    """
+    paths = [folder / name for name in FILES]
+    paths += [judge / name for judge in sorted(folder.glob("judged/*")) for name in JUDGED_FILES]
+    hashes = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths if path.exists()}
+    return content_hash(
+        [tulu_eval.__version__, hashes, _code(type(benchmark), benchmark.version) if benchmark else _code(None, 0)]
+    )
+
+
+def recall(name: str) -> Reading | None:
+    """Returns a remembered reading; None where it is not known, or not as it was noted."""
+    data: dict[str, Any] = dict(read_json(_path(name)))
+    try:
+        rows = tuple(Result.from_json(row) for row in data["results"])
+        doubts, notes = (tuple(map(str, data[field])) for field in ("doubts", "notes"))
+        return Reading(rows, Tally(**data["tally"]), doubts, notes, bool(data["regraded"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def note(name: str, reading: Reading) -> None:
+    """Remembers a reading; a cache that cannot be written is no error."""
+    write_quietly(_path(name), json.dumps(dataclasses.asdict(reading), ensure_ascii=True))
+
+
+def _path(name: str) -> Path:
+    return cache_folder() / "readings" / name[:2] / f"{name}.json"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _code(benchmark: type[Benchmark] | None, version: int) -> str:
+    """Returns a hash over the code that reads runs and, where it is installed, the benchmark that grades them."""
+    package = Path(tulu_eval.__file__).parent
+    files = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).glob("*.py"))]
+    own = inspect.getsourcefile(benchmark) if benchmark else None
+    files += [Path(own)] if own else []
+    return content_hash([version, *(_sha256(path) for path in files)])
