@@ -7,8 +7,9 @@ import functools
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +19,16 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def beside(name: str) -> ModuleType:
+    """Returns a module in this folder: tests are no package, so it is loaded by its path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +57,20 @@ def model_server(servers: Any) -> Any:
 @pytest.fixture(scope="session")
 def servers() -> Any:
     """The module ``loopback.py``."""
-    spec = importlib.util.spec_from_file_location("loopback", Path(__file__).with_name("loopback.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return beside("loopback")
+
+
+@pytest.fixture(scope="session")
+def program_group() -> Any:
+    """The class in ``programs.py``, for a fixture whose program serves several tests."""
+    return beside("programs").Programs
+
+
+@pytest.fixture
+def programs(program_group: Any) -> Iterator[Any]:
+    """Starts programs, and kills those that still run when the test ends; see ``programs.py``."""
+    with program_group() as group:
+        yield group
 
 
 TULU_TEMPLATE = (
