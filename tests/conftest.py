@@ -31,6 +31,10 @@ def beside(name: str) -> ModuleType:
     return module
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(beside("hooks"), "hooks")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data; skips where it is absent, which in CI is a failure."""
