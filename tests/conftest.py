@@ -8,8 +8,9 @@ import importlib.util
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -26,6 +27,20 @@ def own_readings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     """Readings are remembered per test: what a test with a changed scorer reads must not be believed by another."""
     folder = tmp_path_factory.getbasetemp() / "readings" / secrets.token_hex(8)
     monkeypatch.setattr("tulu_eval.runs.remembered.cache_folder", lambda: folder)
+
+
+def beside(name: str) -> ModuleType:
+    """Returns a module in this folder: tests are no package, so it is loaded by its path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(beside("hooks"), "hooks")
 
 
 @pytest.fixture(scope="session")
@@ -54,12 +69,20 @@ def model_server(servers: Any) -> Any:
 @pytest.fixture(scope="session")
 def servers() -> Any:
     """The module ``loopback.py``."""
-    spec = importlib.util.spec_from_file_location("loopback", Path(__file__).with_name("loopback.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return beside("loopback")
+
+
+@pytest.fixture(scope="session")
+def program_group() -> Any:
+    """The class in ``programs.py``, for a fixture whose program serves several tests."""
+    return beside("programs").Programs
+
+
+@pytest.fixture
+def programs(program_group: Any) -> Iterator[Any]:
+    """Starts programs, and kills those that still run when the test ends; see ``programs.py``."""
+    with program_group() as group:
+        yield group
 
 
 TULU_TEMPLATE = (

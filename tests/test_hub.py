@@ -87,7 +87,7 @@ class FakeHub(BaseHTTPRequestHandler):
 def endpoint(llama3_like: Path) -> Iterator[str]:
     FakeHub.folder = llama3_like
     server = ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()

@@ -6,10 +6,8 @@ import collections
 import dataclasses
 import itertools
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -231,22 +229,18 @@ def test_a_text_is_cut_at_a_stop_string_and_odd_ends_are_errors(model_server: An
 
 
 def test_ctrl_c_is_quick_while_requests_hang_and_the_run_goes_on(
-    model_server: Any, order: Any, llama3_like: Path, tmp_path: Path
+    model_server: Any, order: Any, llama3_like: Path, tmp_path: Path, programs: Any
 ) -> None:
     with model_server(lambda user, times: "stall" if sum(server.served.values()) > 20 else "") as server:
         made = order(server)
         words = ["run", "gsm8k", "-m", str(llama3_like), "--protocol", "custom", "--data", str(made.data), "--base-url",
                  server.url, "-o", str(tmp_path / "out"), "--batch-size", "4", "--timeout", "600"]  # fmt: skip
-        child = subprocess.Popen([sys.executable, "-m", "tulu_eval", *words], stderr=subprocess.PIPE, text=True, env=os.environ)
-        try:
-            deadline = time.monotonic() + 60
-            while server.injected["stall"] < 4 and time.monotonic() < deadline and child.poll() is None:
-                time.sleep(0.02)
-            child.send_signal(signal.SIGINT)
-            began = time.monotonic()
-            _, stderr = child.communicate(timeout=30)
-        finally:
-            child.kill()
+        child = programs.start(sys.executable, "-m", "tulu_eval", *words)
+        while server.injected["stall"] < 4 and child.poll() is None:
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, stderr = child.communicate()
         assert child.returncode == 130, stderr
         assert time.monotonic() - began < 20
         assert "of 48 samples are kept in" in stderr

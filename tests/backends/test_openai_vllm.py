@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +60,7 @@ def tiny(llama3_like: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFi
 
 
 @pytest.fixture(scope="module")
-def url(tiny: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tiny: ModelFiles, tmp_path_factory: pytest.TempPathFactory, program_group: Any) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -68,24 +70,21 @@ def url(tiny: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     own = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
     log = tmp_path_factory.mktemp("log") / "server.log"
     base = f"http://127.0.0.1:{port}/v1"
-    with log.open("w") as out, subprocess.Popen(words, env={**os.environ, **own}, stdout=out, stderr=out) as server:
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
-                try:
-                    look(Served(base))
-                    break
-                except EndpointError:
-                    assert server.poll() is None, log.read_text()[-2000:]
-                    assert time.monotonic() < deadline, log.read_text()[-2000:]
-                    time.sleep(0.5)
-            yield base
-        finally:
-            server.terminate()
+    with log.open("w") as out, program_group() as programs:
+        server = programs.start(*words, env={**os.environ, **own}, stdout=out, stderr=out)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
             try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
+                look(Served(base))
+                break
+            except EndpointError:
+                assert server.poll() is None, log.read_text()[-2000:]
+                assert time.monotonic() < deadline, log.read_text()[-2000:]
+                time.sleep(0.5)
+        yield base
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(20)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -273,18 +272,16 @@ def alive(processes: list[psutil.Process], seconds: float) -> list[psutil.Proces
 
 
 @pytest.mark.parametrize("own_process", ["0", "1"])
-def test_no_process_outlives_a_killed_run(own_process: str, tiny: ModelFiles) -> None:
+def test_no_process_outlives_a_killed_run(own_process: str, tiny: ModelFiles, programs: Any) -> None:
     """With the engine core in our process, and in vLLM's own, which vLLM itself leaves behind."""
     words = [sys.executable, "-c", SCRIPT, "tiny", str(tiny.path), str(tiny.parameters)]
     variables = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": own_process}
-    with subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, text=True) as run:
-        try:
-            assert run.stdout is not None
-            assert run.stdout.readline() == "loaded\n"
-            time.sleep(1)
-            busy = psutil.Process(run.pid).children(recursive=True)
-        finally:
-            run.kill()
+    run = programs.start(*words, env=variables, stderr=None)
+    assert run.stdout.readline() == "loaded\n"
+    time.sleep(1)
+    busy = psutil.Process(run.pid).children(recursive=True)
+    run.kill()
+    run.wait()
     assert len(busy) >= (3 if own_process == "1" else 1)
     assert not alive(busy, 8)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -152,7 +150,7 @@ def test_dry_run_prints_three_prompts_sends_and_writes_nothing(
 
 
 def test_killed_in_its_midst_and_nothing_is_lost(
-    alpaca_run: MakeRun, loopback: Any, words: Any, invoke: Run, tmp_path: Path
+    alpaca_run: MakeRun, loopback: Any, words: Any, invoke: Run, tmp_path: Path, programs: Any
 ) -> None:
     run = alpaca_run(60)
     samples = (run / "samples.jsonl").read_bytes()
@@ -160,12 +158,11 @@ def test_killed_in_its_midst_and_nothing_is_lost(
     with loopback(delay=0.05) as server:
         command = [sys.executable, "-m", "tulu_eval", *words(run, server.url, "--yes", "--concurrency", "2")]
         for wanted in (10, 25):
-            child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
-            deadline = time.monotonic() + 60
-            while len(server.served) < wanted and time.monotonic() < deadline:
+            child = programs.start(*command)
+            while len(server.served) < wanted and child.poll() is None:
                 time.sleep(0.01)
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+            child.kill()
+            assert child.wait() == -signal.SIGKILL
         assert 20 <= len(cache.read_text().splitlines()) < 60
         done = invoke(*words(run, server.url, "--yes"))
         assert "60 judged" in done.stdout
@@ -174,16 +171,15 @@ def test_killed_in_its_midst_and_nothing_is_lost(
     assert (run / "samples.jsonl").read_bytes() == samples
 
 
-def test_ctrl_c_says_what_is_kept(alpaca_run: MakeRun, loopback: Any, words: Any) -> None:
+def test_ctrl_c_says_what_is_kept(alpaca_run: MakeRun, loopback: Any, words: Any, programs: Any) -> None:
     run = alpaca_run(60)
     with loopback(delay=0.05) as server:
         command = [sys.executable, "-m", "tulu_eval", *words(run, server.url, "--yes", "--concurrency", "2")]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-        deadline = time.monotonic() + 60
-        while len(server.served) < 10 and time.monotonic() < deadline:
+        child = programs.start(*command)
+        while len(server.served) < 10 and child.poll() is None:
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
-        _, stderr = child.communicate(timeout=60)
+        _, stderr = child.communicate()
     assert child.returncode == 130, stderr
     assert "answers more are kept in" in stderr.strip().splitlines()[-1]
     assert "Traceback" not in stderr

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 
@@ -237,18 +236,17 @@ with Cache(Path({path!r})) as cache:
 """
 
 
-def test_sigkill_loses_nothing_that_was_paid_but_what_was_in_flight(loopback, recipe, pairs, cache_path):
+def test_sigkill_loses_nothing_that_was_paid_but_what_was_in_flight(loopback, recipe, pairs, cache_path, programs):
     rows, concurrency = pairs(200), 4
     with loopback(delay=0.01) as server:
         code = CHILD.format(folder=os.path.dirname(__file__), path=str(cache_path), url=server.url)
         for target in (30, 80, 130):  # killed three times
-            child = subprocess.Popen([sys.executable, "-c", code])
-            try:
-                while sum(server.served.values()) < target and child.poll() is None:
-                    time.sleep(0.002)
-            finally:
-                child.send_signal(signal.SIGKILL)
-                child.wait()
+            child = programs.start(sys.executable, "-c", code)
+            while sum(server.served.values()) < target and child.poll() is None:
+                time.sleep(0.002)
+            child.kill()
+            assert child.communicate()[1] == ""
+            assert child.returncode == -signal.SIGKILL
             time.sleep(0.05)
             lines = cache_path.read_bytes().split(b"\n")
             assert len([line for line in lines if line]) >= len(server.served) - concurrency

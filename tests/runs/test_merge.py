@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +73,13 @@ def test_the_merged_run_is_the_single_run(order: Order, single: Path, parts: int
     assert execute(plan_of(order), QUIET).generated == 0
 
 
-def test_a_shard_that_was_killed_is_named_and_repeated(order: Order, single: Path) -> None:
+def test_a_shard_that_was_killed_is_named_and_repeated(order: Order, single: Path, programs: Any) -> None:
     shards_of(order, 3)
     plan = plan_of(order, "2/3")
     shutil.rmtree(plan.folder)
-    words = [sys.executable, "-c", KILLED.format(order=order)]
-    with subprocess.Popen(words, env=dict(os.environ)) as child:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and child.poll() is None:
-            time.sleep(0.01)
-    assert child.returncode == -signal.SIGKILL
+    child = programs.start(sys.executable, "-c", KILLED.format(order=order))
+    _, errors = child.communicate()
+    assert child.returncode == -signal.SIGKILL, errors
     kept = lines(plan.folder)
     assert 0 < len(kept) < 4
     before = state(order.output)

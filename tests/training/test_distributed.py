@@ -1,34 +1,67 @@
 """Ranks and micro-batches give the same gradients; a killed run ends with the bits of an uninterrupted one.
 
-Each test starts one program (``workers.py``) that forks its processes. The kills are 20 on one rank and 3 on two (about 20 s
-each, most of it waiting for the next kill); ``TULU_EVAL_KILLS`` sets another number for both.
+Each rank is a program of its own (``workers.py``). The kills are 20 on one rank and 3 on two; ``TULU_EVAL_KILLS`` sets another
+number for both.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-WORKERS = Path(__file__).with_name("workers.py")
+QUICK = "import gc, runpy, sys; gc.disable(); sys.modules['sklearn'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+"""Runs a program whose imports take 5 s of a core and not 8: transformers imports scikit-learn where it finds it."""
+
+WORKER = (sys.executable, "-c", QUICK, Path(__file__).with_name("workers.py"))
+pytestmark = pytest.mark.timeout(1500)  # for the imports of 22 starts on a machine that has ten other things to do
+
+Child = subprocess.Popen[str]
 
 
-def run(*arguments: object) -> str:
-    done = subprocess.run([sys.executable, WORKERS, *map(str, arguments)], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Warning" not in done.stderr
-    return done.stdout
+@pytest.fixture
+def begin(programs: Any) -> Any:
+    """Gives waiting programs a job to do together."""
+
+    def call(children: list[Child], job: str, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+        world = {"WORLD_SIZE": str(len(children)), "LOCAL_WORLD_SIZE": str(len(children))}
+        for rank, child in enumerate(children):
+            place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            programs.go(child, json.dumps({"job": job, "folder": str(folder), "environment": {**address, **world, **place}}))
+
+    return call
 
 
-def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path) -> None:
-    run("gradients", tmp_path)
+def finish(children: list[Child]) -> None:
+    """Waits for programs, all of which must succeed; where one fails, the others would wait for it."""
+    while None in (codes := [child.poll() for child in children]) and not any(codes):
+        time.sleep(0.005)
+    for child, code in zip(children, codes, strict=True):
+        if code:
+            raise AssertionError(f"a rank exited with {code}: {child.communicate()[1][-3000:]}")
+    for child in children:
+        assert "Warning" not in child.communicate()[1]
+
+
+def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path, programs: Any, begin: Any) -> None:
+    for world in (1, 2, 4):
+        children = [programs.waiting(*WORKER) for _ in range(world)]
+        begin(children, "gradients", tmp_path)
+        finish(children)
     files = sorted(tmp_path.glob("gradients-*.pt"))
-    assert {path.stem.split("-")[1] for path in files} == {"1", "2", "4"}
+    assert [path.stem for path in files] == ["gradients-1-24", "gradients-1-4096", "gradients-2-24", "gradients-4-1"]
     alone = torch.load(tmp_path / "gradients-1-4096.pt")
     assert set(alone) == {"sft", "rm", "dpo", "ppo"}
     largest = 0.0
@@ -44,10 +77,42 @@ def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("world", "kills"), [(1, 20), (2, 3)])
-def test_killed_runs_end_with_the_same_bits(tmp_path: Path, world: int, kills: int) -> None:
-    found = json.loads(run("resume", tmp_path, world, int(os.environ.get("TULU_EVAL_KILLS", kills))))
-    print(f"{world} rank(s): {found}")
-    assert found["killed"]
-    assert set(found["killed"]) == {found["whole"]}
+def test_killed_runs_end_with_the_same_bits(tmp_path: Path, programs: Any, begin: Any, world: int, kills: int) -> None:
+    spares = programs.spares(*WORKER, ahead=world)
+    kills = int(os.environ.get("TULU_EVAL_KILLS", kills))
+
+    def start(job: str, folder: Path, ranks: int = world) -> list[Child]:
+        children = [next(spares) for _ in range(ranks)]
+        begin(children, job, folder)
+        return children
+
+    children = start("ppo", tmp_path / "whole")
+    began = time.monotonic()
+    finish(children)
+    seconds = time.monotonic() - began
+    whole = (tmp_path / "whole" / "hash").read_text()
+    hashes: list[str] = []
+    killed, draw = 0, random.Random(world)
+    while killed < kills:
+        at = tmp_path / f"killed-{len(hashes)}"
+        children = start("ppo", at)
+        end = time.monotonic() + draw.uniform(0.1, 0.9) * seconds
+        while time.monotonic() < end and not (at / "hash").exists():
+            time.sleep(0.002)
+        if (at / "hash").exists():
+            finish(children)
+            hashes.append((at / "hash").read_text())
+            continue
+        for child in children:
+            child.kill()
+        for child in children:
+            child.communicate()
+        killed += 1
+    last = tmp_path / f"killed-{len(hashes)}"
+    finish(start("ppo", last))
+    hashes.append((last / "hash").read_text())
+    print(f"{world} rank(s): {kills} kills in {len(hashes)} runs of {seconds:.1f} s each")
+    assert set(hashes) == {whole}
     if world > 1:
-        assert found["alone"] == found["whole"]
+        finish(start("load", tmp_path / "whole", ranks=1))
+        assert (tmp_path / "whole" / "alone").read_text() == whole

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +25,7 @@ from tulu_eval.training import job as job_module
 from tulu_eval.training.job import Order, make_job
 
 Train = Callable[..., Result]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 @pytest.fixture(autouse=True)
@@ -237,21 +236,13 @@ class TestMistakes:
         assert train("sft", *words, "--set", "learning_rate=1e-3", "--set", "micro_tokens=1").exit_code == 0
 
 
-def program(*words: object, **environment: str) -> subprocess.Popen[str]:
-    own = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
-    return subprocess.Popen(
-        [sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=own
-    )
-
-
-def test_a_term_signal_saves_and_exits_with_0(llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_term_signal_saves_and_exits_with_0(programs: Any, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
     words = ["-m", "tulu_eval", "train", "sft", "-r", "tiny", "-m", llama3_like, "--data", files["sft"], "-o", tmp_path]
-    running = program(*words, "--device", "cpu", "--set", "epochs=2000")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "metrics.jsonl").exists() and time.monotonic() < deadline:
+    running = programs.start(sys.executable, *words, "--device", "cpu", "--set", "epochs=2000")
+    while not (tmp_path / "metrics.jsonl").exists() and running.poll() is None:
         time.sleep(0.05)
     running.send_signal(signal.SIGTERM)
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate()
     assert running.returncode == 0, errors
     assert "give the same command again to go on" in errors
     steps = len((tmp_path / "metrics.jsonl").read_text().splitlines())
@@ -259,12 +250,14 @@ def test_a_term_signal_saves_and_exits_with_0(llama3_like: Path, files: dict[str
     assert not (tmp_path / "policy").exists()
 
 
-def test_the_same_command_under_torchrun(train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
+def test_the_same_command_under_torchrun(
+    train: Train, programs: Any, llama3_like: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
     words = ["train", "sft", "-r", "tiny", "-m", llama3_like, "--data", files["sft"], "--device", "cpu"]
     assert train("sft", "-m", llama3_like, "--data", files["sft"], "-o", tmp_path / "1", "-q").exit_code == 0
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tulu_eval"]
-    both = program(*launcher, *words, "-o", tmp_path / "2")
-    out, errors = both.communicate(timeout=120)
+    launcher = [*TORCHRUN, "-m", "tulu_eval"]
+    both = programs.start(*launcher, *words, "-o", tmp_path / "2")
+    out, errors = both.communicate()
     assert both.returncode == 0, errors
     assert out.split() == [str(tmp_path / "2" / "policy")]
     alone, shared = (load_file(tmp_path / n / "policy" / "model.safetensors") for n in ("1", "2"))
@@ -289,17 +282,15 @@ main()
 
 
 def test_memory_that_runs_out_on_one_of_two_ranks(
-    train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path
+    train: Train, programs: Any, llama3_like: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
     """Both go on with half the micro-batch when torchrun starts them again, and end with the weights of a run that had room."""
     words = ["-m", llama3_like, "--data", files["sft"], "--set", "batch=8", "--save-every", "1"]
     assert train("sft", *words, "-o", tmp_path / "1", "-q").exit_code == 0
     (tmp_path / "run.py").write_text(OUT_OF_MEMORY)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
-    both = program(
-        *launcher, tmp_path / "run.py", "train", "sft", "-r", "tiny", "--device", "cpu", *words, "-o", tmp_path / "2"
-    )
-    _, errors = both.communicate(timeout=120)
+    launcher = [*TORCHRUN, "--max-restarts", "1", tmp_path / "run.py"]
+    both = programs.start(*launcher, "train", "sft", "-r", "tiny", "--device", "cpu", *words, "-o", tmp_path / "2")
+    _, errors = both.communicate()
     assert both.returncode == 0, errors
     assert "rank 1 ran out of memory; the same command" in errors
     assert f"with micro_tokens = {(tmp_path / '2' / 'micro-tokens').read_text()}" in errors

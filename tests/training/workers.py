@@ -1,7 +1,7 @@
-"""Run by tests as a program: forks processes that train together, so that torch is imported once. Prints JSON.
+"""Run by tests as a program: one of the processes that train together, as torchrun starts them.
 
-``workers.py gradients FOLDER`` and ``workers.py resume FOLDER WORLD KILLS``. The parent computes nothing itself, because a
-process with torch's threads must not be forked.
+It says ``ready`` once its imports are done. Then a line of JSON gives it its work: ``job`` (of :data:`JOBS`), ``folder`` and
+``environment`` (torchrun's variables).
 """
 
 from __future__ import annotations
@@ -11,12 +11,7 @@ import json
 import os
 import random
 import shutil
-import signal
-import socket
 import sys
-import time
-import traceback
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,47 +27,6 @@ from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine
 
 VOCABULARY, SEED = 13, 7
-
-
-def fork(world: int, work: Callable[[Ranks], None]) -> list[int]:
-    """Starts ``world`` processes that do a piece of work together; returns their ids."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    children = []
-    for rank in range(world):
-        child = os.fork()
-        if child:
-            children.append(child)
-            continue
-        os.environ.update(
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            WORLD_SIZE=str(world),
-            LOCAL_WORLD_SIZE=str(world),
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(port),
-        )
-        torch.set_num_threads(1)
-        status = 1
-        try:
-            with parallel.ranks("cpu") as ranks:
-                work(ranks)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    return children
-
-
-def finish(children: list[int]) -> None:
-    """Waits for processes, all of which must succeed."""
-    statuses = [os.waitpid(child, 0)[1] for child in children]
-    if any(statuses):
-        sys.exit(f"a process failed: {statuses}")
 
 
 def conversations(n: int) -> list[Any]:
@@ -127,10 +81,14 @@ def train(stage: str, folder: Path, ranks: Ranks, *, micro_tokens: int, epochs: 
     return run
 
 
-def gradients(folder: Path) -> None:
-    """Writes the gradients of each stage's first update for several numbers of ranks and sizes of micro-batch."""
-    for world, micro_tokens in ((1, 4096), (1, 24), (2, 24), (4, 1)):
-        finish(fork(world, lambda ranks, size=micro_tokens: record(folder, ranks, size)))
+SIZES = {1: (4096, 24), 2: (24,), 4: (1,)}
+"""Sizes of micro-batch, in tokens, that each number of ranks is tried with."""
+
+
+def gradients(folder: Path, ranks: Ranks) -> None:
+    """Writes the gradients of each stage's first update for each size of micro-batch."""
+    for micro_tokens in SIZES[ranks.world]:
+        record(folder, ranks, micro_tokens)
 
 
 def record(folder: Path, ranks: Ranks, micro_tokens: int) -> None:
@@ -168,38 +126,6 @@ def ppo_run(folder: Path, ranks: Ranks) -> None:
         (folder / "hash").write_text(found)
 
 
-def resume(folder: Path, world: int, kills: int) -> None:
-    """Prints the final hash of an uninterrupted run, and of runs that were killed at random moments, ``kills`` times in all."""
-    started = time.monotonic()
-    finish(fork(world, lambda ranks: ppo_run(folder / "whole", ranks)))
-    seconds = time.monotonic() - started
-    hashes, killed, drafts, draw = [], 0, 0, random.Random(world)
-    while killed < kills:
-        at = folder / f"killed-{len(hashes)}"
-        children = fork(world, lambda ranks, at=at: ppo_run(at, ranks))
-        end = time.monotonic() + draw.uniform(0.1, 0.9) * seconds
-        while time.monotonic() < end and not (at / "hash").exists():
-            time.sleep(0.002)
-        if (at / "hash").exists():
-            finish(children)
-            hashes.append((at / "hash").read_text())
-            continue
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-        for child in children:
-            os.waitpid(child, 0)
-        killed += 1
-        drafts += len(list(at.glob("checkpoints/*.tmp")))
-    last = folder / f"killed-{len(hashes)}"
-    finish(fork(world, lambda ranks: ppo_run(last, ranks)))
-    hashes.append((last / "hash").read_text())
-    result = {"whole": (folder / "whole" / "hash").read_text(), "killed": hashes, "drafts": drafts, "seconds": seconds}
-    if world > 1:
-        finish(fork(1, lambda ranks: load_alone(folder / "whole", ranks)))
-        result["alone"] = (folder / "whole" / "alone").read_text()
-    print(json.dumps(result))
-
-
 def load_alone(folder: Path, ranks: Ranks) -> None:
     """Loads the last checkpoint of several ranks on one."""
     copy = folder.with_name("alone")
@@ -210,8 +136,20 @@ def load_alone(folder: Path, ranks: Ranks) -> None:
     (folder / "alone").write_text(final_hash(ranks, run))
 
 
+JOBS = {"gradients": gradients, "ppo": ppo_run, "load": load_alone}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print("ready", flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        return
+    order = json.loads(line)
+    os.environ.update(order["environment"])
+    with parallel.ranks("cpu") as ranks:
+        JOBS[order["job"]](Path(order["folder"]), ranks)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "gradients":
-        gradients(Path(sys.argv[2]))
-    else:
-        resume(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main()
