@@ -154,7 +154,7 @@ def test_a_manifest_cannot_say_that_its_run_is_not_to_be_checked(make_run: MakeR
 
 def test_a_benchmark_of_another_version_is_not_graded_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_run(10, limit=20)
-    monkeypatch.setattr("tulu_eval.benchmarks.gsm8k.GSM8K.version", 2)
+    monkeypatch.setattr("tulu_eval.benchmarks.gsm8k.GSM8K.version", 1)
     monkeypatch.setattr("tulu_eval.runs.integrity.grade_sample", lambda *_: pytest.fail("graded"))
     run: Finished = read(folder)
     assert doubts(run, list(run.samples())) == ()
