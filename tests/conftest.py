@@ -13,7 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
+
+# Time is measured where it matters (``growth.py``); a busy machine must not make another property fail.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 # One thread a process: with two, a tiny model's every operation waits for the slower core, which on a busy machine is 20 times
 # slower (measured). Tests of a real model ask for more themselves.
@@ -83,6 +88,12 @@ def programs(program_group: Any) -> Iterator[Any]:
     """Starts programs, and kills those that still run when the test ends; see ``programs.py``."""
     with program_group() as group:
         yield group
+
+
+@pytest.fixture(scope="session")
+def growth() -> Any:
+    """The module ``growth.py``: whether a pattern's or a parser's time grows no faster than its text."""
+    return beside("growth")
 
 
 TULU_TEMPLATE = (

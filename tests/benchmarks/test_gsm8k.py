@@ -74,7 +74,7 @@ def test_plain_form_ends_in_answer() -> None:
     ("text", "target", "answer", "score"),
     [
         ("So the answer is 18.", "18", "18", 1.0),
-        ("So the answer is 18.00.", "18", "18.00", 1.0),
+        ("So the answer is 18.00.", "18", "18", 1.0),
         ("So the answer is -10.", "-10", "-10", 1.0),
         ("So the answer is -10.", "10", "-10", 0.0),
         ("So the answer is $1,234.", "1234", "1234", 1.0),

@@ -40,6 +40,8 @@ from typing import ClassVar
 
 from tulu_eval import hub
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, read_json_lines
+from tulu_eval.benchmarks.stated.numerals import written
+from tulu_eval.benchmarks.stated.statement import read_number, stated_answer
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.records import Decoding, Grade
 
@@ -69,6 +71,7 @@ class GSM8K(Benchmark):
 
     name: ClassVar[str] = "gsm8k"
     scorers: ClassVar[tuple[str, ...]] = ("last-number", "stated-answer")
+    version: ClassVar[int] = 2  # 1 read the first digits behind "answer is", with stated-answer
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
             "published": _protocol(
@@ -228,18 +231,13 @@ def grade_last_number(target: str, text: str) -> Grade:
     return Grade("last-number", answer if found is not None else "", found is not None, float(right))
 
 
-STATED = re.compile(r"answer is:?\s*[^\w\s.+-]{0,3}\s*([-+]?\$?\s?(?:\d[\d,]*(?:\.\d+)?|\.\d+))", re.IGNORECASE)
-"""``answer is`` as the exemplars end, then a number, with a currency sign or markup before it if any."""
-
-
 def grade_stated_answer(target: str, text: str) -> Grade:
-    """The stricter scorer: the first "answer is N" before the model runs on, compared as a number, sign and all.
+    """The stricter scorer: the first answer that the completion states, read whole and compared exactly, sign and all.
 
-    What follows a line that starts ``Question:`` is the model asking itself the next question, and is not read.
+    Its reasoning is not read, nor what follows a line that starts ``Question:``, the model asking itself the next question; see
+    :mod:`tulu_eval.benchmarks.stated.statement`.
     """
-    own = re.split(r"\n\s*Question:", text, maxsplit=1)[0]
-    match = STATED.search(own)
-    if match is None:
+    found = stated_answer(text)
+    if found is None:
         return Grade("stated-answer", "", False, 0.0)
-    answer = re.sub(r"[$,\s]", "", match.group(1))
-    return Grade("stated-answer", answer, True, float(to_number(answer) == to_number(target)))
+    return Grade("stated-answer", written(found), True, float(found == read_number(target)))
