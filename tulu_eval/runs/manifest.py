@@ -18,14 +18,16 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tulu_eval import __version__
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs import environment
 from tulu_eval.runs.ledger import timeless
-from tulu_eval.runs.plan import Plan
+
+if TYPE_CHECKING:
+    from tulu_eval.runs.plan import Plan
 
 FORMAT = 1
 """Version of the run folder's files; a folder of another version is refused, never guessed at."""
