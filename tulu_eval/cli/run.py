@@ -115,17 +115,16 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
             click.echo("\n\n".join(dry_run.as_text(plan) for plan in plans))
         return
     progress = Progress(quiet=options["quiet"])
-    for plan in plans:
-        for notice in plan.notices:
-            progress.say(f"{plan.model.name}, {plan.benchmark.name}: {notice}")
     outcomes = execute_all(plans, progress, fresh=options["fresh"])
     if options["as_json"]:
         print_json(
             [{"folder": str(one.folder), "results": [dataclasses.asdict(row) for row in one.results]} for one in outcomes]
         )
         return
-    for outcome in outcomes:
+    for plan, outcome in zip(plans, outcomes, strict=True):
         click.echo(rows.of_run(outcome.results))
+        for notice in plan.notices:
+            progress.say(f"note: {notice}")
         if outcome.failed:
             progress.say(f"\nthe engine failed on {outcome.failed} samples; the same command tries them again")
         progress.say(f"\n{outcome.speed}\n{outcome.folder}".replace("\n\n", "\n"))
