@@ -42,12 +42,13 @@ class Parting:
 
 def requests_of(model: ModelFiles, data: Path, items: int) -> tuple[list[Request], tuple[int, ...], list[str]]:
     """Returns the first prompts of a data file, the end tokens, and the targets."""
-    writer = PromptWriter(load_tokenizer(model.path, model.name, False), tulu=False)
+    writer = PromptWriter(load_tokenizer(model.path, model.name, False), model.name, tulu=False, folder=model.path)
     rows = read_rows(data)[:items]
     rendered = [GSM8K().render(Item(str(at), question, target)) for at, (question, target) in enumerate(rows)]
-    texts = [writer.text(one.user, one.prefill, one.plain) for one in rendered]
-    requests = [Request(str(at), ids, texts[at]) for at, ids in enumerate(writer.encode(texts))]
-    return requests, writer.eos_ids(), [target for _, target in rows]
+    names = [f"item {at}" for at in range(len(rendered))]
+    texts = writer.texts(rendered, names)
+    requests = [Request(str(at), ids, texts[at]) for at, ids in enumerate(writer.encode(texts, names))]
+    return requests, writer.end_tokens.ids, [target for _, target in rows]
 
 
 def generate(

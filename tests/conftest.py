@@ -198,6 +198,7 @@ def make_run_in() -> Callable[..., Path]:
     interrupted when these places have finished, in this order.
     """
     from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+    from tulu_eval.backends.end_tokens import EndToken, EndTokens
     from tulu_eval.backends.tokenizer import Template
     from tulu_eval.benchmarks.base import Item
     from tulu_eval.benchmarks.gsm8k import GSM8K, TEST_SIZE, published_indices
@@ -276,7 +277,7 @@ def make_run_in() -> Callable[..., Path]:
             model=files,
             template=Template(form, content_hash(form), "tokenizer"),
             decoding=recipe.plain_decoding if form == "plain" else recipe.decoding,
-            eos_ids=(2,),
+            end_tokens=EndTokens((EndToken(2, "</s>", ("tokenizer",)),)),
             backend=Scripted,
             dtype=dtype,
             planned=tuple(planned),

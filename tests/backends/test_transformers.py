@@ -291,11 +291,12 @@ def gsm8k_requests(shared: Path, model: ModelFiles, count: int) -> tuple[list[Re
     from tulu_eval.backends.tokenizer import PromptWriter, load_tokenizer
     from tulu_eval.benchmarks.gsm8k import GSM8K, Item
 
-    writer = PromptWriter(load_tokenizer(model.path, model.name, False), tulu=False)
+    writer = PromptWriter(load_tokenizer(model.path, model.name, False), model.name, tulu=False, folder=model.path)
     lines = (shared / "data/gsm8k/test.jsonl").read_text("utf-8").splitlines()[:count]
     rendered = [GSM8K().render(Item(str(at), json.loads(line)["question"], "")) for at, line in enumerate(lines)]
-    texts = [writer.text(one.user, one.prefill, one.plain) for one in rendered]
-    return [Request(str(at), ids, texts[at]) for at, ids in enumerate(writer.encode(texts))], writer.eos_ids()
+    names = [f"item {at}" for at in range(len(rendered))]
+    texts = writer.texts(rendered, names)
+    return [Request(str(at), ids, texts[at]) for at, ids in enumerate(writer.encode(texts, names))], writer.end_tokens.ids
 
 
 def left_padded(

@@ -5,14 +5,12 @@ A real engine is in ``tests/cli/test_judge_vllm_cli.py``.
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 from types import SimpleNamespace
 
 import pytest
-from jinja2 import TemplateError
 
 from tulu_eval.judging.budget import Usage
-from tulu_eval.judging.recipe import Message
 from tulu_eval.judging.verdict import read_verdict
 from tulu_eval.judging.vllm_judge import VllmJudge, _answer
 
@@ -35,25 +33,27 @@ def test_a_drawn_token_beyond_the_five_likeliest_does_not_count(recipe, pairs):
     assert read_verdict(answer.choice, "logprobs", False, loose=True).kind == "no_verdict"
 
 
-class Tokenizer:
-    """Words are tokens; it has no system turn."""
-
-    def apply_chat_template(self, turns, **settings):
-        if [turn["role"] for turn in turns] != ["user"]:
-            raise TemplateError("Only user and assistant roles are supported!")
-        return turns[0]["content"].split()
-
-
 @pytest.mark.parametrize(
-    ("roles", "words", "why"),
+    ("words", "cannot", "why"),
     [
-        (("user",), 9, ""),
-        (("user",), 10, "11 tokens with its answer, and the judge has 10 positions"),
-        (("system", "user"), 1, "its chat template does not take the prompt: Only user and assistant roles are supported!"),
+        (9, "", ""),
+        (10, "", "11 tokens with its answer, and the judge has 10 positions"),
+        (1, "the chat template of judge does not write the system's text", ""),
     ],
 )
-def test_what_the_model_cannot_be_asked_is_said(recipe, pairs, roles, words, why):
+def test_what_the_model_cannot_be_asked_is_said(recipe, pairs, words, cannot, why):
+    asked = []
+
+    def generate(prompts, sampling, use_tqdm):
+        asked.extend(prompts)
+        made = SimpleNamespace(finish_reason="stop", text="m", token_ids=[9], logprobs=None)
+        return [SimpleNamespace(prompt_token_ids=[1], outputs=[made]) for _ in prompts]
+
     sizes = SimpleNamespace(vllm_config=SimpleNamespace(model_config=SimpleNamespace(max_model_len=10)))
-    judge = VllmJudge(SimpleNamespace(get_tokenizer=Tokenizer, llm_engine=sizes))
-    asked = dataclasses.replace(recipe.question(pairs(1)[0]), messages=tuple(Message(role, "word " * words) for role in roles))
-    assert judge._tokens(asked)[1] == why
+    engine = SimpleNamespace(llm_engine=sizes, generate=generate)
+    judge = VllmJudge(engine, lambda questions: [([0] * words, cannot) for _ in questions])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=lambda **fields: fields))
+        (answer,) = judge._answers([recipe.question(pairs(1)[0])])
+    assert answer.detail == (cannot or why)
+    assert bool(asked) == (not cannot and not why)

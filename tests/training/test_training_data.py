@@ -117,6 +117,27 @@ class TestReader:
         assert found.dropped == {"equal sides": 1, "empty message": 1, "different prompts": 1, "over 64 tokens": 1}
         assert found.rows[0].chosen.ids.tolist() == found.rows[1].chosen.ids.tolist()
 
+    @pytest.mark.parametrize("text", ["one <|end_of_text|> two", "<|begin_of_text|>", "it ends<|eot_id|>"])
+    def test_a_special_tokens_string_in_a_text_is_left_out(self, reader: data.Reader, tmp_path: Path, text: str) -> None:
+        good, bad = [user("Hi"), assistant("Yo </s>, <|im_end|>")], [user("Hi"), assistant(text)]
+        asked, other = [user(text), assistant("Yo")], [user("Hi"), assistant("No")]
+        messages = write(tmp_path / "s.jsonl", *({"messages": one} for one in (good, bad, asked)))
+        pairs = write(tmp_path / "p.jsonl", *({"chosen": one, "rejected": other} for one in (good, bad)))
+        dropped = {"special token in a text": 2}
+        kept = reader.conversations(messages)
+        assert (len(kept.rows), kept.dropped) == (1, dropped)
+        assert kept.rows[0].ids.tolist().count(reader.encoder.eos_id) == 1
+        assert reader.pairs(pairs).dropped == {"special token in a text": 1}
+        assert reader.prompts(messages, bos=True).dropped == {"special token in a text": 1}, "its answer is left away"
+
+    def test_a_lone_surrogate_is_refused_with_its_line(self, reader: data.Reader, tmp_path: Path) -> None:
+        answers = [{"messages": [user("Hi"), assistant(text)]} for text in ("Yo", "Yo \ud83d")]
+        prompts = [{"messages": [user("Hi")]}, {"messages": [user("Hi \ud83d")]}]
+        with pytest.raises(PreflightError, match=r"s.jsonl:2: its text has a lone surrogate \(.ud83d, character 4\)"):
+            reader.conversations(write(tmp_path / "s.jsonl", *answers))
+        with pytest.raises(PreflightError, match=r"s.jsonl:2: its text has a lone surrogate \(.ud83d, character 4\)"):
+            reader.prompts(write(tmp_path / "s.jsonl", *prompts), bos=False)
+
     def test_exactly_the_longest_is_kept_whole(self, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
         row = {"messages": [user("Hi"), assistant("one two three")]}
         paths = write(tmp_path / "s.jsonl", row)

@@ -92,8 +92,12 @@ class Finisher:
         return "length" if len(tokens) >= self.limit(row.request) else None
 
     def _complete(self, row: Row, reason: FinishReason) -> Completion:
-        """Returns a finished row's completion; its text ends before the first stop string."""
-        text = self._text(row.tokens)
+        """Returns a finished row's completion; its text ends before the end token or the first stop string.
+
+        The end token is cut off by its id: one that the tokenizer does not call special (``<|im_end|>`` of some) would stay in.
+        """
+        ends = (at for at, token in enumerate(row.tokens) if token in self._eos)
+        text = self._text(row.tokens[: next(ends, None)])
         cuts = [at for stop in self._decoding.stop if (at := text.find(stop)) >= 0]
         text = text[: min(cuts)] if cuts else text
         return Completion(row.request.key, text, tuple(row.tokens), reason, time.perf_counter() - row.started)

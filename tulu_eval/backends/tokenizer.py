@@ -10,6 +10,10 @@ Three forms, in this order:
 
 Exactly one beginning-of-sequence token stands first where the tokenizer adds one (Llama 2 and 3: the template has none, the
 tokenizer adds it) or the template writes one; never two. A tokenizer that neither adds nor writes one gets none, as in vLLM.
+
+A text that holds the string of a special token (``</s>`` in HTML, ``<|im_end|>`` in a question about models) gets that token's
+id, as in the published runs: open-instruct @ ea3467db hands vLLM the whole prompt as one string. :meth:`PromptWriter.notices`
+counts such items.
 """
 
 from __future__ import annotations
@@ -18,14 +22,35 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from tulu_eval.backends.end_tokens import Configured, EndTokens, choose, describe, read_configured, reserved
+from tulu_eval.backends.template import ANY_DAY, ChatTemplate, Conversation, Message, opened_reasoning
+from tulu_eval.backends.tokenizer_calls import check_text, token_ids, told
 from tulu_eval.errors import PreflightError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Form = Literal["tulu", "chat", "plain", "served"]
+
+TULU_SOURCES = frozenset(
+    {
+        "bf61473d7119388a9093c4e55e4d83651e68e1cfa985a82093a0d1a2ac114514",
+        "adbc8c2f112c16df9a24e5993d6a094aebd04989f663f3af34c95bdfd3d47f3e",
+    }
+)
+"""sha256 of Jinja sources that need no rendering: that of the Tulu 2 and 2.5 repositories (hamishivi/EasyLM @ 65824276,
+``convert_easylm_to_hf.py``), and that of the models trained here (``training/text.py``)."""
+
+PROBE = "probe"
+"""The turn whose rendering is hashed."""
+
+WORDS = "  zq7user Is 2 < 3?\nzq8user \n"
+"""A user's turn that no template holds by itself, with white space around it, which the Tulu template keeps."""
+
+ANSWER = "zq9assistant"
+"""An assistant's turn that no template holds by itself."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,13 +59,30 @@ class Template:
 
     Attributes:
         form: Which of the three forms; ``served`` where a server applies a template of its own, which is not known here.
-        sha256: Hash of one rendered probe turn, so that equal renderings have equal hashes whatever their source.
+        sha256: Hash of one rendered probe turn, so that equal renderings have equal hashes whatever their source. A template
+            that writes the date writes :data:`~tulu_eval.backends.template.ANY_DAY` there, so the hash has no date in it.
         source: ``tokenizer``, ``registry``, ``server`` or ``none``.
+        date: Day that the template wrote, YYYY-MM-DD: the one on which the run started; empty if it writes none.
+        reasoning: The tag of a reasoning block that the template opens behind the assistant's, such as ``<think>``; empty if
+            it opens none.
     """
 
     form: Form
     sha256: str
     source: str
+    date: str = ""
+    reasoning: str = ""
+
+
+class Asked(Protocol):
+    """What a benchmark asks, before a template is applied: a user's turn, what the answer starts with, a base model's form."""
+
+    @property
+    def user(self) -> str: ...  # noqa: D102
+    @property
+    def prefill(self) -> str: ...  # noqa: D102
+    @property
+    def plain(self) -> str: ...  # noqa: D102
 
 
 def render_tulu(content: str) -> str:
@@ -52,15 +94,12 @@ def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrain
     """Loads a model's tokenizer from disk.
 
     Raises:
-        PreflightError: There is none, or it cannot be loaded.
+        PreflightError: If there is none, or it cannot be loaded.
     """
     from transformers import AutoTokenizer
 
-    try:
+    with told(f"the tokenizer of {name} cannot be loaded from {folder}"):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PreflightError(f"the tokenizer of {name} cannot be loaded from {folder}: {cause}") from error
 
 
 class PromptWriter:
@@ -68,56 +107,119 @@ class PromptWriter:
 
     Args:
         tokenizer: The model's.
+        name: Name of the model, for messages.
         tulu: Whether the registry says that the model was trained with the Tulu template.
+        folder: The model's, whose configuration may name end tokens; None if it has none.
+
+    Attributes:
+        template: What is known of its template before a run has a date.
+        end_tokens: What ends a completion.
+
+    Raises:
+        PreflightError: If the template cannot be rendered or does not write what it is given.
+        DataError: If the model's configuration is damaged.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, tulu: bool) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, *, tulu: bool, folder: Path | None = None) -> None:
         self.tokenizer: Any = tokenizer
-        probe = "probe"
-        if self.tokenizer.chat_template:
-            rendered = self._chat(probe)
-            self.template = Template("tulu" if rendered == render_tulu(probe) else "chat", _sha256(rendered), "tokenizer")
-        elif tulu:
-            self.template = Template("tulu", _sha256(render_tulu(probe)), "registry")
+        self._name = name
+        self._chat = ChatTemplate.of(tokenizer, name)
+        behind: str | None = None
+        if self._chat is None:
+            form: Form = "tulu" if tulu else "plain"
+            self.template = Template(form, _sha256(render_tulu(PROBE) if tulu else ""), "registry" if tulu else "none")
+        elif _sha256(self._chat.source) in TULU_SOURCES:
+            self.template, behind = Template("tulu", _sha256(render_tulu(PROBE)), "tokenizer"), self.tokenizer.eos_token
         else:
-            self.template = Template("plain", _sha256(""), "none")
-        self._lead = self._added_in_front()
+            self.template, behind = self._probe(self._chat)
+        configured = read_configured(folder) if folder else Configured()
+        with told(f"the tokenizer of {name} cannot be asked for its special tokens"):
+            self.end_tokens: EndTokens = choose(tokenizer, behind, configured)
+            self._reserved = reserved(tokenizer, self.end_tokens.chosen)
+            self._lead = self._added_in_front()
 
-    def text(self, user: str, prefill: str, plain: str) -> str:
-        """Returns the prompt; the prefill follows a space unless the template ends in a newline (open-instruct's rule)."""
-        if self.template.form == "plain":
-            return plain
-        turn = render_tulu(user) if self.template.form == "tulu" else self._chat(user)
-        if not prefill:
-            return turn
-        return turn + (prefill if turn.endswith("\n") else " " + prefill)
+    @property
+    def dated(self) -> bool:
+        """Whether the template may write the day on which it is rendered."""
+        return self.template.form == "chat" and self._chat is not None and self._chat.dated
 
-    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """Returns the token ids of prompts, with the beginning-of-sequence token exactly once where there is one."""
-        rows = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        lead = self._lead
-        return [tuple(row) if tuple(row[: len(lead)]) == lead else (*lead, *row) for row in rows]
+    def texts(self, asked: Sequence[Asked], names: Sequence[str], date: str = ANY_DAY) -> list[str]:
+        """Returns the prompts; a prefill follows a space unless the template ends in a newline (open-instruct's rule).
 
-    def eos_ids(self) -> tuple[int, ...]:
-        """Returns the tokens that end a completion: the tokenizer's own, and the one its template closes a turn with.
-
-        A model's ``generation_config`` is not asked: those of the released Llama-3 Tulu checkpoints say 2, an ordinary token
-        of that vocabulary.
+        Args:
+            asked: What is asked.
+            names: What a message calls each, such as ``item test-7``.
+            date: Day that a dated template writes, YYYY-MM-DD.
 
         Raises:
-            PreflightError: There is none.
+            PreflightError: If a text is none, the template does not write it, or a prefill would stand in a reasoning block.
         """
-        ids = [] if self.tokenizer.eos_token_id is None else [int(self.tokenizer.eos_token_id)]
-        closing = self._turn_end()
-        if closing is not None and closing not in ids:
-            ids.append(closing)
-        if not ids:
-            raise PreflightError("the tokenizer has no end-of-sequence token, so no completion could end")
-        return tuple(ids)
+        for one, name in zip(asked, names, strict=True):
+            check_text(name, one.user, one.prefill, one.plain)
+        if self.template.form == "plain":
+            return [one.plain for one in asked]
+        if self.template.reasoning and (prefilled := next((one.prefill for one in asked if one.prefill), "")):
+            raise PreflightError(
+                f"the chat template of {self._name} opens a reasoning block ({self.template.reasoning}), and the answer is to "
+                f"start with {prefilled!r}, which would stand inside it; take a benchmark whose answers start with nothing"
+            )
+        if self.template.form == "tulu":
+            turns = [render_tulu(one.user) for one in asked]
+        else:
+            assert self._chat is not None  # noqa: S101 - what the form says
+            conversations = [
+                Conversation([Message("user", one.user)], name=name) for one, name in zip(asked, names, strict=True)
+            ]
+            turns = self._chat.render(conversations, date)
+        return [
+            turn + one.prefill if turn.endswith("\n") or not one.prefill else f"{turn} {one.prefill}"
+            for turn, one in zip(turns, asked, strict=True)
+        ]
 
-    def _chat(self, content: str) -> str:
-        turns = [{"role": "user", "content": content}]
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    def encode(self, texts: Sequence[str], names: Sequence[str]) -> list[tuple[int, ...]]:
+        """Returns the token ids of prompts, with the beginning-of-sequence token exactly once where there is one.
+
+        Raises:
+            PreflightError: If the tokenizer does not take a prompt, makes nothing of it, or takes too long.
+        """
+        rows = token_ids(self.tokenizer, self._name, texts, names)
+        lead = self._lead
+        found = []
+        for row, name, text in zip(rows, names, texts, strict=True):
+            if text and not row:
+                raise PreflightError(f"{name}: the tokenizer of {self._name} makes no token of the prompt")
+            found.append(tuple(row) if tuple(row[: len(lead)]) == lead else (*lead, *row))
+        return found
+
+    def notices(self, asked: Sequence[Asked]) -> tuple[str, ...]:
+        """Returns what a reader of a number should know of its prompts and ends, one line each."""
+        found = []
+        if self.template.reasoning:
+            found.append(f"the template opens a reasoning block ({self.template.reasoning}): answers start inside it")
+        if self.end_tokens.passed_over:
+            found.append(f"named as an end, but ordinary, and so not one: token {describe(self.end_tokens.passed_over)}")
+        plain = self.template.form == "plain"
+        holding = sum(bool(self._reserved.search(one.plain if plain else one.user)) for one in asked)
+        if holding:
+            found.append(f"{holding} items hold the string of a special token, which is read as that token")
+        return tuple(found)
+
+    def _probe(self, chat: ChatTemplate) -> tuple[Template, str | None]:
+        """Returns what is known of a template, and what it writes behind an assistant's turn, None if it writes none."""
+        turn = [Message("user", WORDS)]
+        short, full, answered = chat.attempt(
+            [
+                Conversation([Message("user", PROBE)]),
+                Conversation(turn),
+                Conversation([*turn, Message("assistant", ANSWER)], opened=False),
+            ]
+        )
+        if error := short.error or full.error:
+            raise PreflightError(error)
+        tulu = short.text == render_tulu(PROBE) and full.text == render_tulu(WORDS)
+        reasoning = opened_reasoning(full.text.rpartition("zq8user")[2])
+        template = Template("tulu" if tulu else "chat", _sha256(short.text), "tokenizer", reasoning=reasoning)
+        return template, answered.text.rpartition(ANSWER)[2] if answered.text else None
 
     def _added_in_front(self) -> tuple[int, ...]:
         """Returns the special tokens that the tokenizer itself puts before a text (what it puts behind is left out)."""
@@ -128,17 +230,6 @@ class PromptWriter:
                 return tuple(full[:start])
         return ()
 
-    def _turn_end(self) -> int | None:
-        """Returns the special token right behind an assistant's turn in the tokenizer's template, if there is one."""
-        if self.template.source != "tokenizer":
-            return None
-        mark = "tulu-eval probe"
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
-        rendered = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
-        behind = self.tokenizer(rendered.rpartition(mark)[2], add_special_tokens=False)["input_ids"]
-        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
-        return int(behind[0]) if behind and behind[0] in special else None
-
 
 class TextWriter:
     """Writes prompts for a server that tokenizes them: a user's turn, or a base model's text.
@@ -147,25 +238,38 @@ class TextWriter:
 
     Args:
         turns: Turns for the server's template, rather than texts for a base model.
+
+    Attributes:
+        template: A server's own is not known here.
+        end_tokens: None: the server ends at its own.
+        dated: No: what the server's template writes is not known.
     """
 
     def __init__(self, *, turns: bool) -> None:
         self.template = (
             Template("served", _sha256("user's turn"), "server") if turns else Template("plain", _sha256(""), "none")
         )
+        self.end_tokens = EndTokens()
+        self.dated = False
 
-    def text(self, user: str, prefill: str, plain: str) -> str:
-        """Returns the content of the turn, or the text."""
-        return user if self.template.form == "served" else plain
+    def texts(self, asked: Sequence[Asked], names: Sequence[str], date: str = ANY_DAY) -> list[str]:
+        """Returns the contents of the turns, or the texts.
 
-    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        Raises:
+            PreflightError: If one is no text.
+        """
+        for one, name in zip(asked, names, strict=True):
+            check_text(name, one.user, one.plain)
+        return [one.user if self.template.form == "served" else one.plain for one in asked]
+
+    def encode(self, texts: Sequence[str], names: Sequence[str]) -> list[tuple[int, ...]]:
         """Returns no token ids, for each text."""
         return [() for _ in texts]
 
-    def eos_ids(self) -> tuple[int, ...]:
-        """Returns none: the server ends at its own."""
+    def notices(self, asked: Sequence[Asked]) -> tuple[str, ...]:
+        """Returns none."""
         return ()
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 )
 @click.option("--adapter", default="", type=click.Path(), help="vLLM: folder of a LoRA adapter.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of sampling; greedy protocols do not use it.")
+@click.option("--date", metavar="YYYY-MM-DD", help="Day that a chat template with a date writes, the same for all "
+              "shards; that on which the run was started unless given.")  # fmt: skip
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder under which runs are kept.")  # fmt: skip
 @click.option("--resume/--fresh", default=True, show_default=True,
@@ -99,6 +101,7 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
     data = _data(benchmarks, options.pop("data"))
     settings = EngineSettings(**_pick(options, EngineSettings), served=_served(options))
     options["shard"] = parse_shard(options["shard"]) if options["shard"] else None
+    options["fresh"] = not options["resume"]
     shared = _pick(options, Order)
     if len(model) > 1 and options["served_name"]:
         raise click.UsageError("--served-name goes with one --model", click.get_current_context())
@@ -112,12 +115,14 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
             click.echo("\n\n".join(dry_run.as_text(plan) for plan in plans))
         return
     progress = Progress(quiet=options["quiet"])
-    outcomes = execute_all(plans, progress, fresh=not options["resume"])
+    outcomes = execute_all(plans, progress, fresh=options["fresh"])
     if options["as_json"]:
         print_json([rows.as_json(one.folder, one.results, one.tally) for one in outcomes])
     else:
-        for outcome in outcomes:
+        for plan, outcome in zip(plans, outcomes, strict=True):
             click.echo(rows.of_run(outcome.results, outcome.tally))
+            for notice in plan.notices:
+                progress.say(f"note: {notice}")
             progress.say(f"\n{outcome.speed}\n{outcome.folder}".replace("\n\n", "\n"))
     end_with_failures(outcomes, "the same command tries them again")
 

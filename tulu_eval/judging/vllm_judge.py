@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 from tulu_eval.judging.budget import Budget, Usage, answer_limit
 from tulu_eval.judging.client import Answer
 from tulu_eval.judging.recipe import Question
-from tulu_eval.judging.verdict import one_line
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -18,22 +17,27 @@ CHUNK = 128
 """Questions handed to the engine at a time; their answers are stored before the next ones are asked."""
 
 
+Write = Callable[[Sequence[Question]], list[tuple[list[int], str]]]
+"""Writes questions in the model's chat template: token ids of each, or why it cannot be written."""
+
+
 class VllmJudge:
     """A chat model of vLLM's as a judge; use it as a context manager. It costs nothing, so only its tokens are counted.
 
     Args:
         engine: A loaded ``vllm.LLM`` whose ``max_logprobs`` is at least 5, vLLM's own default being 20.
+        write: Writes the questions.
     """
 
-    def __init__(self, engine: LLM) -> None:
-        self._engine = engine
+    def __init__(self, engine: LLM, write: Write) -> None:
+        self._engine, self._write = engine, write
 
     @classmethod
-    def load(cls, settings: Mapping[str, Any]) -> VllmJudge:
+    def load(cls, settings: Mapping[str, Any], write: Write) -> VllmJudge:
         """Returns a judge with a model loaded; the settings are those of ``vllm.LLM``."""
         from vllm import LLM
 
-        return cls(LLM(**settings, use_tqdm_on_load=False))
+        return cls(LLM(**settings, use_tqdm_on_load=False), write)
 
     def ask(self, questions: Sequence[Question], budget: Budget, done: Callable[[Answer], None]) -> None:
         """Asks every question and hands each answer to ``done``, a chunk at a time."""
@@ -65,8 +69,8 @@ class VllmJudge:
         from vllm import SamplingParams
 
         prompts: list[tuple[Question, list[int]]] = []
-        for question in questions:
-            tokens, why = self._tokens(question)
+        for question, (tokens, why) in zip(questions, self._write(questions), strict=True):
+            why = why or self._too_long(question, len(tokens))
             if why:
                 yield Answer(question, None, failure="rejected", detail=why)
             else:
@@ -84,18 +88,11 @@ class VllmJudge:
         for (question, _), output in zip(prompts, outputs, strict=True):
             yield _answer(question, output)
 
-    def _tokens(self, question: Question) -> tuple[list[int], str]:
-        """Returns a question's token ids, or why it cannot be asked."""
-        from jinja2 import TemplateError
-
-        turns = [{"role": turn.role, "content": turn.content} for turn in question.messages]
-        try:
-            tokens = self._engine.get_tokenizer().apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-        except (TemplateError, ValueError) as error:  # no system turn in its template, or no template at all
-            return [], f"its chat template does not take the prompt: {one_line(str(error))}"
+    def _too_long(self, question: Question, tokens: int) -> str:
+        """Returns why a question of so many tokens cannot be asked, empty if it can."""
         room = self._engine.llm_engine.vllm_config.model_config.max_model_len
-        wanted = len(tokens) + answer_limit(question)
-        return list(tokens), f"{wanted} tokens with its answer, and the judge has {room} positions" if wanted > room else ""
+        wanted = tokens + answer_limit(question)
+        return f"{wanted} tokens with its answer, and the judge has {room} positions" if wanted > room else ""
 
 
 def _answer(question: Question, output: Any) -> Answer:

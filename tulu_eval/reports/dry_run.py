@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tulu_eval.backends.end_tokens import describe
 from tulu_eval.runs.estimate import common_prefix, estimate
 from tulu_eval.runs.plan import Plan
 
@@ -28,7 +29,11 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "revision": plan.model.revision,
         "parameters": plan.model.parameters,
         "template": plan.template.form,
+        "template_date": plan.template.date,
+        "reasoning": plan.template.reasoning,
         "eos_ids": list(plan.eos_ids),
+        "end_tokens": [dataclasses.asdict(token) for token in plan.end_tokens.chosen],
+        "notices": list(plan.notices),
         "max_new_tokens": plan.decoding.max_new_tokens,
         "backend": plan.backend.name,
         "dtype": plan.dtype,
@@ -50,7 +55,8 @@ def as_text(plan: Plan) -> str:
     lines = [
         f"{data['benchmark']}, protocol {data['protocol']}: {data['items']} items{limit}",
         f"{data['model']} @ {data['revision'][:20]}, {data['parameters'] / 1e6:,.0f} M parameters, {data['dtype']}",
-        _prompts(data),
+        _prompts(plan, data),
+        *(f"note: {notice}" for notice in data["notices"]),
         _cost(data),
         f"run folder: {data['folder']}",
     ]
@@ -67,12 +73,13 @@ def as_text(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _prompts(data: dict[str, Any]) -> str:
+def _prompts(plan: Plan, data: dict[str, Any]) -> str:
     if not data["prompt_tokens"]:
         return f"prompts: template {data['template']}, tokens counted by the server; ends where the server ends it"
+    dated = f" with the date {plan.template.date}" if plan.template.date else ""
     return (
-        f"prompts: template {data['template']}, {data['prompt_tokens']:,} tokens, of which {data['shared_prefix_tokens']:,} "
-        f"are one prefix of all; ends at token {' or '.join(map(str, data['eos_ids']))}"
+        f"prompts: template {data['template']}{dated}, {data['prompt_tokens']:,} tokens, of which "
+        f"{data['shared_prefix_tokens']:,} are one prefix of all; ends at token {describe(plan.end_tokens.chosen)}"
     )
 
 

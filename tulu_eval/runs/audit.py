@@ -161,6 +161,7 @@ def _same_plan(manifest: dict[str, Any], suite: Suite, model: str | None, data: 
         backend=manifest["backend"],
         settings=EngineSettings(**{name: value for name, value in manifest["settings"].items() if name in known}),
         seed=manifest["seed"],
+        date=manifest["template"].get("date"),
     )
     plan = make_plan(order, suite)
     if plan.settings_sha256 != manifest["settings_sha256"]:

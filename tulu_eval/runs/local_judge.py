@@ -9,16 +9,21 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tulu_eval.backends import vllm_preflight
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.backends.loading import fetch
+from tulu_eval.backends.template import ChatTemplate, Conversation, Message
+from tulu_eval.backends.tokenizer import load_tokenizer
+from tulu_eval.backends.tokenizer_calls import token_ids
 from tulu_eval.backends.vllm_process import explain
 from tulu_eval.backends.vllm_settings import environment, make_spec
-from tulu_eval.errors import EngineError
-from tulu_eval.judging.vllm_judge import VllmJudge
+from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.judging.recipe import Question
+from tulu_eval.judging.vllm_judge import VllmJudge, Write
+from tulu_eval.runs import template_date
 
 POSITIONS = 16384
 """At most. The longest of 41,732 published questions had 6498 tokens; two outputs of 8192 tokens and the prompt reach this."""
@@ -42,6 +47,27 @@ def check(files: ModelFiles) -> None:
     vllm_preflight.check(files, settings_here())
 
 
+def writer(files: ModelFiles) -> Write:
+    """Returns what writes questions in a judge's chat template.
+
+    Raises:
+        PreflightError: If it has none, or its tokenizer cannot be loaded.
+    """
+    tokenizer = load_tokenizer(files.path, files.name, trust_remote_code=False)
+    template = ChatTemplate.of(tokenizer, files.name)
+    if template is None:
+        raise PreflightError(f"{files.name} has no chat template, so it cannot be asked as a judge")
+
+    def write(questions: Sequence[Question]) -> list[tuple[list[int], str]]:
+        turns = [Conversation([Message(turn.role, turn.content) for turn in one.messages]) for one in questions]
+        rendered = template.attempt(turns, template_date.today())
+        names = [f"question {at}" for at in range(len(questions))]
+        ids = token_ids(tokenizer, files.name, [one.text for one in rendered], names)
+        return [(tokens, one.error) for tokens, one in zip(ids, rendered, strict=True)]
+
+    return write
+
+
 @contextlib.contextmanager
 def local_judge(files: ModelFiles) -> Iterator[VllmJudge]:
     """Yields a judge with a model loaded; weights of the hub are downloaded first.
@@ -51,13 +77,14 @@ def local_judge(files: ModelFiles) -> Iterator[VllmJudge]:
         EngineError: vLLM did not start.
     """
     check(files)
+    write = writer(files)
     fetch(files, allow_pickle=False)
     settings = settings_here()
     positions = min(files.context or POSITIONS, POSITIONS)
     os.environ.update(environment(files, settings, positions, 0))
     with _stdout_in_a_file() as log:
         try:
-            judge = VllmJudge.load(make_spec(files, settings, (), positions, 0).engine)
+            judge = VllmJudge.load(make_spec(files, settings, (), positions, 0).engine, write)
         except Exception as error:
             cause = explain(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], log.read_text(errors="replace"))
             raise EngineError(f"vLLM did not start: {cause} (log: {log})") from error

@@ -18,15 +18,17 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tulu_eval import __version__
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result, content_hash, to_json
 from tulu_eval.runs import environment
 from tulu_eval.runs.ledger import timeless, ungraded
-from tulu_eval.runs.plan import Plan
 from tulu_eval.runs.tally import Tally
+
+if TYPE_CHECKING:
+    from tulu_eval.runs.plan import Plan
 
 FORMAT = 1
 """Version of the run folder's files; a folder of another version is refused, never guessed at."""

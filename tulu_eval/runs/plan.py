@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, check_settings
+from tulu_eval.backends.end_tokens import EndTokens
+from tulu_eval.backends.template import ANY_DAY
 from tulu_eval.backends.tokenizer import PromptWriter, Template, TextWriter, load_tokenizer
-from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
+from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
-from tulu_eval.runs import catalog, models, served
+from tulu_eval.runs import catalog, models, served, template_date
 from tulu_eval.runs.identity import SERVED, of_completions, settings_hash
 
 SHARDS = "shards"
@@ -37,6 +39,8 @@ class Order:
         seed: Seed of sampling; no effect on a greedy protocol.
         output: Folder under which runs are kept.
         shard: Part and number of parts, the first being 1: every so manieth item only; None is all.
+        date: Day that a chat template with a date writes, YYYY-MM-DD; None is the one on which the run was started.
+        fresh: Begin anew: the day on which an earlier run was started is not kept.
     """
 
     benchmark: str
@@ -49,6 +53,8 @@ class Order:
     seed: int = 0
     output: Path = Path("results")
     shard: tuple[int, int] | None = None
+    date: str | None = None
+    fresh: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,12 +83,13 @@ class Plan:
         model: The model's files.
         template: How prompts were made from it.
         decoding: How tokens are drawn.
-        eos_ids: Tokens that end a completion.
+        end_tokens: What ends a completion, and who says so.
         backend: The engine's class.
         dtype: As resolved.
         planned: Items and requests in the order in which they are to run.
         members: Ids of the items of each protocol that is covered, whole, whatever the limit.
         data_sha256: Hash of the data file, or of the items where there is none.
+        notices: What a reader of the number should know of its prompts and ends, one line each.
     """
 
     order: Order
@@ -91,12 +98,18 @@ class Plan:
     model: ModelFiles
     template: Template
     decoding: Decoding
-    eos_ids: tuple[int, ...]
+    end_tokens: EndTokens
     backend: type[Backend]
     dtype: str
     planned: tuple[Planned, ...]
     members: dict[str, tuple[str, ...]]
     data_sha256: str
+    notices: tuple[str, ...] = ()
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens that end a completion."""
+        return self.end_tokens.ids
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -113,9 +126,10 @@ class Plan:
             },
             "benchmark": {"name": self.benchmark.name, "version": self.benchmark.version, "data_sha256": self.data_sha256},
             "protocol": dataclasses.asdict(self.protocol),
-            "template": dataclasses.asdict(self.template),
+            "template": {name: value for name, value in dataclasses.asdict(self.template).items() if value},
             "decoding": dataclasses.asdict(self.decoding),
             "eos_ids": list(self.eos_ids),
+            "end_tokens": dataclasses.asdict(self.end_tokens),
             "backend": self.backend.name,
             "dtype": self.dtype,
             "settings": _plain(self.order.settings),
@@ -174,7 +188,6 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         decoding = dataclasses.replace(decoding, seed=order.seed)
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
     dtype = dtype if backend.local else SERVED
-    eos_ids = writer.eos_ids()
     plan = Plan(
         order=order,
         benchmark=benchmark,
@@ -182,17 +195,22 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         model=model,
         template=writer.template,
         decoding=decoding,
-        eos_ids=eos_ids,
+        end_tokens=writer.end_tokens,
         backend=backend,
         dtype=dtype,
         planned=(),
         members=benchmark.members(protocol, items),
         data_sha256=file_sha256(order.data) if order.data else content_hash([dataclasses.asdict(item) for item in items]),
     )
-    requests = _requests(benchmark, items[: order.limit], writer, of_completions(plan.facts))
+    date = _date(plan, writer)
+    items = items[: order.limit]
+    prompts = [benchmark.render(item) for item in items]
+    requests = _requests(items, prompts, writer, date, of_completions(plan.facts))
     planned = tuple(_part(requests, order.shard))
     _check_lengths(planned, model)
-    return dataclasses.replace(plan, planned=planned)
+    return dataclasses.replace(
+        plan, planned=planned, template=dataclasses.replace(plan.template, date=date), notices=writer.notices(prompts)
+    )
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -237,17 +255,30 @@ def _find_model(
         return dataclasses.replace(settings, served=found.served), found.model, found.writer
     model, known = models.resolve(order.model, suite, allow_pickle=settings.allow_pickle)
     tokenizer = load_tokenizer(model.path, model.name, settings.trust_remote_code)
-    return settings, model, PromptWriter(tokenizer, tulu=known is not None and known.template == "tulu")
+    tulu = known is not None and known.template == "tulu"
+    return settings, model, PromptWriter(tokenizer, model.name, tulu=tulu, folder=model.path)
+
+
+def _date(plan: Plan, writer: PromptWriter | TextWriter) -> str:
+    """Returns the day that the template writes, empty if it writes none."""
+    order = plan.order
+    if not writer.dated:
+        if order.date is not None:
+            raise UserError(f"--date {order.date}: the chat template of {plan.model.name} writes no date")
+        return ""
+    if order.fresh and order.date is None:
+        return template_date.today()
+    return template_date.settle(order.date, plan.run_folder, plan.folder, SHARDS)
 
 
 def _requests(
-    benchmark: Benchmark, items: list[Item], writer: PromptWriter | TextWriter, key_parts: dict[str, Any]
+    items: list[Item], prompts: list[Prompt], writer: PromptWriter | TextWriter, date: str, key_parts: dict[str, Any]
 ) -> list[Planned]:
-    prompts = [benchmark.render(item) for item in items]
-    texts = [writer.text(prompt.user, prompt.prefill, prompt.plain) for prompt in prompts]
+    names = [f"item {item.id}" for item in items]
+    texts = writer.texts(prompts, names, date or ANY_DAY)
     shared = content_hash(key_parts)
     planned = []
-    for item, text, ids in zip(items, texts, writer.encode(texts), strict=True):
+    for item, text, ids in zip(items, texts, writer.encode(texts, names), strict=True):
         key = content_hash({"settings": shared, "token_ids": ids} | ({} if ids else {"text": text}))
         planned.append(
             Planned(item, Request(key, ids, text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())

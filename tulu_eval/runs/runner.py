@@ -169,6 +169,9 @@ def _open_manifest(plan: Plan, folder: Path, fresh: bool) -> dict[str, Any]:
                 raise DataError(
                     folder, "belongs to a run with other settings; choose another --output, or --fresh to set it aside"
                 )
+            days = [one["template"].get("date", "") for one in (before, manifest)]
+            if days[0] != days[1]:
+                raise DataError(folder, f"was started with --date {days[0]}; leave --date away, or --fresh to set it aside")
             manifest |= {name: before[name] for name in ("sessions", "engine", "tally", "answers_sha256") if name in before}
     files.write_json(folder / files.MANIFEST, manifest)
     return manifest

@@ -60,7 +60,8 @@ def settle(name: str, served: Served, suite: Suite, *, trust_remote_code: bool =
     if served.prompts in ("auto", "tokens"):
         if files:
             tokenizer = load_tokenizer(files.path, files.name, trust_remote_code)
-            writer = PromptWriter(tokenizer, tulu=known is not None and known.template == "tulu")
+            tulu = known is not None and known.template == "tulu"
+            writer = PromptWriter(tokenizer, files.name, tulu=tulu, folder=files.path)
             missing = _refusal(writer, served, server)
         served = dataclasses.replace(served, prompts=_choose(served, missing))
     if served.prompts != "tokens" or writer is None:
@@ -83,8 +84,8 @@ def _files(name: str, suite: Suite) -> tuple[ModelFiles | None, Model | None, st
 
 def _refusal(writer: PromptWriter, served: Served, server: Server) -> str:
     """Returns why a server does not take token ids; empty where it does."""
-    asked = openai.Asked(dataclasses.replace(served, prompts="tokens"), server, writer.eos_ids(), 0)
-    (ids,) = writer.encode(["The answer is"])
+    asked = openai.Asked(dataclasses.replace(served, prompts="tokens"), server, writer.end_tokens.ids, 0)
+    (ids,) = writer.encode(["The answer is"], ["probe"])
     body = asked.body(Request("", ids, ""), Decoding(1)) | {"max_tokens": 1}
     reason = takes(served, asked.path, body, len(ids))
     return f"the server {served.url} does not take token ids as a prompt ({reason})" if reason else ""

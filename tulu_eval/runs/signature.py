@@ -5,9 +5,10 @@
     gsm8k:published|n:200@19eb9a97|p:bc98d286/tulu@1a2b3c4d|x:last-number|d:greedy,512|m:allenai/...@4d3fa46c|e:vllm-0.32.0/bfloat16
 
 benchmark and protocol; number of items and hash of their ids; hash of the constant part of the prompt, form and hash of the
-template; scorer (extraction); decoding and token limit; model and revision; engine, its version and dtype, and what alters the
-weights (``+fp8``, ``+lora``). A served model's engine is ``openai+vllm-0.32.0/served``: what the server says it is. Of a run
-imported from another harness, the engine is that harness, and what it did not keep is ``unknown``.
+template, and the day that it wrote if it writes one; scorer (extraction); decoding and token limit; model and revision;
+engine, its version and dtype, and what alters the weights (``+fp8``, ``+lora``). A served model's engine is
+``openai+vllm-0.32.0/served``: what the server says it is. Of a run imported from another harness, the engine is that harness,
+and what it did not keep is ``unknown``.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequenc
     temperature, limit = decoding["temperature"], decoding["max_new_tokens"]
     draw = "greedy" if temperature == 0 else f"t{temperature:g},seed{decoding['seed']}" if temperature is not None else UNKNOWN
     settings = manifest["settings"]
+    day = f",{template['date']}" if template.get("date") else ""
     altered = (f"+{settings['quantization']}" if settings["quantization"] else "") + ("+lora" if settings["adapter"] else "")
     return "|".join(
         (
             f"{manifest['benchmark']['name']}:{protocol}",
             f"n:{len(ids)}@{subset_hash(ids)}",
-            f"p:{manifest['protocol']['prompt_id']}/{template['form']}@{template['sha256'][:8]}",
+            f"p:{manifest['protocol']['prompt_id']}/{template['form']}@{template['sha256'][:8]}{day}",
             f"x:{scorer}",
             f"d:{draw},{UNKNOWN if limit is None else limit}",
             f"m:{model['name']}@{model['revision'].removeprefix('sha256:')[:8]}",

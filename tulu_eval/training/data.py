@@ -4,7 +4,8 @@ A row has ``messages`` (SFT, PPO) or ``chosen`` and ``rejected`` (reward model, 
 names for a prompt), each a list of ``{"role": ..., "content": ...}``: the schema of ``allenai/tulu-2.5-preference-data``,
 ``allenai/tulu-2.5-prompts`` and ``allenai/tulu-v2-sft-mixture``. A row that is not so ends the reading with its line number. A
 row with an empty message, a pair with equal sides or different prompts, and anything over the length is left out and counted;
-nothing is ever cut.
+nothing is ever cut. So is a row with the string of a special token in a text: EasyLM reads ``</s>`` there as the end token, and
+a model that is trained on it learns to stop in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from tulu_eval import hub
+from tulu_eval.backends.tokenizer_calls import check_text
 from tulu_eval.errors import DataError, PreflightError, UnknownName
 from tulu_eval.training.text import ROLES, Encoder, Message, Tokens
 
@@ -97,7 +99,7 @@ class Reader:
             messages = _messages(line, "messages")
             if not any(message["role"] == "assistant" for message in messages):
                 line.fail("messages has no assistant's message, so there is nothing to train on")
-            return _empty(messages), (messages,)
+            return self._reason(line, messages), (messages,)
 
         def encode(rows: list[tuple[Any, ...]]) -> list[Tokens]:
             return self.encoder.conversations([row[0] for row in rows], last_only=False)
@@ -117,7 +119,7 @@ class Reader:
                 if messages[-1]["role"] != "assistant" or len(messages) < 2:
                     line.fail(f"{side} must be a prompt and, last, an assistant's message")
             bare_chosen, bare_rejected = _bare(chosen), _bare(rejected)
-            reason = _empty(chosen) or _empty(rejected)
+            reason = self._reason(line, chosen) or self._reason(line, rejected)
             if not reason and bare_chosen == bare_rejected:
                 reason = "equal sides"
             if not reason and bare_chosen[:-1] != bare_rejected[:-1]:
@@ -142,7 +144,7 @@ class Reader:
             prompt = messages[:-1] if messages[-1]["role"] == "assistant" else messages
             if not prompt or prompt[-1]["role"] != "user":
                 line.fail("a prompt must end with a user's message")
-            return _empty(prompt), (prompt,)
+            return self._reason(line, prompt), (prompt,)
 
         def encode(rows: list[tuple[Any, ...]]) -> list[Tokens]:
             return self.encoder.prompts([row[0] for row in rows], bos=bos)
@@ -179,6 +181,13 @@ class Reader:
         if not kept:
             raise DataError(paths[0], f"no row is left to train on; dropped: {dict(dropped) or 'none, the file is empty'}")
         return Rows(kept, dict(dropped), digest.hexdigest())
+
+    def _reason(self, line: _Line, messages: Sequence[Message]) -> str:
+        """Returns why a conversation is left out, empty if it is not."""
+        check_text(f"{line.path}:{line.number}", *(message["content"] for message in messages))
+        if not all(message["content"].strip() for message in messages):
+            return "empty message"
+        return "special token in a text" if self.encoder.holds_special(messages) else ""
 
     def _check_ids(self, row: Tokens, line: _Line) -> None:
         largest = int(row.ids.max())
@@ -269,10 +278,6 @@ def _messages(line: _Line, key: str) -> list[Message]:
         elif message["role"] == "system" and place:
             line.fail(f"{key}[{place}] is a system message and not the first")
     return value
-
-
-def _empty(messages: Sequence[Message]) -> str:
-    return "" if all(message["content"].strip() for message in messages) else "empty message"
 
 
 def _bare(messages: Sequence[Message]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tulu_eval.backends.end_tokens import reserved
 from tulu_eval.errors import PreflightError
 
 ROLES = ("system", "user", "assistant")
@@ -93,8 +94,13 @@ class Encoder:
         self._tokenizer = tokenizer
         self.eos_id = int(tokenizer.eos_token_id)
         self._eos = str(tokenizer.eos_token)
+        self._reserved = reserved(tokenizer)
         bare, full = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
         self._lead: list[int] = full[: next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)]
+
+    def holds_special(self, messages: Sequence[Message]) -> bool:
+        """Whether a message's text has the string of a special token in it, which would be read as that token."""
+        return any(self._reserved.search(message["content"]) for message in messages)
 
     def conversations(self, rows: Sequence[Sequence[Message]], *, last_only: bool) -> list[Tokens]:
         """Returns conversations as tokens, with the tokens in front that the tokenizer itself puts there (BOS).

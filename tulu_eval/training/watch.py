@@ -14,6 +14,7 @@ from tulu_eval.backends.tokenizer import PromptWriter
 from tulu_eval.benchmarks.base import Benchmark, Item
 from tulu_eval.errors import PreflightError
 from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.runs import template_date
 from tulu_eval.stats import mcnemar, paired_difference, paired_items, wilson
 from tulu_eval.training import metrics
 from tulu_eval.training.parallel import Ranks
@@ -51,10 +52,10 @@ def make_probe(benchmark: Benchmark, items: int, data: Path | None, tokenizer: A
     """
     protocol = benchmark.protocol(None)
     chosen = tuple(benchmark.load(protocol, data)[:items])
-    writer = PromptWriter(tokenizer, tulu=True)
-    prompts = [benchmark.render(item) for item in chosen]
-    texts = [writer.text(prompt.user, prompt.prefill, prompt.plain) for prompt in prompts]
-    ids = writer.encode(texts)
+    writer = PromptWriter(tokenizer, "the policy", tulu=True)
+    names = [f"item {item.id}" for item in chosen]
+    texts = writer.texts([benchmark.render(item) for item in chosen], names, template_date.today())
+    ids = writer.encode(texts, names)
     room = (context or 1 << 31) - max(map(len, ids))
     if room < 1:
         raise PreflightError(

@@ -1,0 +1,250 @@
+"""A model's chat template: the one place that renders one, in bounded time and memory, and sees that it writes its input.
+
+Rendering happens in :mod:`tulu_eval.backends.template_worker`, a process of its own. Whatever a template does there (raises,
+does not parse, counts for ever, eats memory) ends here as one line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tulu_eval.errors import PreflightError
+
+SECONDS = 4.0
+"""CPU seconds for one process of the renderer; to start takes 0.1 s."""
+
+SECONDS_EACH = 0.01
+"""CPU seconds more for each conversation."""
+
+WAIT = 8.0
+"""Wall seconds that are waited for each CPU second, on a machine that is busy with something else."""
+
+CHARACTERS = 1 << 24
+"""Characters that one process of the renderer gets."""
+
+LONGEST_SOURCE = 1 << 20
+"""Characters of the longest template that is rendered; gpt-oss', the longest one known here, has 17 thousand."""
+
+OWN_CHARACTERS = 1 << 20
+"""Characters that a template may write beside what it was given."""
+
+COPIES = 8
+"""How often a template may write what it was given: HTML and JSON make up to six characters of one."""
+
+ANY_DAY = "2000-01-01"
+"""The day on which a template is probed, so that its hash does not depend on the day on which that happens."""
+
+
+class Message(NamedTuple):
+    """One turn; the role is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    content: Any
+
+
+class Conversation(NamedTuple):
+    """What is rendered.
+
+    Attributes:
+        messages: In order.
+        opened: Open the assistant's turn behind them.
+        name: What a message calls it, such as ``item test-7``; empty for a probe.
+    """
+
+    messages: Sequence[Message]
+    opened: bool = True
+    name: str = ""
+
+
+class Rendered(NamedTuple):
+    """A conversation's text, or why there is none, in one line."""
+
+    text: str
+    error: str
+
+
+class ChatTemplate:
+    """A chat template with the tokens that it may name.
+
+    Args:
+        source: Jinja.
+        variables: Special tokens by name, such as ``bos_token``.
+        model: Name of the model, for messages.
+
+    Attributes:
+        source: As given.
+        dated: Whether it can write a date.
+    """
+
+    def __init__(self, source: str, variables: dict[str, str], model: str) -> None:
+        if len(source) > LONGEST_SOURCE:
+            raise PreflightError(f"the chat template of {model} has {len(source):,} characters, more than {LONGEST_SOURCE:,}")
+        self.source, self._variables, self._model = source, variables, model
+        self._hints: dict[str, str] = {}
+        self.dated = "strftime_now" in source  # a global cannot be called in the sandbox without its name
+
+    @classmethod
+    def of(cls, tokenizer: Any, model: str) -> ChatTemplate | None:
+        """Returns a tokenizer's chat template, None if it has none.
+
+        Args:
+            tokenizer: Of transformers.
+            model: Name of the model, for messages.
+
+        Raises:
+            PreflightError: If it has several and no default, or writes conversations by code of its own.
+        """
+        from transformers import PreTrainedTokenizerBase
+
+        if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
+            raise PreflightError(
+                f"the tokenizer of {model} ({type(tokenizer).__name__}) writes conversations by code of its own, which is not "
+                "run here; give the model a chat_template.jinja"
+            )
+        source = tokenizer.chat_template
+        if not source:
+            return None
+        if isinstance(source, dict):
+            if "default" not in source:
+                raise PreflightError(
+                    f"{model} has several chat templates and no default: {', '.join(sorted(map(str, source)))}"
+                )
+            source = source["default"]
+        if not isinstance(source, str):
+            raise PreflightError(f"the chat template of {model} is {type(source).__name__}, not text")
+        variables = {str(key): str(value) for key, value in tokenizer.special_tokens_map.items()}
+        return cls(source, variables, model)
+
+    def attempt(self, conversations: Sequence[Conversation], date: str = ANY_DAY) -> list[Rendered]:
+        """Returns what became of each conversation.
+
+        Args:
+            conversations: What to render.
+            date: The day that a template writes which writes one, as YYYY-MM-DD.
+
+        Raises:
+            PreflightError: If the renderer ran out of time or memory.
+        """
+        return [self._checked(*pair) for pair in zip(conversations, self._answers(conversations, date), strict=True)]
+
+    def render(self, conversations: Sequence[Conversation], date: str = ANY_DAY) -> list[str]:
+        """Returns the text of each conversation; the arguments are those of :meth:`attempt`.
+
+        Raises:
+            PreflightError: If the template does not take a conversation, or does not write all of it.
+        """
+        texts = []
+        for conversation, rendered in zip(conversations, self.attempt(conversations, date), strict=True):
+            if rendered.error:
+                raise PreflightError((f"{conversation.name}: " if conversation.name else "") + rendered.error)
+            texts.append(rendered.text)
+        return texts
+
+    def _checked(self, conversation: Conversation, answer: dict[str, str]) -> Rendered:
+        if "text" not in answer:
+            return Rendered("", f"the chat template of {self._model} cannot be rendered: {answer['error']}")
+        for message in conversation.messages:
+            if not holds(answer["text"], message.content):
+                what = f"the chat template of {self._model} does not write the {message.role}'s text"
+                return Rendered("", what + self._hint(message))
+        return Rendered(answer["text"], "")
+
+    def _hint(self, message: Message) -> str:
+        """Returns whether the template takes the form of models that see images, in which a text is one part of several."""
+        if message.role not in self._hints:
+            parts = [{"type": "text", "text": "probe"}]
+            (answer,) = self._answers([Conversation([Message(message.role, parts)])], ANY_DAY)
+            text = answer.get("text", "")
+            found = "probe" in text and "'type'" not in text  # a list written out as Python does is no text either
+            self._hints[message.role] = " (it wants it as a list of parts, which is not done here)" if found else ""
+        return self._hints[message.role]
+
+    def _answers(self, conversations: Sequence[Conversation], date: str) -> Iterator[dict[str, str]]:
+        for chunk in _chunks(conversations):
+            given = sum(len(str(message.content)) for one in chunk for message in one.messages)
+            order = {
+                "source": self.source,
+                "variables": self._variables,
+                "date": date,
+                "longest": OWN_CHARACTERS + COPIES * given,
+                "conversations": [[[message._asdict() for message in one.messages], one.opened] for one in chunk],
+            }
+            yield from self._ask(order, len(chunk))
+
+    def _ask(self, order: dict[str, Any], count: int) -> list[dict[str, str]]:
+        """Returns the answers of one process."""
+        seconds = SECONDS + SECONDS_EACH * count
+        # -P keeps this folder, whose modules have names of packages, off the path.
+        command = [sys.executable, "-P", str(Path(__file__).with_name("template_worker.py")), str(round(seconds))]
+        try:
+            done = subprocess.run(  # noqa: S603 - our own program
+                command, input=json.dumps(order).encode(), capture_output=True, timeout=WAIT * seconds, check=False
+            )
+            answers = json.loads(done.stdout) if done.returncode == 0 else None
+        except (subprocess.TimeoutExpired, ValueError):
+            answers = None
+        if answers is None:
+            raise PreflightError(
+                f"the chat template of {self._model} cannot be rendered in {seconds:.0f} s and 2 GiB of memory; it was stopped"
+            )
+        return list(answers)
+
+
+def holds(text: str, content: str) -> bool:
+    """Whether a rendered text holds a content.
+
+    A template may strip a content or escape its punctuation (as HTML or JSON), so what has to be there is the content without
+    white space around it or, in their order, its words.
+    """
+    bare = content.strip()
+    if bare in text:
+        return True
+    at, words = 0, re.findall(r"[^\W_]+", bare)
+    for word in words:
+        found = text.find(word, at)
+        if found < 0:
+            return False
+        at = found + len(word)
+    return bool(words)
+
+
+def opened_reasoning(tail: str) -> str:
+    """Returns the tag of a reasoning block that is open at a prompt's end, empty if there is none.
+
+    Tags of released templates: ``<think>`` (DeepSeek-R1, QwQ, Qwen3-Thinking), ``<seed:think>``, ``[THINK]``, ``<reasoning>``,
+    ``<|begin_of_thought|>``, ``<|START_THINKING|>``, and the channels ``analysis`` and ``thought``. One that is closed again at
+    once (Qwen3 with thinking switched off) is not open.
+
+    Args:
+        tail: What the template writes behind the user's content.
+    """
+    text = tail.rstrip()
+    channel = re.search(r"<\|?channel\|?>\s{0,4}(?:analysis|thought|thinking)\s{0,4}(?:<\|?message\|?>)?$", text)
+    if channel:
+        return channel[0]
+    tag = re.search(r"[<\[◁][^<>\[\]◁▷\s]{1,40}[>\]▷]$", text)
+    if tag and re.search(r"think|thought|reason|scratchpad", tag[0], re.IGNORECASE):
+        closing = re.search(r"/|(?<![a-z])(?:end|stop|close|no)(?![a-z])", tag[0], re.IGNORECASE)
+        return "" if closing else tag[0]
+    return ""
+
+
+def _chunks(conversations: Sequence[Conversation]) -> Iterator[list[Conversation]]:
+    """Yields conversations in pieces of at most :data:`CHARACTERS`, one at least."""
+    chunk: list[Conversation] = []
+    size = 0
+    for one in conversations:
+        length = sum(len(str(message.content)) for message in one.messages)
+        if chunk and size + length > CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(one)
+        size += length
+    if chunk:
+        yield chunk
