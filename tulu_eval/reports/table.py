@@ -155,7 +155,8 @@ def _verdict(entry: Entry) -> str:
     if entry.comparison is None:
         return entry.reason or "-"
     found = entry.comparison.agreement
-    return f"{found.verdict}, p = {found.p_value:.2g}, detects {found.detectable:.1f}"
+    detects = "nothing" if found.detectable is None else f"{found.detectable:.1f}"
+    return f"{found.verdict}, p = {found.p_value:.2g}, detects {detects}"
 
 
 def _marks(table: Table) -> dict[str, int]:

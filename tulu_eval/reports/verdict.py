@@ -75,7 +75,7 @@ def _table(found: Verification) -> str:
             str(one.row.n),
             f"{one.agreement.difference:+.1f}",
             f"{one.agreement.p_value:.2g}",
-            f"{one.agreement.detectable:.1f}",
+            "none" if one.agreement.detectable is None else f"{one.agreement.detectable:.1f}",
             one.agreement.verdict if one.main else f"(beside: {one.agreement.verdict})",
         )
         for one in found.comparisons

@@ -100,7 +100,8 @@ class Paired:
         difference: A minus B, in percent points.
         low: Lower end of its 95 % interval (Tango's score interval).
         high: Upper end.
-        detectable: Smallest difference in percent points found with 80 % power at this discordance.
+        detectable: Smallest difference in percent points that McNemar's exact test finds with 80 % power at this discordance;
+            ``None`` where it finds none.
     """
 
     n: int
@@ -114,7 +115,7 @@ class Paired:
     difference: float
     low: float
     high: float
-    detectable: float
+    detectable: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -231,6 +232,7 @@ def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tup
     only_a = sum(one.right and not other.right for one, other in sides.values())
     only_b = sum(other.right and not one.right for one, other in sides.values())
     interval = paired_difference(only_a, only_b, n)
+    detectable = detectable_paired(n, (only_a + only_b) / n) if only_a + only_b else None
     return Paired(
         n=n,
         right_a=sum(one.right for one, _ in sides.values()),
@@ -243,7 +245,7 @@ def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tup
         difference=100 * (only_a - only_b) / n,
         low=100 * interval.low,
         high=100 * interval.high,
-        detectable=100 * detectable_paired(n, (only_a + only_b) / n),
+        detectable=None if detectable is None else 100 * detectable,
     )
 
 
