@@ -152,7 +152,10 @@ def test_models_show_gives_numbers_sources_contradictions_and_lineage(invoke: Ru
     done = invoke("models", "show", "tulu-v2.5-llama3-8b-uf-mean-70b-uf-rm")
     assert done.exit_code == 0
     assert done.stdout.startswith("allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm\n")
-    assert "llama-3-tulu-2-8b (SFT) → llama-3-tulu-2-70b-uf-mean-rm (RM)" in done.stdout
+    assert (
+        "lineage: Meta-Llama-3-8B (base) → llama-3-tulu-2-8b (SFT) → llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm (PPO)\n"
+        "  rewarded by: llama-3-tulu-2-70b-uf-mean-rm (RM)\n"
+    ) in done.stdout
     for words in (
         "48.5",
         "28.8",
@@ -162,7 +165,12 @@ def test_models_show_gives_numbers_sources_contradictions_and_lineage(invoke: Ru
     ):
         assert words in done.stdout
     found = json.loads(invoke("models", "--json", "show", PPO).stdout)
-    assert [step["stage"] for step in found["lineage"]] == ["base", "SFT", "RM", "PPO", "value"]
+    assert [step["stage"] for step in found["lineage"]["ancestors"]] == ["base", "SFT"]
+    assert {name: (step and step["stage"]) for name, step in found["lineage"].items() if name != "ancestors"} == {
+        "copied_from": None, "reward_model": "RM", "value_model": "value", "trained_with": None,
+    }  # fmt: skip
+    value = invoke("models", "show", f"{PPO}-value").stdout
+    assert f"tulu-2-70b (SFT) → tulu-v2.5-70b-uf-rm (RM) → {PPO}-value (value)\n  trained beside: {PPO} (PPO)" in value
 
 
 def test_a_users_registry_is_read_by_every_verb(invoke: Run, make_run: MakeRun, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE
 from tulu_eval.records import Result
-from tulu_eval.registry import PublishedCell, Suite
+from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
 from tulu_eval.runs.collect import TITLES, Column, Entry, Line, Measured, Table, entry
 from tulu_eval.runs.finished import Finished
 
@@ -83,7 +83,20 @@ def _row(suite: Suite, column: Column, line: Line, one: Entry, runs: Mapping[Pat
         "run": runs.get(measured.run.folder) if measured else None,
         "runs": measured.runs if measured else 0,
         "verdict": _verdict(one),
-        "lineage": [f"{step.name} ({step.stage})" for step in suite.lineage(suite.find(line.model))] if one.cell else [],
+        "lineage": _lineage(suite.lineage(suite.find(line.model))) if one.cell else None,
+    }
+
+
+def _lineage(lineage: Lineage) -> dict[str, Any]:
+    """Returns the path of the weights, and beside it the models that scored and estimated."""
+
+    def step(model: Model | None) -> str | None:
+        return f"{model.name} ({model.stage})" if model else None
+
+    return {
+        "path": [step(model) for model in lineage.path],
+        "reward_model": step(lineage.reward_model),
+        "value_model": step(lineage.value_model),
     }
 
 

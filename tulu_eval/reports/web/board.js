@@ -190,7 +190,9 @@ page.detail = function (row) {
     add("Verdict", row.verdict.p === undefined ? row.verdict.why || "none" : row.verdict.why);
     add("Signature", page.signature(measured.signature), full && full.signature !== measured.signature ? page.signature(full.signature) : null);
   }
-  if (row.lineage.length > 1) add("Comes from", row.lineage.join(" → "));
+  if (row.lineage && row.lineage.path.length > 1) add("Comes from", row.lineage.path.join(" → "));
+  if (row.lineage && row.lineage.reward_model) add("Rewarded by", row.lineage.reward_model);
+  if (row.lineage && row.lineage.value_model) add("Value model", row.lineage.value_model);
   const buttons = row.run === null ? [] : [make("button", { type: "button", onclick: () => page.samples.show(row.run) }, "Read its samples")];
   return make("div", { className: "detail-body" }, list, buttons);
 };
