@@ -122,7 +122,7 @@ class _Part:
         texts = (
             _published(entry, marks),
             entry.group,
-            _measured(entry.measured, self.column),
+            _measured(entry.measured),
             _value(full) if full else "",
             entry.measured_group,
             _verdict(entry),
@@ -138,11 +138,10 @@ def _published(entry: Entry, marks: dict[str, int]) -> str:
     return f"{entry.cell.printed}{interval}{notes}"
 
 
-def _measured(measured: Measured | None, column: Column) -> str:
+def _measured(measured: Measured | None) -> str:
     if measured is None:
         return NOT_MEASURED
-    other = "" if measured.row.metric == column.metrics[0] else f" ({measured.row.metric})"
-    return _value(measured.row) + other + (f" ({measured.source})" if measured.source else "")
+    return _value(measured.row) + (f" ({measured.source})" if measured.source else "")
 
 
 def _value(row: Result) -> str:
