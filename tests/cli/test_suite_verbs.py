@@ -88,6 +88,13 @@ def test_compare_prints_flips_and_what_differs(invoke: Run, make_run: MakeRun) -
     assert "Nothing differs between the manifests but times." in same
 
 
+def test_compare_says_that_few_flips_show_nothing(invoke: Run, make_run: MakeRun) -> None:
+    a, b = make_run(right=121), make_run(right=lambda place: 3 <= place < 121, output="b")
+    assert "3 items flip" in invoke("compare", a, b).stdout
+    assert "with this many flips, no difference shows with 80 % power" in invoke("compare", a, b).stdout
+    assert json.loads(invoke("compare", a, b, "--json").stdout)["paired"]["detectable"] is None
+
+
 def test_compare_says_what_it_leaves_out(invoke: Run, make_run: MakeRun) -> None:
     done = invoke("compare", make_run(failed=4), make_run(limit=150, output="b"))
     assert "4 items are left out: the engine failed on them in one run or both" in done.stdout
@@ -100,7 +107,7 @@ def test_plan_says_when_not_to_run(invoke: Run, monkeypatch: pytest.MonkeyPatch)
         "plan", "gsm8k", "--models", "tulu-v2.5-dpo-13b-uf-mean", "llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm", "--detect", "2.0"
     )
     assert done.exit_code == 0
-    assert "3,922 to 5,884" in done.stdout
+    assert "4,016 to 5,980" in done.stdout
     assert "gsm8k has 1,319 items at most: do not run it to decide a difference of 2 points." in done.stdout
     found = json.loads(invoke("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-dpo-70b", "-d", "4.5", "--json").stdout)
     assert found["reaches"][1]["enough"] == "yes"
@@ -145,7 +152,10 @@ def test_models_show_gives_numbers_sources_contradictions_and_lineage(invoke: Ru
     done = invoke("models", "show", "tulu-v2.5-llama3-8b-uf-mean-70b-uf-rm")
     assert done.exit_code == 0
     assert done.stdout.startswith("allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm\n")
-    assert "llama-3-tulu-2-8b (SFT) → llama-3-tulu-2-70b-uf-mean-rm (RM)" in done.stdout
+    assert (
+        "lineage: Meta-Llama-3-8B (base) → llama-3-tulu-2-8b (SFT) → llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm (PPO)\n"
+        "  rewarded by: llama-3-tulu-2-70b-uf-mean-rm (RM)\n"
+    ) in done.stdout
     for words in (
         "48.5",
         "28.8",
@@ -155,7 +165,12 @@ def test_models_show_gives_numbers_sources_contradictions_and_lineage(invoke: Ru
     ):
         assert words in done.stdout
     found = json.loads(invoke("models", "--json", "show", PPO).stdout)
-    assert [step["stage"] for step in found["lineage"]] == ["base", "SFT", "RM", "PPO", "value"]
+    assert [step["stage"] for step in found["lineage"]["ancestors"]] == ["base", "SFT"]
+    assert {name: (step and step["stage"]) for name, step in found["lineage"].items() if name != "ancestors"} == {
+        "copied_from": None, "reward_model": "RM", "value_model": "value", "trained_with": None,
+    }  # fmt: skip
+    value = invoke("models", "show", f"{PPO}-value").stdout
+    assert f"tulu-2-70b (SFT) → tulu-v2.5-70b-uf-rm (RM) → {PPO}-value (value)\n  trained beside: {PPO} (PPO)" in value
 
 
 def test_a_users_registry_is_read_by_every_verb(invoke: Run, make_run: MakeRun, tmp_path: Path) -> None:
@@ -210,6 +225,12 @@ FILES = {
         (("compare", "{run}", "{none}"), "none.toml: no such run folder"),
         (("compare", "{run}"), "missing argument 'RUN_B'"),
         (("plan", "gsm8k", "--models", "tulu-2-13b"), "Option '--models' requires 2 arguments."),
+        (
+            ("plan", "gsm8k", "-m", "tulu-2-13b", "-d", "5"),
+            "Option '--models' requires 2 arguments: plan BENCHMARK -m A B -d POINTS.",
+        ),
+        (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b"), "Missing option '--detect' / '-d'."),
+        (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "5e-324"), "--detect 5e-324 takes millions of items"),
         (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "0"), "above 0 and at most 100, not 0"),
         (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "x"), "'x' is not a valid float"),
         (("plan", "gsm9k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "2"), "unknown benchmark 'gsm9k'. Did you mean 'gsm8k'"),

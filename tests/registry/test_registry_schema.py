@@ -86,6 +86,15 @@ BAD = {
         ":1: [[model]] us/m: 'reward_model' names 'allenai/tulu-v2.5-13b-uf-r', which is not in the registry."
         " Did you mean 'allenai/tulu-v2.5-13b-uf-rm' or 'allenai/tulu-v2.5-70b-uf-rm' or 'allenai/tulu-v2.5-ppo-13b-uf-mean'?",
     ),
+    "trained from a reward model": (
+        MODEL + 'base = "allenai/tulu-v2.5-13b-uf-rm"',
+        ":1: [[model]] us/m: 'base' names 'allenai/tulu-v2.5-13b-uf-rm' of stage RM; of a model of stage SFT it can be base,"
+        " SFT, DPO, PPO, instruct",
+    ),
+    "rewarded by a policy": (
+        MODEL + 'reward_model = "allenai/tulu-2-13b"',
+        ":1: [[model]] us/m: 'reward_model' names 'allenai/tulu-2-13b' of stage SFT; of a model of stage SFT it can be RM",
+    ),
     "circle": (
         MODEL + 'base = "us/n"\n' + MODEL.replace("us/m", "us/n") + 'base = "us/m"',
         ":1: [[model]] us/m: 'base' leads in a circle through 'us/m'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -109,23 +110,54 @@ def test_the_small_model_says_which_package_carries_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stages", "sizes"),
+    ("name", "path", "reward_model", "value_model"),
     [
-        (TARGET, ["base", "SFT", "RM", "PPO"], ["8B", "8B", "70B", "8B"]),
-        ("tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm", ["base", "SFT", "RM", "PPO", "value"], ["13B", "13B", "70B", "13B", "70B"]),
+        (TARGET, ["Meta-Llama-3-8B", "llama-3-tulu-2-8b"], "llama-3-tulu-2-70b-uf-mean-rm", None),
+        (
+            "tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm",
+            ["Llama-2-13b-hf", "tulu-2-13b"],
+            "tulu-v2.5-70b-uf-rm",
+            "tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-value",
+        ),
         (
             "tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm-value",
-            ["base", "SFT", "RM", "PPO", "value"],
-            ["70B", "70B", "70B", "13B", "70B"],
+            ["Llama-2-70b-hf", "tulu-2-70b", "tulu-v2.5-70b-uf-rm"],
+            "tulu-v2.5-70b-uf-rm",
+            None,
         ),
-        ("tulu-v2.5-dpo-13b-uf-mean", ["base", "SFT", "DPO"], ["13B", "13B", "13B"]),
-        ("Meta-Llama-3-8B", ["base"], ["8B"]),
+        ("tulu-v2.5-70b-uf-rm", ["Llama-2-70b-hf", "tulu-2-70b"], None, None),
+        ("tulu-v2.5-dpo-13b-uf-mean", ["Llama-2-13b-hf", "tulu-2-13b"], None, None),
+        ("Meta-Llama-3-8B", [], None, None),
     ],
 )
-def test_lineage(name: str, stages: list[str], sizes: list[str]) -> None:
-    chain = SUITE.lineage(SUITE.find(name))
-    assert [model.stage for model in chain] == stages
-    assert [model.size for model in chain] == sizes
+def test_lineage(name: str, path: list[str], reward_model: str | None, value_model: str | None) -> None:
+    model = SUITE.find(name)
+    found = SUITE.lineage(model)
+    assert [one.name for one in found.path] == [*path, model.name]
+    assert (found.reward_model and found.reward_model.name) == reward_model
+    assert (found.value_model and found.value_model.name) == value_model
+
+
+@pytest.mark.parametrize("model", SUITE.models, ids=lambda model: model.name)
+def test_every_ancestor_is_a_policy_and_the_first_is_a_base(model: Model) -> None:
+    """Neither a reward model nor a value model is an ancestor of a policy, nor the policy that they served one of theirs."""
+    found = SUITE.lineage(model)
+    stages = [one.stage for one in found.ancestors]
+    assert set(stages) <= {"base", "SFT", "DPO", "PPO", "instruct"}
+    assert not stages or stages[0] == "base" or found.ancestors[0].base is None
+    assert stages.count("base") <= 1
+    assert found.path[-1] is model
+    assert len({one.hub_id for one in found.path}) == len(found.path)
+    for before, after in itertools.pairwise(found.path):
+        assert after.base == before.hub_id
+    beside = {one.hub_id for one in (found.value_model, found.trained_with) if one}
+    assert not beside & {one.hub_id for one in found.path}
+    if model.stage == "value":
+        assert found.copied_from is found.reward_model is not None
+        assert found.copied_from.stage == "RM"
+    else:
+        assert found.copied_from is None
+        assert found.reward_model not in found.path
 
 
 def test_every_ppo_model_and_its_value_model_name_each_other() -> None:

@@ -58,6 +58,36 @@ def test_filters_narrow_table_and_plot_alike(open_page: Callable[..., Any]) -> N
     assert "gpt-4-1106-preview" in page.column("judge")
 
 
+def test_a_chart_has_the_unit_and_the_judge_on_its_axis(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    for name, axis in (
+        ("GSM8K", "GSM8K, percent"),
+        ("AlpacaEval 2 LC", "AlpacaEval 2 LC, percent, judged by gpt-4-1106-preview as published"),
+    ):
+        page.page.get_by_role("button", name=name, exact=True).click()
+        assert page.page.locator("#dots svg").get_by_text(axis, exact=True).count() == 1
+        assert page.page.locator("#board caption").inner_text().startswith(f"{axis}. ")
+
+
+def test_a_plot_of_two_rows_names_both(open_page: Callable[..., Any]) -> None:
+    """Two row numbers alone look like the ends of a continuous scale."""
+    page = open_page()
+    page.page.get_by_label("Find a model").fill("dpo")
+    page.until("document.querySelectorAll('#board .c-label').length === 2")
+    for label in ("Tulu V2 DPO 13B", "Tulu V2 DPO 70B"):
+        assert page.page.locator("#dots svg").get_by_text(label, exact=True).count() == 1
+
+
+def test_a_row_says_where_its_model_comes_from_and_what_stood_beside(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.page.locator("#board .disclose", has_text="Tulu V2.5 PPO 13B").first.click()
+    facts = page.page.locator("#board .detail:not([hidden]) dl").inner_text()
+    ppo = "tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
+    assert f"Llama-2-13b-hf (base) → tulu-2-13b (SFT) → {ppo} (PPO)\n" in facts
+    assert "Rewarded by\ntulu-v2.5-70b-uf-rm (RM)\n" in facts
+    assert f"Value model\n{ppo}-value (value)" in facts
+
+
 def test_a_row_opens_its_sources_and_its_samples(open_page: Callable[..., Any]) -> None:
     page = open_page()
     name = page.page.get_by_role("button", name=TARGET)

@@ -12,6 +12,7 @@ import pytest
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
+from tulu_eval.reports import board
 from tulu_eval.reports import table as report
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.collect import Entry, Table, arrange, collect
@@ -131,14 +132,66 @@ def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> N
         judged(make_run(model=SFT_13B), ORIGINAL_JUDGE, metrics=("win_rate",)),
     ]
     table = arrange(load_suite(), runs, ())
-    assert [column.judge for column in table.columns] == ["", "", "some-judge"]
+    assert [(column.metric, column.judge) for column in table.columns] == [
+        ("exact_match", ""), ("lc_win_rate", ""), ("lc_win_rate", "some-judge"), ("win_rate", ""),
+    ]  # fmt: skip
     of = {line.model: line.entries for line in table.lines}
     assert of[DPO_70B][1].comparison is not None
     assert of[DPO_70B][1].comparison.agreement.method == "normal"
     assert of[DPO_70B][2].measured is not None
     assert (of[DPO_70B][2].cell, of[DPO_70B][2].comparison) == (None, None)
-    assert of[SFT_13B][1].reason == "win_rate, not lc_win_rate"
-    assert of[SFT_13B][2].measured is None
+    assert [entry.measured is None for entry in of[SFT_13B]] == [True, True, True, False]
+    assert of[DPO_70B][3].measured is not None, "a column of raw win rates has those of all runs"
+
+
+@pytest.mark.parametrize("judge", [ORIGINAL_JUDGE, "some-judge"])
+def test_a_raw_win_rate_never_stands_among_length_controlled_ones(make_run: MakeRun, tmp_path: Path, judge: str) -> None:
+    judged(make_run(model=SFT_13B), judge, metrics=("win_rate",))
+    judged(make_run(model=DPO_70B), ORIGINAL_JUDGE)
+    judged(make_run(model="someone/else"), judge, metrics=("win_rate",))
+    table = collect(load_suite(), tmp_path / "results")
+    for line in table.lines:
+        for column, entry in zip(table.columns, line.entries, strict=True):
+            if entry.measured is not None:
+                assert entry.measured.row.metric == column.metric
+                assert (column.judge or ORIGINAL_JUDGE) == entry.measured.row.scorer
+    named = "" if judge == ORIGINAL_JUDGE else ", judge some-judge,"
+    titles = report.write(table, load_suite(), "markdown").splitlines()[0]
+    assert f"| AlpacaEval 2 win rate{named} measured |" in " ".join(titles.split())
+
+
+def test_the_report_has_a_chart_for_each_metric_and_judge(make_run: MakeRun, tmp_path: Path) -> None:
+    """135 million parameters seemed to win: 99.0, raw, by another judge, on the axis of the published numbers."""
+    judged(
+        make_run(model="smollm2-135m-instruct", revision="sha256:1"), "some-judge", metrics=("win_rate", "win_rate_calibrated")
+    )
+    judged(make_run(model=SFT_13B), "some-judge")
+    judged(make_run(model=DPO_70B), ORIGINAL_JUDGE)
+    suite = load_suite()
+    table = collect(suite, tmp_path / "results")
+    assert {chart["name"]: chart["axis"] for chart in board.charts(table, suite)} == {
+        "GSM8K": "GSM8K, percent",
+        "AlpacaEval 2 LC": f"AlpacaEval 2 LC, percent, judged by {ORIGINAL_JUDGE} as published",
+        "AlpacaEval 2 LC, judge some-judge": "AlpacaEval 2 LC, percent, judged by some-judge",
+        "AlpacaEval 2 win rate, judge some-judge": "AlpacaEval 2 win rate, percent, judged by some-judge",
+        "AlpacaEval 2 win rate, judge some-judge calibrated": (
+            f"AlpacaEval 2 win rate, percent, judged by some-judge, mapped to the scale of {ORIGINAL_JUDGE}"
+        ),
+    }
+    assert {chart["unit"] for chart in board.charts(table, suite)} == {"percent"}
+    kinds: dict[str, set[tuple[str, str]]] = {}
+    for row in board.rows(table, suite, {}):
+        if row["published"]:
+            kinds.setdefault(row["chart"], set()).add(("published", ""))
+        if row["measured"]:
+            kinds.setdefault(row["chart"], set()).add((row["measured"]["metric"], row["measured"]["scorer"]))
+    assert kinds == {
+        "GSM8K": {("published", "")},
+        "AlpacaEval 2 LC": {("published", ""), ("lc_win_rate", ORIGINAL_JUDGE)},
+        "AlpacaEval 2 LC, judge some-judge": {("lc_win_rate", "some-judge")},
+        "AlpacaEval 2 win rate, judge some-judge": {("win_rate", "some-judge")},
+        "AlpacaEval 2 win rate, judge some-judge calibrated": {("win_rate_calibrated", "some-judge")},
+    }
 
 
 def test_a_calibrated_number_is_a_column_of_its_own_named_after_its_judge(make_run: MakeRun, tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ def test_a_calibration_on_one_model_is_none(check: Callable[..., Verification]) 
 def test_a_subset_has_no_lc_to_compare(check: Callable[..., Verification]) -> None:
     found = check(*rows("some-judge", {"win_rate": 5.0}, n=64), model=PPO_13B)
     assert {one.reason for one in found.untested} == {"there is no lc_win_rate, for 64 of 805 have a preference"}
+    assert " 5.0 (win_rate by some-judge) " in verdict.as_text(found), "beside a length-controlled number it says what it is"
     assert found.comparisons == ()
 
 

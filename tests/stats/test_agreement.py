@@ -123,6 +123,20 @@ def test_the_margin_decides_between_consistent_and_cannot_tell():
     )
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        agree_independent(Count(1, 3), Count(2, 3)),
+        agree_same_items(Count(1, 2), Count(2, 2), flip_rate=0.5),
+        agree_superset(Count(2, 4), Count(1, 2)),
+    ],
+    ids=lambda found: found.method,
+)
+def test_a_test_that_finds_no_gap_at_all_says_so(found):
+    assert (found.verdict, found.detectable) == ("cannot tell", None)
+    assert found.explanation.endswith("no gap would have shown")
+
+
 def test_win_rates():
     found = agree(Mean(24.0, 1.2), Mean(28.8, 1.3))
     z = 4.8 / math.hypot(1.2, 1.3)
@@ -201,7 +215,9 @@ def test_what_every_verdict_means(counts, items, same_weights, margin):
     assert 0.0 <= found.p_value <= 1.0 + 1e-9
     assert found.difference == pytest.approx(100 * (run.right - published.right) / run.n)
     assert (found.verdict == "inconsistent") == (found.p_value < 0.05)
-    assert (found.verdict == "consistent") == (found.p_value >= 0.05 and found.detectable <= margin)
+    assert (found.verdict == "consistent") == (
+        found.p_value >= 0.05 and found.detectable is not None and found.detectable <= margin
+    )
     assert found.explanation.startswith(f"{found.verdict}: ")
     assert "\n" not in found.explanation
 

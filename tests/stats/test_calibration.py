@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def calibration():
 
 
 def test_everything_is_as_stated(calibration, monkeypatch, capsys):
+    monkeypatch.setattr(calibration, "PAIRED", calibration.PAIRED[2:])
+    monkeypatch.setattr(calibration, "UNPAIRED", calibration.UNPAIRED[2:])  # the first two take most of a minute
     monkeypatch.setattr("sys.argv", ["calibration", "--draws", "400", "--seed", "1"])
     assert calibration.main() == 0
     out = capsys.readouterr().out
@@ -28,6 +31,7 @@ def test_everything_is_as_stated(calibration, monkeypatch, capsys):
 def test_a_wrong_interval_is_found(calibration, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["calibration", "--draws", "400"])
     monkeypatch.setattr(calibration, "wilson", lambda k, n: wilson(k, n, 0.85))
+    monkeypatch.setattr(calibration, "planned", lambda *_: iter(()))
     assert calibration.main() == 1
     assert "OUTSIDE" in capsys.readouterr().out
 
@@ -35,8 +39,19 @@ def test_a_wrong_interval_is_found(calibration, monkeypatch, capsys):
 def test_a_test_that_rejects_too_often_is_found(calibration, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["calibration", "--draws", "400"])
     monkeypatch.setattr("tulu_eval.stats.agreement.ALPHA", 0.12)
+    monkeypatch.setattr(calibration, "planned", lambda *_: iter(()))
     assert calibration.main() == 1
     assert "OUTSIDE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("items", "inside"),
+    [(168, [True, True, True, True]), (160, [False, False, True, True]), (190, [True, True, False, False])],
+    ids=["right", "too few", "too many"],
+)
+def test_items_that_are_too_few_or_too_many_are_found(calibration, items, inside):
+    power = functools.partial(calibration.exact_paired, difference=0.1, discordance=0.2)
+    assert [figure.inside for figure in calibration.at_planned("", items, power)] == inside
 
 
 def test_range_allows_three_errors(calibration):

@@ -9,9 +9,21 @@ import click
 from tulu_eval.cli.common import complete, complete_models, print_json, registry_option
 
 
+def _two_names(context: click.Context, _parameter: click.Parameter, value: tuple[str, str]) -> tuple[str, str]:
+    """Returns the two models; an option that was taken for the second one is none.
+
+    Raises:
+        UsageError: A name begins with a dash.
+    """
+    if any(name.startswith("-") for name in value):
+        raise click.UsageError("Option '--models' requires 2 arguments: plan BENCHMARK -m A B -d POINTS.", context)
+    return value
+
+
 @click.command(no_args_is_help=True)
 @click.argument("benchmark", shell_complete=complete("tulu_eval.benchmarks"))
-@click.option("--models", "-m", required=True, nargs=2, metavar="A B", shell_complete=complete_models,
+@click.option("--models", "-m", required=True, nargs=2, metavar="A B", is_eager=True, callback=_two_names,
+              shell_complete=complete_models,
               help="The two models: hub ids, folders, GGUF files, or names of the registry.")  # fmt: skip
 @click.option("--detect", "-d", required=True, type=float, metavar="POINTS",
               help="Difference that the comparison has to show, in percent points.")  # fmt: skip
@@ -27,9 +39,10 @@ def plan(
 
     How many items of BENCHMARK show a difference between them, whether it has them, and what the two runs cost.
 
-    For 80 % power at 5 %, two-sided; on the same items (McNemar, with 20 to 30 % of the items right in one model only) and on
-    items of their own. Tokens, seconds and memory are for this machine. A model that is not here is taken by its size in the
-    registry. No weights are loaded.
+    "Show" means 80 % power at 5 %, two-sided, of the very test that will be run: McNemar's of 'compare' for both models on the
+    same items, of which 20 to 30 % are right in one model only, and Fisher's of 'verify' for each on items of its own. Power
+    stays at 80 % from the number of items that is given. Tokens, seconds and memory are for this machine. A model that is not
+    here is taken by its size in the registry. No weights are loaded.
 
     \b
     Examples:

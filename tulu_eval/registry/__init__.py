@@ -2,6 +2,7 @@
 
 from tulu_eval.registry.card import CardRow, FamilyRow, Link, plain
 from tulu_eval.registry.entries import Defect, Metric, Model, Package, Source
+from tulu_eval.registry.lineage import Lineage
 from tulu_eval.registry.published import Contradiction, PublishedCell
 from tulu_eval.registry.suite import Suite, load_suite
 
@@ -10,6 +11,7 @@ __all__ = [
     "Contradiction",
     "Defect",
     "FamilyRow",
+    "Lineage",
     "Link",
     "Metric",
     "Model",

@@ -213,7 +213,7 @@ def _base(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
         if found is not None and found.hub_id != model.base:
             says = f"The metadata's base_model is {name}."
             yield _finding(card, card.key("base_model"), "base-model", says, f"Training started from {model.base}.")
-    line_of_descent = {one.hub_id for one in suite.lineage(model)}
+    line_of_descent = {one.hub_id for one in suite.lineage(model).path}
     for line in card.lines():
         if re.search(r"finetuned from", line.text, re.IGNORECASE):
             for place, link in card.links(line):

@@ -7,13 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from tulu_eval.registry.card import HUB, CardRow, FamilyRow
-from tulu_eval.registry.entries import Metric, Model, Source
+from tulu_eval.registry.entries import Metric, Model, Source, Stage
+from tulu_eval.registry.lineage import STARTS_FROM
 from tulu_eval.registry.published import Contradiction, PublishedCell
 from tulu_eval.registry.schema import Placed
 
 Keyed = TypeVar("Keyed", Model, Source, Metric, Contradiction)
-REFERENCES = ("base", "reward_model", "value_model", "trained_with")
-"""Fields of a model that hold a hub id."""
+REFERENCES: Mapping[str, tuple[Stage, ...]] = {
+    "reward_model": ("RM",),
+    "value_model": ("value",),
+    "trained_with": ("PPO",),
+}
+"""Fields of a model that hold a hub id, and the stages that it can have there; ``base`` depends on the model's own stage."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FAMILY_CELLS = ("dpo", "ppo", "reward_model", "value_model")
@@ -57,13 +62,19 @@ def check_models(models: Sequence[Placed[Model]], known: Mapping[str, Model]) ->
     """Checks the references of every model.
 
     Raises:
-        DataError: A reference leads to nothing or in a circle, or ``inferred`` names no filled field.
+        DataError: A reference leads to nothing, in a circle, or to a model of a stage that cannot stand there, or ``inferred``
+            names no filled field.
     """
     for model, entry in models:
-        for field in REFERENCES:
+        for field, stages in {"base": STARTS_FROM[model.stage], **REFERENCES}.items():
             reference = getattr(model, field)
-            if reference is not None:
-                entry.refer(known, reference, field)
+            if reference is None:
+                continue
+            entry.refer(known, reference, field)
+            found = known[reference].stage
+            if found not in stages:
+                can = ", ".join(stages)
+                entry.fail(f"{field!r} names {reference!r} of stage {found}; of a model of stage {model.stage} it can be {can}")
         for field in model.inferred:
             if not getattr(model, field, None):
                 entry.fail(f"'inferred' names {field!r}, which is not given here")

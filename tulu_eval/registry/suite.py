@@ -34,6 +34,7 @@ from tulu_eval.registry import cells as numbers
 from tulu_eval.registry import rules
 from tulu_eval.registry.card import HUB, CardRow, FamilyRow
 from tulu_eval.registry.entries import Metric, Model, Source
+from tulu_eval.registry.lineage import Lineage, lineage
 from tulu_eval.registry.published import Contradiction, PublishedCell
 from tulu_eval.registry.schema import Placed, read_file
 
@@ -91,20 +92,9 @@ class Suite:
         """Returns the contradictions of the record, those that concern one model where given."""
         return tuple(entry for entry in self._contradictions if model is None or model.hub_id in entry.models)
 
-    def lineage(self, model: Model) -> tuple[Model, ...]:
-        """Returns the models that led to this one, oldest first, then itself, then its value model.
-
-        For a PPO model their stages are base, SFT, RM, PPO and, where one is published, value.
-        """
-        chain = [model]
-        while chain[0].base is not None:
-            chain.insert(0, self._by_id[chain[0].base])
-        for hub_id in (model.reward_model, model.trained_with):
-            if hub_id is not None and self._by_id[hub_id] not in chain:
-                chain.insert(-1, self._by_id[hub_id])
-        if model.value_model is not None:
-            chain.append(self._by_id[model.value_model])
-        return tuple(chain)
+    def lineage(self, model: Model) -> Lineage:
+        """Returns where a model comes from, and the models beside which it was trained."""
+        return lineage(model, self._by_id)
 
 
 def load_suite(extra: Path | None = None) -> Suite:

@@ -10,13 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE
+from tulu_eval.judging.score import is_win_rate
 from tulu_eval.records import Result
-from tulu_eval.registry import PublishedCell, Suite
-from tulu_eval.runs.collect import TITLES, Column, Entry, Line, Measured, Table, entry
+from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
+from tulu_eval.runs.collect import Column, Entry, Line, Table, entry
 from tulu_eval.runs.reading import Run
 
-JUDGED = "win_rate"
-"""How the metrics that a judge decides end."""
+
+def charts(table: Table, suite: Suite) -> list[dict[str, str]]:
+    """Returns the charts that the rows belong to, one for each metric and judge: its name, its axis and the axis' unit."""
+    return [
+        {"name": _chart(column), "axis": _axis(suite, column), "unit": suite.metrics[column.metric_key].unit}
+        for column in table.columns
+    ]
+
+
+def _chart(column: Column) -> str:
+    return column.title.rstrip(",")
+
+
+def _axis(suite: Suite, column: Column) -> str:
+    unit = suite.metrics[column.metric_key].unit
+    asked = "" if column.judge else " as published"
+    judge = f", judged by {_judge(column)}{asked}" if is_win_rate(column.metric) else ""
+    calibrated = f", mapped to the scale of {ORIGINAL_JUDGE}" if column.calibrated else ""
+    return f"{column.title.partition(', judge ')[0]}, {unit}{judge}{calibrated}"
+
+
+def _judge(column: Column) -> str:
+    return column.judge or (ORIGINAL_JUDGE if is_win_rate(column.metric) else "")
 
 
 def rows(table: Table, suite: Suite, runs: Mapping[Path, int]) -> list[dict[str, Any]]:
@@ -40,8 +62,9 @@ def rows(table: Table, suite: Suite, runs: Mapping[Path, int]) -> list[dict[str,
 
 
 def _beside(suite: Suite, column: Column, line: Line, one: Entry) -> list[Entry]:
-    """Returns a line's entry; where a measured model is not on the card, one for each number published of it elsewhere."""
-    if line.on_card or one.measured is None or column.judge or not any(m.hub_id == line.model for m in suite.models):
+    """Returns a line's entry; where the card has no number of a measured model, one for each number published elsewhere."""
+    known = any(model.hub_id == line.model for model in suite.models)
+    if one.cell is not None or one.measured is None or column.judge or not known:
         return [one]
     cells = {_number(cell): cell for cell in reversed(_cells(suite, column)) if cell.model == line.model}
     return [entry(suite, column, [one.measured.run], cell) for cell in cells.values()] or [one]
@@ -74,24 +97,30 @@ def _row(suite: Suite, column: Column, line: Line, one: Entry, runs: Mapping[Pat
         "model": line.model,
         "size": line.size,
         "stage": line.alignment,
-        "benchmark": TITLES[column.metric_key],
-        "judge": column.judge or (ORIGINAL_JUDGE if column.metrics[0].endswith(JUDGED) else ""),
+        "chart": _chart(column),
+        "judge": _judge(column),
         "published": _published(suite, one) if one.cell else None,
         "measured": result(measured.row) if measured else None,
-        "beware": _beware(column, measured) if measured else [],
+        "beware": [*filter(None, [measured.source]), *measured.flags] if measured else [],
         "full": result(measured.full) if measured and measured.full else None,
         "run": runs.get(measured.run.folder) if measured else None,
         "runs": measured.runs if measured else 0,
         "verdict": _verdict(one),
-        "lineage": [f"{step.name} ({step.stage})" for step in suite.lineage(suite.find(line.model))] if one.cell else [],
+        "lineage": _lineage(suite.lineage(suite.find(line.model))) if one.cell else None,
     }
 
 
-def _beware(column: Column, measured: Measured) -> list[str]:
-    """Returns what makes a measured number another kind of number than the column's, or a doubtful one."""
-    metric = measured.row.metric
-    other = [] if metric == column.metrics[0] else [metric.replace("_", " ")]
-    return [*other, *([measured.source] if measured.source else []), *measured.flags]
+def _lineage(lineage: Lineage) -> dict[str, Any]:
+    """Returns the path of the weights, and beside it the models that scored and estimated."""
+
+    def step(model: Model | None) -> str | None:
+        return f"{model.name} ({model.stage})" if model else None
+
+    return {
+        "path": [step(model) for model in lineage.path],
+        "reward_model": step(lineage.reward_model),
+        "value_model": step(lineage.value_model),
+    }
 
 
 def _published(suite: Suite, one: Entry) -> dict[str, Any]:

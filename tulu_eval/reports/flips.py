@@ -61,7 +61,8 @@ def _test(paired: Paired) -> str:
         f"same text on {paired.same_text} of {paired.n} items, same answer on {paired.same_answer}",
     ]
     if flips:
-        lines.insert(2, f"with this many flips, differences from {paired.detectable:.1f} points show with 80 % power")
+        shown = "no difference shows" if paired.detectable is None else f"differences from {paired.detectable:.1f} points show"
+        lines.insert(2, f"with this many flips, {shown} with 80 % power")
     return "\n".join(lines)
 
 

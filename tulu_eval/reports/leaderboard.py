@@ -71,6 +71,7 @@ def make(
     content = {
         "version": __version__,
         "statuses": STATUSES,
+        "charts": board.charts(table, suite),
         "board": board.rows(table, suite, {run.folder: place for place, run in enumerate(shown)}),
         "runs": [{**board.run(run, results), **about} for run, about in zip(shown, packed.runs, strict=True)],
         "groups": packed.groups,

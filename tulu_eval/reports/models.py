@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from tulu_eval.errors import UnknownName
-from tulu_eval.registry import Model, PublishedCell, Suite
+from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
 from tulu_eval.registry.entries import Stage
 from tulu_eval.reports.layout import data, grid, wrapped
 from tulu_eval.runs.collect import TITLES
@@ -72,9 +72,24 @@ def one_as_json(suite: Suite, model: Model) -> dict[str, Any]:
     """Returns one model with everything that is known of it as plain data."""
     return {
         "model": data(model),
-        "lineage": [{"hub_id": step.hub_id, "stage": step.stage} for step in suite.lineage(model)],
+        "lineage": lineage_as_data(suite.lineage(model)),
         "numbers": [data(cell) for cell in suite.cells(model)],
         "contradictions": [data(entry) for entry in suite.contradictions(model)],
+    }
+
+
+def lineage_as_data(lineage: Lineage) -> dict[str, Any]:
+    """Returns a lineage as plain data, each model by hub id and stage."""
+
+    def plain(one: Model | None) -> dict[str, str] | None:
+        return {"hub_id": one.hub_id, "stage": one.stage} if one else None
+
+    return {
+        "ancestors": [plain(one) for one in lineage.ancestors],
+        "copied_from": plain(lineage.copied_from),
+        "reward_model": plain(lineage.reward_model),
+        "value_model": plain(lineage.value_model),
+        "trained_with": plain(lineage.trained_with),
     }
 
 
@@ -108,8 +123,23 @@ def _facts(model: Model) -> str:
 
 
 def _lineage(suite: Suite, model: Model) -> str:
-    steps = suite.lineage(model)
-    return "lineage: " + " → ".join(f"{step.name} ({step.stage})" for step in steps) if len(steps) > 1 else ""
+    lineage = suite.lineage(model)
+    if len(lineage.path) == 1:
+        return ""
+    beside = [
+        f"  {what}: {_step(one)}"
+        for what, one in (
+            ("rewarded by", lineage.reward_model if lineage.copied_from is None else None),
+            ("value model beside it", lineage.value_model),
+            ("trained beside", lineage.trained_with),
+        )
+        if one is not None
+    ]
+    return "\n".join(["lineage: " + " → ".join(map(_step, lineage.path)), *beside])
+
+
+def _step(model: Model) -> str:
+    return f"{model.name} ({model.stage})"
 
 
 def _cells(suite: Suite, model: Model) -> str:

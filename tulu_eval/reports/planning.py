@@ -10,12 +10,22 @@ def as_text(found: Planning) -> str:
     """Returns the items needed, what the benchmark's protocols can show, and the cost of the runs."""
     shares = _range(*(f"{100 * share:g}" for share in found.discordance))
     items = [
-        ("both models on the same items", f"{shares} % right in one only", _range(*(f"{n:,}" for n in found.paired))),
-        ("each model on items of its own", f"around {found.centre:.1f} % ({found.centre_source})", f"{found.unpaired:,}"),
+        (
+            "both models on the same items",
+            "McNemar, exact ('compare')",
+            f"{shares} % right in one only",
+            _range(*(f"{n:,}" for n in found.paired)),
+        ),
+        (
+            "each model on items of its own",
+            "Fisher, exact ('verify')",
+            f"around {found.centre:.1f} % ({found.centre_source})",
+            f"{found.unpaired:,}",
+        ),
     ]
     title = f"{found.benchmark}: items that show a difference of {found.detect:g} points (5 % two-sided, 80 % power)"
     blocks = [
-        f"{title}\n\n{grid(('design', 'taken as', 'items'), items, right=(2,))}",
+        f"{title}\n\n{grid(('design', 'test', 'taken as', 'items'), items, right=(3,))}",
         f"{_reaches(found)}\n\n{_verdict(found)}",
         _costs(found),
     ]
@@ -27,8 +37,8 @@ def _reaches(found: Planning) -> str:
         (
             reach.protocol,
             f"{reach.n:,}",
-            _range(f"{reach.paired_low:.1f}", f"{reach.paired_high:.1f}"),
-            f"{reach.unpaired:.1f}",
+            _range(_points(reach.paired_low), _points(reach.paired_high)),
+            _points(reach.unpaired),
             reach.enough,
         )
         for reach in found.reaches
@@ -77,6 +87,10 @@ def _duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86_400:.0f} days"
+
+
+def _points(difference: float | None) -> str:
+    return "none" if difference is None else f"{difference:.1f}"
 
 
 def _range(low: str, high: str) -> str:

@@ -123,7 +123,7 @@ class _Part:
         texts = (
             _published(entry, marks),
             entry.group,
-            _measured(entry.measured, self.column),
+            _measured(entry.measured),
             _value(full) if full else "",
             entry.measured_group,
             _verdict(entry),
@@ -139,11 +139,10 @@ def _published(entry: Entry, marks: dict[str, int]) -> str:
     return f"{entry.cell.value:.1f}{interval}{notes}"
 
 
-def _measured(measured: Measured | None, column: Column) -> str:
+def _measured(measured: Measured | None) -> str:
     if measured is None:
         return NOT_MEASURED
-    other = "" if measured.row.metric == column.metrics[0] else f" ({measured.row.metric})"
-    return _value(measured.row) + other + (f" ({measured.source})" if measured.source else "")
+    return _value(measured.row) + (f" ({measured.source})" if measured.source else "")
 
 
 def _value(row: Result) -> str:
@@ -155,7 +154,8 @@ def _verdict(entry: Entry) -> str:
     if entry.comparison is None:
         return entry.reason or "-"
     found = entry.comparison.agreement
-    return f"{found.verdict}, p = {found.p_value:.2g}, detects {found.detectable:.1f}"
+    detects = "nothing" if found.detectable is None else f"{found.detectable:.1f}"
+    return f"{found.verdict}, p = {found.p_value:.2g}, detects {detects}"
 
 
 def _marks(table: Table) -> dict[str, int]:

@@ -76,13 +76,13 @@ def _table(found: Verification) -> str:
             str(one.row.n),
             f"{one.agreement.difference:+.1f}",
             f"{one.agreement.p_value:.2g}",
-            f"{one.agreement.detectable:.1f}",
+            "none" if one.agreement.detectable is None else f"{one.agreement.detectable:.1f}",
             one.agreement.verdict if one.main else f"(beside: {one.agreement.verdict})",
         )
         for one in found.comparisons
     ]
     rows += [
-        (*_published(one.cell), f"{one.row.value:.1f} {one.row.protocol}", str(one.row.n), "-", "-", "-", "cannot tell")
+        (*_published(one.cell), _on_other_scale(one.row), str(one.row.n), "-", "-", "-", "cannot tell")
         for one in found.untested
     ]
     cells = [one.cell for one in found.comparisons] + [one.cell for one in found.untested]
@@ -90,6 +90,11 @@ def _table(found: Verification) -> str:
     legend = [wrapped(f"{key}: {source}", "  ") for key, source in sources.items()]
     legend += [f"{cell.value:.1f} is printed as {cell.printed} ({cell.source.key})" for cell in cells if _odd(cell)]
     return "\n".join([grid(header, rows, right=(0, 1, 5, 6, 7, 8), keep=(0, 1, 5, 6, 7, 8, 9)), "", *legend])
+
+
+def _on_other_scale(row: Result) -> str:
+    """Returns a win rate that is of another metric or judge than the published one, and says so."""
+    return f"{row.value:.1f} ({row.metric} by {row.scorer})"
 
 
 def _published(cell: PublishedCell) -> tuple[str, str, str, str]:

@@ -1,7 +1,7 @@
 """The card's table with what was measured beside it: run folders found, one row chosen for each cell, verdicts and groups.
 
-Every row of the card is there, measured or not. Other models that were measured follow. Another judge is another column, and
-so is what a calibration makes of its numbers.
+Every row of the card is there, measured or not. Other models that were measured follow. A column holds numbers of one metric
+and one judge: a raw win rate never stands in the length-controlled column, nor one judge's number in another's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
 """Short titles of the two number columns of the card, by metric of the registry."""
 
 RAW = "AlpacaEval2_WR"
-"""Metric of the registry that a calibrated win rate estimates."""
+"""Metric of the registry that a raw win rate is, and that a calibrated one estimates."""
 
 PROTOCOL = "published"
 """The protocol whose rows stand beside published numbers."""
@@ -41,20 +41,20 @@ class Column:
         metric_key: Metric of the registry.
         title: For display.
         benchmark: Whose runs it shows.
-        metrics: Metrics of a result that it takes, the first there is.
+        metric: Metric of a result that it takes.
         judge: Whose numbers it takes; empty for the published judge, or where nobody judges.
     """
 
     metric_key: str
     title: str
     benchmark: str
-    metrics: tuple[str, ...]
+    metric: str
     judge: str = ""
 
     @property
     def calibrated(self) -> bool:
         """Whether its numbers are estimates of what the published judge would have said."""
-        return self.metrics[0].endswith(CALIBRATED)
+        return self.metric.endswith(CALIBRATED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,21 +171,30 @@ def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table
 def _columns(suite: Suite, runs: Sequence[Run]) -> Iterator[Column]:
     for key, title in TITLES.items():
         metric = suite.metrics[key]
-        if not is_win_rate(metric.metric):
-            yield Column(key, title, metric.benchmark, (metric.metric,))
-            continue
-        own = Column(key, title, metric.benchmark, (metric.metric, "win_rate"))
+        own = Column(key, title, metric.benchmark, metric.metric)
         yield own
-        for judge in _judges(own, runs):
-            yield dataclasses.replace(own, title=f"{title}, judge {judge},", judge=judge)
-        mapped = Column(RAW, "AlpacaEval 2 win rate", metric.benchmark, ("win_rate" + CALIBRATED,))
-        for judge in _judges(mapped, runs):
-            yield dataclasses.replace(mapped, title=f"{mapped.title}, judge {judge} calibrated,", judge=judge)
+        if is_win_rate(metric.metric):
+            yield from (_of_judge(own, judge) for judge in _judges(own, runs) if judge)
+            yield from _raw_columns(own, runs)
+
+
+def _raw_columns(own: Column, runs: Sequence[Run]) -> Iterator[Column]:
+    """Yields a column of raw win rates for each judge that gave a run nothing else, and one for each calibrated judge."""
+    raw = Column(RAW, "AlpacaEval 2 win rate", own.benchmark, "win_rate")
+    only_raw = {judge for run in runs for judge in {*_judges(raw, [run])} - {*_judges(own, [run])}}
+    yield from (_of_judge(raw, judge) for judge in sorted(only_raw))
+    mapped = dataclasses.replace(raw, metric=raw.metric + CALIBRATED)
+    for judge in _judges(mapped, runs):
+        yield dataclasses.replace(mapped, title=f"{mapped.title}, judge {judge} calibrated,", judge=judge)
+
+
+def _of_judge(column: Column, judge: str) -> Column:
+    return dataclasses.replace(column, title=f"{column.title}, judge {judge},", judge=judge) if judge else column
 
 
 def _judges(column: Column, runs: Sequence[Run]) -> list[str]:
-    """Returns the other judges that gave rows for a column."""
-    return sorted({judge for run in runs for row in _rows(run, column) if (judge := _other_judge(row))})
+    """Returns the judges that gave numbers of a column's metric, the published judge by an empty name."""
+    return sorted({_other_judge(row) for run in runs for row in _rows(run, column)})
 
 
 def _other_judge(row: Result) -> str:
@@ -194,11 +203,10 @@ def _other_judge(row: Result) -> str:
 
 
 def _rows(run: Run, column: Column) -> list[Result]:
-    """Returns the rows of a run that a column can take, whoever judged, the wanted metric first."""
+    """Returns the rows of a run that have a column's metric, whoever judged."""
     if run.benchmark != column.benchmark:
         return []
-    rows = [row for row in run.results if row.protocol == PROTOCOL and row.metric in column.metrics]
-    return sorted(rows, key=lambda row: column.metrics.index(row.metric))
+    return [row for row in run.results if row.protocol == PROTOCOL and row.metric == column.metric]
 
 
 def _row(run: Run, column: Column) -> Result | None:
@@ -256,7 +264,7 @@ def entry(suite: Suite, column: Column, runs: Sequence[Run], cell: PublishedCell
     measured = _measured(column, runs)
     comparison, reason = None, ""
     if cell is not None and measured is not None:
-        reason = _no_verdict(measured.row, cell)
+        reason = _no_verdict(measured.row)
         if not reason:
             comparison, reason = _verdict(measured, cell, suite)
     return Entry(cell, interval, measured, comparison, reason)
@@ -279,21 +287,20 @@ def _measured(column: Column, runs: Sequence[Run]) -> Measured | None:
     having = [(row, run) for run in runs if (row := _row(run, column)) is not None]
     if not having:
         return None
-    row, run = max(having, key=lambda one: (one[0].metric == column.metrics[0], one[0].n, one[1].ended))
+    row, run = max(having, key=lambda one: (one[0].n, one[1].ended))
+    wanted = (FULL, row.scorer, row.metric)
     whole_sets = [
-        (other, one) for _, one in having for other in one.results if (other.protocol, other.scorer) == (FULL, row.scorer)
+        (other, one) for _, one in having for other in one.results if (other.protocol, other.scorer, other.metric) == wanted
     ]
     full = max(whole_sets, key=lambda one: (one[0].n, one[1].ended))[0] if whole_sets else None
     flags = flags_of(run.folder) if is_win_rate(row.metric) else []
     return Measured(row, run, len(having), full, str(run.manifest.get("source", "")), tuple(flags))
 
 
-def _no_verdict(row: Result, cell: PublishedCell) -> str:
+def _no_verdict(row: Result) -> str:
     """Returns why a measured row gets no verdict in the table; ``verify`` says more."""
     if row.partial:
         return f"partial ({row.n} of {row.n_protocol})"
-    if row.metric != cell.metric:
-        return f"{row.metric}, not {cell.metric}"
     return "no interval" if row.interval == "none" else ""
 
 

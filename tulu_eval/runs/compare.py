@@ -102,7 +102,8 @@ class Paired:
         difference: A minus B, in percent points.
         low: Lower end of its 95 % interval (Tango's score interval).
         high: Upper end.
-        detectable: Smallest difference in percent points found with 80 % power at this discordance.
+        detectable: Smallest difference in percent points that McNemar's exact test finds with 80 % power at this discordance;
+            ``None`` where it finds none.
         margin: Difference in percent points that "no difference" has to be able to see.
         verdict: ``differ`` where chance rarely flips as many; ``no difference`` where it does and the margin would have shown;
             else ``cannot tell``. Items that an engine failed on count for either run: one verdict must hold both ways.
@@ -119,7 +120,7 @@ class Paired:
     difference: float
     low: float
     high: float
-    detectable: float
+    detectable: float | None
     margin: float
     verdict: PairedVerdict
 
@@ -239,6 +240,7 @@ def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tup
     only_a = sum(one.right and not other.right for one, other in sides.values())
     only_b = sum(other.right and not one.right for one, other in sides.values())
     interval = paired_difference(only_a, only_b, n)
+    detectable = detectable_paired(n, (only_a + only_b) / n) if only_a + only_b else None
     ends = {_verdict(only_a + for_a, only_b + failed - for_a, n + failed) for for_a in (0, failed)}
     return Paired(
         n=n,
@@ -252,7 +254,7 @@ def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tup
         difference=100 * (only_a - only_b) / n,
         low=100 * interval.low,
         high=100 * interval.high,
-        detectable=100 * detectable_paired(n, (only_a + only_b) / n),
+        detectable=None if detectable is None else 100 * detectable,
         margin=MARGIN,
         verdict=ends.pop() if len(ends) == 1 else "cannot tell",
     )
@@ -261,7 +263,9 @@ def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tup
 def _verdict(only_a: int, only_b: int, n: int) -> PairedVerdict:
     if mcnemar(only_a, only_b) < ALPHA:
         return "differ"
-    return "no difference" if 100 * detectable_paired(n, (only_a + only_b) / n) <= MARGIN else "cannot tell"
+    # a difference as large as the margin needs as many discordant items at least
+    visible = detectable_paired(n, max((only_a + only_b) / n, MARGIN / 100))
+    return "no difference" if visible is not None and 100 * visible <= MARGIN else "cannot tell"
 
 
 def _flip(item: str, pair: tuple[Sample, Sample], sides: tuple[Side, Side], same_tokenizer: bool) -> Flip:

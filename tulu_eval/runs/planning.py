@@ -1,5 +1,10 @@
 """Before a comparison of two models: how many items it needs, whether the benchmark has them, and what the runs will cost.
 
+The items are counted by the exact power of the test that will be run: McNemar's exact test of ``compare`` where both models
+answer the same items, Fisher's exact test of ``verify`` (whose published numbers are then of another model) where they do not.
+Both ask whether two models differ. The allowance for flipped items belongs to another question, whether a run of the *same*
+weights repeats a published number, and is in neither of the two tests; so it is not planned here.
+
 What a run costs comes from its plan where the model is on this machine, and else from the model's size in the registry; what
 was assumed then is said.
 """
@@ -23,7 +28,10 @@ from tulu_eval.stats import detectable_paired, detectable_unpaired, paired_items
 
 DISCORDANCE = (0.20, 0.30)
 """Share of items that one of two models has right and the other wrong; taken as a range, for it is known only after both runs.
-At GSM8K's published gap of 4.5 points it gives 773 to 1160 items where independent samples need 1932."""
+At GSM8K's published gap of 4.5 points it gives 810 to 1200 items where independent samples need 1976."""
+
+SMALLEST = 0.1
+"""Smallest difference, in percent points, that is planned for: it takes 1.5 million shared items or more."""
 
 CHARACTERS_PER_TOKEN = 2294 / 742
 """The constant 2294 characters of the GSM8K prompt are 742 tokens with digits split, about as Llama 2 does, and 617 without."""
@@ -39,22 +47,22 @@ Enough = Literal["yes", "perhaps", "no"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reach:
-    """What a protocol's items can show; differences in percent points.
+    """What a protocol's items can show; differences in percent points, ``None`` where no difference would be shown.
 
     Attributes:
         protocol: Its name.
         n: Its items.
-        paired_low: Smallest difference shown on shared items at the lower end of :data:`DISCORDANCE`.
+        paired_low: Smallest difference shown on shared items at the lower end of the plan's discordance.
         paired_high: The same at the upper end.
         unpaired: Smallest difference that two independent samples of n items show.
-        enough: Whether n items show the difference asked for, paired: at both ends, at the lower one only, or at none.
+        enough: Whether n is enough for the difference on shared items: at both ends, at the lower one only, or at none.
     """
 
     protocol: str
     n: int
-    paired_low: float
-    paired_high: float
-    unpaired: float
+    paired_low: float | None
+    paired_high: float | None
+    unpaired: float | None
     enough: Enough
 
 
@@ -95,8 +103,8 @@ class Planning:
         centre: Percentage around which the two models are taken to be.
         centre_source: Where that comes from.
         discordance: The range of :data:`DISCORDANCE`, raised to the difference where that is larger; fractions.
-        paired: Items needed on shared items, at both ends of the discordance.
-        unpaired: Items that each model needs on items of its own.
+        paired: Shared items from which on ``compare`` finds the difference with 80 % power, at both ends of the discordance.
+        unpaired: Items of its own that each model needs for the same by Fisher's exact test.
         reaches: The benchmark's protocols.
         costs: One a model, for the smallest protocol that is enough, else for the largest.
     """
@@ -127,6 +135,10 @@ def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suit
     """
     if not 0 < detect <= 100:
         raise UserError(f"--detect is a difference in percent points, above 0 and at most 100, not {detect:g}")
+    if detect < SMALLEST:
+        raise UserError(
+            f"--detect {detect} takes millions of items, more than any benchmark has; give {SMALLEST:g} points or more"
+        )
     benchmark = catalog.benchmark(name)
     protocols = [protocol for protocol in benchmark.protocols.values() if protocol.n]
     if not protocols:
@@ -188,11 +200,15 @@ def _reach(protocol: Protocol, centre: float, discordance: tuple[float, float], 
     return Reach(
         protocol=protocol.name,
         n=n,
-        paired_low=100 * detectable_paired(n, discordance[0]),
-        paired_high=100 * detectable_paired(n, discordance[1]),
-        unpaired=100 * detectable_unpaired(centre, n, n),
+        paired_low=_points(detectable_paired(n, discordance[0])),
+        paired_high=_points(detectable_paired(n, discordance[1])),
+        unpaired=_points(detectable_unpaired(centre, n, n)),
         enough="yes" if n >= needed[1] else "perhaps" if n >= needed[0] else "no",
     )
+
+
+def _points(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _cost(

@@ -93,9 +93,9 @@ def of_ledger(ledger: Ledger, manifest: dict[str, Any], recorded: Recorded | Non
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             doubts.append(f"{LEDGER}: a line is no sample: {error}")
     made, now = manifest["benchmark"]["version"], benchmark.version if benchmark else None
-    by = _graders(read, recorded, made, now)
+    graders = _graders(read, recorded, made, now)
     pinned = recorded.answers_sha256 if recorded else manifest.get("answers_sha256", "")
-    if not ledger.corrupt and (by is None or (pinned and combined(read.answers) != pinned)):
+    if not ledger.corrupt and (graders is None or (pinned and combined(read.answers) != pinned)):
         doubts.append(f"{LEDGER} is not what {RESULT} was computed from")
         by = made
     if by == made == now and read.otherwise:

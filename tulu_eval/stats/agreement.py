@@ -35,7 +35,8 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from tulu_eval.stats.paired import Pairings, fisher, hypergeometric, hypergeometric_weights, net_flips, pairings
-from tulu_eval.stats.power import ALPHA, POWER, Z_ALPHA, Z_POWER, detectable_unpaired
+from tulu_eval.stats.power import ALPHA, POWER, Z_ALPHA, Z_POWER
+from tulu_eval.stats.unpaired_power import detectable_unpaired
 
 Verdict = Literal["consistent", "inconsistent", "cannot tell"]
 Method = Literal["symmetric flips", "hypergeometric", "Fisher exact", "normal"]
@@ -80,7 +81,8 @@ class Agreement:
         p_value: Two-sided.
         method: The test.
         difference: Run minus published, in percent points.
-        detectable: Smallest gap in percent points, whichever its direction, that the test would have found with 80 % power.
+        detectable: Smallest gap in percent points, in either direction, that the test would have found with 80 % power;
+            ``None`` where it would have found none.
         margin: Gap in percent points that "consistent" has to be able to see.
         explanation: All of it in one line.
     """
@@ -89,7 +91,7 @@ class Agreement:
     p_value: float
     method: Method
     difference: float
-    detectable: float
+    detectable: float | None
     margin: float
     explanation: str
 
@@ -150,7 +152,7 @@ def agree_same_items(run: Count, published: Count, *, flip_rate: float = FLIP_RA
         published,
         "symmetric flips",
         tails[abs(run.right - published.right)],
-        100 * _first_shown(power, n) / n,
+        _percent_of(_first_shown(power, n), n),
         margin,
         f"same items and weights, up to {100 * flip_rate:.3g} % of items flipping; {_flips_needed(pairing, n)}",
     )
@@ -189,8 +191,8 @@ def agree_independent(run: Count, published: Count, *, shared: bool = False, mar
     if shared:
         low, high, _ = _same_items(run, published)
         how = f"same items, pairing unpublished (McNemar's p between {low:.2g} and {high:.2g}), taken as independent"
-    detectable = 100 * detectable_unpaired(published.right / published.n, published.n, run.n)
-    return _conclude(run, published, "Fisher exact", p_value, detectable, margin, how)
+    gap = detectable_unpaired(published.right / published.n, published.n, run.n)
+    return _conclude(run, published, "Fisher exact", p_value, None if gap is None else 100 * gap, margin, how)
 
 
 def agree_of_means(run: Mean, published: Mean, *, margin: float = MARGIN) -> Agreement:
@@ -212,12 +214,21 @@ def agree_of_means(run: Mean, published: Mean, *, margin: float = MARGIN) -> Agr
 
 
 def _conclude(
-    run: Count | Mean, published: Count | Mean, method: Method, p_value: float, detectable: float, margin: float, how: str
+    run: Count | Mean,
+    published: Count | Mean,
+    method: Method,
+    p_value: float,
+    detectable: float | None,
+    margin: float,
+    how: str,
 ) -> Agreement:
     difference = _percent(run) - _percent(published)
     if p_value < ALPHA:
         verdict: Verdict = "inconsistent"
         close = "more than chance explains"
+    elif detectable is None:
+        verdict = "cannot tell"
+        close = "no gap would have shown"
     elif detectable <= margin:
         verdict = "consistent"
         close = f"a gap of {margin:g} points would have shown"
@@ -251,8 +262,8 @@ def _flips_needed(pairing: Pairings, n: int) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _detectable_superset(run: Count, n: int) -> float:
-    """Returns the gap in percent points, between the run and what the n were drawn from, that the test shows."""
+def _detectable_superset(run: Count, n: int) -> float | None:
+    """Returns the gap in percent points, between the run and what the n were drawn from, that the test shows, if any."""
     rejected = {k for k in range(n + 1) if hypergeometric(k, n, *run) < ALPHA}
 
     def power(total_right: int) -> float:
@@ -261,9 +272,14 @@ def _detectable_superset(run: Count, n: int) -> float:
 
     up = _first_shown(lambda shift: power(run.right + shift), run.n - run.right)
     down = _first_shown(lambda shift: power(run.right - shift), run.right)
-    return 100 * max(up, down) / run.n
+    return _percent_of(max((shift for shift in (up, down) if shift is not None), default=None), run.n)
 
 
-def _first_shown(power: Callable[[int], float], room: int) -> int:
-    """Returns the smallest shift from 1 to ``room`` items that is found with 80 % power, or ``room`` where none is."""
-    return min(room, 1 + bisect.bisect_left(range(1, room + 1), POWER, key=power))
+def _first_shown(power: Callable[[int], float], room: int) -> int | None:
+    """Returns the smallest shift from 1 to ``room`` items that is found with 80 % power, if any."""
+    shift = 1 + bisect.bisect_left(range(1, room + 1), POWER, key=power)
+    return shift if shift <= room else None
+
+
+def _percent_of(count: int | None, n: int) -> float | None:
+    return None if count is None else 100 * count / n

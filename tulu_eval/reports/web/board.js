@@ -4,9 +4,10 @@
 page.board = (function () {
   const { make, fill, one, pill } = page;
   const rows = page.data.board.map((row, place) => ({ ...row, place }));
-  const benchmarks = [...new Set(rows.map((row) => row.benchmark))];
+  // One chart for each metric and judge: numbers of two never share an axis or a column.
+  const charts = page.data.charts.filter((chart) => rows.some((row) => row.chart === chart.name));
   const measured = rows.some((row) => row.measured);
-  const state = { benchmark: benchmarks[0], scope: "near", verdict: "", text: "", sort: "", down: false };
+  const state = { chart: charts[0], scope: "near", verdict: "", text: "", sort: "", down: false };
 
   const SCOPES = [
     ["near", "Model card and measured"],
@@ -38,7 +39,7 @@ page.board = (function () {
   function chosen() {
     const wanted = rows.filter(
       (row) =>
-        row.benchmark === state.benchmark &&
+        row.chart === state.chart.name &&
         (state.scope === "all" ||
           (state.scope === "near" && row.scope !== "suite") ||
           (state.scope === "card" && row.scope === "card") ||
@@ -132,28 +133,28 @@ page.board = (function () {
     const columns = COLUMNS.filter((column) => !column.when || column.when(shown));
     const sorted = COLUMNS.find((column) => column.key === state.sort);
     fill("board",
-      make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": `${state.benchmark}, published and measured` },
+      make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": `${state.chart.name}, published and measured` },
         make("table", { className: "board", role: "table" },
-          make("caption", {}, `${state.benchmark}, in percent. An interval is a 95 % interval; n is the number of items behind a number. A model's name opens sources, verdict and signature.`),
+          make("caption", {}, `${state.chart.axis}. An interval is a 95 % interval; n is the number of items behind a number. A model's name opens sources, verdict and signature.`),
           make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, columns.map(heading))),
           make("tbody", { role: "rowgroup" }, shown.map((row) => body(row, columns))))));
     const way = sorted ? `, by ${sorted.title.toLowerCase()}, ${state.down ? "descending" : "ascending"}` : ", in the card's order";
     fill("board-status", `${page.count(shown.length, "row")}${way}.`);
-    page.dots(shown, state.benchmark);
+    page.dots(shown, state.chart);
   }
 
   function controls() {
     const set = (name) => (value) => { state[name] = value; draw(); };
-    const buttons = benchmarks.map((name) => make("button", {
-      type: "button", "aria-pressed": String(name === state.benchmark),
+    const buttons = charts.map((chart) => make("button", {
+      type: "button", "aria-pressed": String(chart === state.chart),
       onclick: (event) => {
         for (const other of event.target.parentNode.children) other.setAttribute("aria-pressed", String(other === event.target));
-        set("benchmark")(name);
+        set("chart")(chart);
       },
-    }, name));
+    }, chart.name));
     const byColumn = [["", "The card's order"], ...COLUMNS.flatMap(({ key, title }) => [[`${key} up`, `${title}, ascending`], [`${key} down`, `${title}, descending`]])];
     fill("board-controls",
-      make("div", { className: "segments", role: "group", "aria-label": "Benchmark" }, buttons),
+      make("div", { className: "segments", role: "group", "aria-label": "Metric and judge" }, buttons),
       page.search("Find a model", "name, stage, size", set("text"), 80),
       page.select("Rows", SCOPES.filter(([key]) => measured || key !== "measured"), state.scope, set("scope")),
       page.select("Verdict", [["", "Any"], ...VERDICTS.map((name) => [name, name])], "", set("verdict")),
@@ -190,7 +191,9 @@ page.detail = function (row) {
     add("Verdict", row.verdict.p === undefined ? row.verdict.why || "none" : row.verdict.why);
     add("Signature", page.signature(measured.signature), full && full.signature !== measured.signature ? page.signature(full.signature) : null);
   }
-  if (row.lineage.length > 1) add("Comes from", row.lineage.join(" → "));
+  if (row.lineage && row.lineage.path.length > 1) add("Comes from", row.lineage.path.join(" → "));
+  if (row.lineage && row.lineage.reward_model) add("Rewarded by", row.lineage.reward_model);
+  if (row.lineage && row.lineage.value_model) add("Value model", row.lineage.value_model);
   const buttons = row.run === null ? [] : [make("button", { type: "button", onclick: () => page.samples.show(row.run) }, "Read its samples")];
   return make("div", { className: "detail-body" }, list, buttons);
 };

@@ -30,7 +30,7 @@ page.dots = (function () {
   }
 
   function draw() {
-    const [rows, benchmark] = latest;
+    const [rows, chart] = latest;
     const figure = document.getElementById("dots");
     width = figure.clientWidth;
     const published = points(rows, "published");
@@ -39,6 +39,9 @@ page.dots = (function () {
     figure.hidden = !all.length;
     if (!all.length) return;
     const narrow = width < 640;
+    const marginLeft = narrow ? 12 : Math.min(320, width * 0.32);
+    // A letter is about 6.5 pixels wide; the caption under the plot has the axis in full.
+    const label = chart.axis.length * 6.5 < width - marginLeft ? chart.axis : chart.unit;
     const labels = new Map(rows.map((row) => [row.place, row.label]));
     const most = Math.min(100, Math.ceil(Math.max(...all.map((point) => point.high ?? point.x)) / 10) * 10);
     const lane = narrow ? 52 : 34;
@@ -48,11 +51,11 @@ page.dots = (function () {
       height: rows.length * lane + 48,
       marginTop: 8,
       marginBottom: 40,
-      marginLeft: narrow ? 12 : Math.min(320, width * 0.32),
+      marginLeft,
       marginRight: 16,
       style: { background: "transparent", color: "var(--ink)", fontFamily: "inherit", fontSize: "13px", overflow: "visible" },
-      x: { domain: [0, most], label: `${benchmark}, percent`, labelAnchor: "center", labelArrow: "none", ticks: narrow ? 5 : 10, tickSize: 0 },
-      y: { domain: rows.map((row) => row.place), label: null, tickSize: 0, tickFormat: (place) => labels.get(place), axis: narrow ? null : "left", padding: 0.5 },
+      x: { domain: [0, most], label, labelAnchor: "center", labelArrow: "none", ticks: narrow ? 5 : 10, tickSize: 0 },
+      y: { type: "point", domain: rows.map((row) => row.place), label: null, tickSize: 0, tickFormat: (place) => labels.get(place), axis: narrow ? null : "left", padding: 0.5 },
       marks: [
         Plot.gridX({ stroke: "var(--line)", strokeOpacity: 1, ticks: narrow ? 5 : 10 }),
         narrow ? Plot.text(rows, { y: "place", x: 0, text: "label", textAnchor: "start", dy: -13, fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 4 }) : null,
@@ -62,10 +65,11 @@ page.dots = (function () {
       ],
     });
     plot.setAttribute("role", "img");
-    plot.setAttribute("aria-label", `Dot plot of ${benchmark}: ${page.count(published.length, "published number")}, ${measured.length} measured. The table below has every figure.`);
+    plot.setAttribute("aria-label", `Dot plot of ${chart.axis}: ${page.count(published.length, "published number")}, ${measured.length} measured. The table below has every figure.`);
     const key = (name, text) => make("span", { className: `key ${name}` }, text);
     page.fill(figure, plot, make("figcaption", { id: "dots-caption" },
-      key("published", "published"), key("doubt", "published, contradicted"), measured.length ? key("measured", "measured") : null,
+      make("span", {}, `${chart.axis}.`), published.length ? key("published", "published") : null,
+      published.some((point) => point.doubt) ? key("doubt", "published, contradicted") : null, measured.length ? key("measured", "measured") : null,
       make("span", {}, "Lines are 95 % intervals.")));
   }
 
@@ -73,8 +77,8 @@ page.dots = (function () {
     if (latest && Math.abs(document.getElementById("dots").clientWidth - width) > 2) requestAnimationFrame(draw);
   }).observe(document.getElementById("dots"));
 
-  return function (rows, benchmark) {
-    latest = [rows, benchmark];
+  return function (rows, chart) {
+    latest = [rows, chart];
     document.getElementById("dots").hidden = false;
     draw();
   };

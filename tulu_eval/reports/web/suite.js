@@ -10,7 +10,7 @@ page.runs = function () {
   }
   const cards = runs.map((run, place) => {
     const rows = run.rows.map((row) => make("tr", {},
-      make("th", { scope: "row" }, `${row.protocol}, ${row.scorer}${run.rows.some((other) => other !== row && other.protocol === row.protocol && other.scorer === row.scorer) ? `, ${row.metric.replaceAll("_", " ")}` : ""}`),
+      make("th", { scope: "row" }, `${row.protocol}, ${row.scorer}, ${row.metric.replaceAll("_", " ")}`),
       make("td", { className: "number" }, make("strong", {}, one(row.value)), " ", make("small", {}, row.low === null ? "no interval" : `[${one(row.low)}, ${one(row.high)}]`)),
       make("td", { className: "number" }, `${row.n} of ${row.of}`)));
     const whole = run.rows.reduce((most, row) => (row.n > most.n ? row : most), { n: -1, counts: {} });
@@ -19,7 +19,7 @@ page.runs = function () {
       make("h3", {}, run.model),
       make("p", { className: "sub" }, `${run.benchmark}, ${run.protocol}${run.summary ? `: ${run.summary}` : ""}`),
       make("table", {}, make("caption", { className: "unseen" }, `Rows of ${run.folder}`),
-        make("thead", {}, make("tr", {}, ["Protocol, scorer", "Value [95 %]", "n"].map((title, at) => make("th", { scope: "col", className: at ? "number" : "" }, title)))), make("tbody", {}, rows)),
+        make("thead", {}, make("tr", {}, ["Protocol, scorer, metric", "Value [95 %], percent", "n"].map((title, at) => make("th", { scope: "col", className: at ? "number" : "" }, title)))), make("tbody", {}, rows)),
       make("p", { className: "counts" }, counts.map(([status, count]) => make("span", { className: `class ${status}` }, `${count} ${status.replace("_", " ")}`))),
       make("details", {}, make("summary", {}, page.count(new Set(run.rows.map((row) => row.signature)).size, "signature")),
         [...new Set(run.rows.map((row) => row.signature))].map((signature) => make("p", {}, page.signature(signature)))),
