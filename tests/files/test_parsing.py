@@ -64,7 +64,7 @@ def test_the_value_is_that_of_json_and_a_name_that_stands_twice_is_always_seen(f
         return
     value = parse_json(text, PLACE)
     assert value == json.loads(text)
-    assert repr(value) == repr(exactly(text.encode(), PLACE, nan=False)) == repr(parse_json(text.encode(), PLACE))
+    assert repr(value) == repr(exactly(text.encode(), PLACE)) == repr(parse_json(text.encode(), PLACE))
 
 
 @given(st.binary(max_size=40) | st.text(alphabet='{}[]",:\\ud8cef0123 tnN-.E+\n', max_size=30).map(str.encode))
@@ -122,6 +122,12 @@ def test_nan_where_it_is_asked_for() -> None:
         parse_json('{"a": NaN, "a": 1}', PLACE, nan=True)
     with pytest.raises(DataError, match="lone surrogate"):
         parse_json(r'{"a": NaN, "b": "\udddd"}', PLACE, nan=True)
+
+
+def test_half_a_character_where_it_is_asked_for() -> None:
+    assert parse_json(r'"\ud83d"', PLACE, halves=True) == "\ud83d"
+    with pytest.raises(DataError, match="twice"):
+        parse_json(r'{"\ud83d": 1, "\ud83d": 2}', PLACE, halves=True)
 
 
 def test_the_line_is_that_of_the_mistake_where_the_whole_file_is_parsed() -> None:

@@ -132,8 +132,8 @@ def test_base_model_of_the_metadata(tmp_path: Path) -> None:
         (b"---\na: !!python/object/apply:os.system [id]\n---\n", "2: its front matter is not YAML"),
         (b"---\na: 2024-13-45\n---\n", "not YAML that can be read"),
         (b"---\na: " + b"[" * 5000 + b"\n---\n", "its front matter is not YAML"),
-        (b"---\na: caf\xe9\n---\n", "is not UTF-8 text (byte 10)"),
-        (b"---\na: 1\n---\n" + b"x" * 1_000_001, "which no model card is"),
+        (b"---\na: caf\xe9\n---\n", ":2: is not UTF-8 (byte 7 of the line)"),
+        (b"---\na: 1\n---\n" + b"x" * 1_000_001, "has more than 1,000,000 bytes"),
     ],
 )
 def test_a_file_that_is_no_card(tmp_path: Path, content: bytes, message: str) -> None:

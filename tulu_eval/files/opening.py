@@ -18,7 +18,10 @@ LARGEST = 1 << 30
 UNPACKED = 1 << 32
 """Bytes to which a gzip file may unpack."""
 
-_GZIP, _BOM = b"\x1f\x8b", b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"
+"""First bytes of gzip."""
+
+_BOM = b"\xef\xbb\xbf"
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive: unpack it first"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it first"),
@@ -50,14 +53,14 @@ def open_file(path: Path, limit: int = UNPACKED) -> io.BufferedReader[Any]:
     Raises:
         DataError: It is missing, no regular file, unreadable, or of a kind that is not read.
     """
-    raw = _open_regular(path)
+    raw = open_regular(path)
     source: io.FileIO | gzip.GzipFile = raw
     try:
         start = os.pread(raw.fileno(), 8, 0)
         for magic, what in _FOREIGN:
             if start.startswith(magic):
                 raise DataError(path, f"is {what}")
-        if start.startswith(_GZIP):
+        if start.startswith(GZIP):
             source = gzip.GzipFile(fileobj=raw)
         file = io.BufferedReader(_Input(path, raw, source, limit if source is not raw else None), 1 << 17)
         if file.peek(3).startswith(_BOM):
@@ -68,6 +71,31 @@ def open_file(path: Path, limit: int = UNPACKED) -> io.BufferedReader[Any]:
     except DataError:
         raw.close()
         raise
+    return file
+
+
+def open_regular(path: Path) -> io.FileIO:
+    """Returns a regular file as it is, open for reading; never waits for the other end of a pipe, and never opens a device.
+
+    Raises:
+        DataError: It is missing, no regular file, or unreadable.
+    """
+    try:
+        _check_kind(path, os.stat(path).st_mode)
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise DataError(path, "is a link to nothing" if path.is_symlink() else "no such file") from error
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise DataError(path, f"cannot be the name of a file: {error}") from error
+    file = io.FileIO(number)
+    try:
+        _check_kind(path, os.fstat(number).st_mode)
+    except DataError:
+        file.close()
+        raise
+    os.set_blocking(number, True)
     return file
 
 
@@ -104,27 +132,6 @@ def in_bytes(size: int) -> str:
         if size >= unit and size % unit == 0:
             return f"{size // unit} {name}"
     return f"{size:,} bytes"
-
-
-def _open_regular(path: Path) -> io.FileIO:
-    """Opens a regular file; never waits for the other end of a pipe, and never opens a device."""
-    try:
-        _check_kind(path, os.stat(path).st_mode)
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise DataError(path, "is a link to nothing" if path.is_symlink() else "no such file") from error
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a zero byte in the name
-        raise DataError(path, f"cannot be the name of a file: {error}") from error
-    file = io.FileIO(number)
-    try:
-        _check_kind(path, os.fstat(number).st_mode)
-    except DataError:
-        file.close()
-        raise
-    os.set_blocking(number, True)
-    return file
 
 
 def _check_kind(path: Path, mode: int) -> None:

@@ -62,13 +62,14 @@ class Place:
         return DataError(self.path, message, self.number)
 
 
-def parse_json(data: bytes | str, place: Place, *, nan: bool = False) -> Any:
+def parse_json(data: bytes | str, place: Place, *, nan: bool = False, halves: bool = False) -> Any:
     """Returns the value of a JSON text.
 
     Args:
         data: The text; as bytes, UTF-8.
         place: Where it stands.
         nan: Take ``NaN``, ``Infinity`` and numbers too large for a double, which Python's json and pandas write.
+        halves: Take lone surrogates, which are in texts that some program cut; no tokenizer takes them.
 
     Raises:
         DataError: It is not JSON, a name stands twice in an object, a string has a lone surrogate, an integer has more than
@@ -78,8 +79,8 @@ def parse_json(data: bytes | str, place: Place, *, nan: bool = False) -> Any:
     try:
         value = _decoder(Any).decode(raw)
     except (msgspec.MsgspecError, RecursionError):
-        return exactly(raw, place, nan=nan)
-    return value if _surely_good(raw, value) else exactly(raw, place, nan=nan)
+        return exactly(raw, place, nan=nan, halves=halves)
+    return value if _surely_good(raw, value) else exactly(raw, place, nan=nan, halves=halves)
 
 
 def decode(data: bytes | str, kind: type[T], place: Place) -> T:
@@ -92,10 +93,10 @@ def decode(data: bytes | str, kind: type[T], place: Place) -> T:
     try:
         value = _decoder(cast(Any, kind)).decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
-        exactly(raw, place, nan=False)  # a text that is not JSON is told as such
+        exactly(raw, place)  # a text that is not JSON is told as such
         raise place.error(_of_type(str(error))) from error
     if not _surely_good(raw, value):
-        exactly(raw, place, nan=False)
+        exactly(raw, place)
     return cast(T, value)
 
 
@@ -164,7 +165,7 @@ class _RefusedError(Exception):
     """What :func:`parse_json` does not take, in words."""
 
 
-def exactly(raw: bytes, place: Place, *, nan: bool) -> Any:
+def exactly(raw: bytes, place: Place, *, nan: bool = False, halves: bool = False) -> Any:
     """Returns what Python's json reads, with every check that :func:`parse_json` promises and a message for each.
 
     It takes three times as long as msgspec: only what msgspec refuses, or :func:`_surely_good` is not certain of, comes here.
@@ -174,7 +175,8 @@ def exactly(raw: bytes, place: Place, *, nan: bool) -> Any:
         value = (_LENIENT if nan else _STRICT).decode(text)
         if _too_deep(value):
             raise RecursionError
-        _check_surrogates(text)
+        if not halves:
+            _check_surrogates(text)
     except UnicodeDecodeError as error:
         where = place if place.number else Place(place.path, raw.count(b"\n", 0, error.start) + 1)
         start = raw.rfind(b"\n", 0, error.start) + 1

@@ -69,13 +69,14 @@ def read_json(path: Path, limit: int = LARGEST) -> Any:
     return parse_json(read_bytes(path, limit), Place(path))
 
 
-def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False) -> Iterator[Row]:
+def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False, halves: bool = False) -> Iterator[Row]:
     """Yields the objects of a file one at a time: JSON lines, a JSON list, or parquet, known by the first bytes.
 
     Args:
         path: The file; JSON may be gzip.
         fields: Fields that every object must have, as texts.
         nan: As for :func:`~tulu_eval.files.parsing.parse_json`.
+        halves: As for the same.
 
     Raises:
         DataError: It cannot be read or parsed, something in it is no object with these fields, or it is empty.
@@ -86,10 +87,12 @@ def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False) -> I
         if start.startswith(b"PAR1"):
             found = _of_parquet(path, file)
         elif start.lstrip().startswith(b"["):
-            found = _of_list(path, file, nan)
+            found = _of_list(path, file)
         else:
-            found = _of_lines(path, file, nan)
+            found = _of_lines(path, file)
         for place, value in found:
+            if isinstance(value, bytes):
+                value = parse_json(value, place, nan=nan, halves=halves)
             if not isinstance(value, dict):
                 raise place.error(f"is {type(value).__name__}, not an object")
             empty, row = False, Row(place, value)
@@ -100,21 +103,21 @@ def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False) -> I
         raise DataError(path, "is empty; expected one JSON object a line, or a list of objects")
 
 
-def _of_lines(path: Path, file: io.BufferedReader[Any], nan: bool) -> Iterator[tuple[Place, Any]]:
+def _of_lines(path: Path, file: io.BufferedReader[Any]) -> Iterator[tuple[Place, Any]]:
     blank = 0
     for number, line in enumerate(iter(functools.partial(file.readline, LINE + 1), b""), start=1):
         place = Place(path, number)
         if len(line) > LINE:
             raise place.error(f"is longer than {in_bytes(LINE)}, the longest line that is read")
         if not line.isspace():
-            yield place, parse_json(line, place, nan=nan)
+            yield place, line
             continue
         blank += 1
         if blank > BLANKS:
             raise place.error(f"is one of more than {BLANKS:,} blank lines")
 
 
-def _of_list(path: Path, file: io.BufferedReader[Any], nan: bool) -> Iterator[tuple[Place, Any]]:
+def _of_list(path: Path, file: io.BufferedReader[Any]) -> Iterator[tuple[Place, Any]]:
     data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise DataError(path, f"is one JSON list of more than {in_bytes(LARGEST)}; write one object a line")
@@ -126,7 +129,7 @@ def _of_list(path: Path, file: io.BufferedReader[Any], nan: bool) -> Iterator[tu
         place = Place(path, number, "row")
         if len(piece) > LINE:
             raise place.error(f"is longer than {in_bytes(LINE)}, the longest row that is read")
-        yield place, parse_json(piece, place, nan=nan)
+        yield place, piece
 
 
 def _pieces(data: bytes, path: Path) -> Iterator[bytes]:
@@ -144,7 +147,7 @@ def _pieces(data: bytes, path: Path) -> Iterator[bytes]:
     except (ValueError, RecursionError):
         whole = False
     if not whole:
-        exactly(data, Place(path), nan=True)
+        exactly(data, Place(path), nan=True, halves=True)
         raise DataError(path, "is not a JSON list")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.registry.card import Link
 
@@ -107,14 +108,7 @@ def read_card(path: Path) -> CardFile:
     Raises:
         DataError: It cannot be read, is not text, or has no front matter that is YAML and a mapping.
     """
-    try:
-        if path.is_file() and path.stat().st_size > LIMIT:
-            raise DataError(path, f"is larger than {LIMIT:,} bytes, which no model card is")
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror}") from error
+    text = files.read_text(path, LIMIT)
     fences = [found for _, found in zip(range(2), _FENCE.finditer(text), strict=False)]
     if len(fences) < 2:
         raise DataError(path, "has no front matter: a model card begins with YAML between two lines '---'")

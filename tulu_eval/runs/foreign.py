@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.benchmarks.base import read_json_lines
+from tulu_eval import files
 from tulu_eval.caching import read_json
 from tulu_eval.errors import DataError
 
@@ -96,7 +96,7 @@ def read_foreign(path: Path) -> Foreign:
     """
     if path.is_file() and path.stat().st_size > LIMIT:
         raise DataError(path, f"is larger than {LIMIT:,} bytes")
-    rows = read_json_lines(path, ())
+    rows = [row.data for row in files.json_rows(path, nan=True)]
     harness = next((name for name, fields in _FIELDS.items() if fields <= rows[0].keys()), None)
     if harness is None:
         fields = ", ".join(sorted(map(repr, rows[0]))[:6]) or "no field"
