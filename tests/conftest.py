@@ -233,6 +233,7 @@ def make_run_in() -> Callable[..., Path]:
             planned=tuple(planned),
             members={name: tuple(order_of_items[: GSM8K.protocols[name].n]) for name in recipe.covers},
             data_sha256=content_hash(prompt),
+            items_sha256=content_hash(prompt),
         )
         return execute(plan, Progress(quiet=True)).folder
 

@@ -60,13 +60,13 @@ class Row:
         return value
 
 
-def read_json(path: Path, limit: int = LARGEST) -> Any:
-    """Returns the JSON value of a file.
+def read_json(path: Path, limit: int = LARGEST, *, nan: bool = False) -> Any:
+    """Returns the JSON value of a file; ``nan`` as for :func:`~tulu_eval.files.parsing.parse_json`.
 
     Raises:
-        DataError: It cannot be read, or is not JSON; see :func:`~tulu_eval.files.parsing.parse_json`.
+        DataError: It cannot be read, has more than ``limit`` bytes, or is not JSON.
     """
-    return parse_json(read_bytes(path, limit), Place(path))
+    return parse_json(read_bytes(path, limit), Place(path), nan=nan)
 
 
 def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False, halves: bool = False) -> Iterator[Row]:

@@ -83,6 +83,7 @@ class Plan:
         planned: Items and requests in the order in which they are to run.
         members: Ids of the items of each protocol that is covered, whole, whatever the limit.
         data_sha256: Hash of the data file, or of the items where there is none.
+        items_sha256: Hash of the items that the data has, whatever the file's form.
     """
 
     order: Order
@@ -97,6 +98,7 @@ class Plan:
     planned: tuple[Planned, ...]
     members: dict[str, tuple[str, ...]]
     data_sha256: str
+    items_sha256: str
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -111,7 +113,12 @@ class Plan:
                 "parameters": self.model.parameters,
                 "context": self.model.context,
             },
-            "benchmark": {"name": self.benchmark.name, "version": self.benchmark.version, "data_sha256": self.data_sha256},
+            "benchmark": {
+                "name": self.benchmark.name,
+                "version": self.benchmark.version,
+                "data_sha256": self.data_sha256,
+                "items_sha256": self.items_sha256,
+            },
             "protocol": dataclasses.asdict(self.protocol),
             "template": dataclasses.asdict(self.template),
             "decoding": dataclasses.asdict(self.decoding),
@@ -175,6 +182,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
     dtype = dtype if backend.local else SERVED
     eos_ids = writer.eos_ids()
+    items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
     plan = Plan(
         order=order,
         benchmark=benchmark,
@@ -187,7 +195,8 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         dtype=dtype,
         planned=(),
         members=benchmark.members(protocol, items),
-        data_sha256=file_sha256(order.data) if order.data else content_hash([dataclasses.asdict(item) for item in items]),
+        data_sha256=file_sha256(order.data) if order.data else items_sha256,
+        items_sha256=items_sha256,
     )
     requests = _requests(benchmark, items[: order.limit], writer, of_completions(plan.facts))
     planned = tuple(_part(requests, order.shard))
