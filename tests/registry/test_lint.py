@@ -163,3 +163,16 @@ def test_a_hostile_card_takes_no_long_time(tmp_path: Path, piece: str) -> None:
     """Half a million characters of one kind; a quadratic rule would take minutes."""
     body = "| GSM8K | a |\n|-|-|\n" + piece * (500_000 // len(piece)) + "x"
     checked(write(tmp_path, body))
+
+
+def test_a_card_with_the_line_ends_of_windows_has_the_same_findings(shared: Path, tmp_path: Path) -> None:
+    text = (shared / "seed/model_card.md").read_bytes().replace(b"\r\n", b"\n")
+    found = []
+    for name, content in {"unix": text, "windows": text.replace(b"\n", b"\r\n"), "mark": b"\xef\xbb\xbf" + text}.items():
+        (tmp_path / name).write_bytes(content)
+        card = read_card(tmp_path / name)
+        found.append(lint.check(card, SUITE, lint.model_of(card, SUITE)))
+    assert found[0] == found[1] == found[2]
+    assert found[0]
+    (tmp_path / "short").write_bytes(b"---\r\nlicense: mit\r\nmodel-index:\r\n- name: x\r\n---\r\n# Mine\r\n")
+    assert lint.check(read_card(tmp_path / "short"), SUITE, None)

@@ -21,7 +21,7 @@ from tulu_eval.registry.card import Link
 LIMIT = 1_000_000
 """Bytes of the largest card that is read; the largest of the suite has 11 000."""
 
-_FENCE = re.compile(r"^---[ \t]*\r?$", re.MULTILINE)
+_FENCE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _LINK = re.compile(r"\[(?P<text>[^\[\]\n]*)\]\((?P<target>[^()\[\]\s]*)\)")
 
 
@@ -51,7 +51,7 @@ class CardFile:
     """A model card.
 
     Attributes:
-        text: All of it.
+        text: All of it, its lines ended by a newline alone.
         metadata: Its front matter.
         front: The front matter's text.
         body: Where the text after the front matter begins.
@@ -73,7 +73,7 @@ class CardFile:
     def key(self, name: str) -> Span:
         """Returns the line of a key of the front matter; the line before it where it has no such key."""
         found = re.compile(rf"^{re.escape(name)}:.*$", re.MULTILINE).search(self.text, self.front.start, self.front.end)
-        start = self.text.rindex("\n", 0, self.front.start - 1) + 1 if self.front.start > 4 else 0
+        start = self.text.rfind("\n", 0, self.front.start - 1) + 1
         return Span(*found.span(), found.group()) if found else Span(start, self.front.start, "---")
 
     def links(self, within: Span | None = None) -> Iterator[tuple[Span, Link]]:
@@ -108,7 +108,7 @@ def read_card(path: Path) -> CardFile:
     Raises:
         DataError: It cannot be read, is not text, or has no front matter that is YAML and a mapping.
     """
-    text = files.read_text(path, LIMIT)
+    text = files.read_text(path, LIMIT).replace("\r\n", "\n")
     fences = [found for _, found in zip(range(2), _FENCE.finditer(text), strict=False)]
     if len(fences) < 2:
         raise DataError(path, "has no front matter: a model card begins with YAML between two lines '---'")
