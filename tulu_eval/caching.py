@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -70,13 +71,8 @@ def _known(note: Path) -> str:
 
 def write_quietly(path: Path, text: str) -> None:
     """Writes a small cache file in one step; a cache that cannot be written is no error."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(UserError):
+        files.write_text(path, text)
 
 
 def read_json(path: Path) -> dict[str, object]:

@@ -8,7 +8,7 @@ from tulu_eval.files.opening import GZIP, LARGEST, UNPACKED, open_file, open_reg
 from tulu_eval.files.parsing import DEPTH, Place, Record, decode, parse_json
 from tulu_eval.files.rows import LINE, Row, json_rows, read_json
 from tulu_eval.files.toml import parse_toml
-from tulu_eval.files.writing import write_json, write_text
+from tulu_eval.files.writing import remove_leftovers, write_json, write_text
 
 __all__ = [
     "DEPTH",
@@ -28,6 +28,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_text",
+    "remove_leftovers",
     "write_json",
     "write_text",
 ]

@@ -31,7 +31,7 @@ def write_text(path: Path, text: str) -> None:
             raise UserError(f"{path} cannot be written: it is not a regular file")
         data = text.encode("utf-8")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        remove_leftovers(path)
         try:
             with temporary.open("wb") as file:
                 file.write(data)
@@ -50,8 +50,8 @@ def write_text(path: Path, text: str) -> None:
         raise UserError(f"{path} cannot be written: {error}") from error
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Removes what processes that are gone left of their writing of a file."""
+def remove_leftovers(path: Path) -> None:
+    """Removes what processes that are gone left of their writing of a file: ``.NAME.PID`` beside it."""
     for old in path.parent.glob(f".{glob.escape(path.name)}.*"):
         number = old.name.rpartition(".")[2]
         if number.isascii() and number.isdecimal() and not _alive(int(number)):
