@@ -86,6 +86,8 @@ def parse_json(data: bytes | str, place: Place, *, nan: bool = False, halves: bo
 def decode(data: bytes | str, kind: type[T], place: Place) -> T:
     """Returns a JSON text as a value of a type: a :class:`Record` or what else msgspec knows. Nothing is converted.
 
+    Of a dataclass, unlike of a :class:`Record`, fields that it does not have are left out unseen.
+
     Raises:
         DataError: As :func:`parse_json`, or it is not of the type; the message names the field, as ``model.name``.
     """

@@ -134,10 +134,14 @@ def read_calibration(path: Path) -> Calibration:
         DataError: The file is not a calibration.
     """
     data = files.read_bytes(path, LIMIT)
+    wrong = DataError(path, "is not a calibration of a judge; make one with tulu-eval calibrate-judge")
+    fields = files.parse_json(data, files.Place(path))
+    if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Calibration)}:
+        raise wrong
     try:
         return files.decode(data, Calibration, files.Place(path))
     except DataError as error:
-        raise DataError(f"{error}", "this is not a calibration of a judge; make one with tulu-eval calibrate-judge") from error
+        raise wrong from error
 
 
 def calibrated(found: Score, calibration: Calibration) -> Result:
