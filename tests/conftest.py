@@ -283,6 +283,7 @@ def make_run_in() -> Callable[..., Path]:
             planned=tuple(planned),
             members={name: tuple(order_of_items[: GSM8K.protocols[name].n]) for name in recipe.covers},
             data_sha256=content_hash(prompt),
+            items_sha256=content_hash(prompt),
         )
         if finish is None:
             return execute(plan, Progress(quiet=True)).folder

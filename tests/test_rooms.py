@@ -18,7 +18,8 @@ RANK = {
     "runs": 2,
     "benchmarks": 3, "backends": 3, "judging": 3, "registry": 3, "stats": 3,
     "hub": 4, "caching": 4, "endpoint": 4,
-    "records": 5, "errors": 5, "__init__": 5, "__main__": -1,
+    "files": 5,
+    "records": 6, "errors": 6, "__init__": 6, "__main__": -1,
 }  # fmt: skip
 """A room imports rooms of a higher number only, or, where :data:`SIDEWAYS` says so, of its own."""
 

@@ -92,7 +92,7 @@ def test_card_writes_files(invoke: Run, make_run: Callable[..., Path], tmp_path:
             "--check only reads; --published and --write make a card. Try 'tulu-eval card --help'.",
         ),
         (("tulu-2-13b", "--results", "nowhere"), "no whole run of tulu-2-13b is under nowhere."),
-        (("tulu-2-13b", "--registry", "nowhere.toml"), "nowhere.toml: cannot be read: No such file or directory"),
+        (("tulu-2-13b", "--registry", "nowhere.toml"), "nowhere.toml: no such file"),
     ],
 )
 def test_card_mistakes_are_one_line(

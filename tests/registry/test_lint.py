@@ -132,8 +132,8 @@ def test_base_model_of_the_metadata(tmp_path: Path) -> None:
         (b"---\na: !!python/object/apply:os.system [id]\n---\n", "2: its front matter is not YAML"),
         (b"---\na: 2024-13-45\n---\n", "not YAML that can be read"),
         (b"---\na: " + b"[" * 5000 + b"\n---\n", "its front matter is not YAML"),
-        (b"---\na: caf\xe9\n---\n", "is not UTF-8 text (byte 10)"),
-        (b"---\na: 1\n---\n" + b"x" * 1_000_001, "which no model card is"),
+        (b"---\na: caf\xe9\n---\n", ":2: is not UTF-8 (byte 7 of the line)"),
+        (b"---\na: 1\n---\n" + b"x" * 1_000_001, "has more than 1,000,000 bytes"),
     ],
 )
 def test_a_file_that_is_no_card(tmp_path: Path, content: bytes, message: str) -> None:
@@ -163,3 +163,16 @@ def test_a_hostile_card_takes_no_long_time(tmp_path: Path, piece: str) -> None:
     """Half a million characters of one kind; a quadratic rule would take minutes."""
     body = "| GSM8K | a |\n|-|-|\n" + piece * (500_000 // len(piece)) + "x"
     checked(write(tmp_path, body))
+
+
+def test_a_card_with_the_line_ends_of_windows_has_the_same_findings(shared: Path, tmp_path: Path) -> None:
+    text = (shared / "seed/model_card.md").read_bytes().replace(b"\r\n", b"\n")
+    found = []
+    for name, content in {"unix": text, "windows": text.replace(b"\n", b"\r\n"), "mark": b"\xef\xbb\xbf" + text}.items():
+        (tmp_path / name).write_bytes(content)
+        card = read_card(tmp_path / name)
+        found.append(lint.check(card, SUITE, lint.model_of(card, SUITE)))
+    assert found[0] == found[1] == found[2]
+    assert found[0]
+    (tmp_path / "short").write_bytes(b"---\r\nlicense: mit\r\nmodel-index:\r\n- name: x\r\n---\r\n# Mine\r\n")
+    assert lint.check(read_card(tmp_path / "short"), SUITE, None)

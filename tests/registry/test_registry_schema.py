@@ -222,7 +222,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     file.write_bytes(b'a = "\xff"')
     with pytest.raises(DataError) as caught:
         load_suite(file)
-    assert str(caught.value) == f"{file}: is not UTF-8 text (byte 5)"
+    assert str(caught.value) == f"{file}:1: is not UTF-8 (byte 6 of the line)"
 
 
 def test_toml_nested_without_end_is_refused(tmp_path: Path) -> None:

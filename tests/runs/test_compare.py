@@ -71,7 +71,7 @@ def test_another_prompt_is_the_cause_before_anything_else(make_run: MakeRun) -> 
     b = make_run(right=120, output="b", prompt="Question", form="chat")
     found = compare(read_run(a), read_run(b))
     assert [flip.cause for flip in found.flips] == ["prompt differs"]
-    assert {change.name for change in found.changes} == {"template.form", "template.sha256", "benchmark.data_sha256"}
+    assert {change.name for change in found.changes} == {"template.form", "template.sha256"}
 
 
 def test_extraction_and_grade_are_told_apart(make_run: MakeRun) -> None:

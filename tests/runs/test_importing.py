@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.registry import load_suite
+from tulu_eval.reports import flips
 from tulu_eval.runs import bundle
 from tulu_eval.runs.audit import audit
 from tulu_eval.runs.collect import collect
@@ -120,7 +122,7 @@ def test_what_lm_eval_really_writes(genuine: Path, test_set: Path, tmp_path: Pat
         ("full", "stated-answer", 4, 1319, 4),
     ]
     assert run.results[2].signature.partition("|p:")[2] == (
-        "unknown/imported@none|x:last-number|d:greedy,unknown|m:some/model@abc123|e:lm-eval-0.4.13/unknown"
+        "unknown/imported@none|x:last-number|d:greedy,unknown|m:some/model@abc123|e:lm-eval-0.4.13/unknown+unknown"
     )
     first = json.loads(genuine.read_text().splitlines()[0])
     assert first["prompt_hash"] in {sample.prompt_sha256 for sample in run.samples()}  # lm-eval's own hash of the prompt
@@ -137,7 +139,7 @@ def test_open_instruct_predictions_verify_compare_score_table_and_bundle(
     assert (row.protocol, row.value, row.n, row.partial) == ("published", 46.0, 200, False)
     assert row.signature == (
         "gsm8k:published|n:200@67fd6fed|p:unknown/imported@unknown|x:last-number|d:unknown,unknown"
-        "|m:allenai/tulu-2-13b@unknown|e:open-instruct-unknown/unknown"
+        "|m:allenai/tulu-2-13b@unknown|e:open-instruct-unknown/unknown+unknown"
     )
     found = verify(run, SUITE)
     assert found.same_weights is False  # a name without a commit
@@ -167,6 +169,7 @@ def test_with_the_commit_that_lm_eval_noted_the_weights_are_the_released_ones(
     date = "2025-01-02T03-04-05.678901"
     path = write(tmp_path / f"samples_gsm8k_{date}.jsonl", sampled(published_rows(gsm8k_rows)))
     config = {"model_sha": "0123456789abcdef", "model_dtype": "torch.bfloat16", "model_num_parameters": 13_015_864_320}
+    config |= {"model": "hf", "model_args": "pretrained=/home/me/tulu-2-13b/,dtype=bfloat16", "limit": None}
     results = {"lm_eval_version": "0.4.9", "config": config, "chat_template": "x", "chat_template_sha": "feedbeef00"}
     (tmp_path / f"results_{date}.json").write_text(json.dumps({**results, "model_name": "/home/me/tulu-2-13b/"}))
     done = imported(path, test_set, tmp_path / "results")
@@ -179,6 +182,89 @@ def test_with_the_commit_that_lm_eval_noted_the_weights_are_the_released_ones(
     assert "/home/me" not in (done.folder / "manifest.json").read_text()
     with pytest.raises(UserError, match="--model says revision fff, and the harness measured 0123456789abcdef"):
         imported(path, test_set, tmp_path / "results", f"{MODEL}@fff")
+
+
+def test_what_the_file_does_not_say_is_unknown_in_every_field(
+    test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    done = imported(write(tmp_path / "predictions.jsonl", predictions(gsm8k_rows[:3], 3)), test_set, tmp_path / "r", "me/mine")
+    manifest = read(done.folder).manifest
+    assert set(manifest["decoding"].values()) == {None}
+    assert manifest["settings"] == {"quantization": "unknown", "adapter": "unknown"}
+    assert (manifest["eos_ids"], manifest["seed"], manifest["limit"], manifest["dtype"]) == (None, None, "unknown", "unknown")
+    assert (manifest["template"]["sha256"], manifest["model"]["revision"]) == ("unknown", "unknown")
+    sampled_rows = sampled(gsm8k_rows[:3])
+    for one in sampled_rows:
+        one["arguments"]["gen_args_0"]["arg_1"] = {"until": ["Q:"], "temperature": 0.7, "max_gen_toks": 512}
+    done = imported(write(tmp_path / "samples.jsonl", sampled_rows), test_set, tmp_path / "r", "me/mine")
+    assert "|d:unknown,512|" in done.results[0].signature
+    for one in sampled_rows:
+        one["arguments"]["gen_args_0"]["arg_1"] |= {"do_sample": True}
+    done = imported(write(tmp_path / "samples.jsonl", sampled_rows), test_set, tmp_path / "r", "me/mine")
+    assert "|d:t0.7,seedunknown,512|" in done.results[0].signature
+
+
+def test_the_samples_of_a_chat_server_and_a_null(shared: Path, test_set: Path, tmp_path: Path) -> None:
+    cases = shared / "cases/12-import-chat-api"
+    done = imported(cases / "chatapi.jsonl", test_set, tmp_path / "r", "me/served")
+    assert [answer.prompt for _, answer in done.matched.answers] == [None] * len(done.matched.answers)
+    assert done.matched.answers[0][1].turns[0].startswith(done.matched.answers[0][0].question[:20])
+    run = read(done.folder)
+    assert {sample.prompt_sha256 for sample in run.samples()} == {"unknown"}
+    assert run.manifest["template"] == {"form": "imported", "sha256": "unknown", "source": "lm-eval"}
+    done = imported(cases / "nullresp.jsonl", test_set, tmp_path / "r", "me/served")
+    lines = (cases / "nullresp.jsonl").read_text().splitlines()
+    assert (done.source.nulls, len(done.matched.answers)) == (1, len(lines))
+    assert read(done.folder).results[-1].counts["empty"] == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "turns"),
+    [
+        ([json.dumps([{"role": "system", "content": "Be."}, {"role": "user", "content": "Q"}])], ("Be.", "Q")),
+        ([{"role": "user", "content": [{"type": "text", "text": "Q"}, {"type": "image_url"}]}], ("Q",)),
+        ([{"role": "user", "content": "Q"}, {"role": "assistant", "content": None}], ("Q", "")),
+    ],
+)
+def test_forms_of_messages(tmp_path: Path, prompt: Any, turns: tuple[str, ...]) -> None:
+    path = write(tmp_path / "x.jsonl", [row(arguments={"gen_args_0": {"arg_0": prompt, "arg_1": {}}})])
+    (answer,) = read_foreign(path).answers
+    assert (answer.prompt, answer.turns) == (None, turns)
+
+
+def test_a_results_file_that_cannot_be_read_is_said(test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path) -> None:
+    date = "2025-01-02T03-04-05.678901"
+    path = write(tmp_path / f"samples_gsm8k_{date}.jsonl", sampled(gsm8k_rows[:2]))
+    results = tmp_path / f"results_{date}.json"
+    results.write_text('{"lm_eval_version": "0.4.13", "results": {"acc_stderr": NaN}}')
+    assert read_foreign(path).version == "0.4.13"
+    assert read_foreign(path).template_sha256 == "unknown"  # the key is not there
+    results.write_text("{")
+    with pytest.raises(DataError, match=r"results_.*\.json:1: is not JSON"):
+        read_foreign(path)
+
+
+def test_two_runs_of_one_test_set_have_the_same_data_and_what_is_unknown_is_said(
+    make_run: Any, test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    rows = published_rows(gsm8k_rows)
+    one = read(imported(write(tmp_path / "a.jsonl", predictions(rows, 9)), test_set, tmp_path / "r").folder)
+    other = read(imported(write(tmp_path / "b.jsonl", predictions(rows, 8)), test_set, tmp_path / "r").folder)
+    found = compare(one, other)
+    kinds = {change.name: (change.a, change.b) for change in found.changes if change.kind == "unknown"}
+    assert kinds["decoding.temperature"] == kinds["model.revision"] == kinds["dtype"] == ("unknown", "unknown")
+    assert kinds["model.tokenizer_sha256"] == ("unknown", "unknown")
+    assert not [change for change in found.changes if change.kind != "unknown"]
+    assert not [name for name in kinds if "data" in name or "items" in name or name.startswith("protocol.decoding")]
+    (flip,) = found.flips
+    assert (flip.cause, flip.divergence and flip.divergence.token) == ("prompt unknown", None)
+    text = flips.as_text(found)
+    assert "Unknown in both: model.revision" in text
+    assert "differs in the manifests" not in text
+    ours = dataclasses.replace(one, manifest={**read(make_run()).manifest, "planned": one.manifest["planned"]})
+    mixed = {change.name: (change.a, change.b) for change in compare(ours, other).changes if change.kind == "unknown"}
+    assert mixed["decoding.temperature"] == ("0.0", "unknown")
+    assert "benchmark.data_sha256" not in mixed
 
 
 def test_prompts_that_are_ours_are_known(test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path) -> None:
@@ -258,8 +344,8 @@ def row(**more: Any) -> dict[str, Any]:
         ([{"id": 1, "output": "x"}], "x.jsonl:1: is of no harness known here (a row has 'id', 'output'); known are lm-eval's"),
         ([{}], "x.jsonl:1: is of no harness known here (a row has no field)"),
         ([row(), {"doc": {}}], "x.jsonl:2: has no 'arguments', which every row of lm-eval has"),
-        ([row(doc={"text": "x"})], "x.jsonl:1: field 'question' is missing or not a text"),
-        ([row(doc=["q"])], "x.jsonl:1: field 'question' is missing or not a text"),
+        ([row(doc={"text": "x"})], "x.jsonl:1: field 'question' is missing or not a string"),
+        ([row(doc=["q"])], "x.jsonl:1: field 'question' is missing or not a string"),
         ([row(resps=[["a", "b"]])], "x.jsonl:1: has 2 responses to one item (repeats); a ledger has one"),
         ([row(resps=[["a"], ["b"]])], "x.jsonl:1: has 2 responses to one item (repeats); a ledger has one"),
         ([row(resps=[[-1.5, True]])], "x.jsonl:1: its 'resps' are not texts"),
@@ -269,7 +355,7 @@ def row(**more: Any) -> dict[str, Any]:
         ([row(arguments=[])], "x.jsonl:1: its 'arguments' are not a prompt and settings"),
         ([row(), row(filter="flexible", resps=[["other"]])], "x.jsonl:2: has other responses to item 0 under filter"),
         ([{"question": "q", "answer": 5, "model_output": "", "prediction": ""}], "x.jsonl:1: field 'answer' is missing or not"),
-        ([[1]], "x.jsonl:1: is list, not an object"),
+        ([[1]], "x.jsonl: row 1: is int, not an object"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_taken_is_one_line(tmp_path: Path, rows: list[Any], message: str) -> None:

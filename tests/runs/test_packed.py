@@ -58,7 +58,7 @@ def test_what_cannot_be_unpacked_is_one_line(path: Path, read_only: bool, monkey
         assert not path.exists()
     packing.packed(path).write_bytes(whole)
     monkeypatch.setattr(packing, "MOST_BYTES", 100)
-    with pytest.raises(DataError, match="which is no ledger"):
+    with pytest.raises(DataError, match="unpacks to more than 100 bytes"):
         Ledger(path, read_only=read_only)
 
 

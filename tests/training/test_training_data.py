@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,7 +176,7 @@ class TestReader:
         ("row", "message"),
         [
             ("{", "is not JSON"),
-            ("[1]", "is not a JSON object"),
+            ("[1]", "is list, not an object"),
             ({"prompt": "Hi"}, "no list of messages under 'chosen'; its keys: prompt"),
             ({"chosen": [], "rejected": []}, "no list of messages under 'chosen'"),
             ({"chosen": "Yo", "rejected": "No"}, "no list of messages under 'chosen'"),
@@ -197,9 +198,9 @@ class TestReader:
             reader.prompts(write(tmp_path / "a", {"messages": [{"role": "system", "content": "Be."}]}), bos=False)
         with pytest.raises(DataError, match=r"1: messages has no assistant's message"):
             reader.conversations(write(tmp_path / "b", {"messages": [user("Hi")]}))
-        with pytest.raises(DataError, match="the file is empty"):
+        with pytest.raises(DataError, match="is empty"):
             reader.conversations(write(tmp_path / "c"))
-        with pytest.raises(DataError, match="cannot be read: No such file"):
+        with pytest.raises(DataError, match="no such file"):
             reader.conversations([tmp_path / "absent"])
         (tmp_path / "d").write_bytes(b'{"messages": "\xff"}\n')
         with pytest.raises(DataError, match="is not UTF-8"):
@@ -251,3 +252,25 @@ class TestRandomness:
         assert orders[0] != orders[1]
         assert permutation(50, 42, 0) == orders[0]
         assert np.array_equal(permutation(1, 0, 0), [0])
+
+
+def test_half_a_character_is_refused_with_its_line(reader: data.Reader, tmp_path: Path, shared: Path) -> None:
+    good = {"messages": [user("Hi"), assistant("Yo")]}
+    bad = json.dumps({"messages": [user("Hi"), assistant("\ud83d")]})
+    with pytest.raises(DataError, match=r"s.jsonl:2: has the lone surrogate \\ud83d, which is half a character"):
+        reader.conversations(write(tmp_path / "s.jsonl", good, bad))
+    case = shared / "cases/13-lone-surrogate-traceback/surr_sft.jsonl"
+    with pytest.raises(DataError, match=r"surr_sft.jsonl:\d+: has the lone surrogate"):
+        reader.conversations([case])
+
+
+def test_rows_of_every_file_form_train_the_same(reader: data.Reader, tmp_path: Path) -> None:
+    rows = [{"prompt": "Hi", "chosen": "Yo", "rejected": "No"}, {"prompt": "Ho", "chosen": "No", "rejected": "Yo"}]
+    lines = "".join(json.dumps(row) + "\r\n" for row in rows).encode()
+    found = set()
+    for name, content in {
+        "lines": lines, "mark": b"\xef\xbb\xbf" + lines, "gz": gzip.compress(lines), "list": json.dumps(rows).encode(),
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        found.add(reader.pairs([tmp_path / name]).sha256)
+    assert len(found) == 1

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.hub import dataset_file
 
@@ -102,9 +102,9 @@ def load_baseline(data: Path | None = None) -> list[EvalRow]:
     if data is None and file_hash(path) != BASELINE_SHA256:
         raise DataError(path, f"has another sha256 than the pinned {BASELINE_FILE}")
     found = check_instructions(path, [EvalRow(row["instruction"], row["output"], row["dataset"]) for row in rows])
-    generators = {row.get("generator") for row in rows}
+    generators = {str(row.get("generator")) for row in rows}
     if generators != {BASELINE}:
-        raise DataError(path, f"has the outputs of {sorted(map(str, generators))}, not those of the baseline {BASELINE}")
+        raise DataError(path, f"has the outputs of {sorted(generators)}, not those of the baseline {BASELINE}")
     return found
 
 
@@ -124,36 +124,11 @@ def check_instructions(path: Path, rows: list[EvalRow]) -> list[EvalRow]:
 
 
 def read_rows(path: Path, fields: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Returns the objects of a JSON list, or of a JSON-lines file, that have these string fields.
+    """Returns the objects of a JSON list, of JSON lines or of parquet that have these texts.
+
+    NaN is taken, as pandas writes it, and half a character, which a model can have written.
 
     Raises:
-        DataError: No such file, not UTF-8 JSON, not a list of objects, or a field missing or not a string.
+        DataError: The file cannot be read, is empty, or has a row that is not so; with its line or row.
     """
-    if not path.is_file():
-        raise DataError(path, "no such file" if not path.exists() else "is not a file")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"is not UTF-8 (byte {error.start + 1})") from error
-    rows = _parse(path, text)
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(path, f"row {number} is {type(row).__name__}, not an object")
-        for field in fields:
-            if not isinstance(row.get(field), str):
-                raise DataError(path, f"row {number}: field {field!r} is missing or not a string")
-    if not rows:
-        raise DataError(path, "has no rows")
-    return rows
-
-
-def _parse(path: Path, text: str) -> list[Any]:
-    try:
-        if text.lstrip()[:1] == "[":
-            return list(json.loads(text))
-        # split by "\n" alone: str.splitlines() also cuts at U+2028 and others, which JSON leaves as they are
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"is neither a JSON list nor JSON lines ({error.msg})", error.lineno) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(path, "has a number too long or is nested too deeply") from error
+    return [row.data for row in files.json_rows(path, fields, nan=True, halves=True)]

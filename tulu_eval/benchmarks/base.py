@@ -10,13 +10,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from tulu_eval.errors import DataError, UnknownName
+from tulu_eval import files
+from tulu_eval.errors import UnknownName
 from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Status
 
 
@@ -98,7 +98,7 @@ class Benchmark(abc.ABC):
 
         Args:
             protocol: One of ``protocols``.
-            data: A JSON-lines file to read instead of the default source.
+            data: A file of rows to read instead of the default source.
 
         Raises:
             DataError: The data is not what the protocol asks for.
@@ -178,40 +178,19 @@ def subset_hash(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
 
 
-def read_json_lines(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the objects of a JSON-lines file.
+def read_rows(path: Path, fields: Sequence[str]) -> list[files.Row]:
+    """Returns the rows of a data file: JSON lines, a JSON list or parquet, packed or not.
 
     Args:
-        path: The file, UTF-8.
-        fields: Fields every object must have, as non-empty strings.
+        path: The file.
+        fields: Fields every row must have, as texts that are not empty.
 
     Raises:
-        DataError: No such file, empty, not UTF-8, or a line that is not such an object; with its line number.
+        DataError: The file cannot be read, is empty, or has a row that is not so; with its line or row.
     """
-    if path.is_dir() or not path.exists():
-        raise DataError(path, "no such file" if not path.exists() else "is a folder, not a JSON-lines file")
-    rows: list[dict[str, Any]] = []
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if raw.strip():
-                rows.append(_parse_line(path, number, raw, fields))
-    if not rows:
-        raise DataError(path, "is empty; expected one JSON object a line")
+    rows = list(files.json_rows(path, fields))
+    for row in rows:
+        for field in fields:
+            if not row.text(field).strip():
+                raise row.error(f"field {field!r} is empty")
     return rows
-
-
-def _parse_line(path: Path, number: int, raw: bytes, fields: Sequence[str]) -> dict[str, Any]:
-    try:
-        row = json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"is not UTF-8 (byte {error.start + 1} of the line)", number) from error
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"is not JSON ({error.msg} at column {error.colno})", number) from error
-    except RecursionError as error:
-        raise DataError(path, "is nested too deeply", number) from error
-    if not isinstance(row, dict):
-        raise DataError(path, f"is {type(row).__name__}, not an object with {' and '.join(fields)}", number)
-    for field in fields:
-        if not isinstance(row.get(field), str) or not row[field].strip():
-            raise DataError(path, f"field {field!r} is missing or not a non-empty string", number)
-    return row

@@ -39,7 +39,8 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from tulu_eval import hub
-from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, read_json_lines
+from tulu_eval.benchmarks import base
+from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.benchmarks.stated.numerals import written
 from tulu_eval.benchmarks.stated.statement import read_number, stated_answer
 from tulu_eval.errors import DataError, PreflightError
@@ -155,27 +156,21 @@ def read_rows(data: Path | None) -> list[tuple[str, str]]:
         DataError: A row without a number after ``####``.
         PreflightError: The data set cannot be had.
     """
-    rows = _rows_of_hub() if data is None else read_json_lines(data, ("question", "answer"))
     pairs = []
-    for number, row in enumerate(rows, start=1):
-        target = parse_target(row["answer"])
+    for row in base.read_rows(_file_of_hub() if data is None else data, ("question", "answer")):
+        target = parse_target(row.text("answer"))
         if target is None:
-            raise DataError(data or "openai/gsm8k", "field 'answer' does not end in '#### NUMBER'", number)
-        pairs.append((row["question"], target))
+            raise row.error("field 'answer' does not end in '#### NUMBER'")
+        pairs.append((row.text("question"), target))
     return pairs
 
 
-def _rows_of_hub() -> list[dict[str, str]]:
+def _file_of_hub() -> Path:
     try:
-        path = hub.dataset_file("openai/gsm8k", "main/test-00000-of-00001.parquet")
+        return hub.dataset_file("openai/gsm8k", "main/test-00000-of-00001.parquet")
     except PreflightError as error:
         advice = "give the file with --data test.jsonl (github.com/openai/grade-school-math, grade_school_math/data)"
         raise PreflightError(f"{error}; {advice}") from error
-    import datasets
-
-    datasets.disable_progress_bars()
-    table = datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
-    return [{"question": str(row["question"]), "answer": str(row["answer"])} for row in table]
 
 
 def check_rows(rows: list[tuple[str, str]], data: Path | None) -> None:

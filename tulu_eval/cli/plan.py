@@ -28,7 +28,7 @@ def _two_names(context: click.Context, _parameter: click.Parameter, value: tuple
 @click.option("--detect", "-d", required=True, type=float, metavar="POINTS",
               help="Difference that the comparison has to show, in percent points.")  # fmt: skip
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="JSON-lines file to count tokens in instead of the benchmark's own source."
+    "--data", type=click.Path(path_type=Path), help="File of rows to count tokens in instead of the benchmark's own source."
 )
 @registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")

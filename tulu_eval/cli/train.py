@@ -29,7 +29,7 @@ SHOWN = {
               help="What training starts from; as the recipe says unless given.")  # fmt: skip
 @click.option("--reward-model", default="", shell_complete=complete_models, help="ppo: what scores the answers.")
 @click.option("--data", type=click.Path(path_type=Path), multiple=True,
-              help="JSON-lines (messages, or chosen and rejected) instead of the recipe's data set; repeatable.")  # fmt: skip
+              help="Rows in Tulu's, TRL's or ShareGPT's form, in place of the recipe's data set; repeatable.")  # fmt: skip
 @click.option("--split", default="", help="Split of the recipe's data set, e.g. preference_big_mixture.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
 @click.option(

@@ -14,8 +14,12 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+from tulu_eval import files
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.recipe import Question
+
+LIMIT = 1_000_000
+"""Bytes of the largest price table that is read."""
 
 PRICES_FILE = Path(__file__).with_name("prices.toml")
 
@@ -133,11 +137,11 @@ def read_prices(path: Path, judge: str) -> Price | None:
     Raises:
         DataError: The file cannot be read as such a table.
     """
+    table = files.parse_toml(files.read_text(path, LIMIT), path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
         date, entry = table["date"], table["models"].get(judge)
         return Price(float(entry["input"]), float(entry["output"]), f"{path.name} of {date}") if entry else None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(path, "is not a price table: date, [models], NAME = { input = DOLLARS, output = DOLLARS }") from error
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,10 +93,10 @@ def _place(path: Path, number: int, instruction: str, seen: dict[int, int]) -> i
 
 
 def _one(path: Path, rows: Sequence[Mapping[str, Any]], field: str) -> str:
-    names = {row.get(field) for row in rows}
+    names = {str(row.get(field) or "") for row in rows}
     if len(names) > 1:
-        raise DataError(path, f"has {len(names)} different values of {field!r}: {', '.join(sorted(map(str, names))[:3])}")
-    return str(names.pop() or "")
+        raise DataError(path, f"has {len(names)} different values of {field!r}: {', '.join(sorted(names)[:3])}")
+    return names.pop()
 
 
 def read_outputs(path: Path, partial: bool = False) -> Outputs:
@@ -204,18 +203,3 @@ def make_pairs(rows: Sequence[EvalRow], outputs: Outputs) -> list[Pair]:
         for place, row in enumerate(rows)
         if place in outputs.by_place
     ]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it is there whole or not at all.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error

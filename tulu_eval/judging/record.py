@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.benchmarks.alpaca_set import BASELINE, SIZE, read_rows
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.budget import Estimate, Price
-from tulu_eval.judging.calibrate import Bias, Calibration
-from tulu_eval.judging.files import write_whole
+from tulu_eval.judging.calibrate import Calibration
 from tulu_eval.judging.judge import FAILURES, Judging, Judgment
 from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe
 from tulu_eval.judging.score import CALIBRATED, Z95, Judged, Score, results, signature
 from tulu_eval.records import Result, content_hash, to_json
+
+LIMIT = 1_000_000
+"""Bytes of the largest calibration that is read; it has one number a field."""
 
 KINDS = frozenset({"judged", "identical", *FAILURES})
 
@@ -39,7 +42,7 @@ def write_annotations(path: Path, pairs: Sequence[Pair], judgments: Sequence[Jud
         }
         for pair, judgment in zip(pairs, judgments, strict=True)
     ]
-    write_whole(path, json.dumps(data, indent=1) + "\n")
+    files.write_text(path, json.dumps(data, indent=1) + "\n")
 
 
 def write_judgments(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> None:
@@ -57,7 +60,7 @@ def write_judgments(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgm
             "baseline_characters": len(pair.baseline),
         }
         lines.append(to_json(record))
-    write_whole(path, "\n".join(lines) + "\n")
+    files.write_text(path, "\n".join(lines) + "\n")
 
 
 def read_judgments(path: Path) -> list[Judged]:
@@ -121,7 +124,7 @@ def manifest(
 
 def write_calibration(path: Path, found: Calibration) -> None:
     """Writes a calibration as JSON."""
-    write_whole(path, json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+    files.write_text(path, json.dumps(dataclasses.asdict(found), indent=1) + "\n")
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -130,13 +133,15 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
         DataError: The file is not a calibration.
     """
+    data = files.read_bytes(path, LIMIT)
+    wrong = DataError(path, "is not a calibration of a judge; make one with tulu-eval calibrate-judge")
+    fields = files.parse_json(data, files.Place(path))
+    if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Calibration)}:
+        raise wrong
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        data["replacement_bias"] = Bias(*map(float, data["replacement_bias"]))
-        data["original_bias"] = Bias(*map(float, data["original_bias"]))
-        return Calibration(**{**data, "models": tuple(map(str, data["models"]))})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(path, "is not a calibration of a judge; make one with tulu-eval calibrate-judge") from error
+        return files.decode(data, Calibration, files.Place(path))
+    except DataError as error:
+        raise wrong from error
 
 
 def calibrated(found: Score, calibration: Calibration) -> Result:

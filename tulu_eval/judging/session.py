@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tulu_eval.benchmarks.alpaca_set import SIZE, load_baseline
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.files import write_text
 from tulu_eval.judging import files, record
 from tulu_eval.judging.budget import Budget, Estimate, Price, estimate, find_price
 from tulu_eval.judging.cache import Cache
@@ -161,7 +162,7 @@ def execute(
     record.write_annotations(folder / "annotations.json", pairs, judging.judgments, recipe, prepared.generator)
     data = record.manifest(judging, recipe, where, prepared.generator, prepared.price, prepared.estimate)
     data["screen"] = dataclasses.asdict(prepared.screen)
-    files.write_whole(folder / "judging.json", json.dumps(data, indent=1) + "\n")
+    write_text(folder / "judging.json", json.dumps(data, indent=1) + "\n")
     rows = from_judgments(pairs, judging.judgments)
     try:
         found = score(rows, Judge.of(recipe), prepared.gamed, scoring.folds, scoring.partial, scoring.draws)

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.registry.card import Link
 
 LIMIT = 1_000_000
 """Bytes of the largest card that is read; the largest of the suite has 11 000."""
 
-_FENCE = re.compile(r"^---[ \t]*\r?$", re.MULTILINE)
+_FENCE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _LINK = re.compile(r"\[(?P<text>[^\[\]\n]*)\]\((?P<target>[^()\[\]\s]*)\)")
 
 
@@ -50,7 +51,7 @@ class CardFile:
     """A model card.
 
     Attributes:
-        text: All of it.
+        text: All of it, its lines ended by a newline alone.
         metadata: Its front matter.
         front: The front matter's text.
         body: Where the text after the front matter begins.
@@ -72,7 +73,7 @@ class CardFile:
     def key(self, name: str) -> Span:
         """Returns the line of a key of the front matter; the line before it where it has no such key."""
         found = re.compile(rf"^{re.escape(name)}:.*$", re.MULTILINE).search(self.text, self.front.start, self.front.end)
-        start = self.text.rindex("\n", 0, self.front.start - 1) + 1 if self.front.start > 4 else 0
+        start = self.text.rfind("\n", 0, self.front.start - 1) + 1
         return Span(*found.span(), found.group()) if found else Span(start, self.front.start, "---")
 
     def links(self, within: Span | None = None) -> Iterator[tuple[Span, Link]]:
@@ -107,14 +108,7 @@ def read_card(path: Path) -> CardFile:
     Raises:
         DataError: It cannot be read, is not text, or has no front matter that is YAML and a mapping.
     """
-    try:
-        if path.is_file() and path.stat().st_size > LIMIT:
-            raise DataError(path, f"is larger than {LIMIT:,} bytes, which no model card is")
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror}") from error
+    text = files.read_text(path, LIMIT).replace("\r\n", "\n")
     fences = [found for _, found in zip(range(2), _FENCE.finditer(text), strict=False)]
     if len(fences) < 2:
         raise DataError(path, "has no front matter: a model card begins with YAML between two lines '---'")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from tulu_eval.reports.layout import data, grid
+from tulu_eval.reports.layout import data, grid, wrapped
 from tulu_eval.runs.compare import Compared, Flip, Paired
+from tulu_eval.runs.signature import UNKNOWN
 
 CAUSES = {
+    "prompt unknown": "another completion, and another harness kept no prompt",
     "prompt differs": "the two prompts are not the same",
     "text differs": "same prompt, another completion",
     "extraction": "same completion, another answer was read out of it",
@@ -103,8 +105,20 @@ def _parting(flip: Flip) -> str:
 def _changes(found: Compared) -> str:
     if not found.changes:
         return "Nothing differs between the manifests but times."
-    rows = [(change.name, _cut(change.a), _cut(change.b), change.kind) for change in found.changes]
-    return grid(("differs in the manifests", "A", "B", "kind"), sorted(rows, key=lambda row: row[3] != "setting"), keep=(0,))
+    rows = [(change.name, _cut(change.a), _cut(change.b), change.kind) for change in found.changes if change.kind != "unknown"]
+    table = grid(("differs in the manifests", "A", "B", "kind"), sorted(rows, key=lambda row: row[3] != "setting"), keep=(0,))
+    lines = []
+    for where, unknown in {"A": (True, False), "B": (False, True), "both": (True, True)}.items():
+        names = [one.name for one in found.changes if one.kind == "unknown" and (one.a == UNKNOWN, one.b == UNKNOWN) == unknown]
+        if names:
+            lines.append(wrapped(f"Unknown in {where}: {', '.join(dict.fromkeys(map(_short, names)))}."))
+    return "\n\n".join(part for part in (table if rows else "", "\n".join(lines)) if part)
+
+
+def _short(name: str) -> str:
+    """Returns a field's name, of packages and machine only that: what an import cannot know of them is all."""
+    first = name.partition(".")[0]
+    return first if first in ("packages", "machine", "engine") else name
 
 
 def _cut(value: str) -> str:

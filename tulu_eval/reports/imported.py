@@ -29,7 +29,12 @@ def as_json(done: Imported) -> dict[str, Any]:
         "harness": done.source.harness,
         "version": done.source.version,
         "task": done.source.task,
+        "engine": done.source.engine,
         "decoding": done.source.decoding,
+        "other_decoding": list(done.source.other_decoding),
+        "quantization": done.source.quantization,
+        "adapter": done.source.adapter,
+        "nulls": done.source.nulls,
         "answers": len(done.matched.answers),
         **named,
         "missing": [item.id for item in done.matched.missing],
@@ -47,6 +52,8 @@ def as_text(done: Imported) -> str:
     ]
     if matched.missing:
         lines.append(f"{len(matched.missing)} items without an answer: {_few([item.id for item in matched.missing])}")
+    if source.nulls:
+        lines.append(f"{source.nulls} answers are null in the file: taken as empty")
     if done.misread:
         lines.append(
             f"{len(done.misread)} where {source.harness} read another answer than its own rule does here: {_few(done.misread)}"

@@ -9,6 +9,7 @@ from tulu_eval.registry import PublishedCell
 from tulu_eval.reports.layout import data, grid, wrapped
 from tulu_eval.reports.rows import failed, interval
 from tulu_eval.runs.recipe import UNRECORDED, Setting
+from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.runs.verify import Allowance, Verification
 
 
@@ -54,7 +55,7 @@ def _compared(found: Verification) -> list[Result]:
 
 
 def _heading(found: Verification) -> str:
-    whose = "" if found.same_weights else f", compared with the numbers of {found.model.hub_id}, as other weights"
+    whose = "" if found.same_weights else f", {_weights(found)}"
     lines = [f"{found.run.model} on {found.run.benchmark}{whose}"]
     rows: dict[tuple[str, str], Result] = {(row.protocol, row.scorer): row for row in found.beside}
     rows |= {(row.protocol, row.scorer): row for row in _compared(found)}
@@ -65,6 +66,18 @@ def _heading(found: Verification) -> str:
             f"protocol {row.protocol}, scorer {row.scorer}"
         )
     return "\n".join(lines)
+
+
+def _weights(found: Verification) -> str:
+    """Returns why the weights do not count as those of the published number."""
+    manifest = found.run.manifest
+    if not found.run.imported or found.run.model != found.model.hub_id:
+        return f"compared with the numbers of {found.model.hub_id}, as other weights"
+    if manifest["model"]["revision"] == UNKNOWN:
+        return f"whose revision the import does not name, so the weights may be others than those of {found.model.hub_id}"
+    if manifest["settings"]["quantization"] == UNKNOWN:
+        return "of which the import does not say whether the weights were altered"
+    return f"compared with the numbers of {found.model.hub_id}, as other weights"
 
 
 def _table(found: Verification) -> str:

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from tulu_eval.errors import UserError
 from tulu_eval.records import Grade
+from tulu_eval.runs.changes import Change, changes, is_unknown
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.reading import Run
+from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.stats import ALPHA, MARGIN, detectable_paired, mcnemar, paired_difference
 
-Cause = Literal["prompt differs", "text differs", "extraction", "grade"]
-"""Why an item is right in one run only; the first that applies. ``extraction``: another answer was read out of the same text.
-``grade``: the same answer was judged otherwise."""
+Cause = Literal["prompt unknown", "prompt differs", "text differs", "extraction", "grade"]
+"""Why an item is right in one run only; the first that applies. ``prompt unknown``: the texts differ, and a harness kept no
+prompt. ``extraction``: another answer was read out of the same text. ``grade``: the same answer was judged otherwise."""
 
 PairedVerdict = Literal["differ", "no difference", "cannot tell"]
 
 EXCERPT = 40
 """Characters shown from the first difference of two texts on."""
-
-_SETTINGS = (
-    "model",
-    "benchmark",
-    "protocol",
-    "template",
-    "decoding",
-    "eos_ids",
-    "backend",
-    "dtype",
-    "settings",
-    "seed",
-    "limit",
-)
-_ENVIRONMENT = ("engine", "packages", "machine", "commit")
-_DERIVED = {"protocol.sha256", "protocol.summary", "engine.dtype"}
-"""Fields that only repeat others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,23 +111,6 @@ class Paired:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Change:
-    """A field of the manifests that differs.
-
-    Attributes:
-        name: Its path in the manifest.
-        a: In A; empty where A does not have it.
-        b: In B.
-        kind: ``setting`` was asked for or follows from the model; ``environment`` is what it ran on.
-    """
-
-    name: str
-    a: str
-    b: str
-    kind: Literal["setting", "environment"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Compared:
     """What ``compare`` found.
 
@@ -189,7 +157,8 @@ def compare(a: Run, b: Run) -> Compared:
     if not answered:
         raise UserError(f"{a.folder} and {b.folder} share no item that the engine answered in both")
     scorer = _scorer(*next(iter(answered.values())))
-    same_tokenizer = a.manifest["model"]["tokenizer_sha256"] == b.manifest["model"]["tokenizer_sha256"]
+    tokenizers = {run.manifest["model"]["tokenizer_sha256"] for run in (a, b)}
+    same_tokenizer = len(tokenizers) == 1 and not any(map(is_unknown, tokenizers))
     sides = {item: (_side(one, scorer), _side(other, scorer)) for item, (one, other) in answered.items()}
     flips = tuple(
         _flip(item, answered[item], sides[item], same_tokenizer)
@@ -202,7 +171,7 @@ def compare(a: Run, b: Run) -> Compared:
         scorer=scorer,
         paired=_test(answered, sides, len(shared) - len(answered)),
         flips=flips,
-        changes=tuple(_changes(a.manifest, b.manifest)),
+        changes=tuple(changes(a.manifest, b.manifest)),
         left_out=len(shared) - len(answered),
         only_in=(len(of_a) - len(shared), len(of_b) - len(shared)),
     )
@@ -270,8 +239,11 @@ def _verdict(only_a: int, only_b: int, n: int) -> PairedVerdict:
 
 def _flip(item: str, pair: tuple[Sample, Sample], sides: tuple[Side, Side], same_tokenizer: bool) -> Flip:
     one, other = pair
-    if one.prompt_sha256 != other.prompt_sha256:
-        cause: Cause = "prompt differs"
+    prompts = {one.prompt_sha256, other.prompt_sha256}
+    if UNKNOWN in prompts and one.completion.text != other.completion.text:
+        cause: Cause = "prompt unknown"
+    elif len(prompts) == 2 and UNKNOWN not in prompts:
+        cause = "prompt differs"
     elif one.completion.text != other.completion.text:
         cause = "text differs"
     else:
@@ -292,23 +264,3 @@ def _first_difference(a: str | tuple[int, ...], b: str | tuple[int, ...]) -> int
     """Returns the first place where two sequences differ; the length of the shorter where it begins the longer."""
     places = (place for place, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1])
     return next(places, min(len(a), len(b)))
-
-
-def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
-    kinds: tuple[tuple[Literal["setting", "environment"], tuple[str, ...]], ...] = (
-        ("setting", _SETTINGS),
-        ("environment", _ENVIRONMENT),
-    )
-    for kind, keys in kinds:
-        of_a, of_b = ({name: value for key in keys for name, value in _flat(key, m.get(key))} for m in (a, b))
-        for name in dict.fromkeys((*of_a, *of_b)):
-            if of_a.get(name) != of_b.get(name) and name not in _DERIVED:
-                yield Change(name, of_a.get(name, ""), of_b.get(name, ""), kind)
-
-
-def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(f"{name}.{key}", inner)
-    elif value is not None:
-        yield name, str(value)

@@ -16,24 +16,21 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.benchmarks.base import read_json_lines
-from tulu_eval.caching import read_json
+from tulu_eval import files
 from tulu_eval.errors import DataError
-
-LIMIT = 1 << 30
-"""Bytes of the largest file; lm-eval's of GSM8K's 1319 items with two filters and eight exemplars has about 10 MB."""
+from tulu_eval.files import Row
+from tulu_eval.runs import lm_eval
+from tulu_eval.runs.signature import UNKNOWN
 
 LM_EVAL, OPEN_INSTRUCT = "lm-eval", "open-instruct"
 _FIELDS = {LM_EVAL: {"doc", "resps", "arguments"}, OPEN_INSTRUCT: {"question", "answer", "model_output", "prediction"}}
 """Fields by which a row of each harness is known."""
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
-_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens")
-"""Names under which a task or ``--gen_kwargs`` limits the new tokens; lm-eval's models know all three."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,8 +41,9 @@ class Answer:
         line: One-based, in the file.
         question: As the file has it.
         answer: The right one, as the file has it: a whole solution or the number alone.
-        prompt: All that the model was given; None where it was not kept.
-        text: What it wrote.
+        prompt: All that the model was given; None where it was not kept, or a server's template made it.
+        turns: Contents of the messages that a server was given; empty where none was.
+        text: What it wrote; empty where the harness has null, which it has of a server that sent no content.
         prediction: What the harness read out of that; None where it was not kept.
     """
 
@@ -55,6 +53,7 @@ class Answer:
     prompt: str | None
     text: str
     prediction: str | None
+    turns: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +66,13 @@ class Foreign:
         task: Its name of the task.
         answers: One an item, in the file's order; an item that is there twice has two.
         lines: Lines of the file.
-        decoding: As a manifest has it.
+        decoding: As a manifest has it; None for what is not known.
+        engine: What made the completions, as the harness calls it.
+        other_decoding: Settings of the draw that a manifest has no word for, ``name=value``.
+        quantization: Of the weights; empty for none.
+        adapter: Beside the weights; empty for none.
+        limit: The harness's own limit of items; None if it had none.
+        nulls: Answers that are null in the file.
         revision: Commit of the model on the hub.
         parameters: Of the model; 0 where not known.
         dtype: Of the weights.
@@ -81,10 +86,16 @@ class Foreign:
     answers: tuple[Answer, ...]
     lines: int
     decoding: dict[str, Any]
-    revision: str = "unknown"
+    engine: str = UNKNOWN
+    other_decoding: tuple[str, ...] = ()
+    quantization: str = UNKNOWN
+    adapter: str = UNKNOWN
+    limit: float | str | None = UNKNOWN
+    nulls: int = 0
+    revision: str = UNKNOWN
     parameters: int = 0
-    dtype: str = "unknown"
-    template_sha256: str = "unknown"
+    dtype: str = UNKNOWN
+    template_sha256: str = UNKNOWN
     called: str = ""
 
 
@@ -94,128 +105,152 @@ def read_foreign(path: Path) -> Foreign:
     Raises:
         DataError: It cannot be read, is of no harness known here, or has what a ledger cannot hold; with its line.
     """
-    if path.is_file() and path.stat().st_size > LIMIT:
-        raise DataError(path, f"is larger than {LIMIT:,} bytes")
-    rows = read_json_lines(path, ())
-    harness = next((name for name, fields in _FIELDS.items() if fields <= rows[0].keys()), None)
+    rows = list(files.json_rows(path, nan=True))
+    harness = next((name for name, fields in _FIELDS.items() if fields <= rows[0].data.keys()), None)
     if harness is None:
-        fields = ", ".join(sorted(map(repr, rows[0]))[:6]) or "no field"
-        raise DataError(
-            path,
+        fields = ", ".join(repr(name[:40]) for name in sorted(rows[0].data)[:6]) or "no field"
+        raise rows[0].error(
             f"is of no harness known here (a row has {fields}); known are lm-eval's samples_TASK_DATE.jsonl "
-            "(--log_samples) and open-instruct's predictions.jsonl",
-            1,
+            "(--log_samples) and open-instruct's predictions.jsonl"
         )
-    for number, row in enumerate(rows, start=1):
-        if missing := sorted(_FIELDS[harness] - row.keys()):
-            raise DataError(path, f"has no {missing[0]!r}, which every row of {harness} has", number)
+    for row in rows:
+        if missing := sorted(_FIELDS[harness] - row.data.keys()):
+            raise row.error(f"has no {missing[0]!r}, which every row of {harness} has")
     return _lm_eval(path, rows) if harness == LM_EVAL else _open_instruct(path, rows)
 
 
-def _open_instruct(path: Path, rows: Sequence[dict[str, Any]]) -> Foreign:
-    answers = []
-    for number, row in enumerate(rows, start=1):
-        question, answer, output, read = (
-            _text(path, number, row, name) for name in ("question", "answer", "model_output", "prediction")
+def _open_instruct(path: Path, rows: Sequence[Row]) -> Foreign:
+    answers = tuple(
+        Answer(
+            row.place.number or 0,
+            row.text("question"),
+            row.text("answer"),
+            None,
+            row.text("model_output"),
+            row.text("prediction"),
         )
-        answers.append(Answer(number, question, answer, None, output, read))
-    return Foreign(OPEN_INSTRUCT, "unknown", "gsm", tuple(answers), len(rows), _decoding(None))
+        for row in rows
+    )
+    return Foreign(OPEN_INSTRUCT, UNKNOWN, "gsm", answers, len(rows), lm_eval.decoding(None, UNKNOWN))
 
 
-def _lm_eval(path: Path, rows: Sequence[dict[str, Any]]) -> Foreign:
-    name = _SAMPLES.fullmatch(path.name)
-    results = read_json(path.with_name(f"results_{name['date']}.json")) if name else {}
+def _lm_eval(path: Path, rows: Sequence[Row]) -> Foreign:
+    name = _SAMPLES.fullmatch(path.name.removesuffix(".gz"))
+    results = _results(path.with_name(f"results_{name['date']}.json")) if name else {}
     config = _table(results.get("config"))
-    answers, settings = [], []
-    for number, row in _once_an_item(path, rows):
-        doc = _table(row["doc"])
-        prompt, kwargs = _arguments(path, number, row["arguments"])
-        question, answer = (_text(path, number, doc, field) for field in ("question", "answer"))
-        answers.append(Answer(number, question, answer, prompt, _response(path, number, row["resps"]), None))
+    answers, settings, nulls = [], [], 0
+    for row in _once_an_item(rows):
+        doc = Row(row.place, _table(row.data["doc"]))
+        prompt, turns, kwargs = _arguments(row)
+        response = _response(row)
+        nulls += response is None
+        question, answer = doc.text("question"), doc.text("answer")
+        answers.append(Answer(row.place.number or 0, question, answer, prompt, response or "", None, turns))
         settings.append(kwargs)
-    parameters = config.get("model_num_parameters")
-    template = _known(results.get("chat_template_sha")) if results.get("chat_template") else "none"
+    quantization, adapter = lm_eval.altered(config)
+    engine, parameters = _known(config.get("model")), config.get("model_num_parameters")
+    shared = settings[0] if all(one == settings[0] for one in settings) else None
     return Foreign(
         harness=LM_EVAL,
         version=_known(results.get("lm_eval_version")),
-        task=name["task"] if name else "unknown",
+        task=name["task"] if name else UNKNOWN,
         answers=tuple(answers),
         lines=len(rows),
-        decoding=_decoding(settings[0] if all(one == settings[0] for one in settings) else None),
+        decoding=lm_eval.decoding(shared, engine),
+        engine=engine,
+        other_decoding=lm_eval.others(shared),
+        quantization=quantization,
+        adapter=adapter,
+        limit=_limit(config),
+        nulls=nulls,
         revision=_known(config.get("model_sha")),
-        parameters=parameters if isinstance(parameters, int) and parameters > 0 else 0,
+        parameters=parameters if isinstance(parameters, int) and 0 < parameters < 1 << 60 else 0,
         dtype=_known(config.get("model_dtype")).removeprefix("torch."),
-        template_sha256=template if results else "unknown",
+        template_sha256=UNKNOWN if any(one.turns for one in answers) else _template(results),
         called=_known(results.get("model_name")).rstrip("/").rpartition("/")[2],
     )
 
 
-def _once_an_item(path: Path, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _results(path: Path) -> dict[str, Any]:
+    """Returns what lm-eval wrote beside the samples; nothing where the file is not there."""
+    if not path.exists():
+        return {}
+    return _table(files.read_json(path, nan=True))
+
+
+def _template(results: Mapping[str, Any]) -> str:
+    """Returns the hash of the chat template that was applied, ``none`` where none was."""
+    if "chat_template" not in results:
+        return UNKNOWN
+    return _known(results.get("chat_template_sha")) if results["chat_template"] else "none"
+
+
+def _limit(config: Mapping[str, Any]) -> float | str | None:
+    limit = config.get("limit", UNKNOWN)
+    return limit if limit is None or (isinstance(limit, (int, float)) and not isinstance(limit, bool)) else UNKNOWN
+
+
+def _once_an_item(rows: Sequence[Row]) -> Iterator[Row]:
     """Yields one row an item: lm-eval repeats an item's row for each of the task's filters, with the same responses."""
     first: dict[str, tuple[str, Any]] = {}
-    for number, row in enumerate(rows, start=1):
-        key, kind = repr(row.get("doc_id", number)), repr(row.get("filter"))
+    for row in rows:
+        key, kind = repr(row.data.get("doc_id", row.place.number)), repr(row.data.get("filter"))
         if key not in first or first[key][0] == kind:
-            first.setdefault(key, (kind, row["resps"]))
-            yield number, row
-        elif row["resps"] != first[key][1]:
-            raise DataError(path, f"has other responses to item {key} under filter {kind} than under {first[key][0]}", number)
+            first.setdefault(key, (kind, row.data["resps"]))
+            yield row
+        elif row.data["resps"] != first[key][1]:
+            raise row.error(f"has other responses to item {key[:40]} under filter {kind[:40]} than under {first[key][0][:40]}")
 
 
-def _arguments(path: Path, number: int, found: Any) -> tuple[str, dict[str, Any]]:
-    """Returns prompt and settings; a table of tables, in older versions a list of pairs."""
+def _arguments(row: Row) -> tuple[str | None, tuple[str, ...], dict[str, Any]]:
+    """Returns prompt, contents of messages, and settings: the two arguments of a request to generate."""
+    found = row.data["arguments"]
     if isinstance(found, dict):
         pair = [value for name, value in sorted(_table(found.get("gen_args_0")).items()) if name in ("arg_0", "arg_1")]
-    else:
+    else:  # before 0.4.4
         pair = found[0] if isinstance(found, list) and found and isinstance(found[0], list) else []
-    if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], dict):
-        raise DataError(
-            path, "its 'arguments' are not a prompt and settings of generation, as a task of multiple choice has", number
-        )
-    return pair[0], pair[1]
+    turns = _turns(pair[0]) if len(pair) == 2 else ()
+    if len(pair) != 2 or not isinstance(pair[1], dict) or not (turns or isinstance(pair[0], str)):
+        raise row.error("its 'arguments' are not a prompt and settings of generation, as a task of multiple choice has")
+    return (None if turns else pair[0]), turns, pair[1]
 
 
-def _response(path: Path, number: int, found: Any) -> str:
+def _turns(prompt: Any) -> tuple[str, ...]:
+    """Returns the contents of messages; none of anything else.
+
+    What is sent to a chat server is a list of messages or, as ``JsonChatStr``, their JSON; that is a tuple of one text, which
+    becomes a list of one in the file (models/api_models.py of 0.4.13).
+    """
+    messages: Any = prompt
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
+        try:
+            messages = files.parse_json(prompt[0], files.Place("arguments"))
+        except DataError:
+            return ()
+    if not isinstance(messages, list):
+        return ()
+    texts = []
+    for message in messages:
+        content = _table(message).get("content")
+        parts = content if isinstance(content, list) else [{"text": content}]
+        texts.append("".join(text for part in parts if isinstance(text := _table(part).get("text"), str)))
+    return tuple(texts) if any(texts) else ()
+
+
+def _response(row: Row) -> str | None:
+    found = row.data["resps"]
     groups = found if isinstance(found, list) else []
     texts = [text for group in groups for text in (group if isinstance(group, list) else [group])]
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise DataError(path, "its 'resps' are not texts", number)
+    if not texts or not all(text is None or isinstance(text, str) for text in texts):
+        raise row.error("its 'resps' are not texts")
     if len(texts) > 1:
-        raise DataError(path, f"has {len(texts)} responses to one item (repeats); a ledger has one", number)
-    return str(texts[0])
-
-
-def _decoding(kwargs: dict[str, Any] | None) -> dict[str, Any]:
-    """Returns the decoding as a manifest has it, None for what was not kept. Without sampling lm-eval decodes greedily."""
-    if kwargs is None:
-        return dict.fromkeys(("max_new_tokens", "temperature", "top_p", "top_k", "stop", "seed"))
-    sampled = bool(kwargs.get("do_sample", False))
-    stop = kwargs.get("until")
-    stops = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else None
-    return {
-        "max_new_tokens": next((kwargs[name] for name in _TOKENS if isinstance(kwargs.get(name), int)), None),
-        "temperature": _number(kwargs.get("temperature")) if sampled else 0.0,
-        "top_p": _number(kwargs.get("top_p")) if sampled else 1.0,
-        "top_k": kwargs.get("top_k") if sampled and isinstance(kwargs.get("top_k"), int) else None if sampled else 0,
-        "stop": None if stops is None else [str(one) for one in stops],
-        "seed": None if sampled else 0,
-    }
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        raise row.error(f"has {len(texts)} responses to one item (repeats); a ledger has one")
+    return None if texts[0] is None else str(texts[0])
 
 
 def _known(value: Any) -> str:
-    return value if isinstance(value, str) and value else "unknown"
+    return value if isinstance(value, str) and value else UNKNOWN
 
 
 def _table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _text(path: Path, number: int, row: dict[str, Any], field: str) -> str:
-    value = row.get(field)
-    if not isinstance(value, str):
-        raise DataError(path, f"field {field!r} is missing or not a text", number)
-    return value

@@ -28,9 +28,8 @@ from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import Ledger, Sample
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.scoring import grade_sample, write_rows
+from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.runs.tally import Tally
-
-UNKNOWN = "unknown"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
             f"{path}: none of its {len(source.answers)} answers is to an item of {benchmark_name} (first: {first[:60]!r})"
         )
     name, revision = _model(model, source, suite)
-    manifest = _manifest(path, source, benchmark, protocol, items, matched, name, revision)
+    manifest = _manifest(path, source, benchmark, protocol, items, matched, name, revision, data)
     folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest['settings_sha256'][:8]}"
     samples = [grade_sample(benchmark, _sample(item, answer, manifest["settings_sha256"])) for item, answer in matched.answers]
     asked = [(sample.completion.key, sample.item) for sample in samples]
@@ -183,12 +182,12 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _prompts(benchmark: Benchmark, matched: Matched, source: Foreign) -> tuple[str, str]:
+def _prompts(benchmark: Benchmark, matched: Matched) -> tuple[str, str]:
     """Returns the form of the prompts, and the hash of their constant part if it is the benchmark's own, else unknown."""
-    pairs = [(benchmark.render(item), answer.prompt) for item, answer in matched.answers]
-    if all(text == prompt.plain for prompt, text in pairs):
+    pairs = [(benchmark.render(item), answer) for item, answer in matched.answers]
+    if all(answer.prompt == prompt.plain for prompt, answer in pairs):
         return "plain", benchmark.protocol(None).prompt_id
-    if all(text is not None and prompt.user in text for prompt, text in pairs):
+    if all(any(prompt.user in text for text in (answer.prompt or "", *answer.turns)) for prompt, answer in pairs):
         return "imported", benchmark.protocol(None).prompt_id
     return "imported", UNKNOWN
 
@@ -202,9 +201,12 @@ def _manifest(
     matched: Matched,
     name: str,
     revision: str,
+    data: Path | None,
 ) -> dict[str, Any]:
+    """Returns the run's manifest: what the file does not say is ``unknown``, or null where a number or a list is expected."""
     digest = file_sha256(path)
-    form, prompt_id = _prompts(benchmark, matched, source)
+    form, prompt_id = _prompts(benchmark, matched)
+    items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
     recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
     recipe |= {"decoding": source.decoding, "plain_decoding": source.decoding}
     now = files.now()
@@ -222,20 +224,26 @@ def _manifest(
         "benchmark": {
             "name": benchmark.name,
             "version": benchmark.version,
-            "data_sha256": content_hash([dataclasses.asdict(item) for item in items]),
+            "data_sha256": file_sha256(data) if data else items_sha256,
+            "items_sha256": items_sha256,
         },
         "protocol": {**recipe, "sha256": content_hash(recipe)},
         "template": {"form": form, "sha256": source.template_sha256, "source": source.harness},
         "decoding": source.decoding,
-        "eos_ids": [],
+        "eos_ids": None,
         "backend": source.harness,
         "dtype": source.dtype,
-        "settings": {"quantization": "", "adapter": ""},
-        "seed": 0,
-        "limit": None,
+        "settings": {"quantization": source.quantization, "adapter": source.adapter},
+        "seed": None,
+        "limit": source.limit,
         "items": {key: list(ids) for key, ids in benchmark.members(protocol, items).items()},
         "planned": [item.id for item, _ in matched.answers],
-        "engine": {"harness": source.harness, "task": source.task},
+        "engine": {
+            "harness": source.harness,
+            "task": source.task,
+            "model": source.engine,
+            "other_decoding": list(source.other_decoding),
+        },
         "packages": {"tulu-eval": __version__, source.harness: source.version},
         "commit": "",
         "machine": {},
@@ -248,6 +256,7 @@ def _manifest(
             "called": source.called,
             "lines": source.lines,
             **{name: len(value) for name, value in _fields(matched).items()},
+            "nulls": source.nulls,
             "end_reasons": UNKNOWN,
         },
     }

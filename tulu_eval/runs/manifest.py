@@ -12,7 +12,6 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tulu_eval import __version__
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.files import write_json as write_json
+from tulu_eval.files import write_text as write_text
 from tulu_eval.records import Result, content_hash, to_json
 from tulu_eval.runs import environment
 from tulu_eval.runs.ledger import timeless, ungraded
@@ -78,31 +79,6 @@ def command_line() -> list[str]:
 def now() -> str:
     """Returns the time in UTC to the second, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Writes a JSON file in one step; raises as :func:`write_text` does."""
-    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file in one step: the old file or the new one is there, never half of one; makes its folder if need be.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import os
 import tempfile
-import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from tulu_eval import files
 from tulu_eval.errors import DataError
 
 MOST_BYTES = 1 << 32
@@ -53,14 +52,10 @@ def unpack_in_place(path: Path) -> None:
 
 
 def _copy(path: Path, to: BinaryIO) -> None:
-    size = 0
-    try:
-        with gzip.open(packed(path), "rb") as source:
-            while block := source.read(_BLOCK):
-                size += len(block)
-                if size > MOST_BYTES:
-                    raise DataError(packed(path), f"unpacks to more than {MOST_BYTES >> 30} GiB, which is no ledger")
-                to.write(block)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(packed(path), f"cannot be unpacked: {error}") from error
+    with files.open_regular(packed(path)) as raw:
+        if raw.read(2) != files.GZIP:
+            raise DataError(packed(path), "cannot be unpacked: it is not gzip")
+    with files.open_file(packed(path), MOST_BYTES) as source:
+        while block := source.read(_BLOCK):
+            to.write(block)
     to.flush()

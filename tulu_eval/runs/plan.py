@@ -89,6 +89,7 @@ class Plan:
         planned: Items and requests in the order in which they are to run.
         members: Ids of the items of each protocol that is covered, whole, whatever the limit.
         data_sha256: Hash of the data file, or of the items where there is none.
+        items_sha256: Hash of the items that the data has, whatever the file's form.
         notices: What a reader of the number should know of its prompts and ends, one line each.
     """
 
@@ -104,6 +105,7 @@ class Plan:
     planned: tuple[Planned, ...]
     members: dict[str, tuple[str, ...]]
     data_sha256: str
+    items_sha256: str
     notices: tuple[str, ...] = ()
 
     @property
@@ -124,7 +126,12 @@ class Plan:
                 "parameters": self.model.parameters,
                 "context": self.model.context,
             },
-            "benchmark": {"name": self.benchmark.name, "version": self.benchmark.version, "data_sha256": self.data_sha256},
+            "benchmark": {
+                "name": self.benchmark.name,
+                "version": self.benchmark.version,
+                "data_sha256": self.data_sha256,
+                "items_sha256": self.items_sha256,
+            },
             "protocol": dataclasses.asdict(self.protocol),
             "template": {name: value for name, value in dataclasses.asdict(self.template).items() if value},
             "decoding": dataclasses.asdict(self.decoding),
@@ -188,6 +195,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         decoding = dataclasses.replace(decoding, seed=order.seed)
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
     dtype = dtype if backend.local else SERVED
+    items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
     plan = Plan(
         order=order,
         benchmark=benchmark,
@@ -200,7 +208,8 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         dtype=dtype,
         planned=(),
         members=benchmark.members(protocol, items),
-        data_sha256=file_sha256(order.data) if order.data else content_hash([dataclasses.asdict(item) for item in items]),
+        data_sha256=file_sha256(order.data) if order.data else items_sha256,
+        items_sha256=items_sha256,
     )
     date = _date(plan, writer)
     items = items[: order.limit]

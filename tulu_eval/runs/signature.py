@@ -8,7 +8,7 @@ benchmark and protocol; number of items and hash of their ids; hash of the const
 template, and the day that it wrote if it writes one; scorer (extraction); decoding and token limit; model and revision;
 engine, its version and dtype, and what alters the weights (``+fp8``, ``+lora``). A served model's engine is
 ``openai+vllm-0.32.0/served``: what the server says it is. Of a run imported from another harness, the engine is that harness,
-and what it did not keep is ``unknown``.
+and what it did not keep is ``unknown``: ``+unknown`` where nothing says whether something alters the weights.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequenc
     """
     decoding, template, model = manifest["decoding"], manifest["template"], manifest["model"]
     temperature, limit = decoding["temperature"], decoding["max_new_tokens"]
-    draw = "greedy" if temperature == 0 else f"t{temperature:g},seed{decoding['seed']}" if temperature is not None else UNKNOWN
+    seed = UNKNOWN if decoding["seed"] is None else decoding["seed"]
+    draw = "greedy" if temperature == 0 else f"t{temperature:g},seed{seed}" if temperature is not None else UNKNOWN
     settings = manifest["settings"]
     day = f",{template['date']}" if template.get("date") else ""
-    altered = (f"+{settings['quantization']}" if settings["quantization"] else "") + ("+lora" if settings["adapter"] else "")
+    adapted = settings["adapter"] and settings["adapter"] != UNKNOWN
+    altered = (f"+{settings['quantization']}" if settings["quantization"] else "") + ("+lora" if adapted else "")
     return "|".join(
         (
             f"{manifest['benchmark']['name']}:{protocol}",

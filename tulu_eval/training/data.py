@@ -1,7 +1,6 @@
 """Rows for training: from JSON-lines or a split of the hub, checked, rendered, tokenised; what is dropped is counted.
 
-A row has ``messages`` (SFT, PPO) or ``chosen`` and ``rejected`` (reward model, DPO; PPO takes their prompts, and has a few more
-names for a prompt), each a list of ``{"role": ..., "content": ...}``: the schema of ``allenai/tulu-2.5-preference-data``,
+A row is in one of the forms of :mod:`~tulu_eval.training.forms`, among them those of ``allenai/tulu-2.5-preference-data``,
 ``allenai/tulu-2.5-prompts`` and ``allenai/tulu-v2-sft-mixture``. A row that is not so ends the reading with its line number. A
 row with an empty message, a pair with equal sides or different prompts, and anything over the length is left out and counted;
 nothing is ever cut. So is a row with the string of a special token in a text: EasyLM reads ``</s>`` there as the end token, and
@@ -13,20 +12,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from tulu_eval import hub
-from tulu_eval.backends.tokenizer_calls import check_text
 from tulu_eval.errors import DataError, PreflightError, UnknownName
-from tulu_eval.training.text import ROLES, Encoder, Message, Tokens
-
-PROMPT_KEYS = ("messages", "chosen", "history_messages", "conversation", "instruction")
-"""Where a prompt may stand in a row, the first that is there (EasyLM @ dbf2212c, ``TuluPromptDataset``)."""
+from tulu_eval.files import Row, json_rows
+from tulu_eval.training import forms
+from tulu_eval.training.text import Encoder, Message, Tokens
 
 CHUNK = 1000
 """Rows that are tokenised at once."""
@@ -61,16 +57,7 @@ class Rows(Generic[T]):
     sha256: str
 
 
-class _Line(NamedTuple):
-    path: Path
-    number: int
-    row: dict[str, Any]
-
-    def fail(self, message: str) -> NoReturn:
-        raise DataError(self.path, message, self.number)
-
-
-_Take = Callable[[_Line], tuple[str, tuple[Any, ...]]]
+_Take = Callable[[Row], tuple[str, tuple[Any, ...]]]
 """Returns why a row is left out (empty: it is not) and its conversations."""
 
 
@@ -95,11 +82,11 @@ class Reader:
             DataError: A line is not such a row, or no row is left.
         """
 
-        def take(line: _Line) -> tuple[str, tuple[Any, ...]]:
-            messages = _messages(line, "messages")
+        def take(row: Row) -> tuple[str, tuple[Any, ...]]:
+            messages = forms.conversation(row)
             if not any(message["role"] == "assistant" for message in messages):
-                line.fail("messages has no assistant's message, so there is nothing to train on")
-            return self._reason(line, messages), (messages,)
+                raise row.error("messages has no assistant's message, so there is nothing to train on")
+            return self._reason(messages), (messages,)
 
         def encode(rows: list[tuple[Any, ...]]) -> list[Tokens]:
             return self.encoder.conversations([row[0] for row in rows], last_only=False)
@@ -113,13 +100,13 @@ class Reader:
             DataError: A line is not such a row, or no row is left.
         """
 
-        def take(line: _Line) -> tuple[str, tuple[Any, ...]]:
-            chosen, rejected = _messages(line, "chosen"), _messages(line, "rejected")
+        def take(row: Row) -> tuple[str, tuple[Any, ...]]:
+            chosen, rejected = forms.side(row, "chosen"), forms.side(row, "rejected")
             for side, messages in (("chosen", chosen), ("rejected", rejected)):
                 if messages[-1]["role"] != "assistant" or len(messages) < 2:
-                    line.fail(f"{side} must be a prompt and, last, an assistant's message")
+                    raise row.error(f"{side} must be a prompt and, last, an assistant's message")
             bare_chosen, bare_rejected = _bare(chosen), _bare(rejected)
-            reason = self._reason(line, chosen) or self._reason(line, rejected)
+            reason = self._reason(chosen) or self._reason(rejected)
             if not reason and bare_chosen == bare_rejected:
                 reason = "equal sides"
             if not reason and bare_chosen[:-1] != bare_rejected[:-1]:
@@ -139,12 +126,9 @@ class Reader:
             DataError: A line is not such a row, or no row is left.
         """
 
-        def take(line: _Line) -> tuple[str, tuple[Any, ...]]:
-            messages = _messages(line, next((key for key in PROMPT_KEYS if key in line.row), "messages"))
-            prompt = messages[:-1] if messages[-1]["role"] == "assistant" else messages
-            if not prompt or prompt[-1]["role"] != "user":
-                line.fail("a prompt must end with a user's message")
-            return self._reason(line, prompt), (prompt,)
+        def take(row: Row) -> tuple[str, tuple[Any, ...]]:
+            prompt = forms.prompt_of(row)
+            return self._reason(prompt), (prompt,)
 
         def encode(rows: list[tuple[Any, ...]]) -> list[Tokens]:
             return self.encoder.prompts([row[0] for row in rows], bos=bos)
@@ -161,7 +145,7 @@ class Reader:
         kept: list[T] = []
         dropped: Counter[str] = Counter()
         digest = hashlib.sha256()
-        for chunk in _chunks(itertools.chain.from_iterable(map(_lines, paths))):
+        for chunk in _chunks(itertools.chain.from_iterable(map(json_rows, paths))):
             lines, taken = [], []
             for line in chunk:
                 reason, row = take(line)
@@ -182,17 +166,16 @@ class Reader:
             raise DataError(paths[0], f"no row is left to train on; dropped: {dict(dropped) or 'none, the file is empty'}")
         return Rows(kept, dict(dropped), digest.hexdigest())
 
-    def _reason(self, line: _Line, messages: Sequence[Message]) -> str:
+    def _reason(self, messages: Sequence[Message]) -> str:
         """Returns why a conversation is left out, empty if it is not."""
-        check_text(f"{line.path}:{line.number}", *(message["content"] for message in messages))
         if not all(message["content"].strip() for message in messages):
             return "empty message"
         return "special token in a text" if self.encoder.holds_special(messages) else ""
 
-    def _check_ids(self, row: Tokens, line: _Line) -> None:
+    def _check_ids(self, row: Tokens, line: Row) -> None:
         largest = int(row.ids.max())
         if largest >= self.vocabulary:
-            line.fail(f"token {largest} is outside a model's vocabulary of {self.vocabulary}")
+            raise line.error(f"token {largest} is outside a model's vocabulary of {self.vocabulary}")
 
 
 def files_of_split(dataset: str, split: str) -> list[Path]:
@@ -226,58 +209,14 @@ def files_of_split(dataset: str, split: str) -> list[Path]:
     return [hub.dataset_file(dataset, name) for name in by_split[split]]
 
 
-def _lines(path: Path) -> Iterator[_Line]:
-    """Yields the rows of a file with their one-based line or row numbers."""
-    if path.suffix == ".parquet":
-        import datasets
-
-        for number, row in enumerate(datasets.Dataset.from_parquet(str(path)), start=1):
-            yield _Line(path, number, row)
-        return
-    number = 0
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, text in enumerate(file, start=1):
-                if not text.strip():
-                    continue
-                row = json.loads(text)
-                if not isinstance(row, dict):
-                    raise DataError(path, "is not a JSON object", number)
-                yield _Line(path, number, row)
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"is not JSON: {error.msg}", number) from error
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"is not UTF-8: {error.reason}") from error
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror}") from error
-
-
-def _chunks(lines: Iterator[_Line]) -> Iterator[list[_Line]]:
-    chunk: list[_Line] = []
+def _chunks(lines: Iterator[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
     for line in lines:
         chunk.append(line)
         if len(chunk) == CHUNK:
             yield chunk
             chunk = []
     yield chunk
-
-
-def _messages(line: _Line, key: str) -> list[Message]:
-    """Returns a row's conversation, checked."""
-    value = line.row.get(key)
-    if key == "instruction" and isinstance(value, str):
-        return [{"role": "user", "content": value}]
-    if not isinstance(value, list) or not value:
-        known = ", ".join(sorted(map(str, line.row))) or "none"
-        line.fail(f"no list of messages under {key!r}; its keys: {known}")
-    for place, message in enumerate(value):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            line.fail(f'{key}[{place}] is not {{"role": ..., "content": text}}')
-        elif message.get("role") not in ROLES:
-            line.fail(f"{key}[{place}] has role {message.get('role')!r}; known: {', '.join(ROLES)}")
-        elif message["role"] == "system" and place:
-            line.fail(f"{key}[{place}] is a system message and not the first")
-    return value
 
 
 def _bare(messages: Sequence[Message]) -> list[tuple[str, str]]:

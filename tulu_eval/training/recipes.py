@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
+from tulu_eval import files
 from tulu_eval.errors import DataError, UnknownName, UserError, suggest
 from tulu_eval.training.recipe import CLASSES, DPORecipe, PPORecipe, Recipe, Sourced, Stage
+
+LIMIT = 1_000_000
+"""Bytes of the largest recipe file that is read."""
 
 PRESETS = Path(__file__).parent / "presets"
 OFF = "off"
@@ -73,10 +76,7 @@ def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
 
 def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Returns a file's recipes, and what the short names in its sources stand for: its table ``[sources]``."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(path, f"cannot be read as TOML: {error}") from error
+    data = files.parse_toml(files.read_text(path, LIMIT), path)
     for name, table in data.items():
         if not isinstance(table, dict):
             raise DataError(path, f"{name!r} stands outside of a recipe; a recipe begins with [its-name]")
@@ -113,8 +113,8 @@ def _change(text: str) -> tuple[str, Any]:
     if not equals:
         raise RecipeError(f"--set {text}: write KEY=VALUE")
     try:
-        return key.strip(), tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
+        return key.strip(), files.parse_toml(f"x = {value}", Path("--set"))["x"]
+    except DataError:
         return key.strip(), value.strip()
 
 

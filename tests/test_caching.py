@@ -1,0 +1,64 @@
+"""Hashes of files: of small ones always the true one, of large ones remembered; nothing but a file is read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tulu_eval import caching
+from tulu_eval.errors import DataError, UserError
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/tulu-eval/sha256"
+
+
+def change(path: Path, text: str) -> None:
+    """Changes a file and leaves its size and time as they are."""
+    state = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_a_changed_byte_with_the_old_time_is_noticed_in_a_small_file(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("one")
+    assert caching.file_sha256(path) == hashlib.sha256(b"one").hexdigest()
+    change(path, "two")
+    assert caching.file_sha256(path) == hashlib.sha256(b"two").hexdigest()
+    assert not cache.exists()
+
+
+def test_a_large_file_is_hashed_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching, "SMALL", 2)
+    path = tmp_path / "weights"
+    path.write_text("one")
+    first = caching.file_sha256(path)
+    change(path, "two")
+    assert caching.file_sha256(path) == first
+    (note,) = cache.iterdir()
+    note.write_text("nonsense")
+    assert caching.file_sha256(path) == hashlib.sha256(b"two").hexdigest()
+
+
+def test_what_is_no_file_and_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="is a pipe, not a file"):
+        caching.file_sha256(tmp_path / "pipe")
+    assert caching.read_json(tmp_path / "pipe") == caching.read_json(Path("/dev/zero")) == {}
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(UserError, match="set XDG_CACHE_HOME to a folder"):
+        caching.cache_folder()
+    monkeypatch.setattr(caching, "SMALL", 2)
+    (tmp_path / "weights").write_text("one")
+    assert caching.file_sha256(tmp_path / "weights") == hashlib.sha256(b"one").hexdigest()

@@ -1,0 +1,34 @@
+"""Reading and writing files, safely, once: what is no regular file, too large, or not strictly JSON ends in one line.
+
+Every file that a user names is opened by :func:`open_file`, every JSON text is parsed by :func:`parse_json` or :func:`decode`,
+every file of rows is read by :func:`json_rows`, and every file is written by :func:`write_text`.
+"""
+
+from tulu_eval.files.opening import GZIP, LARGEST, UNPACKED, open_file, open_regular, read_bytes, read_text
+from tulu_eval.files.parsing import DEPTH, Place, Record, decode, parse_json
+from tulu_eval.files.rows import LINE, Row, json_rows, read_json
+from tulu_eval.files.toml import parse_toml
+from tulu_eval.files.writing import remove_leftovers, write_json, write_text
+
+__all__ = [
+    "DEPTH",
+    "GZIP",
+    "LARGEST",
+    "LINE",
+    "UNPACKED",
+    "Place",
+    "Record",
+    "Row",
+    "decode",
+    "json_rows",
+    "open_file",
+    "open_regular",
+    "parse_json",
+    "parse_toml",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "remove_leftovers",
+    "write_json",
+    "write_text",
+]

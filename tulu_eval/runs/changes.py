@@ -1,0 +1,111 @@
+"""What differs between the manifests of two runs, and what one of them does not know."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from tulu_eval.runs.signature import UNKNOWN
+
+_SETTINGS = (
+    "model",
+    "benchmark",
+    "protocol",
+    "template",
+    "decoding",
+    "eos_ids",
+    "backend",
+    "dtype",
+    "settings",
+    "seed",
+    "limit",
+)
+_ENVIRONMENT = ("engine", "packages", "machine", "commit")
+_DERIVED = {"protocol.sha256", "protocol.summary", "engine.dtype", "benchmark.data_sha256", "benchmark.items_sha256"}
+"""Fields that only repeat others, or are compared by :func:`_data`."""
+
+_NULL_IS_UNKNOWN = ("decoding.", "eos_ids", "seed")
+"""Fields of an imported run in which null stands for what its harness did not say."""
+
+_REPEATED = ("protocol.decoding", "protocol.plain_decoding")
+"""What ``decoding`` repeats in an imported run."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """A field of the manifests that differs.
+
+    Attributes:
+        name: Its path in the manifest.
+        a: In A; empty where A does not have it, ``unknown`` where A was imported and its harness did not say.
+        b: In B.
+        kind: ``setting`` was asked for or follows from the model; ``environment`` is what it ran on; ``unknown`` is one of them
+            that a run does not know, so that nothing says whether they differ.
+    """
+
+    name: str
+    a: str
+    b: str
+    kind: Literal["setting", "environment", "unknown"]
+
+
+def changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
+    """Yields what differs between two manifests, and what one of them does not know."""
+    kinds: tuple[tuple[Literal["setting", "environment"], tuple[str, ...]], ...] = (
+        ("setting", _SETTINGS),
+        ("environment", _ENVIRONMENT),
+    )
+    for kind, keys in kinds:
+        of_a, of_b = (_fields(manifest, keys) for manifest in (a, b))
+        absent_a, absent_b = (UNKNOWN if "imported" in manifest else "" for manifest in (a, b))
+        for name in dict.fromkeys((*of_a, *of_b)):
+            one, other = of_a.get(name, absent_a), of_b.get(name, absent_b)
+            if name not in _DERIVED and not (UNKNOWN in (absent_a, absent_b) and name.startswith(_REPEATED)):
+                yield from _change(name, one, other, kind)
+    yield from _data(a, b)
+
+
+def _change(name: str, one: str, other: str, kind: Literal["setting", "environment"]) -> Iterator[Change]:
+    if is_unknown(one) or is_unknown(other):
+        yield Change(name, UNKNOWN if is_unknown(one) else one, UNKNOWN if is_unknown(other) else other, "unknown")
+    elif one != other:
+        yield Change(name, one, other, kind)
+
+
+def _data(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
+    """Yields the data if they differ: by their items; in runs made before those were noted, by the file.
+
+    A protocol that fixes its items takes no others, from whatever file they are read.
+    """
+    if all((manifest.get("protocol") or {}).get("n") for manifest in (a, b)):
+        return
+    name = "items_sha256" if all("items_sha256" in manifest["benchmark"] for manifest in (a, b)) else "data_sha256"
+    one, other = (str(manifest["benchmark"].get(name, "")) for manifest in (a, b))
+    yield from _change(f"benchmark.{name}", one, other, "setting")
+
+
+def _fields(manifest: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
+    """Returns the fields of a manifest by path; of an imported one, ``unknown`` for each that its harness did not say."""
+    found = {name: value for key in keys for name, value in _flat(key, manifest.get(key))}
+    if "imported" not in manifest:
+        return {name: str(value) for name, value in found.items() if value is not None}
+    zero = {"model.parameters", "model.context"}
+    return {
+        name: UNKNOWN if (value is None and name.startswith(_NULL_IS_UNKNOWN)) or (name in zero and not value) else str(value)
+        for name, value in found.items()
+        if value is not None or name.startswith(_NULL_IS_UNKNOWN)
+    }
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}", inner)
+    else:
+        yield name, value
+
+
+def is_unknown(value: str) -> bool:
+    """Whether a field of a manifest stands for what is not known; it equals nothing, another unknown included."""
+    return value == UNKNOWN or value.startswith(f"{UNKNOWN}-")

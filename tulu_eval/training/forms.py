@@ -1,0 +1,112 @@
+"""The forms in which people have rows, each read as a conversation of ``{"role": ..., "content": ...}``.
+
+- Tulu's and OpenAI's: ``messages``, or ``chosen`` and ``rejected``, each a whole conversation.
+- TRL's (1.12, docs ``dataset_formats``): ``prompt`` with ``completion``, or with ``chosen`` and ``rejected``, where the answers
+  are without the prompt; each a text or messages. Without ``prompt`` the sides are whole conversations. In
+  HuggingFaceH4/ultrafeedback_binarized they are whole and the prompt's text stands beside them once more.
+- ShareGPT's: ``conversations`` of ``{"from": "human", "value": ...}``; the system message may be a field ``system``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tulu_eval.files import Row
+from tulu_eval.training.text import ROLES, Message
+
+PROMPT_KEYS = ("messages", "chosen", "history_messages", "conversation", "instruction", "conversations", "prompt")
+"""Where a prompt may stand, the first that is there: EasyLM's (@ dbf2212c, ``TuluPromptDataset``), ShareGPT's, TRL's."""
+
+_SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+"""Who ``from`` is."""
+
+_TEXTS = ("instruction", "prompt")
+"""Fields that may be a text: the user's."""
+
+
+def conversation(row: Row) -> list[Message]:
+    """Returns what a row has for SFT.
+
+    Raises:
+        DataError: The row has none of the forms.
+    """
+    if "messages" not in row.data and "conversations" in row.data:
+        return messages(row, "conversations")
+    if "messages" not in row.data and "completion" in row.data:
+        return side(row, "completion")
+    return messages(row, "messages")
+
+
+def side(row: Row, key: str) -> list[Message]:
+    """Returns the whole conversation of one side of a pair, with its prompt wherever that stands.
+
+    Raises:
+        DataError: The row has none of the forms.
+    """
+    if "prompt" not in row.data:
+        return messages(row, key)
+    answer: Any = row.data.get(key)
+    prompt = row.data["prompt"]
+    found: list[Message] = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else messages(row, key)
+    if found[0]["role"] == "assistant":
+        return [*messages(row, "prompt"), *found]
+    if isinstance(prompt, list) and found[: len(prompt)] != messages(row, "prompt"):
+        raise row.error(f"{key} neither begins with the prompt's messages nor with an assistant's")
+    return found
+
+
+def prompt_of(row: Row) -> list[Message]:
+    """Returns the prompt of a row: a conversation up to its last user's message; a recorded answer is left away (EasyLM).
+
+    Raises:
+        DataError: The row has none of the forms, or does not end so.
+    """
+    key = next((key for key in PROMPT_KEYS if key in row.data), "messages")
+    found = side(row, key) if key == "chosen" else messages(row, key)
+    prompt = found[:-1] if found[-1]["role"] == "assistant" else found
+    if not prompt or prompt[-1]["role"] != "user":
+        raise row.error("a prompt must end with a user's message")
+    return prompt
+
+
+def messages(row: Row, key: str) -> list[Message]:
+    """Returns the conversation under a key, checked.
+
+    Raises:
+        DataError: It is none.
+    """
+    value = row.data.get(key)
+    if key in _TEXTS and isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    if not isinstance(value, list) or not value:
+        known = ", ".join(sorted(map(str, row.data))) or "none"
+        raise row.error(f"no list of messages under {key!r}; its keys: {known}")
+    if key == "conversations":
+        value = _of_sharegpt(row, value)
+    for place, message in enumerate(value):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise row.error(f'{key}[{place}] is not {{"role": ..., "content": text}}')
+        if message.get("role") not in ROLES:
+            raise row.error(f"{key}[{place}] has role {message.get('role')!r}; known: {', '.join(ROLES)}")
+        if message["role"] == "system" and place:
+            raise row.error(f"{key}[{place}] is a system message and not the first")
+    return value
+
+
+def _of_sharegpt(row: Row, turns: Sequence[Any]) -> list[Any]:
+    """Returns ShareGPT's turns as messages; turns that are messages already stay."""
+    found: list[Any] = []
+    for place, turn in enumerate(turns):
+        if not isinstance(turn, dict) or "from" not in turn:
+            found.append(turn)
+        elif not isinstance(turn.get("value"), str):
+            raise row.error(f'conversations[{place}] is not {{"from": ..., "value": text}}')
+        elif turn["from"] not in tuple(_SHAREGPT):
+            raise row.error(f"conversations[{place}] is from {turn['from']!r}; known: {', '.join(_SHAREGPT)}")
+        else:
+            found.append({"role": _SHAREGPT[turn["from"]], "content": turn["value"]})
+    system = row.data.get("system")
+    if isinstance(system, str) and system.strip():
+        found.insert(0, {"role": "system", "content": system})
+    return found
