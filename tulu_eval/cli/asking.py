@@ -145,8 +145,7 @@ def endpoint_of(
         timeout: Seconds for one answer.
         needed: Whether anything will be asked; if not, no server has to be there and no engine is started.
     """
-    from tulu_eval.endpoint.client import OPENAI_URL
-    from tulu_eval.endpoint.wire import key_for, parse_base_url
+    from tulu_eval.endpoint.url import OPENAI_URL, key_for, parse_base_url
     from tulu_eval.judging.client import KEY_VARIABLE, HttpJudge
 
     if local and needed:

@@ -17,7 +17,7 @@ from tulu_eval.judging.budget import Budget, Spent, Usage
 from tulu_eval.judging.cache import Cache, Stored, reduce_choice
 from tulu_eval.judging.client import Answer, AnswerFailure
 from tulu_eval.judging.recipe import Pair, Question, Recipe, swapped
-from tulu_eval.judging.verdict import Verdict, VerdictFailure, read_verdict
+from tulu_eval.judging.verdict import INSTEAD, Verdict, VerdictFailure, read_verdict
 
 Kind = Literal["judged", "identical", AnswerFailure, VerdictFailure, "not_asked"]
 
@@ -174,6 +174,13 @@ def judge_pairs(
 
 
 def _check_fitness(recipe: Recipe, failures: dict[str, Verdict | Answer]) -> None:
+    """Says that a judge is unfit: of logprobs at the first answer that has none, of anything else after some answers."""
+    for failure in list(failures.values()) if recipe.method == "logprobs" else ():
+        refused = isinstance(failure, Answer) and failure.failure == "rejected" and "logprob" in failure.detail.lower()
+        if refused:
+            raise UnfitJudgeError(f"the judge {recipe.judge!r} does not take logprobs as asked ({failure.detail}); {INSTEAD}")
+        if isinstance(failure, Verdict) and failure.kind == "no_logprobs":
+            raise UnfitJudgeError(f"the judge {recipe.judge!r} answers without logprobs; {INSTEAD}")
     unfit = [failure for failure in list(failures.values()) if isinstance(failure, Verdict)]
     if len(unfit) >= USELESS_AFTER:
         raise UnfitJudgeError(
