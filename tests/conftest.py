@@ -44,9 +44,19 @@ def model_server(servers: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def scripted() -> Any:
+    """The module ``scripted.py``: a server whose every answer the test makes."""
+    return _module("scripted")
+
+
+@pytest.fixture(scope="session")
 def servers() -> Any:
     """The module ``loopback.py``."""
-    spec = importlib.util.spec_from_file_location("loopback", Path(__file__).with_name("loopback.py"))
+    return _module("loopback")
+
+
+def _module(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

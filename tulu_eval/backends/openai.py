@@ -203,8 +203,9 @@ class OpenAIBackend(Backend):
             done = Completion(request.key, "", (), "error", time.perf_counter() - began, detail)
             return Attempt(done, "failed", detail, retry, wait)
 
+        body = self._asked.body(request, decoding)
         try:
-            reply = connection.request("POST", self._asked.path, self._asked.body(request, decoding))
+            reply = connection.request("POST", self._asked.path, body)
         except DroppedError as error:
             return failed(f"{error.kind}: {error}", retry=True)
         data = self._client.reader.read(reply)
@@ -213,7 +214,7 @@ class OpenAIBackend(Backend):
                 name, url = self._asked.served.name, self._asked.served.url
                 words = f"the server {url} does not know {name!r} or {self._asked.path}"
                 raise EndpointError(f"{words} ({data.detail}){self._client.url.hint}")
-            if data.status == 400 and NEWER_LIMIT in data.detail and self._asked.limit_field != NEWER_LIMIT:
+            if data.status == 400 and NEWER_LIMIT in data.detail and NEWER_LIMIT not in body:
                 self._asked = dataclasses.replace(self._asked, limit_field=NEWER_LIMIT)
                 return failed(data.detail, retry=True, wait=0.0)
             return failed(data.detail, retry=data.retry, wait=data.wait)

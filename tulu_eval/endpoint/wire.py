@@ -4,9 +4,9 @@ A socket's time-out is for one read, so a server that drips bytes, of its header
 here each read, a tunnel's and a TLS handshake's included, waits for what is left of the exchange's time. Redirects are not
 followed, so a key goes nowhere but to the host it was given for.
 
-Why no HTTP package: with 64 requests in flight on the loopback (``benchmarks/endpoint.py``, two cores), a request costs 0.45 ms of
-CPU here, 0.74 with urllib3 2.8, 1.3 with httpx2 2.16 and 0.4 with aiohttp 3.14. Of these aiohttp alone has a deadline for a whole
-exchange, and with it every caller would have to be a coroutine.
+Why no HTTP package: with 64 requests in flight on the loopback (``benchmarks/endpoint.py``, two cores), a request costs 0.45 ms
+of CPU here, 0.74 with urllib3 2.8, 1.3 with httpx2 2.16 and 0.4 with aiohttp 3.14. Of these aiohttp alone has a deadline for a
+whole exchange, and with it every caller would have to be a coroutine.
 """
 
 from __future__ import annotations
