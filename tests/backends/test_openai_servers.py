@@ -125,6 +125,23 @@ def test_a_server_at_an_ipv6_address(ask: Any, scripted: Any) -> None:
     assert (engine["url"], engine["software"]) == (server.url, "vllm-0.32.0")
 
 
+def test_a_key_in_token_ids_is_taken_out_with_them(ask: Any, scripted: Any, llama3_like: Path) -> None:
+    from transformers import AutoTokenizer
+
+    ids = AutoTokenizer.from_pretrained(llama3_like).encode(f"It is {KEY}.", add_special_tokens=False)
+
+    def answer(seen: Any) -> Any:
+        if seen.method == "GET":
+            return 200, {"data": [{"id": "m", "owned_by": "vllm"}], "version": "1"}
+        choice = {"index": 0, "text": "", "finish_reason": "stop", "token_ids": [*ids, 1]}
+        return 200, {"model": "m", "choices": [choice]}
+
+    with scripted.Scripted(answer) as server:
+        outcome = ask(server.url, model=str(llama3_like), prompts="tokens", name="m", n=2)
+    assert {(one.completion.text, one.completion.token_ids) for one in samples(outcome.folder)} == {("It is [key].", ())}
+    assert files.read_manifest(outcome.folder)["engine"]["key_repeated"] == "yes"
+
+
 FORGED = ["0.1|m:org/other@1234", "0.1\x1b[2J", "x" * 99, 7, None, {"a": 1}, "0.1\n"]
 
 

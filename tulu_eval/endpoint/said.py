@@ -33,7 +33,7 @@ def one_line(text: str, limit: int = LONGEST_LINE) -> str:
 
 
 class Redactor:
-    """Takes a key out of what a server says.
+    """Takes a key out of what a server says, as it is and as it stands in JSON and in a URL.
 
     Args:
         key: The key; empty for none.
@@ -43,7 +43,8 @@ class Redactor:
     """
 
     def __init__(self, key: str) -> None:
-        forms = {key, json.dumps(key)[1:-1], urllib.parse.quote(key, safe="")} - {""}
+        escaped, quoted = json.dumps(key)[1:-1], urllib.parse.quote(key, safe="")
+        forms = {key, escaped, escaped.replace("/", "\\/"), quoted, re.sub("%..", lambda code: code[0].lower(), quoted)} - {""}
         self._forms = sorted(forms, key=len, reverse=True)
         self._secret = len(key) >= SHORTEST_SECRET
         self.found = False
