@@ -36,6 +36,7 @@ def test_a_bad_base_url_is_one_line_without_its_secrets(url: str) -> None:
         (" https://api.openai.com/v1/chat/completions ", "https://api.openai.com:443/v1"),
         ("http://[::1]:8732/v1", "http://[::1]:8732/v1"),
         ("http://[::1]/v1/", "http://[::1]:80/v1"),
+        ("http://[fe80::1%25eth0]:8000/v1", "http://[fe80::1%25eth0]:8000/v1"),
         ("http://[2001:db8::2]:8000", "http://[2001:db8::2]:8000"),
         ("http://localhost:8000/my models/ü", "http://localhost:8000/my%20models/%C3%BC"),
         (AZURE, "https://mine.openai.azure.com:443/openai/deployments/my-gpt?api-version=2024-10-21"),
@@ -45,6 +46,7 @@ def test_a_bad_base_url_is_one_line_without_its_secrets(url: str) -> None:
 def test_an_address_is_read_again_as_it_is_shown(text: str, shown: str) -> None:
     url = parse_base_url(text)
     assert str(url) == shown
+    assert "%25" not in url.host
     assert parse_base_url(shown) == url
 
 

@@ -29,11 +29,17 @@ def judged(pairs: Any, cache_path: Any) -> Any:
     return call
 
 
-def test_a_judge_without_logprobs_is_told_what_to_do_at_the_first_answer(judged: Any, scripted: Any, recipe: Any) -> None:
+def test_a_judge_without_logprobs_is_told_of_at_the_first_answer_and_stops(
+    judged: Any, scripted: Any, recipe: Any, caplog: Any
+) -> None:
     with scripted.Scripted(lambda seen: (200, scripted.chat("m"))) as server:
         with pytest.raises(UnfitJudgeError, match="answers without logprobs; --method text reads the answer instead"):
             judged(server.url, recipe)
-        assert len(server.asked) == 1
+        assert len(server.asked) == 3
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(
+        "an answer of the judge 'loopback-judge' is without logprobs; --method text reads the answer instead"
+    )
 
 
 @pytest.mark.parametrize("said", ["logprobs are not supported by this model", "'top_logprobs' must be <= 2"])

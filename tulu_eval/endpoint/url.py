@@ -49,7 +49,7 @@ class BaseUrl(NamedTuple):
     api_version: str = ""
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}{self._query}"
 
     @property
@@ -101,7 +101,9 @@ def parse_base_url(text: str, owner: str = "the endpoint") -> BaseUrl:
     try:
         parts = urllib.parse.urlsplit(text.strip())
         host, port = parts.hostname or "", parts.port
-        if ":" not in host:
+        if ":" in host:
+            host = host.replace("%25", "%")  # a zone of an IPv6 address, as RFC 6874 writes it
+        else:
             host.encode("idna")
     except ValueError as error:
         raise UserError(looks) from error
