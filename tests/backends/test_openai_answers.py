@@ -87,6 +87,11 @@ def test_token_ids_that_are_none(ids: Any) -> None:
         token_ids_of({"token_ids": ids})
 
 
+def test_an_index_may_be_left_out() -> None:
+    for index in ({}, {"index": 0}, {"index": None}):
+        assert read_choice({"choices": [{"text": "x", **index}], "model": "m"}, "text") == ({"text": "x", **index}, None, "m")
+
+
 @pytest.mark.parametrize("choices", [None, [], "x", [5], [{"index": 1}], [{}, {}], [{"index": "\x1b[2J" * 99}]])
 def test_not_exactly_one_choice_is_one_line(choices: Any) -> None:
     with pytest.raises(AnswerError) as caught:

@@ -125,7 +125,8 @@ def test_a_server_at_an_ipv6_address(ask: Any, scripted: Any) -> None:
     assert (engine["url"], engine["software"]) == (server.url, "vllm-0.32.0")
 
 
-def test_a_key_in_token_ids_is_taken_out_with_them(ask: Any, scripted: Any, llama3_like: Path) -> None:
+@pytest.mark.parametrize("prompts", ["tokens", "chat"])
+def test_a_key_in_token_ids_is_taken_out_with_them(prompts: str, ask: Any, scripted: Any, llama3_like: Path) -> None:
     from transformers import AutoTokenizer
 
     ids = AutoTokenizer.from_pretrained(llama3_like).encode(f"It is {KEY}.", add_special_tokens=False)
@@ -133,11 +134,11 @@ def test_a_key_in_token_ids_is_taken_out_with_them(ask: Any, scripted: Any, llam
     def answer(seen: Any) -> Any:
         if seen.method == "GET":
             return 200, {"data": [{"id": "m", "owned_by": "vllm"}], "version": "1"}
-        choice = {"index": 0, "text": "", "finish_reason": "stop", "token_ids": [*ids, 1]}
-        return 200, {"model": "m", "choices": [choice]}
+        said = {"message": {"content": f"It is {KEY}."}} if "messages" in seen.body else {"text": ""}
+        return 200, {"model": "m", "choices": [{**said, "finish_reason": "stop", "token_ids": [*ids, 1]}]}
 
     with scripted.Scripted(answer) as server:
-        outcome = ask(server.url, model=str(llama3_like), prompts="tokens", name="m", n=2)
+        outcome = ask(server.url, model=str(llama3_like), prompts=prompts, name="m", n=2)
     assert {(one.completion.text, one.completion.token_ids) for one in samples(outcome.folder)} == {("It is [key].", ())}
     assert files.read_manifest(outcome.folder)["engine"]["key_repeated"] == "yes"
 

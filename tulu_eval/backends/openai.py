@@ -23,6 +23,7 @@ from tulu_eval.backends.rows import Finisher, Row
 from tulu_eval.backends.server import CONCURRENCY, Server, client_of, look
 from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client
 from tulu_eval.endpoint.replies import EndpointError, Failure
+from tulu_eval.endpoint.said import HIDDEN
 from tulu_eval.endpoint.url import OPENAI_HOST
 from tulu_eval.endpoint.wire import Connection, DroppedError
 from tulu_eval.errors import EngineError, PreflightError
@@ -242,11 +243,11 @@ class OpenAIBackend(Backend):
         retry = False
         if ids and self._tokenizer is not None:
             done = from_tokens(ids, request, decoding, finisher, self._asked.eos_ids)
-            text = self._client.reader.hide(done.text)
-            if text != done.text:  # the ids would give it away
-                done = dataclasses.replace(done, text=text, token_ids=())
+            done = dataclasses.replace(done, text=self._client.reader.hide(done.text))
         else:
             done, retry = from_text(choice, ids or (), request, decoding)
+        if self._client.reader.key_repeated and HIDDEN in done.text:  # the ids would give it away
+            done = dataclasses.replace(done, token_ids=())
         error = self._client.reader.clean(done.error)
         done = dataclasses.replace(done, seconds=time.perf_counter() - began, error=error)
         return Attempt(done, "failed" if retry else "answered", error, retry)

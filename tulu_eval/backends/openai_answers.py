@@ -32,7 +32,7 @@ def read_choice(data: dict[str, Any], prompts: Prompts) -> tuple[dict[str, Any],
     choices = data.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise AnswerError("HTTP 200 without choices")
-    indexes = [choice.get("index", 0) for choice in choices]
+    indexes = [choice.get("index") or 0 for choice in choices]
     if indexes != [0]:
         raise AnswerError(f"HTTP 200 with choices {one_line(str(indexes), 40)} for one request")
     usage = data.get("usage")
