@@ -72,6 +72,12 @@ def model_server(servers: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def scripted() -> Any:
+    """The module ``scripted.py``: a server whose every answer the test makes."""
+    return beside("scripted")
+
+
+@pytest.fixture(scope="session")
 def servers() -> Any:
     """The module ``loopback.py``."""
     return beside("loopback")

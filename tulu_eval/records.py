@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "error", "unknown"]
 """Why generation ended: an end token or stop string, the token limit, or an error of the engine; ``unknown`` where another
-harness made the completion and did not say."""
+harness or a server made the completion and did not say, or said it in a word that is not known here."""
 
 Status = Literal["ok", "empty", "truncated", "no_answer", "engine_error", "judge_error"]
 """The one class a sample falls in; see :func:`tulu_eval.benchmarks.base.classify`."""
@@ -86,7 +86,7 @@ class Completion:
         token_ids: Generated tokens, the end token included where one was generated.
         finish_reason: Why it ended.
         seconds: Wall-clock seconds from the request's start in the engine to its end.
-        error: One line, where ``finish_reason`` is ``error``.
+        error: One line, where ``finish_reason`` is ``error``; of a server also what it said where that is ``unknown``.
     """
 
     key: str

@@ -19,7 +19,6 @@ import pytest
 
 from tulu_eval.backends.openai import OpenAIBackend
 from tulu_eval.errors import EngineError, PreflightError, UnknownName
-from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, Sample
@@ -123,7 +122,7 @@ def test_what_fails_to_the_last_is_counted_and_redone(model_server: Any, order: 
         assert outcome.results[0].counts["engine_error"] == 3
         assert outcome.results[0].n == 48
         failing = [sample for sample in samples(outcome.folder) if sample.completion.error]
-        assert {sample.completion.error for sample in failing} == {"HTTP 500: fault 500, key was ***"}
+        assert {sample.completion.error for sample in failing} == {"HTTP 500: fault 500, key was [key]"}
         bad.clear()
         again = execute(plan_of(made), QUIET)
     assert (again.generated, again.failed) == (3, 0)
@@ -208,24 +207,6 @@ def test_a_server_that_takes_no_token_ids_is_asked_in_turns_and_says_so(model_se
         assert "does not take token ids as a prompt (HTTP 400: prompt must be a string)" in caplog.text
         with pytest.raises(PreflightError, match="--prompts chat sends turns to the server's own template"):
             plan_of(order(server, prompts="tokens"))
-
-
-def test_a_text_is_cut_at_a_stop_string_and_odd_ends_are_errors(model_server: Any, order: Any) -> None:
-    from tulu_eval.backends.openai import AnswerError, _from_text, token_ids_of
-
-    request = Request("k", (), "")
-    done = _from_text({"text": "one\n\ntwo", "finish_reason": "stop"}, (), request, Decoding(9, stop=("\n\n",)))
-    assert (done.text, done.finish_reason) == ("one", "stop")
-    assert _from_text({"text": "one", "finish_reason": "length"}, (), request, Decoding(9)).finish_reason == "length"
-    message = {"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}
-    assert _from_text(message, (), request, Decoding(9)).text == "No."
-    for said in ("content_filter", "tool_calls", None):
-        assert _from_text({"text": "x", "finish_reason": said}, (), request, Decoding(9)).finish_reason == "error"
-    with pytest.raises(AnswerError):
-        _from_text({"finish_reason": "stop"}, (), request, Decoding(9))
-    for ids in ("12", [1.5], [True], [-1], {"a": 1}):
-        with pytest.raises(AnswerError):
-            token_ids_of({"token_ids": ids})
 
 
 def test_ctrl_c_is_quick_while_requests_hang_and_the_run_goes_on(

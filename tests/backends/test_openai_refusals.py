@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.endpoint.client import EndpointError
+from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.errors import EngineError, PreflightError, UserError
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
@@ -45,7 +45,7 @@ def lister(status: int, body: Any) -> dict[str, Any]:
         (
             lister(401, {"error": {"message": f"bad key {KEY}"}}),
             {},
-            "does not accept the key (HTTP 401), which is read from TULU",
+            "does not accept the key (HTTP 401: bad key [key]), which is read from TULU",
         ),
         (lister(404, "nothing"), {}, "does not speak the OpenAI protocol (GET /models: HTTP 404"),
         (lister(200, ["x"]), {}, "does not speak the OpenAI protocol (GET /models has no list of models)"),
@@ -54,7 +54,7 @@ def lister(status: int, body: Any) -> dict[str, Any]:
         ({"models": ("other",)}, {}, "has 'other', not "),
         ({"models": ("b", "c")}, {}, "unknown model at http://127.0.0.1:"),
         ({}, {"name": "llama3-like"}, "Did you mean 'llama3-like0'?"),
-        ({}, {"timeout": 0}, "--timeout must be more than 0 seconds, not 0"),
+        ({}, {"timeout": 0}, "--timeout must be more than 0 seconds, and at most a day's, not 0"),
     ],
 )
 def test_a_server_that_is_not_as_asked_is_one_line(

@@ -24,7 +24,7 @@ from tulu_eval.backends.loading import from_path
 from tulu_eval.backends.openai import OpenAIBackend
 from tulu_eval.backends.server import look
 from tulu_eval.backends.vllm import VllmBackend
-from tulu_eval.endpoint.client import EndpointError
+from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite

@@ -94,14 +94,14 @@ CASES: list[tuple[str, list[str], str]] = [
         "the judge http://127.0.0.1:9/v1 cannot be reached (ConnectionRefused",
     ),
     (JUDGE.replace("--judge-url {url}", ""), [], "needs a key in the environment variable OPENAI_API_KEY"),
-    (JUDGE, ["401", "..."], "does not accept the key (HTTP 401), which is read from TULU_EVAL_JUDGE_KEY;"),
+    (JUDGE, ["401", "..."], "does not accept the key (HTTP 401: fault 401, key was), which is read from TULU_EVAL_JUDGE_KEY;"),
     (JUDGE, ["404", "..."], "unknown judge at http://127.0.0.1:"),
     (
         JUDGE + " --method text",
         ["say Both are fine.", "..."],
         "no verdict among them; the last: neither m nor M; it said 'Both are",
     ),
-    (JUDGE, ["no logprobs", "..."], "the endpoint returned no logprobs; try the text method"),
+    (JUDGE, ["no logprobs", "..."], "the judge 'some-judge' answers without logprobs; --method text reads the answer instead"),
     (SCORE % "three", [], "row 2: preference 3 is none; it must be from 1 (baseline) to 2 (model), or null"),
     (SCORE % "null", [], "row 2 has no preference (null), as 1 of 805 have: the judge failed there; --partial counts them"),
     (SCORE % "zero", [], "row 2: preference 0 is none of weighted_alpaca_eval_gpt4_turbo, whose verdicts are from 1 to 2"),
@@ -132,7 +132,7 @@ CASES: list[tuple[str, list[str], str]] = [
     (
         CALIBRATE,
         ["401", "..."],
-        "does not accept the key (HTTP 401), which is read from TULU_EVAL_JUDGE_KEY;",
+        "does not accept the key (HTTP 401: fault 401, key was), which is read from TULU_EVAL_JUDGE_KEY;",
     ),
 ]
 

@@ -99,7 +99,10 @@ def test_every_fault_is_counted_and_only_the_failed_are_asked_again(
     with loopback(faults) as server:
         first = invoke(*words(run, server.url, "--yes"))
         assert "9 judged + 796 failed (refusal 1, no_logprobs 1, no_verdict 1, absent 793) + 0 identical" in first.stdout
-        assert "tulu-eval: failed: no_logprobs 1, the first at alpaca-4: the endpoint returned no logprobs; try" in first.stderr
+        assert (
+            "tulu-eval: failed: no_logprobs 1, the first at alpaca-4: the endpoint returned no logprobs; --method"
+            in first.stderr
+        )
         assert sum(server.requests.values()) == 12 + 4, "two tries more for the zebra, one for the yak, one for the walrus"
         again = invoke(*words(run, server.url, "--yes"))
         assert "12 judged + 793 failed (absent 793)" in again.stdout

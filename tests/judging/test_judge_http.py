@@ -13,10 +13,11 @@ import time
 
 import pytest
 
+from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.judging.budget import Budget, Price
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.client import EndpointError, HttpJudge
+from tulu_eval.judging.client import HttpJudge
 from tulu_eval.judging.judge import FAILURES, UnfitJudgeError, judge_pairs, missing
 from tulu_eval.judging.recipe import swapped
 
@@ -156,7 +157,7 @@ def test_a_wrong_key_stops_at_once_and_is_not_shown(loopback, recipe, pairs, cac
 def test_a_key_that_the_server_repeats_is_taken_out(loopback, recipe, pairs, cache_path):
     with loopback({"<bad>": ["400", "..."]}) as server:
         found = run(server, recipe, pairs(8, lambda at: "<bad>" if at == 0 else ""), cache_path)
-    assert found.judgments[0].detail == "HTTP 400: fault 400, key was ***"
+    assert found.judgments[0].detail == "HTTP 400: fault 400, key was [key]"
     assert KEY not in cache_path.read_text()
     assert KEY not in repr(found)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tulu_eval.judging.verdict import one_line, read_verdict
+from tulu_eval.judging.verdict import read_verdict
 
 
 def choice(*top, content="m", **more):
@@ -104,11 +104,3 @@ def test_no_answer_breaks_the_reader(made, method):
     verdict = read_verdict(made, method, False)
     assert (verdict.kind == "judged") == (verdict.preference is not None)
     assert "\n" not in verdict.detail
-
-
-@settings(deadline=None)
-@given(st.text())
-def test_one_line(text):
-    line = one_line(text)
-    assert len(line) <= 80
-    assert line.splitlines() in ([], [line])

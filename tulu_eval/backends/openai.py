@@ -9,23 +9,32 @@ A request that fails after all tries is a counted row, which the same command tr
 from __future__ import annotations
 
 import dataclasses
-import json
+import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Prompts, Served, Traffic, check_settings
+from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Served, Traffic, check_settings
+from tulu_eval.backends.openai_answers import AnswerError, check_prompt, from_text, from_tokens, read_choice, token_ids_of
 from tulu_eval.backends.rows import Finisher, Row
 from tulu_eval.backends.server import CONCURRENCY, Server, client_of, look
-from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client, EndpointError
-from tulu_eval.endpoint.wire import OPENAI_HOST, Connection, DroppedError, parse_base_url
+from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client
+from tulu_eval.endpoint.replies import EndpointError, Failure
+from tulu_eval.endpoint.said import HIDDEN
+from tulu_eval.endpoint.url import OPENAI_HOST
+from tulu_eval.endpoint.wire import Connection, DroppedError
 from tulu_eval.errors import EngineError, PreflightError
-from tulu_eval.records import Completion, Decoding, FinishReason, Request
+from tulu_eval.records import Completion, Decoding, Request
 
-_REASONS: dict[str, FinishReason] = {"stop": "stop", "eos": "stop", "stop_sequence": "stop", "length": "length"}
-"""A server's words for an end: OpenAI's, and two of older servers. Any other (``content_filter``, ``tool_calls``) is none."""
+_LOG = logging.getLogger(__name__)
+
+KINDS_SHOWN = 8
+"""Different words of a server's that are kept of one kind, so that one that makes them up fills no manifest."""
+
+NEWER_LIMIT = "max_completion_tokens"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,12 +46,15 @@ class Asked:
         server: What it is.
         eos_ids: Tokens that end a completion, for a server that takes them.
         max_length: Positions of the longest row; 0 where the prompts' lengths are not known here.
+        limit_field: Field with the limit of new tokens. OpenAI's newer chat models refuse the older name, and many servers
+            do not know the newer one.
     """
 
     served: Served
     server: Server
     eos_ids: tuple[int, ...]
     max_length: int
+    limit_field: str = "max_tokens"
 
     @property
     def path(self) -> str:
@@ -57,10 +69,9 @@ class Asked:
     def body(self, request: Request, decoding: Decoding) -> dict[str, Any]:
         """Returns what is sent for a request, with every field said that a server's default could change."""
         chat = self.served.prompts == "chat"
-        own = chat and parse_base_url(self.served.url).host == OPENAI_HOST  # its chat models refuse max_tokens
         body: dict[str, Any] = {
             "model": self.served.name,
-            "max_completion_tokens" if own else "max_tokens": self.limit(request, decoding),
+            self.limit_field: self.limit(request, decoding),
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
             "n": 1,
@@ -106,6 +117,7 @@ class OpenAIBackend(Backend):
         self._asked, self._tokenizer, self._client = asked, tokenizer, client
         self._ids_returned = False
         self._names: set[str] = set()
+        self._ends: Counter[str] = Counter()
         self._closed = False
 
     @classmethod
@@ -140,7 +152,9 @@ class OpenAIBackend(Backend):
             tokenizer = load_tokenizer(model.path, model.name, settings.trust_remote_code)
         rows = settings.batch_size or CONCURRENCY
         client = client_of(served, concurrency=rows, timeout=served.timeout, attempts=ATTEMPTS)
-        return cls(Asked(served, server, eos_ids, max_length), tokenizer, client)
+        own = served.prompts == "chat" and client.url.host == OPENAI_HOST
+        field = NEWER_LIMIT if own else "max_tokens"
+        return cls(Asked(served, server, eos_ids, max_length, field), tokenizer, client)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yields one completion a request, as they come.
@@ -175,6 +189,8 @@ class OpenAIBackend(Backend):
                     raise EngineError(str(one)) from one
                 if isinstance(one, Exception):
                     raise one
+                if one.finish_reason == "unknown":
+                    self._note_end(one.error)
                 yield one
         finally:
             while thread.is_alive():
@@ -188,40 +204,59 @@ class OpenAIBackend(Backend):
             done = Completion(request.key, "", (), "error", time.perf_counter() - began, detail)
             return Attempt(done, "failed", detail, retry, wait)
 
+        body = self._asked.body(request, decoding)
         try:
-            reply = connection.request("POST", self._asked.path, self._asked.body(request, decoding))
+            reply = connection.request("POST", self._asked.path, body)
         except DroppedError as error:
             return failed(f"{error.kind}: {error}", retry=True)
-        if reply.status != 200:
-            failure = self._client.read_failure(reply)
-            if failure.status == 404:
+        data = self._client.reader.read(reply)
+        if isinstance(data, Failure):
+            if data.status == 404:
                 name, url = self._asked.served.name, self._asked.served.url
-                raise EndpointError(f"the server {url} does not know {name!r} or {self._asked.path} ({failure.detail})")
-            return failed(failure.detail, retry=failure.retry, wait=failure.wait)
+                words = f"the server {url} does not know {name!r} or {self._asked.path}"
+                raise EndpointError(f"{words} ({data.detail}){self._client.url.hint}")
+            if data.status == 400 and NEWER_LIMIT in data.detail and NEWER_LIMIT not in body:
+                self._asked = dataclasses.replace(self._asked, limit_field=NEWER_LIMIT)
+                return failed(data.detail, retry=True, wait=0.0)
+            return failed(data.detail, retry=data.retry, wait=data.wait)
         try:
-            return self._read(reply.body, request, decoding, finisher, began)
+            return self._read(data, request, decoding, finisher, began)
         except AnswerError as error:
-            return failed(str(error), retry=error.retry)
+            return failed(self._client.reader.clean(str(error)), retry=error.retry)
 
-    def _read(self, body: bytes, request: Request, decoding: Decoding, finisher: Finisher, began: float) -> Attempt[Completion]:
+    def _read(
+        self, data: dict[str, Any], request: Request, decoding: Decoding, finisher: Finisher, began: float
+    ) -> Attempt[Completion]:
         """Returns the completion of a good answer.
 
         Raises:
             AnswerError: It is not one.
         """
-        choice, sent, name = read_choice(body, self._asked.served.prompts)
-        _check_prompt(request, self._asked.served.prompts, sent)
+        choice, sent, name = read_choice(data, self._asked.served.prompts)
+        check_prompt(request, self._asked.served.prompts, sent)
         ids, limit = token_ids_of(choice), self._asked.limit(request, decoding)
         if ids is not None and len(ids) > limit:
             raise AnswerError(f"the server returned {len(ids)} tokens where at most {limit} were asked for")
-        self._names.add(self._client.clean(name))
         self._ids_returned |= ids is not None
+        if len(self._names) < KINDS_SHOWN:
+            self._names.add(self._client.reader.clean(name))
+        retry = False
         if ids and self._tokenizer is not None:
-            done = _from_tokens(ids, request, decoding, finisher, self._asked.eos_ids)
+            done = from_tokens(ids, request, decoding, finisher, self._asked.eos_ids)
+            done = dataclasses.replace(done, text=self._client.reader.hide(done.text))
         else:
-            done = _from_text(choice, ids or (), request, decoding)
-        done = dataclasses.replace(done, seconds=time.perf_counter() - began)
-        return Attempt(done, "answered")
+            done, retry = from_text(choice, ids or (), request, decoding)
+        if self._client.reader.key_repeated and HIDDEN in done.text:  # the ids would give it away
+            done = dataclasses.replace(done, token_ids=())
+        error = self._client.reader.clean(done.error)
+        done = dataclasses.replace(done, seconds=time.perf_counter() - began, error=error)
+        return Attempt(done, "failed" if retry else "answered", error, retry)
+
+    def _note_end(self, cause: str) -> None:
+        """Counts an end whose word is not known, and says so the first time."""
+        if not self._ends:
+            _LOG.warning("%s: its text is graded as it is; whether it was cut at the limit of tokens is not known", cause)
+        self._ends[cause if cause in self._ends or len(self._ends) < KINDS_SHOWN else "others"] += 1
 
     def describe(self) -> dict[str, str]:
         """Returns what the server is and how it was asked; after an answer also its names for the model, and if ids came."""
@@ -230,6 +265,10 @@ class OpenAIBackend(Backend):
             "answered_as": ", ".join(sorted(self._names)),
             "token_ids": "returned" if self._ids_returned else "not returned",
         }
+        if self._ends:
+            answers["unknown_ends"] = "; ".join(f"{cause}: {count}" for cause, count in self._ends.most_common())
+        if self._client.reader.key_repeated:
+            answers["key_repeated"] = "yes"
         return {
             "dtype": "served",
             "device": "served",
@@ -249,89 +288,6 @@ class OpenAIBackend(Backend):
         """Drops what is in flight."""
         self._closed = True
         self._client.abort()
-
-
-class AnswerError(Exception):
-    """An answer with status 200 that is no completion.
-
-    Attributes:
-        retry: Whether another try may give one.
-    """
-
-    def __init__(self, message: str, *, retry: bool = True) -> None:
-        super().__init__(message)
-        self.retry = retry
-
-
-def read_choice(body: bytes, prompts: Prompts) -> tuple[dict[str, Any], int | list[int] | None, str]:
-    """Returns an answer's only choice, the prompt as the server saw it (ids or their number), and the model's name.
-
-    Raises:
-        AnswerError: Not JSON, or not exactly one choice with index 0.
-    """
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise AnswerError("HTTP 200 with a body that is not JSON") from error
-    choices = data.get("choices") if isinstance(data, dict) else None
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise AnswerError("HTTP 200 without choices")
-    indexes = [choice.get("index", 0) for choice in choices]
-    if indexes != [0]:
-        raise AnswerError(f"HTTP 200 with choices {indexes} for one request")
-    usage = data.get("usage")
-    counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    seen = choices[0].get("prompt_token_ids") if prompts != "chat" else None
-    return choices[0], seen if isinstance(seen, list) else counted, str(data.get("model", ""))
-
-
-def _check_prompt(request: Request, prompts: Prompts, seen: int | list[int] | None) -> None:
-    """Raises :class:`AnswerError` where a server answered another prompt than the one that it was sent as token ids."""
-    if prompts != "tokens" or seen is None:
-        return
-    if isinstance(seen, list) and seen != list(request.token_ids):
-        raise AnswerError("the server answered other prompt token ids than it was sent")
-    if isinstance(seen, int) and seen != len(request.token_ids):
-        raise AnswerError(f"the server counts {seen} prompt tokens where {len(request.token_ids)} were sent")
-
-
-def token_ids_of(choice: dict[str, Any]) -> tuple[int, ...] | None:
-    """Returns the new tokens' ids where a server returns them (vLLM: ``return_token_ids``).
-
-    Raises:
-        AnswerError: There is something else in their place.
-    """
-    ids = choice.get("token_ids")
-    if ids is None:
-        return None
-    if not isinstance(ids, list) or not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in ids):
-        raise AnswerError("the server returned token ids that are not whole numbers")
-    return tuple(ids)
-
-
-def _from_tokens(
-    ids: tuple[int, ...], request: Request, decoding: Decoding, finisher: Finisher, eos_ids: tuple[int, ...]
-) -> Completion:
-    *before, last = ids
-    if set(before) & set(eos_ids):
-        raise AnswerError("the server went on after an end token", retry=False)
-    row = Row.begin(request, decoding)
-    row.tokens.extend(before)
-    return finisher.advance(row, last) or row.fail(f"the server ended it early, after {len(ids)} tokens")
-
-
-def _from_text(choice: dict[str, Any], ids: tuple[int, ...], request: Request, decoding: Decoding) -> Completion:
-    """Returns the completion of a server's text, cut at the first stop string should the server have left it in."""
-    message = choice.get("message")
-    text = message.get("content") or message.get("refusal") or "" if isinstance(message, dict) else choice.get("text")
-    if not isinstance(text, str):
-        raise AnswerError("HTTP 200 without a text")
-    said = choice.get("finish_reason")
-    reason: FinishReason = _REASONS.get(str(said), "error")
-    if reason == "error":
-        return Completion(request.key, "", ids, "error", 0.0, f"the server ended it for {str(said)[:40]!r}")
-    cuts = [at for stop in decoding.stop if (at := text.find(stop)) >= 0]
-    return Completion(request.key, text[: min(cuts)] if cuts else text, ids, reason, 0.0)
 
 
 def _served(settings: EngineSettings) -> Served:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tulu_eval.backends.base import Served
-from tulu_eval.endpoint.client import SHORT_TIMEOUT, Attempt, Client, EndpointError
-from tulu_eval.endpoint.wire import Connection, DroppedError, key_for, parse_base_url
+from tulu_eval.endpoint.client import LONGEST_TIMEOUT, SHORT_TIMEOUT, Attempt, Client
+from tulu_eval.endpoint.replies import EndpointError, Failure
+from tulu_eval.endpoint.said import error_in, one_line
+from tulu_eval.endpoint.url import key_for, parse_base_url
+from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
 from tulu_eval.errors import PreflightError, UnknownName, UserError
 
 KEY_VARIABLE = "TULU_EVAL_SERVER_KEY"
@@ -33,10 +36,12 @@ class Server:
     Attributes:
         software: ``vllm-0.32.0``; ``unknown`` where it does not say.
         contexts: Positions by name of a model that it lists; 0 where it does not say.
+        lists: Whether it lists what can be asked for. Azure lists models, and is asked for deployments.
     """
 
     software: str
     contexts: Mapping[str, int]
+    lists: bool = True
 
     @property
     def is_vllm(self) -> bool:
@@ -44,7 +49,7 @@ class Server:
         return self.software.startswith("vllm")
 
     def find(self, names: Iterable[str], url: str, given: bool) -> str:
-        """Returns the first of some names that it lists.
+        """Returns the first of some names that it lists; the first of all where it lists none.
 
         Args:
             names: What the model may be called.
@@ -56,7 +61,7 @@ class Server:
         """
         wanted = list(dict.fromkeys(names))
         for name in wanted:
-            if name in self.contexts:
+            if name in self.contexts or not self.lists:
                 return name
         if len(self.contexts) == 1 and not given:
             (only,) = self.contexts
@@ -72,8 +77,8 @@ def client_of(served: Served, *, concurrency: int = 1, timeout: float | None = N
     Raises:
         UserError: URL, key or a number is not usable.
     """
-    if not served.timeout > 0:
-        raise UserError(f"--timeout must be more than 0 seconds, not {served.timeout:g}")
+    if not 0 < served.timeout <= LONGEST_TIMEOUT:
+        raise UserError(f"--timeout must be more than 0 seconds, and at most a day's, not {served.timeout:g}")
     key = key_for(parse_base_url(served.url, "the server"), os.environ, KEY_VARIABLE)
     return Client(
         served.url,
@@ -93,17 +98,29 @@ def look(served: Served) -> Server:
         EndpointError: Nothing answers, it speaks another protocol, or it does not accept the key.
     """
     client = client_of(served)
-    entries = _entries(_get(client, "/models"))
+    if client.url.azure:
+        return _look_at_azure(client)
+    listing = _get(client, "/models")
+    entries = _entries(listing)
     if entries is None:
-        raise EndpointError(_foreign(client, "GET /models has no list of models"))
+        cause = client.reader.clean(error_in(listing)[0]) if isinstance(listing, dict) else ""
+        raise EndpointError(_foreign(client, f"GET /models: {cause}" if cause else "GET /models has no list of models"))
     software = "unknown"
     if any(entry.get("owned_by") == "vllm" for entry in entries):
         software = f"vllm-{_version(served)}"
-    contexts = {}
-    for entry in entries:
-        length = entry.get("max_model_len")
-        contexts[client.clean(str(entry.get("id", "")))] = length if isinstance(length, int) and length > 0 else 0
-    return Server(software, contexts)
+    return Server(software, {one_line(str(entry.get("id", ""))): _positions(entry.get("max_model_len")) for entry in entries})
+
+
+def _positions(said: Any) -> int:
+    return said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else 0
+
+
+def _look_at_azure(client: Client) -> Server:
+    """Returns what is known of Azure once it answers: what it lists are models that could be deployed, not what is."""
+    reply = _reach(client, "/models")
+    if reply.status in (401, 403):
+        client.reader.read_failure(reply)
+    return Server(f"azure-{client.url.api_version or 'v1'}", {}, lists=False)
 
 
 def takes(served: Served, path: str, body: dict[str, Any], prompt_tokens: int) -> str:
@@ -126,14 +143,12 @@ def takes(served: Served, path: str, body: dict[str, Any], prompt_tokens: int) -
             reply = connection.request("POST", path, body)
         except DroppedError as error:
             return Attempt(f"{error.kind}: {error}", "failed", retry=True)
-        if reply.status != 200:
-            failure = client.read_failure(reply)
-            return Attempt(failure.detail, "failed", retry=failure.retry, wait=failure.wait)
-        data = _parsed(reply.body)
-        choices = data.get("choices") if isinstance(data, dict) else None
+        data = client.reader.read(reply)
+        if isinstance(data, Failure):
+            return Attempt(data.detail, "failed", retry=data.retry, wait=data.wait)
+        choices, usage = data.get("choices"), data.get("usage")
         if not isinstance(choices, list) or not choices:
             return Attempt("its answer has no choices", "answered")
-        usage = data.get("usage") if isinstance(data, dict) else None
         counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         wrong = isinstance(counted, int) and counted != prompt_tokens
         return Attempt(f"it counts {counted} tokens where {prompt_tokens} were sent" if wrong else "", "answered")
@@ -142,11 +157,19 @@ def takes(served: Served, path: str, body: dict[str, Any], prompt_tokens: int) -
     return found[0]
 
 
-def _get(client: Client, path: str) -> bytes:
-    """Returns the body of a GET; raises :class:`EndpointError` where there is none."""
-    found: list[bytes | str] = []
+def _reach(client: Client, path: str) -> Reply:
+    """Returns the reply to one GET; raises :class:`EndpointError` where nothing answers."""
+    try:
+        return client.get(path)
+    except DroppedError as error:
+        raise EndpointError(f"nothing answers at {client.url} ({error}); is the server up?") from error
 
-    def send(connection: Connection, job: str) -> Attempt[bytes | str]:
+
+def _get(client: Client, path: str) -> Any:
+    """Returns the JSON data that a GET gives, None where it is none; raises :class:`EndpointError` for another status."""
+    found: list[Reply | str] = []
+
+    def send(connection: Connection, job: str) -> Attempt[Reply | str]:
         try:
             reply = connection.request("GET", job)
         except DroppedError as error:
@@ -154,8 +177,8 @@ def _get(client: Client, path: str) -> bytes:
                 raise EndpointError(f"nothing answers at {client.url} ({error}); is the server up?") from error
             return Attempt(f"{client.url} does not answer as a server should ({error.kind}: {error})", "failed", retry=True)
         if reply.status == 200:
-            return Attempt(reply.body, "answered")
-        failure = client.read_failure(reply)
+            return Attempt(reply, "answered")
+        failure = client.reader.read_failure(reply)
         words = f"the server {client.url} fails ({failure.detail})"
         detail = words if failure.retry else _foreign(client, f"GET {job}: {failure.detail}")
         return Attempt(detail, "failed", retry=failure.retry, wait=failure.wait)
@@ -163,37 +186,38 @@ def _get(client: Client, path: str) -> bytes:
     client.ask([path], send, found.append)
     if isinstance(found[0], str):
         raise EndpointError(found[0])
-    return found[0]
+    return _parsed(client, found[0])
 
 
 def _foreign(client: Client, cause: str) -> str:
-    hint = "" if client.url.path.endswith("/v1") else "; a base URL usually ends in /v1"
-    return f"{client.url} does not speak the OpenAI protocol ({cause}){hint}"
+    return f"{client.url} does not speak the OpenAI protocol ({cause}){client.url.hint}"
 
 
-def _entries(body: bytes) -> list[dict[str, Any]] | None:
-    data = _parsed(body)
+def _entries(data: Any) -> list[dict[str, Any]] | None:
     entries = data.get("data") if isinstance(data, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return None
     return entries
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(client: Client, reply: Reply) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return client.reader.parse(reply.body)
+    except ValueError:
         return None
 
 
 def _version(served: Served) -> str:
-    """Returns vLLM's version, which it tells outside of the OpenAI protocol; ``unknown`` behind a proxy that hides it."""
-    root = dataclasses.replace(served, url=str(parse_base_url(served.url)).removesuffix("/v1"))
-    client = client_of(root)
+    """Returns vLLM's version, which it tells outside of the OpenAI protocol; ``unknown`` behind a proxy that hides it.
+
+    It becomes a part of the signature, so nothing but a version's letters is taken.
+    """
+    url = parse_base_url(served.url)
+    client = client_of(dataclasses.replace(served, url=str(url._replace(path=url.path.removesuffix("/v1")))))
     try:
         reply = client.get("/version")
     except DroppedError:
         return "unknown"
-    data = _parsed(reply.body) if reply.status == 200 else None
+    data = _parsed(client, reply) if reply.status == 200 else None
     version = data.get("version") if isinstance(data, dict) else None
-    return client.clean(version) if isinstance(version, str) else "unknown"
+    return version if isinstance(version, str) and re.fullmatch(r"[\w.+-]{1,40}", version, re.ASCII) else "unknown"

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
               help="Engine: transformers, vllm, or openai for a server; auto is openai with --base-url, else vllm where it is "
               "installed beside a GPU.")  # fmt: skip
 @click.option("--base-url", metavar="URL", help="openai: base URL of the server, e.g. http://localhost:8000/v1. Its key comes "
-              "from TULU_EVAL_SERVER_KEY, for OpenAI's own also from OPENAI_API_KEY.")  # fmt: skip
+              "from TULU_EVAL_SERVER_KEY, for OpenAI's own also from OPENAI_API_KEY, for Azure's from AZURE_OPENAI_API_KEY. "
+              "At Azure: https://NAME.openai.azure.com/openai/deployments/DEPLOYMENT?api-version=DATE, or "
+              "https://NAME.openai.azure.com/openai/v1.")  # fmt: skip
 @click.option("--served-name", default="", help="openai: the model's name at the server; that of --model unless given.")
 @click.option("--prompts", default="auto", show_default=True, type=click.Choice(["auto", "tokens", "text", "chat"]),
               help="openai: send token ids, text, or a chat turn for the server's own template, which makes another number; "

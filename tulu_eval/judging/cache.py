@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tulu_eval.endpoint.answer import text_of
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.budget import Usage
 from tulu_eval.judging.verdict import first_alternatives
@@ -49,9 +50,10 @@ def reduce_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a verdict is read from: finish reason, message text and refusal, the first token's alternatives."""
     message = choice.get("message")
     message = message if isinstance(message, Mapping) else {}
+    said = {"content": text_of(message) if message.get("content") is not None else None, "refusal": message.get("refusal")}
     reduced: dict[str, Any] = {
         "finish_reason": choice.get("finish_reason"),
-        "message": {name: message.get(name) for name in ("content", "refusal") if message.get(name) is not None},
+        "message": {name: value for name, value in said.items() if value is not None},
     }
     top = first_alternatives(choice.get("logprobs"))
     if top is not None:  # a probability of 0 comes as -Infinity, which is no JSON

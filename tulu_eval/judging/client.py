@@ -7,11 +7,13 @@ once, too; what else is refused is counted as the row's failure.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from tulu_eval.endpoint.client import ATTEMPTS, FIRST_WAIT, OPENAI_URL, Attempt, Client, EndpointError
+from tulu_eval.endpoint.answer import end_of
+from tulu_eval.endpoint.client import ATTEMPTS, FIRST_WAIT, Attempt, Client
+from tulu_eval.endpoint.replies import EndpointError, Failure
+from tulu_eval.endpoint.url import OPENAI_URL
 from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
 from tulu_eval.errors import UnknownName
 from tulu_eval.judging.budget import Budget, Usage
@@ -118,9 +120,23 @@ class HttpJudge:
         Raises:
             EndpointError: It means that no question will be answered.
         """
-        if reply.status == 200:
-            return self._read_completion(question, reply.body)
-        failure = self._client.read_failure(reply)
+        data = self._client.reader.read(reply)
+        if isinstance(data, Failure):
+            return self._read_failure(question, data)
+        choices = data.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            return _failed(question, "bad_answer", "HTTP 200 without choices")
+        end = end_of(choices[0].get("finish_reason"))
+        if end.retry:
+            return _failed(question, "endpoint", end.detail, retry=True)
+        usage = data.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        counted = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+        served = self._client.reader.clean(str(data.get("model", "")))
+        return Attempt(Answer(question, choices[0], served, counted), "answered")
+
+    def _read_failure(self, question: Question, failure: Failure) -> Attempt[Answer]:
+        """Returns what a failure means for a question; raises as :meth:`_read` does."""
         if failure.status == 404:
             self._unknown(question.model, failure.detail)
         if failure.retry:
@@ -128,25 +144,12 @@ class HttpJudge:
         filtered = "content" in failure.code and ("filter" in failure.code or "policy" in failure.code)
         return _failed(question, "refusal" if filtered else "rejected", failure.detail)
 
-    def _read_completion(self, question: Question, body: bytes) -> Attempt[Answer]:
-        try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
-            return _failed(question, "endpoint", "HTTP 200 with a body that is not JSON", retry=True)
-        choices = data.get("choices") if isinstance(data, dict) else None
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            return _failed(question, "bad_answer", "HTTP 200 without choices")
-        usage = data.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        counted = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
-        return Attempt(Answer(question, choices[0], self._client.clean(str(data.get("model", ""))), counted), "answered")
-
     def _unknown(self, model: str, detail: str) -> None:
         """Raises the error for a 404, with near names if the endpoint lists its models."""
-        names = self.models()
+        names = [] if self.url.azure else self.models()
         if names and model not in names:
             raise UnknownName(f"judge at {self.url}", model, names)
-        raise EndpointError(f"the judge {self.url} does not know {model!r} ({detail})")
+        raise EndpointError(f"the judge {self.url} does not know {model!r} ({detail}){self.url.hint}")
 
     def check(self) -> None:
         """Says at once that nothing answers at the address, rather than after the tries of the first questions.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, get_args
@@ -17,13 +19,19 @@ from tulu_eval.judging.budget import Budget, Spent, Usage
 from tulu_eval.judging.cache import Cache, Stored, reduce_choice
 from tulu_eval.judging.client import Answer, AnswerFailure
 from tulu_eval.judging.recipe import Pair, Question, Recipe, swapped
-from tulu_eval.judging.verdict import Verdict, VerdictFailure, read_verdict
+from tulu_eval.judging.verdict import INSTEAD, Verdict, VerdictFailure, read_verdict
+
+_LOG = logging.getLogger(__name__)
 
 Kind = Literal["judged", "identical", AnswerFailure, VerdictFailure, "not_asked"]
 
 FAILURES: tuple[Kind, ...] = (*dict.fromkeys((*get_args(VerdictFailure), *get_args(AnswerFailure))), "not_asked")
 """``refusal``: judge or provider declined. ``no_logprobs``, ``no_verdict``: answered, but not as asked. ``endpoint``: no answer
 after all tries. ``rejected``: the request was refused, e.g. too long. ``not_asked``: judging stopped before it."""
+
+NO_LOGPROBS_AFTER = 3
+"""Answers without logprobs and none with a verdict before the judge is called unfit. One alone may be another provider's of a
+router, or a server's that is restarted; it is warned of."""
 
 USELESS_AFTER = 20
 """Answers without a single verdict among them before the judge is called unfit; each of them costs."""
@@ -145,6 +153,7 @@ def judge_pairs(
     asked = {question.key for question in questions}
     before = len(cache)
     failures: dict[str, Verdict | Answer] = {}
+    warned = threading.Event()
 
     def done(answer: Answer) -> None:
         key = answer.question.key
@@ -154,6 +163,9 @@ def judge_pairs(
             stored = _stored(answer)
             verdict = read_verdict(stored.choice, recipe.method, False, loose=not recipe.published)
             if verdict.preference is None:
+                if verdict.kind == "no_logprobs" and not warned.is_set():
+                    warned.set()
+                    _LOG.warning("an answer of the judge %r is without logprobs; %s", recipe.judge, INSTEAD)
                 failures[key] = verdict
             else:
                 cache.add(stored)
@@ -174,7 +186,14 @@ def judge_pairs(
 
 
 def _check_fitness(recipe: Recipe, failures: dict[str, Verdict | Answer]) -> None:
-    unfit = [failure for failure in list(failures.values()) if isinstance(failure, Verdict)]
+    """Says that a judge is unfit: of logprobs as soon as that is plain, of anything else after some answers."""
+    came = list(failures.values())
+    for failure in came if recipe.method == "logprobs" else ():
+        if isinstance(failure, Answer) and failure.failure == "rejected" and "logprob" in failure.detail.lower():
+            raise UnfitJudgeError(f"the judge {recipe.judge!r} does not take logprobs as asked ({failure.detail}); {INSTEAD}")
+    if sum(isinstance(failure, Verdict) and failure.kind == "no_logprobs" for failure in came) >= NO_LOGPROBS_AFTER:
+        raise UnfitJudgeError(f"the judge {recipe.judge!r} answers without logprobs; {INSTEAD}")
+    unfit = [failure for failure in came if isinstance(failure, Verdict)]
     if len(unfit) >= USELESS_AFTER:
         raise UnfitJudgeError(
             f"{len(unfit)} answers of the judge {recipe.judge!r} and no verdict among them; the last: {unfit[-1].detail}"

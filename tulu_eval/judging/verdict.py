@@ -8,11 +8,18 @@ Source: tatsu-lab/alpaca_eval @ 46ca37b6 (v0.6.2), ``completion_parsers.logprob_
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from tulu_eval.endpoint.answer import end_of, filtered, text_of
+from tulu_eval.endpoint.said import one_line
 from tulu_eval.judging.recipe import FIRST, SECOND, Method
+
+INSTEAD = "--method text reads the answer instead, which makes another number"
+"""What to do with a judge that has no logprobs."""
+
+SHOWN = 80
+"""Characters of an answer in a message."""
 
 VerdictFailure = Literal["refusal", "no_logprobs", "no_verdict"]
 
@@ -43,21 +50,23 @@ def read_verdict(choice: Mapping[str, Any], method: Method, swapped: bool, loose
     """
     message = choice.get("message")
     message = message if isinstance(message, Mapping) else {}
-    if message.get("refusal") or choice.get("finish_reason") == "content_filter":
-        return Verdict("refusal", None, one_line(message.get("refusal") or "stopped by the provider's content filter"))
+    if message.get("refusal") or filtered(choice.get("finish_reason")):
+        said = message.get("refusal") or "stopped by the provider's content filter"
+        return Verdict("refusal", None, one_line(str(said), SHOWN))
+    text = text_of(message) or ""
     if method == "text":
-        verdict = _read_text(message.get("content"))
+        verdict = _read_text(text, end_of(choice.get("finish_reason")).reason == "length")
     else:
-        verdict = _read_logprobs(choice.get("logprobs"), message.get("content"), loose)
+        verdict = _read_logprobs(choice.get("logprobs"), text, loose)
     if verdict.preference is not None and swapped:
         return verdict._replace(preference=3.0 - verdict.preference)
     return verdict
 
 
-def _read_logprobs(logprobs: Any, content: Any, loose: bool) -> Verdict:
+def _read_logprobs(logprobs: Any, text: str, loose: bool) -> Verdict:
     top = first_alternatives(logprobs)
     if top is None:
-        return Verdict("no_logprobs", None, "the endpoint returned no logprobs; try the text method")
+        return Verdict("no_logprobs", None, f"the endpoint returned no logprobs; {INSTEAD}")
     mass = {FIRST: 0.0, SECOND: 0.0}
     for token, logprob in top:
         name = token.strip().lstrip("▁Ġ").strip() if loose else token
@@ -65,7 +74,8 @@ def _read_logprobs(logprobs: Any, content: Any, loose: bool) -> Verdict:
             mass[name] += math.exp(logprob)
     total = mass[FIRST] + mass[SECOND]
     if not total > 0:
-        return Verdict("no_verdict", None, f"neither m nor M among the likeliest tokens; it began {one_line(content)!r}")
+        began = f"it began {one_line(text, SHOWN)!r}"
+        return Verdict("no_verdict", None, f"neither m nor M among the likeliest tokens; {began}")
     return Verdict("judged", 2.0 - mass[FIRST] / total)
 
 
@@ -86,18 +96,12 @@ def first_alternatives(logprobs: Any) -> list[tuple[str, float]] | None:
     return found
 
 
-def _read_text(content: Any) -> Verdict:
+def _read_text(text: str, cut: bool) -> Verdict:
     """Reads the one letter that the prompt asks for, marks around it and reasoning before ``</think>`` left out."""
-    text = content if isinstance(content, str) else ""
     answer = text.rsplit("</think>", 1)[-1].strip(" \t\r\n\"'`*.")
     if answer == FIRST:
         return Verdict("judged", 1.0)
     if answer == SECOND:
         return Verdict("judged", 2.0)
-    return Verdict("no_verdict", None, f"neither m nor M; it said {one_line(text)!r}")
-
-
-def one_line(text: Any, limit: int = 80) -> str:
-    """Returns at most ``limit`` characters of a text, without line breaks or control characters."""
-    flat = re.sub(r"[\x00-\x1f\x7f\s]+", " ", text if isinstance(text, str) else "").strip()
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+    at = " when its limit of tokens cut it off" if cut else ""
+    return Verdict("no_verdict", None, f"neither m nor M; it said {one_line(text, SHOWN)!r}{at}")

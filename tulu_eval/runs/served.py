@@ -10,6 +10,7 @@ from tulu_eval.backends import openai
 from tulu_eval.backends.base import ModelFiles, Prompts, Served
 from tulu_eval.backends.server import Server, look, takes
 from tulu_eval.backends.tokenizer import PromptWriter, TextWriter, load_tokenizer
+from tulu_eval.endpoint.url import parse_base_url
 from tulu_eval.errors import PreflightError, UnknownName, UserError
 from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import Model, Suite
@@ -54,7 +55,8 @@ def settle(name: str, served: Served, suite: Suite, *, trust_remote_code: bool =
     asked = name.partition("@")[0]
     aliases = [asked, str(Path(asked).expanduser().resolve()), files.name if files else ""]
     aliases += [known.name, known.hub_id] if known else []
-    there = server.find([served.name] if served.name else filter(None, aliases), served.url, bool(served.name))
+    given = served.name or parse_base_url(served.url).deployment
+    there = server.find([given] if given else filter(None, aliases), served.url, bool(given))
     served = dataclasses.replace(served, name=there)
     writer: PromptWriter | TextWriter | None = None
     if served.prompts in ("auto", "tokens"):
@@ -66,7 +68,7 @@ def settle(name: str, served: Served, suite: Suite, *, trust_remote_code: bool =
         served = dataclasses.replace(served, prompts=_choose(served, missing))
     if served.prompts != "tokens" or writer is None:
         writer = TextWriter(turns=served.prompts == "chat")
-    return Settled(served, files or _only_served(known.hub_id if known else asked, server.contexts[there]), writer)
+    return Settled(served, files or _only_served(known.hub_id if known else asked, server.contexts.get(there, 0)), writer)
 
 
 def _files(name: str, suite: Suite) -> tuple[ModelFiles | None, Model | None, str]:

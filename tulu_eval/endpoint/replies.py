@@ -1,0 +1,166 @@
+"""What a reply of an endpoint means: a good answer's data, a failure with its cause, or that asking has to stop.
+
+Nothing of a reply is kept or shown before the key is out of it: where a server repeats it, ``[key]`` stands in its place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import email.utils
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tulu_eval.endpoint.said import HIDDEN, Redactor, error_in, status_in, words_of
+from tulu_eval.endpoint.url import BaseUrl
+from tulu_eval.endpoint.wire import Reply
+from tulu_eval.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+LONGEST_RETRY_AFTER = 300.0
+"""Seconds. A longer ``Retry-After`` is a quota that will not come back while someone waits."""
+
+RETRIED = frozenset({408, 409, 425, 429})
+
+
+class EndpointError(UserError):
+    """The endpoint will not answer. What it answered before is kept, so asking can be taken up again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """A reply that is no answer.
+
+    Attributes:
+        status: HTTP status, or the one that an error with status 200 names.
+        detail: One line.
+        code: The error's code or type, as the endpoint gave it.
+        retry: Whether another try may be answered.
+        wait: Seconds that the endpoint asked for before that.
+    """
+
+    status: int
+    detail: str
+    code: str
+    retry: bool = False
+    wait: float | None = None
+
+
+class Reader:
+    """Reads the replies of one endpoint.
+
+    Args:
+        url: Of the endpoint, for messages.
+        key: What has to be taken out; empty for none.
+        role: What the endpoint is to who asks, for messages.
+        variable: Environment variable that the key comes from, for messages.
+    """
+
+    def __init__(self, url: BaseUrl, key: str, role: str, variable: str) -> None:
+        self._url, self._role, self._variable = url, role, variable
+        self._hidden = Redactor(key)
+
+    @property
+    def key_repeated(self) -> bool:
+        """Whether an answer had the key in it."""
+        return self._hidden.found
+
+    def read(self, reply: Reply) -> dict[str, Any] | Failure:
+        """Returns the JSON object of a good answer, without the key, or what another answer means.
+
+        Raises:
+            EndpointError: It means that no request will be answered.
+        """
+        if reply.status != 200:
+            return self.read_failure(reply)
+        try:
+            data = self.parse(reply.body)
+        except ValueError:
+            said = self.clean(words_of(reply.body))
+            return Failure(200, f"HTTP 200 with a body that is not JSON{': ' + said if said else ''}", "", retry=True)
+        if not isinstance(data, dict):
+            return Failure(200, "HTTP 200 with a body that is not a JSON object", "", retry=True)
+        if data.get("error") or data.get("object") == "error":
+            status = status_in(data)
+            if not status:
+                message, code = error_in(data)
+                return Failure(200, f"HTTP 200 with an error: {self.clean(message) or 'unnamed'}", self.clean(code), retry=True)
+            return self._failure(status, data, reply.headers, f"HTTP 200 with error {status}")
+        return data
+
+    def parse(self, body: bytes) -> Any:
+        """Returns JSON data without the key.
+
+        Raises:
+            ValueError: It is not JSON, or nested too deeply.
+        """
+        try:
+            return self._told(self._hidden.data, json.loads(body))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+
+    def hide(self, text: str) -> str:
+        """Returns a text that was made here of an answer's tokens, without the key."""
+        return str(self._told(self._hidden.text, text))
+
+    def _told(self, hide: Callable[[Any], Any], said: Any) -> Any:
+        """Returns what is left of something said, with one warning the first time that it had the key in it."""
+        before = self._hidden.found
+        kept = hide(said)
+        if self._hidden.found and not before:
+            _LOG.warning("the %s repeats the key in what it answers; %s stands in its place", self._role, HIDDEN)
+        return kept
+
+    def read_failure(self, reply: Reply) -> Failure:
+        """Returns what a reply other than 200 means.
+
+        Raises:
+            EndpointError: It means that no request will be answered.
+        """
+        try:
+            data = self.parse(reply.body)
+        except ValueError:
+            data = words_of(reply.body)
+        return self._failure(reply.status, data, reply.headers, f"HTTP {reply.status}")
+
+    def _failure(self, status: int, data: Any, headers: Mapping[str, str], name: str) -> Failure:
+        """Returns what a status means, with its cause; raises as :meth:`read_failure` does."""
+        message, code = error_in(data)
+        said, code = self.clean(message), self.clean(code)
+        detail = f"{name}{': ' + said if said else ''}"
+        if status in (401, 403):
+            raise EndpointError(
+                f"the {self._role} {self._url} does not accept the key ({detail}), which is read from {self._variable}; "
+                "nothing was retried"
+            )
+        if 300 <= status < 400:
+            raise EndpointError(f"the {self._role} {self._url} redirects ({name}); give the address it redirects to")
+        if code == "insufficient_quota":
+            raise EndpointError(f"the account at the {self._role} {self._url} has no quota left ({detail})")
+        if status in RETRIED or status >= 500:
+            pause = retry_after(headers)
+            if pause is not None and pause > LONGEST_RETRY_AFTER:
+                raise EndpointError(
+                    f"the {self._role} {self._url} asks to wait {pause:.0f} s ({detail}); take it up again then"
+                )
+            return Failure(status, detail, code, retry=True, wait=pause)
+        return Failure(status, detail, code)
+
+    def clean(self, text: str) -> str:
+        """Returns one printable line of a server's text, with the key taken out should the server repeat it."""
+        return self._hidden.line(text)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Returns the seconds that ``Retry-After`` asks for, given in seconds or as a date; None if it does not."""
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
