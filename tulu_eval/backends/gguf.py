@@ -8,17 +8,25 @@ manifest's weights hash is of the copy.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
 import logging
 import os
 import shutil
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tulu_eval.caching import cache_folder, file_sha256
 from tulu_eval.errors import DataError, PreflightError
 
 MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+"""Versions of the format that the package gguf 0.19 reads (``gguf_reader.py``, ``READER_SUPPORTED_VERSIONS``)."""
+
+LEAST_ENTRY = 13
+"""Bytes that an entry of the header has at least: an empty name's length, 8; a type, 4; a value, 1."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -47,42 +55,76 @@ def folder_of(path: Path) -> Path:
 
     Raises:
         DataError: Not a GGUF file, or one that transformers cannot read.
-        PreflightError: The package gguf is missing.
+        PreflightError: The package gguf is missing, or the copy cannot be written.
     """
-    with path.open("rb") as file:
-        if file.read(4) != MAGIC:
-            raise DataError(path, "is not a GGUF file")
-    folder = cache_folder() / "gguf" / f"{path.stem}-{file_sha256(path)[:12]}-bfloat16"
+    _check_header(path)
+    # A name may have 255 bytes, of which the temporary folder's and the lock's take a few more.
+    folder = cache_folder() / "gguf" / f"{path.stem.encode()[:150].decode(errors='ignore')}-{file_sha256(path)[:12]}-bfloat16"
     if not (folder / "config.json").exists():
         if importlib.util.find_spec("gguf") is None:
             raise PreflightError("reading GGUF files needs the package gguf: pip install 'tulu-eval[gguf]'")
-        logger.info("converting %s once, to %s", path.name, folder)
-        _convert(path, folder)
+        with _alone(folder):
+            if not (folder / "config.json").exists():
+                logger.info("converting %s once, to %s", path.name, folder)
+                _convert(path, folder)
     return folder
 
 
+def _check_header(path: Path) -> None:
+    """Refuses a file whose header does not begin as GGUF's or says more than the file can hold.
+
+    (ggml, ``docs/gguf.md``: magic, uint32 version, uint64 number of tensors, uint64 number of metadata entries.)
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(24)
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror}") from error
+    if not head.startswith(MAGIC):
+        raise DataError(path, "is not a GGUF file")
+    version, tensors, entries = (int.from_bytes(head[at:end], "little") for at, end in ((4, 8), (8, 16), (16, 24)))
+    if len(head) < 24 or (tensors + entries) * LEAST_ENTRY > size:
+        raise DataError(path, "is a cut GGUF file: it says more tensors than it can hold; download or copy it again")
+    if version not in VERSIONS:
+        raise DataError(path, f"is of GGUF version {version}; versions {VERSIONS[0]} and {VERSIONS[1]} can be read")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process converts into a folder, and keeps others waiting."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{folder.name}.lock").open("w")
+    except OSError as error:
+        raise PreflightError(f"the cache {folder.parent} cannot be written: {error.strerror}; set XDG_CACHE_HOME") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _convert(path: Path, folder: Path) -> None:
-    """Writes the copy beside its final place and moves it there whole, so that a killed conversion leaves nothing."""
+    """Writes the copy beside its final place and moves it there whole; what a killed conversion left goes first."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    draft = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
     try:
         try:
             model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
-            raise DataError(path, f"transformers cannot read this GGUF file: {error}") from error
+        except Exception as error:  # whatever a damaged file makes two other packages raise
+            cause = " ".join(str(error).split())[:200] or type(error).__name__
+            raise DataError(path, f"transformers cannot read this GGUF file: {cause}") from error
         del model.hf_quantizer
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
         try:
-            os.replace(temporary, folder)
-        except OSError:
-            if not (folder / "config.json").exists():
-                raise  # not another process that was first
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            os.replace(draft, folder)
+        except OSError as error:
+            raise PreflightError(f"{folder} cannot be written: {error.strerror or error}; set XDG_CACHE_HOME") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
