@@ -17,15 +17,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from tulu_eval.backends import gguf_header
 from tulu_eval.caching import cache_folder, file_sha256
 from tulu_eval.errors import DataError, PreflightError
-
-MAGIC = b"GGUF"
-VERSIONS = (2, 3)
-"""Versions of the format that the package gguf 0.19 reads (``gguf_reader.py``, ``READER_SUPPORTED_VERSIONS``)."""
-
-LEAST_ENTRY = 13
-"""Bytes that an entry of the header has at least: an empty name's length, 8; a type, 4; a value, 1."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +51,7 @@ def folder_of(path: Path) -> Path:
         DataError: Not a GGUF file, or one that transformers cannot read.
         PreflightError: The package gguf is missing, or the copy cannot be written.
     """
-    _check_header(path)
+    gguf_header.check(path)
     # A name may have 255 bytes, of which the temporary folder's and the lock's take a few more.
     folder = cache_folder() / "gguf" / f"{path.stem.encode()[:150].decode(errors='ignore')}-{file_sha256(path)[:12]}-bfloat16"
     if not (folder / "config.json").exists():
@@ -68,26 +62,6 @@ def folder_of(path: Path) -> Path:
                 logger.info("converting %s once, to %s", path.name, folder)
                 _convert(path, folder)
     return folder
-
-
-def _check_header(path: Path) -> None:
-    """Refuses a file whose header does not begin as GGUF's or says more than the file can hold.
-
-    (ggml, ``docs/gguf.md``: magic, uint32 version, uint64 number of tensors, uint64 number of metadata entries.)
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(24)
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror}") from error
-    if not head.startswith(MAGIC):
-        raise DataError(path, "is not a GGUF file")
-    version, tensors, entries = (int.from_bytes(head[at:end], "little") for at, end in ((4, 8), (8, 16), (16, 24)))
-    if len(head) < 24 or (tensors + entries) * LEAST_ENTRY > size:
-        raise DataError(path, "is a cut GGUF file: it says more tensors than it can hold; download or copy it again")
-    if version not in VERSIONS:
-        raise DataError(path, f"is of GGUF version {version}; versions {VERSIONS[0]} and {VERSIONS[1]} can be read")
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ def check_shapes(auto: Any, folder: Path, files: tuple[str, ...], *, trust_remot
     Args:
         auto: The class that will load it, e.g. ``AutoModelForCausalLM``.
         folder: The model's.
-        files: Names of its weight files; of pickles nothing is known.
+        files: Names of its weight files; of pickles, and where there is no name, nothing is known.
         trust_remote_code: Run Python code that comes with the model.
         more: Other settings of the config.
 
@@ -36,7 +36,7 @@ def check_shapes(auto: Any, folder: Path, files: tuple[str, ...], *, trust_remot
     import torch
     from transformers import AutoConfig
 
-    if configs.read(folder).quantised or not all(name.endswith(".safetensors") for name in files):
+    if not files or configs.read(folder).quantised or not all(name.endswith(".safetensors") for name in files):
         return
     there = weights.layout(folder, files)
     try:

@@ -115,6 +115,10 @@ class TransformersBackend(Backend):
         device = resolve_device(settings.device)
         dtype = resolve_dtype(settings.dtype, model.dtype)
         check_settings(cls.name, settings)
+        if not settings.allow_pickle and not all(name.endswith(".safetensors") for name in model.weight_files):
+            raise PreflightError(
+                f"{model.name} has pickle weights, which can run any code when loaded; --allow-pickle allows it"
+            )
         if not settings.trust_remote_code and _needs_own_code(model):
             raise PreflightError(f"{model.name} needs Python code that comes with it; --trust-remote-code runs it")
         needed = model.parameters * (4 if dtype == "float32" else 2)
