@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tulu_eval.backends import gguf_header
+from tulu_eval.backends.skeleton import shapes, too_large
 from tulu_eval.caching import cache_folder, file_sha256
 from tulu_eval.errors import DataError, PreflightError
 
@@ -51,7 +52,7 @@ def folder_of(path: Path) -> Path:
         DataError: Not a GGUF file, or one that transformers cannot read.
         PreflightError: The package gguf is missing, or the copy cannot be written.
     """
-    gguf_header.check(path)
+    held = gguf_header.check(path)
     # A name may have 255 bytes, of which the temporary folder's and the lock's take a few more.
     folder = cache_folder() / "gguf" / f"{path.stem.encode()[:150].decode(errors='ignore')}-{file_sha256(path)[:12]}-bfloat16"
     if not (folder / "config.json").exists():
@@ -60,7 +61,7 @@ def folder_of(path: Path) -> Path:
         with _alone(folder):
             if not (folder / "config.json").exists():
                 logger.info("converting %s once, to %s", path.name, folder)
-                _convert(path, folder)
+                _convert(path, folder, held)
     return folder
 
 
@@ -77,15 +78,24 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _convert(path: Path, folder: Path) -> None:
-    """Writes the copy beside its final place and moves it there whole; what a killed conversion left goes first."""
+def _convert(path: Path, folder: Path, held: int) -> None:
+    """Writes the copy beside its final place and moves it there whole; what a killed conversion left goes first.
+
+    Args:
+        path: The GGUF file.
+        folder: Where the copy goes.
+        held: Weights that the file has: transformers fills in by itself what it does not have.
+    """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     draft = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
     try:
         try:
+            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+            if reason := too_large(shapes(AutoModelForCausalLM, config), held):
+                raise ValueError(reason)
             model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         except Exception as error:  # whatever a damaged file makes two other packages raise

@@ -46,8 +46,11 @@ class Header(NamedTuple):
     tensors: dict[str, tuple[int, ...]]
 
 
-def check(path: Path) -> None:
+def check(path: Path) -> int:
     """Refuses a GGUF file whose header says more than the file can hold, or sizes that its tensors do not have.
+
+    Returns:
+        The number of weights in its tensors.
 
     Raises:
         DataError: With what is wrong.
@@ -55,7 +58,7 @@ def check(path: Path) -> None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            data = file.read(MAX_HEADER)
+            data = file.read(min(size, MAX_HEADER))
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}") from error
     if not data.startswith(MAGIC):
@@ -70,6 +73,7 @@ def check(path: Path) -> None:
     reason = _misfit(header)
     if reason:
         raise DataError(path, f"is a corrupt GGUF file: {reason}")
+    return sum(map(math.prod, header.tensors.values()))
 
 
 class _Reader:

@@ -6,6 +6,8 @@ have other shapes: an ``intermediate_size`` of 10,000,000 beside weights of 1.6 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,6 @@ def check_shapes(auto: Any, folder: Path, files: tuple[str, ...], *, trust_remot
     Raises:
         PreflightError: No model can be made by the config, or one of other shapes.
     """
-    import torch
     from transformers import AutoConfig
 
     if not files or configs.read(folder).quantised or not all(name.endswith(".safetensors") for name in files):
@@ -41,9 +42,7 @@ def check_shapes(auto: Any, folder: Path, files: tuple[str, ...], *, trust_remot
     there = weights.layout(folder, files)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True, **more)
-        with torch.device("meta"):
-            model = auto.from_config(config, trust_remote_code=trust_remote_code)
-        wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        wanted = shapes(auto, config, trust_remote_code)
     except Exception as error:  # whatever transformers raises by a config that makes no model
         raise PreflightError(f"{folder} cannot be loaded: {first_line(error)}") from error
     for name, shape in wanted.items():
@@ -52,11 +51,25 @@ def check_shapes(auto: Any, folder: Path, files: tuple[str, ...], *, trust_remot
                 f"{folder} cannot be loaded: its weights have {name} in the shape {list(there[name].shape)}, and its "
                 f"config.json makes it {list(shape)}"
             )
-    size, made = sum(weights.count(there).values()), sum(parameter.numel() for parameter in model.parameters())
-    if made > MOST_MORE * size + ALLOWANCE:
-        raise PreflightError(
-            f"{folder} cannot be loaded: its config.json makes a model of {made:,} parameters, and its weights have {size:,}"
-        )
+    if reason := too_large(wanted, sum(weights.count(there).values())):
+        raise PreflightError(f"{folder} cannot be loaded: {reason}")
+
+
+def shapes(auto: Any, config: Any, trust_remote_code: bool = False) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each parameter of the model that a config makes, without memory for any; raises of any kind."""
+    import torch
+
+    with torch.device("meta"):
+        model = auto.from_config(config, trust_remote_code=trust_remote_code)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def too_large(made: Mapping[str, tuple[int, ...]], there: int) -> str:
+    """Returns why a model of such shapes is not the one of so many weights; empty where it may be."""
+    size = sum(map(math.prod, made.values()))
+    if size <= MOST_MORE * there + ALLOWANCE:
+        return ""
+    return f"its config makes a model of {size:,} parameters, and its weights have {there:,}"
 
 
 def first_line(error: Exception) -> str:

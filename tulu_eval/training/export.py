@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends import loading
-from tulu_eval.errors import PreflightError, UserError
+from tulu_eval.errors import EngineError, PreflightError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.training import metrics, models, parallel
@@ -81,11 +81,18 @@ def refuse_others(folder: Path, stage: Stage, identity: Mapping[str, str]) -> No
 
 
 def set_aside(folder: Path, stage: Stage) -> None:
-    """Gives what a run wrote, its checkpoints left out, names with the time in them."""
+    """Gives what a run wrote, its checkpoints left out, names with the time in them.
+
+    Raises:
+        PreflightError: The folder cannot be written.
+    """
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    for name in (*NAMES[stage], metrics.METRICS, metrics.SAMPLES, metrics.PROBE):
-        if (folder / name).exists():
-            (folder / name).replace(folder / f"{stamp}-{name}")
+    try:
+        for name in (*NAMES[stage], metrics.METRICS, metrics.SAMPLES, metrics.PROBE):
+            if (folder / name).exists():
+                (folder / name).replace(folder / f"{stamp}-{name}")
+    except OSError as error:
+        raise PreflightError(f"{folder} cannot be written: {error.strerror}; give another --output") from error
 
 
 def _identity(folder: Path) -> dict[str, str] | None:
@@ -97,8 +104,13 @@ def _identity(folder: Path) -> dict[str, str] | None:
 
 
 def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping[str, Any], ranks: Ranks) -> Path:
-    """Writes one trained model into a run's folder, whole or not at all; every rank calls it."""
+    """Writes one trained model into a run's folder, whole or not at all; every rank calls it.
+
+    Raises:
+        EngineError: It cannot be written.
+    """
     import torch
+    from safetensors import SafetensorError
 
     dtype = getattr(torch, manifest["settings"]["compute_dtype"]["value"])
     final = folder / name
@@ -106,13 +118,19 @@ def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping
     if ranks.first:
         draft = _draft(final)
         shutil.rmtree(draft, ignore_errors=True)
-        models.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
-        weights = loading.inspect(draft, name).weights_sha256
-        own = {"name": name_of(name, manifest, weights), "weights_sha256": weights, **manifest}
-        (draft / MANIFEST).write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
-        (draft / CARD).write_text(card(final, manifest, metrics.read(folder / metrics.METRICS), ()), encoding="utf-8")
-        shutil.rmtree(final, ignore_errors=True)
-        draft.replace(final)
+        try:
+            models.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
+            weights = loading.inspect(draft, name).weights_sha256
+            own = {"name": name_of(name, manifest, weights), "weights_sha256": weights, **manifest}
+            (draft / MANIFEST).write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
+            (draft / CARD).write_text(card(final, manifest, metrics.read(folder / metrics.METRICS), ()), encoding="utf-8")
+            shutil.rmtree(final, ignore_errors=True)
+            draft.replace(final)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise EngineError(
+                f"{final} cannot be written: {error}; the last checkpoint is whole: make room and give the same command again"
+            ) from error
     ranks.wait()
     return final
 
