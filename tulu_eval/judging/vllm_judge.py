@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tulu_eval.endpoint.said import one_line
 from tulu_eval.judging.budget import Budget, Usage, answer_limit
 from tulu_eval.judging.client import Answer
 from tulu_eval.judging.recipe import Question

@@ -78,7 +78,7 @@ def local_judge(files: ModelFiles) -> Iterator[VllmJudge]:
     """
     check(files)
     write = writer(files)
-    fetch(files, allow_pickle=False)
+    fetch(files)
     settings = settings_here()
     positions = min(files.context or POSITIONS, POSITIONS)
     os.environ.update(environment(files, settings, positions, 0))
