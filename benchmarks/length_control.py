@@ -49,9 +49,10 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})  # read when numpy is first imported, below
-    from tulu_eval.judging.files import read_annotations
+    from tulu_eval.judging.annotations import read_annotations
     from tulu_eval.judging.gamed import load_gamed
-    from tulu_eval.judging.score import arrays, from_annotations
+    from tulu_eval.judging.judged import from_annotations
+    from tulu_eval.judging.score import arrays
     from tulu_eval.stats import length_control
 
     gamed = load_gamed(options.gamed)

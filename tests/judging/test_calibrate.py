@@ -8,11 +8,12 @@ import random
 import pytest
 
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.calibrate import calibrate, describe, draw, stratum
-from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.judged import Judge, Judged
 from tulu_eval.judging.recipe import swapped
 from tulu_eval.judging.record import calibrated, read_calibration, write_calibration
-from tulu_eval.judging.score import Judge, Judged, results, score
+from tulu_eval.judging.score import results, score
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")
 

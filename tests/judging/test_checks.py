@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import UserError
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.compare import compare_outputs, first_difference
-from tulu_eval.judging.files import Outputs, read_annotations, read_outputs
+from tulu_eval.judging.files import Outputs, read_outputs
 from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.screen import screen
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from tulu_eval.benchmarks import alpaca_set
 from tulu_eval.benchmarks.alpaca_set import check_instructions, load_baseline, positions
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.files import from_texts, make_pairs, read_annotations, read_outputs
+from tulu_eval.judging.annotations import read_annotations
+from tulu_eval.judging.files import from_texts, make_pairs, read_outputs
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
+from tulu_eval.judging.judged import from_judgments
 from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.record import read_judgments, write_annotations, write_judgments
-from tulu_eval.judging.score import from_judgments
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tulu_eval.benchmarks.alpaca_set import BASELINE, load_baseline
 from tulu_eval.errors import PreflightError
 from tulu_eval.judging import recipe as recipes
-from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.recipe import PROMPT_SHA256, Pair, fill, load_recipe, parse_template, preview, swapped
 from tulu_eval.judging.verdict import read_verdict
 

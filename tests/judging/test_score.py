@@ -9,11 +9,12 @@ import pytest
 
 from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import UserError
-from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
+from tulu_eval.judging.judged import Judge, annotator_judge, from_annotations, from_judgments
 from tulu_eval.judging.recipe import PROMPT_SHA256, Pair
-from tulu_eval.judging.score import Judge, annotator_judge, from_annotations, from_judgments, results, score, signature
+from tulu_eval.judging.score import results, score, signature
 from tulu_eval.records import Result, to_json
 
 

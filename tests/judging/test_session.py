@@ -8,13 +8,15 @@ import pytest
 
 from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.judging import gamed
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.budget import Budget, Price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import draw
 from tulu_eval.judging.client import HttpJudge
-from tulu_eval.judging.files import Outputs, read_annotations, read_outputs
+from tulu_eval.judging.files import Outputs, read_outputs
+from tulu_eval.judging.judged import Judge
 from tulu_eval.judging.record import read_judgments
-from tulu_eval.judging.score import Judge, score
+from tulu_eval.judging.score import score
 from tulu_eval.judging.session import Scoring, annotated, calibrate_judge, execute, prepare, score_files
 
 ANNOTATIONS = "annotations_weighted_alpaca_eval_gpt4_turbo.json"

@@ -13,9 +13,10 @@ import sys
 
 import pytest
 
-from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.gamed import load_gamed
-from tulu_eval.judging.score import annotator_judge, from_annotations, score
+from tulu_eval.judging.judged import annotator_judge, from_annotations
+from tulu_eval.judging.score import score
 
 THEIRS = """
 import json, sys, warnings

@@ -16,8 +16,9 @@ from tulu_eval.judging.budget import Estimate, Price
 from tulu_eval.judging.calibrate import Bias, Calibration
 from tulu_eval.judging.files import write_whole
 from tulu_eval.judging.judge import FAILURES, Judging, Judgment
+from tulu_eval.judging.judged import Judged
 from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe
-from tulu_eval.judging.score import CALIBRATED, Z95, Judged, Score, results, signature
+from tulu_eval.judging.score import CALIBRATED, Z95, Score, results, signature
 from tulu_eval.records import Result, content_hash, to_json
 
 KINDS = frozenset({"judged", "identical", *FAILURES})

@@ -16,22 +16,15 @@ from typing import TYPE_CHECKING
 from tulu_eval.benchmarks.alpaca_set import SIZE, load_baseline
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging import files, record
+from tulu_eval.judging.annotations import Annotation, read_annotations
 from tulu_eval.judging.budget import Budget, Estimate, Price, estimate, find_price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import Calibration, Sampled, calibrate
 from tulu_eval.judging.gamed import GamedFile, load_gamed
 from tulu_eval.judging.judge import Endpoint, Judging, judge_pairs, missing
+from tulu_eval.judging.judged import Judge, annotator_judge, from_annotations, from_judgments
 from tulu_eval.judging.recipe import Pair, Recipe
-from tulu_eval.judging.score import (
-    DRAWS,
-    Judge,
-    Score,
-    annotator_judge,
-    from_annotations,
-    from_judgments,
-    results,
-    score,
-)
+from tulu_eval.judging.score import DRAWS, Score, results, score
 from tulu_eval.judging.screen import Screen, screen
 from tulu_eval.records import Result
 
@@ -187,7 +180,7 @@ def score_files(
         UserError: The annotations are of other outputs.
     """
     scoring = scoring or Scoring()
-    found = files.read_annotations(annotations, positional)
+    found = read_annotations(annotations, positional)
     failed = [number for number, row in enumerate(found.rows, start=1) if row.preference is None]
     if failed and not scoring.partial:
         raise DataError(
@@ -243,7 +236,7 @@ def calibrate_judge(
     return calibrate(sample, preferences, recipe.judge, recipe.method, recipe.prompt_sha256), judging
 
 
-def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[files.Annotation, ...]]:
+def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[Annotation, ...]]:
     """Returns the annotated rows of several models' files, for :func:`tulu_eval.judging.calibrate.draw`.
 
     Raises:
@@ -251,7 +244,7 @@ def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[files.Annotation, ..
     """
     found = {}
     for name, path in paths.items():
-        read = files.read_annotations(path)
+        read = read_annotations(path)
         if not annotator_judge(read).original:
             raise UserError(
                 f"{path} was judged by {read.annotator or 'an unknown judge'}, not by the original to calibrate against"

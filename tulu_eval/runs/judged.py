@@ -26,8 +26,9 @@ from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import Calibration
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Endpoint
+from tulu_eval.judging.judged import Judge
 from tulu_eval.judging.recipe import Recipe
-from tulu_eval.judging.score import Judge, Score, score
+from tulu_eval.judging.score import Score, score
 from tulu_eval.judging.screen import Screen
 from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
 from tulu_eval.records import Result, content_hash

@@ -17,7 +17,8 @@ from typing import Any
 
 from tulu_eval.benchmarks.alpaca_set import file_hash
 from tulu_eval.errors import DataError
-from tulu_eval.judging import files, record
+from tulu_eval.judging import record
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.judge import Judgment
 from tulu_eval.judging.recipe import swapped
 from tulu_eval.judging.score import Score
@@ -43,7 +44,7 @@ def keep(root: Path, path: Path, found: Score, rows: Sequence[Result], screen: S
         DataError: The annotations do not name their model.
         UserError: It cannot be written.
     """
-    annotations = files.read_annotations(path)
+    annotations = read_annotations(path)
     if not annotations.model:
         raise DataError(path, "has no generator_2, so whose numbers these are is not known")
     folder = root / safe_name(annotations.model) / BENCHMARK / JUDGED / f"{safe_name(found.judge.label)}-rescored"
