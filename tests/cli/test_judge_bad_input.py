@@ -84,7 +84,7 @@ CASES: list[tuple[str, list[str], str]] = [
     (JUDGE + " --calibration {prose}", [], "is not a calibration of a judge; make one with tulu-eval calibrate-judge"),
     (JUDGE + " --judge-vllm {dir}", [], "--judge-url and --judge-vllm are two judges; give one of them"),
     (JUDGE.replace("--judge some-judge", ""), [], "who judges? --judge NAME"),
-    (JUDGE.replace("{base}", "{set}"), [], "not those of the baseline gpt4_1106_preview"),
+    (JUDGE.replace("{base}", "{set}"), [], "whose outputs are not those of the baseline gpt4_1106_preview"),
     (JUDGE.replace("--data {base}", ""), [], "give a copy of alpaca_eval_gpt4_baseline.json with --data"),
     (JUDGE.replace("{df}", "{gamed}") + " --partial", [], "is not df_gamed.csv: its sha256 is "),
     (JUDGE.replace("{url}", "ftp://x"), [], "the judge's base URL 'ftp://x' should look like https://HOST:PORT/v1"),

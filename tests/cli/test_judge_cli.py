@@ -51,7 +51,7 @@ def test_a_run_is_judged_beside_itself_and_never_paid_twice(
         assert {body["model"] for body in server.bodies} == {"some-judge"}
         assert server.authorizations == {None}
     folder = run / "judged" / "some-judge-logprobs"
-    assert "805 = 12 judged + 793 failed (absent 793) + 0 identical" in done.stdout
+    assert "805 = 12 judged + 0 failed + 0 identical + 793 absent" in done.stdout
     assert "beware: no length-controlled win rate: only 12 of the 805 instructions have a preference" in done.stdout
     assert "beware: judged by some-judge: not comparable with the leaderboard's numbers" in done.stdout
     assert "12 requests, about " in done.stderr
@@ -100,11 +100,16 @@ def test_every_fault_is_counted_and_only_the_failed_are_asked_again(
     run = alpaca_run(12, marks)
     with loopback(faults) as server:
         first = invoke(*words(run, server.url, "--yes"))
-        assert "9 judged + 796 failed (refusal 1, no_logprobs 1, no_verdict 1, absent 793) + 0 identical" in first.stdout
-        assert "tulu-eval: failed: no_logprobs 1, the first at alpaca-4: the endpoint returned no logprobs; try" in first.stderr
+        assert "9 judged + 2 failed (refusal 1, no_logprobs 1) + 0 identical + 1 without a verdict + 793 absent" in first.stdout
+        assert first.exit_code == 1
+        lines = first.stderr.splitlines()
+        wanted = ("2 of 12 pairs failed, most often: ", "failed: ", "no_verdict 1, the first at alpaca-3: neither m nor M")
+        at = [next(n for n, line in enumerate(lines) if line.startswith(f"tulu-eval: {words}")) for words in wanted]
+        assert at == sorted(at)
+        assert "no_logprobs 1, the first at alpaca-4: the endpoint returned no logprobs; try" in first.stderr
         assert sum(server.requests.values()) == 12 + 4, "two tries more for the zebra, one for the yak, one for the walrus"
         again = invoke(*words(run, server.url, "--yes"))
-        assert "12 judged + 793 failed (absent 793)" in again.stdout
+        assert "12 judged + 0 failed + 0 identical + 793 absent" in again.stdout
         assert sum(server.requests.values()) == 12 + 4 + 3
         assert set(server.served.values()) == {1}
 
@@ -125,8 +130,9 @@ def test_max_cost_stops_and_a_later_call_goes_on(invoke: Run, alpaca_run: MakeRu
     run = alpaca_run(12)
     with loopback() as server:
         limited = (*words(run, server.url, "--concurrency", "1"), "--price", "10,30", "--max-cost", "0.045")
-        done = invoke(*limited)
-        assert done.exit_code == 0, done.output
+        done = invoke(*limited, "-q")
+        assert done.exit_code == 1, done.output
+        assert "12 pairs failed, most often: over_budget " in done.stderr
         assert "over_budget" in done.stdout
         spent = json.loads((run / "judged" / "some-judge-logprobs" / "judging.json").read_text())["spent"]
         assert 0 < spent["dollars"] <= 0.045

@@ -47,16 +47,28 @@ def place_of(path: Path, number: int, instruction: str, seen: dict[int, int]) ->
     return place
 
 
-def one_value(path: Path, rows: Sequence[Mapping[str, Any]], field: str) -> str:
-    """Returns the one value that a field has in all rows; empty where no row has it.
+def name_in(path: Path, row: Mapping[str, Any], field: str) -> str:
+    """Returns the name that a row has in a field, without white space around it; empty where there is none.
 
     Raises:
-        DataError: Rows have different values.
+        DataError: It is not text.
     """
-    names = {row.get(field) for row in rows}
+    value = row.get(field)
+    if value is not None and not isinstance(value, str):
+        raise DataError(path, f"{field!r} is {value!r:.40}, which is no name")
+    return (value or "").strip()
+
+
+def one_name(path: Path, rows: Sequence[Mapping[str, Any]], field: str) -> str:
+    """Returns the one name that a field has in all rows; empty where no row has one.
+
+    Raises:
+        DataError: Rows have different names, or what is no name.
+    """
+    names = {name_in(path, row, field) for row in rows}
     if len(names) > 1:
-        raise DataError(path, f"has {len(names)} different values of {field!r}: {', '.join(sorted(map(str, names))[:3])}")
-    return str(names.pop() or "")
+        raise DataError(path, f"has {len(names)} different values of {field!r}: {', '.join(sorted(names)[:3])}")
+    return names.pop()
 
 
 def read_outputs(path: Path, partial: bool = False) -> Outputs:
@@ -77,7 +89,7 @@ def read_outputs(path: Path, partial: bool = False) -> Outputs:
         raise DataError(
             path, f"{len(absent)} of the {SIZE} instructions are missing, the first is number {absent[0] + 1}; see --partial"
         )
-    return Outputs(one_value(path, rows, "generator"), by_place)
+    return Outputs(one_name(path, rows, "generator"), by_place)
 
 
 def from_texts(texts: Mapping[str, str], generator: str) -> Outputs:

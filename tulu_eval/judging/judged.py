@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from tulu_eval.benchmarks.alpaca_baselines import Baseline
 from tulu_eval.benchmarks.alpaca_set import SIZE, position
 from tulu_eval.errors import UserError
 from tulu_eval.judging.annotations import Annotations
@@ -61,6 +62,24 @@ class Judge:
         return cls(recipe.judge, recipe.method, recipe.prompt_sha256)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Terms:
+    """What a score's rows are: who judged against whom, and in which ways it was not as behind the published numbers.
+
+    Attributes:
+        judge: Who decided.
+        baseline: Whose outputs the model's were compared with, known by the outputs; None in folders of versions that did not
+            record it.
+        exchanged: Whether a row was written with the model as ``output_1``.
+        positional: Whether places are row numbers, and not all of them the instructions' own.
+    """
+
+    judge: Judge
+    baseline: Baseline | None
+    exchanged: bool = False
+    positional: bool = False
+
+
 def from_judgments(pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Judged]:
     """Returns the rows of pairs that were judged here.
 
@@ -76,14 +95,27 @@ def from_judgments(pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list
     return rows
 
 
-def from_annotations(annotations: Annotations) -> list[Judged]:
-    """Returns the rows of a published file; a row without a preference is a failure of class ``missing``."""
+def from_annotations(annotations: Annotations, positional: bool = False) -> list[Judged]:
+    """Returns the rows of a published file; a row without a preference is a failure of class ``missing``.
+
+    Args:
+        annotations: The file.
+        positional: Take the row's number for its place, as alpaca_eval does; wrong where rows are missing, and there only for
+            parity with numbers that were published so.
+    """
     rows = []
-    for row in annotations.rows:
+    for number, row in enumerate(annotations.rows):
         same = row.baseline == row.output
         kind = "missing" if row.preference is None else "identical" if same else "judged"
-        rows.append(Judged(row.place, row.preference, len(row.baseline), len(row.output), kind))
+        place = number if positional else row.place
+        rows.append(Judged(place, row.preference, len(row.baseline), len(row.output), kind))
     return rows
+
+
+def terms_of(annotations: Annotations, positional: bool = False) -> Terms:
+    """Returns the terms of a published file's rows."""
+    moved = positional and any(number != row.place for number, row in enumerate(annotations.rows))
+    return Terms(annotator_judge(annotations), annotations.baseline, annotations.exchanged, moved)
 
 
 def annotator_judge(annotations: Annotations) -> Judge:

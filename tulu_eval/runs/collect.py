@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tulu_eval.errors import UserError
-from tulu_eval.judging.score import CALIBRATED, by_original_judge, is_win_rate
+from tulu_eval.judging.numbers import CALIBRATED, is_win_rate, other_scale
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
 from tulu_eval.runs import rescored
@@ -198,12 +198,7 @@ def _columns(suite: Suite, runs: Sequence[Finished]) -> Iterator[Column]:
 
 def _judges(column: Column, runs: Sequence[Finished]) -> list[str]:
     """Returns the other judges that gave rows for a column."""
-    return sorted({judge for run in runs for row in _rows(run, column) if (judge := _other_judge(row))})
-
-
-def _other_judge(row: Result) -> str:
-    """Returns who judged a row, if it was another than the published judge; empty where nobody judged."""
-    return row.scorer if is_win_rate(row.metric) and not by_original_judge(row) else ""
+    return sorted({judge for run in runs for row in _rows(run, column) if (judge := other_scale(row))})
 
 
 def _rows(run: Finished, column: Column) -> list[Result]:
@@ -215,7 +210,7 @@ def _rows(run: Finished, column: Column) -> list[Result]:
 
 
 def _row(run: Finished, column: Column) -> Result | None:
-    return next((row for row in _rows(run, column) if _other_judge(row) == column.judge), None)
+    return next((row for row in _rows(run, column) if other_scale(row) == column.judge), None)
 
 
 def _owner(run: Finished, suite: Suite) -> str:
