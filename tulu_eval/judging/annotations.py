@@ -197,4 +197,4 @@ def _hold_against_raw(
             turned_how = fits[0]
     if not absent:
         return []
-    return [f"{absent} of {len(rows)} preferences are taken as they stand: there is no raw completion to hold them against"]
+    return [f"{absent} of {len(rows)} preferences are taken as they stand: there is no raw completion with log-probabilities"]

@@ -56,11 +56,15 @@ def find_sides(path: Path, rows: Sequence[TwoOutputs]) -> Sides:
     found = _known_baseline(path, rows, hashes)
     if found is None:
         return _named_sides(path, rows, hashes)
-    expected = [found.outputs[row.place] for row in rows]
-    exchanged = tuple(one[0] != wanted for one, wanted in zip(hashes, expected, strict=True))
-    model, theirs = (_names(path, rows, exchanged, side) for side in ("model", "baseline"))
+    told = [row for row, pair in enumerate(hashes) if pair[0] != pair[1]]  # two outputs that are the same tell nothing
+    turned = {row for row in told if hashes[row][0] != found.outputs[rows[row].place]}
+    every = bool(turned) and len(turned) == len(told)
+    exchanged = tuple(row in turned or every for row in range(len(rows)))
+    asked = told or range(len(rows))
+    model, theirs = (
+        _names(path, [rows[row] for row in asked], [exchanged[row] for row in asked], side) for side in ("model", "baseline")
+    )
     name = found.baseline.name
-    same = all(first == second for first, second in hashes)
     if model == name and theirs not in ("", name):
         raise DataError(
             path,
@@ -68,9 +72,9 @@ def find_sides(path: Path, rows: Sequence[TwoOutputs]) -> Sides:
             "others",
         )
     notes = [] if theirs in ("", name) else [f"the file says that the outputs of {name} are {theirs}'s"]
-    if model == name and not same:
+    if model == name and told:
         notes.append(f"the file says that the model is {name}, whose outputs are others; whose they are is not known")
-    return Sides(found.baseline, exchanged, "" if model == name and not same else model, tuple(notes))
+    return Sides(found.baseline, exchanged, "" if model == name and told else model, tuple(notes))
 
 
 def _known_baseline(path: Path, rows: Sequence[TwoOutputs], hashes: Sequence[tuple[str, str]]) -> KnownBaseline | None:
