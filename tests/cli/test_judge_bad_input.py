@@ -42,6 +42,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared: Path, make_alpaca_ru
         "text": preferring("m"),
         "true": preferring(True),
         "nulls": [{**row, "preference": None} for row in annotations],
+        "nameless": [{**row, "output_1": "x", "generator_1": None} for row in annotations],
+        "mixed": [{**annotations[0], "output_1": "x"}, *annotations[1:]],
+        "edited": [annotations[0], {**annotations[1], "preference": 1.25}, *annotations[2:]],
+        "anonymous": [{name: row[name] for name in row if name != "generator_2"} for row in annotations],
         "ae1": [{**row, "annotator": "alpaca_eval_gpt4"} for row in annotations],
     }
     names = {"run": str(make_alpaca_run(tmp_path / "results", 24)), "out": str(tmp_path / "made"), "dir": str(tmp_path)}
@@ -108,6 +112,17 @@ CASES: list[tuple[str, list[str], str]] = [
     (SCORE % "text", [], "row 2: preference 'm' is none"),
     (SCORE % "true", [], "row 2: preference True is none"),
     (SCORE % "nulls" + " --partial", [], "there is nothing to score: no row is judged (missing 805)"),
+    (SCORE % "nameless", [], "who is the baseline is not known: neither output_1 nor output_2 are the outputs of a known"),
+    (SCORE % "mixed", [], "has outputs of the baseline gpt4_1106_preview in 804 of 805 rows and none in row 1"),
+    (SCORE % "edited", [], "row 2: preference 1.25 is not what its raw completion gives: "),
+    (SCORE % "anonymous" + " -o {out}", [], "does not name the model, or names it as the baseline: whose numbers these are"),
+    (
+        SCORE % "annotations" + " --c 0",
+        [],
+        "--c 0.0 must be from 0.0001 to 10000, the ends of the grid of the published recipe",
+    ),
+    (SCORE % "annotations" + " --c nan", [], "--c nan must be from 0.0001 to 10000"),
+    ("score {run} --c 2", [], "--c is for judgments, and "),
     (SCORE % "good", [], "row 1: field 'output_1' is missing or not a string"),
     (SCORE % "dir", [], "is not a file"),
     (AGAIN, [], "--gamed is for judgments, and "),
@@ -128,6 +143,7 @@ CASES: list[tuple[str, list[str], str]] = [
         [],
         "was judged by alpaca_eval_gpt4, not by the original to calibrate against",
     ),
+    (CALIBRATE.replace("{annotations}", "{nameless}"), [], "who is the baseline is not known"),
     (CALIBRATE + " --size 5", [], "a calibration needs 30 or more judged pairs; 5 is too few"),
     (
         CALIBRATE,

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from tulu_eval.records import Result as ResultRow
 from tulu_eval.runs.finished import read
+from tulu_eval.runs.manifest import write_results
 
 Run = Callable[..., Result]
 MakeRun = Callable[..., Path]
@@ -206,6 +208,7 @@ def test_published_annotations_are_scored_offline(invoke: Run, folder: Path) -> 
     assert "length-controlled win rate  gpt-4-1106-preview    28.16" in done.stdout
     assert "raw win rate                gpt-4-1106-preview    17.19" in done.stdout
     assert "beware" not in done.stdout
+    assert "LC at C = 2.78256; at the constants behind published numbers (2.78 to 10000) it is 28.108 to 28.155" in done.stdout
 
 
 def test_a_rescored_number_is_kept_without_text_and_stands_in_the_table(invoke: Run, folder: Path, tmp_path: Path) -> None:
@@ -236,6 +239,32 @@ def test_a_rescored_number_is_kept_without_text_and_stands_in_the_table(invoke: 
     ]  # fmt: skip
     (kept / "judgments.jsonl").write_text("")
     assert "judgments.jsonl: is not what result.json was computed from" in invoke("table").stderr
+
+
+def test_rows_that_lack_are_right_by_row_number_too(invoke: Run, folder: Path, tmp_path: Path) -> None:
+    """Outputs are checked at the instruction's own place, whatever difficulties go by."""
+    model = folder / "models" / "claude-2"
+    for name in (ANNOTATIONS, "model_outputs.json"):
+        (tmp_path / name).write_text(json.dumps(json.loads((model / name).read_text())[3:]))
+    words = ("score", "alpaca-eval", "--annotations", tmp_path / ANNOTATIONS, "--gamed", folder / "df_gamed_rederived.csv")
+    done = invoke(*words, "--outputs", tmp_path / "model_outputs.json", "--positional", "--partial", "--folds", "stable")
+    assert done.exit_code == 0, done.output
+    assert "|places:rows|lc:v1|folds:stable|" in done.stdout
+    assert "beware: difficulties go by row number" in done.stdout
+
+
+def test_every_verb_names_a_forged_win_rate(invoke: Run, folder: Path, tmp_path: Path) -> None:
+    words = ("score", "alpaca-eval", "--annotations", folder / "models" / "claude-2" / ANNOTATIONS)
+    assert invoke(*words, "--gamed", folder / "df_gamed_rederived.csv", "-o", "results").exit_code == 0
+    (path,) = (tmp_path / "results").rglob("result.json")
+    data = json.loads(path.read_text())
+    data["results"][0]["value"] = 99.0
+    write_results(path.parent, [ResultRow(**row) for row in data["results"]], data["samples_sha256"])
+    line = "value of lc_win_rate is 99.000000, and judgments.jsonl gives 28.155196"
+    assert line in invoke("table").stderr
+    assert "99.0" not in invoke("table").stdout
+    assert line in invoke("report").stderr
+    assert line in invoke("card", "claude-2").stderr
 
 
 def test_a_failed_row_is_counted_where_partial_asks_for_it(invoke: Run, folder: Path, tmp_path: Path) -> None:

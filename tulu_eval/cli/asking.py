@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SMALLEST_C, LARGEST_C = 1e-4, 1e4
-"""Ends of ``tulu_eval.stats.length_control.CS``, which is not imported here for it needs numpy."""
-
 LOG_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
 
@@ -79,6 +76,7 @@ def scoring_of(gamed: Path | None, folds: FoldMode, partial: bool, c: float | No
     Raises:
         UserError: C is outside the grid from which the published recipe chooses it.
     """
+    from tulu_eval.judging.score import LARGEST_C, SMALLEST_C
     from tulu_eval.judging.session import Scoring
 
     if c is not None and not SMALLEST_C <= c <= LARGEST_C:

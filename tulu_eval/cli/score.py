@@ -81,7 +81,7 @@ def _judgments_of_a_judge(folder: Path, options: dict[str, Any], as_json: bool) 
     if odd:
         raise UserError(f"--{odd[0]} is for a file of annotations, not for a judge's folder")
     found = judged.score_again(folder, asking.scoring_of(options["gamed"], options["folds"], options["partial"], options["c"]))
-    _show(found, judged.flags_of(folder), _calibration(options), as_json)
+    _show(found, _rows(found, _calibration(options)), judged.flags_of(folder), as_json)
 
 
 def _judgments_of_a_file(target: Path, options: dict[str, Any], as_json: bool) -> None:
@@ -96,9 +96,11 @@ def _judgments_of_a_file(target: Path, options: dict[str, Any], as_json: bool) -
     outputs = judged.find(options["outputs"], scoring.partial).outputs if options["outputs"] else None
     found = score_files(options["annotations"], outputs, scoring, options["positional"])
     calibration = _calibration(options)
-    rows = _show(found.score, found.flags, calibration, as_json)
-    if options["output"]:
-        click.echo(f"\n{rescored.keep(options['output'], options['annotations'], found, rows, calibration)}", err=True)
+    rows = _rows(found.score, calibration)
+    folder = rescored.keep(options["output"], options["annotations"], found, rows, calibration) if options["output"] else None
+    _show(found.score, rows, found.flags, as_json)
+    if folder:
+        click.echo(f"\n{folder}", err=True)
 
 
 def _calibration(options: dict[str, Any]) -> Calibration | None:
@@ -107,14 +109,17 @@ def _calibration(options: dict[str, Any]) -> Calibration | None:
     return read_calibration(options["calibration"]) if options["calibration"] else None
 
 
-def _show(found: Score, flags: list[str], calibration: Calibration | None, as_json: bool) -> tuple[Result, ...]:
+def _rows(found: Score, calibration: Calibration | None) -> tuple[Result, ...]:
     from tulu_eval.judging.numbers import results
-    from tulu_eval.reports import judged as report
     from tulu_eval.runs.judged import with_calibration
 
-    rows = with_calibration(found, results(found), calibration)
+    return with_calibration(found, results(found), calibration)
+
+
+def _show(found: Score, rows: tuple[Result, ...], flags: list[str], as_json: bool) -> None:
+    from tulu_eval.reports import judged as report
+
     if as_json:
         print_json(report.as_json(found, rows, flags))
     else:
         click.echo(report.as_text(found, rows, flags))
-    return rows

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
-from tulu_eval.judging.score import NO_VERDICT, Score
+from tulu_eval.judging.score import DRAWS, LARGEST_C, NO_VERDICT, SMALLEST_C, Score
 from tulu_eval.records import STATUSES, Result
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ CALIBRATED = "_calibrated"
 """Ends the metric of a win rate that a calibration maps to the original judge's scale."""
 
 NOT_RECORDED = "not recorded"
-
-MOST_DRAWS = 10_000
-"""Resamples that are repeated when a row is checked; this tool draws 1000."""
 
 _ODD = ("sides", "places")
 """Parts that are in a signature only where something was not done as behind the published numbers."""
@@ -133,6 +130,8 @@ def settings_of(rows: Sequence[Result]) -> Settings:
     Raises:
         ValueError: Their signatures or intervals are not of this form.
     """
+    if not all(isinstance(text, str) for row in rows for text in (row.metric, row.interval, row.signature)):
+        raise ValueError("a metric, an interval's method or a signature is not text")
     raw = next((row for row in rows if row.metric == "win_rate"), None)
     lc = next((row for row in rows if row.metric == "lc_win_rate"), None)
     if raw is None:
@@ -145,9 +144,9 @@ def settings_of(rows: Sequence[Result]) -> Settings:
     if how not in ("leaderboard", "stable", "none"):
         raise ValueError(f"folds {how!r} are not known")
     draws = 0 if lc.interval == "none" else int(lc.interval.removesuffix("+failures").removeprefix("bootstrap95-refit-"))
-    if not 0 <= draws <= MOST_DRAWS:
-        raise ValueError(f"{draws} bootstrap resamples are too many")
     c = float(found["C"]) if how == "none" else None
+    if not 0 <= draws <= DRAWS or not (c is None or SMALLEST_C <= c <= LARGEST_C):
+        raise ValueError(f"no row is made with {draws} resamples and C = {c}")
     return Settings(
         True, lc.n < SIZE, "stable" if how == "stable" else "leaderboard", c, draws, found.get("gamed", ""), positional
     )

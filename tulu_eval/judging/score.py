@@ -30,6 +30,9 @@ NO_VERDICT = "no_verdict"
 ERRORS = (*(kind for kind in FAILURES if kind != NO_VERDICT), "missing")
 """Kinds of rows in which the judge failed: it could have said anything, so intervals span both."""
 
+SMALLEST_C, LARGEST_C = 1e-4, 1e4
+"""Ends of the grid of constants, ``tulu_eval.stats.length_control.CS``, which is not imported here for it needs numpy."""
+
 SMALLEST_PUBLISHED_C = 2.782559402207126
 """The smallest regularisation constant behind 56 of the public leaderboard's rows; it follows from the fit's stationarity in
 the bias (tatsu-lab/alpaca_eval @ cd543a14: 28 rows have it, 19 have 21.5, 5 have 166.8, 1 has 1292, 3 have 10000)."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.caching import cache_folder
-from tulu_eval.errors import DataError, UserError
+from tulu_eval.errors import DataError, UserError, printable
 from tulu_eval.judging import files, record
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import Calibration
@@ -200,16 +200,17 @@ def judged_rows(folder: Path) -> tuple[Result, ...]:
 
 
 def flags_of(folder: Path) -> list[str]:
-    """Returns what was odd about the outputs that were judged, one line a finding, for a judge's folder or a run's."""
+    """Returns what was odd about what was judged, one line per finding, for a judge's folder or a run's."""
     found: dict[str, None] = {}
     for path in sorted([*folder.glob(JUDGING), *folder.glob(f"{JUDGED}/*/{JUDGING}")]):
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             noted = data["screen"]
             screen = Screen(int(noted.pop("n")), **{name: tuple(ids) for name, ids in noted.items()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            flags = [*map(str, data.get("notes", ())), *screen.flags]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(path, f"cannot be read; {AGAIN}") from error
-        found |= dict.fromkeys([*map(str, data.get("notes", ())), *screen.flags])
+        found |= dict.fromkeys(map(printable, flags))
     return list(found)
 
 
