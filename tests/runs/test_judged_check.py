@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.errors import DataError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging import gamed
 from tulu_eval.judging.numbers import results
 from tulu_eval.judging.session import Scoring, score_files
@@ -214,6 +214,21 @@ def test_without_the_gamed_rows_lc_is_said_to_be_unchecked_and_the_rest_is_check
     assert [row.metric for row in found.rows] == ["lc_win_rate", "win_rate"]
     forge(judged, lambda rows: rows[1].update(value=99.0))
     assert read_judged(judged).doubts == ("result.json: value of win_rate is 99.000000, and judgments.jsonl gives 17.188240",)
+
+
+def test_another_models_numbers_of_the_same_name_are_not_overwritten(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "alpaca_eval" / "models"
+    for at, model in enumerate(("claude-2", "claude-2", "alpaca-7b")):
+        rows = json.loads((folder / model / "annotations_weighted_alpaca_eval_gpt4_turbo.json").read_text())[: 20 + 10 * at]
+        path = tmp_path / "a.json"
+        path.write_text(json.dumps([{**row, "generator_2": "mine"} for row in rows]))
+        scored = score_files(path)
+        if model == "alpaca-7b":
+            with pytest.raises(UserError, match=r"has verdicts on other outputs under the same name \(30 differ"):
+                rescored.keep(tmp_path / "results", path, scored, results(scored.score))
+        else:
+            kept = rescored.keep(tmp_path / "results", path, scored, results(scored.score))
+    assert read_judged(kept).rows[0].n == 30
 
 
 def test_a_positional_score_is_computed_again_as_such(shared: Path, tmp_path: Path) -> None:

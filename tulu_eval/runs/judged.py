@@ -32,9 +32,19 @@ from tulu_eval.judging.screen import Screen
 from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.digests import DIGESTS, read_digests
-from tulu_eval.runs.judged_check import AGAIN, JUDGING, JUDGMENTS, Output, judge_of, judgments_hash, read_judged, read_judging
+from tulu_eval.runs.judged_check import (
+    AGAIN,
+    JUDGING,
+    JUDGMENTS,
+    Output,
+    check_same_outputs,
+    judge_of,
+    judgments_hash,
+    read_judged,
+    read_judging,
+)
 from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest import LEDGER, RESULT, locked, read_manifest, write_results
+from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, locked, read_manifest, write_results
 from tulu_eval.runs.plan import safe_name
 
 JUDGED = "judged"
@@ -146,9 +156,12 @@ def judge(
 
     Raises:
         InterruptedJudgingError: Ctrl-C.
-        UserError: The endpoint, the judge or the disk failed; the cache has what was paid.
+        UserError: The endpoint, the judge or the disk failed, and the cache has what was paid; or verdicts on another model's
+            outputs are there under the same name.
     """
     before = len(cache)
+    if not (folder.parent.parent / MANIFEST).exists():  # a run's own outputs may change, by what failed before
+        check_same_outputs(folder, prepared.pairs)
     try:
         with locked(folder):
             outcome = execute(prepared, endpoint, where, cache, folder, max_cost, progress, calibration)

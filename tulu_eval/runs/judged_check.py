@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from tulu_eval.judging import record
 from tulu_eval.judging.gamed import find_gamed
 from tulu_eval.judging.judged import Judge
 from tulu_eval.judging.numbers import CALIBRATED, Settings, results, settings_of
+from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.record import StoredJudgments
 from tulu_eval.judging.score import Score, score
 from tulu_eval.records import Result, content_hash
@@ -125,6 +126,24 @@ def _score_again(
     except UserError as error:
         raise DataError(folder / JUDGMENTS, str(error)) from error
     return found, lacking
+
+
+def check_same_outputs(folder: Path, pairs: Sequence[Pair]) -> None:
+    """Makes sure that a folder, which is named after a model, has no verdicts on another model's outputs.
+
+    Raises:
+        UserError: It has some.
+    """
+    try:
+        stored = {row.id: row.output_sha256 for row in record.read_judgments(folder / JUDGMENTS).rows}
+    except DataError:
+        return  # nothing there, or nothing that could be lost
+    other = [pair.id for pair in pairs if stored.get(pair.id, content_hash(pair.output)) != content_hash(pair.output)]
+    if other:
+        raise UserError(
+            f"{folder} has verdicts on other outputs under the same name ({len(other)} differ, the first is {other[0]}): "
+            "choose another --output, or take that folder away"
+        )
 
 
 def judge_of(manifest: Mapping[str, Any]) -> Judge:

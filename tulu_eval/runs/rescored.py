@@ -26,7 +26,7 @@ from tulu_eval.judging.session import Scored
 from tulu_eval.records import Result
 from tulu_eval.runs.finished import Finished
 from tulu_eval.runs.judged import BENCHMARK, JUDGED, checked_rows
-from tulu_eval.runs.judged_check import JUDGING, JUDGMENTS, judgments_hash
+from tulu_eval.runs.judged_check import JUDGING, JUDGMENTS, check_same_outputs, judgments_hash
 from tulu_eval.runs.manifest import MANIFEST, locked, now, write_json, write_results
 from tulu_eval.runs.plan import safe_name
 
@@ -43,13 +43,14 @@ def keep(root: Path, path: Path, scored: Scored, rows: Sequence[Result], calibra
 
     Raises:
         DataError: The annotations do not name their model.
-        UserError: It cannot be written.
+        UserError: It cannot be written, or another model's numbers are there under the same name.
     """
     found, annotations = scored.score, scored.annotations
     if not annotations.model:
         raise DataError(path, "does not name the model, or names it as the baseline: whose numbers these are is not known")
     folder = root / safe_name(annotations.model) / BENCHMARK / JUDGED / f"{safe_name(rows[0].scorer)}-rescored"
     pairs = [row.pair for row in annotations.rows]
+    check_same_outputs(folder, pairs)
     with locked(folder):
         exchanged = {row.pair.id for row in annotations.rows if row.exchanged}
         record.write_judgments(folder / JUDGMENTS, pairs, list(map(_judgment, annotations.rows)), exchanged)
