@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from tulu_eval.records import Result as ResultRow
+from tulu_eval.runs.manifest import Recorded, write_results
 from tulu_eval.runs.reading import read_run
 
 Run = Callable[..., Result]
@@ -49,7 +51,7 @@ def test_a_run_is_judged_beside_itself_and_never_paid_twice(
         assert {body["model"] for body in server.bodies} == {"some-judge"}
         assert server.authorizations == {None}
     folder = run / "judged" / "some-judge-logprobs"
-    assert "805 = 12 judged + 793 failed (absent 793) + 0 identical" in done.stdout
+    assert "805 = 12 judged + 0 failed + 0 identical + 793 absent" in done.stdout
     assert "beware: no length-controlled win rate: only 12 of the 805 instructions have a preference" in done.stdout
     assert "beware: judged by some-judge: not comparable with the leaderboard's numbers" in done.stdout
     assert "12 requests, about " in done.stderr
@@ -98,14 +100,16 @@ def test_every_fault_is_counted_and_only_the_failed_are_asked_again(
     run = alpaca_run(12, marks)
     with loopback(faults) as server:
         first = invoke(*words(run, server.url, "--yes"))
-        assert "9 judged + 796 failed (refusal 1, no_logprobs 1, no_verdict 1, absent 793) + 0 identical" in first.stdout
-        assert (
-            "tulu-eval: failed: no_logprobs 1, the first at alpaca-4: the endpoint returned no logprobs; --method"
-            in first.stderr
-        )
+        assert "9 judged + 2 failed (refusal 1, no_logprobs 1) + 0 identical + 1 without a verdict + 793 absent" in first.stdout
+        assert first.exit_code == 1
+        lines = first.stderr.splitlines()
+        wanted = ("2 of 12 pairs failed, most often: ", "failed: ", "no_verdict 1, the first at alpaca-3: neither m nor M")
+        at = [next(n for n, line in enumerate(lines) if line.startswith(f"tulu-eval: {words}")) for words in wanted]
+        assert at == sorted(at)
+        assert "no_logprobs 1, the first at alpaca-4: the endpoint returned no logprobs; try" in first.stderr
         assert sum(server.requests.values()) == 12 + 4, "two tries more for the zebra, one for the yak, one for the walrus"
         again = invoke(*words(run, server.url, "--yes"))
-        assert "12 judged + 793 failed (absent 793)" in again.stdout
+        assert "12 judged + 0 failed + 0 identical + 793 absent" in again.stdout
         assert sum(server.requests.values()) == 12 + 4 + 3
         assert set(server.served.values()) == {1}
 
@@ -126,8 +130,9 @@ def test_max_cost_stops_and_a_later_call_goes_on(invoke: Run, alpaca_run: MakeRu
     run = alpaca_run(12)
     with loopback() as server:
         limited = (*words(run, server.url, "--concurrency", "1"), "--price", "10,30", "--max-cost", "0.045")
-        done = invoke(*limited)
-        assert done.exit_code == 0, done.output
+        done = invoke(*limited, "-q")
+        assert done.exit_code == 1, done.output
+        assert "12 pairs failed, most often: over_budget " in done.stderr
         assert "over_budget" in done.stdout
         spent = json.loads((run / "judged" / "some-judge-logprobs" / "judging.json").read_text())["spent"]
         assert 0 < spent["dollars"] <= 0.045
@@ -199,6 +204,7 @@ def test_published_annotations_are_scored_offline(invoke: Run, folder: Path) -> 
     assert "length-controlled win rate  gpt-4-1106-preview    28.16" in done.stdout
     assert "raw win rate                gpt-4-1106-preview    17.19" in done.stdout
     assert "beware" not in done.stdout
+    assert "LC at C = 2.78256; at the constants behind published numbers (2.78 to 10000) it is 28.108 to 28.155" in done.stdout
 
 
 def test_a_rescored_number_is_kept_without_text_and_stands_in_the_table(invoke: Run, folder: Path, tmp_path: Path) -> None:
@@ -229,6 +235,32 @@ def test_a_rescored_number_is_kept_without_text_and_stands_in_the_table(invoke: 
     ]  # fmt: skip
     (kept / "judgments.jsonl").write_text("")
     assert "judgments.jsonl: is not what result.json was computed from" in invoke("table").stderr
+
+
+def test_rows_that_lack_are_right_by_row_number_too(invoke: Run, folder: Path, tmp_path: Path) -> None:
+    """Outputs are checked at the instruction's own place, whatever difficulties go by."""
+    model = folder / "models" / "claude-2"
+    for name in (ANNOTATIONS, "model_outputs.json"):
+        (tmp_path / name).write_text(json.dumps(json.loads((model / name).read_text())[3:]))
+    words = ("score", "alpaca-eval", "--annotations", tmp_path / ANNOTATIONS, "--gamed", folder / "df_gamed_rederived.csv")
+    done = invoke(*words, "--outputs", tmp_path / "model_outputs.json", "--positional", "--partial", "--folds", "stable")
+    assert done.exit_code == 0, done.output
+    assert "|places:rows|lc:v1|folds:stable|" in done.stdout
+    assert "beware: difficulties go by row number" in done.stdout
+
+
+def test_every_verb_names_a_forged_win_rate(invoke: Run, folder: Path, tmp_path: Path) -> None:
+    words = ("score", "alpaca-eval", "--annotations", folder / "models" / "claude-2" / ANNOTATIONS)
+    assert invoke(*words, "--gamed", folder / "df_gamed_rederived.csv", "-o", "results").exit_code == 0
+    (path,) = (tmp_path / "results").rglob("result.json")
+    data = json.loads(path.read_text())
+    data["results"][0]["value"] = 99.0
+    write_results(path.parent, [ResultRow(**row) for row in data["results"]], data["samples_sha256"])
+    line = "value of lc_win_rate is 99.000000, and judgments.jsonl gives 28.155196"
+    assert line in invoke("table").stderr
+    assert "99.0" not in invoke("table").stdout
+    assert line in invoke("report").stderr
+    assert line in invoke("card", "claude-2").stderr
 
 
 def test_a_failed_row_is_counted_where_partial_asks_for_it(invoke: Run, folder: Path, tmp_path: Path) -> None:

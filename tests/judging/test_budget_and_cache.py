@@ -8,6 +8,7 @@ import math
 import pytest
 
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.budget import (
     CHARACTERS_PER_TOKEN,
     Budget,
@@ -20,7 +21,6 @@ from tulu_eval.judging.budget import (
     read_prices,
 )
 from tulu_eval.judging.cache import Cache, Stored, reduce_choice
-from tulu_eval.judging.files import read_annotations
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")
 

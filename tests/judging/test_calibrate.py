@@ -7,12 +7,15 @@ import random
 
 import pytest
 
+from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.calibrate import calibrate, describe, draw, stratum
-from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.judged import Judge, Judged, Terms
+from tulu_eval.judging.numbers import results
 from tulu_eval.judging.recipe import swapped
 from tulu_eval.judging.record import calibrated, read_calibration, write_calibration
-from tulu_eval.judging.score import Judge, Judged, results, score
+from tulu_eval.judging.score import score
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")
 
@@ -115,6 +118,10 @@ def test_one_model_alone_knows_nothing_between_models(annotations):
     assert dataclasses.replace(found, residual_se=3.0).apply(10.0, 4.0)[1] == pytest.approx(5.0)
 
 
+def terms(judge):
+    return Terms(Judge(judge, "logprobs", "0" * 64), known()[0].baseline)
+
+
 def test_a_calibration_is_kept_and_makes_an_estimate_with_a_wider_interval(annotations, tmp_path):
     rows = list(annotations["claude-2"])
     sample = draw(annotations, 300)
@@ -122,14 +129,16 @@ def test_a_calibration_is_kept_and_makes_an_estimate_with_a_wider_interval(annot
     write_calibration(tmp_path / "calibration.json", found)
     assert read_calibration(tmp_path / "calibration.json") == found
     judged = [Judged(row.place, row.preference, len(row.baseline), len(row.output), "judged") for row in rows]
-    scored = score(judged, Judge("other", "logprobs", "0" * 64), None)
+    scored = score(judged, terms("other"), None)
     made, raw = calibrated(scored, found), results(scored)[-1]
     assert (made.metric, made.scorer, made.interval) == ("win_rate_calibrated", "other", "normal95+calibration")
     assert made.low < made.value < made.high
     assert made.high - made.low > raw.high - raw.low
     assert made.signature.endswith(f"|calibrated:{found.n} pairs of 3 models")
+    with pytest.raises(UserError, match="is to the scale of gpt4_1106_preview as the baseline"):
+        calibrated(dataclasses.replace(scored, terms=dataclasses.replace(scored.terms, baseline=None)), found)
     with pytest.raises(UserError, match=r"the calibration is of other \(logprobs\), the score of another"):
-        calibrated(dataclasses.replace(scored, judge=Judge("another", "logprobs", "0" * 64)), found)
+        calibrated(dataclasses.replace(scored, terms=terms("another")), found)
     (tmp_path / "bad.json").write_text('{"judge": 1}')
     with pytest.raises(DataError, match="is not a calibration"):
         read_calibration(tmp_path / "bad.json")

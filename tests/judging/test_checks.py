@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import UserError
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.compare import compare_outputs, first_difference
-from tulu_eval.judging.files import Outputs, read_annotations, read_outputs
+from tulu_eval.judging.files import Outputs, read_outputs
 from tulu_eval.judging.recipe import Pair
-from tulu_eval.judging.screen import screen
+from tulu_eval.judging.screen import Screen, screen
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106", "tulu-2-dpo-7b", "tulu-2-dpo-70b")
 
@@ -87,6 +88,26 @@ def test_what_is_flagged(pairs):
     assert screen(theirs).flags == ["3 of 100 outputs are the baseline's own, e.g. pair-0"]
     empty = [dataclasses.replace(row, output=" \n") for row in rows]
     assert screen(empty).flags == ["100 of 100 outputs are empty, e.g. pair-0"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>\nLet me see.\n</think>\n\nFour.",
+        "Hm.</think>Four.",
+        "[THINK]Hm.[/THINK]Four.",
+        "<|channel|>analysis<|message|>",
+    ],
+)
+def test_reasoning_is_said_and_left_in(pairs, text):
+    rows = [*pairs(99), Pair("thought", "question", "baseline", text)]
+    assert screen(rows).flags == [
+        "1 of 100 outputs have a reasoning block, which is judged and counts in their length, e.g. thought"
+    ]
+
+
+def test_screens_of_earlier_versions_are_read():
+    assert Screen(3, (), (), (), (), ()).flags == []
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.benchmarks import alpaca_set
+from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import check_instructions, load_baseline, positions
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.files import from_texts, make_pairs, read_annotations, read_outputs
+from tulu_eval.judging.annotations import read_annotations
+from tulu_eval.judging.files import from_texts, make_pairs, read_outputs
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
+from tulu_eval.judging.judged import from_annotations, from_judgments, terms_of
 from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.record import read_judgments, write_annotations, write_judgments
-from tulu_eval.judging.score import from_judgments
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +127,16 @@ def test_null_and_minus_one_are_failures_and_0_is_a_tie_of_older_judges_only(row
 
 def test_places_come_from_the_text_unless_parity_is_asked_for(rows, write):
     path = write(annotate(rows[10:]))
-    assert [row.place for row in read_annotations(path).rows] == list(range(10, 805))
-    assert [row.place for row in read_annotations(path, positional=True).rows] == list(range(795))
+    found = read_annotations(path)
+    assert [row.place for row in from_annotations(found)] == [row.place for row in found.rows] == list(range(10, 805))
+    assert [row.place for row in from_annotations(found, positional=True)] == list(range(795))
+    assert (terms_of(found).positional, terms_of(found, positional=True).positional) == (False, True)
 
 
 def test_what_is_written_of_a_judging(rows, tmp_path, recipe):
     pairs = [
         Pair("alpaca-0", rows[0].instruction, rows[0].baseline, "my secret output"),
-        Pair("alpaca-1", rows[1].instruction, "x", "y"),
+        Pair("alpaca-1", rows[1].instruction, rows[1].baseline, "y"),
     ]
     judgments = [Judgment("alpaca-0", "k", "judged", 1.25, True), Judgment("alpaca-1", "l", "refusal", None, False, "no")]
     write_annotations(tmp_path / "annotations.json", pairs, judgments, recipe, "mine")
@@ -144,7 +148,9 @@ def test_what_is_written_of_a_judging(rows, tmp_path, recipe):
     assert [json.loads(line)["preference"] for line in text.splitlines()] == [1.25, None]
     for hidden in (rows[0].instruction, rows[0].baseline, "my secret output"):
         assert hidden not in text
-    assert read_judgments(tmp_path / "judgments.jsonl") == from_judgments(pairs, judgments)
+    stored = read_judgments(tmp_path / "judgments.jsonl")
+    assert stored.judged() == from_judgments(pairs, judgments)
+    assert stored.baseline == known()[0].baseline
 
 
 def test_a_gamed_file_with_another_hash_is_refused(folder, tmp_path):
@@ -172,7 +178,7 @@ def test_another_set_is_refused_with_the_row_that_differs(rows, tmp_path):
 
 
 def test_the_wrong_baseline_is_refused(folder):
-    with pytest.raises(DataError, match=r"has the outputs of \['text_davinci_003'\], not those of the baseline"):
+    with pytest.raises(DataError, match=r"of the baseline text_davinci_003@849ca621, whose outputs are not those"):
         load_baseline(folder / "alpaca_eval_set.json")
 
 
@@ -186,7 +192,10 @@ def test_a_runs_texts_become_pairs(rows):
             from_texts({bad: "x"}, "mine")
 
 
-GOOD = {"id": "alpaca-3", "kind": "judged", "preference": 1.5, "baseline_characters": 1, "output_characters": 2}
+GOOD = {
+    "id": "alpaca-3", "kind": "judged", "preference": 1.5, "baseline_characters": 1, "output_characters": 2,
+    "output_sha256": "0" * 64,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -194,10 +203,12 @@ GOOD = {"id": "alpaca-3", "kind": "judged", "preference": 1.5, "baseline_charact
     [
         {"preference": 3}, {"preference": None}, {"preference": "2"}, {"preference": True}, {"kind": "guessed"},
         {"kind": "refusal"}, {"id": "alpaca-805"}, {"id": 5}, {"output_characters": "x"},
+        {"id": "alpaca-03"}, {"output_characters": -1}, {"output_characters": 10**400}, {"baseline_characters": 1.0},
+        {"output_sha256": "0"}, {"baseline_sha256": 5}, {"kind": ["judged"]}, {"preference": float("nan")},
     ],
 )  # fmt: skip
 def test_bad_judgments_are_one_line(write, change):
-    assert read_judgments(write(json.dumps(GOOD)))[0].place == 3
+    assert read_judgments(write(json.dumps(GOOD))).rows[0].judged.place == 3
     with pytest.raises(DataError, match=r"(json:1|row 1): "):
         read_judgments(write(json.dumps({**GOOD, **change})))
     with pytest.raises(DataError, match="alpaca-3 is there twice"):

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tulu_eval.benchmarks.alpaca_set import BASELINE, load_baseline
+from tulu_eval.benchmarks.alpaca_baselines import BASELINE
+from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import PreflightError
 from tulu_eval.judging import recipe as recipes
-from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.recipe import PROMPT_SHA256, Pair, fill, load_recipe, parse_template, preview, swapped
 from tulu_eval.judging.verdict import read_verdict
 
@@ -90,7 +91,7 @@ def test_the_order_is_the_stored_vector(shared):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_stored_judgment_is_read_again(annotations, model):
     found = annotations[model]
-    assert (found.model, found.baseline) == (model, BASELINE)
+    assert (found.model, found.baseline.name, found.notes) == (model, BASELINE, ())
     judged = [row for row in found.rows if row.choice is not None]
     assert len(judged) == {"alpaca-7b": 802, "claude-2": 804, "gpt-3.5-turbo-1106": 801}[model]
     for row in judged:

@@ -9,11 +9,13 @@ import pytest
 
 from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import UserError
-from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
+from tulu_eval.judging.judged import Judge, Terms, annotator_judge, from_annotations, from_judgments, terms_of
+from tulu_eval.judging.numbers import results, signature
 from tulu_eval.judging.recipe import PROMPT_SHA256, Pair
-from tulu_eval.judging.score import Judge, annotator_judge, from_annotations, from_judgments, results, score, signature
+from tulu_eval.judging.score import score
 from tulu_eval.records import Result, to_json
 
 
@@ -33,7 +35,7 @@ def annotations(folder):
 
 
 def test_a_published_model_is_scored_offline(annotations, gamed):
-    found = score(from_annotations(annotations), annotator_judge(annotations), gamed, draws=50)
+    found = score(from_annotations(annotations), terms_of(annotations), gamed, draws=50)
     assert found.lc.value == pytest.approx(28.155196141629148, abs=1e-8)
     assert found.win_rate.win_rate == pytest.approx(17.188240356708075, abs=1e-9)
     assert found.judge.original
@@ -44,12 +46,13 @@ def test_a_published_model_is_scored_offline(annotations, gamed):
     far = dataclasses.replace(found, lc=found.lc._replace(value=40.0))
     assert far.warning == "LC 40.0 is far from the raw win rate 17.2, which may be a failure of the fit"
     assert signature(found) == (
-        "alpaca-eval|n:805/805|judge:gpt-4-1106-preview|by:logprobs|prompt:784227e6|lc:v1|folds:leaderboard|C:2.78256|gamed:re-derived"
+        "alpaca-eval|n:805/805|judge:gpt-4-1106-preview|by:logprobs|prompt:784227e6|b:gpt4_1106_preview@170a7549"
+        "|lc:v1|folds:leaderboard|C:2.78256|gamed:re-derived"
     )
 
 
 def test_results_go_to_tables_and_back(annotations, gamed):
-    lc, raw = results(score(from_annotations(annotations), annotator_judge(annotations), gamed, draws=50))
+    lc, raw = results(score(from_annotations(annotations), terms_of(annotations), gamed, draws=50))
     assert (lc.metric, raw.metric, lc.interval, raw.interval) == ("lc_win_rate", "win_rate", "bootstrap95-refit-50", "normal95")
     assert lc.counts == {"ok": 805, "empty": 0, "truncated": 0, "no_answer": 0, "engine_error": 0, "judge_error": 0}
     for row in (lc, raw):
@@ -61,7 +64,7 @@ def test_results_go_to_tables_and_back(annotations, gamed):
 def test_one_row_less_has_no_lc_and_says_why(annotations, gamed):
     rows = from_annotations(annotations)
     rows[5] = dataclasses.replace(rows[5], preference=None, kind="missing")
-    found = score(rows, annotator_judge(annotations), gamed)
+    found = score(rows, terms_of(annotations), gamed)
     assert found.lc is None
     assert found.interval is None
     assert (
@@ -72,10 +75,12 @@ def test_one_row_less_has_no_lc_and_says_why(annotations, gamed):
     assert (raw.metric, raw.n, raw.n_protocol, raw.partial, raw.counts["judge_error"]) == ("win_rate", 804, 805, True, 1)
 
 
-def test_absent_rows_are_failures_too(annotations, gamed):
-    found = score(from_annotations(annotations)[100:], annotator_judge(annotations), gamed)
+def test_absent_rows_are_counted_and_are_no_failures(annotations, gamed):
+    found = score(from_annotations(annotations)[100:], terms_of(annotations), gamed)
     assert found.account().startswith("805 = ")
     assert found.counts["absent"] == 100
+    assert found.errors == 0
+    assert found.account().endswith(" identical + 100 absent")
     assert sum(found.counts.values()) == 805
     assert found.lc is None
 
@@ -83,31 +88,31 @@ def test_absent_rows_are_failures_too(annotations, gamed):
 def test_partial_is_asked_for_and_marked_and_uses_the_right_difficulties(annotations, gamed):
     rows = from_annotations(annotations)
     half = rows[1::2]
-    found = score(half, annotator_judge(annotations), gamed, "stable", partial=True, draws=0)
+    found = score(half, terms_of(annotations), gamed, "stable", partial=True, draws=0)
     assert found.partial
     assert found.lc is not None
     assert results(found)[0].partial
     wrong = [dataclasses.replace(row, place=at) for at, row in enumerate(half)]  # as alpaca_eval does, by row number
-    assert score(wrong, annotator_judge(annotations), gamed, "stable", partial=True, draws=0).lc.value != pytest.approx(
+    assert score(wrong, terms_of(annotations), gamed, "stable", partial=True, draws=0).lc.value != pytest.approx(
         found.lc.value, abs=0.1
     )
 
 
 def test_the_leaderboards_folds_for_too_few_rows_are_a_reason_not_a_crash(annotations, gamed):
-    found = score(from_annotations(annotations)[:100], annotator_judge(annotations), gamed, "leaderboard", partial=True)
+    found = score(from_annotations(annotations)[:100], terms_of(annotations), gamed, "leaderboard", partial=True)
     assert found.lc is None
     assert "use 'stable'" in found.why_no_lc
 
 
 def test_the_baseline_against_itself_is_50_by_construction(annotations, gamed):
     rows = [dataclasses.replace(row, preference=1.5, kind="identical") for row in from_annotations(annotations)]
-    found = score(rows, annotator_judge(annotations), gamed, same_model=True)
+    found = score(rows, terms_of(annotations), gamed)
     assert found.lc.value == 50.0
     assert found.account() == "805 = 0 judged + 0 failed + 805 identical"
 
 
 def test_without_the_gamed_rows_there_is_a_raw_win_rate(annotations):
-    found = score(from_annotations(annotations), annotator_judge(annotations), None)
+    found = score(from_annotations(annotations), terms_of(annotations), None)
     assert found.why_no_lc == "no df_gamed.csv was given"
     assert found.win_rate.win_rate == pytest.approx(17.188240356708075, abs=1e-9)
 
@@ -115,12 +120,15 @@ def test_without_the_gamed_rows_there_is_a_raw_win_rate(annotations):
 def test_nothing_judged_is_one_line(annotations, gamed):
     rows = [dataclasses.replace(row, preference=None, kind="missing") for row in from_annotations(annotations)]
     with pytest.raises(UserError, match="there is nothing to score"):
-        score(rows, annotator_judge(annotations), gamed)
+        score(rows, terms_of(annotations), gamed)
 
 
 def test_a_text_verdict_is_filed_under_a_judge_of_its_own(annotations, gamed):
     rows = from_annotations(annotations)
-    weighed, read = (results(score(rows, Judge("some-judge", method, PROMPT_SHA256), None)) for method in ("logprobs", "text"))
+    weighed, read = (
+        results(score(rows, Terms(Judge("some-judge", method, PROMPT_SHA256), annotations.baseline), None))
+        for method in ("logprobs", "text")
+    )
     assert ({row.scorer for row in weighed}, {row.scorer for row in read}) == ({"some-judge"}, {"some-judge (text)"})
 
 

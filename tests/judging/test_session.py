@@ -6,15 +6,18 @@ import json
 
 import pytest
 
+from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.errors import DataError, PreflightError, UserError
-from tulu_eval.judging import gamed
+from tulu_eval.judging import gamed, numbers
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.budget import Budget, Price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import draw
 from tulu_eval.judging.client import HttpJudge
-from tulu_eval.judging.files import Outputs, read_annotations, read_outputs
+from tulu_eval.judging.files import Outputs, read_outputs
+from tulu_eval.judging.judged import Judge
 from tulu_eval.judging.record import read_judgments
-from tulu_eval.judging.score import Judge, score
+from tulu_eval.judging.score import score
 from tulu_eval.judging.session import Scoring, annotated, calibrate_judge, execute, prepare, score_files
 
 ANNOTATIONS = "annotations_weighted_alpaca_eval_gpt4_turbo.json"
@@ -61,7 +64,9 @@ def test_all_805_are_judged_scored_and_written_without_text(loopback, recipe, fo
     for row in read_annotations(out / "annotations.json").rows[:50]:
         for text in (row.instruction, row.baseline, row.output):
             assert len(text) < 12 or text not in texts
-    again = score(read_judgments(out / "judgments.jsonl"), Judge.of(recipe), ready.gamed, draws=20)
+    stored = read_judgments(out / "judgments.jsonl")
+    assert stored.baseline == known()[0].baseline
+    again = score(stored.judged(), stored.terms(Judge.of(recipe)), ready.gamed, draws=20)
     assert again.lc == found.score.lc
 
 
@@ -96,9 +101,9 @@ def test_what_lc_needs_is_had_before_the_judge_is_paid(recipe, folder, outputs, 
 
 def test_published_files_are_scored_and_checked_to_belong_together(folder, scoring, outputs, tmp_path):
     models = folder / "models"
-    found, screened = score_files(models / "claude-2" / ANNOTATIONS, outputs, scoring)
-    assert found.lc.value == pytest.approx(28.155196141629148, abs=1e-8)
-    assert screened.flags == []
+    found = score_files(models / "claude-2" / ANNOTATIONS, outputs, scoring)
+    assert found.score.lc.value == pytest.approx(28.155196141629148, abs=1e-8)
+    assert found.flags == []
     with pytest.raises(UserError, match=r"other outputs than those given: 80\d of 805 differ, the first is instruction 1"):
         score_files(models / "claude-2" / ANNOTATIONS, read_outputs(models / "alpaca-7b" / "model_outputs.json"), scoring)
     rows = json.loads((models / "claude-2" / "model_outputs.json").read_text())
@@ -115,19 +120,20 @@ def test_a_tie_of_an_older_judge_is_a_tie(folder, scoring, tmp_path):
     for preference in (0, 1.5):
         rows[5]["preference"] = preference
         (tmp_path / "a.json").write_text(json.dumps(rows))
-        found, _ = score_files(tmp_path / "a.json", scoring=Scoring(gamed=scoring.gamed, draws=0))
+        found = score_files(tmp_path / "a.json", scoring=Scoring(gamed=scoring.gamed, draws=0)).score
         made.append((found.lc, found.win_rate))
     assert made[0] == made[1]
 
 
 def test_positional_mode_is_what_was_published_of_rows_in_order_and_wrong_of_a_subset(folder, scoring, tmp_path):
     path = folder / "models" / "claude-2" / ANNOTATIONS
-    assert score_files(path, scoring=scoring, positional=True)[0].lc == score_files(path, scoring=scoring)[0].lc
+    assert score_files(path, scoring=scoring, positional=True).score.lc == score_files(path, scoring=scoring).score.lc
     rows = json.loads(path.read_text())
     (tmp_path / "some.json").write_text(json.dumps(rows[3:]))
     part = Scoring(gamed=scoring.gamed, partial=True, draws=0)
-    by_text, by_row = (score_files(tmp_path / "some.json", scoring=part, positional=mode)[0].lc.value for mode in (False, True))
-    assert abs(by_text - 28.155) < abs(by_row - 28.155)
+    by_text, by_row = (score_files(tmp_path / "some.json", scoring=part, positional=mode).score for mode in (False, True))
+    assert numbers.label(by_row).endswith(", difficulties by row")
+    assert abs(by_text.lc.value - 28.155) < abs(by_row.lc.value - 28.155)
 
 
 def test_a_replacement_is_calibrated_end_to_end(loopback, recipe, folder, cache_path):

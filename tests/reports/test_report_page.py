@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tulu_eval.judging.score import results as score_rows
+from tulu_eval.judging.numbers import results as score_rows
 from tulu_eval.judging.session import Scoring, score_files
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board, page
@@ -189,8 +189,8 @@ def test_runs_of_every_kind_say_what_they_are(make_run: Callable[..., Path], sha
     make_run(10, limit=20)
     annotations = shared / "data/alpaca_eval/models/alpaca-7b/annotations_weighted_alpaca_eval_gpt4_turbo.json"
     scoring = Scoring(shared / "data/alpaca_eval/df_gamed_rederived.csv")
-    found, screen = score_files(annotations, None, scoring, False)
-    keep(results, annotations, found, score_rows(found), screen)
+    found = score_files(annotations, None, scoring, False)
+    keep(results, annotations, found, score_rows(found.score))
     predictions = tmp_path / "predictions.jsonl"
     lines = [json.loads(line) for line in (shared / "data/gsm8k/test.jsonl").read_text().splitlines()[:4]]
     predictions.write_text("".join(

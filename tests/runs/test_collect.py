@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
@@ -36,7 +37,7 @@ def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", 
     run = read_run(folder)
     manifest = {**run.manifest, "benchmark": {**run.manifest["benchmark"], "name": "alpaca-eval"}}
     counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
-    signature = f"alpaca-eval|n:805/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}"
+    signature = f"alpaca-eval|n:805/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}|b:{known()[0].baseline.label}"
     rows = [
         Result("alpaca-eval", "published", judge, metric, 20.0, 805, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature)
         for metric in metrics

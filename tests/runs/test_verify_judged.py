@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.errors import UserError
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
@@ -28,7 +29,7 @@ def rows(
 ) -> list[Result]:
     """Rows of one judge, by metric."""
     counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
-    line = f"alpaca-eval|n:{n}/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}{more}"
+    line = f"alpaca-eval|n:{n}/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}|b:{known()[0].baseline.label}{more}"
     return [
         Result("alpaca-eval", "published", judge, metric, at, n, 805, n, max(0, at - half), at + half, interval, counts, line)
         for metric, at in values.items()

@@ -137,6 +137,14 @@ def test_a_longer_model_is_worth_less_controlled(rows, gamed_file):
     assert lc.fit(longer, gamed_file.gamed, c=2.78).value < lc.fit(base, gamed_file.gamed, c=2.78).value
 
 
+def test_the_grid_is_the_fit_at_each_constant(rows, gamed_file):
+    base = rows["claude-2"]
+    found = lc.over_grid(base, gamed_file.gamed)
+    assert tuple(one.c for one in found) == lc.CS
+    assert found[5] == lc.fit(base, gamed_file.gamed, c=lc.CS[5])
+    assert found[-1].value == pytest.approx(28.108327853952126, abs=1e-6)
+
+
 def test_the_bootstrap_covers_the_estimate_is_repeatable_and_refits(rows, gamed_file):
     base = rows["gpt-3.5-turbo-1106"]
     point = lc.fit(base, gamed_file.gamed)

@@ -13,9 +13,10 @@ import sys
 
 import pytest
 
-from tulu_eval.judging.files import read_annotations
+from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.gamed import load_gamed
-from tulu_eval.judging.score import annotator_judge, from_annotations, score
+from tulu_eval.judging.judged import from_annotations, terms_of
+from tulu_eval.judging.score import score
 
 THEIRS = """
 import json, sys, warnings
@@ -79,7 +80,7 @@ def theirs(shared, paths, tmp_path_factory):
 def test_parity(theirs, shared, paths, mode, place):
     gamed = load_gamed(shared / "data" / "alpaca_eval" / "df_gamed_rederived.csv")
     annotations = read_annotations(paths[place])
-    found = score(from_annotations(annotations), annotator_judge(annotations), gamed, mode, draws=0)
+    found = score(from_annotations(annotations), terms_of(annotations), gamed, mode, draws=0)
     package = theirs[mode][place]
     assert found.lc is not None
     assert found.lc.value == pytest.approx(package["length_controlled_winrate"], abs=1e-9)

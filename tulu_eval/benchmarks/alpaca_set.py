@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval import files
+from tulu_eval.benchmarks.alpaca_baselines import BASELINE, UNKNOWN, identify, known, output_hash
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.hub import dataset_file
 
@@ -21,9 +22,6 @@ REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
 """Of the data set on the Hugging Face hub; pinned by third-party projects together with the hashes below."""
 
 SIZE = 805
-BASELINE = "gpt4_1106_preview"
-"""Generator of AlpacaEval 2's reference outputs."""
-
 BASELINE_FILE = "alpaca_eval_gpt4_baseline.json"
 BASELINE_SHA256 = "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4"
 """Byte-identical with ``results/gpt4_1106_preview/model_outputs.json`` of tatsu-lab/alpaca_eval."""
@@ -94,7 +92,7 @@ def load_baseline(data: Path | None = None) -> list[EvalRow]:
         data: A copy of ``alpaca_eval_gpt4_baseline.json``; None fetches the pinned one.
 
     Raises:
-        DataError: The file is not that one.
+        DataError: The instructions or the outputs are others.
         PreflightError: The hub cannot be reached.
     """
     path = fetch(BASELINE_FILE, "--data") if data is None else data
@@ -102,9 +100,17 @@ def load_baseline(data: Path | None = None) -> list[EvalRow]:
     if data is None and file_hash(path) != BASELINE_SHA256:
         raise DataError(path, f"has another sha256 than the pinned {BASELINE_FILE}")
     found = check_instructions(path, [EvalRow(row["instruction"], row["output"], row["dataset"]) for row in rows])
-    generators = {str(row.get("generator")) for row in rows}
-    if generators != {BASELINE}:
-        raise DataError(path, f"has the outputs of {sorted(generators)}, not those of the baseline {BASELINE}")
+    outputs = {place: output_hash(row.baseline) for place, row in enumerate(found)}
+    baseline = identify(outputs)
+    if not baseline.published:
+        wrong = [place for place, digest in outputs.items() if digest != known()[0].outputs[place]]
+        whose = (
+            f"is of the baseline {baseline.label}, whose outputs are" if baseline.name != UNKNOWN else "has outputs that are"
+        )
+        raise DataError(
+            path,
+            f"{whose} not those of the baseline {BASELINE}: {len(wrong)} of {SIZE} differ, the first is row {wrong[0] + 1}",
+        )
     return found
 
 

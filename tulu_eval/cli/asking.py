@@ -56,6 +56,8 @@ _SCORING = (
     click.option("--folds", default="leaderboard", show_default=True, type=click.Choice(["leaderboard", "stable"]),
                  help="How rows are dealt when LC's regularisation is chosen: as behind the leaderboard, or as today's "
                  "scikit-learn does."),
+    click.option("--c", type=float, metavar="C", help="LC's regularisation constant, instead of the one that the folds choose; "
+                 "the number is then filed apart."),
     click.option("--partial", is_flag=True, help="Take fewer than 805, LC included, which is then marked."),
     click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE",
                  help="Of calibrate-judge: adds the raw win rate on the original judge's scale."),
@@ -69,11 +71,18 @@ def scoring_options(command: F) -> F:
     return command
 
 
-def scoring_of(gamed: Path | None, folds: FoldMode, partial: bool) -> Scoring:
-    """Returns how judgments become a number."""
+def scoring_of(gamed: Path | None, folds: FoldMode, partial: bool, c: float | None) -> Scoring:
+    """Returns how judgments become a number.
+
+    Raises:
+        UserError: C is outside the grid from which the published recipe chooses it.
+    """
+    from tulu_eval.judging.score import LARGEST_C, SMALLEST_C
     from tulu_eval.judging.session import Scoring
 
-    return Scoring(gamed, folds, partial)
+    if c is not None and not SMALLEST_C <= c <= LARGEST_C:
+        raise UserError(f"--c {c!r} must be from {SMALLEST_C} to {LARGEST_C:.0f}, the ends of the grid of the published recipe")
+    return Scoring(gamed, folds, partial, c=c)
 
 
 def judge_options(command: F) -> F:

@@ -28,8 +28,8 @@ def judge(target: Path, **options: Any) -> None:
     each output with the baseline's.
 
     Every answer is kept as it comes: the same command again asks only what failed, and pays for nothing twice. All 805 are
-    accounted for, as judged, failed or identical. The judge behind the published numbers is served no more, so any other's
-    number stands in a column of its own.
+    accounted for, as judged, failed or identical; where the judge failed, the exit code is 1. The judge behind the published
+    numbers is served no more, so any other's number stands in a column of its own.
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def judge(target: Path, **options: Any) -> None:
     price = asking.price_of(recipe, options["price"], options["prices"], local)
     if options["max_cost"] is not None and price is None:
         raise UserError(f"--max-cost needs a price, and the table has none for {recipe.judge}: give --price IN,OUT")
-    scoring = asking.scoring_of(options["gamed"], options["folds"], options["partial"])
+    scoring = asking.scoring_of(options["gamed"], options["folds"], options["partial"], options["c"])
     calibration = read_calibration(options["calibration"]) if options["calibration"] else None
     found = judged.find(target, options["partial"])
     folder = options["output"] or judged.folder_of(found, recipe, options["limit"])
@@ -64,11 +64,13 @@ def judge(target: Path, **options: Any) -> None:
         with asking.endpoint_of(recipe, *where, needed=ready.estimate.requests > 0) as (endpoint, address):
             progress = asking.Answers(ready.estimate.requests, quiet=quiet)
             outcome = judged.judge(ready, endpoint, address, cache, folder, options["max_cost"], calibration, progress)
-    for reason in () if quiet else outcome.judging.reasons:
-        click.echo(f"tulu-eval: failed: {reason}", err=True)
+    for line in report.failures(outcome, quiet=quiet):
+        click.echo(f"tulu-eval: {line}", err=True)
     if options["as_json"]:
         print_json({"folder": str(folder), **report.as_json(outcome.score, outcome.results, ready.screen.flags)})
-        return
-    click.echo(report.as_text(outcome.score, outcome.results, ready.screen.flags))
-    if not quiet:
-        click.echo(f"\n{report.spent(outcome.judging.spent)}\n{folder}", err=True)
+    else:
+        click.echo(report.as_text(outcome.score, outcome.results, ready.screen.flags))
+        if not quiet:
+            click.echo(f"\n{report.spent(outcome.judging.spent)}\n{folder}", err=True)
+    if outcome.score.errors:
+        raise click.exceptions.Exit(1)

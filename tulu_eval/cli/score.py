@@ -13,13 +13,14 @@ from tulu_eval.cli.common import print_json
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
+    from tulu_eval.judging.calibrate import Calibration
     from tulu_eval.judging.score import Score
     from tulu_eval.records import Result
 
 JUDGED = "alpaca-eval"
 """The benchmark whose numbers are made of judgments."""
 
-OF_JUDGMENTS = ("annotations", "outputs", "output", "gamed", "partial", "positional", "calibration")
+OF_JUDGMENTS = ("annotations", "outputs", "output", "gamed", "partial", "positional", "calibration", "c")
 """Options that mean something for judgments only."""
 
 
@@ -48,7 +49,7 @@ def score(target: Path, as_json: bool, **options: Any) -> None:
       tulu-eval score alpaca-eval --outputs model_outputs.json --annotations annotations.json --gamed df_gamed.csv
       tulu-eval score results/my-checkpoint/alpaca-eval/published-1a2b3c4d/judged/gpt-4.1-logprobs
     """
-    from tulu_eval.runs.judged import JUDGING
+    from tulu_eval.runs.judged_check import JUDGING
 
     if options["annotations"] or (str(target) == JUDGED and not target.is_dir()):
         _judgments_of_a_file(target, options, as_json)
@@ -80,8 +81,8 @@ def _judgments_of_a_judge(folder: Path, options: dict[str, Any], as_json: bool) 
     odd = [name for name in ("outputs", "output", "positional") if options[name]]
     if odd:
         raise UserError(f"--{odd[0]} is for a file of annotations, not for a judge's folder")
-    found = judged.score_again(folder, asking.scoring_of(options["gamed"], options["folds"], options["partial"]))
-    _show(found, judged.flags_of(folder), options, as_json)
+    found = judged.score_again(folder, asking.scoring_of(options["gamed"], options["folds"], options["partial"], options["c"]))
+    _show(found, _rows(found, _calibration(options)), judged.flags_of(folder), as_json)
 
 
 def _judgments_of_a_file(target: Path, options: dict[str, Any], as_json: bool) -> None:
@@ -92,24 +93,34 @@ def _judgments_of_a_file(target: Path, options: dict[str, Any], as_json: bool) -
         raise UserError(f"--annotations goes with {JUDGED}: tulu-eval score {JUDGED} --annotations {options['annotations']}")
     if not options["annotations"]:
         raise UserError(f"score {JUDGED} needs --annotations FILE; samples of a run are graded by the run's folder")
-    scoring = asking.scoring_of(options["gamed"], options["folds"], options["partial"])
+    scoring = asking.scoring_of(options["gamed"], options["folds"], options["partial"], options["c"])
     outputs = judged.find(options["outputs"], scoring.partial).outputs if options["outputs"] else None
-    found, screen = score_files(options["annotations"], outputs, scoring, options["positional"])
-    rows = _show(found, screen.flags, options, as_json)
-    if options["output"]:
-        click.echo(f"\n{rescored.keep(options['output'], options['annotations'], found, rows, screen)}", err=True)
+    found = score_files(options["annotations"], outputs, scoring, options["positional"])
+    calibration = _calibration(options)
+    rows = _rows(found.score, calibration)
+    folder = rescored.keep(options["output"], options["annotations"], found, rows, calibration) if options["output"] else None
+    _show(found.score, rows, found.flags, as_json)
+    if folder:
+        click.echo(f"\n{folder}", err=True)
 
 
-def _show(found: Score, flags: list[str], options: dict[str, Any], as_json: bool) -> tuple[Result, ...]:
+def _calibration(options: dict[str, Any]) -> Calibration | None:
     from tulu_eval.judging.record import read_calibration
-    from tulu_eval.judging.score import results
-    from tulu_eval.reports import judged as report
+
+    return read_calibration(options["calibration"]) if options["calibration"] else None
+
+
+def _rows(found: Score, calibration: Calibration | None) -> tuple[Result, ...]:
+    from tulu_eval.judging.numbers import results
     from tulu_eval.runs.judged import with_calibration
 
-    calibration = read_calibration(options["calibration"]) if options["calibration"] else None
-    rows = with_calibration(found, results(found), calibration)
+    return with_calibration(found, results(found), calibration)
+
+
+def _show(found: Score, rows: tuple[Result, ...], flags: list[str], as_json: bool) -> None:
+    from tulu_eval.reports import judged as report
+
     if as_json:
         print_json(report.as_json(found, rows, flags))
     else:
         click.echo(report.as_text(found, rows, flags))
-    return rows

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tulu_eval.errors import UserError
-from tulu_eval.judging.files import Annotation
+from tulu_eval.judging.annotations import Annotation
 from tulu_eval.judging.recipe import swapped
 from tulu_eval.records import content_hash
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.errors import UserError
-from tulu_eval.judging.files import Annotations, Outputs
+from tulu_eval.judging.annotations import Annotations
+from tulu_eval.judging.files import Outputs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

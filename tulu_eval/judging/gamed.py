@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tulu_eval import files
-from tulu_eval.benchmarks.alpaca_set import SIZE, fetch
+from tulu_eval.benchmarks.alpaca_set import SIZE, fetch, file_hash
+from tulu_eval.caching import cache_folder, write_quietly
 from tulu_eval.errors import DataError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class GamedFile:
 def load_gamed(path: Path | None = None) -> GamedFile:
     """Returns the gamed rows and the difficulties, from the hub or from a file with a known sha256.
 
+    A copy goes into the user's cache, so that :func:`find_gamed` has it where a number is checked later.
+
     Raises:
         DataError: The file is not one of the known ones.
         PreflightError: The hub cannot be reached.
@@ -61,7 +64,10 @@ def load_gamed(path: Path | None = None) -> GamedFile:
     if digest not in GAMED_SHA256:
         known = ", ".join(f"{one[:16]}..." for one in GAMED_SHA256)
         raise DataError(path, f"is not {GAMED_FILE}: its sha256 is {digest[:16]}..., known are {known}")
-    rows = list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
+    text = data.decode("utf-8")
+    if not _copy(digest).is_file():
+        write_quietly(_copy(digest), text)
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
     names = ("preference", "std_delta_len", "instruction_difficulty", "index")
     columns = {name: np.array([float(row[name]) for row in rows]) for name in names}
     difficulty = np.full(SIZE, np.nan)
@@ -69,3 +75,20 @@ def load_gamed(path: Path | None = None) -> GamedFile:
         difficulty[place] = value
     gamed = Gamed(columns["preference"], columns["std_delta_len"], columns["instruction_difficulty"])
     return GamedFile(gamed, difficulty, GAMED_SHA256[digest], digest)
+
+
+def find_gamed(source: str) -> GamedFile | None:
+    """Returns the gamed rows if a copy is in the user's cache; None if it is not. Asks no hub.
+
+    Args:
+        source: ``hub`` or ``re-derived``; empty takes whichever there is.
+    """
+    for digest, name in GAMED_SHA256.items():
+        path = _copy(digest)
+        if source in (name, "") and path.is_file() and file_hash(path) == digest:
+            return load_gamed(path)
+    return None
+
+
+def _copy(digest: str) -> Path:
+    return cache_folder() / "alpaca_eval" / f"df_gamed-{digest[:16]}.csv"

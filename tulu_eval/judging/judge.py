@@ -23,7 +23,7 @@ from tulu_eval.judging.verdict import INSTEAD, Verdict, VerdictFailure, read_ver
 
 _LOG = logging.getLogger(__name__)
 
-Kind = Literal["judged", "identical", AnswerFailure, VerdictFailure, "not_asked"]
+Kind = Literal["judged", "identical", AnswerFailure, VerdictFailure, "not_asked", "missing"]
 
 FAILURES: tuple[Kind, ...] = (*dict.fromkeys((*get_args(VerdictFailure), *get_args(AnswerFailure))), "not_asked")
 """``refusal``: judge or provider declined. ``no_logprobs``, ``no_verdict``: answered, but not as asked. ``endpoint``: no answer
@@ -55,7 +55,7 @@ class Judgment:
     Attributes:
         id: The pair's.
         key: The question's; empty for identical outputs.
-        kind: ``judged``, ``identical``, or the class of the failure.
+        kind: ``judged``, ``identical``, or the class of the failure; ``missing`` where annotations have no preference.
         preference: In [1, 2], 2 if the model wins; None if it failed.
         swapped: Whether the model's output was shown first.
         detail: One line, where it failed.
@@ -100,12 +100,15 @@ class Judging:
 
     @property
     def reasons(self) -> list[str]:
-        """One line for each class of failure: how many, and why the first of them failed."""
+        """One line for each class of failure, the commonest first: how many, and why the first of them failed."""
         first: dict[Kind, Judgment] = {}
         for judgment in self.judgments:
-            if judgment.detail:
+            if judgment.preference is None:
                 first.setdefault(judgment.kind, judgment)
-        return [f"{kind} {self.counts[kind]}, the first at {one.id}: {one.detail}" for kind, one in first.items()]
+        lines = sorted(first.items(), key=lambda one: -self.counts[one[0]])
+        return [
+            f"{kind} {self.counts[kind]}, the first at {one.id}{': ' if one.detail else ''}{one.detail}" for kind, one in lines
+        ]
 
     def __str__(self) -> str:
         counts = self.counts

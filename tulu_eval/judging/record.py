@@ -6,24 +6,74 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tulu_eval import files
-from tulu_eval.benchmarks.alpaca_set import BASELINE, SIZE, read_rows
+from tulu_eval.benchmarks.alpaca_baselines import BASELINE, Baseline, identify, known
+from tulu_eval.benchmarks.alpaca_set import SIZE, read_rows
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.budget import Estimate, Price
-from tulu_eval.judging.calibrate import Calibration
+from tulu_eval.judging.calibrate import Bias, Calibration
 from tulu_eval.judging.judge import FAILURES, Judging, Judgment
+from tulu_eval.judging.judged import Judge, Judged, Terms
+from tulu_eval.judging.numbers import CALIBRATED, results, signature
 from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe
-from tulu_eval.judging.score import CALIBRATED, Z95, Judged, Score, results, signature
+from tulu_eval.judging.score import Z95, Score
 from tulu_eval.records import Result, content_hash, to_json
 
 LIMIT = 1_000_000
 """Bytes of the largest calibration that is read; it has one number a field."""
 
-KINDS = frozenset({"judged", "identical", *FAILURES})
+KINDS = frozenset({"judged", "identical", *FAILURES, "missing"})
+
+MOST_CHARACTERS = 10**9
+"""Of an output; a longer one is no output."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredJudgment:
+    """One line of ``judgments.jsonl``.
+
+    Attributes:
+        id: Of the pair, ``alpaca-<place>``.
+        judged: The row that a score is made of.
+        output_sha256: Hash of the model's output.
+        baseline_sha256: Hash of the baseline's output; empty in files of versions that did not record it.
+        exchanged: Whether the row was written with the model as ``output_1``.
+    """
+
+    id: str
+    judged: Judged
+    output_sha256: str
+    baseline_sha256: str
+    exchanged: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredJudgments:
+    """A file of judgments.
+
+    Attributes:
+        rows: In the file's order.
+        baseline: Known by the outputs' hashes; None where the file has none.
+    """
+
+    rows: tuple[StoredJudgment, ...]
+    baseline: Baseline | None
+
+    def judged(self, positional: bool = False) -> list[Judged]:
+        """Returns the rows of a score; ``positional`` takes the row's number for its place."""
+        if positional:
+            return [dataclasses.replace(row.judged, place=number) for number, row in enumerate(self.rows)]
+        return [row.judged for row in self.rows]
+
+    def terms(self, judge: Judge, positional: bool = False) -> Terms:
+        """Returns the terms of a score, the judge given."""
+        moved = positional and any(number != row.judged.place for number, row in enumerate(self.rows))
+        return Terms(judge, self.baseline, any(row.exchanged for row in self.rows), moved)
 
 
 def write_annotations(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment], recipe: Recipe, generator: str) -> None:
@@ -45,8 +95,17 @@ def write_annotations(path: Path, pairs: Sequence[Pair], judgments: Sequence[Jud
     files.write_text(path, json.dumps(data, indent=1) + "\n")
 
 
-def write_judgments(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> None:
-    """Writes judgments without any text, one JSON line a pair: what may be published of licensed data."""
+def write_judgments(
+    path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment], exchanged: Collection[str] = frozenset()
+) -> None:
+    """Writes judgments without any text, one JSON line per pair: what may be published of licensed data.
+
+    Args:
+        path: The file.
+        pairs: What was judged.
+        judgments: Of each pair.
+        exchanged: Ids of pairs that were written with the model as ``output_1``.
+    """
     lines = []
     for pair, judgment in zip(pairs, judgments, strict=True):
         record = {
@@ -56,33 +115,52 @@ def write_judgments(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgm
             "swapped": judgment.swapped,
             "question_sha256": judgment.key,
             "output_sha256": content_hash(pair.output),
+            "baseline_sha256": content_hash(pair.baseline),
             "output_characters": len(pair.output),
             "baseline_characters": len(pair.baseline),
         }
-        lines.append(to_json(record))
+        lines.append(to_json({**record, **({"exchanged": True} if judgment.id in exchanged else {})}))
     files.write_text(path, "\n".join(lines) + "\n")
 
 
-def read_judgments(path: Path) -> list[Judged]:
-    """Returns the rows of a file that :func:`write_judgments` wrote, to be scored again without any text.
+def read_judgments(path: Path) -> StoredJudgments:
+    """Returns what :func:`write_judgments` wrote, to be scored again without any text.
 
     Raises:
         DataError: The file is not of this form.
     """
-    rows: dict[int, Judged] = {}
-    for number, data in enumerate(read_rows(path, ("id", "kind")), start=1):
+    rows: dict[str, StoredJudgment] = {}
+    for number, data in enumerate(read_rows(path, ("id", "kind", "output_sha256")), start=1):
         try:
-            place, value, kind = int(data["id"].removeprefix("alpaca-")), data["preference"], data["kind"]
-            row = Judged(place, value, int(data["baseline_characters"]), int(data["output_characters"]), kind)
+            row = _stored(data)
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(path, "is not a judgment", number) from error
-        in_range = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 2
-        if kind not in KINDS or in_range != (kind not in FAILURES) or not (in_range or value is None) or not 0 <= place < SIZE:
-            raise DataError(path, f"preference {value!r} of kind {kind!r} is none", number)
-        if place in rows:
-            raise DataError(path, f"alpaca-{place} is there twice", number)
-        rows[place] = row
-    return list(rows.values())
+            raise DataError(path, f"is not a judgment: {error}", number) from error
+        if rows.setdefault(row.id, row) is not row:
+            raise DataError(path, f"{row.id} is there twice", number)
+    hashed = [row for row in rows.values() if row.baseline_sha256]
+    if hashed and len(hashed) < len(rows):
+        raise DataError(path, f"names the baseline's output in {len(hashed)} of {len(rows)} judgments only")
+    baseline = identify({row.judged.place: row.baseline_sha256[:16] for row in hashed}) if hashed else None
+    return StoredJudgments(tuple(rows.values()), baseline)
+
+
+def _stored(data: Mapping[str, Any]) -> StoredJudgment:
+    """Returns one line; raises a ``ValueError``, ``KeyError`` or ``TypeError`` that says what is wrong there."""
+    place, value, kind = int(data["id"].removeprefix("alpaca-")), data["preference"], data["kind"]
+    lengths = data["baseline_characters"], data["output_characters"]
+    if not 0 <= place < SIZE or data["id"] != f"alpaca-{place}":
+        raise ValueError(f"{data['id']!r:.40} is not the id of an AlpacaEval item")
+    if any(type(length) is not int or not 0 <= length <= MOST_CHARACTERS for length in lengths):
+        raise ValueError("a length is not a number of characters")
+    in_range = type(value) in (int, float) and 1 <= value <= 2
+    if kind not in KINDS or in_range != (kind in ("judged", "identical")) or not (in_range or value is None):
+        raise ValueError(f"preference {value!r:.40} of kind {kind!r:.40} is none")
+    theirs = data.get("baseline_sha256", "")
+    for digest in (data["output_sha256"], *([theirs] if theirs != "" else [])):
+        if not (isinstance(digest, str) and re.fullmatch(r"[0-9a-f]{64}", digest)):
+            raise ValueError(f"{digest!r:.40} is not a hash of an output")
+    row = Judged(place, None if value is None else float(value), *lengths, kind)
+    return StoredJudgment(data["id"], row, data["output_sha256"], theirs, data.get("exchanged") is True)
 
 
 def manifest(
@@ -106,7 +184,7 @@ def manifest(
         "served_as": judging.served,
         "prompt_sha256": recipe.prompt_sha256,
         "parameters": dict(recipe.parameters),
-        "baseline": BASELINE,
+        "baseline": known()[0].baseline.label,
         "generator": generator,
         "counts": judging.counts,
         "cached": judging.cached,
@@ -144,18 +222,28 @@ def read_calibration(path: Path) -> Calibration:
         raise wrong from error
 
 
+def calibration_of(data: Any) -> Calibration:
+    """Returns the calibration of its JSON; raises a ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+    biases = {name: Bias(*map(float, data[name])) for name in ("replacement_bias", "original_bias")}
+    return Calibration(**{**data, **biases, "models": tuple(map(str, data["models"]))})
+
+
 def calibrated(found: Score, calibration: Calibration) -> Result:
     """Returns the raw win rate mapped to the original judge's scale: an estimate, named after the judge that made it.
 
     There is no such number for LC: the mapping is of preferences, not of fits.
 
     Raises:
-        UserError: The calibration is of another judge, method or prompt.
+        UserError: The calibration is of another judge, method or prompt, or the score has another baseline.
     """
     judge = found.judge
     if (judge.name, judge.method, judge.prompt_sha256) != (calibration.judge, calibration.method, calibration.prompt_sha256):
         raise UserError(
             f"the calibration is of {calibration.judge} ({calibration.method}), the score of {judge.name} ({judge.method})"
+        )
+    if found.terms.baseline is None or not found.terms.baseline.published:
+        raise UserError(
+            f"a calibration is to the scale of {BASELINE} as the baseline, and that is not the baseline of this score"
         )
     value, error = calibration.apply(found.win_rate.win_rate, found.win_rate.standard_error)
     raw = results(found)[-1]

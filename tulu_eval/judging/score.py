@@ -1,7 +1,7 @@
 """What judgments add up to: raw win rate, length-controlled win rate, their intervals, and an account of all 805.
 
 LC stands on all 805 instructions. With fewer there is none, and the score says why; asked for all the same (``partial``), it is
-marked. Another judge makes another number, so judge, method and prompt go with it.
+marked. Another judge or another baseline makes another number, so judge, method, prompt and baseline go with it.
 """
 
 from __future__ import annotations
@@ -11,75 +11,31 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tulu_eval.benchmarks.alpaca_set import SIZE, position
+from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.errors import UserError
-from tulu_eval.judging.files import Annotations
 from tulu_eval.judging.gamed import GamedFile
-from tulu_eval.judging.judge import FAILURES, Judgment
-from tulu_eval.judging.recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA256, Method, Pair, Recipe
-from tulu_eval.records import STATUSES, Result
+from tulu_eval.judging.judge import FAILURES
+from tulu_eval.judging.judged import Judge, Judged, Terms
 
 if TYPE_CHECKING:
     from tulu_eval.stats.length_control import BootstrapInterval, Fit, FoldMode, Rows, WinRate
-
-CALIBRATED = "_calibrated"
-"""Ends the metric of a win rate that a calibration maps to the original judge's scale."""
-
-_ORIGINAL = {f"judge:{ORIGINAL_JUDGE}", "by:logprobs", f"prompt:{PROMPT_SHA256[:8]}"}
-"""Parts of the signature of a win rate that the judge behind the published ones gave, asked as it was."""
 
 DRAWS = 1000
 Z95 = 1.959963984540054
 """0.975 quantile of the normal distribution."""
 
+NO_VERDICT = "no_verdict"
+"""The judge answered and named neither output. The published recipe drops such a row; it is an answer, not a failure."""
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Judged:
-    """One row that a score is made of.
+ERRORS = (*(kind for kind in FAILURES if kind != NO_VERDICT), "missing")
+"""Kinds of rows in which the judge failed: it could have said anything, so intervals span both."""
 
-    Attributes:
-        place: Of the instruction among the 805; its difficulty is looked up there.
-        preference: In [1, 2], or 0 for an old tie; None where it failed.
-        baseline_characters: Length of the baseline's output.
-        output_characters: Length of the model's output.
-        kind: ``judged``, ``identical``, or the class of the failure.
-    """
+SMALLEST_C, LARGEST_C = 1e-4, 1e4
+"""Ends of the grid of constants, ``tulu_eval.stats.length_control.CS``, which is not imported here for it needs numpy."""
 
-    place: int
-    preference: float | None
-    baseline_characters: int
-    output_characters: int
-    kind: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Judge:
-    """Who decided, and how it was asked.
-
-    Attributes:
-        name: The judge.
-        method: How the verdict was read; ``unknown`` for annotations of another's making.
-        prompt_sha256: Of the prompt; empty where it is not known.
-    """
-
-    name: str
-    method: Method | str
-    prompt_sha256: str
-
-    @property
-    def label(self) -> str:
-        """What its numbers are filed under: a verdict read from text is another judge's than one that was weighed."""
-        return f"{self.name} (text)" if self.method == "text" else self.name
-
-    @property
-    def original(self) -> bool:
-        """Whether it is the judge behind the leaderboard, asked as it was."""
-        return (self.name, self.method, self.prompt_sha256) == (ORIGINAL_JUDGE, "logprobs", PROMPT_SHA256)
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> Judge:
-        """Returns the judge of a recipe."""
-        return cls(recipe.judge, recipe.method, recipe.prompt_sha256)
+SMALLEST_PUBLISHED_C = 2.782559402207126
+"""The smallest regularisation constant behind 56 of the public leaderboard's rows; it follows from the fit's stationarity in
+the bias (tatsu-lab/alpaca_eval @ cd543a14: 28 rows have it, 19 have 21.5, 5 have 166.8, 1 has 1292, 3 have 10000)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,33 +43,57 @@ class Score:
     """Win rates in percent, with everything that must go with them.
 
     Attributes:
-        judge: Who decided.
+        terms: Who judged against whom.
         counts: Rows by kind; their sum is 805 unless rows are foreign to it.
         win_rate: Raw, over the rows with a preference.
+        win_rate_ends: Its 95 % interval; failed rows count as lost in the low end and as won in the high one.
+        win_rate_plain_ends: The same of the rows with a preference alone.
         lc: The length-controlled fit; None where there is none.
-        interval: Of LC, by a bootstrap that refits.
+        interval: Of LC, by a bootstrap that refits; failed rows as above.
+        grid: The same fit at every constant of the grid, ascending in C; empty without LC.
         why_no_lc: One line, where there is none.
         partial: Whether LC stands on fewer than 805 instructions.
         folds: Fold mode from which C was chosen.
+        c_given: Whether C was given and not chosen.
         gamed: Which gamed rows: ``hub``, ``re-derived``, empty without LC.
         mean_characters: Mean length of the model's outputs.
     """
 
-    judge: Judge
+    terms: Terms
     counts: Mapping[str, int]
     win_rate: WinRate
+    win_rate_ends: tuple[float, float]
+    win_rate_plain_ends: tuple[float, float]
     lc: Fit | None
     interval: BootstrapInterval | None
+    grid: tuple[Fit, ...]
     why_no_lc: str
     partial: bool
     folds: FoldMode
+    c_given: bool
     gamed: str
     mean_characters: float
+
+    @property
+    def judge(self) -> Judge:
+        """Who decided."""
+        return self.terms.judge
 
     @property
     def n(self) -> int:
         """Rows with a preference."""
         return self.win_rate.n_total
+
+    @property
+    def errors(self) -> int:
+        """Rows in which the judge failed."""
+        return sum(self.counts[kind] for kind in ERRORS)
+
+    @property
+    def lc_range(self) -> tuple[float, float] | None:
+        """Smallest and largest LC over the constants that published rows have, 2.78 to 10000; None without LC."""
+        values = [fit.value for fit in self.grid if fit.c >= SMALLEST_PUBLISHED_C * (1 - 1e-9)]
+        return (min(values), max(values)) if values else None
 
     @property
     def warning(self) -> str:
@@ -126,64 +106,36 @@ class Score:
         return ""
 
     def account(self) -> str:
-        """Returns ``805 = judged + failed + identical`` with every class of failure that occurred."""
-        failed = {kind: n for kind, n in self.counts.items() if kind not in ("judged", "identical") and n}
+        """Returns ``805 = judged + failed + identical`` with every class of failure that occurred, and what is not there."""
+        counts = self.counts
+        failed = {kind: counts[kind] for kind in ERRORS if counts[kind]}
         names = f" ({', '.join(f'{kind} {n}' for kind, n in failed.items())})" if failed else ""
-        total, judged, identical = sum(self.counts.values()), self.counts.get("judged", 0), self.counts.get("identical", 0)
-        return f"{total} = {judged} judged + {sum(failed.values())} failed{names} + {identical} identical"
-
-
-def from_judgments(pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Judged]:
-    """Returns the rows of pairs that were judged here.
-
-    Raises:
-        UserError: An instruction is not one of the 805.
-    """
-    rows = []
-    for pair, judgment in zip(pairs, judgments, strict=True):
-        place = position(pair.instruction)
-        if place is None:
-            raise UserError(f"{pair.id} is not one of AlpacaEval's {SIZE} instructions, so it has no place in its score")
-        rows.append(Judged(place, judgment.preference, len(pair.baseline), len(pair.output), judgment.kind))
-    return rows
-
-
-def from_annotations(annotations: Annotations) -> list[Judged]:
-    """Returns the rows of a published file; a row without a preference is a failure of class ``missing``."""
-    rows = []
-    for row in annotations.rows:
-        same = row.baseline == row.output
-        kind = "missing" if row.preference is None else "identical" if same else "judged"
-        rows.append(Judged(row.place, row.preference, len(row.baseline), len(row.output), kind))
-    return rows
-
-
-def annotator_judge(annotations: Annotations) -> Judge:
-    """Returns the judge of a published file; of others than AlpacaEval 2's only the annotator's name is known."""
-    if annotations.annotator == ANNOTATOR:
-        return Judge(ORIGINAL_JUDGE, "logprobs", PROMPT_SHA256)
-    return Judge(annotations.annotator or "unknown", "unknown", "")
+        total, identical = sum(counts.values()), counts["identical"]
+        parts = [f"{total} = {counts['judged']} judged + {self.errors} failed{names} + {identical} identical"]
+        parts += [f"{counts[NO_VERDICT]} without a verdict"] if counts[NO_VERDICT] else []
+        parts += [f"{counts['absent']} absent"] if counts["absent"] else []
+        return " + ".join(parts)
 
 
 def score(
     rows: Sequence[Judged],
-    judge: Judge,
+    terms: Terms,
     gamed: GamedFile | None,
     folds: FoldMode = "leaderboard",
     partial: bool = False,
     draws: int = DRAWS,
-    same_model: bool = False,
+    c: float | None = None,
 ) -> Score:
     """Scores judged rows.
 
     Args:
         rows: At most one an instruction, in the data set's order where LC is to be the published number.
-        judge: Who decided.
+        terms: Who judged against whom.
         gamed: What LC needs beside them; None for the raw win rate alone.
         folds: Fold mode.
         partial: Whether LC may stand on fewer than 805.
         draws: Bootstrap resamples; 0 for no interval.
-        same_model: Whether model and baseline are one, which makes LC 50 by construction.
+        c: Regularisation constant of LC, in place of the one that the folds choose.
 
     Raises:
         UserError: No row has a preference.
@@ -202,25 +154,62 @@ def score(
         counts["absent"] = SIZE - len(rows)
     why = _why_no_lc(raw.n_total, gamed, partial)
     lc, interval = None, None
+    grid: tuple[Fit, ...] = ()
+    ways = _both_ways(rows, given)
     if not why and gamed is not None:
         try:
-            lc = length_control.Fit(50.0, 0.0, length_control.Weights(0.0, 0.0, 0.0)) if same_model else None
-            lc = lc or length_control.fit(given, gamed.gamed, folds)
-            interval = length_control.bootstrap(given, gamed.gamed, lc.c, draws) if draws and not same_model else None
+            lc, interval, grid = _length_controlled(rows, given, ways, gamed, folds, draws, c)
         except ValueError as error:
-            lc, why = None, str(error)
+            why = str(error)
+    every = dict.fromkeys(("judged", "identical", *FAILURES, "missing", "absent"))
     return Score(
-        judge=judge,
-        counts={kind: counts.get(kind, 0) for kind in dict.fromkeys(("judged", "identical", *FAILURES, "missing", "absent"))},
+        terms=terms,
+        counts={kind: counts.get(kind, 0) for kind in every},
         win_rate=raw,
+        win_rate_ends=(_normal(ways[0])[0], _normal(ways[-1])[1]),
+        win_rate_plain_ends=_normal(given),
         lc=lc,
         interval=interval,
+        grid=grid,
         why_no_lc=why,
         partial=raw.n_total < SIZE,
         folds=folds,
+        c_given=c is not None,
         gamed=gamed.source if lc and gamed else "",
         mean_characters=sum(row.output_characters for row in rows) / len(rows),
     )
+
+
+def _length_controlled(
+    rows: Sequence[Judged],
+    given: Rows,
+    ways: tuple[Rows, ...],
+    gamed: GamedFile,
+    folds: FoldMode,
+    draws: int,
+    c: float | None,
+) -> tuple[Fit, BootstrapInterval | None, tuple[Fit, ...]]:
+    """Returns LC, its interval and LC over the grid of C; a model whose outputs are all the baseline's has 50, as published."""
+    from tulu_eval.stats import length_control
+
+    if all(row.kind == "identical" for row in rows):
+        return length_control.Fit(50.0, 0.0, length_control.Weights(0.0, 0.0, 0.0)), None, ()
+    lc = length_control.fit(given, gamed.gamed, folds, c)
+    interval = None
+    if draws:
+        ends = [length_control.bootstrap(one, gamed.gamed, lc.c, draws) for one in ways]
+        interval = ends[0]._replace(high=ends[-1].high)
+    return lc, interval, length_control.over_grid(given, gamed.gamed)
+
+
+def _both_ways(rows: Sequence[Judged], given: Rows) -> tuple[Rows, ...]:
+    """Returns the rows with what the judge failed on lost, and with it won; only the rows themselves where it never failed."""
+    import numpy as np
+
+    failed = np.array([row.kind in ERRORS for row in rows])
+    if not failed.any():
+        return (given,)
+    return tuple(dataclasses.replace(given, preference=np.where(failed, value, given.preference)) for value in (1.0, 2.0))
 
 
 def _why_no_lc(n: int, gamed: GamedFile | None, partial: bool) -> str:
@@ -241,56 +230,12 @@ def arrays(rows: Sequence[Judged], gamed: GamedFile | None) -> Rows:
     return Rows(preference, difference, difficulty)
 
 
-def results(found: Score) -> tuple[Result, ...]:
-    """Returns the numbers for tables: the length-controlled win rate where there is one, then the raw one."""
-    raw = found.win_rate
-    ok = found.counts["judged"] + found.counts["identical"]
-    seen = {"ok": ok, "judge_error": sum(found.counts.values()) - ok}
-    counts = {str(status): seen.get(status, 0) for status in STATUSES}
-    numbers = [("win_rate", raw.win_rate, _normal(raw), "normal95" if raw.n_total > 1 else "none")]
-    if found.lc is not None:
-        ends = (found.interval.low, found.interval.high) if found.interval else (0.0, 100.0)
-        method = f"bootstrap95-refit-{found.interval.draws}" if found.interval else "none"
-        numbers.insert(0, ("lc_win_rate", found.lc.value, ends, method))
-    judge, line = found.judge.label, signature(found)
-    return tuple(
-        Result("alpaca-eval", "published", judge, metric, value, found.n, SIZE, found.n, low, high, method, counts, line)
-        for metric, value, (low, high), method in numbers
-    )
-
-
-def _normal(raw: WinRate) -> tuple[float, float]:
+def _normal(rows: Rows) -> tuple[float, float]:
     """Returns the 95 % interval of the raw win rate; all of 0 to 100 where one row says nothing about spread."""
+    from tulu_eval.stats import length_control
+
+    raw = length_control.win_rate(rows.preference)
     if raw.n_total < 2:
         return 0.0, 100.0
     half = Z95 * raw.standard_error
     return max(0.0, raw.win_rate - half), min(100.0, raw.win_rate + half)
-
-
-def signature(found: Score) -> str:
-    """Returns one line, enough to repeat the numbers from the same judgments."""
-    judge = found.judge
-    parts = [
-        f"alpaca-eval|n:{found.n}/{SIZE}",
-        f"judge:{judge.name}",
-        f"by:{judge.method}",
-        f"prompt:{judge.prompt_sha256[:8] or '?'}",
-    ]
-    if found.lc is not None:
-        parts += [f"lc:v1|folds:{found.folds}|C:{found.lc.c:.6g}|gamed:{found.gamed}"]
-    return "|".join(parts)
-
-
-def is_win_rate(metric: str) -> bool:
-    """Whether a metric is a judge's, so that it means something only beside the judge's name."""
-    return metric.removesuffix(CALIBRATED) in ("lc_win_rate", "win_rate")
-
-
-def by_original_judge(row: Result) -> bool:
-    """Whether a win rate is of the judge behind the published ones, asked as it was."""
-    return set(row.signature.split("|")) >= _ORIGINAL
-
-
-def calibrated_on_one_model(row: Result) -> bool:
-    """Whether a calibrated win rate's interval lacks how far the judge shifts from model to model."""
-    return row.signature.endswith(" of 1 model")

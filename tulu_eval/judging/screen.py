@@ -26,6 +26,11 @@ TO_THE_JUDGE = re.compile(
 """Words of the judge's prompt (``alpaca_eval_clf.txt``), its chat marks, or an order to choose one of its identifiers."""
 
 
+REASONING = re.compile(r"</?(?:think|thinking|thought|reasoning|reflection)>|<\|channel\|>analysis|\[/?THINK\]", re.IGNORECASE)
+"""Marks around what models write before their answer: DeepSeek-R1 and Qwen3 (``<think>``), gpt-oss's harmony format
+(``<|channel|>analysis``), Magistral (``[THINK]``), and names that fine-tuned models use."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Screen:
     """What was found among a model's outputs; ids of pairs.
@@ -37,6 +42,8 @@ class Screen:
         copies_baseline: The output is the baseline's.
         to_the_judge: The output speaks to the judge.
         empty: The output has no text.
+        reasoning: The output has a reasoning block. The published recipe takes outputs as they are, so it is judged with the
+            rest and counts in the length that LC controls for.
     """
 
     n: int
@@ -45,6 +52,7 @@ class Screen:
     copies_baseline: tuple[str, ...]
     to_the_judge: tuple[str, ...]
     empty: tuple[str, ...]
+    reasoning: tuple[str, ...] = ()
 
     @property
     def flags(self) -> list[str]:
@@ -55,6 +63,7 @@ class Screen:
             (self.copies_baseline, "outputs are the baseline's own", SHARE),
             (self.empty, "outputs are empty", SHARE),
             (self.to_the_judge, "outputs speak to the judge", 0.0),
+            (self.reasoning, "outputs have a reasoning block, which is judged and counts in their length", 0.0),
         )
         return [
             f"{len(ids)} of {self.n} {what}, e.g. {ids[0]}" for ids, what, share in found if ids and len(ids) >= share * self.n
@@ -74,6 +83,7 @@ def screen(pairs: Sequence[Pair]) -> Screen:
             pair.id for pair in pairs if TO_THE_JUDGE.search(pair.output) and not TO_THE_JUDGE.search(pair.instruction)
         ),
         empty=tuple(pair.id for pair in pairs if not pair.output.strip()),
+        reasoning=tuple(pair.id for pair in pairs if REASONING.search(pair.output) and not REASONING.search(pair.instruction)),
     )
 
 

@@ -13,26 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import SIZE, load_baseline
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import write_text
 from tulu_eval.judging import files, record
+from tulu_eval.judging.annotations import Annotation, Annotations, read_annotations
 from tulu_eval.judging.budget import Budget, Estimate, Price, estimate, find_price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import Calibration, Sampled, calibrate
 from tulu_eval.judging.gamed import GamedFile, load_gamed
 from tulu_eval.judging.judge import Endpoint, Judging, judge_pairs, missing
+from tulu_eval.judging.judged import Judge, Judged, Terms, annotator_judge, from_annotations, from_judgments, terms_of
+from tulu_eval.judging.numbers import results
 from tulu_eval.judging.recipe import Pair, Recipe
-from tulu_eval.judging.score import (
-    DRAWS,
-    Judge,
-    Score,
-    annotator_judge,
-    from_annotations,
-    from_judgments,
-    results,
-    score,
-)
+from tulu_eval.judging.score import DRAWS, Score, score
 from tulu_eval.judging.screen import Screen, screen
 from tulu_eval.records import Result
 
@@ -49,12 +44,18 @@ class Scoring:
         folds: Fold mode.
         partial: Whether LC may stand on fewer than 805.
         draws: Bootstrap resamples.
+        c: Regularisation constant of LC; None takes the one that the folds choose.
     """
 
     gamed: Path | None = None
     folds: FoldMode = "leaderboard"
     partial: bool = False
     draws: int = DRAWS
+    c: float | None = None
+
+    def score(self, rows: Sequence[Judged], terms: Terms, gamed: GamedFile | None) -> Score:
+        """Returns the score of rows; raises as :func:`tulu_eval.judging.score.score` does."""
+        return score(rows, terms, gamed, self.folds, self.partial, self.draws, self.c)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,6 +81,26 @@ class Prepared:
     screen: Screen
     gamed: GamedFile | None
     scoring: Scoring
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scored:
+    """A file of annotations with its numbers.
+
+    Attributes:
+        annotations: What was read.
+        score: The numbers.
+        screen: What is odd about the outputs.
+    """
+
+    annotations: Annotations
+    score: Score
+    screen: Screen
+
+    @property
+    def flags(self) -> list[str]:
+        """What makes the numbers doubtful, one line each."""
+        return [*self.annotations.notes, *self.screen.flags]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,6 +161,7 @@ def execute(
     folder: Path,
     max_cost: float | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    calibration: Calibration | None = None,
 ) -> Outcome:
     """Asks the judge, scores, and writes into a folder.
 
@@ -151,6 +173,7 @@ def execute(
         folder: Where to write.
         max_cost: Dollars that this invocation may spend.
         progress: Called with the number of answers that have come, among threads.
+        calibration: Of this judge, kept in the manifest so that what it makes of the numbers can be computed again.
 
     Raises:
         UserError: The endpoint, the judge or the disk failed, or there is nothing to score; the cache has what was paid.
@@ -162,10 +185,11 @@ def execute(
     record.write_annotations(folder / "annotations.json", pairs, judging.judgments, recipe, prepared.generator)
     data = record.manifest(judging, recipe, where, prepared.generator, prepared.price, prepared.estimate)
     data["screen"] = dataclasses.asdict(prepared.screen)
+    data["calibration"] = dataclasses.asdict(calibration) if calibration else None
     write_text(folder / "judging.json", json.dumps(data, indent=1) + "\n")
     rows = from_judgments(pairs, judging.judgments)
     try:
-        found = score(rows, Judge.of(recipe), prepared.gamed, scoring.folds, scoring.partial, scoring.draws)
+        found = scoring.score(rows, Terms(Judge.of(recipe), known()[0].baseline), prepared.gamed)
     except UserError as error:
         reasons = judging.reasons
         raise UserError("; ".join([str(error), *reasons[:1]])) from error
@@ -174,7 +198,7 @@ def execute(
 
 def score_files(
     annotations: Path, outputs: files.Outputs | None = None, scoring: Scoring | None = None, positional: bool = False
-) -> tuple[Score, Screen]:
+) -> Scored:
     """Scores anyone's annotations offline, in alpaca_eval's format.
 
     Args:
@@ -188,7 +212,7 @@ def score_files(
         UserError: The annotations are of other outputs.
     """
     scoring = scoring or Scoring()
-    found = files.read_annotations(annotations, positional)
+    found = read_annotations(annotations)
     failed = [number for number, row in enumerate(found.rows, start=1) if row.preference is None]
     if failed and not scoring.partial:
         raise DataError(
@@ -203,19 +227,10 @@ def score_files(
                 f"{annotations} judges other outputs than those given: {len(other)} of {len(found.rows)} differ, the first is "
                 f"instruction {other[0].place + 1}"
             )
-    rows = from_annotations(found)
+    rows = from_annotations(found, positional)
     whole = sum(row.preference is not None for row in rows) == SIZE
     gamed = load_gamed(scoring.gamed) if whole or scoring.partial else None
-    made = score(
-        rows,
-        annotator_judge(found),
-        gamed,
-        scoring.folds,
-        scoring.partial,
-        scoring.draws,
-        same_model=found.model == found.baseline,
-    )
-    return made, screen([row.pair for row in found.rows])
+    return Scored(found, scoring.score(rows, terms_of(found, positional), gamed), screen([row.pair for row in found.rows]))
 
 
 def calibrate_judge(
@@ -244,7 +259,7 @@ def calibrate_judge(
     return calibrate(sample, preferences, recipe.judge, recipe.method, recipe.prompt_sha256), judging
 
 
-def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[files.Annotation, ...]]:
+def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[Annotation, ...]]:
     """Returns the annotated rows of several models' files, for :func:`tulu_eval.judging.calibrate.draw`.
 
     Raises:
@@ -252,10 +267,13 @@ def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[files.Annotation, ..
     """
     found = {}
     for name, path in paths.items():
-        read = files.read_annotations(path)
+        read = read_annotations(path)
         if not annotator_judge(read).original:
             raise UserError(
                 f"{path} was judged by {read.annotator or 'an unknown judge'}, not by the original to calibrate against"
             )
+        if not read.baseline.published or read.exchanged:
+            wanted, order = known()[0].baseline.label, ", sides exchanged" if read.exchanged else ""
+            raise UserError(f"{path} compares with {read.baseline.label}{order}; the published scale has {wanted} as output_1")
         found[read.model or name] = read.rows
     return found

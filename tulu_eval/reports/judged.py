@@ -8,7 +8,8 @@ from typing import Any
 
 from tulu_eval.judging.budget import Spent
 from tulu_eval.judging.compare import Comparison
-from tulu_eval.judging.score import Score
+from tulu_eval.judging.score import NO_VERDICT, SMALLEST_PUBLISHED_C, Score
+from tulu_eval.judging.session import Outcome
 from tulu_eval.records import Result
 
 _WORDS = {
@@ -30,8 +31,33 @@ def as_text(found: Score, rows: Sequence[Result], flags: Sequence[str]) -> str:
     aligned = ("left", "left", "right", "left", "right", "right")
     length = f"mean length of outputs {int(found.mean_characters):,} characters"  # cut off, as on the leaderboard
     lines = [f"{found.account()}; {length}", "", tabulate(body, headers=header, disable_numparse=True, colalign=aligned)]
+    lines += [grid] if (grid := over_grid(found)) else []
     lines += [f"beware: {remark}" for remark in remarks(found, flags)]
     return "\n".join([*lines, "", *dict.fromkeys(row.signature for row in rows)])
+
+
+def over_grid(found: Score) -> str:
+    """Returns how far LC hangs on its regularisation constant, one line; empty without LC.
+
+    The folds that choose C hang on the machine, so a published number may have another C than the one chosen here.
+    """
+    if found.lc is None or found.lc_range is None:
+        return ""
+    low, high = found.lc_range
+    ends = min(fit.value for fit in found.grid), max(fit.value for fit in found.grid)
+    return (
+        f"LC at C = {found.lc.c:.6g}; at the constants behind published numbers ({SMALLEST_PUBLISHED_C:.3g} to "
+        f"{found.grid[-1].c:.0f}) it is {low:.3f} to {high:.3f}, over all of the grid {ends[0]:.3f} to {ends[1]:.3f}"
+    )
+
+
+def failures(outcome: Outcome, quiet: bool) -> list[str]:
+    """Returns what the judge failed on, the commonest cause first; what was merely without a verdict unless ``quiet``."""
+    errors, reasons = outcome.score.errors, outcome.judging.reasons
+    failed = [reason for reason in reasons if not reason.startswith(NO_VERDICT)]
+    lines = [f"{errors} of {len(outcome.judging.judgments)} pairs failed, most often: {failed[0]}"] if errors else []
+    more = [*(f"failed: {reason}" for reason in failed[1:]), *(reason for reason in reasons if reason not in failed)]
+    return lines if quiet else [*lines, *more]
 
 
 def remarks(found: Score, flags: Sequence[str]) -> list[str]:
@@ -43,6 +69,13 @@ def remarks(found: Score, flags: Sequence[str]) -> list[str]:
         said.append(found.warning)
     if not found.judge.original:
         said.append(f"judged by {found.judge.name}: not comparable with the leaderboard's numbers, whose judge was another")
+    baseline = found.terms.baseline
+    if baseline is None:
+        said.append("whose outputs the baseline's were is not recorded")
+    elif not baseline.published:
+        said.append(f"against {baseline.label}: not comparable with the leaderboard's numbers, whose baseline was another")
+    if found.terms.positional:
+        said.append("difficulties go by row number, and not all rows are in the data set's order: LC is not what it should be")
     return [*said, *flags]
 
 
@@ -52,6 +85,8 @@ def as_json(found: Score, rows: Sequence[Result], flags: Sequence[str]) -> dict[
         "counts": dict(found.counts),
         "results": [dataclasses.asdict(row) for row in rows],
         "c": found.lc.c if found.lc else None,
+        "lc_range": found.lc_range,
+        "lc_over_grid": [{"c": fit.c, "value": fit.value} for fit in found.grid],
         "mean_characters": found.mean_characters,
         "remarks": remarks(found, flags),
     }

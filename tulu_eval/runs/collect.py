@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tulu_eval.errors import UserError
-from tulu_eval.judging.score import CALIBRATED, by_original_judge, is_win_rate
+from tulu_eval.judging.numbers import CALIBRATED, is_win_rate, other_scale
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
 from tulu_eval.runs.judged import flags_of
@@ -194,12 +194,7 @@ def _of_judge(column: Column, judge: str) -> Column:
 
 def _judges(column: Column, runs: Sequence[Run]) -> list[str]:
     """Returns the judges that gave numbers of a column's metric, the published judge by an empty name."""
-    return sorted({_other_judge(row) for run in runs for row in _rows(run, column)})
-
-
-def _other_judge(row: Result) -> str:
-    """Returns who judged a row, if it was another than the published judge; empty where nobody judged."""
-    return row.scorer if is_win_rate(row.metric) and not by_original_judge(row) else ""
+    return sorted({other_scale(row) for run in runs for row in _rows(run, column)})
 
 
 def _rows(run: Run, column: Column) -> list[Result]:
@@ -210,7 +205,7 @@ def _rows(run: Run, column: Column) -> list[Result]:
 
 
 def _row(run: Run, column: Column) -> Result | None:
-    return next((row for row in _rows(run, column) if _other_judge(row) == column.judge), None)
+    return next((row for row in _rows(run, column) if other_scale(row) == column.judge), None)
 
 
 def _owner(run: Run, suite: Suite) -> str:

@@ -15,33 +15,40 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.caching import cache_folder
-from tulu_eval.errors import DataError, UserError
+from tulu_eval.errors import DataError, UserError, printable
 from tulu_eval.judging import files, record
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate import Calibration
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Endpoint
 from tulu_eval.judging.recipe import Recipe
-from tulu_eval.judging.score import Judge, Score, score
+from tulu_eval.judging.score import Score
 from tulu_eval.judging.screen import Screen
 from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.digests import DIGESTS, read_digests
+from tulu_eval.runs.judged_check import (
+    AGAIN,
+    JUDGING,
+    JUDGMENTS,
+    Output,
+    check_same_outputs,
+    judge_of,
+    judgments_hash,
+    read_judged,
+    read_judging,
+)
 from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest import LEDGER, RESULT, Recorded, locked, read_manifest, read_results, write_results
+from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, locked, read_manifest, write_results
 from tulu_eval.runs.plan import safe_name
 
 JUDGED = "judged"
-JUDGMENTS = "judgments.jsonl"
-JUDGING = "judging.json"
 BENCHMARK = "alpaca-eval"
-
-_AGAIN = "'tulu-eval judge' makes it again, and pays for nothing that it has"
 
 
 class InterruptedJudgingError(UserError):
@@ -106,11 +113,12 @@ def _texts(folder: Path) -> dict[str, str]:
         return {sample.item: sample.completion.text for sample in done}
 
 
-def _output_hashes(folder: Path) -> dict[str, str]:
-    """Returns the hash of each output, by item, also of a run that was published without its samples."""
+def outputs_by_hash(folder: Path) -> dict[str, Output]:
+    """Returns the hash and length of each output, by item, also of a run that was published without its samples."""
     if (folder / LEDGER).exists():
-        return {item: content_hash(text) for item, text in _texts(folder).items()}
-    return {one.item: one.text_sha256 for one in read_digests(folder)} if (folder / DIGESTS).exists() else {}
+        return {item: Output(content_hash(text), len(text)) for item, text in _texts(folder).items()}
+    found = read_digests(folder) if (folder / DIGESTS).exists() else []
+    return {one.item: Output(one.text_sha256, one.characters) for one in found}
 
 
 def folder_of(target: Target, recipe: Recipe, limit: int | None) -> Path:
@@ -148,12 +156,15 @@ def judge(
 
     Raises:
         InterruptedJudgingError: Ctrl-C.
-        UserError: The endpoint, the judge or the disk failed; the cache has what was paid.
+        UserError: The endpoint, the judge or the disk failed, and the cache has what was paid; or verdicts on another model's
+            outputs are there under the same name.
     """
     before = len(cache)
+    if not (folder.parent.parent / MANIFEST).exists():  # a run's own outputs may change, by what failed before
+        check_same_outputs(folder, prepared.pairs)
     try:
         with locked(folder):
-            outcome = execute(prepared, endpoint, where, cache, folder, max_cost, progress)
+            outcome = execute(prepared, endpoint, where, cache, folder, max_cost, progress, calibration)
             rows = with_calibration(outcome.score, outcome.results, calibration)
             write_results(folder, Recorded(rows, judgments_hash(folder)))
     except KeyboardInterrupt as error:
@@ -181,16 +192,11 @@ def score_again(folder: Path, scoring: Scoring) -> Score:
     Raises:
         DataError: It is not such a folder.
     """
-    path = folder / JUDGING
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        judge = Judge(*(str(manifest[name]) for name in ("judge", "method", "prompt_sha256")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read") from error
-    rows = record.read_judgments(folder / JUDGMENTS)
+    judge, judgments = judge_of(read_judging(folder)), record.read_judgments(folder / JUDGMENTS)
+    rows = judgments.judged()
     whole = sum(row.preference is not None for row in rows) == SIZE
     gamed = load_gamed(scoring.gamed) if whole or scoring.partial else None
-    return score(rows, judge, gamed, scoring.folds, scoring.partial, scoring.draws)
+    return scoring.score(rows, judgments.terms(judge), gamed)
 
 
 def judged_rows(folder: Path) -> tuple[Result, ...]:
@@ -202,47 +208,39 @@ def judged_rows(folder: Path) -> tuple[Result, ...]:
     found = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
     if not found:
         return ()
-    outputs = _output_hashes(folder)
-    return tuple(row for one in found for row in _checked(one, outputs))
+    outputs = outputs_by_hash(folder)
+    return tuple(row for one in found for row in checked_rows(one, outputs))
 
 
 def flags_of(folder: Path) -> list[str]:
-    """Returns what was odd about the outputs that were judged, one line a finding, for a judge's folder or a run's."""
+    """Returns what was odd about what was judged, one line per finding, for a judge's folder or a run's."""
     found: dict[str, None] = {}
     for path in sorted([*folder.glob(JUDGING), *folder.glob(f"{JUDGED}/*/{JUDGING}")]):
         try:
-            noted = json.loads(path.read_text(encoding="utf-8"))["screen"]
+            data = json.loads(path.read_text(encoding="utf-8"))
+            noted = data["screen"]
             screen = Screen(int(noted.pop("n")), **{name: tuple(ids) for name, ids in noted.items()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(path, f"cannot be read; {_AGAIN}") from error
-        found |= dict.fromkeys(screen.flags)
+            flags = [*map(str, data.get("notes", ())), *screen.flags]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise DataError(path, f"cannot be read; {AGAIN}") from error
+        found |= dict.fromkeys(map(printable, flags))
     return list(found)
 
 
-def checked_rows(folder: Path) -> tuple[Result, ...]:
+def checked_rows(folder: Path, outputs: Mapping[str, Output] | None = None) -> tuple[Result, ...]:
     """Returns the rows of a judge's folder.
 
+    Args:
+        folder: Of one judge's verdicts.
+        outputs: What the run around it has; None where there is no run.
+
     Raises:
-        DataError: They were changed, or are not of its judgments.
+        DataError: They were changed, or are not what its judgments give.
     """
-    recorded = read_results(folder)
-    if not (folder / JUDGMENTS).exists() or judgments_hash(folder) != recorded.samples_sha256:
-        raise DataError(folder / JUDGMENTS, f"is not what {RESULT} was computed from; {_AGAIN}")
-    return recorded.rows
-
-
-def _checked(folder: Path, outputs: dict[str, str]) -> tuple[Result, ...]:
-    rows = checked_rows(folder)
-    for line in (folder / JUDGMENTS).read_text(encoding="utf-8").splitlines():
-        judgment = json.loads(line)
-        if outputs.get(judgment["id"]) != judgment["output_sha256"]:
-            raise DataError(folder, f"judges another output of {judgment['id']} than the run has; {_AGAIN}")
-    return rows
-
-
-def judgments_hash(folder: Path) -> str:
-    """Returns the hash of a judge's judgments, which ``result.json`` names."""
-    return content_hash((folder / JUDGMENTS).read_text(encoding="utf-8"))
+    found = read_judged(folder, outputs)
+    if found.doubts:
+        raise DataError(folder, f"{'; '.join(found.doubts)}; {AGAIN}")
+    return found.rows
 
 
 def preferences(folder: Path) -> dict[str, dict[str, float | None]]:

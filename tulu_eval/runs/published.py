@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.score import is_win_rate
+from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.registry import Model, PublishedCell, Suite
 from tulu_eval.runs.manifest import FORMAT, read_json_object, write_json
 from tulu_eval.runs.reading import Run

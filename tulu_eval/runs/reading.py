@@ -18,7 +18,8 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
 from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
-from tulu_eval.runs.judged import JUDGING, judged_rows
+from tulu_eval.runs.judged import JUDGED, outputs_by_hash
+from tulu_eval.runs.judged_check import JUDGING, read_judged
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
 from tulu_eval.runs.packed import there
@@ -155,13 +156,13 @@ def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -
     recorded, doubts = _recorded(folder)
     found = _reread(folder, manifest, recorded, benchmark)
     rows, wrong = rereading.rows(manifest, benchmark, found, recorded)
-    judges, of_judges = _judged(folder)
+    judges, of_judges, unchecked = _judged(folder)
     return Reading(
         results=(*rows, *judges),
         tally=found.tally,
         # of other samples other rows follow, which says nothing more
         doubts=(*rereading.of_manifest(manifest, recorded), *(found.doubts or wrong), *doubts, *of_judges),
-        notes=found.notes,
+        notes=(*found.notes, *unchecked),
         regraded=found.regraded,
     )
 
@@ -270,8 +271,21 @@ def _reread(folder: Path, manifest: dict[str, Any], recorded: Recorded | None, b
     return Reread(Tally(len(manifest["planned"]), 0, 0), doubts=(f"{LEDGER} is missing, so {RESULT} cannot be checked",))
 
 
-def _judged(folder: Path) -> tuple[tuple[Result, ...], list[str]]:
-    try:
-        return judged_rows(folder), []
-    except DataError as error:
-        return (), [str(error).removeprefix(f"{folder}/")]
+def _judged(folder: Path) -> tuple[tuple[Result, ...], list[str], list[str]]:
+    """Returns the rows of a run's judges, computed from their judgments; what is doubtful in them; and what was not checked."""
+    rows: list[Result] = []
+    doubts: list[str] = []
+    notes: list[str] = []
+    judges = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
+    outputs = outputs_by_hash(folder) if judges else {}
+    for judge in judges:
+        name = judge.relative_to(folder).as_posix()
+        try:
+            found = read_judged(judge, outputs)
+        except DataError as error:
+            doubts.append(str(error).removeprefix(f"{folder}/"))
+            continue
+        rows += found.rows
+        doubts += [f"{name}/{line}" for line in found.doubts]
+        notes += [f"{name}: {line}" for line in found.unchecked]
+    return tuple(rows), doubts, notes

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
-from tulu_eval.judging.score import is_win_rate
+from tulu_eval.judging.numbers import NOT_RECORDED, is_win_rate, parts, published_parts
 from tulu_eval.records import Result
 from tulu_eval.registry import Model
 from tulu_eval.runs import catalog
@@ -81,10 +80,12 @@ def differences(run: Run, row: Result, model: Model, same_weights: bool) -> tupl
     if row.metric == protocol.metric:
         pairs.append(("scorer", benchmark.scorers[0], row.scorer, "grades"))
     if is_win_rate(row.metric):
-        asked = dict(part.split(":", 1) for part in row.signature.split("|") if ":" in part)
-        published = {"judge": ORIGINAL_JUDGE, "by": "logprobs", "prompt": PROMPT_SHA256[:8]}
-        names = {"judge": "judge", "by": "judge's method", "prompt": "judge's prompt"}
-        pairs += [(name, published[key], asked.get(key, ""), "grades") for key, name in names.items()]
+        asked, names = (
+            parts(row.signature),
+            {"judge": "judge", "by": "judge's method", "prompt": "judge's prompt", "b": "baseline"},
+        )
+        pairs += [(names[key], value, asked.get(key, NOT_RECORDED), "grades") for key, value in published_parts().items()]
+        pairs += [(key, "", asked.get(key, ""), "grades") for key in ("sides", "places")]
     if manifest["settings"].get("dtype", "auto") != "auto":
         pairs.append(("dtype", "as the model's config says", f"{manifest['dtype']}, asked for", "numerics"))
     if not same_weights:

@@ -17,63 +17,67 @@ from typing import Any
 
 from tulu_eval.benchmarks.alpaca_set import file_hash
 from tulu_eval.errors import DataError
-from tulu_eval.judging import files, record
-from tulu_eval.judging.judge import Judgment
+from tulu_eval.judging import record
+from tulu_eval.judging.annotations import Annotation
+from tulu_eval.judging.calibrate import Calibration
+from tulu_eval.judging.judge import Judgment, Kind
 from tulu_eval.judging.recipe import swapped
-from tulu_eval.judging.score import Score
-from tulu_eval.judging.screen import Screen
+from tulu_eval.judging.session import Scored
 from tulu_eval.records import Result
-from tulu_eval.runs.judged import BENCHMARK, JUDGED, JUDGING, JUDGMENTS, checked_rows, judgments_hash
+from tulu_eval.runs.judged import BENCHMARK, JUDGED, checked_rows
+from tulu_eval.runs.judged_check import JUDGING, JUDGMENTS, check_same_outputs, judgments_hash
 from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.reading import Run
 from tulu_eval.runs.tally import Tally
 
 
-def keep(root: Path, path: Path, found: Score, rows: Sequence[Result], screen: Screen) -> Path:
+def keep(root: Path, path: Path, scored: Scored, rows: Sequence[Result], calibration: Calibration | None = None) -> Path:
     """Writes what annotations were scored to, for the table; returns the folder.
 
     Args:
         root: Folder of results.
         path: The annotations.
-        found: Their score.
-        rows: The same as rows of a table.
-        screen: What is odd about the outputs.
+        scored: What is in them, and their score.
+        rows: The score as rows of a table.
+        calibration: What made a calibrated row of it, if there is one.
 
     Raises:
         DataError: The annotations do not name their model.
-        UserError: It cannot be written.
+        UserError: It cannot be written, or another model's numbers are there under the same name.
     """
-    annotations = files.read_annotations(path)
+    found, annotations = scored.score, scored.annotations
     if not annotations.model:
-        raise DataError(path, "has no generator_2, so whose numbers these are is not known")
-    folder = root / safe_name(annotations.model) / BENCHMARK / JUDGED / f"{safe_name(found.judge.label)}-rescored"
-    judgments = [
-        Judgment(
-            row.pair.id,
-            "",
-            "no_verdict" if row.preference is None else "identical" if row.baseline == row.output else "judged",
-            row.preference or (None if row.preference is None else 1.5),
-            swapped(row.instruction),
-        )
-        for row in annotations.rows
-    ]
+        raise DataError(path, "does not name the model, or names it as the baseline: whose numbers these are is not known")
+    folder = root / safe_name(annotations.model) / BENCHMARK / JUDGED / f"{safe_name(rows[0].scorer)}-rescored"
+    pairs = [row.pair for row in annotations.rows]
+    check_same_outputs(folder, pairs)
     with locked(folder):
-        record.write_judgments(folder / JUDGMENTS, [row.pair for row in annotations.rows], judgments)
+        exchanged = {row.pair.id for row in annotations.rows if row.exchanged}
+        record.write_judgments(folder / JUDGMENTS, pairs, list(map(_judgment, annotations.rows)), exchanged)
         write_json(folder / JUDGING, {
             "judge": found.judge.name,
             "method": found.judge.method,
             "prompt_sha256": found.judge.prompt_sha256,
             "annotator": annotations.annotator,
             "annotations_sha256": file_hash(path),
-            "baseline": annotations.baseline,
+            "baseline": annotations.baseline.label,
             "generator": annotations.model,
             "counts": dict(found.counts),
-            "screen": dataclasses.asdict(screen),
+            "notes": list(annotations.notes),
+            "screen": dataclasses.asdict(scored.screen),
+            "calibration": dataclasses.asdict(calibration) if calibration else None,
             "finished": now(),
         })  # fmt: skip
         write_results(folder, Recorded(tuple(rows), judgments_hash(folder)))
     return folder
+
+
+def _judgment(row: Annotation) -> Judgment:
+    """Returns an annotated row as a judgment; an old way to write a tie (0) becomes 1.5."""
+    kind: Kind = "missing" if row.preference is None else "identical" if row.baseline == row.output else "judged"
+    preference = None if row.preference is None else row.preference or 1.5
+    return Judgment(row.pair.id, "", kind, preference, swapped(row.instruction))
 
 
 def read(folder: Path) -> Run:

@@ -9,8 +9,16 @@ from __future__ import annotations
 import dataclasses
 
 from tulu_eval.errors import UserError
+from tulu_eval.judging.numbers import (
+    CALIBRATED,
+    NOT_RECORDED,
+    by_original_judge,
+    is_win_rate,
+    maps_to_published,
+    parts,
+    published_parts,
+)
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE
-from tulu_eval.judging.score import CALIBRATED, by_original_judge, calibrated_on_one_model, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
 from tulu_eval.runs.audit import measured_flip_rate
@@ -277,6 +285,9 @@ def _why_untested(run: Run, cell: PublishedCell, row: Result) -> str:
     if row.metric != cell.metric:
         return f"there is no {cell.metric}, for {row.n} of {row.n_protocol} have a preference"
     scale = f"the published number is {ORIGINAL_JUDGE}'s, and another judge is another scale"
+    if (judged := parts(row.signature)).get("judge") == ORIGINAL_JUDGE:
+        wanted, against_whom = published_parts()["b"], judged.get("b", NOT_RECORDED)
+        return f"the published number is against {wanted}, and this one is {row.scorer}, its baseline {against_whom}"
     calibrated = [one for one in run.results if one.metric.endswith(CALIBRATED) and one.scorer == row.scorer]
     if not calibrated:
         return f"{scale}; 'tulu-eval calibrate-judge' measures how the two relate"
@@ -299,7 +310,7 @@ def _rows(run: Run, cell: PublishedCell) -> list[Result]:
                 rows.setdefault(row.protocol, row)
         return list(rows.values())
     original = [row for row in covering if row.metric == cell.metric and by_original_judge(row)]
-    mapped = [row for row in covering if row.metric == cell.metric + CALIBRATED and not calibrated_on_one_model(row)]
+    mapped = [row for row in covering if row.metric == cell.metric + CALIBRATED and maps_to_published(row)]
     return original or mapped
 
 

@@ -274,6 +274,17 @@ def fit(rows: Rows, gamed: Gamed, mode: FoldMode = "leaderboard", c: float | Non
     return Fit(from_weights(weights, rows.difficulty), c, weights)
 
 
+def over_grid(rows: Rows, gamed: Gamed) -> tuple[Fit, ...]:
+    """Returns the fit at every C of the grid, ascending; raises as :func:`fit` does.
+
+    Which of them is published hangs on the folds, and those hang on the machine that made the number.
+    """
+    design, seed = _design(rows, gamed), _seeds(1)[0]
+    solver = _Solver(design)
+    found = [(c, solver.solve(c, seed)) for c in CS]
+    return tuple(Fit(from_weights(weights, rows.difficulty), c, weights) for c, weights in found)
+
+
 def bootstrap(rows: Rows, gamed: Gamed, c: float, draws: int = 1000, seed: int = 0, level: float = 0.95) -> BootstrapInterval:
     """Returns a percentile interval of LC over instructions, refitting all three weights in every draw.
 

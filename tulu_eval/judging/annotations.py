@@ -1,0 +1,200 @@
+"""Published judgments in alpaca_eval's format: every row placed by its instruction's text, its sides known by their outputs.
+
+``annotations.json``: a JSON list of ``{"instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator",
+"preference", "raw_completion"}``. A preference is from 1 (output_1 wins) to 2 (output_2 wins); output_1 should be the
+baseline's, and where it is the model's the preference is turned round. A preference is held against the judge's raw completion
+where the file has it: all 41,732 stored ones of alpaca_eval's published judge follow from theirs within 5e-11
+(tatsu-lab/alpaca_eval @ cd543a14).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.benchmarks.alpaca_baselines import Baseline
+from tulu_eval.benchmarks.alpaca_set import SIZE, read_rows
+from tulu_eval.errors import DataError
+from tulu_eval.judging.files import Outputs, name_in, one_name, place_of, read_outputs
+from tulu_eval.judging.recipe import Pair, pair_id, swapped
+from tulu_eval.judging.sides import TwoOutputs, find_sides
+from tulu_eval.judging.verdict import read_verdict
+
+WEIGHED = (
+    "weighted_alpaca_eval_gpt4_turbo",
+    "weighted_alpaca_eval_gpt4_turbo_new",
+    "weighted_alpaca_eval_gpt-4o-mini-2024-07-18",
+    "weighted_alpaca_eval_vllm_llama3_70b",
+)
+"""Annotators whose preference is ``2 - p(m) / (p(m) + p(M))`` of the first token, not rounded: those with ``logprob_parser``,
+``is_binarize: false`` and no chain of thought in alpaca-eval 0.6.6, ``evaluators_configs/*/configs.yaml``."""
+
+ROUNDING = 1e-9
+"""How far a stored preference may be from what its raw completion gives: files have 10 decimals, as pandas writes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Annotation:
+    """A judged pair as published.
+
+    Attributes:
+        place: Of the instruction among the 805.
+        instruction: Its text.
+        baseline: The baseline's output.
+        output: The model's output.
+        preference: In [1, 2], 2 if the model wins, or 0 for a tie of an older judge; None where the judge failed.
+        choice: The judge's raw answer, where the file has it.
+        exchanged: Whether the file has the model's output as ``output_1``.
+    """
+
+    place: int
+    instruction: str
+    baseline: str
+    output: str
+    preference: float | None
+    choice: Mapping[str, Any] | None
+    exchanged: bool = False
+
+    @property
+    def pair(self) -> Pair:
+        """The pair that was judged."""
+        return Pair(pair_id(self.instruction), self.instruction, self.baseline, self.output)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Annotations:
+    """A file of annotations.
+
+    Attributes:
+        rows: In the file's order.
+        model: Name of the model; empty where the file has none.
+        baseline: Known by its outputs.
+        annotator: Name of the judge's configuration.
+        notes: What is odd about the file, one line each.
+    """
+
+    rows: tuple[Annotation, ...]
+    model: str
+    baseline: Baseline
+    annotator: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exchanged(self) -> bool:
+        """Whether a row has the model's output as ``output_1``."""
+        return any(row.exchanged for row in self.rows)
+
+
+def read_reference(path: Path) -> Outputs | Annotations:
+    """Returns outputs or annotations, whichever a file holds; fewer than 805 are allowed.
+
+    Raises:
+        DataError: An instruction is twice there, changed or foreign, or the file is of neither form.
+    """
+    judged = all("output_1" in row for row in read_rows(path, ("instruction",)))
+    return read_annotations(path) if judged else read_outputs(path, partial=True)
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Returns annotations, placed by instruction, baseline and model told apart by their outputs.
+
+    Raises:
+        DataError: An instruction is twice there, changed or foreign, a preference is none or is not what its raw completion
+            gives, who is the baseline is not known, or the file is not of this form.
+    """
+    rows = read_rows(path, ("instruction", "output_1", "output_2"))
+    if len(rows) > SIZE:
+        raise DataError(path, f"has {len(rows)} rows; AlpacaEval has {SIZE} instructions")
+    seen: dict[int, int] = {}
+    places = [place_of(path, number, row["instruction"], seen) for number, row in enumerate(rows, start=1)]
+    annotator = one_name(path, rows, "annotator")
+    preferences = [_preference(path, number, row) for number, row in enumerate(rows, start=1)]
+    pairs = [
+        TwoOutputs(
+            place, (row["output_1"], row["output_2"]), (name_in(path, row, "generator_1"), name_in(path, row, "generator_2"))
+        )
+        for place, row in zip(places, rows, strict=True)
+    ]
+    sides = find_sides(path, pairs)
+    unproven = _hold_against_raw(path, rows, preferences, sides.exchanged, annotator)
+    found = tuple(
+        _annotation(place, row, preference, turned)
+        for place, row, preference, turned in zip(places, rows, preferences, sides.exchanged, strict=True)
+    )
+    notes = [*sides.notes, *unproven]
+    if turned := sum(sides.exchanged):
+        notes.append(
+            f"{turned} of {len(rows)} rows have the model as output_1: their preferences are turned round, and the judge may "
+            "have seen the two in the other order than behind the published numbers"
+        )
+    return Annotations(found, sides.model, sides.baseline, annotator, tuple(notes))
+
+
+def _annotation(place: int, row: Mapping[str, Any], preference: float | None, exchanged: bool) -> Annotation:
+    baseline, output = (row["output_2"], row["output_1"]) if exchanged else (row["output_1"], row["output_2"])
+    if exchanged and preference:  # neither a failure nor an old tie
+        preference = 3.0 - preference
+    choice = row.get("raw_completion")
+    raw = choice if isinstance(choice, Mapping) else None
+    return Annotation(place, row["instruction"], baseline, output, preference, raw, exchanged)
+
+
+def _preference(path: Path, number: int, row: Mapping[str, Any]) -> float | None:
+    """Returns a row's preference; None where the judge failed, which alpaca_eval stores as null, NaN or -1.
+
+    0 is how judges before the weighted ones wrote a tie. A weighted judge gives a number from 1 to 2 (all 41,732 stored
+    judgments do), so there it is a mistake. Two equal outputs are a tie, without a call to the judge.
+    """
+    if "preference" not in row:
+        raise DataError(path, f"row {number} has no preference")
+    value = row["preference"]
+    if value is None or value == -1 or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= 2):
+        raise DataError(path, f"row {number}: preference {value!r} is none; it must be from 1 (baseline) to 2 (model), or null")
+    if value == 0 and str(row.get("annotator", "")).startswith("weighted"):
+        raise DataError(path, f"row {number}: preference 0 is none of {row['annotator']}, whose verdicts are from 1 to 2")
+    if value not in (0, 1.5) and row["output_1"] == row["output_2"]:
+        raise DataError(path, f"row {number}: preference {value!r} between two outputs that are the same; it must be 1.5")
+    return float(value)
+
+
+def _hold_against_raw(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    preferences: Sequence[float | None],
+    exchanged: Sequence[bool],
+    annotator: str,
+) -> list[str]:
+    """Checks that preferences follow from the raw completions that the file has; returns a note where there are none.
+
+    The seeded order hangs on the instruction alone. Where the sides of a row are exchanged, either the judge was asked so, or
+    columns and preference were exchanged afterwards: all such rows of a file have to follow in the same of these two ways.
+
+    Raises:
+        DataError: A preference does not follow.
+    """
+    absent, turned_how = 0, ""
+    for number, (row, value, turned) in enumerate(zip(rows, preferences, exchanged, strict=True), start=1):
+        raw = row.get("raw_completion")
+        if value is None or row["output_1"] == row["output_2"]:
+            continue
+        if not isinstance(raw, Mapping) or annotator not in WEIGHED:
+            absent += 1
+            continue
+        given = read_verdict(raw, "logprobs", swapped(row["instruction"])).preference
+        if given is None:
+            raise DataError(path, f"row {number}: preference {value!r} is not what its raw completion gives: no verdict")
+        ways = {"as asked": given, "afterwards": 3.0 - given} if turned else {"as asked": given}
+        fits = [name for name, expected in ways.items() if abs(value - expected) <= ROUNDING]
+        if not fits or (turned and turned_how and turned_how not in fits):
+            expected = ways[turned_how if turned and turned_how else "as asked"]
+            raise DataError(path, f"row {number}: preference {value!r} is not what its raw completion gives: {expected!r}")
+        if turned and len(fits) == 1:
+            turned_how = fits[0]
+    if not absent:
+        return []
+    return [f"{absent} of {len(rows)} preferences are taken as they stand: there is no raw completion with log-probabilities"]

@@ -1,0 +1,240 @@
+"""Is a judge's folder what its judgments give? All that can be computed again is, whenever it is read.
+
+``result.json`` is a convenience: the numbers are those that ``judgments.jsonl`` gives. A folder whose files do not belong
+together raises; one that somebody made consistent by hand, hashes and all, has doubts, one line each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tulu_eval.benchmarks.alpaca_baselines import known
+from tulu_eval.benchmarks.alpaca_set import SIZE
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.judging import record
+from tulu_eval.judging.gamed import find_gamed
+from tulu_eval.judging.judged import Judge
+from tulu_eval.judging.numbers import CALIBRATED, Settings, results, settings_of
+from tulu_eval.judging.recipe import Pair
+from tulu_eval.judging.record import StoredJudgments
+from tulu_eval.judging.score import Score, score
+from tulu_eval.records import Result, content_hash
+from tulu_eval.runs.manifest import RESULT, read_results
+
+JUDGMENTS = "judgments.jsonl"
+JUDGING = "judging.json"
+
+AGAIN = "'tulu-eval judge' makes it again, and pays for nothing that it has"
+
+LC = "lc_win_rate"
+
+CLOSE = {"value": 1e-6, "low": 1e-3, "high": 1e-3}
+"""Points by which a number, and an end of its interval, may differ between machines: liblinear is the same everywhere to 1e-9,
+but a bootstrap has 1000 fits, each of which may stop an iteration sooner or later."""
+
+
+class Output(NamedTuple):
+    """A model's output as a run has it: hash and length."""
+
+    sha256: str
+    characters: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JudgedResult:
+    """A judge's folder.
+
+    Attributes:
+        rows: What its judgments give; where something in a row cannot be computed here, the row as it stands.
+        doubts: What in it does not follow from its judgments, one line each; empty if all of it does.
+        unchecked: What could not be computed again here, one line each.
+        lc_range: Smallest and largest LC over the constants that published rows have; None without LC, or unchecked.
+    """
+
+    rows: tuple[Result, ...]
+    doubts: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    lc_range: tuple[float, float] | None
+
+
+def read_judged(folder: Path, outputs: Mapping[str, Output] | None = None) -> JudgedResult:
+    """Returns the numbers of a judge's folder, computed again from its judgments.
+
+    Of 805 judgments it takes 2.5 s of one core, nearly all of it the 1000 fits of LC's interval; 3 ms where there is no LC
+    (benchmarks/README.md).
+
+    Args:
+        folder: Of one judge's verdicts.
+        outputs: What the run around it has, by item; None where there is no run.
+
+    Raises:
+        DataError: A file is missing, not of its form, or was changed since ``result.json`` was written.
+    """
+    recorded = read_results(folder)
+    stored = recorded.rows
+    if judgments_hash(folder) != recorded.samples_sha256:
+        raise DataError(folder / JUDGMENTS, f"is not what {RESULT} was computed from; {AGAIN}")
+    judgments, manifest = record.read_judgments(folder / JUDGMENTS), read_judging(folder)
+    try:
+        settings = settings_of(stored)
+    except (ValueError, KeyError) as error:
+        raise DataError(folder / RESULT, f"does not say how its rows were made: {error}") from error
+    found, lacking = _score_again(folder, judgments, manifest, settings)
+    doubts = [*_of_judgments(judgments, outputs), *_of_counts(judgments, manifest)]
+    expected = _rows(folder, found, manifest, as_before=judgments.baseline is None)
+    shown, unchecked = _rows(folder, found, manifest), [lacking] if lacking else []
+    if len(stored) != len({row.metric for row in stored}):
+        doubts.append(f"{RESULT}: has a metric twice")
+    for row in stored:
+        if row.metric in expected:
+            doubts += _differences(row, expected[row.metric], lc_known=not lacking)
+            if lacking:
+                shown[row.metric] = dataclasses.replace(shown[row.metric], signature=row.signature)
+        elif row.metric == LC and lacking:
+            shown = {LC: row, **shown}
+        elif row.metric.endswith(CALIBRATED):
+            shown[row.metric] = row
+            unchecked.append(f"{row.metric}: not computed again, for {JUDGING} does not hold its calibration")
+        else:
+            doubts.append(f"{RESULT}: has a row {row.metric!r}, which {JUDGMENTS} does not give")
+    absent = set(expected) - {row.metric for row in stored}
+    doubts += [f"{RESULT}: lacks {metric}, which {JUDGMENTS} gives" for metric in sorted(absent)]
+    return JudgedResult(tuple(shown.values()), tuple(doubts), tuple(unchecked), found.lc_range)
+
+
+def _score_again(
+    folder: Path, judgments: StoredJudgments, manifest: Mapping[str, Any], settings: Settings
+) -> tuple[Score, str]:
+    """Returns the score of a folder's judgments, and why it lacks LC though the rows have it; empty where it does not."""
+    rows = judgments.judged(settings.positional)
+    wanted = settings.lc or sum(row.preference is not None for row in rows) == SIZE
+    gamed = find_gamed(settings.gamed) if wanted else None
+    lacking = ""
+    if wanted and gamed is None:
+        of = f" ({settings.gamed})" if settings.gamed else ""
+        lacking = (
+            f"{LC}: not computed again, for df_gamed.csv{of} is not here; 'tulu-eval score {folder} --gamed FILE' brings it"
+        )
+    terms = judgments.terms(judge_of(manifest), settings.positional)
+    try:
+        found = score(rows, terms, gamed, settings.folds, settings.partial, settings.draws, settings.c)
+    except UserError as error:
+        raise DataError(folder / JUDGMENTS, str(error)) from error
+    return found, lacking
+
+
+def check_same_outputs(folder: Path, pairs: Sequence[Pair]) -> None:
+    """Makes sure that a folder, which is named after a model, has no verdicts on another model's outputs.
+
+    Raises:
+        UserError: It has some.
+    """
+    try:
+        stored = {row.id: row.output_sha256 for row in record.read_judgments(folder / JUDGMENTS).rows}
+    except DataError:
+        return  # nothing there, or nothing that could be lost
+    other = [pair.id for pair in pairs if stored.get(pair.id, content_hash(pair.output)) != content_hash(pair.output)]
+    if other:
+        raise UserError(
+            f"{folder} has verdicts on other outputs under the same name ({len(other)} differ, the first is {other[0]}): "
+            "choose another --output, or take that folder away"
+        )
+
+
+def judge_of(manifest: Mapping[str, Any]) -> Judge:
+    """Returns the judge that a manifest names."""
+    return Judge(manifest["judge"], manifest["method"], manifest["prompt_sha256"])
+
+
+def _rows(folder: Path, found: Score, manifest: Mapping[str, Any], as_before: bool = False) -> dict[str, Result]:
+    """Returns the rows of a score by metric, a calibrated one among them if the manifest holds the calibration."""
+    rows = results(found, as_before)
+    if manifest.get("calibration"):
+        try:
+            rows = (*rows, record.calibrated(found, record.calibration_of(manifest["calibration"])))
+        except (ValueError, KeyError, TypeError, OverflowError, UserError) as error:
+            raise DataError(folder / JUDGING, f"its calibration cannot be used: {error}") from error
+    return {row.metric: row for row in rows}
+
+
+def _differences(stored: Result, expected: Result, lc_known: bool) -> list[str]:
+    """Returns in what a stored row is not the one that the judgments give, one line for each field.
+
+    Without LC the signature's end, which says how LC was made, is taken as it stands.
+    """
+    found = []
+    for field in dataclasses.fields(Result):
+        one, other = getattr(stored, field.name), getattr(expected, field.name)
+        if field.name in CLOSE:
+            same = other - CLOSE[field.name] <= one <= other + CLOSE[field.name]
+        elif field.name == "signature" and not lc_known:
+            same = one.startswith(f"{other.split('|calibrated:')[0]}|lc:v1|")
+        else:
+            same = one == other
+        if not same:
+            shown, given = (f"{each:.6f}" if isinstance(each, float) else each for each in (one, other))
+            found.append(f"{RESULT}: {field.name} of {stored.metric} is {shown!s:.200}, and {JUDGMENTS} gives {given}")
+    return found
+
+
+def _of_judgments(judgments: StoredJudgments, outputs: Mapping[str, Output] | None) -> list[str]:
+    """Returns what judgments say against themselves, against the known baseline's lengths and against the run's outputs."""
+    lengths = next((one.characters for one in known() if one.baseline == judgments.baseline), None)
+    found = []
+    for row in judgments.rows:
+        judged, same = row.judged, row.output_sha256 == row.baseline_sha256
+        if row.baseline_sha256 and (same != (judged.kind == "identical") and judged.preference is not None):
+            found.append(f"{row.id} is {judged.kind}, and its two outputs are {'the same' if same else 'not the same'}")
+        elif judged.kind == "identical" and judged.preference != 1.5:
+            found.append(f"{row.id} prefers one of two outputs that are the same")
+        elif lengths is not None and judged.baseline_characters != lengths[judged.place]:
+            found.append(
+                f"{row.id} has {judged.baseline_characters} characters of the baseline, which wrote {lengths[judged.place]}"
+            )
+        elif outputs is not None and outputs.get(row.id) != (row.output_sha256, judged.output_characters):
+            found.append(f"judges another output of {row.id} than the run has")
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return [f"{JUDGMENTS}: {found[0]}{more}"] if found else []
+
+
+def _of_counts(judgments: StoredJudgments, manifest: Mapping[str, Any]) -> list[str]:
+    """Returns whether the manifest counts what is there; of versions that recorded no baseline, kinds were others."""
+    noted = manifest.get("counts")
+    if judgments.baseline is None:
+        return []
+    counts = dict(Counter(row.judged.kind for row in judgments.rows))
+    told = {kind: n for kind, n in noted.items() if n and kind != "absent"} if isinstance(noted, Mapping) else {}
+    return [] if told == counts else [f"{JUDGING}: its counts are not those of {JUDGMENTS}"]
+
+
+def read_judging(folder: Path) -> Mapping[str, Any]:
+    """Returns a judge's manifest.
+
+    Raises:
+        DataError: It is missing or of another form.
+    """
+    try:
+        data = json.loads((folder / JUDGING).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read") from error
+    if not isinstance(data, dict) or not all(isinstance(data.get(name), str) for name in ("judge", "method", "prompt_sha256")):
+        raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read")
+    return data
+
+
+def judgments_hash(folder: Path) -> str:
+    """Returns the hash of a judge's judgments, which ``result.json`` names.
+
+    Raises:
+        DataError: They cannot be read.
+    """
+    path = folder / JUDGMENTS
+    try:
+        return content_hash(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, f"cannot be read, so {RESULT} cannot be checked; {AGAIN}") from error
