@@ -30,10 +30,10 @@ from tulu_eval.judging.recipe import Recipe
 from tulu_eval.judging.score import Score
 from tulu_eval.judging.screen import Screen
 from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
-from tulu_eval.records import Result, content_hash
-from tulu_eval.runs.digests import DIGESTS, read_digests
+from tulu_eval.records import Result
 from tulu_eval.runs.judged_check import (
     AGAIN,
+    JUDGED,
     JUDGING,
     JUDGMENTS,
     Output,
@@ -43,11 +43,10 @@ from tulu_eval.runs.judged_check import (
     read_judged,
     read_judging,
 )
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, locked, read_manifest, write_results
+from tulu_eval.runs.manifest import LEDGER, MANIFEST, Recorded, locked, write_results
 from tulu_eval.runs.plan import safe_name
+from tulu_eval.runs.reading import finished, read_run
 
-JUDGED = "judged"
 BENCHMARK = "alpaca-eval"
 
 
@@ -91,34 +90,16 @@ def outputs_of(folder: Path) -> files.Outputs:
     """Returns what a run's model wrote; what its engine failed on is left out.
 
     Raises:
-        DataError: Not a run folder, of another benchmark, or without samples.
+        DataError: If it is not a run folder, of another benchmark, not as it was made, unfinished, or without samples.
     """
-    manifest = read_manifest(folder)
-    name = manifest["benchmark"]["name"]
-    if name != BENCHMARK:
-        raise DataError(folder, f"is a run of {name}; a judge is asked about {BENCHMARK} only")
-    texts = _texts(folder)
-    if not texts and (folder / DIGESTS).exists() and not (folder / LEDGER).exists():
-        raise DataError(folder, f"was published without its samples: it has {DIGESTS} in place of {LEDGER}")
+    run = read_run(folder)
+    if run.benchmark != BENCHMARK:
+        raise DataError(folder, f"is a run of {run.benchmark}; a judge is asked about {BENCHMARK} only")
+    done = (sample for sample in finished(run).samples() if sample.completion.finish_reason != "error")
+    texts = {sample.item: sample.completion.text for sample in done}
     if not texts:
         raise DataError(folder / LEDGER, "has no outputs to judge")
-    return files.from_texts(texts, manifest["model"]["name"])
-
-
-def _texts(folder: Path) -> dict[str, str]:
-    with Ledger(folder / LEDGER, read_only=True) as ledger:
-        if ledger.corrupt:
-            raise DataError(folder / LEDGER, f"{len(ledger.corrupt)} lines are corrupt; the run's own command mends it")
-        done = (sample for sample in ledger.samples() if sample.completion.finish_reason != "error")
-        return {sample.item: sample.completion.text for sample in done}
-
-
-def outputs_by_hash(folder: Path) -> dict[str, Output]:
-    """Returns the hash and length of each output, by item, also of a run that was published without its samples."""
-    if (folder / LEDGER).exists():
-        return {item: Output(content_hash(text), len(text)) for item, text in _texts(folder).items()}
-    found = read_digests(folder) if (folder / DIGESTS).exists() else []
-    return {one.item: Output(one.text_sha256, one.characters) for one in found}
+    return files.from_texts(texts, run.model)
 
 
 def folder_of(target: Target, recipe: Recipe, limit: int | None) -> Path:
@@ -199,19 +180,6 @@ def score_again(folder: Path, scoring: Scoring) -> Score:
     return scoring.score(rows, judgments.terms(judge), gamed)
 
 
-def judged_rows(folder: Path) -> tuple[Result, ...]:
-    """Returns the rows that judges have added to a run, judge by judge; none where there was no judge.
-
-    Raises:
-        DataError: They were changed, or are of other outputs than the run has.
-    """
-    found = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
-    if not found:
-        return ()
-    outputs = outputs_by_hash(folder)
-    return tuple(row for one in found for row in checked_rows(one, outputs))
-
-
 def flags_of(folder: Path) -> list[str]:
     """Returns what was odd about what was judged, one line per finding, for a judge's folder or a run's."""
     found: dict[str, None] = {}
@@ -247,7 +215,7 @@ def preferences(folder: Path) -> dict[str, dict[str, float | None]]:
     """Returns each judge's preference for the model's output (1 to 2, None where it failed) by item; without any text.
 
     Args:
-        folder: Of a run whose :func:`judged_rows` have been read.
+        folder: Of a run that has been read.
     """
     found: dict[str, dict[str, float | None]] = {}
     for path in sorted(folder.glob(f"{JUDGED}/*/{JUDGMENTS}")):

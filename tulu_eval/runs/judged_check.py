@@ -24,8 +24,12 @@ from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.record import StoredJudgments
 from tulu_eval.judging.score import Score, score
 from tulu_eval.records import Result, content_hash
-from tulu_eval.runs.manifest import RESULT, read_results
+from tulu_eval.runs.digests import DIGESTS, read_digests
+from tulu_eval.runs.ledger import Asked, Ledger
+from tulu_eval.runs.manifest import LEDGER, RESULT, read_results
+from tulu_eval.runs.packed import there
 
+JUDGED = "judged"
 JUDGMENTS = "judgments.jsonl"
 JUDGING = "judging.json"
 
@@ -60,6 +64,22 @@ class JudgedResult:
     doubts: tuple[str, ...]
     unchecked: tuple[str, ...]
     lc_range: tuple[float, float] | None
+
+
+def outputs_by_hash(folder: Path, asked: Asked | None) -> dict[str, Output]:
+    """Returns the hash and length of each output, by item, also of a run that was published without its samples.
+
+    Args:
+        folder: The run's folder.
+        asked: Key and item of each sample that the run asked for; None where an older manifest does not say.
+    """
+    if there(folder / LEDGER):
+        with Ledger(folder / LEDGER, read_only=True) as ledger:
+            done = (sample for sample in ledger.samples(asked) if sample.completion.finish_reason != "error")
+            texts = {sample.item: sample.completion.text for sample in done}
+        return {item: Output(content_hash(text), len(text)) for item, text in texts.items()}
+    found = read_digests(folder) if (folder / DIGESTS).exists() else []
+    return {one.item: Output(one.text_sha256, one.characters) for one in found}
 
 
 def read_judged(folder: Path, outputs: Mapping[str, Output] | None = None) -> JudgedResult:

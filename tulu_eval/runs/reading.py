@@ -18,8 +18,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
 from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
-from tulu_eval.runs.judged import JUDGED, outputs_by_hash
-from tulu_eval.runs.judged_check import JUDGING, read_judged
+from tulu_eval.runs.judged_check import JUDGED, JUDGING, outputs_by_hash, read_judged
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
 from tulu_eval.runs.packed import there
@@ -156,7 +155,7 @@ def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -
     recorded, doubts = _recorded(folder)
     found = _reread(folder, manifest, recorded, benchmark)
     rows, wrong = rereading.rows(manifest, benchmark, found, recorded)
-    judges, of_judges, unchecked = _judged(folder)
+    judges, of_judges, unchecked = _judged(folder, rereading.asked_of(manifest))
     return Reading(
         results=(*rows, *judges),
         tally=found.tally,
@@ -271,13 +270,13 @@ def _reread(folder: Path, manifest: dict[str, Any], recorded: Recorded | None, b
     return Reread(Tally(len(manifest["planned"]), 0, 0), doubts=(f"{LEDGER} is missing, so {RESULT} cannot be checked",))
 
 
-def _judged(folder: Path) -> tuple[tuple[Result, ...], list[str], list[str]]:
+def _judged(folder: Path, asked: Asked | None) -> tuple[tuple[Result, ...], list[str], list[str]]:
     """Returns the rows of a run's judges, computed from their judgments; what is doubtful in them; and what was not checked."""
     rows: list[Result] = []
     doubts: list[str] = []
     notes: list[str] = []
     judges = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
-    outputs = outputs_by_hash(folder) if judges else {}
+    outputs = outputs_by_hash(folder, asked) if judges else {}
     for judge in judges:
         name = judge.relative_to(folder).as_posix()
         try:
