@@ -97,12 +97,10 @@ def of_ledger(ledger: Ledger, manifest: dict[str, Any], recorded: Recorded | Non
     pinned = recorded.answers_sha256 if recorded else manifest.get("answers_sha256", "")
     if not ledger.corrupt and (graders is None or (pinned and combined(read.answers) != pinned)):
         doubts.append(f"{LEDGER} is not what {RESULT} was computed from")
-        by = made
-    if by == made == now and read.otherwise:
-        count, first = len(read.otherwise), read.otherwise[0]
-        doubts.append(
-            f"{LEDGER}: {count} of {len(read.kept)} grades are not what {benchmark and benchmark.name} gives (first: {first})"
-        )
+    by: int = made if graders is None else graders
+    if benchmark is not None and by == made == now and read.otherwise:
+        wrong = f"{len(read.otherwise)} of {len(read.kept)} grades are not what {benchmark.name} gives"
+        doubts.append(f"{LEDGER}: {wrong} (first: {read.otherwise[0]})")
     doubts += _of_asked(read, manifest)
     found = read.fresh if by == now else read.kept if by == made else None
     notes = () if by == now else (_older(manifest, by, now),)

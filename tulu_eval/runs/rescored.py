@@ -24,8 +24,8 @@ from tulu_eval.judging.judge import Judgment, Kind
 from tulu_eval.judging.recipe import swapped
 from tulu_eval.judging.session import Scored
 from tulu_eval.records import Result
-from tulu_eval.runs.judged import BENCHMARK, JUDGED, checked_rows
-from tulu_eval.runs.judged_check import JUDGING, JUDGMENTS, check_same_outputs, judgments_hash
+from tulu_eval.runs.judged import BENCHMARK, checked_rows
+from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash
 from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.reading import Run
