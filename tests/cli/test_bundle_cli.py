@@ -50,7 +50,11 @@ def test_a_changed_byte_is_exit_code_1(invoke: Run, make_run: MakeRun, tmp_path:
     [
         ("bundle {dir}", "{dir}: is not a run folder: it has no manifest.json"),
         ("bundle {old}", "{old}/manifest.json: is of format 9; tulu-eval 0.1.0 reads format 1"),
-        ("bundle {edited}", "{edited}/samples.jsonl: 1 lines are corrupt or changed by hand (first: 1)"),
+        (
+            "bundle {edited}",
+            "{edited}: is not as it was made; put its files back, or make the run again with --fresh: "
+            "samples.jsonl: 1 lines are corrupt or changed by hand (first: 1)",
+        ),
         ("bundle {run} -o {words}", "{words} exists and is not this bundle; give another name with --output"),
         ("verify-bundle {words}", "{words}: is not a bundle: 'tulu-eval bundle' makes one of a run"),
         ("verify-bundle {dir}", "{dir}: cannot be read: Is a directory"),

@@ -67,7 +67,7 @@ def test_verify_a_local_checkpoint_as_another_model(invoke: Run, make_run: MakeR
     folder = make_run(right=121, model="my-checkpoint", revision="sha256:1")
     done = invoke("verify", folder, "--as", PPO.upper())
     assert done.exit_code == 0
-    assert f"compared as other weights than those of allenai/{PPO}" in done.stdout
+    assert f"compared with the numbers of allenai/{PPO}, as other weights" in done.stdout
     assert "cannot tell: 60.5 % (121/200) against 67.0 % (134/200)" in done.stdout
 
 
@@ -125,12 +125,12 @@ def test_table_prints_and_writes(invoke: Run, make_run: MakeRun, tmp_path: Path)
 
 
 def test_table_names_what_it_cannot_use(invoke: Run, make_run: MakeRun, tmp_path: Path) -> None:
-    (make_run(right=121) / "result.json").unlink()
+    (make_run(right=121) / "samples.jsonl").unlink()
     done = invoke("table", "--results", tmp_path / "results")
     assert done.exit_code == 0
     assert done.stderr.count("\n") == 1
     assert "not in the table: " in done.stderr
-    assert "has no result.json" in done.stderr
+    assert "samples.jsonl is missing, so result.json cannot be checked" in done.stderr
     assert invoke("table", "--results", tmp_path / "none").stderr == (
         f"tulu-eval: no folder {tmp_path / 'none'}, so nothing was measured\n"
     )
@@ -214,11 +214,13 @@ FILES = {
         (("table", "--results", "{dir}", "--write", "{key}/t.md"), "cannot be written: File exists"),
         (("verify", "{none}"), "none.toml: no such run folder"),
         (("verify", "{dir}"), "is not a run folder: it has no manifest.json"),
-        (("verify", "{run}"), "5 of 200 items are there; --partial compares what there is"),
-        (("verify", "{failed}"), "2 of 200 failed, which count as wrong; --partial compares what there is"),
+        (("verify", "{run}"), "5 of 200 items are there; --partial compares these 5"),
         (("verify", "{old}"), "is of format 0; tulu-eval 0.1.0 reads format 1"),
         (("verify", "{edited}"), "was changed after it was written (its hash differs)"),
-        (("verify", "{swapped}"), "is not what result.json was computed from; 'tulu-eval score"),
+        (
+            ("verify", "{swapped}"),
+            "is not as it was made; put its files back, or make the run again with --fresh: samples.jsonl is not",
+        ),
         (("verify", "{local}"), "there is no published number of my-model: it is not in the registry. --as NAME"),
         (("verify", "{local}", "--as", "tulu-2-13bb"), "unknown model 'tulu-2-13bb'. Did you mean 'tulu-2-13b'"),
         (("verify", "{failed}", "--registry", "{cell}"), "cannot be a share of 200 items"),

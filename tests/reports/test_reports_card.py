@@ -130,7 +130,7 @@ def test_rows_that_are_not_whole_are_left_out_and_named(make_run: MakeRun, tmp_p
     make_run(right=121, output="results/whole")
     card = made(tmp_path)
     assert len(card.entries) == 2
-    assert any("published, last-number: the engine or judge failed on 3 items" in line for line in card.left_out)
+    assert any("published, last-number: the engine or judge failed on 3 of 200 items" in line for line in card.left_out)
 
 
 def test_a_run_changed_by_hand_is_left_out_and_named(make_run: MakeRun, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_only_run_changed_by_hand_is_named(make_run: MakeRun, tmp_path: Path
 def test_a_run_made_consistent_by_hand_is_left_out_and_named(make_run: MakeRun, tmp_path: Path) -> None:
     path = make_run(right=121, model="my/forged", revision="sha256:1") / "manifest.json"
     path.write_text(path.read_text().replace('"my/forged"', '"allenai/tulu-2-13b"'))
-    with pytest.raises(UserError, match=r"was changed by hand: manifest\.json: model, .* \(settings_sha256 differs\)"):
+    with pytest.raises(UserError, match=r"is not as it was made; .*: manifest\.json: model, .* \(settings_sha256 differs\)"):
         made(tmp_path, "tulu-2-13b")
 
 

@@ -19,7 +19,7 @@ from tulu_eval.judging.session import Outcome, Scoring, prepare
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import judged
 from tulu_eval.runs.collect import collect
-from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.reading import read_run, sound
 from tulu_eval.runs.score import score
 
 MakeRun = Callable[..., Path]
@@ -105,11 +105,11 @@ def test_a_run_published_without_text_is_read_and_in_the_table(alpaca_run: MakeR
     for old, new, message in (
         (other, "0" * 64, "judges another output of alpaca-2 than the run has"),
         ('"line_sha256":"', '"line_sha256":"x', "is not a sample's digest"),
-        (digests.splitlines()[0] + "\n", "", r"digests\.jsonl: is not what result\.json was computed from"),
+        (digests.splitlines()[0] + "\n", "", r"digests\.jsonl is not what result\.json was computed from"),
     ):
         (run / "digests.jsonl").write_text(digests.replace(old, new, 1))
         with pytest.raises(DataError, match=message):
-            read_run(run)
+            sound(read_run(run))
 
 
 def test_scored_again_without_text_and_judge(alpaca_run: MakeRun, ask: Any) -> None:
@@ -127,7 +127,7 @@ def test_changed_rows_and_judgments_are_noticed(alpaca_run: MakeRun, ask: Any) -
         assert old in whole
         (folder / name).write_text(whole.replace(old, new, 1))
         with pytest.raises(DataError, match=r"'tulu-eval judge' makes it again"):
-            read_run(run)
+            sound(read_run(run))
         (folder / name).write_text(whole)
     assert len(read_run(run).results) == 2
 
@@ -139,7 +139,7 @@ def test_rows_of_other_samples_are_noticed(alpaca_run: MakeRun, ask: Any) -> Non
         (run / name).unlink()
     assert alpaca_run(12, {3: "another answer"}) == run
     with pytest.raises(DataError, match="judges another output of alpaca-3 than the run has"):
-        read_run(run)
+        sound(read_run(run))
 
 
 def test_only_runs_of_alpaca_eval_are_judged(make_run: MakeRun, alpaca_run: MakeRun, tmp_path: Path) -> None:

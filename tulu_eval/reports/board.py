@@ -13,7 +13,7 @@ from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE
 from tulu_eval.records import Result
 from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
-from tulu_eval.runs.collect import Column, Entry, Line, Table, entry
+from tulu_eval.runs.collect import Column, Entry, Line, Measured, Table, entry
 from tulu_eval.runs.reading import Run
 
 
@@ -101,7 +101,7 @@ def _row(suite: Suite, column: Column, line: Line, one: Entry, runs: Mapping[Pat
         "judge": _judge(column),
         "published": _published(suite, one) if one.cell else None,
         "measured": result(measured.row) if measured else None,
-        "beware": [*filter(None, [measured.source]), *measured.flags] if measured else [],
+        "beware": _beware(measured) if measured else [],
         "full": result(measured.full) if measured and measured.full else None,
         "run": runs.get(measured.run.folder) if measured else None,
         "runs": measured.runs if measured else 0,
@@ -121,6 +121,13 @@ def _lineage(lineage: Lineage) -> dict[str, Any]:
         "reward_model": step(lineage.reward_model),
         "value_model": step(lineage.value_model),
     }
+
+
+def _beware(measured: Measured) -> list[str]:
+    """Returns what must stand under a measured number: failures that are in it, where it is from, what is odd about it."""
+    row = measured.row
+    failed = [f"{row.failed} of {row.n} failed"] if row.failed else []
+    return [*failed, *filter(None, [measured.source]), *measured.flags]
 
 
 def _published(suite: Suite, one: Entry) -> dict[str, Any]:

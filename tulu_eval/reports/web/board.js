@@ -185,7 +185,7 @@ page.detail = function (row) {
   }
   if (row.measured) {
     const { measured, full } = row;
-    const say = (one) => `${page.one(one.value)} [${page.interval(one)}], n = ${one.n} of ${one.of}, protocol ${one.protocol}, scorer ${one.scorer}, interval ${one.interval}`;
+    const say = (one) => `${page.one(one.value)} [${page.interval(one)}], n = ${one.n} of ${one.of}${one.failed ? `, ${one.failed} failed` : ""}, protocol ${one.protocol}, scorer ${one.scorer}, interval ${one.interval}`;
     add("Measured", say(measured), row.runs > 1 ? ` (one of ${row.runs} runs: the one with most items, then the newest)` : "");
     if (full) add("On all items", say(full));
     add("Verdict", row.verdict.p === undefined ? row.verdict.why || "none" : row.verdict.why);

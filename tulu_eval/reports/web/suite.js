@@ -12,7 +12,7 @@ page.runs = function () {
     const rows = run.rows.map((row) => make("tr", {},
       make("th", { scope: "row" }, `${row.protocol}, ${row.scorer}, ${row.metric.replaceAll("_", " ")}`),
       make("td", { className: "number" }, make("strong", {}, one(row.value)), " ", make("small", {}, row.low === null ? "no interval" : `[${one(row.low)}, ${one(row.high)}]`)),
-      make("td", { className: "number" }, `${row.n} of ${row.of}`)));
+      make("td", { className: "number" }, `${row.n} of ${row.of}${row.failed ? `, ${row.failed} failed` : ""}`)));
     const whole = run.rows.reduce((most, row) => (row.n > most.n ? row : most), { n: -1, counts: {} });
     const counts = run.rows.length ? Object.entries(whole.counts).filter(([, count]) => count) : [];
     return make("article", { className: "card" },
@@ -24,7 +24,7 @@ page.runs = function () {
       make("details", {}, make("summary", {}, page.count(new Set(run.rows.map((row) => row.signature)).size, "signature")),
         [...new Set(run.rows.map((row) => row.signature))].map((signature) => make("p", {}, page.signature(signature)))),
       make("dl", { className: "facts" },
-        [["From", run.source], ["Shards", run.shards ? `merged from ${run.shards}` : ""], ["Engine", run.engine], ["Prompt form", run.form], ["Ended", run.ended], ["Folder", run.folder], ["Command", run.command], ["Code", run.commit],
+        [["Unfinished", run.unfinished], ["Failures", run.failures], ["From", run.source], ["Shards", run.shards ? `merged from ${run.shards}` : ""], ["Engine", run.engine], ["Prompt form", run.form], ["Ended", run.ended], ["Folder", run.folder], ["Command", run.command], ["Code", run.commit],
           ["Grades", run.regraded ? "made again by a later version of the benchmark" : ""]]
           .filter(([, text]) => text).map(([title, text]) => [make("dt", {}, title), make("dd", {}, text)])),
       run.samples ? make("button", { type: "button", onclick: () => page.samples.show(place) }, "Read its samples") : null);
