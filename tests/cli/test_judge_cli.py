@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from tulu_eval.records import Result as ResultRow
-from tulu_eval.runs.manifest import Recorded, write_results
+from tulu_eval.runs.manifest import write_results
 from tulu_eval.runs.reading import read_run
 
 Run = Callable[..., Result]

@@ -188,7 +188,7 @@ def test_what_the_file_does_not_say_is_unknown_in_every_field(
     test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path
 ) -> None:
     done = imported(write(tmp_path / "predictions.jsonl", predictions(gsm8k_rows[:3], 3)), test_set, tmp_path / "r", "me/mine")
-    manifest = read(done.folder).manifest
+    manifest = read_run(done.folder).manifest
     assert set(manifest["decoding"].values()) == {None}
     assert manifest["settings"] == {"quantization": "unknown", "adapter": "unknown"}
     assert (manifest["eos_ids"], manifest["seed"], manifest["limit"], manifest["dtype"]) == (None, None, "unknown", "unknown")
@@ -209,13 +209,13 @@ def test_the_samples_of_a_chat_server_and_a_null(shared: Path, test_set: Path, t
     done = imported(cases / "chatapi.jsonl", test_set, tmp_path / "r", "me/served")
     assert [answer.prompt for _, answer in done.matched.answers] == [None] * len(done.matched.answers)
     assert done.matched.answers[0][1].turns[0].startswith(done.matched.answers[0][0].question[:20])
-    run = read(done.folder)
+    run = read_run(done.folder)
     assert {sample.prompt_sha256 for sample in run.samples()} == {"unknown"}
     assert run.manifest["template"] == {"form": "imported", "sha256": "unknown", "source": "lm-eval"}
     done = imported(cases / "nullresp.jsonl", test_set, tmp_path / "r", "me/served")
     lines = (cases / "nullresp.jsonl").read_text().splitlines()
     assert (done.source.nulls, len(done.matched.answers)) == (1, len(lines))
-    assert read(done.folder).results[-1].counts["empty"] == 1
+    assert read_run(done.folder).results[-1].counts["empty"] == 1
 
 
 @pytest.mark.parametrize(
@@ -248,8 +248,8 @@ def test_two_runs_of_one_test_set_have_the_same_data_and_what_is_unknown_is_said
     make_run: Any, test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path
 ) -> None:
     rows = published_rows(gsm8k_rows)
-    one = read(imported(write(tmp_path / "a.jsonl", predictions(rows, 9)), test_set, tmp_path / "r").folder)
-    other = read(imported(write(tmp_path / "b.jsonl", predictions(rows, 8)), test_set, tmp_path / "r").folder)
+    one = read_run(imported(write(tmp_path / "a.jsonl", predictions(rows, 9)), test_set, tmp_path / "r").folder)
+    other = read_run(imported(write(tmp_path / "b.jsonl", predictions(rows, 8)), test_set, tmp_path / "r").folder)
     found = compare(one, other)
     kinds = {change.name: (change.a, change.b) for change in found.changes if change.kind == "unknown"}
     assert kinds["decoding.temperature"] == kinds["model.revision"] == kinds["dtype"] == ("unknown", "unknown")
@@ -261,7 +261,7 @@ def test_two_runs_of_one_test_set_have_the_same_data_and_what_is_unknown_is_said
     text = flips.as_text(found)
     assert "Unknown in both: model.revision" in text
     assert "differs in the manifests" not in text
-    ours = dataclasses.replace(one, manifest={**read(make_run()).manifest, "planned": one.manifest["planned"]})
+    ours = dataclasses.replace(one, manifest={**read_run(make_run()).manifest, "planned": one.manifest["planned"]})
     mixed = {change.name: (change.a, change.b) for change in compare(ours, other).changes if change.kind == "unknown"}
     assert mixed["decoding.temperature"] == ("0.0", "unknown")
     assert "benchmark.data_sha256" not in mixed
