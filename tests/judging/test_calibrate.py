@@ -135,6 +135,10 @@ def test_a_calibration_is_kept_and_makes_an_estimate_with_a_wider_interval(annot
     assert made.low < made.value < made.high
     assert made.high - made.low > raw.high - raw.low
     assert made.signature.endswith(f"|calibrated:{found.n} pairs of 3 models")
+    holes = [dataclasses.replace(row, preference=None, kind="endpoint") for row in judged[:40]] + judged[40:]
+    spanned = calibrated(score(holes, terms("other"), None), found)
+    assert spanned.interval == "normal95+calibration+failures"
+    assert spanned.high - spanned.low > made.high - made.low
     with pytest.raises(UserError, match="is to the scale of gpt4_1106_preview as the baseline"):
         calibrated(dataclasses.replace(scored, terms=dataclasses.replace(scored.terms, baseline=None)), found)
     with pytest.raises(UserError, match=r"the calibration is of other \(logprobs\), the score of another"):

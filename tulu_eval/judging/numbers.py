@@ -23,7 +23,10 @@ from tulu_eval.judging.score import DRAWS, LARGEST_C, NO_VERDICT, SMALLEST_C, Sc
 from tulu_eval.records import STATUSES, Result
 
 if TYPE_CHECKING:
-    from tulu_eval.stats.length_control import FoldMode
+    from tulu_eval.stats.length_control import FoldMode, WinRate
+
+Z95 = 1.959963984540054
+"""0.975 quantile of the normal distribution."""
 
 CALIBRATED = "_calibrated"
 """Ends the metric of a win rate that a calibration maps to the original judge's scale."""
@@ -81,7 +84,7 @@ def results(found: Score, as_before: bool = False) -> tuple[Result, ...]:
     counts = {str(status): seen.get(status, 0) for status in STATUSES}
     raw = found.win_rate
     spanned = "+failures" if found.errors and not as_before else ""
-    ends = found.win_rate_plain_ends if as_before else found.win_rate_ends
+    ends = _normal(raw) if as_before else (_normal(found.worst)[0], _normal(found.best)[1])
     numbers = [("win_rate", raw.win_rate, ends, f"normal95{spanned}" if raw.n_total > 1 else "none")]
     if found.lc is not None:
         ends = (found.interval.low, found.interval.high) if found.interval else (0.0, 100.0)
@@ -92,6 +95,14 @@ def results(found: Score, as_before: bool = False) -> tuple[Result, ...]:
         Result("alpaca-eval", "published", scorer, metric, value, found.n, SIZE, found.n, low, high, method, counts, line)
         for metric, value, (low, high), method in numbers
     )
+
+
+def _normal(raw: WinRate) -> tuple[float, float]:
+    """Returns the 95 % interval of a raw win rate; all of 0 to 100 where one row says nothing about spread."""
+    if raw.n_total < 2:
+        return 0.0, 100.0
+    half = Z95 * raw.standard_error
+    return max(0.0, raw.win_rate - half), min(100.0, raw.win_rate + half)
 
 
 def label(found: Score) -> str:

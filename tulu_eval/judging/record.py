@@ -19,9 +19,9 @@ from tulu_eval.judging.budget import Estimate, Price
 from tulu_eval.judging.calibrate import Bias, Calibration
 from tulu_eval.judging.judge import FAILURES, Judging, Judgment
 from tulu_eval.judging.judged import Judge, Judged, Terms
-from tulu_eval.judging.numbers import CALIBRATED, results, signature
+from tulu_eval.judging.numbers import CALIBRATED, Z95, results, signature
 from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe
-from tulu_eval.judging.score import Z95, Score
+from tulu_eval.judging.score import Score
 from tulu_eval.records import Result, content_hash, to_json
 
 LIMIT = 1_000_000
@@ -245,15 +245,16 @@ def calibrated(found: Score, calibration: Calibration) -> Result:
         raise UserError(
             f"a calibration is to the scale of {BASELINE} as the baseline, and that is not the baseline of this score"
         )
-    value, error = calibration.apply(found.win_rate.win_rate, found.win_rate.standard_error)
+    value, _ = calibration.apply(found.win_rate.win_rate, found.win_rate.standard_error)
+    ways = [calibration.apply(one.win_rate, one.standard_error) for one in (found.worst, found.best)]
     raw = results(found)[-1]
     models = f"{calibration.n} pairs of {len(calibration.models)} model{'s' if len(calibration.models) != 1 else ''}"
     return dataclasses.replace(
         raw,
         metric=raw.metric + CALIBRATED,
         value=min(100.0, max(0.0, value)),
-        low=max(0.0, value - Z95 * error),
-        high=min(100.0, value + Z95 * error),
-        interval="normal95+calibration",
+        low=max(0.0, min(value - Z95 * error for value, error in ways)),
+        high=min(100.0, max(value + Z95 * error for value, error in ways)),
+        interval=f"normal95+calibration{'+failures' if found.errors else ''}",
         signature=f"{signature(found)}|calibrated:{models}",
     )

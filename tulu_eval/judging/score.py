@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from tulu_eval.stats.length_control import BootstrapInterval, Fit, FoldMode, Rows, WinRate
 
 DRAWS = 1000
-Z95 = 1.959963984540054
-"""0.975 quantile of the normal distribution."""
-
 NO_VERDICT = "no_verdict"
 """The judge answered and named neither output. The published recipe drops such a row; it is an answer, not a failure."""
 
@@ -46,8 +43,8 @@ class Score:
         terms: Who judged against whom.
         counts: Rows by kind; their sum is 805 unless rows are foreign to it.
         win_rate: Raw, over the rows with a preference.
-        win_rate_ends: Its 95 % interval; failed rows count as lost in the low end and as won in the high one.
-        win_rate_plain_ends: The same of the rows with a preference alone.
+        worst: The same with the rows that the judge failed on lost.
+        best: The same with them won.
         lc: The length-controlled fit; None where there is none.
         interval: Of LC, by a bootstrap that refits; failed rows as above.
         grid: The same fit at every constant of the grid, ascending in C; empty without LC.
@@ -62,8 +59,8 @@ class Score:
     terms: Terms
     counts: Mapping[str, int]
     win_rate: WinRate
-    win_rate_ends: tuple[float, float]
-    win_rate_plain_ends: tuple[float, float]
+    worst: WinRate
+    best: WinRate
     lc: Fit | None
     interval: BootstrapInterval | None
     grid: tuple[Fit, ...]
@@ -166,8 +163,8 @@ def score(
         terms=terms,
         counts={kind: counts.get(kind, 0) for kind in every},
         win_rate=raw,
-        win_rate_ends=(_normal(ways[0])[0], _normal(ways[-1])[1]),
-        win_rate_plain_ends=_normal(given),
+        worst=length_control.win_rate(ways[0].preference),
+        best=length_control.win_rate(ways[-1].preference),
         lc=lc,
         interval=interval,
         grid=grid,
@@ -228,14 +225,3 @@ def arrays(rows: Sequence[Judged], gamed: GamedFile | None) -> Rows:
     difference = np.array([row.baseline_characters - row.output_characters for row in rows], dtype=np.float64)
     difficulty = np.zeros(len(rows)) if gamed is None else gamed.difficulty[[row.place for row in rows]]
     return Rows(preference, difference, difficulty)
-
-
-def _normal(rows: Rows) -> tuple[float, float]:
-    """Returns the 95 % interval of the raw win rate; all of 0 to 100 where one row says nothing about spread."""
-    from tulu_eval.stats import length_control
-
-    raw = length_control.win_rate(rows.preference)
-    if raw.n_total < 2:
-        return 0.0, 100.0
-    half = Z95 * raw.standard_error
-    return max(0.0, raw.win_rate - half), min(100.0, raw.win_rate + half)
