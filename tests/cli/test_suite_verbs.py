@@ -209,7 +209,7 @@ FILES = {
         (("models", "--registry", "{alias}"), "the name 'tulu-2-13b' is already taken by a/b"),
         (("table", "--registry", "{cell}"), "GSM8K_8shot_CoT '67.3' of allenai/tulu-2-13b cannot be a share of 200 items"),
         (("table", "--registry", "{toml}"), "toml.toml:1: is not TOML"),
-        (("table", "--registry", "{none}"), "none.toml: cannot be read: No such file or directory"),
+        (("table", "--registry", "{none}"), "none.toml: no such file"),
         (("table", "--results", "{dir}", "--write", "{dir}/t.docx"), "t.docx: the format follows from the name's end."),
         (("table", "--results", "{dir}", "--write", "{key}/t.md"), "cannot be written: File exists"),
         (("verify", "{none}"), "none.toml: no such run folder"),
