@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from tulu_eval.records import Result as ResultRow
-from tulu_eval.runs.manifest import write_results
+from tulu_eval.runs.manifest import Recorded, write_results
 from tulu_eval.runs.reading import read_run
 
 Run = Callable[..., Result]
@@ -255,7 +255,8 @@ def test_every_verb_names_a_forged_win_rate(invoke: Run, folder: Path, tmp_path:
     (path,) = (tmp_path / "results").rglob("result.json")
     data = json.loads(path.read_text())
     data["results"][0]["value"] = 99.0
-    write_results(path.parent, [ResultRow(**row) for row in data["results"]], data["samples_sha256"])
+    rows = tuple(ResultRow.from_json(row) for row in data["results"])
+    write_results(path.parent, Recorded(rows, data["samples_sha256"]))
     line = "value of lc_win_rate is 99.000000, and judgments.jsonl gives 28.155196"
     assert line in invoke("table").stderr
     assert "99.0" not in invoke("table").stdout
