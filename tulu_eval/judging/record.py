@@ -213,13 +213,14 @@ def read_calibration(path: Path) -> Calibration:
     """
     data = files.read_bytes(path, LIMIT)
     wrong = DataError(path, "is not a calibration of a judge; make one with tulu-eval calibrate-judge")
-    fields = files.parse_json(data, files.Place(path))
-    if not isinstance(fields, dict) or fields.keys() != {field.name for field in dataclasses.fields(Calibration)}:
-        raise wrong
     try:
-        return files.decode(data, Calibration, files.Place(path))
+        fields = files.parse_json(data, files.Place(path))
+        found = files.decode(data, Calibration, files.Place(path))
     except DataError as error:
         raise wrong from error
+    if fields.keys() != {field.name for field in dataclasses.fields(Calibration)}:
+        raise wrong
+    return found
 
 
 def calibration_of(data: Any) -> Calibration:
