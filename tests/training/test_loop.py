@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import math
 from pathlib import Path
@@ -256,61 +255,6 @@ class TestResume:
             CheckpointError, match=f"was written with another {what}; give that one, another --output, or --fresh"
         ):
             sft_run(toys, tmp_path, policy, identity={"recipe": "a", "data": "b", what: "c"})
-
-
-class TestCheckpoints:
-    def done(self, toys: ModuleType, folder: Path, rows: list[Tokens]) -> Path:
-        policy = toys.policy(11)
-        sft.train(sft_run(toys, folder, policy, save_every=1), policy, rows)
-        return folder / "checkpoints"
-
-    def test_only_the_newest_stay(self, toys: ModuleType, tmp_path: Path, rows: list[Tokens]) -> None:
-        found = self.done(toys, tmp_path, rows)
-        assert sorted(path.name for path in found.iterdir()) == ["step-00000003", "step-00000004"]
-
-    @pytest.mark.parametrize("damage", ["no manifest", "cut file", "missing file", "draft only"])
-    def test_a_broken_one_is_passed_over(self, toys: ModuleType, tmp_path: Path, rows: list[Tokens], damage: str) -> None:
-        found = self.done(toys, tmp_path, rows)
-        last = found / "step-00000004"
-        shard = next(last.glob("*.distcp"))
-        if damage == "no manifest":
-            (last / checkpoint.MANIFEST).unlink()
-        elif damage == "cut file":
-            shard.write_bytes(shard.read_bytes()[:-1])
-        elif damage == "missing file":
-            shard.unlink()
-        else:
-            last.rename(found / "step-00000004.tmp")
-        saved = checkpoint.newest(found)
-        assert saved is not None
-        assert saved.step == 3
-
-    def test_none(self, tmp_path: Path) -> None:
-        assert checkpoint.newest(tmp_path / "absent") is None
-
-    def test_a_full_disk_loses_nothing(
-        self, toys: ModuleType, tmp_path: Path, rows: list[Tokens], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        policy = toys.policy(11)
-        right = checkpoint._publish
-
-        def full(*arguments: Any) -> None:
-            if arguments[2] == 3:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            right(*arguments)
-
-        monkeypatch.setattr(checkpoint, "_publish", full)
-        with pytest.raises(
-            CheckpointError, match=r"step-00000003 cannot be written: .*No space left on device; the ones before"
-        ):
-            sft.train(sft_run(toys, tmp_path, policy, save_every=1), policy, rows)
-        names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-        assert names == ["step-00000001", "step-00000002"]
-
-    def test_no_room_is_said_before_the_first_step(self, tmp_path: Path) -> None:
-        checkpoint.refuse_full_disk(tmp_path / "new", 1000)
-        with pytest.raises(PreflightError, match=r"checkpoints need 360000\.0 GB in .*; give another --output"):
-            checkpoint.refuse_full_disk(tmp_path, 10**13)
 
 
 def test_settings_report_by_default_to_nobody(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tulu_eval.training.packing import cut, parts_needed
 from tulu_eval.training.parallel import Ranks, clip_gradient, finite, gradient_norm
 from tulu_eval.training.randomness import permutation
 from tulu_eval.training.recipe import Recipe
+from tulu_eval.training.saved import Saved
 from tulu_eval.training.speed import Speed
 from tulu_eval.training.text import Tokens
 
@@ -116,14 +117,29 @@ class Trainer:
         self._asked_to_end = True
 
     def _resume(self) -> None:
-        saved = None if self.settings.fresh else checkpoint.newest(self._checkpoints)
+        if self.settings.fresh:
+            return
+        saved = checkpoint.resume(
+            self._checkpoints, self._trained, self.settings.identity, self.ranks, self._doubt, _LOG.warning
+        )
         if saved is None:
             return
-        checkpoint.refuse_other(saved, self.settings.identity)
-        checkpoint.load(saved, self._trained)
         self._step = saved.step
         self._counters |= saved.counters
         _LOG.info("going on from %s", saved.folder)
+
+    def _doubt(self, saved: Saved) -> str:
+        """Returns why the optimizers that were loaded are not those of the step that a checkpoint's manifest says."""
+        if saved.step > self.steps_total:
+            return f"it says step {saved.step:,}, and the run has {self.steps_total:,}"
+        if set(saved.counters) != set(self._counters):
+            return "its counters are not those of this version"
+        expected = saved.step * self._updates_per_step - saved.counters["skipped"]
+        for name, one in self._trained.items():
+            taken = max(int(state["step"]) for state in one.optimizer.state.values())
+            if taken != expected:
+                return f"it says step {saved.step:,}, and the optimizer of {name} took {taken:,} updates, not {expected:,}"
+        return ""
 
     def steps(self) -> Iterator[int]:
         """Yields the number of each step that is still to do; saves where it is due and where the run is asked to end."""

@@ -68,6 +68,14 @@ class Ranks:
         """Returns whether it is so on some rank."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
+    def merge(self, own: dict[str, T]) -> dict[str, T]:
+        """Returns the entries of all ranks, whose names must differ."""
+        if self.world == 1:
+            return own
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, own)
+        return {name: value for part in found for name, value in part.items()}
+
     def wait(self) -> None:
         """Waits until all ranks are here."""
         if self.world > 1:

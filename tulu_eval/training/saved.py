@@ -1,0 +1,180 @@
+"""A checkpoint's own manifest: what it is of, and the size and sha256 of every file in it.
+
+Hashes find rot, not malice: whoever replaces a file can replace its hash. So nothing in a checkpoint is ever executed: the
+manifest is JSON, the tensors are safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tulu_eval.errors import UserError
+
+FORMAT = 2
+"""Version of a checkpoint's files. Format 1, without a number, kept tensors and their index as pickles."""
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST = 16_000_000
+"""Bytes; a checkpoint of 128 ranks with 1,000 files each has 12 MB."""
+
+_FOLDER = re.compile(r"step-(\d{8,})")
+_FILE = re.compile(r"shard-[0-9]+-model-[0-9]+-of-[0-9]+\.safetensors")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be written or read, or does not belong to this run."""
+
+
+class BrokenError(Exception):
+    """A checkpoint that is not what was written; the message says in a few words how."""
+
+
+class File(NamedTuple):
+    """What a file has to be.
+
+    Attributes:
+        size: In bytes.
+        sha256: In hexadecimal.
+    """
+
+    size: int
+    sha256: str
+
+
+class Saved(NamedTuple):
+    """What a checkpoint's manifest says.
+
+    Attributes:
+        folder: Where it is.
+        step: Steps made.
+        identity: What a run must have in common with it to go on from it.
+        counters: Whatever else the run counts.
+        files: By name, all but the manifest.
+    """
+
+    folder: Path
+    step: int
+    identity: dict[str, str]
+    counters: dict[str, int]
+    files: dict[str, File]
+
+
+def folder_of(folder: Path, step: int) -> Path:
+    """Returns where a step's checkpoint goes."""
+    return folder / f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    """Returns the step that a checkpoint's folder is named after; -1 for any other name."""
+    match = _FOLDER.fullmatch(path.name)
+    return int(match[1]) if match else -1
+
+
+def folders(folder: Path) -> list[Path]:
+    """Returns the folders of checkpoints, newest first; drafts are none."""
+    return sorted((path for path in folder.glob("step-*") if step_of(path) >= 0), key=step_of, reverse=True)
+
+
+def digest(path: Path) -> File:
+    """Returns what a file is."""
+    with path.open("rb") as file:
+        return File(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def write(saved: Saved) -> None:
+    """Writes a manifest and has the disk hold it."""
+    data = {
+        "format": FORMAT,
+        "step": saved.step,
+        "identity": saved.identity,
+        "counters": saved.counters,
+        "files": {name: file._asdict() for name, file in saved.files.items()},
+    }
+    with (saved.folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(folder: Path) -> Saved:
+    """Returns what a checkpoint's manifest says, once the folder has exactly the files that it names, in their sizes.
+
+    Raises:
+        BrokenError: The manifest or a file is not as it was written.
+        CheckpointError: Another version of this program wrote it.
+    """
+    try:
+        there = {path.name: path.lstat() for path in folder.iterdir()}
+        if any(not stat.S_ISREG(state.st_mode) for state in there.values()):
+            raise BrokenError("something in it is not a regular file")
+        if MANIFEST not in there or there[MANIFEST].st_size > MAX_MANIFEST:
+            raise BrokenError(f"it has no {MANIFEST}, or one that is too large")
+        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BrokenError(f"it cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise BrokenError(f"its {MANIFEST} is not JSON") from error
+    if isinstance(data, dict) and data.get("format", 1) != FORMAT:
+        raise CheckpointError(
+            f"{folder} is of format {data.get('format', 1)!r}, and this version reads format {FORMAT}: finish the run with the "
+            "version that began it, or begin anew with --fresh"
+        )
+    saved = _typed(folder, data)
+    if step_of(folder) != saved.step:
+        raise BrokenError(f"its {MANIFEST} says step {saved.step}")
+    sizes = {name: state.st_size for name, state in there.items() if name != MANIFEST}
+    if sizes != {name: file.size for name, file in saved.files.items()}:
+        raise BrokenError("a file is missing, too many, or of another size")
+    return saved
+
+
+def check(saved: Saved, names: Iterable[str]) -> None:
+    """Holds files of a checkpoint against their hashes.
+
+    Raises:
+        BrokenError: One cannot be read, or is not what was written.
+    """
+    for name in names:
+        try:
+            found = digest(saved.folder / name)
+        except OSError as error:
+            raise BrokenError(f"{name} cannot be read: {error.strerror}") from error
+        if found != saved.files[name]:
+            raise BrokenError(f"{name} is not what was written")
+
+
+def _typed(folder: Path, data: Any) -> Saved:
+    try:
+        step, identity, counters, files = (data[name] for name in ("step", "identity", "counters", "files"))
+        sound = (
+            set(data) == {"format", "step", "identity", "counters", "files"}
+            and _is_count(step)
+            and _all(identity, lambda one: isinstance(one, str))
+            and _all(counters, _is_count)
+            and all(_FILE.fullmatch(name) and _is_file(one) for name, one in files.items())
+        )
+    except (KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise BrokenError(f"its {MANIFEST} is not one of this program")
+    return Saved(folder, step, identity, counters, {name: File(**one) for name, one in files.items()})
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _is_file(value: Mapping[str, Any]) -> bool:
+    return set(value) == {"size", "sha256"} and _is_count(value["size"]) and bool(_SHA256.fullmatch(value["sha256"]))
+
+
+def _all(values: Any, sound: Any) -> bool:
+    return isinstance(values, dict) and all(map(sound, values.values()))
