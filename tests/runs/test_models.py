@@ -13,9 +13,11 @@ import pytest
 
 from tulu_eval import hub
 from tulu_eval.backends import loading
-from tulu_eval.backends.base import EngineSettings
+from tulu_eval.backends.base import EngineSettings, Served
+from tulu_eval.backends.server import Server
 from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.registry import load_suite
+from tulu_eval.runs import served
 from tulu_eval.runs.models import check_name, resolve
 from tulu_eval.runs.plan import LONGEST_NAME, Order, make_plan, safe_name
 
@@ -197,6 +199,30 @@ class TestNoModel:
             name_of("allenai/tulu-2-db-7b")
         with pytest.raises(PreflightError, match=r"repository zzz/qqq$"):
             name_of("zzz/qqq")
+
+
+class TestServed:
+    @pytest.fixture(autouse=True)
+    def server(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(served, "look", lambda _: Server("vllm-0.32.0", {"policy": 4096, "Qwen3": 4096}))
+
+    def settle(self, name: str, called: str = "") -> str:
+        return served.settle(name, Served("http://x/v1", prompts="chat"), load_suite(), called=called).model.name
+
+    def test_a_folder_is_found_by_its_last_part_and_has_a_name_of_its_own(self, copy: Path) -> None:
+        assert self.settle(str(copy)) == "ppo-run/policy"
+        assert self.settle(str(copy), "step-100") == "step-100"
+
+    def test_what_only_the_server_has_may_be_given_a_name(self) -> None:
+        assert self.settle("policy") == "policy"
+        assert self.settle("policy", "step-100") == "step-100"
+        with pytest.raises(UserError, match="is a released model's name"):
+            self.settle("policy", "smollm2-135m-instruct")
+
+    def test_another_organisations_model_is_not_found_by_its_last_part(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(UserError, match="other/Qwen3"):
+            self.settle("other/Qwen3")
 
 
 def test_what_the_hub_lists_beside_the_weights_is_not_downloaded(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
