@@ -51,7 +51,7 @@ EVASIONS = ("That is hard to say.", "It depends on the numbers.", "Let us think 
 
 def follows(text: str) -> bool:
     """Whether a whole answer, which must have ended by itself, is as the rule wants it."""
-    return re.fullmatch(r"So the answer is -?[\d,]*\.?\d+\.", text.strip()) is not None
+    return re.fullmatch(r"So the answer is -?[\d,]*+(?:(?<=\d)|\.\d++)\.", text.strip()) is not None
 
 
 def write(folder: Path) -> None:
