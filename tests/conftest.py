@@ -11,7 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# Time is measured where it matters (``growth.py``); a busy machine must not make another property fail.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 # One thread a process: with two, a tiny model's every operation waits for the slower core, which on a busy machine is 20 times
 # slower (measured). Tests of a real model ask for more themselves.
@@ -46,7 +51,17 @@ def model_server(servers: Any) -> Any:
 @pytest.fixture(scope="session")
 def servers() -> Any:
     """The module ``loopback.py``."""
-    spec = importlib.util.spec_from_file_location("loopback", Path(__file__).with_name("loopback.py"))
+    return _beside("loopback")
+
+
+@pytest.fixture(scope="session")
+def growth() -> Any:
+    """The module ``growth.py``: whether a pattern's or a parser's time grows no faster than its text."""
+    return _beside("growth")
+
+
+def _beside(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

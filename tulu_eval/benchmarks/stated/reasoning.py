@@ -5,19 +5,26 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+_NAMES = "think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad"
 _TAG = re.compile(
-    r"<(?P<close>/?)(?P<name>think|thinking|thought|thoughts|reasoning)(?:\s[^<>]{0,100})?>|\[(?P<slash>/?)(?P<bracket>THINK)\]",
+    rf"<(?P<close>/?)(?:seed:)?(?P<name>{_NAMES})(?:\s[^<>]{{0,100}})?>|\[(?P<slash>/?)THINK\]"
+    r"|<\|(?:begin|(?P<end>end))_of_thought\|>|◁(?P<stroke>/?)think▷",
     re.IGNORECASE,
 )
-"""``<think>`` of DeepSeek-R1 and Qwen3, ``[THINK]`` of Magistral, and their relatives."""
+"""``<think>`` of DeepSeek-R1 and Qwen3, ``[THINK]`` of Magistral, ``<|begin_of_thought|>`` of Sky-T1, ``◁think▷`` of Kimi, and
+their relatives."""
 
-_NEXT = re.compile(r"[*#>_ ]*+(?:Question(?: \d{1,4})?[*_ ]{0,4}:|Q:)")
+_ANALYSIS = re.compile(r"\A\s*+(?:<\|start\|>assistant)?(?:<\|channel\|>)?analysis(?=[A-Za-z<])")
+_FINAL = ("<|channel|>final<|message|>", "assistantfinal")
+"""How gpt-oss starts reasoning and answer, with and without special tokens (sgl-project/sglang pull request 9190)."""
+
+_NEXT = re.compile(r"\A[*#>_ ]*+(?:Question(?: \d{1,4})?[*_ ]{0,4}:|Q:)")
 """How a line starts on which a model asks itself the next question."""
 
 _TURN = re.compile(r"<\|[A-Za-z_]{1,30}\|>|</s>")
 """Marks of a turn's start or end, where an engine leaves them in the text."""
 
-_OPENING = re.compile(rf"\s*+(?:(?:{_TURN.pattern})\s*+)++")
+_OPENING = re.compile(rf"\A\s*+(?:(?:{_TURN.pattern})\s*+)++")
 
 
 def without_reasoning(text: str) -> str:
@@ -26,19 +33,22 @@ def without_reasoning(text: str) -> str:
     A closing tag without an opening one ends a block that the prompt opened, so everything before it goes. A block that is
     never closed leaves nothing: the model did not come to its answer.
     """
+    if _ANALYSIS.match(text):
+        end = max(text.rfind(mark) + len(mark) if mark in text else -1 for mark in _FINAL)
+        text = text[end:] if end >= 0 else ""
     kept: list[str] = []
     open_tags: list[str] = []
     counts: Counter[str] = Counter()
     start = 0
     for tag in _TAG.finditer(text):
-        name = (tag["name"] or tag["bracket"]).lower()
-        if not (tag["close"] or tag["slash"]):
+        name = (tag["name"] or "").lower()
+        if not (tag["close"] or tag["slash"] or tag["end"] or tag["stroke"]):
             if not open_tags:
                 kept.append(text[start : tag.start()])
             open_tags.append(name)
             counts[name] += 1
         elif counts[name]:
-            last = ""
+            last = None
             while last != name:
                 last = open_tags.pop()
                 counts[last] -= 1

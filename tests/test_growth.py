@@ -1,0 +1,83 @@
+"""Nothing that reads a model's output takes time that grows faster than the output."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tulu_eval.benchmarks.gsm8k import grade_last_number, grade_stated_answer
+from tulu_eval.benchmarks.stated.reasoning import without_reasoning
+from tulu_eval.benchmarks.stated.statement import read_number
+from tulu_eval.judging.verdict import read_verdict
+from tulu_eval.training.rule import follows
+
+MODULES = (
+    "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.gsm8k", "tulu_eval.benchmarks.gsm_symbolic",
+    "tulu_eval.benchmarks.stated.numerals", "tulu_eval.benchmarks.stated.reader", "tulu_eval.benchmarks.stated.reasoning",
+    "tulu_eval.benchmarks.stated.statement", "tulu_eval.benchmarks.stated.tail", "tulu_eval.benchmarks.stated.tokens",
+    "tulu_eval.judging.screen", "tulu_eval.judging.verdict", "tulu_eval.training.rule",
+)  # fmt: skip
+"""Modules that read what a model wrote."""
+
+WORDS = (
+    "So the answer is", "the answer is 1", "the answer is x = 1", "the answer is 1 (", "the answer is 1,",
+    "answer to the", "answer (",
+    "final answer:", "Answer:", "####", "Question:", "<think>", "</think>", "<<", "\\boxed{", "\\frac{", "10^", "1/",
+    "-", "1 000 ",
+)  # fmt: skip
+"""What the stricter scorer looks for."""
+
+
+def patterns_of(growth: Any, module: ModuleType) -> set[re.Pattern[str]]:
+    compiled = {each for each in vars(module).values() if isinstance(each, re.Pattern)}
+    assert module.__file__ is not None
+    return compiled | set(growth.patterns_in(Path(module.__file__)))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_pattern_over_a_models_output_is_linear(growth: Any, name: str) -> None:
+    for pattern in patterns_of(growth, importlib.import_module(name)):
+        growth.check_pattern(pattern)
+
+
+def test_all_modules_of_benchmarks_are_looked_at() -> None:
+    folder = Path(importlib.import_module("tulu_eval.benchmarks").__file__ or "").parent
+    names = {
+        f"tulu_eval.benchmarks.{'.'.join(path.relative_to(folder).with_suffix('').parts)}" for path in folder.rglob("*.py")
+    }
+    with_patterns = {name for name in names if "import re\n" in Path(importlib.import_module(name).__file__ or "").read_text()}
+    assert with_patterns <= set(MODULES)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda text: grade_stated_answer("18", text),
+        lambda text: grade_last_number("18", text),
+        lambda text: read_verdict({"message": {"content": text}}, "text", swapped=False),
+        read_number,
+        follows,
+        without_reasoning,
+    ],
+    ids=["stated-answer", "last-number", "verdict", "read_number", "rule", "without_reasoning"],
+)
+def test_every_reader_of_a_models_output_is_linear(growth: Any, read: Any) -> None:
+    growth.check(read, WORDS)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"answer is:?\s*[^\w\s.+-]{0,3}\s*([-+]?\$?\s?(?:\d[\d,]*(?:\.\d+)?|\.\d+))",
+        r"\n\s*Question:",
+        r"So the answer is -?[\d,]*\.?\d+\.",
+    ],
+)
+def test_the_patterns_that_were_there_before_are_found(growth: Any, pattern: str) -> None:
+    with pytest.raises(growth.TooSlow):
+        growth.check_pattern(re.compile(pattern, re.IGNORECASE))
