@@ -16,7 +16,8 @@ from tulu_eval.benchmarks.stated.numerals import numeral
 from tulu_eval.benchmarks.stated.tail import CLOSING, RELATIONS, Tail, is_break
 from tulu_eval.benchmarks.stated.tokens import OPENING_LATEX, Token
 
-_OPENING = frozenset("*_\"'`()[]{}:,—~≈") | {"**", "\\(", "\\[", "\\)", "\\]"} | OPENING_LATEX
+_OPENING = frozenset("*_\"'`()[]{}:,—~≈") | {"**", "\\(", "\\[", "\\)", "\\]", "→", "=>", "->"} | OPENING_LATEX
+_OPEN_ENDS = frozenset((",", "+", "-", "×", "÷", "/", "=", "≈", "^", "and", "or"))
 _JOINS_LINES = frozenset(("=", "+", "×", "÷", "/", "≈", "^"))
 
 
@@ -66,17 +67,17 @@ class Reader:
         return at
 
     def _ends_line(self, at: int) -> bool:
-        following = self._all[at + 1].text if at + 1 < len(self._all) else ""
+        """Whether a line ends the statement: there is a number, and neither this line nor the next asks to be read on."""
+        around = self._all[max(0, at - 1) : at + 3]
         number = any(token.kind == "number" for token in self._all[:at])
-        return number and following not in _JOINS_LINES
+        open_end = around[0].text.lower() in _OPEN_ENDS
+        following = [token.text for token in around[2:]]
+        minus = following[:1] == ["-"] and around[-1].kind == "number"
+        return number and not (open_end or minus or _JOINS_LINES.intersection(following[:1]))
 
     def _ends_sentence(self, at: int) -> bool:
-        before = self._all[at - 1] if at else None
-        if (
-            before is not None
-            and before.kind == "word"
-            and (before.text.lower() in vocabulary.ABBREVIATIONS or len(before.text) == 1)
-        ):
+        before = self._all[at - 1].text.lower() if at and self._all[at - 1].kind == "word" else ""
+        if len(before) == 1 or before in vocabulary.ABBREVIATIONS:
             return at + 1 == len(self._all)
         following = self._all[at + 1] if at + 1 < len(self._all) else None
         if following is not None and following.text in RELATIONS:
@@ -175,6 +176,8 @@ def _is_harmless(tokens: Sequence[Token], at: int) -> bool:
     name = tokens[at].text.lower()
     if tokens[at].text == "—":
         return not tokens[at + 1].glued  # else it may be a minus sign
+    if name == "a":
+        return tokens[at + 1].kind in ("word", "number")  # else it is a label, "(a) 18"
     if name == ".":
         return at > 0 and tokens[at - 1].text.lower() in vocabulary.DOTTED
     return tokens[at].text in _OPENING or name in vocabulary.FILLERS

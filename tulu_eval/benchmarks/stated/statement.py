@@ -33,12 +33,12 @@ _VERBS = rf"(?:'s|\s(?:is|equals|becomes|comes (?:out )?to|works out to|{_BE}))"
 _STARTS = re.compile(
     rf"(?<![\w/-])answer{_MARKS}(?:{_ABOUT}{_MARKS}{_VERBS}(?![^\W\d_]|')| ?=)"
     rf"|\bfinal answer{_MARKS} ?:"
-    r"|(?P<line>(?<![^\n])[*#_> ]{0,8}(?:answer[*_]{0,3}:|a:|####))",
+    r"|(?P<line>(?<![^\n])[*#_> ]{0,8}(?:answer[*_]{0,3} ?:|a:|####))",
     re.IGNORECASE,
 )
 _DOUBTS = frozenset((
-    "if", "whether", "what", "suppose", "supposing", "assume", "assuming", "unless", "doubt", "not", "cannot", "never", "wrong",
-    "incorrect", "false", "each", "every", "per", "first", "second", "third", "next", "previous", "other",
+    "if", "whether", "what", "suppose", "supposing", "assume", "assuming", "unless", "doubt", "might", "may", "not", "cannot",
+    "never", "wrong", "incorrect", "false", "each", "every", "per", "first", "second", "third", "next", "previous", "other",
 ))  # fmt: skip
 """Words right before "answer" with which it is not stated: "if the answer is 5", "I do not think that the answer is 5", "each
 correct answer is 3 points"."""

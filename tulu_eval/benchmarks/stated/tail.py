@@ -13,7 +13,7 @@ from tulu_eval.benchmarks.stated.tokens import OPENING_LATEX, Token
 CLOSING = frozenset("*_\"'`)]}$") | {"**"}
 """Markup, quotes and brackets that may stand behind a number."""
 
-RELATIONS = frozenset(("=", "==", "≈", "→", "=>", "->"))
+RELATIONS = frozenset(("=", "==", "≈"))
 """Signs between the sides of an equation."""
 
 _BRACKETS = {"(": ")", "[": "]"}

@@ -83,7 +83,7 @@ _TOKEN = re.compile(
     r"|(?P<latex>\\[A-Za-z]++|\\[^\n])"
     r"|(?P<line>\n)"
     r"|(?P<space> )"
-    r"|(?P<sign>=>|->|-{2,3}|-{2,3}|==|<=|>=|!=|\*\*|.)"
+    r"|(?P<sign>=>|->|-{2,3}|==|<=|>=|!=|\*\*|.)"
 )
 _MARKUP = re.compile(r"</?[A-Za-z]{1,12}>|<<[^<>\n]{0,100}>>|\\(?:left|right)(?![A-Za-z])")
 """Tags such as ``<answer>``, GSM8K's calculator notes such as ``<<2*3=6>>``, and LaTeX's sizes of brackets."""

@@ -8,8 +8,9 @@ def _words(text: str) -> frozenset[str]:
 
 
 FILLERS = _words(
-    "approximately approx about around roughly exactly precisely nearly almost just only simply therefore thus then hence now "
-    "indeed also clearly still equal equals to given by a total of the as follows following below be number value amount"
+    "approximately approx about around roughly exactly precisely nearly almost just only simply therefore thus then hence "
+    "now indeed also clearly obviously actually definitely certainly probably likely finally really an still equal equals "
+    "to given by a total of the as follows following below be number value amount"
 )
 """May stand between "answer is" and the number without changing it."""
 
@@ -41,7 +42,8 @@ NUMBERS = _words(
 REFUSED = _words(
     "dozen dozens half halves third thirds quarter quarters fifth fifths sixth sixths eighth eighths tenth tenths hundredth "
     "hundredths thousandth thousandths hundreds thousands millions billions gross score squared cubed factorial plus minus "
-    "doubled tripled halved twice divided multiplied modulo mod choose point am pm o'clock mil mille tausend i e pi x y z n"
+    "doubled tripled halved twice divided multiplied modulo mod choose point am pm o'clock mil mille tausend wrong "
+    "incorrect false i e pi x y z n"
 )
 """Behind the number, these make it another one, a time of day, or a formula."""
 
@@ -62,8 +64,8 @@ LETTERS = _words("a g h l m s t c p A C F L V W J N")
 """Single letters that are units, or the article."""
 
 UNITS = _words(
-    "g kg mg lb lbs oz t m km cm mm mi ft in yd l ml cl h hr hrs min mins sec secs ms c f w kw kwh v j n mph kph kmh usd eur "
-    "gbp inr cad aud sq µm μm ωs pts px gb mb tb kb day days"
+    "g kg mg lb lbs oz t m km cm mm mi ft in yd l ml cl h hr hrs min mins sec secs ms c f w kw kwh v j n mph kph kmh usd "
+    "eur gbp inr cad aud sq µm μm ωs pts px gb mb tb kb day days"
 )
 """Units that may be glued to the number, or are not ASCII."""
 
