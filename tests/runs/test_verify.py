@@ -129,7 +129,7 @@ def test_what_differs_from_the_published_recipe_is_listed_with_noise_last(make_r
         ("template", "tulu", "plain", False),
         ("prompt", "bc98d286", "0badcafe", False),
         ("decoding.max_new_tokens", "512", "256", False),
-        ("benchmark version", "1", "7", False),
+        ("benchmark version", "2", "7", False),
         ("backend", "vllm", "transformers", True),
         ("dtype", "as the model's config says", "bfloat16, asked for", True),
     ]

@@ -72,7 +72,7 @@ class GSM8K(Benchmark):
 
     name: ClassVar[str] = "gsm8k"
     scorers: ClassVar[tuple[str, ...]] = ("last-number", "stated-answer")
-    version: ClassVar[int] = 2  # 1 read the first digits behind "answer is", with stated-answer
+    version: ClassVar[int] = 2  # in version 1, stated-answer took the first digits behind "answer is"
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
             "published": _protocol(

@@ -45,16 +45,14 @@ def test_nearly_all_statements_are_read() -> None:
     assert sum(stated_answer(row["text"]) == right_value(row) for row in valued) >= 0.95 * len(valued)
 
 
-@pytest.mark.parametrize("name", ["test", "train"])
-def test_solutions_of_the_data_set_are_right_in_three_forms(shared: Path, name: str) -> None:
-    for line in (shared / f"data/gsm8k/{name}.jsonl").read_text(encoding="utf-8").splitlines():
+@pytest.mark.parametrize("form", [r"\n#### \1", r"\nSo the answer is \1.", r" So the answer is $\1 per day."])
+def test_solutions_of_the_data_set_are_right(shared: Path, form: str) -> None:
+    for line in (shared / "data/gsm8k/test.jsonl").read_text(encoding="utf-8").splitlines():
         solution = json.loads(line)["answer"]
         target = parse_target(solution)
         assert target is not None
-        stated = re.sub(r"\n#### (.*)$", r"\nSo the answer is \1.", solution)
-        bare = re.sub(r"<<.*?>>", "", re.sub(r"\n#### (.*)$", r" So the answer is $\1 per day.", solution))
-        for text in (solution, stated, bare):
-            assert grade_stated_answer(target, text).score == 1.0, text
+        text = re.sub(r"\n#### (.*)$", form, solution)
+        assert grade_stated_answer(target, text).score == 1.0, text
 
 
 @pytest.mark.parametrize("target", ["1,234", "1234", "1234.0", "1234.00"])
@@ -66,10 +64,10 @@ def test_targets_are_read_as_statements_are(target: str) -> None:
 
 NUMBERS = st.integers(-(10**12), 10**12)
 HUNDREDTHS = st.integers(-(10**9), 10**9).map(lambda number: Fraction(number, 100))
-FRAMES = ["{}", "${}", "-€{}", "**{}**", "${}$", "\\({}\\)", "\\boxed{{{}}}", "{} eggs", "{}%", "x = {}", "7 - 4 = {}",
-    "about {}", "'{}'",
-          "{}, which is 3 * 4", "{} because 2 + 2 = 4", "{} (since 2 + 2 = 4)", "<<1*2=3>>{}", "USD {}",
-          "{} \\text{{ km}}"]  # fmt: skip
+FRAMES = [
+    "{}", "${}", "-€{}", "**{}**", "${}$", "\\({}\\)", "\\boxed{{{}}}", "{} eggs", "{}%", "x = {}", "7 - 4 = {}", "about {}",
+    "'{}'", "{}, which is 3 * 4", "{} because 2 + 2 = 4", "{} (since 2 + 2 = 4)", "<<1*2=3>>{}", "USD {}", "{} \\text{{ km}}",
+]  # fmt: skip
 
 
 @given(NUMBERS, st.sampled_from(FRAMES), st.sampled_from(["{:,}", "{}", "{:_}"]))
@@ -125,10 +123,11 @@ def test_two_numbers_are_no_answer(first: int, second: int, between: str) -> Non
     assert stated_answer(f"The answer is {first}{between}{second}.") is None
 
 
-PIECES = ["answer is", "answer", " ", "\n", "1", "000", ",", ".", "-", "−", "/", "^", "{", "}", "(", ")", "$", "\\frac",
-    "\\boxed", "e", "=", "×", "10", "%",
-          "<think>", "</think>", "Question:", "eggs", "and", "or", "½", "³", "٣", "k", "million", "as", "*", "\ud800",
-          "\0", "9" * 5000, "<<", ">>"]  # fmt: skip
+PIECES = [
+    "answer is", "answer", " ", "\n", "1", "000", ",", ".", "-", "−", "/", "^", "{", "}", "(", ")", "$", "\\frac", "\\boxed",
+    "e", "=", "×", "10", "%", "<think>", "</think>", "Question:", "eggs", "and", "or", "½", "³", "٣", "k", "million", "as", "*",
+    "\ud800", "\0", "9" * 5000, "<<", ">>",
+]  # fmt: skip
 
 
 @settings(max_examples=500)
@@ -142,8 +141,8 @@ def test_no_text_raises(pieces: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "number",
-    ["9" * 5000, "1e999999999", "1e-999999999", "10^10^10", "10^{9999}", "0." + "3" * 5000, "1/" + "9" * 5000,
-     "2**10000", "1" + ",000" * 2000],
+    ["9" * 5000, "1e999999999", "1e-999999999", "10^10^10", "10^{9999}", "0." + "3" * 5000, "1/" + "9" * 5000, "2**10000",
+     "1" + ",000" * 2000],
 )  # fmt: skip
 def test_what_is_too_large_is_no_answer(number: str) -> None:
     assert stated_answer(f"So the answer is {number}.") is None

@@ -100,7 +100,8 @@ class Reader:
         begin, seen = 0, False
         for at, token in enumerate(self._tokens):
             if token.text in RELATIONS:
-                if not _is_left_side(self._tokens[begin:at]):
+                side = self._tokens[begin:at]
+                if not _is_left_side(side) or (begin and all(each.kind == "sign" for each in side)):
                     return None
                 begin = at + 1
             elif seen and is_break(self._tokens, at):

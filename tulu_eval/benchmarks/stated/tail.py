@@ -21,13 +21,13 @@ _PAUSES = frozenset((",", ";", ":", "—", "--", "---"))
 
 
 def is_break(tokens: Sequence[Token], at: int) -> bool:
-    """Whether the clause of the value ends at a token: a pause, a spaced dash before a word, a word that explains."""
+    """Whether the clause of the value ends at a token: a pause, a word that explains, or a dash before one."""
     token = tokens[at]
     following = tokens[at + 1] if at + 1 < len(tokens) else None
     if token.text in _PAUSES:
         return following is None or not following.glued or following.kind != "number"
     if token.text == "-":
-        return not token.glued and following is not None and following.kind == "word"
+        return not token.glued and following is not None and following.text.lower() in vocabulary.BREAKS  # else a minus
     return token.kind == "word" and token.text.lower() in vocabulary.BREAKS
 
 
@@ -95,7 +95,7 @@ class Tail:
             return self._joined(name)
         if name == "or":
             return 2 if self._word(self._at + 1)[0] == "so" else 0
-        if self._at == self._first and name in vocabulary.COPULAS:
+        if self._at == self._first and name in vocabulary.REFUSED_FIRST:
             return 0
         if name in vocabulary.REFUSED or name in vocabulary.NUMBERS or any(letter.isnumeric() for letter in name):
             return 0
@@ -118,8 +118,11 @@ class Tail:
         """Reads "and 50 cents", which counts, and "in 7 days", which does not; words without a number are nouns."""
         number = self._tokens[self._at + 1] if self._at + 1 < len(self._tokens) else None
         if number is None or number.kind != "number":
-            open_ended = name == "and" and self._word(self._at + 1)[0] in vocabulary.OPEN_ENDED
-            return int(not open_ended and not self._counts(self._at + 1, len(self._tokens)))
+            following = self._word(self._at + 1)[0]
+            if name == "and":
+                return int(following not in vocabulary.OPEN_ENDED and not self._counts(self._at + 1, len(self._tokens)))
+            of_day = self._at == self._first and self._word(self._at + 2)[0] in vocabulary.TIMES_OF_DAY
+            return int(not (of_day and following == "the"))
         unit = self._word(self._at + 2)[0]
         if name != "and":
             return 3 if unit in vocabulary.TIMES and self._noun else 0

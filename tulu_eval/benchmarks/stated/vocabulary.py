@@ -40,18 +40,24 @@ NUMBERS = _words(
 """Count as numbers; "one" does not, which is also a pronoun ("18 for each one")."""
 
 REFUSED = _words(
-    "dozen dozens half halves third thirds quarter quarters fifth fifths sixth sixths eighth eighths tenth tenths hundredth "
-    "hundredths thousandth thousandths hundreds thousands millions billions gross score squared cubed factorial plus minus "
-    "doubled tripled halved twice divided multiplied modulo mod choose point am pm o'clock mil mille tausend wrong "
-    "incorrect false i e pi x y z n"
+    "dozen dozens half halves third thirds quarter quarters fifth fifths sixth sixths eighth eighths tenth tenths "
+    "hundredth hundredths thousandth thousandths hundreds thousands millions billions gross score squared cubed factorial "
+    "plus minus doubled tripled halved twice divided multiplied modulo mod choose point am pm o'clock mil mille tausend "
+    "recurring repeating power wrong incorrect false i e pi x y z n"
 )
 """Behind the number, these make it another one, a time of day, or a formula."""
 
 OPEN_ENDED = _words("up over above more beyond below under counting")
 """Behind "and", these make a bound of the number: "18 and up"."""
 
-COPULAS = _words("is are was were equals")
-"""Right behind the number, these say something of it instead of stating it: "18 is too many"."""
+REFUSED_FIRST = _words(
+    "is are was were equals noon midnight bc ad bce ce january february march april may june july august september october "
+    "november december jan feb mar apr jun jul aug sep sept oct nov dec"
+)
+"""Right behind the number, these say something of it instead of stating it ("18 is too many"), or make a date of it."""
+
+TIMES_OF_DAY = _words("morning afternoon evening")
+"""Behind a number and "in the", these make a time of it."""
 
 RATES = _words("a per each every as more in larger bigger faster longer")
 """May follow "3 times"; what else follows is multiplied by it ("3 times the price")."""
