@@ -11,11 +11,12 @@ from typing import Any
 
 from tulu_eval.benchmarks.base import Benchmark, classify, count_statuses
 from tulu_eval.records import FAILURES, Result
+from tulu_eval.runs.causes import commonest
 from tulu_eval.runs.digests import Digest, digest, write_digests
 from tulu_eval.runs.ledger import Sample, decode, marks, ungraded
 from tulu_eval.runs.manifest import Recorded, combined, manifest_hash, samples_hash, write_results
 from tulu_eval.runs.signature import signature
-from tulu_eval.runs.tally import Tally, commonest
+from tulu_eval.runs.tally import Tally
 from tulu_eval.stats import wilson
 
 
@@ -90,7 +91,11 @@ def tally_of(manifest: dict[str, Any], found: Mapping[str, Marks], causes: Itera
     """Returns how many of the planned items were answered, and how many failed."""
     planned = manifest["planned"]
     failed = sum(found[item].status in FAILURES for item in planned if item in found)
-    return Tally(len(planned), sum(item in found for item in planned) - failed, failed, commonest(causes))
+    cause = commonest(causes)
+    said = "" if cause is None else " ".join(cause.text.split())
+    if cause is not None and cause.count > 1:
+        said = f"{cause.count} times: {said}"
+    return Tally(len(planned), sum(item in found for item in planned) - failed, failed, said)
 
 
 def make_rows(manifest: dict[str, Any], benchmark: Benchmark, found: Mapping[str, Marks]) -> tuple[Result, ...]:

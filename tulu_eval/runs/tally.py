@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterable
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,12 +45,3 @@ class Tally:
             return ""
         why = f" ({self.cause})" if self.cause else ""
         return f"{self.failed} of {self.planned} failed{why}"
-
-
-def commonest(causes: Iterable[str]) -> str:
-    """Returns the message that most failures have, with its count, as one line; empty where no failure has one."""
-    counted = Counter(" ".join(cause.split()) for cause in causes if cause.strip())
-    if not counted:
-        return ""
-    message, count = min(counted.items(), key=lambda one: (-one[1], one[0]))
-    return f"{count} times: {message}" if count > 1 else message
