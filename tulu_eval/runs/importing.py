@@ -25,7 +25,7 @@ from tulu_eval.runs import catalog
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.foreign import Answer, Foreign, read_foreign
 from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.ledger import Ledger, Sample
+from tulu_eval.runs.ledger import Ledger, Sample, asked_of
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.signature import UNKNOWN
@@ -103,10 +103,7 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest['settings_sha256'][:8]}"
     samples = [grade_sample(benchmark, _sample(item, answer, manifest["settings_sha256"])) for item, answer in matched.answers]
     asked = [(sample.completion.key, sample.item) for sample in samples]
-    manifest["keys"] = [key for key, _ in asked]
-    manifest["asked_sha256"] = files.asked_hash(
-        (sample.item, sample.completion.key, sample.target, sample.prompt_sha256) for sample in samples
-    )
+    files.pin(manifest, map(asked_of, samples))
     with files.locked(folder):
         files.write_json(folder / files.MANIFEST, manifest)
         with Ledger(folder / files.LEDGER) as ledger:

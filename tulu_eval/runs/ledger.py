@@ -99,6 +99,11 @@ def decode(line: bytes) -> Sample:
         raise ValueError(f"a field is missing or of another type: {error}") from error
 
 
+def asked_of(sample: Sample) -> tuple[str, str, str, str]:
+    """Returns what a sample answers: item, key, right answer and hash of the prompt."""
+    return sample.item, sample.completion.key, sample.target, sample.prompt_sha256
+
+
 def marks(line: bytes) -> tuple[str, str, tuple[float, ...]]:
     """Returns item, status and one score a scorer of an intact line, without parsing the rest of it."""
     head = _HEAD.match(line)

@@ -48,7 +48,7 @@ LEDGER = "samples.jsonl"
 def describe(plan: Plan) -> dict[str, Any]:
     """Returns the part of the manifest that is known before anything is loaded."""
     order, facts = plan.order, plan.facts
-    return {
+    manifest = {
         "format": FORMAT,
         "settings_sha256": plan.settings_sha256,
         **facts,
@@ -57,8 +57,6 @@ def describe(plan: Plan) -> dict[str, Any]:
         "limit": order.limit,
         "items": {name: list(ids) for name, ids in plan.members.items()},
         "planned": [planned.item.id for planned in plan.planned],
-        "keys": [planned.request.key for planned in plan.planned],
-        "asked_sha256": asked_hash((one.item.id, one.request.key, one.item.target, one.prompt_sha256) for one in plan.planned),
         "engine": {},
         "packages": environment.packages(),
         "commit": environment.commit(),
@@ -68,6 +66,8 @@ def describe(plan: Plan) -> dict[str, Any]:
         "status": "running",
         **({"shard": list(order.shard)} if order.shard else {}),
     }
+    pin(manifest, ((one.item.id, one.request.key, one.item.target, one.prompt_sha256) for one in plan.planned))
+    return manifest
 
 
 def command_line() -> list[str]:
@@ -157,6 +157,13 @@ def asked_hash(asked: Iterable[tuple[str, str, str, str]]) -> str:
     for one in asked:
         whole.update(to_json(one).encode("utf-8", "surrogatepass") + b"\n")
     return whole.hexdigest()
+
+
+def pin(manifest: dict[str, Any], asked: Iterable[tuple[str, str, str, str]]) -> None:
+    """Writes into a manifest which samples its run asks for: item, key, right answer and hash of the prompt, in its order."""
+    asked = list(asked)
+    manifest["keys"] = [key for _, key, _, _ in asked]
+    manifest["asked_sha256"] = asked_hash(asked)
 
 
 def manifest_hash(manifest: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, signature
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Asked, Ledger, Sample, decode, marks
+from tulu_eval.runs.ledger import Ledger, Sample, asked_of, decode, marks
 from tulu_eval.runs.plan import SHARDS
 from tulu_eval.runs.reading import Run, read_run, sound
 from tulu_eval.runs.scoring import write_rows
@@ -206,13 +206,14 @@ def _write(
     items: dict[str, Item],
 ) -> Merged:
     manifest = _manifest(target, shards, planned)
-    asked = _pin(manifest, [decode(lines[item]) for item in planned])
+    samples = [decode(lines[item]) for item in planned]
+    asked = [(sample.completion.key, sample.item) for sample in samples]
+    files.pin(manifest, map(asked_of, samples))
     files.write_json(target / files.MANIFEST, manifest)
     added = 0
     with Ledger(target / files.LEDGER) as ledger:
-        for item in planned:
-            sample = decode(lines[item])
-            if not ledger.has(sample.completion.key, item):
+        for sample in samples:
+            if not ledger.has(sample.completion.key, sample.item):
                 ledger.append(sample)
                 added += 1
         ledger.set_strangers_aside(asked)
@@ -222,16 +223,6 @@ def _write(
     manifest["status"] = "failures" if rows.tally.failed else "complete"
     files.write_json(target / files.MANIFEST, manifest)
     return Merged(target, len(shards), added, rows.tally, rows.results)
-
-
-def _pin(manifest: dict[str, Any], samples: Sequence[Sample]) -> Asked:
-    """Writes into the run's manifest what its shards asked for, and returns it."""
-    asked = [(sample.completion.key, sample.item) for sample in samples]
-    manifest["keys"] = [key for key, _ in asked]
-    manifest["asked_sha256"] = files.asked_hash(
-        (sample.item, sample.completion.key, sample.target, sample.prompt_sha256) for sample in samples
-    )
-    return asked
 
 
 def _manifest(target: Path, shards: Sequence[Shard], planned: Sequence[str]) -> dict[str, Any]:

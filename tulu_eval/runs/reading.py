@@ -103,7 +103,7 @@ class Run:
     @property
     def asked(self) -> Asked | None:
         """Key and item of each sample that the run asked for; None where an older manifest does not say."""
-        return rereading.asked_of(self.manifest)
+        return rereading.pinned(self.manifest)
 
     def members(self, protocol: str | None) -> frozenset[str]:
         """Returns the ids of a protocol's items as the run had them; empty for a protocol that it does not cover."""
@@ -155,7 +155,7 @@ def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -
     recorded, doubts = _recorded(folder)
     found = _reread(folder, manifest, recorded, benchmark)
     rows, wrong = rereading.rows(manifest, benchmark, found, recorded)
-    judges, of_judges, unchecked = _judged(folder, rereading.asked_of(manifest))
+    judges, of_judges, unchecked = _judged(folder, rereading.pinned(manifest))
     return Reading(
         results=(*rows, *judges),
         tally=found.tally,

@@ -12,7 +12,7 @@ from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.digests import DIGESTS, Digest
 from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.ledger import Asked, Ledger, decode, encode, marks, timeless, ungraded
+from tulu_eval.runs.ledger import Asked, Ledger, asked_of, decode, encode, marks, timeless, ungraded
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, asked_hash, combined, manifest_hash
 from tulu_eval.runs.scoring import Marks, grade_sample, make_rows, tally_of
 from tulu_eval.runs.tally import Tally
@@ -63,7 +63,7 @@ class _Read:
         self.answers.append(hashlib.sha256(ungraded(line)).digest())
         self.as_kept.append(hashlib.sha256(timeless(line)).digest())
         sample = decode(line)
-        self.asked[item] = item, sample.completion.key, sample.target, sample.prompt_sha256
+        self.asked[item] = asked_of(sample)
         if status == "engine_error":
             self.causes.append(sample.completion.error)
         if benchmark is not None:
@@ -76,7 +76,7 @@ class _Read:
                 self.as_fresh.append(hashlib.sha256(timeless(encode(fresh))).digest())
 
 
-def asked_of(manifest: Mapping[str, Any]) -> Asked | None:
+def pinned(manifest: Mapping[str, Any]) -> Asked | None:
     """Returns key and item of each sample that a run asked for; None where an older manifest does not say."""
     keys = manifest.get("keys")
     return None if keys is None else list(zip(keys, manifest["planned"], strict=False))
@@ -84,7 +84,7 @@ def asked_of(manifest: Mapping[str, Any]) -> Asked | None:
 
 def of_ledger(ledger: Ledger, manifest: dict[str, Any], recorded: Recorded | None, benchmark: Benchmark | None) -> Reread:
     """Returns what a ledger's samples are, each graded again where the benchmark is installed."""
-    asked = asked_of(manifest)
+    asked = pinned(manifest)
     doubts = list(_of_lines(ledger, manifest, asked))
     read = _Read()
     for line in ledger.lines(asked):
@@ -94,13 +94,15 @@ def of_ledger(ledger: Ledger, manifest: dict[str, Any], recorded: Recorded | Non
             doubts.append(f"{LEDGER}: a line is no sample: {error}")
     made, now = manifest["benchmark"]["version"], benchmark.version if benchmark else None
     graders = _graders(read, recorded, made, now)
-    pinned = recorded.answers_sha256 if recorded else manifest.get("answers_sha256", "")
-    if not ledger.corrupt and (graders is None or (pinned and combined(read.answers) != pinned)):
+    noted = recorded.answers_sha256 if recorded else manifest.get("answers_sha256", "")
+    if not ledger.corrupt and (graders is None or (noted and combined(read.answers) != noted)):
         doubts.append(f"{LEDGER} is not what {RESULT} was computed from")
     by: int = made if graders is None else graders
     if benchmark is not None and by == made == now and read.otherwise:
         wrong = f"{len(read.otherwise)} of {len(read.kept)} grades are not what {benchmark.name} gives"
         doubts.append(f"{LEDGER}: {wrong} (first: {read.otherwise[0]})")
+    if asked is None and recorded is None:
+        doubts.append(f"{MANIFEST} is of an older version, and there is no {RESULT} to tell which samples are the run's")
     doubts += _of_asked(read, manifest)
     found = read.fresh if by == now else read.kept if by == made else None
     notes = () if by == now else (_older(manifest, by, now),)

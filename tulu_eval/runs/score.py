@@ -9,8 +9,8 @@ from pathlib import Path
 from tulu_eval.errors import DataError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog
-from tulu_eval.runs.ledger import Ledger, Sample, encode
-from tulu_eval.runs.manifest import LEDGER, MANIFEST, locked, write_json
+from tulu_eval.runs.ledger import Ledger, Sample, asked_of, encode
+from tulu_eval.runs.manifest import LEDGER, MANIFEST, locked, pin, write_json
 from tulu_eval.runs.reading import read_answers
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.tally import Tally
@@ -70,6 +70,9 @@ def score(folder: Path) -> Scored:
             yield encode(fresh)
 
     with locked(folder), Ledger(folder / LEDGER, read_only=True) as ledger:
+        if run.asked is None:  # of an older version; that these are its samples was just seen
+            by_item = {sample.item: asked_of(sample) for sample in ledger.samples()}
+            pin(run.manifest, [by_item[item] for item in run.manifest["planned"]])
         rows = write_rows(folder, run.manifest, benchmark, graded(ledger.samples(run.asked)))
         if not rows.tally.done + rows.tally.failed:
             raise DataError(folder / LEDGER, "has no samples")
