@@ -147,10 +147,12 @@ def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("judge", [ORIGINAL_JUDGE, "some-judge"])
 def test_a_raw_win_rate_never_stands_among_length_controlled_ones(make_run: MakeRun, tmp_path: Path, judge: str) -> None:
-    judged(make_run(model=SFT_13B), judge, metrics=("win_rate",))
-    judged(make_run(model=DPO_70B), ORIGINAL_JUDGE)
-    judged(make_run(model="someone/else"), judge, metrics=("win_rate",))
-    table = collect(load_suite(), tmp_path / "results")
+    runs = [
+        judged(make_run(model=SFT_13B), judge, metrics=("win_rate",)),
+        judged(make_run(model=DPO_70B), ORIGINAL_JUDGE),
+        judged(make_run(model="someone/else"), judge, metrics=("win_rate",)),
+    ]
+    table = arrange(load_suite(), runs, ())
     for line in table.lines:
         for column, entry in zip(table.columns, line.entries, strict=True):
             if entry.measured is not None:
@@ -163,13 +165,14 @@ def test_a_raw_win_rate_never_stands_among_length_controlled_ones(make_run: Make
 
 def test_the_report_has_a_chart_for_each_metric_and_judge(make_run: MakeRun, tmp_path: Path) -> None:
     """135 million parameters seemed to win: 99.0, raw, by another judge, on the axis of the published numbers."""
-    judged(
-        make_run(model="smollm2-135m-instruct", revision="sha256:1"), "some-judge", metrics=("win_rate", "win_rate_calibrated")
-    )
-    judged(make_run(model=SFT_13B), "some-judge")
-    judged(make_run(model=DPO_70B), ORIGINAL_JUDGE)
+    small = make_run(model="smollm2-135m-instruct", revision="sha256:1")
+    runs = [
+        judged(small, "some-judge", metrics=("win_rate", "win_rate_calibrated")),
+        judged(make_run(model=SFT_13B), "some-judge"),
+        judged(make_run(model=DPO_70B), ORIGINAL_JUDGE),
+    ]
     suite = load_suite()
-    table = collect(suite, tmp_path / "results")
+    table = arrange(suite, runs, ())
     assert {chart["name"]: chart["axis"] for chart in board.charts(table, suite)} == {
         "GSM8K": "GSM8K, percent",
         "AlpacaEval 2 LC": f"AlpacaEval 2 LC, percent, judged by {ORIGINAL_JUDGE} as published",

@@ -18,11 +18,9 @@ from tulu_eval.records import Result, content_hash, to_json
 from tulu_eval.runs import rescored
 from tulu_eval.runs.judged import checked_rows
 from tulu_eval.runs.judged_check import read_judged
-from tulu_eval.runs.manifest import write_results
+from tulu_eval.runs.manifest import Recorded, write_results
 
-OLD = Path(__file__).parents[2] / (
-    "results/smollm2-135m-instruct/alpaca-eval/published-first140-f94334d2/judged/smollm2-135m-instruct-logprobs"
-)
+OLD = Path(__file__).with_name("old_judged")
 """Written before baselines were recorded."""
 
 
@@ -54,7 +52,7 @@ def forge(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
     """Changes rows and makes the hash right again."""
     data = json.loads((folder / "result.json").read_text())
     change(data["results"])
-    write_results(folder, [Result(**row) for row in data["results"]], data["samples_sha256"])
+    write_results(folder, Recorded(tuple(map(Result.from_json, data["results"])), data["samples_sha256"]))
 
 
 def rewrite(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
@@ -64,7 +62,7 @@ def rewrite(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> Non
     change(lines)
     path.write_text("".join(to_json(line) + "\n" for line in lines))
     data = json.loads((folder / "result.json").read_text())
-    write_results(folder, [Result(**row) for row in data["results"]], content_hash(path.read_text()))
+    write_results(folder, Recorded(tuple(map(Result.from_json, data["results"])), content_hash(path.read_text())))
 
 
 def each(rows: list[dict[str, Any]], change: Callable[[dict[str, Any]], object]) -> None:

@@ -67,6 +67,7 @@ def differences(run: Run, row: Result, model: Model, same_weights: bool) -> tupl
     protocol = benchmark.protocol(None)
     form = manifest["template"]["form"]
     decoding = dataclasses.asdict(protocol.plain_decoding if form == "plain" else protocol.decoding)
+    version = benchmark.version if run.regraded else manifest["benchmark"]["version"]
     pairs: list[tuple[str, Any, Any, Changes]] = [
         ("template", _FORMS.get(model.template, form), form, "prompts"),
         ("prompt", protocol.prompt_id, manifest["protocol"]["prompt_id"], "prompts"),
@@ -74,7 +75,7 @@ def differences(run: Run, row: Result, model: Model, same_weights: bool) -> tupl
           for name, value in decoding.items() if name != "seed"),
         ("quantization", "", manifest["settings"].get("quantization", ""), "weights"),
         ("adapter", "", manifest["settings"].get("adapter", ""), "weights"),
-        ("benchmark version", benchmark.version, manifest["benchmark"]["version"], "grades"),
+        ("benchmark version", benchmark.version, version, "grades"),
         ("backend", PUBLISHED_BACKEND, manifest["backend"], "numerics"),
     ]  # fmt: skip
     if row.metric == protocol.metric:
