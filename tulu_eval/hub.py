@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,40 +17,45 @@ if TYPE_CHECKING:
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 """Config and tokenizer: all that planning a run needs."""
 
-WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
-PICKLE_FILES = ["pytorch_model*.bin", "pytorch_model*.bin.index.json"]
-
 ASK_SECONDS = 5.0
 """One short question comes first: the hub's client retries an unreachable host for 23 s (measured, huggingface_hub 2.4.0)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class RemoteWeights:
-    """Weights that are on the hub and not yet here.
+class RemoteFile:
+    """A file of a repository.
 
     Attributes:
-        parameters: As the hub counts them; 0 where it does not say.
-        dtype: safetensors name of the dtype most parameters have, e.g. ``BF16``.
-        bytes: Size of the download.
-        sha256: Hash over the files' hashes, as for local files.
+        name: Without a folder; files in folders are left out.
+        size: In bytes.
+        sha256: Of its content; of a small file that the hub does not hash, its git id.
     """
 
-    parameters: int
-    dtype: str
-    bytes: int
+    name: str
+    size: int
     sha256: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Located:
-    """A model of the hub: its snapshot folder in the local cache, its commit, and what is not there yet."""
+    """A model of the hub.
+
+    Attributes:
+        folder: Its snapshot in the local cache, with its small files at least.
+        commit: The snapshot's.
+        files: What the repository has; empty where the hub was not asked.
+        parameters: As the hub counts them; 0 where it does not say.
+        dtype: safetensors name of the dtype most parameters have, e.g. ``BF16``; empty where the hub does not say.
+    """
 
     folder: Path
     commit: str
-    remote: RemoteWeights | None
+    files: tuple[RemoteFile, ...] = ()
+    parameters: int = 0
+    dtype: str = ""
 
 
-def locate(hub_id: str, revision: str | None, allow_pickle: bool) -> Located:
+def locate(hub_id: str, revision: str | None) -> Located:
     """Returns where a model's small files are, downloading them if need be; weights are not downloaded.
 
     Raises:
@@ -62,7 +67,9 @@ def locate(hub_id: str, revision: str | None, allow_pickle: bool) -> Located:
     if info is not None:
         # By branch, not by commit: only then does the client note which commit it is, for a later run without a network.
         folder = Path(_guarded(hub_id, lambda: snapshot_download(hub_id, revision=revision, allow_patterns=SMALL_FILES)))
-        return Located(folder, folder.name, _remote(info, folder, allow_pickle))
+        counts = info.safetensors.parameters if info.safetensors else {}
+        common = max(counts, key=lambda name: counts[name], default="")
+        return Located(folder, folder.name, _files(info), sum(counts.values()), common)
     cached = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     if not isinstance(cached, str):
         at = f" at revision {revision}" if revision else ""
@@ -71,11 +78,11 @@ def locate(hub_id: str, revision: str | None, allow_pickle: bool) -> Located:
             f"with a network, run 'hf download {hub_id}' first, or give a local folder"
         )
     folder = Path(cached).parent
-    return Located(folder, folder.name, None)
+    return Located(folder, folder.name)
 
 
-def download(hub_id: str, commit: str, missing: int, allow_pickle: bool) -> None:
-    """Downloads a model's weights into the local cache, with the hub client's progress bars.
+def download(hub_id: str, commit: str, names: Sequence[str], missing: int) -> None:
+    """Downloads files of a model into the local cache, with the hub client's progress bars.
 
     Raises:
         PreflightError: The disk is too small for ``missing`` bytes, or the download failed.
@@ -89,8 +96,7 @@ def download(hub_id: str, commit: str, missing: int, allow_pickle: bool) -> None
         raise PreflightError(
             f"{hub_id} needs {missing / 1e9:.1f} GB in {cache}, which has {free / 1e9:.1f} GB free; set HF_HOME"
         )
-    patterns = WEIGHT_FILES + (PICKLE_FILES if allow_pickle else [])
-    _guarded(hub_id, lambda: snapshot_download(hub_id, revision=commit, allow_patterns=patterns))
+    _guarded(hub_id, lambda: snapshot_download(hub_id, revision=commit, allow_patterns=list(names)))
 
 
 def dataset_file(hub_id: str, name: str, revision: str | None = None) -> Path:
@@ -154,24 +160,11 @@ def _refusal(hub_id: str, revision: str | None, error: Exception) -> PreflightEr
     return PreflightError(f"the hub refused {hub_id}: {error}")
 
 
-def _remote(info: ModelInfo, folder: Path, allow_pickle: bool) -> RemoteWeights | None:
-    """Returns what is still to be downloaded, or None where all weight files are in the folder."""
-    siblings = [file for file in info.siblings or [] if file.rfilename.endswith(".safetensors")]
-    if not siblings and allow_pickle:
-        siblings = [f for f in info.siblings or [] if f.rfilename.startswith("pytorch_model") and f.rfilename.endswith(".bin")]
-    siblings = [file for file in siblings if "/" not in file.rfilename]
-    if not siblings:
-        raise PreflightError(f"{info.id} has no safetensors weights; --allow-pickle loads pickle files, which can run any code")
-    missing = [file for file in siblings if not (folder / file.rfilename).exists()]
-    if not missing:
-        return None
-    hashes = {file.rfilename: file.lfs.sha256 if file.lfs else (file.blob_id or "") for file in siblings}
-    counts = info.safetensors.parameters if info.safetensors else {}
-    return RemoteWeights(
-        parameters=sum(counts.values()),
-        dtype=max(counts, key=lambda name: counts[name]) if counts else "",
-        bytes=sum(file.size or 0 for file in missing),
-        sha256=combined_sha256(hashes),
+def _files(info: ModelInfo) -> tuple[RemoteFile, ...]:
+    return tuple(
+        RemoteFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
+        for file in info.siblings or []
+        if "/" not in file.rfilename
     )
 
 

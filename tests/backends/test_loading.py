@@ -22,7 +22,7 @@ def test_headers_tell_parameters_dtype_and_context(copy: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = loading.from_path(copy)
-    assert model.name == "tiny"
+    assert model.name == f"{copy.parent.name}/tiny"
     assert model.parameters == AutoModelForCausalLM.from_pretrained(copy).num_parameters()
     assert (model.dtype, model.context, model.architecture) == ("float32", 2048, "LlamaForCausalLM")
     digest = hashlib.sha256((copy / "model.safetensors").read_bytes()).hexdigest()
@@ -49,6 +49,7 @@ def spoil_header(folder: Path) -> None:
 
 
 def spoil_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
 
 

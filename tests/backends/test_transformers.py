@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.backends.plain import PlainDecoder
 from tulu_eval.backends.transformers import TransformersBackend
-from tulu_eval.errors import EngineError, PreflightError, UserError
+from tulu_eval.errors import DataError, EngineError, PreflightError, UserError
 from tulu_eval.records import Decoding, Request
 
 EOS, SIZE, REACH = 7, 101, 64
@@ -60,7 +60,9 @@ def save(folder: Path, kind: str, dtype: torch.dtype = torch.float32, safe: bool
     words.pre_tokenizer = Whitespace()
     transformers.PreTrainedTokenizerFast(tokenizer_object=words, eos_token=f"w{EOS}").save_pretrained(folder)
     name = str(dtype).removeprefix("torch.")
-    return ModelFiles(kind, folder, "sha256:0", "", "", f"{kind}ForCausalLM", model.num_parameters(), name, 128, 1)
+    files = ("model.safetensors" if safe else "pytorch_model.bin",)
+    size = model.num_parameters()
+    return ModelFiles(kind, folder, "sha256:0", "", "", f"{kind}ForCausalLM", size, name, 128, 1, weight_files=files)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +247,7 @@ def test_a_cut_file_is_one_clear_line(tmp_path: Path) -> None:
     model = save(tmp_path, "Llama")
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(PreflightError, match="Llama cannot be loaded: "):
+    with pytest.raises(DataError, match="corrupt safetensors file"):
         load(model)
 
 

@@ -56,6 +56,8 @@ def test_what_vllm_is_built_with(model: ModelFiles, gpus: Any, tmp_path: Path) -
         "quantization": None,
         "trust_remote_code": False,
         "generation_config": "vllm",
+        "config_format": "hf",
+        "load_format": "safetensors",
         "worker_extension_cls": "tulu_eval.backends.vllm_extension.Extension",
         "enable_prefix_caching": True,
         "enforce_eager": False,

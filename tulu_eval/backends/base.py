@@ -27,7 +27,7 @@ class ModelFiles:
     """A model that is on disk, resolved and looked at, with no weight loaded.
 
     Attributes:
-        name: What results are filed under: hub id, registry alias, or folder name.
+        name: What results are filed under: hub id, name of the registry, or a local model's name (``--name``).
         path: Folder with config, tokenizer and weights (for GGUF: a de-quantised copy in the user's cache).
         revision: Commit of the hub, or ``sha256:...`` of the weights for local files.
         weights_sha256: Hash over the weight files' hashes.
@@ -38,6 +38,7 @@ class ModelFiles:
         context: Positions the model has, known defects of released configs mended.
         weight_bytes: Size of the weights.
         missing_bytes: Of these, what has still to be downloaded from the hub.
+        weight_files: Names of the files in ``path`` that are its weights; empty where only a server has them.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelFiles:
     context: int
     weight_bytes: int
     missing_bytes: int = 0
+    weight_files: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,18 +1,15 @@
-"""A model's files on disk, looked at with no weight loaded.
-
-Weights are safetensors, whose headers alone give the number of parameters and show a cut file.
-"""
+"""A model's files on disk, looked at with no weight loaded, and the name that its results are filed under."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections import Counter
+import dataclasses
+import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from tulu_eval import hub
-from tulu_eval.backends import gguf
+from tulu_eval.backends import config as configs
+from tulu_eval.backends import gguf, weights
 from tulu_eval.backends.base import ModelFiles
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError
@@ -33,18 +30,33 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 
-MAX_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors format itself."""
+ADAPTER = "adapter_config.json"
+"""Config of an adapter of the package peft."""
+
+EXPORTED = "training.json"
+"""What ``tulu-eval train`` leaves in a model's folder: how it was made, its ``name`` and its ``weights_sha256``."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+"""A name that a local model may have; released models have an organisation and a ``/``."""
 
 
-def from_path(path: Path, *, allow_pickle: bool = False) -> ModelFiles:
-    """Returns the model of a local folder or GGUF file, filed under the folder's or file's name.
+def from_path(path: Path, *, name: str = "", allow_pickle: bool = False) -> ModelFiles:
+    """Returns the model of a local folder or GGUF file.
+
+    Args:
+        path: Folder or file.
+        name: What results are filed under; empty for the name that ``tulu-eval train`` gave these weights, else for the last
+            two parts of the path: checkpoints of different runs are all called ``policy`` or ``model``.
+        allow_pickle: Accept pickle weights where there are no safetensors.
 
     Raises:
         PreflightError: No config, tokenizer or weights there.
         DataError: A file is there and corrupt.
     """
-    return _local(path, path.resolve().name.removesuffix(".gguf"), allow_pickle)
+    whole = path.resolve()
+    shown = name or "/".join(part for part in (whole.parent.name, whole.name.removesuffix(".gguf")) if part) or "model"
+    files = _local(path, printable_name(shown), allow_pickle)
+    return files if name else dataclasses.replace(files, name=_exported_name(files) or files.name)
 
 
 def from_package(module: str, distribution: str, file: str, name: str) -> ModelFiles:
@@ -58,147 +70,134 @@ def from_hub(hub_id: str, revision: str | None = None, *, allow_pickle: bool = F
     Raises:
         PreflightError: Unreachable and not in the local cache, unknown, or gated.
     """
-    found = hub.locate(hub_id, revision, allow_pickle)
-    return inspect(found.folder, hub_id, allow_pickle=allow_pickle, commit=found.commit, remote=found.remote)
+    found = hub.locate(hub_id, revision)
+    return inspect(found.folder, hub_id, allow_pickle=allow_pickle, located=found)
 
 
-def fetch(model: ModelFiles, allow_pickle: bool) -> None:
+def fetch(model: ModelFiles) -> None:
     """Downloads the weights that :func:`from_hub` left there; nothing to do for the rest."""
     if model.missing_bytes:
-        hub.download(model.name, model.revision, model.missing_bytes, allow_pickle)
+        hub.download(model.name, model.revision, model.weight_files, model.missing_bytes)
+
+
+def printable_name(text: str) -> str:
+    """Returns a name in which whatever could not be printed or written as UTF-8 is ``-``."""
+    return "".join(letter if letter.isprintable() else "-" for letter in text)
+
+
+def _exported_name(model: ModelFiles) -> str:
+    """Returns the name that training gave a model; empty where there is none, or other weights than it wrote."""
+    try:
+        manifest = configs.read_object(model.path / EXPORTED, configs.MAX_CONFIG)
+    except DataError:
+        return ""
+    name = manifest.get("name")
+    own = manifest.get("weights_sha256") == model.weights_sha256
+    return name if own and isinstance(name, str) and NAME.fullmatch(name) else ""
 
 
 def _local(path: Path, name: str, allow_pickle: bool) -> ModelFiles:
-    folder = path if path.is_dir() else gguf.folder_of(path)
-    if not (folder / "config.json").exists():
-        raise PreflightError(f"{path} is not a model folder: it has no config.json")
-    return inspect(folder, name, allow_pickle=allow_pickle)
+    if path.is_dir():
+        return inspect(path, name, allow_pickle=allow_pickle)
+    if not path.is_file():
+        raise PreflightError(f"{path} is neither a folder nor a regular file")
+    return inspect(gguf.folder_of(path), name, allow_pickle=allow_pickle)
 
 
-def inspect(
-    folder: Path, name: str, *, allow_pickle: bool = False, commit: str = "", remote: hub.RemoteWeights | None = None
-) -> ModelFiles:
+def inspect(folder: Path, name: str, *, allow_pickle: bool = False, located: hub.Located | None = None) -> ModelFiles:
     """Returns what a model folder holds, from its config and the headers of its weight files.
 
     Args:
-        folder: Folder with ``config.json``, tokenizer and, unless ``remote``, weights.
+        folder: Folder with ``config.json``, tokenizer and, as far as they are not still on the hub, weights.
         name: What results are filed under.
         allow_pickle: Accept pickle weights where there are no safetensors.
-        commit: The hub's commit, for a model of the hub.
-        remote: The weights, where they are still on the hub.
+        located: What the hub says, for a model of the hub.
 
     Raises:
-        PreflightError: No tokenizer or no weights.
-        DataError: Config or weights are corrupt.
+        PreflightError: No config, tokenizer or weights, or an adapter is there.
+        DataError: Config or weights are corrupt, or do not belong together.
     """
-    config = _read_config(folder)
-    tokenizer = {file: file_sha256(folder / file) for file in TOKENIZER_FILES if (folder / file).exists()}
+    try:
+        there = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise PreflightError(f"{folder} cannot be read: {error.strerror}") from error
+    listed = {file.name for file in located.files} if located else set[str]()
+    _check_adapter(folder, name, there, listed or there)
+    config = configs.read(folder)
+    tokenizer = {file: _hash(folder / file) for file in TOKENIZER_FILES if file in there}
     if not {"tokenizer.json", "tokenizer.model", "vocab.json"} & set(tokenizer):
         raise PreflightError(f"{name} has no tokenizer: none of tokenizer.json, tokenizer.model, vocab.json in {folder}")
-    if remote is None:
-        hashes, counts, size = _read_weights(folder, name, allow_pickle)
-        weights = hub.combined_sha256(hashes)
+    files = weights.choose(folder, listed or there, name, allow_pickle=allow_pickle)
+    missing = [file for file in files if file not in there]
+    if missing and located is not None:
+        hashes = {file.name: file.sha256 for file in located.files if file.name in files}
+        counts, size = {located.dtype: located.parameters}, sum(f.size for f in located.files if f.name in files)
     else:
-        counts, size, weights = Counter({remote.dtype: remote.parameters}), remote.bytes, remote.sha256
-    stored = DTYPES.get(max(counts, key=lambda kind: counts[kind]) if counts else "", "float32")
-    named = str(config.get("dtype") or config.get("torch_dtype") or stored)
-    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+        counts = _measure(folder, files)
+        hashes, size = {file: _hash(folder / file) for file in files}, sum((folder / file).stat().st_size for file in files)
+    combined = hub.combined_sha256(hashes)
+    stored = DTYPES.get(max(counts, key=lambda kind: counts[kind], default=""), "float32")
+    named = config.dtype or stored
     return ModelFiles(
         name=name,
         path=folder,
-        revision=commit or f"sha256:{weights}",
-        weights_sha256=weights,
+        revision=located.commit if located else f"sha256:{combined}",
+        weights_sha256=combined,
         tokenizer_sha256=hub.combined_sha256(tokenizer),
-        architecture=str((config.get("architectures") or ["unknown"])[0]),
+        architecture=config.architecture,
         parameters=sum(counts.values()) or size // DTYPE_BYTES.get(named, 2),
         dtype=named if named in DTYPE_BYTES else stored,
-        context=int((text or config).get("max_position_embeddings") or 0),
+        context=config.context,
         weight_bytes=size,
-        missing_bytes=remote.bytes if remote else 0,
+        missing_bytes=sum(file.size for file in located.files if file.name in missing) if located else 0,
+        weight_files=files,
     )
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"cannot be read as JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise DataError(path, "is not a JSON object")
-    return config
+def _measure(folder: Path, files: Collection[str]) -> dict[str, int]:
+    """Returns parameters by dtype, once the config is seen to fit the weights; nothing is known of pickles."""
+    if not all(file.endswith(".safetensors") for file in files):
+        return {}
+    tensors = weights.layout(folder, files)
+    configs.check_fit(folder, {name: tensor.shape for name, tensor in tensors.items()})
+    return dict(weights.count(tensors))
 
 
-def _read_weights(folder: Path, name: str, allow_pickle: bool) -> tuple[dict[str, str], Counter[str], int]:
-    """Returns hashes by file, parameters by dtype, and the size in bytes."""
-    files = sorted(folder.glob("*.safetensors"))
-    _check_shards(folder)
-    if not files:
-        pickles = sorted(folder.glob("pytorch_model*.bin"))
-        if not pickles:
-            raise PreflightError(f"{name} has no weights in {folder}; if it is a model of the hub, it was downloaded in part")
-        if not allow_pickle:
-            raise PreflightError(
-                f"{name} has only pickle weights, which can run any code when loaded; --allow-pickle allows it"
-            )
-        return {f.name: file_sha256(f) for f in pickles}, Counter(), sum(f.stat().st_size for f in pickles)
-    counts: Counter[str] = Counter()
-    for file in files:
-        counts.update(_count_parameters(file))
-    return {f.name: file_sha256(f) for f in files}, counts, sum(f.stat().st_size for f in files)
+def _check_adapter(folder: Path, name: str, there: Collection[str], listed: Collection[str]) -> None:
+    """Refuses an adapter in a model's place, or beside its weights: transformers applies that one if peft is installed.
 
-
-def _check_shards(folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
+    (transformers 5.19, ``models/auto/auto_factory.py`` and ``integrations/peft.py``; vLLM 0.32 never looks for one, and reads
+    its tensors among the weights where there is no index.)
+    """
+    if ADAPTER not in listed:
+        if "config.json" not in there:
+            raise PreflightError(f"{folder} is not a model folder: it has no config.json")
         return
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise DataError(index, "is not an index of safetensors shards") from error
-    missing = sorted(str(name) for name in names if not (folder / str(name)).exists())
-    if missing:
-        raise PreflightError(f"{len(missing)} of {len(names)} weight files are missing in {folder}, first {missing[0]}")
+        base = configs.read_object(folder / ADAPTER, configs.MAX_CONFIG).get("base_model_name_or_path")
+    except DataError:
+        base = None
+    of = base if isinstance(base, str) and base else "BASE"
+    if "config.json" not in listed or not {weights.SINGLE, weights.INDEX, weights.PICKLE, weights.PICKLE_INDEX} & set(listed):
+        raise PreflightError(
+            f"{name} is an adapter, not a model: with vLLM, run takes --model {of} --adapter {folder}; "
+            "everything else needs it merged into its base"
+        )
+    raise PreflightError(
+        f"{name} has an adapter ({ADAPTER}) beside its weights, which some engines would apply and some not: move it out, and "
+        "give it with --adapter to apply it"
+    )
 
 
-def layout(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Returns dtype and shape of every tensor in a folder's safetensors files, by name.
+def _hash(path: Path) -> str:
+    """Returns a file's hash.
 
     Raises:
-        DataError: A file is corrupt.
+        DataError: It cannot be read.
     """
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        found |= _read_header(file)
-    return found
-
-
-def _count_parameters(file: Path) -> Counter[str]:
-    """Returns the number of parameters by dtype."""
-    counts: Counter[str] = Counter()
-    for dtype, shape in _read_header(file).values():
-        counts[dtype] += math.prod(shape)
-    return counts
-
-
-def _read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Returns a file's tensors from its header, which also shows whether the file is whole."""
-    corrupt = DataError(file, "corrupt safetensors file (cut or overwritten); download or copy it again")
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    if not path.is_file():
+        raise DataError(path, "is not a regular file")
     try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 2 <= length <= min(MAX_HEADER, file.stat().st_size):
-                raise corrupt
-            header = json.loads(stream.read(length))
-        end = 0
-        for key, tensor in header.items():
-            if key == "__metadata__":
-                continue
-            found[key] = (str(tensor["dtype"]), tuple(map(int, tensor["shape"])))
-            end = max(end, int(tensor["data_offsets"][1]))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise corrupt from error
-    if 8 + length + end != file.stat().st_size:
-        raise corrupt
-    return found
+        return file_sha256(path)
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror}") from error

@@ -7,12 +7,13 @@ Prompts of a benchmark share a prefix; where the architecture allows, its keys a
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
+from tulu_eval.backends import config as configs
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage, check_settings
+from tulu_eval.backends.skeleton import check_shapes, first_line
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -114,10 +115,9 @@ class TransformersBackend(Backend):
         device = resolve_device(settings.device)
         dtype = resolve_dtype(settings.dtype, model.dtype)
         check_settings(cls.name, settings)
-        on_disk = model.missing_bytes == 0
-        if on_disk and not settings.allow_pickle and not any(model.path.glob("*.safetensors")):
+        if not settings.allow_pickle and not all(name.endswith(".safetensors") for name in model.weight_files):
             raise PreflightError(
-                f"{model.name} has no safetensors weights; --allow-pickle loads pickle files, which can run code"
+                f"{model.name} has pickle weights, which can run any code when loaded; --allow-pickle allows it"
             )
         if not settings.trust_remote_code and _needs_own_code(model):
             raise PreflightError(f"{model.name} needs Python code that comes with it; --trust-remote-code runs it")
@@ -137,12 +137,12 @@ class TransformersBackend(Backend):
             PreflightError: A file is corrupt or incomplete.
         """
         import torch
-        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         device = resolve_device(settings.device)
         dtype = getattr(torch, resolve_dtype(settings.dtype, model.dtype))
         trust = settings.trust_remote_code
+        check_shapes(AutoModelForCausalLM, model.path, model.weight_files, trust_remote_code=trust)
         try:
             tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust)
             answer: Any = AutoModelForCausalLM.from_pretrained(
@@ -152,8 +152,8 @@ class TransformersBackend(Backend):
                 use_safetensors=None if settings.allow_pickle else True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, SafetensorError) as error:
-            raise PreflightError(f"{model.name} cannot be loaded: {error}") from error
+        except Exception as error:  # transformers raises of any kind where a config does not fit its weights
+            raise PreflightError(f"{model.name} cannot be loaded: {first_line(error)}") from error
         loaded, report = answer
         if missing := sorted(report["missing_keys"]):
             raise PreflightError(
@@ -241,5 +241,5 @@ def _needs_own_code(model: ModelFiles) -> bool:
     """Whether transformers does not know the model's architecture and the model brings code for it."""
     from transformers import CONFIG_MAPPING
 
-    config = json.loads((model.path / "config.json").read_text("utf-8"))
-    return "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING
+    config = configs.read(model.path)
+    return config.own_code and config.model_type not in CONFIG_MAPPING

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends import vllm_devices as devices
+from tulu_eval.backends import weights
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.caching import read_json
 from tulu_eval.errors import PreflightError
@@ -71,6 +72,7 @@ def check(model: ModelFiles, settings: EngineSettings) -> None:
     dtype = resolved_dtype(model, settings)
     if dtype not in DTYPE_BYTES:
         raise PreflightError(f"vLLM computes in bfloat16, float16 or float32, not in {dtype}; give one of them with --dtype")
+    _check_files(model)
     _check_quantization(model, settings, config)
     _check_numbers(settings, config)
     _check_adapter(settings)
@@ -78,6 +80,24 @@ def check(model: ModelFiles, settings: EngineSettings) -> None:
         _check_cpu(model, settings, config)
     else:
         _check_gpus(model, settings, config)
+
+
+def _check_files(model: ModelFiles) -> None:
+    """Refuses a folder of which vLLM would load other safetensors than those that were hashed.
+
+    With ``load_format="safetensors"`` it loads what the index names, also beside a ``model.safetensors``, and without an index
+    every ``*.safetensors`` there (vllm 0.32, ``model_executor/model_loader/default_loader.py``, ``weight_utils.py``).
+    """
+    if not all(name.endswith(".safetensors") for name in model.weight_files):
+        return
+    there = {path.name for path in model.path.glob("[!.]*.safetensors")} | set(model.weight_files)
+    loaded = set(weights.indexed(model.path)) if (model.path / weights.INDEX).exists() else there
+    if model.weight_files and loaded != set(model.weight_files):
+        odd = sorted(loaded ^ set(model.weight_files))[0]
+        raise PreflightError(
+            f"{model.name} has weights that vLLM and transformers read differently, {odd} among them: move what is not the "
+            f"model out of {model.path}, or use --backend transformers, which loads {', '.join(model.weight_files[:2])}"
+        )
 
 
 def _check_quantization(model: ModelFiles, settings: EngineSettings, config: dict[str, Any]) -> None:
@@ -238,7 +258,10 @@ def cache_bytes(config: dict[str, Any], size: int) -> int:
     if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(hidden, int) and heads):
         return 0
     key_heads = text.get("num_key_value_heads") or heads
-    return 2 * layers * int(key_heads) * int(text.get("head_dim") or hidden // heads) * size
+    head_dim = text.get("head_dim") or hidden // heads
+    if not (isinstance(key_heads, int) and isinstance(head_dim, int)):
+        return 0
+    return 2 * layers * key_heads * head_dim * size
 
 
 def _text_config(config: dict[str, Any]) -> dict[str, Any]:

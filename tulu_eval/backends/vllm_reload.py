@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles, ReloadError
-from tulu_eval.backends.loading import layout
 from tulu_eval.backends.vllm_preflight import stored_quantization
+from tulu_eval.backends.weights import layout
 from tulu_eval.caching import read_json
 from tulu_eval.errors import DataError
 
@@ -39,17 +39,17 @@ def check_same_kind(loaded: ModelFiles, model: ModelFiles, before: EngineSetting
         "its config differs": _computed(config) != _computed(read_json(loaded.path / "config.json")),
         f"it has {model.context} positions, not {loaded.context}": model.context != loaded.context,
         "its tokenizer differs": model.tokenizer_sha256 != loaded.tokenizer_sha256,
+        "it has no safetensors weights": not all(name.endswith(".safetensors") for name in model.weight_files),
     }
     for reason, applies in reasons.items():
         if applies:
             raise ReloadError(reason)
     try:
-        tensors = layout(model.path)
-        same = tensors == layout(loaded.path)
+        same = layout(model.path, model.weight_files) == layout(loaded.path, loaded.weight_files)
     except DataError as error:
         raise ReloadError(str(error)) from error
-    if not tensors or not same:
-        raise ReloadError("its weights have other names or shapes" if tensors else "it has no safetensors weights")
+    if not same:
+        raise ReloadError("its weights have other names or shapes")
 
 
 def _computed(config: dict[str, object]) -> dict[str, Any]:

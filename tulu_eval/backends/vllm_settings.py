@@ -59,6 +59,10 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
         "quantization": settings.quantization or None,
         "trust_remote_code": settings.trust_remote_code,
         "generation_config": "vllm",
+        # Its own choice is Mistral's format wherever a consolidated*.safetensors lies beside the shards (vllm 0.32,
+        # model_executor/model_loader/default_loader.py, transformers_utils/config.py): files that nothing here hashed.
+        "config_format": "hf",
+        "load_format": "auto" if any(name.endswith(".bin") for name in model.weight_files) else "safetensors",
         "worker_extension_cls": vllm_extension.CLASS,
         "enable_prefix_caching": settings.prefix_caching,
         "enforce_eager": on_cpu,  # compiling took 76 s more at the start on 2 cores, and tokens came no faster

@@ -43,7 +43,7 @@ class Engine:
         if self._backend is not None and self._loaded == _needs(plan):
             return self._backend
         if plan.backend.local:
-            fetch(plan.model, plan.order.settings.allow_pickle)
+            fetch(plan.model)
         if self._backend is None or not self._change(self._backend, plan):
             self._progress.loading(plan.model.name, plan.backend.name)
             began = time.perf_counter()

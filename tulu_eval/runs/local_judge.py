@@ -51,7 +51,7 @@ def local_judge(files: ModelFiles) -> Iterator[VllmJudge]:
         EngineError: vLLM did not start.
     """
     check(files)
-    fetch(files, allow_pickle=False)
+    fetch(files)
     settings = settings_here()
     positions = min(files.context or POSITIONS, POSITIONS)
     os.environ.update(environment(files, settings, positions, 0))

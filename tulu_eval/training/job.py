@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.backends import config as configs
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.backends.tokenizer import load_tokenizer
 from tulu_eval.backends.vllm import VllmBackend
@@ -182,8 +183,7 @@ def _read(reader: Reader, sourced: Sourced, paths: Sequence[Path]) -> Rows[Token
 
 def _vocabulary(model: ModelFiles) -> int:
     """Returns the number of token ids that a model knows, from its config."""
-    config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
-    return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or 1 << 31)
+    return configs.read(model.path).vocabulary or configs.MAX_NUMBER
 
 
 def _refuse_other_tokenizer(one: Any, other: Any, model: ModelFiles, reward_model: ModelFiles) -> None:

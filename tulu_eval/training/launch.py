@@ -84,7 +84,7 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
         _prepare_folder(job, ranks, sum(trained_sizes), manifest)
         for files in filter(None, (job.model, job.reward_model)):
             if ranks.first:
-                loading.fetch(files, allow_pickle=False)
+                loading.fetch(files)
             ranks.wait()
         order = job.order
         settings = Settings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from tulu_eval.backends import weights
+from tulu_eval.backends.skeleton import check_shapes, first_line
 from tulu_eval.errors import PreflightError
 from tulu_eval.training.math import head_logprobs, token_logprobs, wide
 from tulu_eval.training.packing import Packing, packed_arguments, spread
@@ -264,15 +266,17 @@ def load_scorer(folder: Path, *, compute: str, trained: bool, new_head: tuple[in
 
 
 def _load(auto: Any, folder: Path, dtype: torch.dtype, **more: Any) -> tuple[Any, list[str]]:
-    from safetensors import SafetensorError
-
+    try:
+        there = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise PreflightError(f"{folder} cannot be loaded: {error.strerror}") from error
+    check_shapes(auto, folder, weights.choose(folder, there, str(folder), allow_pickle=False), **more)
     try:
         model, report = auto.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **more
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PreflightError(f"{folder} cannot be loaded: {cause}") from error
+    except Exception as error:  # transformers raises of any kind where a config does not fit its weights
+        raise PreflightError(f"{folder} cannot be loaded: {first_line(error)}") from error
     return model, sorted(report["missing_keys"])
 
 

@@ -1,0 +1,146 @@
+"""A model's ``config.json``: the few fields that are used here, typed, and held against the weights' headers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.errors import DataError
+
+MAX_CONFIG = 16_000_000
+"""Bytes; the largest of the released Tulu models has 1 kB."""
+
+MAX_NUMBER = 1 << 31
+"""No size of a layer or vocabulary, and no number of positions, is as large."""
+
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_EXTRA_LAYERS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_layers")
+_WIDTH = ("hidden_size", "n_embd", "d_model")
+_NUMBERED = re.compile(r"(.*?)\.(\d{1,9})\.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config:
+    """What a config says; a number is 0 where it says nothing.
+
+    Attributes:
+        architecture: ``architectures[0]``; ``unknown`` where there is none.
+        model_type: transformers' name of its family; empty where there is none.
+        dtype: torch's name, e.g. ``bfloat16``; empty where there is none.
+        context: Positions.
+        vocabulary: Token ids.
+        width: Numbers that stand for a token between two layers.
+        layers: Of the language model.
+        extra_layers: Layers behind those, which only guess further tokens ahead and are not used here.
+        quantised: Whether the weights are.
+        own_code: Whether Python code comes with the model.
+    """
+
+    architecture: str
+    model_type: str
+    dtype: str
+    context: int
+    vocabulary: int
+    width: int
+    layers: int
+    extra_layers: int
+    quantised: bool
+    own_code: bool
+
+
+def read_object(path: Path, limit: int) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have.
+
+    Raises:
+        DataError: It cannot be read, is larger, or is no JSON object.
+    """
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise DataError(path, "is not a regular file")
+        if state.st_size > limit:
+            raise DataError(path, f"has {state.st_size:,} bytes, more than the {limit:,} that such a file may have")
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, f"cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise DataError(path, "is not a JSON object")
+    return data
+
+
+def read(folder: Path) -> Config:
+    """Returns what the config of a model's folder says.
+
+    Raises:
+        DataError: It cannot be read, or a field is not what it has to be.
+    """
+    path = folder / "config.json"
+    data = read_object(path, MAX_CONFIG)
+    if data.get("transformers_weights") is not None:
+        raise DataError(path, "names weight files of its own (transformers_weights), which only transformers would load")
+    nested = data.get("text_config")
+    text: Mapping[str, Any] = nested if isinstance(nested, dict) else data
+    names = data.get("architectures")
+    first = names[0] if isinstance(names, list) and names else "unknown"
+    return Config(
+        architecture=first if isinstance(first, str) else "unknown",
+        model_type=_word(data.get("model_type")),
+        dtype=_word(data.get("dtype")) or _word(data.get("torch_dtype")),
+        context=_number(path, text, ("max_position_embeddings",)),
+        vocabulary=_number(path, text, ("vocab_size",)),
+        width=_number(path, text, _WIDTH),
+        layers=_number(path, text, _LAYERS),
+        extra_layers=_number(path, text, _EXTRA_LAYERS),
+        quantised=data.get("quantization_config") is not None,
+        own_code="auto_map" in data,
+    )
+
+
+def check_fit(folder: Path, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Holds a config against the shapes of the weights, by tensor's name, before a model of its sizes is made.
+
+    A config with fewer layers than the weights would load, and measure another model; one with a billion would never end.
+
+    Raises:
+        DataError: Layers, vocabulary or width are not those of the weights.
+    """
+    config, path = read(folder), folder / "config.json"
+    depths: dict[str, int] = {}
+    for name in shapes:
+        if match := _NUMBERED.match(name):
+            depths[match[1]] = max(depths.get(match[1], 0), int(match[2]) + 1)
+    if config.layers and depths and not {config.layers, config.layers + config.extra_layers} & set(depths.values()):
+        raise DataError(path, f"says {config.layers:,} layers, and the weights have {max(depths.values()):,}")
+    if config.quantised:
+        return  # packed weights have shapes of their own
+    rows = {shape[0] for shape in shapes.values() if len(shape) > 1}
+    if config.vocabulary and config.vocabulary not in rows:
+        raise DataError(path, f"says a vocabulary of {config.vocabulary:,}, and no tensor of the weights has as many rows")
+    if config.width and not any(config.width in shape for shape in shapes.values()):
+        raise DataError(path, f"says a width of {config.width:,}, and no tensor of the weights has it")
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(path: Path, data: Mapping[str, Any], keys: Sequence[str]) -> int:
+    for key in keys:
+        value = data.get(key)
+        if value is None:
+            continue
+        if type(value) is not int or not 0 <= value < MAX_NUMBER:
+            raise DataError(path, f"{key} is {repr(value)[:40]}, not a whole number below {MAX_NUMBER:,}")
+        return value
+    return 0
