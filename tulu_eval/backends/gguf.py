@@ -8,17 +8,20 @@ manifest's weights hash is of the copy.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
 import logging
 import os
 import shutil
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from tulu_eval.backends import gguf_header
+from tulu_eval.backends.skeleton import shapes, too_large
 from tulu_eval.caching import cache_folder, file_sha256
 from tulu_eval.errors import DataError, PreflightError
 
-MAGIC = b"GGUF"
 logger = logging.getLogger(__name__)
 
 
@@ -47,42 +50,65 @@ def folder_of(path: Path) -> Path:
 
     Raises:
         DataError: Not a GGUF file, or one that transformers cannot read.
-        PreflightError: The package gguf is missing.
+        PreflightError: The package gguf is missing, or the copy cannot be written.
     """
-    with path.open("rb") as file:
-        if file.read(4) != MAGIC:
-            raise DataError(path, "is not a GGUF file")
-    folder = cache_folder() / "gguf" / f"{path.stem}-{file_sha256(path)[:12]}-bfloat16"
+    held = gguf_header.check(path)
+    # A name may have 255 bytes, of which the temporary folder's and the lock's take a few more.
+    folder = cache_folder() / "gguf" / f"{path.stem.encode()[:150].decode(errors='ignore')}-{file_sha256(path)[:12]}-bfloat16"
     if not (folder / "config.json").exists():
         if importlib.util.find_spec("gguf") is None:
             raise PreflightError("reading GGUF files needs the package gguf: pip install 'tulu-eval[gguf]'")
-        logger.info("converting %s once, to %s", path.name, folder)
-        _convert(path, folder)
+        with _alone(folder):
+            if not (folder / "config.json").exists():
+                logger.info("converting %s once, to %s", path.name, folder)
+                _convert(path, folder, held)
     return folder
 
 
-def _convert(path: Path, folder: Path) -> None:
-    """Writes the copy beside its final place and moves it there whole, so that a killed conversion leaves nothing."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process converts into a folder, and keeps others waiting."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{folder.name}.lock").open("w")
+    except OSError as error:
+        raise PreflightError(f"the cache {folder.parent} cannot be written: {error.strerror}; set XDG_CACHE_HOME") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+
+def _convert(path: Path, folder: Path, held: int) -> None:
+    """Writes the copy beside its final place and moves it there whole; what a killed conversion left goes first.
+
+    Args:
+        path: The GGUF file.
+        folder: Where the copy goes.
+        held: Weights that the file has: transformers fills in by itself what it does not have.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    draft = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
     try:
         try:
+            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+            if reason := too_large(shapes(AutoModelForCausalLM, config), held):
+                raise ValueError(reason)
             model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
-            raise DataError(path, f"transformers cannot read this GGUF file: {error}") from error
+        except Exception as error:  # whatever a damaged file makes two other packages raise
+            cause = " ".join(str(error).split())[:200] or type(error).__name__
+            raise DataError(path, f"transformers cannot read this GGUF file: {cause}") from error
         del model.hf_quantizer
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
         try:
-            os.replace(temporary, folder)
-        except OSError:
-            if not (folder / "config.json").exists():
-                raise  # not another process that was first
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            os.replace(draft, folder)
+        except OSError as error:
+            raise PreflightError(f"{folder} cannot be written: {error.strerror or error}; set XDG_CACHE_HOME") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
