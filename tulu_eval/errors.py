@@ -68,11 +68,15 @@ class EngineError(UserError):
 def suggest(name: str, known: Iterable[str], limit: int = 3) -> str:
     """Returns `` Did you mean 'a' or 'b'?`` or, where nothing is near, `` Known: a, b, ...``; empty if nothing is known."""
     options = sorted(set(known))
-    lowered = {option.lower(): option for option in reversed(options)}
-    near = difflib.get_close_matches(name.lower(), lowered, n=limit, cutoff=0.6)
-    if near:
-        return f" Did you mean {' or '.join(repr(lowered[match]) for match in near)}?"
-    if not options:
-        return ""
+    hint = near(name, options, limit)
+    if hint or not options:
+        return hint
     shown = ", ".join(options[:12])
     return f" Known: {shown}{', ...' if len(options) > 12 else ''}."
+
+
+def near(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """Returns `` Did you mean 'a' or 'b'?``; empty where nothing is near."""
+    lowered = {option.lower(): option for option in sorted(set(known), reverse=True)}
+    matches = difflib.get_close_matches(name.lower(), lowered, n=limit, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(lowered[match]) for match in matches)}?" if matches else ""

@@ -34,7 +34,7 @@ def test_table_on_stdout_progress_on_stderr(start: Start, command: tuple[str, ..
     assert "last-number" in done.stdout
     assert "stated-answer" in done.stdout
     assert "gsm8k:custom|n:3@" in done.stdout
-    assert "loading llama3-like0 on transformers ..." in done.stderr
+    assert "/llama3-like0 on transformers ..." in done.stderr
     assert "3/3 items" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -44,7 +44,7 @@ def test_the_cards_two_benchmarks_on_one_engine_start(start: Start, llama3_like:
     data = [word for name, file in files.items() for word in ("--data", f"{name}={shared / 'data' / file}")]
     done = start("run", "gsm8k", "alpaca-eval", "-m", llama3_like, "--limit", "1", "--device", "cpu", *data, "--json")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("loading llama3-like0 on transformers ...") == 1
+    assert done.stderr.count("/llama3-like0 on transformers ...") == 1
     found = json.loads(done.stdout)
     assert [{row["benchmark"] for row in one["results"]} for one in found] == [{"gsm8k"}, {"alpaca-eval"}]
     for one in found:

@@ -71,7 +71,7 @@ def models(order: Order, tmp_path: Path) -> dict[str, str]:
 def test_weights_go_into_the_running_engine_or_a_fresh_one_starts(
     order: Order, models: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plans = [plan_of(order, model=models[name], limit=limit) for name in ("sft", "ppo", "odd") for limit in (2, 3)]
+    plans = [plan_of(order, model=models[name], name=name, limit=limit) for name in ("sft", "ppo", "odd") for limit in (2, 3)]
     outcomes = execute_all(plans, Progress(terminal=False))
     assert Reloading.history == ["load sft", "reload ppo", "close", "load odd", "close"]
     err = capsys.readouterr().err
@@ -79,7 +79,9 @@ def test_weights_go_into_the_running_engine_or_a_fresh_one_starts(
     assert "odd gets a fresh engine: its config differs" in err
     engines = [files.read_manifest(outcome.folder)["engine"].get("weights") for outcome in outcomes]
     assert engines == [None, None, "put into the engine", "put into the engine", None, None]
-    alone = execute(plan_of(order, TransformersBackend, model=models["ppo"], limit=3, output=order.output / "alone"), QUIET)
+    alone = execute(
+        plan_of(order, TransformersBackend, model=models["ppo"], name="ppo", limit=3, output=order.output / "alone"), QUIET
+    )
     assert (alone.folder / files.RESULT).read_bytes() == (outcomes[3].folder / files.RESULT).read_bytes()
     assert [outcome.generated for outcome in execute_all(plans, QUIET)] == [0] * 6
     assert len(Reloading.history) == 5, "nothing to do needs no engine"
@@ -88,7 +90,7 @@ def test_weights_go_into_the_running_engine_or_a_fresh_one_starts(
 def test_transformers_loads_each_model_and_says_nothing(
     order: Order, models: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plans = [plan_of(order, TransformersBackend, model=models[name], limit=2) for name in ("sft", "ppo")]
+    plans = [plan_of(order, TransformersBackend, model=models[name], name=name, limit=2) for name in ("sft", "ppo")]
     assert [outcome.generated for outcome in execute_all(plans, Progress(terminal=False))] == [2, 2]
     err = capsys.readouterr().err
     assert err.count("loading ") == 2
@@ -102,7 +104,7 @@ def test_a_model_that_does_not_fit_is_found_before_any_is_loaded(order: Order, m
             if model.name == "ppo":
                 raise PreflightError("ppo does not fit")
 
-    plans = [plan_of(order, Picky, model=models[name], limit=2) for name in ("sft", "ppo")]
+    plans = [plan_of(order, Picky, model=models[name], name=name, limit=2) for name in ("sft", "ppo")]
     with pytest.raises(PreflightError, match="ppo does not fit"):
         execute_all(plans, QUIET)
     assert Reloading.history == []

@@ -46,7 +46,7 @@ def ask(loopback: Any, shared: Path, tmp_path: Path) -> Callable[[Path], tuple[O
     return call
 
 
-def test_a_run_leaves_what_alpaca_evals_tools_read(alpaca_run: MakeRun) -> None:
+def test_a_run_leaves_what_alpaca_evals_tools_read(alpaca_run: MakeRun, llama3_like: Path) -> None:
     run = alpaca_run(5, {2: "  unstripped \n\n"}, failed=1)
     rows = json.loads((run / "model_outputs.json").read_text())
     assert [row["output"] for row in rows] == [
@@ -54,7 +54,7 @@ def test_a_run_leaves_what_alpaca_evals_tools_read(alpaca_run: MakeRun) -> None:
         "  unstripped \n\n",
         *(f"Answer number {n}.\n" for n in (3, 4)),
     ]
-    assert {row["generator"] for row in rows} == {"llama3-like0"}
+    assert {row["generator"] for row in rows} == {f"{llama3_like.parent.name}/llama3-like0"}
     assert read_outputs(run / "model_outputs.json", partial=True) == judged.outputs_of(run)
 
 

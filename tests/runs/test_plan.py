@@ -29,7 +29,7 @@ def test_a_plan_names_items_prompts_and_folder(order: Order, llama3_like: Path) 
     assert first.request.token_ids[0] == 0
     assert plan.eos_ids == (1,)
     assert plan.decoding == Decoding(max_new_tokens=512)
-    assert plan.folder.parent == order.output / llama3_like.name / "gsm8k"
+    assert plan.folder.parent == order.output / f"{llama3_like.parent.name}__{llama3_like.name}" / "gsm8k"
     assert plan.max_length == min(plan.longest_prompt + 512, 2048)
     assert not order.output.exists()
 

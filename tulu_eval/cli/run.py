@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     help="Hub id (org/name or org/name@revision), folder, GGUF file, or a name of the registry. Several times: one after the "
     "other; with vLLM, checkpoints that differ in their weights alone share one engine.",
 )  # fmt: skip
+@click.option("--name", "names", multiple=True, help="What a local model's results are filed under; with several --model once "
+              "for each. Unless given: the name that 'train' gave it, else the last two parts of its path.")  # fmt: skip
 @click.option("--protocol", help="Frozen recipe: published (default of gsm8k), full, ...; see the benchmark.")
 @click.option("--data", multiple=True, metavar="[BENCHMARK=]FILE",
               help="File to read instead of the benchmark's own source; with several benchmarks once for each.")  # fmt: skip
@@ -102,8 +104,16 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
     shared = _pick(options, Order)
     if len(model) > 1 and options["served_name"]:
         raise click.UsageError("--served-name goes with one --model", click.get_current_context())
-    pairs = [(one, name) for one in model for name in benchmarks]
-    orders = [Order(benchmark=name, model=one, settings=settings, data=data.get(name), **shared) for one, name in pairs]
+    names = options["names"] or ("",) * len(model)
+    if len(names) != len(model):
+        raise click.UsageError(f"{len(names)} --name for {len(model)} --model", click.get_current_context())
+    if len(set(options["names"])) < len(options["names"]):
+        raise click.UsageError("two models cannot have one --name", click.get_current_context())
+    orders = [
+        Order(benchmark=benchmark, model=one, name=name, settings=settings, data=data.get(benchmark), **shared)
+        for one, name in zip(model, names, strict=True)
+        for benchmark in benchmarks
+    ]
     plans = [make_plan(order, load_suite(options["registry"])) for order in orders]
     if options["dry_run"]:
         if options["as_json"]:

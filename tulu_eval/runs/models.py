@@ -7,25 +7,37 @@ from pathlib import Path
 
 from tulu_eval.backends import loading
 from tulu_eval.backends.base import ModelFiles
-from tulu_eval.errors import PreflightError, UnknownName
+from tulu_eval.errors import PreflightError, UnknownName, UserError, near
 from tulu_eval.registry import Model, Suite
 
 
-def resolve(name: str, suite: Suite, *, allow_pickle: bool = False) -> tuple[ModelFiles, Model | None]:
+def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = False) -> tuple[ModelFiles, Model | None]:
     """Returns a model's files, weights not loaded and not downloaded, and its registry entry if it has one.
 
     What exists on disk comes first, then the registry, then the hub.
+
+    Args:
+        name: Path, name of the registry, or hub id.
+        suite: The registry.
+        called: What a local model's results are filed under; empty to choose, see
+            :func:`tulu_eval.backends.loading.from_path`.
+        allow_pickle: Accept pickle weights where there are no safetensors.
 
     Raises:
         UnknownName: Neither a path, nor in the registry, nor shaped like a hub id.
         PreflightError: Something is missing: hub, licence, package, tokenizer, safetensors.
         DataError: A file is there and corrupt.
+        UserError: ``called`` cannot be a local model's name.
     """
-    path = Path(name).expanduser()
-    if path.exists():
-        return loading.from_path(path, allow_pickle=allow_pickle), None
-    if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1:
-        raise PreflightError(f"no such model file or folder: {name}")
+    path = find_path(name)
+    if path is not None:
+        if called:
+            check_name(called, suite)
+        files = loading.from_path(path, name=called, allow_pickle=allow_pickle)
+        # No folder's name makes its weights released ones, nor puts their numbers into that model's row.
+        return dataclasses.replace(files, name=f"{files.name}-local") if _is_known(files.name, suite) else files, None
+    if called:
+        raise UserError(f"--name {called}: {name} is no folder or file here, and a released model goes by its own name")
     asked, _, revision = name.partition("@")
     try:
         known = suite.find(asked)
@@ -37,7 +49,56 @@ def resolve(name: str, suite: Suite, *, allow_pickle: bool = False) -> tuple[Mod
         package = known.package
         return loading.from_package(package.module, package.distribution, package.file, known.name), known
     hub_id = known.hub_id if known is not None else asked
-    files = loading.from_hub(hub_id, revision or None, allow_pickle=allow_pickle)
+    try:
+        files = loading.from_hub(hub_id, revision or None, allow_pickle=allow_pickle)
+    except PreflightError as error:
+        hint = near(asked, [model.hub_id for model in suite.models]) if known is None else ""
+        raise PreflightError(f"{error}{hint and '.'}{hint}") from error
     if known is not None and known.context:
         files = dataclasses.replace(files, context=known.context)
     return files, known
+
+
+def find_path(name: str) -> Path | None:
+    """Returns the path that ``--model`` names, or None where it names something else.
+
+    Raises:
+        PreflightError: It is shaped like a path and leads nowhere, or nothing can be looked up there.
+    """
+    if not name.strip():
+        raise PreflightError("--model is empty: give a folder, a GGUF file, a name of the registry or a hub id")
+    try:
+        path = Path(name).expanduser()
+        if path.exists():
+            return path
+        dangling = path.is_symlink()
+    except (OSError, RuntimeError, ValueError) as error:  # no permission, a name too long, no such user, a null character
+        cause = error.strerror if isinstance(error, OSError) else str(error)
+        raise PreflightError(f"the model {name[:200]!r} cannot be looked for: {cause}") from error
+    if dangling:
+        raise PreflightError(f"the model {name} is a link that leads nowhere")
+    if name.startswith((".", "/", "~")) or name.endswith(".gguf") or name.count("/") > 1:
+        raise PreflightError(f"no such model file or folder: {name}")
+    return None
+
+
+def check_name(name: str, suite: Suite) -> None:
+    """Refuses what cannot be a local model's name, or is a released model's.
+
+    Raises:
+        UserError: With what it may be.
+    """
+    if not loading.NAME.fullmatch(name):
+        raise UserError(f"--name {name[:100]!r}: up to 96 letters, digits, '.', '_' and '-', and a letter or digit first")
+    if _is_known(name, suite):
+        raise UserError(f"--name {name} is a released model's name, which a local model's numbers must not go by")
+
+
+def _is_known(name: str, suite: Suite) -> bool:
+    try:
+        suite.find(name)
+    except UnknownName:
+        return False
+    except UserError:
+        return True  # of several
+    return True

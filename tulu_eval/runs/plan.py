@@ -22,6 +22,10 @@ SHARDS = "shards"
 """Folder in a run's folder with the folders of its shards."""
 
 
+LONGEST_NAME = 200
+"""Bytes of a folder's name, which get a few more where a file of that name is written first under another."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
     """What a user asks for.
@@ -29,6 +33,8 @@ class Order:
     Attributes:
         benchmark: Name of a benchmark.
         model: As ``--model`` takes it.
+        name: What a local model's results are filed under; empty for the name that training gave it, else for the last two
+            parts of its path.
         protocol: Name, or None for the benchmark's default.
         data: A JSON-lines file instead of the benchmark's own source.
         limit: Only the first so many items of the protocol; None is all.
@@ -49,6 +55,7 @@ class Order:
     seed: int = 0
     output: Path = Path("results")
     shard: tuple[int, int] | None = None
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -233,9 +240,11 @@ def _find_model(
     if not backend.local:
         if settings.served is None:
             raise PreflightError(f"--backend {backend.name} needs --base-url URL, such as http://localhost:8000/v1")
-        found = served.settle(order.model, settings.served, suite, trust_remote_code=settings.trust_remote_code)
+        found = served.settle(
+            order.model, settings.served, suite, called=order.name, trust_remote_code=settings.trust_remote_code
+        )
         return dataclasses.replace(settings, served=found.served), found.model, found.writer
-    model, known = models.resolve(order.model, suite, allow_pickle=settings.allow_pickle)
+    model, known = models.resolve(order.model, suite, called=order.name, allow_pickle=settings.allow_pickle)
     tokenizer = load_tokenizer(model.path, model.name, settings.trust_remote_code)
     return settings, model, PromptWriter(tokenizer, tulu=known is not None and known.template == "tulu")
 
@@ -271,5 +280,9 @@ def _check_lengths(planned: tuple[Planned, ...], model: ModelFiles) -> None:
 
 
 def safe_name(name: str) -> str:
-    """Returns a folder name for a model: ``/`` becomes ``__``, anything else unusual ``-``; never hidden, never a path."""
-    return re.sub(r"[^\w.-]", "-", name.replace("/", "__"), flags=re.ASCII).lstrip(".") or "model"
+    """Returns a folder name for a model: ``/`` becomes ``__``, anything else unusual ``-``; never hidden, never a path.
+
+    A name of more than :data:`LONGEST_NAME` bytes is cut, with its hash behind it: file systems take 255.
+    """
+    safe = re.sub(r"[^\w.-]", "-", name.replace("/", "__"), flags=re.ASCII).lstrip(".") or "model"
+    return safe if len(safe) <= LONGEST_NAME else f"{safe[: LONGEST_NAME - 9]}-{content_hash(name)[:8]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 
 from tulu_eval.backends import openai
@@ -34,7 +35,7 @@ class Settled:
     writer: PromptWriter | TextWriter
 
 
-def settle(name: str, served: Served, suite: Suite, *, trust_remote_code: bool = False) -> Settled:
+def settle(name: str, served: Served, suite: Suite, *, called: str = "", trust_remote_code: bool = False) -> Settled:
     """Returns what is known of a served model.
 
     Token ids are sent where the tokenizer is here and the server takes them. Where ``prompts`` leaves the choice, anything
@@ -44,15 +45,17 @@ def settle(name: str, served: Served, suite: Suite, *, trust_remote_code: bool =
         name: As ``--model`` has it.
         served: The server as the user gave it.
         suite: The registry.
+        called: What the results of a model that is not in the registry are filed under; empty to choose.
         trust_remote_code: Run Python code that comes with the model's tokenizer.
 
     Raises:
         UserError: The server is down, has no such model, or does not take what was asked for.
     """
     server = look(served)
-    files, known, missing = _files(name, suite)
+    files, known, missing = _files(name, suite, called)
     asked = name.partition("@")[0]
-    aliases = [asked, str(Path(asked).expanduser().resolve()), files.name if files else ""]
+    path = Path(os.path.expanduser(asked)).resolve()  # unlike Path.expanduser, it leaves an unknown user's home as it is
+    aliases = [asked, str(path), files.name if files else "", path.name if _is_here(name) else ""]
     aliases += [known.name, known.hub_id] if known else []
     there = server.find([served.name] if served.name else filter(None, aliases), served.url, bool(served.name))
     served = dataclasses.replace(served, name=there)
@@ -65,20 +68,32 @@ def settle(name: str, served: Served, suite: Suite, *, trust_remote_code: bool =
         served = dataclasses.replace(served, prompts=_choose(served, missing))
     if served.prompts != "tokens" or writer is None:
         writer = TextWriter(turns=served.prompts == "chat")
-    return Settled(served, files or _only_served(known.hub_id if known else asked, server.contexts[there]), writer)
+    return Settled(served, files or _only_served(called or (known.hub_id if known else asked), server.contexts[there]), writer)
 
 
-def _files(name: str, suite: Suite) -> tuple[ModelFiles | None, Model | None, str]:
+def _files(name: str, suite: Suite, called: str) -> tuple[ModelFiles | None, Model | None, str]:
     """Returns a model's files and its entry in the registry, or why its files are not here."""
     try:
-        return (*models.resolve(name, suite), "")
+        return (*models.resolve(name, suite, called=called), "")
     except UserError as error:
-        if Path(name).expanduser().exists():
+        if _is_here(name):
             raise
         try:
-            return None, suite.find(name.partition("@")[0]), str(error)
+            known = suite.find(name.partition("@")[0])
         except UnknownName:
+            if called:
+                models.check_name(called, suite)
             return None, None, f"no tokenizer of {name!r} is here"
+        if called:
+            raise
+        return None, known, str(error)
+
+
+def _is_here(name: str) -> bool:
+    try:
+        return models.find_path(name) is not None
+    except PreflightError:  # a path of the server's machine
+        return False
 
 
 def _refusal(writer: PromptWriter, served: Served, server: Server) -> str:

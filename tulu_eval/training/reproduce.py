@@ -179,6 +179,7 @@ def _run(whole: Reproduction) -> None:
         order = runs.Order(
             BENCHMARK,
             str(whole.models(name)),
+            name=name,
             backend="transformers",
             settings=EngineSettings(device="cpu"),
             output=whole.folder / "results",
