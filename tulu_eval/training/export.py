@@ -1,7 +1,8 @@
 """Trained models as folders that transformers and vLLM load, each with a card that says how it was made.
 
 A folder has safetensors in the dtype that the recipe computes in (hamishivi/EasyLM @ dbf2212c saves bfloat16 too), config,
-tokenizer with the Tulu template, the policy's ``generation_config``, ``training.json`` (the run's manifest) and ``README.md``.
+tokenizer with the Tulu template, the policy's ``generation_config``, ``training.json`` (the run's manifest, with a name for the
+model and the hash of its weights) and ``README.md``.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.errors import PreflightError
+from tulu_eval.backends import loading
+from tulu_eval.errors import EngineError, PreflightError, UserError
 from tulu_eval.records import Result
+from tulu_eval.runs.plan import safe_name
 from tulu_eval.training import metrics, models, parallel
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.recipe import Stage
 
-MANIFEST = "training.json"
+MANIFEST = loading.EXPORTED
 CARD = "README.md"
 
 NAMES: dict[Stage, tuple[str, ...]] = {
@@ -42,8 +45,26 @@ SHOWN = {
 
 
 def made(folder: Path, stage: Stage, identity: Mapping[str, str]) -> bool:
-    """Whether all models of a run are there, made by the same one."""
-    return all(_identity(folder / name) == identity for name in NAMES[stage])
+    """Whether all models of a run are there, made by the same one, with the weights that it wrote."""
+    return all(_identity(folder / name) == identity and _whole(folder / name) for name in NAMES[stage])
+
+
+def drafts(folder: Path) -> list[Path]:
+    """Returns where models are while they are written."""
+    return [_draft(folder / name) for name in sorted({name for names in NAMES.values() for name in names})]
+
+
+def _draft(final: Path) -> Path:
+    return final.with_suffix(".tmp")
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a model's weights are those that were written; an older manifest does not say."""
+    try:
+        stated = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("weights_sha256")
+        return stated is None or loading.inspect(folder, folder.name).weights_sha256 == stated
+    except (OSError, ValueError, UserError):
+        return False
 
 
 def refuse_others(folder: Path, stage: Stage, identity: Mapping[str, str]) -> None:
@@ -60,11 +81,18 @@ def refuse_others(folder: Path, stage: Stage, identity: Mapping[str, str]) -> No
 
 
 def set_aside(folder: Path, stage: Stage) -> None:
-    """Gives what a run wrote, its checkpoints left out, names with the time in them."""
+    """Gives what a run wrote, its checkpoints left out, names with the time in them.
+
+    Raises:
+        PreflightError: The folder cannot be written.
+    """
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    for name in (*NAMES[stage], metrics.METRICS, metrics.SAMPLES, metrics.PROBE):
-        if (folder / name).exists():
-            (folder / name).replace(folder / f"{stamp}-{name}")
+    try:
+        for name in (*NAMES[stage], metrics.METRICS, metrics.SAMPLES, metrics.PROBE):
+            if (folder / name).exists():
+                (folder / name).replace(folder / f"{stamp}-{name}")
+    except OSError as error:
+        raise PreflightError(f"{folder} cannot be written: {error.strerror}; give another --output") from error
 
 
 def _identity(folder: Path) -> dict[str, str] | None:
@@ -76,22 +104,47 @@ def _identity(folder: Path) -> dict[str, str] | None:
 
 
 def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping[str, Any], ranks: Ranks) -> Path:
-    """Writes one trained model into a run's folder, whole or not at all; every rank calls it."""
+    """Writes one trained model into a run's folder, whole or not at all; every rank calls it.
+
+    Raises:
+        EngineError: It cannot be written.
+    """
     import torch
+    from safetensors import SafetensorError
 
     dtype = getattr(torch, manifest["settings"]["compute_dtype"]["value"])
     final = folder / name
     state = parallel.whole_state(model, keep=ranks.first)
     if ranks.first:
-        draft = final.with_suffix(".tmp")
+        draft = _draft(final)
         shutil.rmtree(draft, ignore_errors=True)
-        models.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
-        (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        (draft / CARD).write_text(card(final, manifest, metrics.read(folder / metrics.METRICS), ()), encoding="utf-8")
-        shutil.rmtree(final, ignore_errors=True)
-        draft.replace(final)
+        try:
+            models.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
+            weights = loading.inspect(draft, name).weights_sha256
+            own = {"name": name_of(name, manifest, weights), "weights_sha256": weights, **manifest}
+            (draft / MANIFEST).write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
+            (draft / CARD).write_text(card(final, manifest, metrics.read(folder / metrics.METRICS), ()), encoding="utf-8")
+            shutil.rmtree(final, ignore_errors=True)
+            draft.replace(final)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise EngineError(
+                f"{final} cannot be written: {error}; the last checkpoint is whole: make room and give the same command again"
+            ) from error
     ranks.wait()
     return final
+
+
+def name_of(kind: str, manifest: Mapping[str, Any], weights: str) -> str:
+    """Returns what a trained model is called in results: recipe, stage and hash, so that no two have one name.
+
+    Args:
+        kind: ``policy``, which goes without saying, ``value_model`` or ``reward_model``.
+        manifest: Of the run.
+        weights: Hash of the model's weights.
+    """
+    recipe = safe_name(manifest["recipe"]["name"])[-40:].lstrip("._-") or "recipe"
+    return "-".join((recipe, manifest["stage"], *([] if kind == "policy" else [kind]), weights[:8]))
 
 
 def card(model: Path, manifest: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -17,12 +17,14 @@ from tulu_eval import __version__
 from tulu_eval.backends import loading
 from tulu_eval.errors import PreflightError
 from tulu_eval.runs import catalog, environment
+from tulu_eval.runs.manifest import MANIFEST, locked, write_json
 from tulu_eval.training import checkpoint, cost, dpo, export, models, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job, engine_settings
-from tulu_eval.training.loop import Settings, Trainer
+from tulu_eval.training.loop import MICRO_TOKENS, Settings, Trainer
 from tulu_eval.training.parallel import Ranks, shard
 from tulu_eval.training.recipe import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.rollout import Engine, PolicyEngine
+from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
 
 ROLLOUT_ROWS = 64
@@ -78,29 +80,36 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
         ranks.refuse_uneven(batch=recipe.batch)
         if not job.order.fresh and export.made(job.folder, stage, job.identity):
             return Outcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
-        trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
         cost.refuse_no_room(job, device, ranks.world)
-        manifest = _manifest(job, ranks)
-        _prepare_folder(job, ranks, sum(trained_sizes), manifest)
-        for files in filter(None, (job.model, job.reward_model)):
-            if ranks.first:
-                loading.fetch(files)
-            ranks.wait()
-        order = job.order
-        settings = Settings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)
-        trainer, trained = _train(job, ranks, settings, say)
-        if trainer.interrupted:
-            return Outcome(False, job.folder, [])
-        made = [export.write(job.folder, name, model, job.tokenizer, manifest, ranks) for name, model in trained.items()]
-        return Outcome(True, job.folder, made)
+        with _alone(job, ranks):
+            return _execute(job, ranks, report, say)
+
+
+def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None]) -> Outcome:
+    trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
+    manifest = _manifest(job, ranks)
+    _prepare_folder(job, ranks, sum(trained_sizes), manifest)
+    for files in filter(None, (job.model, job.reward_model)):
+        if ranks.first:
+            loading.fetch(files)
+        ranks.wait()
+    order = job.order
+    settings = Settings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)
+    trainer, trained = _train(job, ranks, settings, say)
+    if trainer.interrupted:
+        return Outcome(False, job.folder, [])
+    made = [export.write(job.folder, name, model, job.tokenizer, manifest, ranks) for name, model in trained.items()]
+    return Outcome(True, job.folder, made)
+
+
+def _alone(job: Job, ranks: Ranks) -> AbstractContextManager[None]:
+    """Keeps every other command off the run's folder, which is made if need be: models of two runs must not mix in it."""
+    return locked(job.folder) if ranks.first else contextlib.nullcontext()
 
 
 def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: dict[str, Any]) -> None:
     if ranks.first:
-        try:
-            job.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PreflightError(f"{job.folder} cannot be made: {error.strerror}; give another --output") from error
+        _clear(job)
         checkpoint.refuse_full_disk(job.folder, parameters)
         saved = None if job.order.fresh else checkpoint.newest(job.folder / "checkpoints")
         if saved is not None:
@@ -109,8 +118,18 @@ def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: dict[str,
             shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
             export.set_aside(job.folder, job.sourced.stage)
         export.refuse_others(job.folder, job.sourced.stage, job.identity)
-        (job.folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        write_json(job.folder / MANIFEST, manifest)
     ranks.wait()
+
+
+def _clear(job: Job) -> None:
+    """Removes what a killed run left half written; nobody else is in the folder."""
+    checkpoint.clear(job.folder / "checkpoints")
+    drafts = [*export.drafts(job.folder), job.folder / FOLDER]
+    for draft in filter(Path.is_dir, drafts):
+        shutil.rmtree(draft, ignore_errors=True)
+    for draft in (*job.folder.glob(f".{MANIFEST}.*"), *job.folder.glob(f"{MICRO_TOKENS}.*")):
+        draft.unlink(missing_ok=True)
 
 
 def _manifest(job: Job, ranks: Ranks) -> dict[str, Any]:
@@ -190,8 +209,6 @@ def _engine(job: Job, policy: models.Policy, ranks: Ranks) -> Engine:
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - only PPO has rollouts
     if job.order.rollouts == "policy":
         return PolicyEngine(policy, [eos], ROLLOUT_ROWS)
-    from tulu_eval.training.vllm_rollout import VllmEngine
-
     longest = recipe.max_length + recipe.max_new_tokens
     if job.order.probe:
         longest = job.model.context or longest
