@@ -184,7 +184,7 @@ class TestNoModel:
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_files_that_cannot_be_read(self, copy: Path) -> None:
-        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        for name in ("tokenizer.json", "config.json", "model.safetensors"):
             (copy / name).chmod(0)
             with pytest.raises(DataError, match=f"{name}: cannot be read: Permission denied"):
                 name_of(copy)

@@ -129,6 +129,7 @@ def _header(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise DataError(file, "is not a regular file")
     try:
+        file.open("rb").close()  # safetensors 0.8 says of any file that it cannot open that it is not there
         with safe_open(file, framework="np") as opened:
             slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - it is no mapping
             return {key: Tensor(one.get_dtype(), tuple(one.get_shape())) for key, one in slices.items()}

@@ -266,7 +266,10 @@ def load_scorer(folder: Path, *, compute: str, trained: bool, new_head: tuple[in
 
 
 def _load(auto: Any, folder: Path, dtype: torch.dtype, **more: Any) -> tuple[Any, list[str]]:
-    there = {path.name for path in folder.iterdir()}
+    try:
+        there = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise PreflightError(f"{folder} cannot be loaded: {error.strerror}") from error
     check_shapes(auto, folder, weights.choose(folder, there, str(folder), allow_pickle=False), **more)
     try:
         model, report = auto.from_pretrained(
