@@ -85,7 +85,7 @@ def million(samples: int) -> None:
 
     benchmark = GSM8K()
     manifest = {
-        "items": {"custom": [f"row-{n}" for n in range(samples)]},
+        "items": {"custom": [f"row-{n}" for n in range(samples)]}, "planned": [f"row-{n}" for n in range(samples)],
         "benchmark": {"name": "gsm8k"}, "protocol": {"prompt_id": "p"}, "template": {"form": "tulu", "sha256": "t"},
         "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 512}, "model": {"name": "m", "revision": "r"},
         "packages": {"transformers": "1", "tulu-eval": "1"}, "backend": "transformers", "dtype": "float32",

@@ -48,7 +48,7 @@ def test_token_ids_go_out_and_come_back_and_every_field_is_said(model_server: An
     with model_server(context=2048) as server:
         plan = plan_of(order(server))
         outcome = execute(plan, QUIET)
-    assert (outcome.generated, outcome.failed) == (48, 0)
+    assert (outcome.generated, outcome.tally.failed) == (48, 0)
     sent = {json.dumps(body["prompt"]): body for body in server.bodies[1:]}
     assert set(sent) == {json.dumps(list(one.request.token_ids)) for one in plan.planned}
     body = server.bodies[-1]
@@ -96,7 +96,7 @@ def test_no_sample_is_lost_or_counted_twice(model_server: Any, order: Any, recor
         probes = sum(server.requests.values())
         outcome = execute(plan, QUIET)
     kept = samples(outcome.folder)
-    assert (outcome.failed, len(kept)) == (0, 48)
+    assert (outcome.tally.failed, len(kept)) == (0, 48)
     assert {sample.item: (sample.completion.text, sample.completion.token_ids) for sample in kept} == {
         item: (done.text, done.token_ids) for item, done in right.items()
     }
@@ -118,14 +118,14 @@ def test_what_fails_to_the_last_is_counted_and_redone(model_server: Any, order: 
     with model_server(draw) as server:
         made = order(server, prompts="chat", model="llama3-like0")
         outcome = execute(plan_of(made), QUIET)
-        assert outcome.failed == 3
+        assert outcome.tally.failed == 3
         assert outcome.results[0].counts["engine_error"] == 3
         assert outcome.results[0].n == 48
         failing = [sample for sample in samples(outcome.folder) if sample.completion.error]
         assert {sample.completion.error for sample in failing} == {"HTTP 500: fault 500, key was [key]"}
         bad.clear()
         again = execute(plan_of(made), QUIET)
-    assert (again.generated, again.failed) == (3, 0)
+    assert (again.generated, again.tally.failed) == (3, 0)
     assert again.results[0].counts["engine_error"] == 0
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_dies_midway_leaves_what_it_answered(model_server: Any, or
         assert sum(sample.completion.finish_reason != "error" for sample in samples(plan.folder)) == 16
         server.draw = lambda user, times: ""
         done = execute(plan, QUIET)
-    assert (done.generated, done.failed) == (32, 0)
+    assert (done.generated, done.tally.failed) == (32, 0)
     assert max(server.served.values()) == 1
 
 
@@ -229,7 +229,7 @@ def test_ctrl_c_is_quick_while_requests_hang_and_the_run_goes_on(
         plan = plan_of(order(server, batch_size=4))
         done = execute(plan, QUIET)
     assert 20 <= 48 - done.generated < 48
-    assert done.failed == 0
+    assert done.tally.failed == 0
     prompts = {json.dumps(list(one.request.token_ids)) for one in plan.planned}
     assert [server.served[prompt] for prompt in prompts] == [1] * 48, "nothing that was kept was asked again"
 

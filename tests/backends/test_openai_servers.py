@@ -52,7 +52,7 @@ def samples(folder: Path) -> list[Sample]:
 def test_another_servers_word_for_an_end_is_an_end(word: str, ask: Any, answering: Any, scripted: Any) -> None:
     with answering((200, scripted.chat(SAID, word))) as server:
         outcome = ask(server.url)
-    assert outcome.failed == 0
+    assert outcome.tally.failed == 0
     assert {(one.completion.text, one.completion.finish_reason) for one in samples(outcome.folder)} == {(SAID, "stop")}
 
 
@@ -64,7 +64,7 @@ def test_an_unknown_word_is_kept_counted_and_said(
 ) -> None:
     with answering((200, scripted.chat(SAID, word))) as server:
         outcome = ask(server.url)
-    assert (outcome.failed, outcome.results[0].counts["ok"]) == (0, 6)
+    assert (outcome.tally.failed, outcome.results[0].counts["ok"]) == (0, 6)
     for one in samples(outcome.folder):
         assert (one.completion.text, one.completion.finish_reason) == (SAID, "unknown")
         assert cause in one.completion.error
@@ -78,7 +78,7 @@ def test_a_filters_cut_is_a_failure_whose_text_is_kept(ask: Any, answering: Any,
     with answering((200, scripted.chat("She has", "content_filter"))) as server:
         outcome = ask(server.url)
         assert len(server.asked) == 6
-    assert (outcome.failed, outcome.results[0].counts["engine_error"]) == (6, 6)
+    assert (outcome.tally.failed, outcome.results[0].counts["engine_error"]) == (6, 6)
     for one in samples(outcome.folder):
         assert (one.completion.text, one.completion.finish_reason) == ("She has", "error")
         assert one.completion.error == "the provider's filter cut it off ('content_filter')"
@@ -92,7 +92,7 @@ def test_what_a_server_broke_off_is_asked_again(ask: Any, scripted: Any) -> None
 
     with scripted.Scripted(answer) as server:
         outcome = ask(server.url)
-        assert (outcome.failed, len(server.asked)) == (0, 8)
+        assert (outcome.tally.failed, len(server.asked)) == (0, 8)
 
 
 def test_content_in_parts_and_reasoning_beside_it(ask: Any, answering: Any, scripted: Any) -> None:
@@ -196,7 +196,7 @@ def test_a_rate_limit_inside_a_200_holds_every_thread(ask: Any, scripted: Any) -
 
     with scripted.Scripted(answer) as server:
         outcome = ask(server.url)
-        assert (outcome.failed, len(server.asked)) == (0, 7)
+        assert (outcome.tally.failed, len(server.asked)) == (0, 7)
 
 
 def test_a_refused_key_inside_a_200_stops_at_once(ask: Any, answering: Any) -> None:
@@ -218,7 +218,7 @@ def test_a_server_that_wants_the_newer_limit_gets_it(ask: Any, scripted: Any) ->
 
     with scripted.Scripted(answer) as server:
         outcome = ask(server.url)
-    assert outcome.failed == 0
+    assert outcome.tally.failed == 0
     assert {seen.body["max_completion_tokens"] for seen in server.asked if "max_tokens" not in seen.body} == {512}
 
 
@@ -245,10 +245,10 @@ CLASSIC = "/openai/deployments/my-gpt"
 def test_azures_classic_address(ask: Any, scripted: Any) -> None:
     with azure(scripted, CLASSIC) as server:
         outcome = ask(f"{server.root}{CLASSIC}?api-version=2024-10-21", model="gpt-4o")
-        assert outcome.failed == 0
+        assert outcome.tally.failed == 0
         assert len(server.asked) == 6
         named = ask(f"{server.root}?api-version=2024-10-21", model="gpt-4o", name="my-gpt")
-        assert named.failed == 0
+        assert named.tally.failed == 0
     engine = files.read_manifest(outcome.folder)["engine"]
     assert engine["served_name"] == "my-gpt"
     assert engine["url"] == f"{server.root}{CLASSIC}?api-version=2024-10-21"
@@ -261,7 +261,7 @@ def test_azures_newer_address(ask: Any, scripted: Any, monkeypatch: pytest.Monke
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(port)))]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         outcome = ask(f"http://mine.openai.azure.com:{port}/openai/v1/", model="my-gpt")
-        assert outcome.failed == 0
+        assert outcome.tally.failed == 0
         assert len(server.asked) == 6
     assert outcome.results[0].signature.endswith("|e:openai+azure-v1/served")
 
