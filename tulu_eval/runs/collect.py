@@ -7,6 +7,7 @@ and one judge: a raw win rate never stands in the length-controlled column, nor 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from tulu_eval.judging.numbers import CALIBRATED, is_win_rate, other_scale
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
 from tulu_eval.runs.judged import flags_of
-from tulu_eval.runs.published import as_released, published_of, released_model
+from tulu_eval.runs.owners import owners_of
+from tulu_eval.runs.published import published_of, released_model
 from tulu_eval.runs.reading import Run, find_runs
 from tulu_eval.runs.verify import Comparison, verify
 from tulu_eval.stats import count_groups, wilson
@@ -149,13 +151,9 @@ def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table
     problems = [*problems, *(f"{run.folder}: {run.tally.unfinished}" for run in runs if run.tally.unfinished)]
     runs = [run for run in runs if run.tally.finished]
     columns = tuple(_columns(suite, runs))
-    owners: dict[str, list[Run]] = {}
-    elsewhere: dict[str, int] = {}
-    for run in runs:
-        if any(_row(run, column) for column in columns):
-            owners.setdefault(_owner(run, suite), []).append(run)
-        else:
-            elsewhere[run.benchmark] = elsewhere.get(run.benchmark, 0) + 1
+    has_row = [any(_row(run, column) for column in columns) for run in runs]
+    elsewhere = Counter(run.benchmark for run, has in zip(runs, has_row, strict=True) if not has)
+    owners = owners_of([run for run, has in zip(runs, has_row, strict=True) if has], suite)
     lines = [
         Line(plain(row.label), row.size, row.alignment, row.model, True, tuple(
             entry(suite, column, owners.get(row.model, []), _card_cell(suite, column, row.model, row.source))
@@ -165,7 +163,7 @@ def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table
     ]  # fmt: skip
     on_card = {row.model for row in suite.card_rows}
     lines += [_other(suite, columns, owner, owners[owner]) for owner in sorted(owners) if owner not in on_card]
-    return Table(columns, _grouped(lines, len(columns)), tuple(problems), elsewhere)
+    return Table(columns, _grouped(lines, len(columns)), tuple(problems), dict(elsewhere))
 
 
 def _columns(suite: Suite, runs: Sequence[Run]) -> Iterator[Column]:
@@ -206,17 +204,6 @@ def _rows(run: Run, column: Column) -> list[Result]:
 
 def _row(run: Run, column: Column) -> Result | None:
     return next((row for row in _rows(run, column) if other_scale(row) == column.judge), None)
-
-
-def _owner(run: Run, suite: Suite) -> str:
-    """Returns whose numbers a run's are: a hub id for released weights as they are, else the name it is filed under.
-
-    What another harness made has other prompts and stands in a line of its own.
-    """
-    if run.imported:
-        return f"{run.model} (imported from {run.imported})"
-    model = released_model(run, suite)
-    return model.hub_id if model is not None and as_released(run) else f"{run.model} (own weights)" if model else run.model
 
 
 def _published_cell(run: Run, suite: Suite, column: Column) -> PublishedCell | None:
