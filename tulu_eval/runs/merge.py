@@ -17,7 +17,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, signature
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Asked, Ledger, Sample, decode, marks
+from tulu_eval.runs.ledger import Asked, Ledger, Sample, decode, marks, ungraded
 from tulu_eval.runs.plan import SHARDS
 from tulu_eval.runs.reading import Run, read_run, sound
 from tulu_eval.runs.scoring import write_rows
@@ -59,7 +59,7 @@ class Merged:
     Attributes:
         folder: The run's folder.
         shards: How many there were.
-        added: Samples that were not in the run's ledger before.
+        added: Samples that the run's ledger did not have, or had with another answer than the shards.
         tally: How much of the run is there; the shards' own commands try again what failed.
         results: The run's rows.
     """
@@ -210,10 +210,10 @@ def _write(
     files.write_json(target / files.MANIFEST, manifest)
     added = 0
     with Ledger(target / files.LEDGER) as ledger:
+        kept = {marks(line)[0]: ungraded(line) for line in ledger.lines(asked)}
         for item in planned:
-            sample = decode(lines[item])
-            if not ledger.has(sample.completion.key, item):
-                ledger.append(sample)
+            if kept.get(item) != ungraded(lines[item]):  # of two lines for one sample the later counts: the shards decide
+                ledger.append(decode(lines[item]))
                 added += 1
         ledger.set_strangers_aside(asked)
         rows = write_rows(target, manifest, benchmark, ledger.lines(asked))

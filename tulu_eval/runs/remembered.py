@@ -79,7 +79,7 @@ def _sha256(path: Path) -> str:
 def _code(benchmark: type[Benchmark] | None, version: int) -> str:
     """Returns a hash over the code that reads runs and, where it is installed, the benchmark that grades them."""
     package = Path(tulu_eval.__file__).parent
-    files = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).glob("*.py"))]
+    files = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).rglob("*.py"))]
     own = inspect.getsourcefile(benchmark) if benchmark else None
     files += [Path(own)] if own else []
     return content_hash([version, *(_sha256(path) for path in files)])
