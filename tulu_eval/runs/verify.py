@@ -218,13 +218,13 @@ def _error(row: Result) -> float:
 
 
 def _flip_rate(run: Run) -> float:
-    measured = measured_flip_rate(run.folder)
+    measured = measured_flip_rate(run)
     return FLIP_RATE if measured is None else measured
 
 
 def _allowance(run: Run, comparisons: list[Comparison]) -> Allowance | None:
     n = next((one.row.n for one in comparisons if one.agreement.method == "symmetric flips"), None)
-    return None if n is None else Allowance(_flip_rate(run), n, measured_flip_rate(run.folder) is not None)
+    return None if n is None else Allowance(_flip_rate(run), n, measured_flip_rate(run) is not None)
 
 
 def _conclusion(settings: tuple[Setting, ...], comparisons: list[Comparison]) -> str:
