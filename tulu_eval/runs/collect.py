@@ -7,15 +7,15 @@ and one judge: a raw win rate never stands in the length-controlled column, nor 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tulu_eval.errors import UserError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.numbers import CALIBRATED, is_win_rate, other_scale
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
 from tulu_eval.runs.judged import flags_of
-from tulu_eval.runs.published import as_released, published_of, released_model
+from tulu_eval.runs.published import as_released, published_of, released_model, remembered_model
 from tulu_eval.runs.reading import Run, find_runs
 from tulu_eval.runs.verify import Comparison, verify
 from tulu_eval.stats import count_groups, wilson
@@ -147,6 +147,7 @@ def collect(suite: Suite, results: Path, each: Callable[[Sequence[Path]], Iterab
 def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table:
     """Returns the card's table with these runs beside it; ``problems`` are passed on, and unfinished runs are among them."""
     problems = [*problems, *(f"{run.folder}: {run.tally.unfinished}" for run in runs if run.tally.unfinished)]
+    problems += filter(None, (_odd_note(run, suite) for run in runs))
     runs = [run for run in runs if run.tally.finished]
     columns = tuple(_columns(suite, runs))
     owners: dict[str, list[Run]] = {}
@@ -156,6 +157,7 @@ def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table
             owners.setdefault(_owner(run, suite), []).append(run)
         else:
             elsewhere[run.benchmark] = elsewhere.get(run.benchmark, 0) + 1
+    owners = _by_weights(owners, suite)
     lines = [
         Line(plain(row.label), row.size, row.alignment, row.model, True, tuple(
             entry(suite, column, owners.get(row.model, []), _card_cell(suite, column, row.model, row.source))
@@ -217,6 +219,31 @@ def _owner(run: Run, suite: Suite) -> str:
         return f"{run.model} (imported from {run.imported})"
     model = released_model(run, suite)
     return model.hub_id if model is not None and as_released(run) else f"{run.model} (own weights)" if model else run.model
+
+
+def _by_weights(owners: Mapping[str, Sequence[Run]], suite: Suite) -> dict[str, list[Run]]:
+    """Returns the runs of each line: a name of the user's own that several checkpoints have is a line for each of them."""
+    released = {model.hub_id for model in suite.models}
+    found: dict[str, list[Run]] = {}
+    for owner, runs in owners.items():
+        several = owner not in released and len({_weights(run) for run in runs}) > 1
+        for run in runs:
+            found.setdefault(f"{owner} (weights {_weights(run)[:8] or 'unknown'})" if several else owner, []).append(run)
+    return found
+
+
+def _weights(run: Run) -> str:
+    """Returns the hash of a run's weights; empty where only a server or another harness has seen them."""
+    return str(run.manifest["model"].get("weights_sha256") or "")
+
+
+def _odd_note(run: Run, suite: Suite) -> str:
+    """Returns why the note whose numbers a run is compared with cannot be used; empty where it can, or there is none."""
+    try:
+        remembered_model(run.folder, suite)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _published_cell(run: Run, suite: Suite, column: Column) -> PublishedCell | None:
