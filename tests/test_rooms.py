@@ -60,6 +60,11 @@ def test_imports_go_down_only() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_reports_compute_nothing() -> None:
+    """They format fields of results; what has to be computed is a result's field."""
+    assert [place for here, there, place in imports() if (here, there) == ("reports", "stats")] == []
+
+
 def test_every_room_has_a_rank() -> None:
     rooms = {path.name if path.is_dir() else path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert rooms - {"__pycache__"} <= set(RANK)

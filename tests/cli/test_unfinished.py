@@ -74,6 +74,13 @@ def test_no_verdict_and_no_comparison(invoke: Run, stopped: Path, make_run: Make
     assert SAID in report.read_text()
 
 
+def test_the_report_has_a_run_without_a_beginning(invoke: Run, headless: Path, tmp_path: Path) -> None:
+    """It has no row at all, as most runs that were killed: rows of one batch are of one length, wherever they stand."""
+    report = tmp_path / "report.html"
+    assert invoke("report", "--results", headless.parents[2], "--write", report).exit_code == 0
+    assert SAID in report.read_text()
+
+
 def test_partial_compares_the_whole_beginning_and_nothing_else(invoke: Run, stopped: Path, headless: Path) -> None:
     data = json.loads(invoke("verify", stopped, "--partial", "--json").stdout)
     assert {(one["row"]["n"], one["row"]["value"], one["items"]) for one in data["comparisons"]} == {(3, 100.0, "other")}

@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tulu_eval.backends.transformers import TransformersBackend
-from tulu_eval.errors import UserError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import audit as module
 from tulu_eval.runs.audit import Repetition, audit, measured_flip_rate, summarize
+from tulu_eval.runs.collect import arrange
 from tulu_eval.runs.plan import Order, make_plan
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.reading import Run, read_run
 from tulu_eval.runs.runner import Outcome, execute
+from tulu_eval.runs.verify import verify
 from tulu_eval.stats import FLIP_RATE, wilson
 
 QUIET = Progress(quiet=True)
@@ -37,7 +41,7 @@ def test_float32_on_one_machine_does_not_flip(finished: Outcome, order: Order) -
     row = finished.results[0]
     assert found.widened == pytest.approx((row.low, row.high))
     assert found.rate == wilson(0, 12)
-    assert measured_flip_rate(finished.folder) == FLIP_RATE, "twelve trials say nothing against the general allowance"
+    assert measured_flip_rate(read_run(finished.folder)) == FLIP_RATE, "twelve trials say nothing against the general allowance"
 
 
 def test_a_shaky_engine_is_seen(finished: Outcome, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,14 +66,54 @@ def test_widening_adds_the_noise_in_quadrature(finished: Outcome) -> None:
     assert found.widened == pytest.approx((50 - math.hypot(10, noise), 50 + math.hypot(12, noise)))
 
 
+def write_audit(run: Run, flips: int, items: int, ways: int = 3) -> dict[str, Any]:
+    """Writes an audit of some items of a run, each repeated so many times, of which so many flipped; returns it."""
+    ids = tuple(run.manifest["planned"][:items])
+    flipped = [ids[: max(0, min(items, flips - way * items))] for way in range(ways)]
+    repetitions = tuple(Repetition(f"way {way}", one, one, {}) for way, one in enumerate(flipped))
+    data = {"format": 1, **dataclasses.asdict(summarize(repetitions, ids, run.results[0]))}
+    (run.folder / module.FILE).write_text(json.dumps(data))
+    return data
+
+
 @pytest.mark.parametrize(
-    ("flips", "trials", "high", "allowed"),
-    [(0, 960, 0.004, wilson(0, 960).high), (0, 12, 0.24, FLIP_RATE), (3, 30, 0.26, 0.1), (0, 960, 0.9, wilson(0, 960).high)],
+    ("flips", "items", "ways", "allowed"),
+    [(0, 200, 5, wilson(0, 1000).high), (0, 4, 3, FLIP_RATE), (3, 10, 3, 0.1), (6, 2, 3, 1.0)],
 )
-def test_verification_allows_what_was_seen(tmp_path: Path, flips: int, trials: int, high: float, allowed: float) -> None:
-    assert measured_flip_rate(tmp_path) is None
-    (tmp_path / module.FILE).write_text(json.dumps({"rate": [0.0, high], "flips": flips, "trials": trials}))
-    assert measured_flip_rate(tmp_path) == pytest.approx(allowed)
+def test_verification_allows_what_was_seen(
+    make_run: Callable[..., Path], flips: int, items: int, ways: int, allowed: float
+) -> None:
+    run = read_run(make_run())
+    assert measured_flip_rate(run) is None
+    write_audit(run, flips, items, ways)
+    assert measured_flip_rate(run) == pytest.approx(allowed)
+    used = verify(run, load_suite()).allowance
+    assert used is not None
+    assert (used.rate, used.items, used.measured) == (pytest.approx(allowed), 200, True)
+
+
+FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "of no flips": lambda data: {**data, "flips": 0},
+    "of many trials": lambda data: {**data, "trials": 10**8},
+    "of a number without an end": lambda data: {**data, "trials": float("inf")},
+    "of nothing": lambda data: {**data, "flips": 0, "trials": 0, "items": [], "repetitions": []},
+    "of another format": lambda data: {**data, "format": 9},
+    "of another run": lambda data: {**data, "row": {**data["row"], "signature": "gsm8k:published|n:1"}},
+    "of other items": lambda data: {**data, "items": [f"row-{at}" for at in range(10)]},
+    "of numbers alone": lambda data: {"format": 1, "flips": 0, "trials": 600},
+    "a list": lambda data: [data],
+    "of texts": lambda data: {**data, "flips": "3", "trials": "30"},
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_an_audit_that_was_not_made_of_this_run_is_refused(make_run: Callable[..., Path], forged: str) -> None:
+    run = read_run(make_run())
+    (run.folder / module.FILE).write_text(json.dumps(FORGED[forged](write_audit(run, 3, 10))))
+    with pytest.raises(DataError, match=r"audit\.json.* is not "):
+        measured_flip_rate(run)
+    entry = next(line.entries[0] for line in arrange(load_suite(), [run], []).lines if line.model == run.model)
+    assert "audit.json" in entry.reason, "one bad file must not take the table away"
 
 
 def test_what_cannot_be_audited(finished: Outcome, order: Order, llama2_like: Path, tmp_path: Path) -> None:
@@ -80,6 +124,6 @@ def test_what_cannot_be_audited(finished: Outcome, order: Order, llama2_like: Pa
         audit(finished.folder, suite, QUIET, items=1, model=str(llama2_like), data=order.data)
     with pytest.raises(UserError, match="no such run folder"):
         audit(tmp_path / "nothing", suite, QUIET, items=1)
-    (tmp_path / module.FILE).write_text("{}")
-    with pytest.raises(UserError, match="is not an audit of this version"):
-        measured_flip_rate(tmp_path)
+    (finished.folder / module.FILE).write_text("[" * 100000)
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        measured_flip_rate(read_run(finished.folder))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tulu_eval.benchmarks.alpaca_baselines import known
+from tulu_eval.errors import DataError
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
@@ -146,7 +147,7 @@ def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("judge", [ORIGINAL_JUDGE, "some-judge"])
-def test_a_raw_win_rate_never_stands_among_length_controlled_ones(make_run: MakeRun, tmp_path: Path, judge: str) -> None:
+def test_a_raw_win_rate_never_stands_among_length_controlled_ones(make_run: MakeRun, judge: str) -> None:
     runs = [
         judged(make_run(model=SFT_13B), judge, metrics=("win_rate",)),
         judged(make_run(model=DPO_70B), ORIGINAL_JUDGE),
@@ -163,7 +164,7 @@ def test_a_raw_win_rate_never_stands_among_length_controlled_ones(make_run: Make
     assert f"| AlpacaEval 2 win rate{named} measured |" in " ".join(titles.split())
 
 
-def test_the_report_has_a_chart_for_each_metric_and_judge(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_report_has_a_chart_for_each_metric_and_judge(make_run: MakeRun) -> None:
     """135 million parameters seemed to win: 99.0, raw, by another judge, on the axis of the published numbers."""
     small = make_run(model="smollm2-135m-instruct", revision="sha256:1")
     runs = [
@@ -255,3 +256,28 @@ def test_one_measured_number_has_no_group(make_run: MakeRun, tmp_path: Path, cou
         make_run(right=121)
     table = collect(load_suite(), tmp_path / "results")
     assert {line.entries[0].measured_group for line in table.lines} == {""}
+
+
+def test_two_checkpoints_of_one_name_are_two_lines(make_run: MakeRun, tmp_path: Path) -> None:
+    """A row is of one checkpoint, told by its weights: whoever gives two the same name still sees both."""
+    make_run(right=100, model="mine", revision="aaaaaaaa")
+    make_run(right=20, model="mine", revision="bbbbbbbb")
+    make_run(right=40, model="other", revision="sha256:cccccccc")
+    make_run(right=40, model="other", revision="sha256:cccccccc", dtype="float32")
+    lines = collect(load_suite(), tmp_path / "results").lines[5:]
+    measured = [(line.label, line.entries[0].measured) for line in lines]
+    assert [(label, one and one.row.value, one and one.runs) for label, one in measured] == [
+        ("mine (weights waaaaaaa)", 50.0, 1), ("mine (weights wbbbbbbb)", 10.0, 1), ("other", 20.0, 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"format": 1, "model": 5}', '{"format": 1, "model": "nope"}', "[" * 99999])
+def test_a_note_that_names_no_model_is_a_problem_of_the_table(make_run: MakeRun, tmp_path: Path, note: str) -> None:
+    folder = make_run(right=10, model="mine", revision="sha256:1")
+    (folder / "compared_as.json").write_text(note)
+    table = collect(load_suite(), tmp_path / "results")
+    (problem,) = table.problems
+    assert problem.startswith(f"{folder / 'compared_as.json'}: ")
+    with pytest.raises(DataError) as caught:
+        verify(read_run(folder), load_suite())
+    assert str(caught.value) == problem, "in the same words"

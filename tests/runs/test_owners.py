@@ -18,7 +18,7 @@ def test_one_name_and_two_sets_of_weights_are_two_rows(make_run: MakeRun, tmp_pa
         make_run(right=right, model="policy", revision=f"sha256:{at}", output=f"results/{at}")
     table = collect(load_suite(), tmp_path / "results")
     others = {line.label: line.entries[0].measured for line in table.lines[5:]}
-    assert sorted(label.partition(" @")[0] for label in others) == ["policy", "policy"]
+    assert sorted(label.partition(" (")[0] for label in others) == ["policy", "policy"]
     assert sorted(measured.row.value for measured in others.values() if measured) == [10.0, 45.0]
 
 
@@ -26,7 +26,7 @@ def test_one_model_quantised_in_two_ways_is_two_owners(make_run: MakeRun) -> Non
     runs = [read_run(make_run(right=92, model="allenai/tulu-2-13b", quantization=how, output=how)) for how in ("fp8", "awq")]
     owners = owners_of(runs, load_suite())
     assert len(owners) == 2
-    assert all(name.startswith("allenai/tulu-2-13b (own weights) @") for name in owners)
+    assert all(name.startswith("allenai/tulu-2-13b (own weights) (weights w4a372aa, ") for name in owners)
 
 
 def test_a_released_model_is_one_row_and_one_set_of_weights_keeps_its_plain_name(make_run: MakeRun) -> None:

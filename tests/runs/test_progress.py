@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tulu_eval.records import Completion, Grade
@@ -30,8 +32,8 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], mo
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["1 of 4 samples are in the ledger already", "loading m on b ..."]
     assert lines[2].startswith("2/4 items, ")
-    assert "right 100.0 [20.7, 100.0]" in lines[2]
-    assert "right 66.7 [20.8, 93.9]" in lines[-1]
+    assert "right 1 of 1 so far" in lines[2]
+    assert "right 2 of 3 so far" in lines[-1]
     assert lines[-1].startswith("4/4 items, ")
     assert lines[-1].endswith("0 s left")
 
@@ -46,7 +48,18 @@ def test_a_second_run_is_counted_from_nothing(capsys: pytest.CaptureFixture[str]
     progress.end()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("1/2 items, ")
-    assert "right 100.0 [20.7, 100.0]" in line
+    assert "right 1 of 1 so far" in line
+
+
+def test_failures_are_counted_apart_from_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(terminal=False)
+    progress.begin(3, 0)
+    progress.generating()
+    progress.sample(sample(1.0))
+    for _ in range(2):
+        progress.sample(dataclasses.replace(sample(0.0), status="engine_error"))
+    progress.end()
+    assert "right 1 of 1 so far, 2 failed, " in capsys.readouterr().err
 
 
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

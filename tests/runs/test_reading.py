@@ -163,3 +163,19 @@ def test_a_benchmark_of_another_version_is_not_graded_again(make_run: MakeRun, m
         f"its rows stand on version {version} of gsm8k, and {version + 1} is installed; "
         "'tulu-eval score' grades its samples again",
     )
+
+
+def test_a_reading_without_the_gamed_rows_is_not_that_with_them(
+    make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them LC is taken as it stands; once they are here, it is computed again."""
+    from tulu_eval.judging import gamed
+    from tulu_eval.runs import remembered
+
+    monkeypatch.setattr(gamed, "cache_folder", lambda: tmp_path / "cache")
+    folder = make_run(right=1, limit=2)
+    (folder / "judged").mkdir()
+    before = remembered.name_of(folder, None)
+    (tmp_path / "cache/alpaca_eval").mkdir(parents=True)
+    (tmp_path / f"cache/alpaca_eval/df_gamed-{next(iter(gamed.GAMED_SHA256))[:16]}.csv").write_text("")
+    assert remembered.name_of(folder, None) != before

@@ -157,6 +157,9 @@ def test_failures_count_both_ways_and_one_verdict_must_hold_in_both(make_run: Ma
 
 def test_failures_that_decide_the_verdict_make_it_cannot_tell(make_run: MakeRun) -> None:
     found = verify(read_run(make_run(right=134, failed=20)), load_suite())
+    assert [one.agreement.difference for one in found.comparisons] == [
+        pytest.approx(one.row.value - one.cell.value) for one in found.comparisons
+    ], "of the value that is shown"
     of_67 = next(one.agreement for one in found.comparisons if one.cell.printed == "67.0")
     assert of_67.verdict == "cannot tell"
     assert of_67.explanation == ("cannot tell: 20 failed; inconsistent with 0 of them right, consistent with 20 of them right")

@@ -241,7 +241,7 @@ def test_more_noise_and_less_gap_make_larger_p_values(counts, rate):
         (lambda: agree(RUN, Count(100, 300), items="superset", same_weights=True), "cannot contain 300"),
         (lambda: agree(RUN, Count(301, 300)), "301 of 300"),
         (lambda: agree(Count(201, 200), RUN, items="same", same_weights=True), "201 of 200"),
-        (lambda: agree_same_items(RUN, RUN, flip_rate=1.0), "flip rate"),
+        (lambda: agree_same_items(RUN, RUN, flip_rate=1.1), "flip rate"),
         (lambda: agree_of_means(Mean(1, 0), Mean(1, 0)), "without any standard error"),
         (lambda: agree_of_means(Mean(1, -1), Mean(1, 2)), "0 or more"),
         (lambda: agree_of_means(Mean(1, math.nan), Mean(1, 2)), "0 or more"),

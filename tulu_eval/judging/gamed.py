@@ -90,5 +90,10 @@ def find_gamed(source: str) -> GamedFile | None:
     return None
 
 
+def copies() -> list[str]:
+    """Returns the sha256 of each file of gamed rows that is in the user's cache."""
+    return [digest for digest in GAMED_SHA256 if _copy(digest).is_file()]
+
+
 def _copy(digest: str) -> Path:
     return cache_folder() / "alpaca_eval" / f"df_gamed-{digest[:16]}.csv"

@@ -187,7 +187,7 @@ def _verdict(one: Entry) -> dict[str, Any]:
 def run(finished: Run, root: Path) -> dict[str, Any]:
     """Returns what the page says of a run."""
     manifest = finished.manifest
-    protocol = manifest.get("protocol", {"name": finished.results[0].protocol})
+    protocol = {"name": finished.results[0].protocol} if finished.of_files else manifest["protocol"]
     return {
         "folder": finished.folder.relative_to(root).as_posix(),
         "model": finished.model,

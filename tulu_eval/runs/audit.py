@@ -8,7 +8,6 @@ full batch, and without a shared prefix, and counts what changed; the run's inte
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import random
 from collections.abc import Sequence
@@ -16,20 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.errors import UserError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Request, Result
 from tulu_eval.registry import Suite
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.ledger import Sample
-from tulu_eval.runs.manifest import write_json
+from tulu_eval.runs.manifest import FORMAT, read_json_object, write_json
 from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.reading import finished, read_run
+from tulu_eval.runs.reading import Run, finished, read_run
 from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.stats import FLIP_RATE, Interval, wilson
 
 FILE = "audit.json"
 SEED = 0
+_AGAIN = "remove it, or run 'tulu-eval audit' again"
 Z = 1.959963984540054
 """97.5 % point of the normal distribution."""
 
@@ -109,7 +109,7 @@ def audit(
     }
     repetitions = tuple(_repeat(name, plan, way, requests, samples, progress) for name, way in ways.items())
     found = summarize(repetitions, tuple(one.item.id for one in chosen), run.results[0])
-    write_json(folder / FILE, {"format": 1, **dataclasses.asdict(found)})
+    write_json(folder / FILE, {"format": FORMAT, **dataclasses.asdict(found)})
     return found
 
 
@@ -127,26 +127,29 @@ def summarize(repetitions: tuple[Repetition, ...], items: tuple[str, ...], row: 
     return Audit(items, repetitions, flips, trials, wilson(flips, trials), Interval(max(low, 0.0), min(high, 100.0)), row)
 
 
-def measured_flip_rate(folder: Path) -> float | None:
+def measured_flip_rate(run: Run) -> float | None:
     """Returns the share of grades that verification should allow to flip, from an audit of the run; None where there was none.
 
     It is the upper end of the audit's interval, but above :data:`tulu_eval.stats.FLIP_RATE` only as far as flips were seen: a
     small audit without flips says nothing against the general allowance.
 
     Raises:
-        UserError: The file is there and is not one that :func:`audit` wrote.
+        DataError: If the file is there and is not one that :func:`audit` wrote, of this run.
     """
-    path = folder / FILE
+    path = run.folder / FILE
     if not path.exists():
         return None
+    data = read_json_object(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        flips, trials = int(found["flips"]), int(found["trials"])
-        return min(wilson(flips, trials).high, max(FLIP_RATE, flips / trials))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
-        raise UserError(
-            f"{path} is not an audit of this version; remove it, or run 'tulu-eval audit {folder}' again"
-        ) from error
+        items, ways = data["items"], data["repetitions"]
+        flips, trials = sum(len(set(way["flipped"]) & set(items)) for way in ways), len(set(items)) * len(ways)
+        row = Result.from_json(data["row"])
+        told = data["format"], data["flips"], data["trials"], set(items) <= set(run.manifest["planned"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(path, f"is not an audit of this version; {_AGAIN}") from error
+    if told != (FORMAT, flips, trials, True) or not trials or row.signature not in {one.signature for one in run.results}:
+        raise DataError(path, f"is not what an audit of this run counted; {_AGAIN}")
+    return min(wilson(flips, trials).high, max(FLIP_RATE, flips / trials))
 
 
 def _same_plan(manifest: dict[str, Any], suite: Suite, model: str | None, data: Path | None) -> Plan:

@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tulu_eval.errors import UserError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.numbers import CALIBRATED, is_win_rate, other_scale
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
 from tulu_eval.runs.judged import flags_of
 from tulu_eval.runs.owners import owners_of
-from tulu_eval.runs.published import published_of, released_model
+from tulu_eval.runs.published import published_of, released_model, remembered_model
 from tulu_eval.runs.reading import Run, find_runs
 from tulu_eval.runs.verify import Comparison, verify
 from tulu_eval.stats import count_groups, wilson
@@ -149,6 +149,7 @@ def collect(suite: Suite, results: Path, each: Callable[[Sequence[Path]], Iterab
 def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table:
     """Returns the card's table with these runs beside it; ``problems`` are passed on, and unfinished runs are among them."""
     problems = [*problems, *(f"{run.folder}: {run.tally.unfinished}" for run in runs if run.tally.unfinished)]
+    problems += filter(None, (_odd_note(run, suite) for run in runs))
     runs = [run for run in runs if run.tally.finished]
     columns = tuple(_columns(suite, runs))
     has_row = [any(_row(run, column) for column in columns) for run in runs]
@@ -204,6 +205,15 @@ def _rows(run: Run, column: Column) -> list[Result]:
 
 def _row(run: Run, column: Column) -> Result | None:
     return next((row for row in _rows(run, column) if other_scale(row) == column.judge), None)
+
+
+def _odd_note(run: Run, suite: Suite) -> str:
+    """Returns why the note whose numbers a run is compared with cannot be used; empty where it can, or there is none."""
+    try:
+        remembered_model(run.folder, suite)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _published_cell(run: Run, suite: Suite, column: Column) -> PublishedCell | None:

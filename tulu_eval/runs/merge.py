@@ -17,7 +17,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, signature
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, Sample, asked_of, decode, marks
+from tulu_eval.runs.ledger import Ledger, Sample, asked_of, decode, marks, ungraded
 from tulu_eval.runs.plan import SHARDS
 from tulu_eval.runs.reading import Run, read_run, sound
 from tulu_eval.runs.scoring import write_rows
@@ -59,7 +59,7 @@ class Merged:
     Attributes:
         folder: The run's folder.
         shards: How many there were.
-        added: Samples that were not in the run's ledger before.
+        added: Samples that the run's ledger did not have, or had with another answer than the shards.
         tally: How much of the run is there; the shards' own commands try again what failed.
         results: The run's rows.
     """
@@ -212,8 +212,9 @@ def _write(
     files.write_json(target / files.MANIFEST, manifest)
     added = 0
     with Ledger(target / files.LEDGER) as ledger:
+        kept = {marks(line)[0]: ungraded(line) for line in ledger.lines(asked)}
         for sample in samples:
-            if not ledger.has(sample.completion.key, sample.item):
+            if kept.get(sample.item) != ungraded(lines[sample.item]):  # of two lines for one sample the later counts
                 ledger.append(sample)
                 added += 1
         ledger.set_strangers_aside(asked)

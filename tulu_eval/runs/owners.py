@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tulu_eval.records import content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs.identity import of_completions
 from tulu_eval.runs.published import as_released, released_model
@@ -15,7 +14,7 @@ def owners_of(runs: Sequence[Run], suite: Suite) -> dict[str, list[Run]]:
     """Returns runs by whose numbers they are: a hub id for released weights as they are, else the name they are filed under.
 
     What another harness made has other prompts and stands apart. Where one name has several sets of weights (two checkpoints
-    called alike, or one quantised in two ways), a hash of them stands behind the name.
+    called alike, or one quantised in two ways), what tells them stands behind the name.
     """
     named: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
@@ -23,7 +22,7 @@ def owners_of(runs: Sequence[Run], suite: Suite) -> dict[str, list[Run]]:
     owners: dict[str, list[Run]] = {}
     for name, sets in named.items():
         for weights, own in sets.items():
-            owners[name if len(sets) == 1 else f"{name} @{weights[:8]}"] = own
+            owners[name if len(sets) == 1 else f"{name} ({weights})"] = own
     return owners
 
 
@@ -35,8 +34,10 @@ def _name(run: Run, suite: Suite) -> str:
 
 
 def _weights(run: Run, suite: Suite) -> str:
-    """Returns a hash of the weights that a run measured; empty for a released model as it is, which its name tells."""
-    if run.of_files or run.imported or (released_model(run, suite) is not None and as_released(run)):
+    """Returns what tells the weights that a run measured; empty for a released model as it is, which its name tells."""
+    if run.of_files or (released_model(run, suite) is not None and as_released(run)):
         return ""
-    model, facts = run.manifest["model"], of_completions(run.manifest)
-    return content_hash([model["revision"], model.get("weights_sha256"), facts["adapter"], facts["quantization"]])
+    facts = of_completions(run.manifest)
+    sha256 = str(run.manifest["model"].get("weights_sha256") or run.manifest["model"]["revision"])
+    altered = [*filter(None, (facts["quantization"], f"adapter {facts['adapter'][:8]}" if facts["adapter"] else ""))]
+    return ", ".join([f"weights {sha256[:8]}", *altered])

@@ -6,8 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Never
 
+from tulu_eval.records import FAILURES
 from tulu_eval.runs.ledger import Sample
-from tulu_eval.stats import wilson
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -30,7 +30,7 @@ class Progress:
         self.verbose = verbose
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
         self._bar: tqdm[Never] | None = None
-        self._total = self._before = self._done = self._tokens = self._graded = self._right = 0
+        self._total = self._before = self._done = self._tokens = self._graded = self._right = self._failed = 0
         self._began = self._spoke = 0.0
 
     def say(self, line: str) -> None:
@@ -45,7 +45,7 @@ class Progress:
     def begin(self, total: int, before: int) -> None:
         """Is told that a run begins, how many samples it has, and how many of them are there already."""
         self._total, self._before = total, before
-        self._done = self._tokens = self._graded = self._right = 0
+        self._done = self._tokens = self._graded = self._right = self._failed = 0
         if before:
             self.say(f"{before} of {total} samples are in the ledger already")
 
@@ -67,7 +67,9 @@ class Progress:
         """Is told of a finished sample."""
         self._done += 1
         self._tokens += len(sample.completion.token_ids)
-        if sample.grades:
+        if sample.status in FAILURES:
+            self._failed += 1
+        elif sample.grades:
             self._graded += 1
             self._right += round(sample.grades[0].score)
         if self._bar is not None:
@@ -88,9 +90,10 @@ class Progress:
     def _figures(self) -> str:
         seconds = max(time.perf_counter() - self._began, 1e-9)
         words = [f"{self._tokens / seconds:.0f} tok/s"]
-        if self._graded:
-            interval = wilson(self._right, self._graded)
-            words.append(f"right {100 * self._right / self._graded:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]")
+        if self._graded:  # no share and no interval: what finishes first is the short answers
+            words.append(f"right {self._right} of {self._graded} so far")
+        if self._failed:
+            words.append(f"{self._failed} failed")
         return ", ".join(words)
 
     def _line(self) -> str:

@@ -49,8 +49,8 @@ def published_of(run: Run, suite: Suite, stand_in: str | None = None) -> Publish
         model, same_weights = suite.find(stand_in), False
     elif (own := released_model(run, suite)) is not None:
         model, same_weights = own, as_released(run)
-    elif remembered := remembered_model(run.folder):
-        model, same_weights = suite.find(remembered), False
+    elif (remembered := remembered_model(run.folder, suite)) is not None:
+        model, same_weights = remembered, False
     else:
         raise UserError(_unknown(run, suite))
     return Published(model, same_weights, tuple(_cells(run, suite, model)))
@@ -66,19 +66,20 @@ def remember(run: Run, suite: Suite, stand_in: str) -> None:
         write_json(run.folder / FILE, {"format": FORMAT, "model": suite.find(stand_in).hub_id})
 
 
-def remembered_model(folder: Path) -> str:
-    """Returns the hub id that :func:`remember` noted; empty where it noted none.
+def remembered_model(folder: Path, suite: Suite) -> Model | None:
+    """Returns the model that :func:`remember` noted; None where it noted none.
 
     Raises:
-        DataError: If the note is not of this form.
+        DataError: If the note is not of this form, or its model not in the registry.
     """
     path = folder / FILE
     if not path.exists():
-        return ""
+        return None
     data = read_json_object(path)
-    if data.get("format") != FORMAT or not isinstance(data.get("model"), str):
-        raise DataError(path, "says no model; remove it, and say it again with 'tulu-eval verify --as NAME'")
-    return str(data["model"])
+    found = next((model for model in suite.models if model.hub_id == data.get("model")), None)
+    if data.get("format") != FORMAT or found is None:
+        raise DataError(path, "names no model of the registry; remove it, and say it again with 'tulu-eval verify --as NAME'")
+    return found
 
 
 def released_model(run: Run, suite: Suite) -> Model | None:

@@ -160,7 +160,7 @@ def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -
         results=(*rows, *judges),
         tally=found.tally,
         # of other samples other rows follow, which says nothing more
-        doubts=(*rereading.of_manifest(manifest, recorded), *(found.doubts or wrong), *doubts, *of_judges),
+        doubts=(*rereading.of_manifest(manifest, recorded, benchmark), *(found.doubts or wrong), *doubts, *of_judges),
         notes=(*found.notes, *unchecked),
         regraded=found.regraded,
     )
@@ -200,8 +200,9 @@ def read_answers(folder: Path) -> Run:
     if not there(folder / LEDGER):
         raise DataError(folder, f"has no {LEDGER}, so there is nothing to grade")
     recorded, _ = _recorded(folder)
-    found = _reread(folder, manifest, recorded, _installed(manifest))
-    run = Run(folder, manifest, (), found.tally, (*rereading.of_manifest(manifest, recorded), *found.doubts))
+    benchmark = _installed(manifest)
+    found = _reread(folder, manifest, recorded, benchmark)
+    run = Run(folder, manifest, (), found.tally, (*rereading.of_manifest(manifest, recorded, benchmark), *found.doubts))
     if not run.doubts and not (found.tally.done + found.tally.failed):
         raise DataError(folder / LEDGER, "has no samples")
     return sound(run)

@@ -1,7 +1,8 @@
 """Readings of runs, remembered in the user's cache, so that a table of hundreds of runs does not grade all of them anew.
 
-A reading is named by content alone: the sha256 of every file that it stands on, and of the code that made it (this package's
-reader and scorers, and the benchmark's own module). No time of change is looked at; one changed byte makes another name.
+A reading is named by content alone: the sha256 of every file that it stands on, of the code that made it (this package's reader
+and scorers, and the benchmark's own module), and of the gamed rows without which no LC can be computed again. No time of change
+is looked at; one changed byte makes another name.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import tulu_eval
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.caching import cache_folder, read_json, write_quietly
+from tulu_eval.judging import gamed
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.tally import Tally
 
@@ -45,9 +47,8 @@ def name_of(folder: Path, benchmark: Benchmark | None) -> str:
     paths = [folder / name for name in FILES]
     paths += [judge / name for judge in sorted(folder.glob("judged/*")) for name in JUDGED_FILES]
     hashes = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths if path.exists()}
-    return content_hash(
-        [tulu_eval.__version__, hashes, _code(type(benchmark), benchmark.version) if benchmark else _code(None, 0)]
-    )
+    code = _code(type(benchmark), benchmark.version) if benchmark else _code(None, 0)
+    return content_hash([tulu_eval.__version__, hashes, code, gamed.copies() if (folder / "judged").exists() else []])
 
 
 def recall(name: str) -> Reading | None:
@@ -79,7 +80,7 @@ def _sha256(path: Path) -> str:
 def _code(benchmark: type[Benchmark] | None, version: int) -> str:
     """Returns a hash over the code that reads runs and, where it is installed, the benchmark that grades them."""
     package = Path(tulu_eval.__file__).parent
-    files = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).glob("*.py"))]
+    files = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).rglob("*.py"))]
     own = inspect.getsourcefile(benchmark) if benchmark else None
     files += [Path(own)] if own else []
     return content_hash([version, *(_sha256(path) for path in files)])

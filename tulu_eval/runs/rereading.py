@@ -94,8 +94,8 @@ def of_ledger(ledger: Ledger, manifest: dict[str, Any], recorded: Recorded | Non
             doubts.append(f"{LEDGER}: a line is no sample: {error}")
     made, now = manifest["benchmark"]["version"], benchmark.version if benchmark else None
     graders = _graders(read, recorded, made, now)
-    noted = recorded.answers_sha256 if recorded else manifest.get("answers_sha256", "")
-    if not ledger.corrupt and (graders is None or (noted and combined(read.answers) != noted)):
+    noted = {recorded.answers_sha256 if recorded else "", manifest.get("answers_sha256", "")} - {""}
+    if not ledger.corrupt and (graders is None or noted - {combined(read.answers)}):
         doubts.append(f"{LEDGER} is not what {RESULT} was computed from")
     by: int = made if graders is None else graders
     if benchmark is not None and by == made == now and read.otherwise:
@@ -177,8 +177,8 @@ def of_digests(digests: Sequence[Digest], manifest: dict[str, Any], benchmark: B
     return Reread(tally, found, tuple(doubts))
 
 
-def of_manifest(manifest: dict[str, Any], recorded: Recorded | None) -> Iterator[str]:
-    """Yields what a manifest says against its own hashes, and against the one that its result has of it."""
+def of_manifest(manifest: dict[str, Any], recorded: Recorded | None, benchmark: Benchmark | None) -> Iterator[str]:
+    """Yields what a manifest says against its own hashes, its protocol, and the one that its result has of it."""
     protocol = dict(manifest["protocol"])
     own = protocol.pop("sha256", None)
     if own != content_hash(protocol):
@@ -189,6 +189,28 @@ def of_manifest(manifest: dict[str, Any], recorded: Recorded | None) -> Iterator
         yield f"{MANIFEST} is not the one that {RESULT} was computed under"
     if len(manifest.get("keys", manifest["planned"])) != len(manifest["planned"]):
         yield f"{MANIFEST}: it has not one key per planned item"
+    if not _items_fit(manifest, benchmark):
+        yield f"{MANIFEST}: its items are not those of its protocol, limit and shard"
+
+
+def _items_fit(manifest: Mapping[str, Any], benchmark: Benchmark | None) -> bool:
+    """Whether each protocol has as many items as its recipe says, of one order, and the planned ones are the first of it.
+
+    What a file of another harness holds may be any part of any of them.
+    """
+    if "imported" in manifest:
+        return True
+    protocol, items, planned = manifest["protocol"], manifest["items"], manifest["planned"]
+    whole = items.get(protocol["name"], [])
+    sizes = {name: known.n for name, known in benchmark.protocols.items()} if benchmark else {}
+    sizes[protocol["name"]] = protocol.get("n", 0)
+    try:
+        part, parts = manifest.get("shard", (1, 1))
+        first = whole[: manifest.get("limit")][part - 1 :: parts]
+        sized = all(ids == whole[: len(ids)] and len(ids) == (sizes.get(name) or len(ids)) for name, ids in items.items())
+    except (TypeError, ValueError):
+        return False
+    return sized and planned == first
 
 
 def rows(

@@ -85,6 +85,7 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Out
     with files.locked(folder):
         manifest = _open_manifest(plan, folder, fresh)
         with Ledger(folder / files.LEDGER) as ledger:
+            _check_answers(plan, ledger, folder, manifest)
             _clean(plan, ledger, progress)
             if not fresh:
                 _adopt(plan, ledger, folder, progress)
@@ -93,8 +94,6 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Out
             if pending:
                 _forget_result(folder, manifest)
                 _session(plan, pending, ledger, manifest, folder, progress, engine)
-            else:
-                _check_answers(plan, ledger, folder, manifest)
             began = time.perf_counter()
             rows = write_rows(folder, manifest, plan.benchmark, ledger.lines(_asked(plan)))
             if pending:

@@ -202,8 +202,12 @@ def against(run: Run, row: Result, cell: PublishedCell, suite: Suite, *, same_we
 
 
 def _whatever_failed(found: dict[int, Agreement], failed: int) -> Agreement:
-    """Returns the agreement that holds however many of the failures are right: of several the one with the largest p-value."""
+    """Returns the agreement that holds however many of the failures are right: of several the one with the largest p-value.
+
+    The difference is that of the value as it is shown, in which they are wrong.
+    """
     likeliest = max(found.values(), key=lambda one: one.p_value)
+    likeliest = dataclasses.replace(likeliest, difference=found[0].difference)
     if len({one.verdict for one in found.values()}) == 1:
         return likeliest
     verdicts = ", ".join(f"{one.verdict} with {right} of them right" for right, one in sorted(found.items()))
@@ -218,13 +222,13 @@ def _error(row: Result) -> float:
 
 
 def _flip_rate(run: Run) -> float:
-    measured = measured_flip_rate(run.folder)
+    measured = measured_flip_rate(run)
     return FLIP_RATE if measured is None else measured
 
 
 def _allowance(run: Run, comparisons: list[Comparison]) -> Allowance | None:
     n = next((one.row.n for one in comparisons if one.agreement.method == "symmetric flips"), None)
-    return None if n is None else Allowance(_flip_rate(run), n, measured_flip_rate(run.folder) is not None)
+    return None if n is None else Allowance(_flip_rate(run), n, measured_flip_rate(run) is not None)
 
 
 def _conclusion(settings: tuple[Setting, ...], comparisons: list[Comparison]) -> str:

@@ -136,7 +136,7 @@ def agree_same_items(run: Count, published: Count, *, flip_rate: float = FLIP_RA
     the probability of a net change at least as large as the one seen.
 
     Raises:
-        ValueError: Impossible counts, different sizes, or a rate outside 0 to below 1.
+        ValueError: Impossible counts, different sizes, or a rate outside 0 to 1.
     """
     pairing = _same_items(run, published)
     n = run.n

@@ -79,12 +79,12 @@ def net_flips(n: int, rate: float) -> NDArray[np.float64]:
     Shape: ``(2 n + 1,)``, read-only. By repeated squaring, so that every term stays positive and small tails stay exact.
 
     Raises:
-        ValueError: No items, or a rate outside 0 to below 1.
+        ValueError: No items, or a rate outside 0 to 1.
     """
     import numpy as np
 
-    if n < 1 or not 0.0 <= rate < 1.0:
-        raise ValueError(f"a flip rate lies from 0 to below 1 and needs items, not {rate} of {n}")
+    if n < 1 or not 0.0 <= rate <= 1.0:
+        raise ValueError(f"a flip rate lies from 0 to 1 and needs items, not {rate} of {n}")
     result, power = np.ones(1), np.array([rate / 2, 1.0 - rate, rate / 2])
     left = n
     while left:
