@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_json, set_up_logging
+from tulu_eval.cli.common import print_json, print_text, set_up_logging
 
 
 @click.command(no_args_is_help=True, short_help="Repeat items of a run and count what changes.")
@@ -37,4 +37,4 @@ def audit(folder: Path, items: int, model: str | None, data: Path | None, as_jso
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
-        click.echo(report.as_text(found))
+        print_text(report.as_text(found))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json
+from tulu_eval.cli.common import print_json, print_text
 from tulu_eval.errors import UserError
 
 
@@ -57,7 +57,7 @@ def judge(target: Path, **options: Any) -> None:
     with Cache(options["cache"] or judged.cache_of(recipe), read_only=dry) as cache:
         ready = prepare(found.outputs, recipe, cache, options["data"], price, options["limit"], scoring)
         if dry:
-            click.echo("\n\n".join([str(ready.estimate), *ready.screen.flags, *preview(ready.pairs, recipe)]))
+            print_text("\n\n".join([str(ready.estimate), *ready.screen.flags, *preview(ready.pairs, recipe)]))
             return
         asking.consent(ready.estimate, yes=options["yes"], max_cost=options["max_cost"], quiet=quiet)
         where = options["judge_url"], local, options["concurrency"], options["timeout"]
@@ -69,7 +69,7 @@ def judge(target: Path, **options: Any) -> None:
     if options["as_json"]:
         print_json({"folder": str(folder), **report.as_json(outcome.score, outcome.results, ready.screen.flags)})
     else:
-        click.echo(report.as_text(outcome.score, outcome.results, ready.screen.flags))
+        print_text(report.as_text(outcome.score, outcome.results, ready.screen.flags))
         if not quiet:
             click.echo(f"\n{report.spent(outcome.judging.spent)}\n{folder}", err=True)
     if outcome.score.errors:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import complete, complete_models, print_json, registry_option
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option
 
 
 def _two_names(context: click.Context, _parameter: click.Parameter, value: tuple[str, str]) -> tuple[str, str]:
@@ -59,4 +59,4 @@ def plan(
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
-        click.echo(report.as_text(found))
+        print_text(report.as_text(found))

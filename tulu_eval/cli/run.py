@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, set_up_logging
+from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, print_text, set_up_logging
 
 if TYPE_CHECKING:
     from tulu_eval.backends.base import Served
@@ -124,7 +124,7 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
         if options["as_json"]:
             print_json([dry_run.as_json(plan) for plan in plans])
         else:
-            click.echo("\n\n".join(dry_run.as_text(plan) for plan in plans))
+            print_text("\n\n".join(dry_run.as_text(plan) for plan in plans))
         return
     progress = Progress(quiet=options["quiet"])
     outcomes = execute_all(plans, progress, fresh=options["fresh"])
@@ -132,7 +132,7 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
         print_json([rows.as_json(one.folder, one.results, one.tally) for one in outcomes])
     else:
         for plan, outcome in zip(plans, outcomes, strict=True):
-            click.echo(rows.of_run(outcome.results, outcome.tally))
+            print_text(rows.of_run(outcome.results, outcome.tally))
             for notice in plan.notices:
                 progress.say(f"note: {notice}")
             progress.say(f"\n{outcome.speed}\n{outcome.folder}".replace("\n\n", "\n"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tulu_eval.cli.common import complete, complete_models, print_json, set_up_logging
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, set_up_logging
 
 SHOWN = {
     "loss": "loss", "accuracy": "accuracy", "score": "score", "kl": "KL", "eos_rate": "EOS", "length": "length",
@@ -78,14 +78,14 @@ def train(registry: Path | None, **options: Any) -> None:
     device = launch.pick_device(options["device"])
     order = Order(**{key: value for key, value in options.items() if key in fields}, fresh=not options["resume"])
     if options["dry_run"] and not options["as_json"]:
-        click.echo(cost.recipe_as_text(load_recipe(order)))  # first, since models or data may be missing
+        print_text(cost.recipe_as_text(load_recipe(order)))  # first, since models or data may be missing
     job = make_job(order, load_suite(registry))
     if options["dry_run"]:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if options["as_json"]:
             print_json(cost.as_json(job, device, world))
         else:
-            click.echo(cost.as_text(job, device, world))
+            print_text(cost.as_text(job, device, world))
         return
 
     def report(step: int, steps: int, numbers: dict[str, float]) -> None:
@@ -103,6 +103,6 @@ def train(registry: Path | None, **options: Any) -> None:
     if options["as_json"]:
         print_json({"finished": outcome.finished, "folder": str(outcome.folder), "models": list(map(str, outcome.models))})
     elif outcome.finished:
-        click.echo("\n".join(map(str, outcome.models)))
+        print_text("\n".join(map(str, outcome.models)))
     else:
         click.echo(f"stopped with a checkpoint in {outcome.folder}; give the same command again to go on", file=sys.stderr)

@@ -8,7 +8,6 @@ full batch, and without a shared prefix, and counts what changed; the run's inte
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import random
 from collections.abc import Sequence
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.errors import UserError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Request, Result
 from tulu_eval.registry import Suite
+from tulu_eval.runs import schema
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import write_json
@@ -140,13 +140,16 @@ def measured_flip_rate(folder: Path) -> float | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        flips, trials = int(found["flips"]), int(found["trials"])
-        return min(wilson(flips, trials).high, max(FLIP_RATE, flips / trials))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
+        found = schema.read_object(path, schema.Audited, "an audit")
+    except DataError as error:
+        raise UserError(f"{error}; remove it, or run 'tulu-eval audit {folder}' again") from error
+    flips, trials = int(found["flips"]), int(found["trials"])
+    if flips > trials or trials != len(found["items"]) * len(found["repetitions"]):
         raise UserError(
-            f"{path} is not an audit of this version; remove it, or run 'tulu-eval audit {folder}' again"
-        ) from error
+            f"{path} is not an audit of this version: its flips and trials do not fit; "
+            f"remove it, or run 'tulu-eval audit {folder}' again"
+        )
+    return min(wilson(flips, trials).high, max(FLIP_RATE, flips / trials))
 
 
 def _same_plan(manifest: dict[str, Any], suite: Suite, model: str | None, data: Path | None) -> Plan:

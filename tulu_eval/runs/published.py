@@ -13,7 +13,8 @@ from pathlib import Path
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.registry import Model, PublishedCell, Suite
-from tulu_eval.runs.manifest import FORMAT, read_json_object, write_json
+from tulu_eval.runs import schema
+from tulu_eval.runs.manifest import FORMAT, write_json
 from tulu_eval.runs.reading import Run
 
 FILE = "compared_as.json"
@@ -75,10 +76,10 @@ def remembered_model(folder: Path) -> str:
     path = folder / FILE
     if not path.exists():
         return ""
-    data = read_json_object(path)
-    if data.get("format") != FORMAT or not isinstance(data.get("model"), str):
-        raise DataError(path, "says no model; remove it, and say it again with 'tulu-eval verify --as NAME'")
-    return str(data["model"])
+    try:
+        return str(schema.read_object(path, schema.ComparedAs, "a note")["model"])
+    except DataError as error:
+        raise UserError(f"{error}; remove it, and say it again with 'tulu-eval verify --as NAME'") from error
 
 
 def released_model(run: Run, suite: Suite) -> Model | None:

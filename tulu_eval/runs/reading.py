@@ -28,29 +28,6 @@ from tulu_eval.runs.rereading import NOT_AS_MADE, Reread
 from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.runs.tally import Tally
 
-_NEEDED: dict[str, type] = {
-    "model.name": str,
-    "model.revision": str,
-    "model.parameters": int,
-    "model.tokenizer_sha256": str,
-    "benchmark.name": str,
-    "benchmark.version": int,
-    "protocol.name": str,
-    "protocol.prompt_id": str,
-    "template.form": str,
-    "decoding": dict,
-    "settings": dict,
-    "backend": str,
-    "dtype": str,
-    "items": dict,
-    "planned": list,
-    "engine": dict,
-    "packages": dict,
-    "machine": dict,
-    "sessions": list,
-}
-"""Fields of a manifest that are read here and by what stands on it, and their types."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
@@ -137,7 +114,6 @@ def read_run(folder: Path) -> Run:
 
         return rescored.read(folder)
     manifest = read_manifest(folder)
-    _check_manifest(folder / MANIFEST, manifest)
     benchmark = _installed(manifest)
     try:
         name = remembered.name_of(folder, benchmark)
@@ -196,7 +172,6 @@ def read_answers(folder: Path) -> Run:
         DataError: If the folder is not a run's, has no samples, or has other samples than the run made.
     """
     manifest = read_manifest(folder)
-    _check_manifest(folder / MANIFEST, manifest)
     if not there(folder / LEDGER):
         raise DataError(folder, f"has no {LEDGER}, so there is nothing to grade")
     recorded, _ = _recorded(folder)
@@ -229,15 +204,6 @@ def find_runs(
         except UserError as error:
             problems.append(str(error))
     return tuple(runs), tuple(problems)
-
-
-def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    for name, kind in _NEEDED.items():
-        value: Any = manifest
-        for key in name.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(value, kind):
-            raise DataError(path, f"is not a manifest of this version: {name!r} is missing or of another type")
 
 
 def _installed(manifest: dict[str, Any]) -> Benchmark | None:
