@@ -32,7 +32,9 @@ def _of_json(good: Path) -> Iterator[Any]:
             yield harness.Case(name, one.field, one.kind, lambda folder, one=one, name=name: _put(folder / name, one.text))
             if one.data is not None:
                 again = f"{name}, hashes made again"
-                yield harness.Case(again, one.field, one.kind, lambda folder, one=one, forge=forge: forge(folder, _copy(one.data)))
+                yield harness.Case(
+                    again, one.field, one.kind, lambda folder, one=one, forge=forge: forge(folder, _copy(one.data))
+                )
 
 
 def _of_samples(good: Path) -> Iterator[Any]:

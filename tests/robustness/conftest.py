@@ -46,9 +46,7 @@ def harness() -> ModuleType:
 
 
 @pytest.fixture
-def bench(
-    tmp_path: Path, make_run_in: Callable[..., Path], harness: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> Any:
+def bench(tmp_path: Path, make_run_in: Callable[..., Path], harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A good run of six items, as ``harness.Bench``."""
     monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

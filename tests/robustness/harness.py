@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import signal
 import traceback
@@ -55,13 +56,17 @@ MANY = ("table", "report", "card")
 FREE = ("sessions", "status", "tally", "answers_sha256", "command", "commit", "machine", "shard")
 """Fields of a manifest that no hash ties down: they may change while a run goes on; no number follows from them.
 
-Everything else of a manifest is pinned by ``result.json``, and all of ``result.json`` by its own hash, except ``graded_by`` of a
-file whose hash was made again. Of a sample ``seconds`` is free, and ``token_ids``, ``error`` and ``finish_reason`` are pinned by
-the hash of the answers. A forgery that makes every hash again cannot be known where the samples do not tell: the names of model,
-engine and settings. It can be where they do: grades, classes, scores, rows, n and right answers.
+Everything else of a manifest is pinned by ``result.json``, and all of ``result.json`` by its own hash. Of a sample ``seconds``
+is free; ``token_ids``, ``error`` and ``finish_reason`` are pinned by the hash of the answers. A forgery that makes every hash
+again cannot be known where the samples do not tell: names of model, engine and settings. It is known where they do: grades,
+classes, scores, rows, n and right answers.
 """
 
 UNKNOWABLE = "manifest.json, hashes made again"
+
+
+_ID = re.compile(r"[\d,]+ bytes|\bid [0-9a-f]{64}|[0-9a-f]{64}|[\d.]+ MB")
+"""Sizes and ids of what was written: they follow from the bytes of files, which differ where the same JSON is written anew."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -231,7 +236,7 @@ def ended(words: list[str]) -> Ended:
             last.name,
         )  # fmt: skip
         failure = f"traceback: {type(result.exception).__name__} at {where}: {str(result.exception)[:120]}"
-    return Ended(result.exit_code, result.stdout, result.stderr, failure)
+    return Ended(result.exit_code, _ID.sub("", result.stdout), result.stderr, failure)
 
 
 def _difference(one: str, other: str) -> str:

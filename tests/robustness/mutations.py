@@ -75,7 +75,7 @@ def mutations(document: Any) -> Iterator[Mutation]:
             yield _made(document, path, "missing", _MISSING, name)
             yield _made(document, path, "twice in one object", _TWICE, name)
         for kind, other in values(value):
-            if path and other != value or isinstance(other, Raw) or type(other) is not type(value):
+            if (path and other != value) or isinstance(other, Raw) or type(other) is not type(value):
                 yield _made(document, path, kind, other, name)
 
 

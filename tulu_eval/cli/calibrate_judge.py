@@ -10,12 +10,13 @@ import click
 
 from tulu_eval.cli import asking
 from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.numeric import WHOLE
 
 
 @click.command(no_args_is_help=True)
 @click.argument("annotations", nargs=-1, required=True, type=click.Path(path_type=Path))
 @asking.judge_options
-@click.option("--size", type=int, default=400, show_default=True,
+@click.option("--size", type=WHOLE, default=400, show_default=True,
               help="Pairs to judge, drawn by length difference and by the original's preference.")  # fmt: skip
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path),
               help="File to write; --calibration of judge and score reads it.")  # fmt: skip

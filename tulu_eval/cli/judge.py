@@ -9,6 +9,7 @@ import click
 
 from tulu_eval.cli import asking
 from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.numeric import WHOLE
 from tulu_eval.errors import UserError
 
 
@@ -18,7 +19,7 @@ from tulu_eval.errors import UserError
 @asking.scoring_options
 @click.option("--data", type=click.Path(path_type=Path),
               help="Copy of alpaca_eval_gpt4_baseline.json; the hub's pinned one unless given.")  # fmt: skip
-@click.option("--limit", type=int, help="Only the first so many instructions.")
+@click.option("--limit", type=WHOLE, help="Only the first so many instructions.")
 @click.option("--output", "-o", type=click.Path(path_type=Path),
               help="Folder to write; beside the run, or under results/, unless given.")  # fmt: skip
 def judge(target: Path, **options: Any) -> None:

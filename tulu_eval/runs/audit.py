@@ -144,7 +144,8 @@ def measured_flip_rate(folder: Path) -> float | None:
     except DataError as error:
         raise UserError(f"{error}; remove it, or run 'tulu-eval audit {folder}' again") from error
     flips, trials = int(found["flips"]), int(found["trials"])
-    if flips > trials or trials != len(found["items"]) * len(found["repetitions"]):
+    counted = [len(one["flipped"]) for one in found.get("repetitions", ())]
+    if flips > trials or (counted and (flips, trials) != (sum(counted), len(found.get("items", ())) * len(counted))):
         raise UserError(
             f"{path} is not an audit of this version: its flips and trials do not fit; "
             f"remove it, or run 'tulu-eval audit {folder}' again"

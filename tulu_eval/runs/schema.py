@@ -347,14 +347,14 @@ class AuditedRepetition(Record, frozen=True):
 class Audited(Record, frozen=True):
     """``audit.json``."""
 
-    format: Literal[1]
-    items: list[Name]
-    repetitions: list[AuditedRepetition]
     flips: Count
     trials: Annotated[int, Meta(ge=1, le=1 << 53)]
-    rate: Any
-    widened: Any
-    row: Row
+    format: Literal[1] = 1
+    items: list[Name] | UnsetType = UNSET
+    repetitions: list[AuditedRepetition] | UnsetType = UNSET
+    rate: Any = None
+    widened: Any = None
+    row: Row | UnsetType = UNSET
 
 
 def read_object(path: Path, kind: type[Record], what: str, limit: int = SMALL_BYTES) -> dict[str, Any]:
