@@ -91,7 +91,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         if not folder.is_dir():
             raise DataError(folder, "no such run folder")
-        if not path.exists():
+        if not path.exists() and not path.is_symlink():
             raise DataError(folder, f"is not a run folder: it has no {MANIFEST}")
     except OSError as error:
         raise DataError(folder, f"cannot be read: {error.strerror}") from error
