@@ -20,17 +20,38 @@ def _beside(name: str) -> ModuleType:
 
 def every(good: Path) -> Iterator[Any]:
     """Yields every case for a good run."""
-    yield from _of_json(good)
+    harness = _beside("harness")
+    yield from _of_json(good, {"manifest.json": harness.forged_manifest, "result.json": harness.forged_result})
     yield from _of_samples(good)
-    yield from _of_files(good)
+    yield from _of_files(good, ("manifest.json", "result.json", "samples.jsonl"))
+    yield from _of_files_beside()
 
 
-def _of_json(good: Path) -> Iterator[Any]:
+def every_judged(good: Path) -> Iterator[Any]:
+    """Yields every case for a good folder of a judge."""
     mutations, harness = _beside("mutations"), _beside("harness")
-    for name, forge in (("manifest.json", harness.forged_manifest), ("result.json", harness.forged_result)):
+    yield from _of_json(good, {"result.json": harness.forged_result, "judging.json": None})
+    lines = (good / "judgments.jsonl").read_text().splitlines(keepends=True)
+    for one in mutations.mutations(json.loads(lines[0])):
+        changed = [one.text + "\n", *lines[1:]]
+        yield harness.Case(
+            "judgments.jsonl", one.field, one.kind,
+            lambda folder, changed=changed: _put(folder / "judgments.jsonl", "".join(changed)),
+        )  # fmt: skip
+        yield harness.Case(
+            "judgments.jsonl, hashes made again", one.field, one.kind,
+            lambda folder, changed=changed: harness.forged_judgments(folder, changed),
+        )  # fmt: skip
+    yield from _of_files(good, ("result.json", "judging.json", "judgments.jsonl"))
+
+
+def _of_json(good: Path, names: dict[str, Any]) -> Iterator[Any]:
+    """Yields changes to JSON files; ``names`` has what writes each with its hashes made again, None where it has none."""
+    mutations, harness = _beside("mutations"), _beside("harness")
+    for name, forge in names.items():
         for one in mutations.mutations(json.loads((good / name).read_text())):
             yield harness.Case(name, one.field, one.kind, lambda folder, one=one, name=name: _put(folder / name, one.text))
-            if one.data is not None:
+            if one.data is not None and forge is not None:
                 again = f"{name}, hashes made again"
                 yield harness.Case(
                     again, one.field, one.kind, lambda folder, one=one, forge=forge: forge(folder, _copy(one.data))
@@ -65,9 +86,8 @@ def _of_samples(good: Path) -> Iterator[Any]:
             )  # fmt: skip
 
 
-def _of_files(good: Path) -> Iterator[Any]:
+def _of_files(good: Path, names: tuple[str, ...]) -> Iterator[Any]:
     mutations, harness = _beside("mutations"), _beside("harness")
-    names = ("manifest.json", "result.json", "samples.jsonl")
     for name in names:
         for number, (kind, change) in enumerate(mutations.of_files(random.Random(SEED))):
             yield harness.Case(name, "", f"{kind} #{number}", lambda folder, name=name, change=change: change(folder / name))
@@ -75,6 +95,10 @@ def _of_files(good: Path) -> Iterator[Any]:
             if other != name:
                 swap: Callable[[Path], None] = lambda folder, a=name, b=other: _swap(folder / a, folder / b)  # type: ignore[misc]  # noqa: E731
                 yield harness.Case(name, "", f"swapped with {other}", swap)
+
+
+def _of_files_beside() -> Iterator[Any]:
+    harness = _beside("harness")
     for name, texts in {
         "audit.json": ("{}", "[]", "{", '{"flips": 1}', '{"flips": NaN, "trials": 0}', "\ud800"),
         "compared_as.json": ("{}", "[]", '{"format": 1, "model": "tulu-2-13b"}', '{"format": 1, "model": 7}', "\x00"),
@@ -86,9 +110,9 @@ def _of_files(good: Path) -> Iterator[Any]:
             yield harness.Case(name, "", f"beside #{number}", lambda folder, n=name, d=data: (folder / n).write_bytes(d))
 
 
-def sample(all_: list[Any], verbs: list[str], count: int) -> list[tuple[Any, str]]:
+def sample(all_: list[Any], verbs: list[str], count: int, seed: int = SEED) -> list[tuple[Any, str]]:
     """Returns as many pairs of a case and a verb, drawn with a fixed seed."""
-    rng = random.Random(SEED)
+    rng = random.Random(seed)
     return [(rng.choice(all_), verbs[place % len(verbs)]) for place in range(count)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,4 +53,23 @@ def bench(tmp_path: Path, make_run_in: Callable[..., Path], harness: ModuleType,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     good = make_run_in(tmp_path / "good", 3, limit=6, model=harness.MODEL)
-    return harness.Bench(tmp_path / "bench", good)
+    return harness.Bench(tmp_path / "bench", good, f"a/gsm8k/{good.name}", harness.VERBS)
+
+
+@pytest.fixture
+def judged_bench(shared: Path, tmp_path: Path, harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Win rates of twenty real annotations, as ``harness.Bench``."""
+    from tulu_eval.judging.numbers import results
+    from tulu_eval.judging.session import Scoring, score_files
+    from tulu_eval.runs import rescored
+
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    whole = shared / "data/alpaca_eval/models/claude-2/annotations_weighted_alpaca_eval_gpt4_turbo.json"
+    few = tmp_path / "annotations.json"
+    few.write_text(json.dumps(json.loads(whole.read_text())[:20]))
+    scored = score_files(few, None, Scoring())
+    good = rescored.keep(tmp_path / "good", few, scored, results(scored.score))
+    place = good.relative_to(tmp_path / "good").as_posix()
+    return harness.Bench(tmp_path / "bench", good, place, harness.JUDGED_VERBS)
