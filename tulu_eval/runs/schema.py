@@ -202,8 +202,8 @@ class Manifest(Record, frozen=True):
     packages: dict[str, Name]
     machine: dict[str, Plain]
     sessions: list[Session]
+    commit: Name
     status: Name = ""
-    commit: Name = ""
     command: list[str] | UnsetType = UNSET
     end_tokens: EndTokens | UnsetType = UNSET
     keys: list[Hash] | UnsetType = UNSET
