@@ -22,6 +22,12 @@ def every(good: Path) -> Iterator[Any]:
     """Yields every case for a good run."""
     harness = _beside("harness")
     yield from _of_json(good, {"manifest.json": harness.forged_manifest, "result.json": harness.forged_result})
+    alone = "manifest.json, hashes made again and no result"
+    for one in _beside("mutations").mutations(json.loads((good / "manifest.json").read_text())):
+        if one.data is not None:
+            yield harness.Case(
+                alone, one.field, one.kind, lambda folder, one=one: harness.forged_manifest_alone(folder, _copy(one.data))
+            )
     yield from _of_samples(good)
     yield from _of_files(good, ("manifest.json", "result.json", "samples.jsonl"))
     yield from _of_files_beside()
