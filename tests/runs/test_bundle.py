@@ -185,11 +185,11 @@ def test_samples_left_out(file: Path) -> None:
         ({"bundle_json": b"{"}, "its part bundle.json cannot be read as JSON"),
         ({"manifest_json": b'{"format": 7}'}, "b.zip: manifest.json: is of format 7; tulu-eval 0.1.0 reads format 1"),
         ({"manifest_json": b"{}"}, "manifest.json: is of format None"),
-        ({"manifest_json": b"[" * 100_000}, "manifest.json: cannot be read as JSON"),
+        ({"manifest_json": b"[" * 100_000}, "manifest.json: is nested too deeply"),
         ({"result_json": None}, "has no result.json, so it is no bundle of a run"),
-        ({"items_jsonl": b"{}\n"}, "its parts are not those of a run, though whole: KeyError('id')"),
-        ({"items_jsonl": b"\xff\n"}, "its parts are not those of a run, though whole"),
-        ({"items_jsonl": b"1\n"}, "its parts are not those of a run, though whole"),
+        ({"items_jsonl": b"{}\n"}, "items.jsonl:1: Object missing required field 'id'"),
+        ({"items_jsonl": b"\xff\n"}, "items.jsonl:1: is not UTF-8"),
+        ({"items_jsonl": b"1\n"}, "items.jsonl:1: Expected 'object'"),
     ],
 )
 def test_parts_that_agree_with_their_sums_and_are_not_of_a_run(file: Path, changes: dict[str, bytes], message: str) -> None:

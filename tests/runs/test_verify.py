@@ -209,7 +209,7 @@ def test_rows_that_nothing_was_published_for(make_run: MakeRun) -> None:
     [
         (lambda folder: (folder / "manifest.json").unlink(), r"is not a run folder: it has no manifest\.json"),
         (lambda folder: edit(folder / "manifest.json", format=2), "is of format 2; tulu-eval .* reads format 1"),
-        (lambda folder: edit(folder / "manifest.json", template={}), r"'template\.form' is missing or of another type"),
+        (lambda folder: edit(folder / "manifest.json", template={}), "template: Object missing required field 'form'"),
     ],
 )
 def test_what_is_no_run_is_refused_in_one_line(make_run: MakeRun, spoil: Callable[[Path], None], message: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from tulu_eval.cli.numeric import NUMBER, WHOLE
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ _OPTIONS = (
     click.option("--method", default="logprobs", show_default=True, type=click.Choice(["logprobs", "text"]),
                  help="logprobs: weigh m against M, as published. text: read the answer, for judges without logprobs; "
                  "another method makes another number."),
-    click.option("--concurrency", type=int, default=8, show_default=True, help="Requests in flight."),
-    click.option("--timeout", type=float, default=120.0, show_default=True, help="Seconds for one answer."),
+    click.option("--concurrency", type=WHOLE, default=8, show_default=True, help="Requests in flight."),
+    click.option("--timeout", type=NUMBER, default=120.0, show_default=True, help="Seconds for one answer."),
     click.option("--price", metavar="IN,OUT", help="Dollars per million tokens, instead of the table's."),
     click.option("--prices", type=click.Path(path_type=Path), help="A price table of your own (TOML)."),
-    click.option("--max-cost", type=float, metavar="DOLLARS", help="Stop before this is crossed."),
+    click.option("--max-cost", type=NUMBER, metavar="DOLLARS", help="Stop before this is crossed."),
     click.option("--cache", type=click.Path(path_type=Path), help="File of this judge's answers; in the user's cache unless "
                  "given. What is in it is never asked again."),
     click.option("--yes", "-y", is_flag=True, help="Do not ask whether it may cost that."),
@@ -56,8 +57,8 @@ _SCORING = (
     click.option("--folds", default="leaderboard", show_default=True, type=click.Choice(["leaderboard", "stable"]),
                  help="How rows are dealt when LC's regularisation is chosen: as behind the leaderboard, or as today's "
                  "scikit-learn does."),
-    click.option("--c", type=float, metavar="C", help="LC's regularisation constant, instead of the one that the folds choose; "
-                 "the number is then filed apart."),
+    click.option("--c", type=NUMBER, metavar="C", help="LC's regularisation constant, instead of the one that the folds "
+                 "choose; the number is then filed apart."),
     click.option("--partial", is_flag=True, help="Take fewer than 805, LC included, which is then marked."),
     click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE",
                  help="Of calibrate-judge: adds the raw win rate on the original judge's scale."),

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_json, set_up_logging
+from tulu_eval.cli.common import print_json, print_text, set_up_logging
+from tulu_eval.cli.numeric import WHOLE
 
 
 @click.command(no_args_is_help=True, short_help="Repeat items of a run and count what changes.")
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--items", type=int, default=32, show_default=True, help="How many items to repeat.")
+@click.option("--items", type=WHOLE, default=32, show_default=True, help="How many items to repeat.")
 @click.option("--model", "-m", help="Where the model is, for a run of a local folder or file.")
 @click.option("--data", type=click.Path(path_type=Path), help="The data file, for a run that read one.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
@@ -37,4 +38,4 @@ def audit(folder: Path, items: int, model: str | None, data: Path | None, as_jso
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
-        click.echo(report.as_text(found))
+        print_text(report.as_text(found))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_json
+from tulu_eval.cli.common import print_json, print_text
 
 
 @click.command(no_args_is_help=True, short_help="Put a run into one file that a reviewer can check.")
@@ -33,7 +33,7 @@ def bundle(folder: Path, output: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(path), "id": made.id, "bytes": len(made.data)})
     else:
-        click.echo(f"{path}  {len(made.data):,} bytes\nid {made.id}\ncheck it with: tulu-eval verify-bundle {path}")
+        print_text(f"{path}  {len(made.data):,} bytes\nid {made.id}\ncheck it with: tulu-eval verify-bundle {path}")
 
 
 @click.command("verify-bundle", no_args_is_help=True, short_help="Check a bundle and compute its numbers again.")
@@ -52,7 +52,6 @@ def verify_bundle(file: Path, as_json: bool) -> None:
     """
     import dataclasses
 
-    from tulu_eval.errors import printable
     from tulu_eval.reports import rows
     from tulu_eval.runs import bundle as bundles
 
@@ -61,14 +60,14 @@ def verify_bundle(file: Path, as_json: bool) -> None:
         print_json({"file": str(file), "good": not found.problems, **dataclasses.asdict(found)})
     else:
         for problem in found.problems:
-            click.echo(printable(f"{file}: {problem}"))
+            print_text(f"{file}: {problem}")
         if found.results:
             text = f"{found.model} on {found.benchmark}: {found.samples} samples graded again\n"
             text += f"{rows.of_run(found.results, found.tally)}\n"
-            click.echo("\n".join(map(printable, text.split("\n"))))
+            print_text(text)
         for note in found.notes:
-            click.echo(printable(f"{file}: {note}"))
-        click.echo(f"{file}: {'NOT as it was made' if found.problems else 'whole; the numbers are those of its completions'}")
-        click.echo(f"id {found.id}")
+            print_text(f"{file}: {note}")
+        print_text(f"{file}: {'NOT as it was made' if found.problems else 'whole; the numbers are those of its completions'}")
+        print_text(f"id {found.id}")
     if found.problems:
         raise click.exceptions.Exit(1)

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json
+from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.numeric import WHOLE
 
 
 @click.command(no_args_is_help=True)
 @click.argument("annotations", nargs=-1, required=True, type=click.Path(path_type=Path))
 @asking.judge_options
-@click.option("--size", type=int, default=400, show_default=True,
+@click.option("--size", type=WHOLE, default=400, show_default=True,
               help="Pairs to judge, drawn by length difference and by the original's preference.")  # fmt: skip
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path),
               help="File to write; --calibration of judge and score reads it.")  # fmt: skip
@@ -50,7 +51,7 @@ def calibrate_judge(annotations: tuple[Path, ...], output: Path, size: int, **op
     with Cache(options["cache"] or cache_of(recipe), read_only=dry) as cache:
         before = estimate(missing(pairs, recipe, cache), price)
         if dry:
-            click.echo("\n\n".join([str(before), *preview(pairs, recipe)]))
+            print_text("\n\n".join([str(before), *preview(pairs, recipe)]))
             return
         asking.consent(before, yes=options["yes"], max_cost=options["max_cost"], quiet=quiet)
         where = options["judge_url"], local, options["concurrency"], options["timeout"]
@@ -62,6 +63,6 @@ def calibrate_judge(annotations: tuple[Path, ...], output: Path, size: int, **op
     if options["as_json"]:
         print_json(dataclasses.asdict(found))
     else:
-        click.echo(describe(found))
+        print_text(describe(found))
     if not quiet:
         click.echo(f"\n{report.spent(judging.spent)}\n{output}", err=True)

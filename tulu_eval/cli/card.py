@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tulu_eval.cli.common import complete_models, print_json, registry_option
+from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option
 
 if TYPE_CHECKING:
     from tulu_eval.registry import Suite
@@ -72,7 +72,7 @@ def _check(path: Path, model: str | None, suite: Suite, as_json: bool) -> None:
     if as_json:
         print_json(report.as_json(path, whose, findings))
     else:
-        click.echo(report.as_text(path, whose, findings))
+        print_text(report.as_text(path, whose, findings))
     if findings:
         raise click.exceptions.Exit(1)
 
@@ -91,7 +91,7 @@ def _make(model: str, suite: Suite, results: Path, published: bool, write: Path 
         return
     body = f"---\n{front}---\n{section}"
     if write is None:
-        click.echo(body, nl=False)
+        print_text(body, end=False)
         return
     texts = {write / name: text for name, text in {"results.md": body, **files}.items()}
     for path, text in texts.items():
@@ -99,4 +99,4 @@ def _make(model: str, suite: Suite, results: Path, published: bool, write: Path 
             raise UserError(f"{path} exists and is not this text; nothing was written: remove it, or name another folder")
     for path, text in texts.items():
         write_text(path, text)
-        click.echo(f"{path}")
+        print_text(f"{path}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from tulu_eval.errors import UserError, printable, suggest
+from tulu_eval.errors import UserError, printable, printable_lines, suggest
 
 if TYPE_CHECKING:
     from tulu_eval.runs.tally import Tally
@@ -81,9 +81,25 @@ def one_line(message: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
+def print_text(text: str, *, end: bool = True) -> None:
+    """Prints a text on stdout, without what could steer a terminal: names, prompts and answers in it come from anywhere.
+
+    Args:
+        text: One or more lines.
+        end: End the last line.
+    """
+    click.echo(printable_lines(text), nl=end)
+
+
 def print_json(data: Any) -> None:
-    """Prints data as JSON on stdout."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    """Prints data as JSON on stdout, what could steer a terminal escaped."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    click.echo("\n".join(map(_escaped, text.split("\n"))))
+
+
+def _escaped(line: str) -> str:
+    """Returns a line of JSON whose strings have no character that is not printable; JSON has none outside of strings."""
+    return line if line.isprintable() else "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 class Counted(Protocol):

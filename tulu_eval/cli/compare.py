@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_json
+from tulu_eval.cli.common import print_json, print_text
 
 
 @click.command(no_args_is_help=True)
@@ -32,4 +32,4 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
     if as_json:
         print_json(flips.as_json(found))
     else:
-        click.echo(flips.as_text(found))
+        print_text(flips.as_text(found))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_json
+from tulu_eval.cli.common import print_json, print_text
 
 
 @click.command(no_args_is_help=True)
@@ -35,4 +35,4 @@ def compare_outputs(outputs: Path, reference: Path, as_json: bool) -> None:
     if as_json:
         print_json(report.comparison_as_json(found))
     else:
-        click.echo(str(found))
+        print_text(str(found))

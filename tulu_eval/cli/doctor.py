@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tulu_eval.cli.common import print_json
+from tulu_eval.cli.common import print_json, print_text
 
 
 @click.command(short_help="Show versions, devices, hub, disk and extras.")
@@ -17,4 +17,4 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(checkup.as_text(found))
+        print_text(checkup.as_text(found))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import complete, complete_models, print_json, registry_option
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option
 
 
 @click.command("import", no_args_is_help=True, short_help="Make a run of another harness's answers.")
@@ -46,4 +46,4 @@ def import_file(
     if as_json:
         print_json(report.as_json(done))
     else:
-        click.echo(report.as_text(done))
+        print_text(report.as_text(done))

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json
+from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.numeric import WHOLE
 from tulu_eval.errors import UserError
 
 
@@ -18,7 +19,7 @@ from tulu_eval.errors import UserError
 @asking.scoring_options
 @click.option("--data", type=click.Path(path_type=Path),
               help="Copy of alpaca_eval_gpt4_baseline.json; the hub's pinned one unless given.")  # fmt: skip
-@click.option("--limit", type=int, help="Only the first so many instructions.")
+@click.option("--limit", type=WHOLE, help="Only the first so many instructions.")
 @click.option("--output", "-o", type=click.Path(path_type=Path),
               help="Folder to write; beside the run, or under results/, unless given.")  # fmt: skip
 def judge(target: Path, **options: Any) -> None:
@@ -57,7 +58,7 @@ def judge(target: Path, **options: Any) -> None:
     with Cache(options["cache"] or judged.cache_of(recipe), read_only=dry) as cache:
         ready = prepare(found.outputs, recipe, cache, options["data"], price, options["limit"], scoring)
         if dry:
-            click.echo("\n\n".join([str(ready.estimate), *ready.screen.flags, *preview(ready.pairs, recipe)]))
+            print_text("\n\n".join([str(ready.estimate), *ready.screen.flags, *preview(ready.pairs, recipe)]))
             return
         asking.consent(ready.estimate, yes=options["yes"], max_cost=options["max_cost"], quiet=quiet)
         where = options["judge_url"], local, options["concurrency"], options["timeout"]
@@ -69,7 +70,7 @@ def judge(target: Path, **options: Any) -> None:
     if options["as_json"]:
         print_json({"folder": str(folder), **report.as_json(outcome.score, outcome.results, ready.screen.flags)})
     else:
-        click.echo(report.as_text(outcome.score, outcome.results, ready.screen.flags))
+        print_text(report.as_text(outcome.score, outcome.results, ready.screen.flags))
         if not quiet:
             click.echo(f"\n{report.spent(outcome.judging.spent)}\n{folder}", err=True)
     if outcome.score.errors:

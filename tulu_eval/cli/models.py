@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import Verbs, complete_models, print_json, registry_option
+from tulu_eval.cli.common import Verbs, complete_models, print_json, print_text, registry_option
 
 
 @click.group(cls=Verbs, invoke_without_command=True)
@@ -35,7 +35,7 @@ def models(context: click.Context, stage: str | None, registry: Path | None, as_
     if as_json:
         print_json(report.list_as_json(suite, chosen))
     else:
-        click.echo(report.list_as_text(suite, chosen))
+        print_text(report.list_as_text(suite, chosen))
 
 
 @models.command(no_args_is_help=True)
@@ -62,4 +62,4 @@ def show(context: click.Context, name: str, registry: Path | None, as_json: bool
     if as_json or before.get("as_json"):
         print_json(report.one_as_json(suite, model))
     else:
-        click.echo(report.one_as_text(suite, model))
+        print_text(report.one_as_text(suite, model))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import complete, complete_models, print_json, registry_option
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option
+from tulu_eval.cli.numeric import NUMBER
 
 
 def _two_names(context: click.Context, _parameter: click.Parameter, value: tuple[str, str]) -> tuple[str, str]:
@@ -25,7 +26,7 @@ def _two_names(context: click.Context, _parameter: click.Parameter, value: tuple
 @click.option("--models", "-m", required=True, nargs=2, metavar="A B", is_eager=True, callback=_two_names,
               shell_complete=complete_models,
               help="The two models: hub ids, folders, GGUF files, or names of the registry.")  # fmt: skip
-@click.option("--detect", "-d", required=True, type=float, metavar="POINTS",
+@click.option("--detect", "-d", required=True, type=NUMBER, metavar="POINTS",
               help="Difference that the comparison has to show, in percent points.")  # fmt: skip
 @click.option(
     "--data", type=click.Path(path_type=Path), help="File of rows to count tokens in instead of the benchmark's own source."
@@ -59,4 +60,4 @@ def plan(
     if as_json:
         print_json(dataclasses.asdict(found))
     else:
-        click.echo(report.as_text(found))
+        print_text(report.as_text(found))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import progress, registry_option
+from tulu_eval.cli.common import print_text, progress, registry_option
 
 TRAINING = Path("training")
 """Where ``train`` and ``reproduce`` write unless told otherwise."""
@@ -68,7 +68,7 @@ def report(
     for line in page.promptless:
         click.echo(f"tulu-eval: without the prompts' text: {line}", err=True)
     trained = f", {counted(page.trained, 'training run')}" if page.trained else ""
-    click.echo(f"{target}: {counted(page.runs, 'run')}{trained}, {len(page.text) / 1e6:.1f} MB")
+    print_text(f"{target}: {counted(page.runs, 'run')}{trained}, {len(page.text) / 1e6:.1f} MB")
 
 
 def counted(number: int, noun: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_json, set_up_logging
+from tulu_eval.cli.common import print_json, print_text, set_up_logging
 
 
 @click.command(no_args_is_help=True, short_help="Train and evaluate a small model end to end: pairs to a verified row.")
@@ -39,5 +39,5 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
     if as_json:
         print_json(found)
     else:
-        click.echo(reproduced.as_text(found))
+        print_text(reproduced.as_text(found))
         say(f"\n{folder}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, set_up_logging
+from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, print_text, set_up_logging
+from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 if TYPE_CHECKING:
     from tulu_eval.backends.base import Served
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--protocol", help="Frozen recipe: published (default of gsm8k), full, ...; see the benchmark.")
 @click.option("--data", multiple=True, metavar="[BENCHMARK=]FILE",
               help="File to read instead of the benchmark's own source; with several benchmarks once for each.")  # fmt: skip
-@click.option("--limit", type=int, help="Only the first so many items of the protocol.")
+@click.option("--limit", type=WHOLE, help="Only the first so many items of the protocol.")
 @click.option("--shard", metavar="I/N", help="Only part I of N, the first being 1, for N processes of any scheduler; "
               "'tulu-eval merge' puts them together.")  # fmt: skip
 @click.option("--backend", default="auto", show_default=True, shell_complete=complete("tulu_eval.backends"),
@@ -40,24 +41,24 @@ if TYPE_CHECKING:
 @click.option("--prompts", default="auto", show_default=True, type=click.Choice(["auto", "tokens", "text", "chat"]),
               help="openai: send token ids, text, or a chat turn for the server's own template, which makes another number; "
               "auto is tokens where tokenizer and server allow it, else chat.")  # fmt: skip
-@click.option("--timeout", type=float, default=600.0, show_default=True, help="openai: seconds for one answer.")
+@click.option("--timeout", type=NUMBER, default=600.0, show_default=True, help="openai: seconds for one answer.")
 @click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "bfloat16", "float16", "float32"]),
               help="auto: as the model's config says.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:1, mps.")
-@click.option("--batch-size", type=int, default=0,
+@click.option("--batch-size", type=WHOLE, default=0,
               help="Rows decoded together, or requests in flight to a server; chosen by the backend unless given.")  # fmt: skip
-@click.option("--tensor-parallel", type=int, default=1, help="vLLM: devices that share each layer.")
-@click.option("--pipeline-parallel", type=int, default=1, help="vLLM: groups of GPUs that share the layers.")
-@click.option("--data-parallel", type=int, default=1, help="vLLM: engines, each with the whole model on devices of its own.")
-@click.option("--gpu-memory-utilization", type=float, default=0.92, help="vLLM: fraction of a device's memory to use.")
+@click.option("--tensor-parallel", type=WHOLE, default=1, help="vLLM: devices that share each layer.")
+@click.option("--pipeline-parallel", type=WHOLE, default=1, help="vLLM: groups of GPUs that share the layers.")
+@click.option("--data-parallel", type=WHOLE, default=1, help="vLLM: engines, each with the whole model on devices of its own.")
+@click.option("--gpu-memory-utilization", type=NUMBER, default=0.92, help="vLLM: fraction of a device's memory to use.")
 @click.option(
-    "--max-model-len", type=int, default=0, help="vLLM: positions of the longest request; the longest one's unless given."
+    "--max-model-len", type=WHOLE, default=0, help="vLLM: positions of the longest request; the longest one's unless given."
 )
 @click.option(
     "--quantization", default="", help="vLLM: how weights are quantised, e.g. fp8; as the checkpoint says unless given."
 )
 @click.option("--adapter", default="", type=click.Path(), help="vLLM: folder of a LoRA adapter.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of sampling; greedy protocols do not use it.")
+@click.option("--seed", type=WHOLE, default=0, show_default=True, help="Seed of sampling; greedy protocols do not use it.")
 @click.option("--date", metavar="YYYY-MM-DD", help="Day that a chat template with a date writes, the same for all "
               "shards; that on which the run was started unless given.")  # fmt: skip
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
@@ -104,7 +105,7 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
         raise click.UsageError("--protocol goes with one benchmark", click.get_current_context())
     data = _data(benchmarks, options.pop("data"))
     settings = EngineSettings(**_pick(options, EngineSettings), served=_served(options))
-    options["shard"] = parse_shard(options["shard"]) if options["shard"] else None
+    options["shard"] = parse_shard(options["shard"]) if options["shard"] is not None else None
     options["fresh"] = not options["resume"]
     shared = _pick(options, Order)
     if len(model) > 1 and options["served_name"]:
@@ -124,7 +125,7 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
         if options["as_json"]:
             print_json([dry_run.as_json(plan) for plan in plans])
         else:
-            click.echo("\n\n".join(dry_run.as_text(plan) for plan in plans))
+            print_text("\n\n".join(dry_run.as_text(plan) for plan in plans))
         return
     progress = Progress(quiet=options["quiet"])
     outcomes = execute_all(plans, progress, fresh=options["fresh"])
@@ -132,7 +133,7 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
         print_json([rows.as_json(one.folder, one.results, one.tally) for one in outcomes])
     else:
         for plan, outcome in zip(plans, outcomes, strict=True):
-            click.echo(rows.of_run(outcome.results, outcome.tally))
+            print_text(rows.of_run(outcome.results, outcome.tally))
             for notice in plan.notices:
                 progress.say(f"note: {notice}")
             progress.say(f"\n{outcome.speed}\n{outcome.folder}".replace("\n\n", "\n"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json
+from tulu_eval.cli.common import print_json, print_text
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def _samples(folder: Path, options: dict[str, Any], as_json: bool) -> None:
         found = {"scorers": scored.scorers, "disagreements": [dataclasses.asdict(one) for one in scored.disagreements]}
         print_json({**rows.as_json(folder, scored.results, scored.tally), **found})
     else:
-        click.echo(rows.of_run(scored.results, scored.tally))
-        click.echo(rows.of_disagreements(scored))
+        print_text(rows.of_run(scored.results, scored.tally))
+        print_text(rows.of_disagreements(scored))
 
 
 def _judgments_of_a_judge(folder: Path, options: dict[str, Any], as_json: bool) -> None:
@@ -123,4 +123,4 @@ def _show(found: Score, rows: tuple[Result, ...], flags: list[str], as_json: boo
     if as_json:
         print_json(report.as_json(found, rows, flags))
     else:
-        click.echo(report.as_text(found, rows, flags))
+        print_text(report.as_text(found, rows, flags))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import progress, registry_option
+from tulu_eval.cli.common import print_text, progress, registry_option
 
 
 @click.command()
@@ -43,6 +43,6 @@ def table(results: Path, form: str, write: Path | None, registry: Path | None) -
     found = collect(suite, results, progress())
     for problem in found.problems:
         click.echo(f"tulu-eval: not in the table: {problem}", err=True)
-    click.echo(report.write(found, suite, form), nl=False)
+    print_text(report.write(found, suite, form), end=False)
     if write is not None:
         write_text(write, report.write(found, suite, report.SUFFIXES[write.suffix]))

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from tulu_eval.cli.common import complete, complete_models, print_json, set_up_logging
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, set_up_logging
+from tulu_eval.cli.numeric import NumberRange, WholeRange
 
 SHOWN = {
     "loss": "loss", "accuracy": "accuracy", "score": "score", "kl": "KL", "eos_rate": "EOS", "length": "length",
@@ -38,17 +39,17 @@ SHOWN = {
 @click.option(
     "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="auto: cuda if it is there."
 )
-@click.option("--save-every", type=click.IntRange(min=1), default=10, show_default=True, help="Steps between checkpoints.")
+@click.option("--save-every", type=WholeRange(min=1), default=10, show_default=True, help="Steps between checkpoints.")
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on from the last checkpoint, or begin anew.")
 @click.option("--rollouts", type=click.Choice(["policy", "vllm"]), default="policy", show_default=True,
               help="ppo: decode with the policy itself, or with vLLM on the same devices.")  # fmt: skip
-@click.option("--rollout-memory", type=click.FloatRange(0.0, 1.0, min_open=True), default=0.3, show_default=True,
+@click.option("--rollout-memory", type=NumberRange(0.0, 1.0, min_open=True), default=0.3, show_default=True,
               help="ppo: fraction of each device's memory for vLLM.")  # fmt: skip
-@click.option("--watch-every", type=click.IntRange(min=1), default=10, show_default=True,
+@click.option("--watch-every", type=WholeRange(min=1), default=10, show_default=True,
               help="ppo: steps between two looks at sample rollouts and the probe.")  # fmt: skip
 @click.option("--probe", default="", shell_complete=complete("tulu_eval.benchmarks"),
               help="ppo: benchmark whose first items show, while training goes on, the gain over its start.")  # fmt: skip
-@click.option("--probe-items", type=click.IntRange(min=1), default=64, show_default=True, help="ppo: items of the probe.")
+@click.option("--probe-items", type=WholeRange(min=1), default=64, show_default=True, help="ppo: items of the probe.")
 @click.option("--probe-data", type=click.Path(path_type=Path), help="ppo: file with the probe's benchmark.")
 @click.option("--tensorboard", is_flag=True, help="Write curves to the run's folder 'tensorboard' too.")
 @click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models of your own.")
@@ -78,14 +79,14 @@ def train(registry: Path | None, **options: Any) -> None:
     device = launch.pick_device(options["device"])
     order = Order(**{key: value for key, value in options.items() if key in fields}, fresh=not options["resume"])
     if options["dry_run"] and not options["as_json"]:
-        click.echo(cost.recipe_as_text(load_recipe(order)))  # first, since models or data may be missing
+        print_text(cost.recipe_as_text(load_recipe(order)))  # first, since models or data may be missing
     job = make_job(order, load_suite(registry))
     if options["dry_run"]:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if options["as_json"]:
             print_json(cost.as_json(job, device, world))
         else:
-            click.echo(cost.as_text(job, device, world))
+            print_text(cost.as_text(job, device, world))
         return
 
     def report(step: int, steps: int, numbers: dict[str, float]) -> None:
@@ -103,6 +104,6 @@ def train(registry: Path | None, **options: Any) -> None:
     if options["as_json"]:
         print_json({"finished": outcome.finished, "folder": str(outcome.folder), "models": list(map(str, outcome.models))})
     elif outcome.finished:
-        click.echo("\n".join(map(str, outcome.models)))
+        print_text("\n".join(map(str, outcome.models)))
     else:
         click.echo(f"stopped with a checkpoint in {outcome.folder}; give the same command again to go on", file=sys.stderr)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import complete_models, print_json, registry_option
+from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option
 
 
 @click.command(no_args_is_help=True)
@@ -57,6 +57,6 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
     if as_json:
         print_json(verdict.as_json(found))
     else:
-        click.echo(verdict.as_text(found))
+        print_text(verdict.as_text(found))
     if strict and found.inconsistent:
         raise click.exceptions.Exit(1)

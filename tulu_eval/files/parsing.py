@@ -102,6 +102,24 @@ def decode(data: bytes | str, kind: type[T], place: Place) -> T:
     return cast(T, value)
 
 
+def checked(value: Any, kind: type[T], place: Place, wrong: str = "") -> T:
+    """Returns what :func:`parse_json` gave as a value of a type; nothing is converted.
+
+    Args:
+        value: The JSON value.
+        kind: As for :func:`decode`.
+        place: Where it stands.
+        wrong: Begins the message.
+
+    Raises:
+        DataError: It is not of the type; the message names the field, as ``model.name``.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.MsgspecError as error:
+        raise place.error(wrong + _of_type(str(error))) from error
+
+
 @functools.cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)

@@ -18,6 +18,7 @@ from tulu_eval import __version__
 from tulu_eval.errors import UnknownName, UserError, suggest
 from tulu_eval.records import Result
 from tulu_eval.registry import Model, PublishedCell, Suite
+from tulu_eval.reports.escaping import markdown_cell, markdown_code
 from tulu_eval.runs.reading import Run, find_runs
 from tulu_eval.runs.verify import Comparison, verify
 
@@ -254,7 +255,7 @@ def section(card: Card, suite: Suite) -> str:
             ("Benchmark", "Protocol", "Metric", "Scorer", "Value", "95 % interval", "n", "Verdict on what was published"),
             [_measured(entry) for entry in card.entries],
         )
-        lines += ["", *(f"- {_counts(entry.row)}: `{entry.row.signature}`" for entry in card.entries), ""]
+        lines += ["", *(f"- {_counts(entry.row)}: `{markdown_code(entry.row.signature)}`" for entry in card.entries), ""]
     if card.published:
         lines += ["Published elsewhere and not measured here:", ""]
         lines += _table(
@@ -293,5 +294,5 @@ def _contradictions(card: Card, suite: Suite) -> Iterator[str]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    body = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in (header, *rows)]
+    body = ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in (header, *rows)]
     return [body[0], "|" + "---|" * len(header), *body[1:]]

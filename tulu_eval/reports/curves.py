@@ -6,12 +6,12 @@ A training run's folder has ``manifest.json``, ``metrics.jsonl``, and where it w
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.runs.manifest import MANIFEST
 
@@ -22,6 +22,9 @@ MOST_STEPS = 2000
 
 MOST_LOOKS = 40
 """Looks at rollouts that are shown; of more, some between the first and the last."""
+
+MOST_BYTES = 1 << 28
+"""Of a file; 100,000 steps have 0.1 GB of numbers."""
 
 _PROBED = ("value", "low", "high", "gain", "gain_low", "gain_high", "p_value")
 
@@ -60,14 +63,14 @@ def read(folder: Path) -> dict[str, Any]:
             "rollouts": [[int(line["step"]) + 1, [_rollout(one) for one in line["samples"]]] for line in watched],
             "probe": [_probed(line) for line in _lines(folder / PROBE)],
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(folder, f"is not a training run of this version ({type(error).__name__}: {error})") from error
 
 
 def _about(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = files.read_json(path, MOST_BYTES)
         return {
             "stage": str(manifest["stage"]),
             "recipe": f"{manifest['recipe']['name']} ({manifest['recipe']['sha256'][:8]})",
@@ -83,7 +86,7 @@ def _about(folder: Path) -> dict[str, Any]:
             "machine": str(manifest.get("machine", {}).get("cpu", "")),
             "settings": [[key, _private(one["value"]), str(one["source"])] for key, one in manifest["settings"].items()],
         }
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (DataError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(path, "is not the manifest of a training run of this version") from error
 
 
@@ -102,15 +105,15 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
+        lines = files.read_text(path, MOST_BYTES).splitlines(keepends=True)
+    except DataError as error:
         raise DataError(path, "cannot be read as text") from error
     found = []
     for number, line in enumerate(lines, start=1):
         try:
-            data = json.loads(line)
+            data = files.parse_json(line, files.Place(path, number), nan=True, halves=True)
             int(data["step"])
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (DataError, KeyError, TypeError, ValueError, OverflowError) as error:
             if number == len(lines) and not line.endswith("\n"):
                 break
             raise DataError(path, "is not a line about a step", number) from error

@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from tulu_eval.errors import printable
+
 UNBOUNDED = 10_000
 """Width where there is no terminal: nothing is wrapped in a file or a pipe."""
 
@@ -39,8 +41,9 @@ def grid(
     """
     from tabulate import tabulate
 
-    limits = _limits(header, rows, keep, terminal_width() if width is None else width) if rows else None
     align = ["right" if place in right else "left" for place in range(len(header))]
+    header, rows = [printable(title) for title in header], [[printable(cell) for cell in row] for row in rows]
+    limits = _limits(header, rows, keep, terminal_width() if width is None else width) if rows else None
     cells = [[f"{cell} " if cell in ("True", "False") else cell for cell in row] for row in rows]
     text = tabulate(  # to wrap a cell it makes these two words booleans, and fails on them; the space goes again
         cells, headers=list(header), disable_numparse=True, colalign=align if rows else None, maxcolwidths=limits,

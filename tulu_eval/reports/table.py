@@ -6,8 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tulu_eval.errors import printable
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.registry import Suite
+from tulu_eval.reports.escaping import csv_cell, markdown, markdown_cell, markdown_code
 from tulu_eval.reports.layout import data, grid, wrapped
 from tulu_eval.reports.rows import failed, interval
 from tulu_eval.runs.collect import Column, Entry, Line, Measured, Table
@@ -57,9 +59,10 @@ def _plain(shown: Rendered) -> str:
 
 
 def _markdown(shown: Rendered) -> str:
-    body = _frame(shown).to_markdown(index=False, tablefmt="github", disable_numparse=True)
-    lines = [f"- {note}" for note in shown.notes]
-    signatures = [f"- {whose}: `{signature}`" for whose, signature in shown.signatures]
+    cells = shown._replace(rows=tuple(tuple(map(markdown_cell, row)) for row in shown.rows))
+    body = _frame(cells).to_markdown(index=False, tablefmt="github", disable_numparse=True)
+    lines = [f"- {markdown(note)}" for note in shown.notes]
+    signatures = [f"- {markdown(whose)}: `{markdown_code(signature)}`" for whose, signature in shown.signatures]
     return "\n".join([str(body), "", *lines, *(["", "Signatures:", ""] if signatures else []), *signatures])
 
 
@@ -67,9 +70,10 @@ def _latex(shown: Rendered) -> str:
     from tabulate import LATEX_ESCAPE_RULES
 
     def escaped(text: str) -> str:
-        return "".join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in text)
+        return "".join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in printable(text))
 
-    body = _frame(shown).to_markdown(index=False, tablefmt="latex_booktabs", disable_numparse=True)
+    cells = shown._replace(rows=tuple(tuple(map(printable, row)) for row in shown.rows))
+    body = _frame(cells).to_markdown(index=False, tablefmt="latex_booktabs", disable_numparse=True)
     lines = [*shown.notes, *(f"{whose}: {signature}" for whose, signature in shown.signatures)]
     items = "\n".join(rf"\item {{}}{escaped(line)}" for line in lines)
     return f"{body}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}"
@@ -241,7 +245,8 @@ def _flat_frame(table: Table) -> pd.DataFrame:
 
     keys = ("label", "size", "alignment", "model", "on_card")
     rows = [{**{key: line[key] for key in keys}, **cell} for line in _records(table)["lines"] for cell in line["columns"]]
-    return pd.DataFrame([_picked(row, keys) for row in rows]).convert_dtypes()
+    cells = [{name: csv_cell(value) for name, value in _picked(row, keys).items()} for row in rows]
+    return pd.DataFrame(cells).convert_dtypes()
 
 
 def _picked(row: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Request, Result
 from tulu_eval.registry import Suite
+from tulu_eval.runs import schema
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.ledger import Sample
-from tulu_eval.runs.manifest import FORMAT, read_json_object, write_json
+from tulu_eval.runs.manifest import FORMAT, write_json
 from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import Run, finished, read_run
@@ -139,7 +140,10 @@ def measured_flip_rate(run: Run) -> float | None:
     path = run.folder / FILE
     if not path.exists():
         return None
-    data = read_json_object(path)
+    try:
+        data = schema.read_object(path, schema.Audited, "an audit")
+    except DataError as error:
+        raise DataError(path, f"is not an audit of this version ({error}); {_AGAIN}") from error
     try:
         items, ways = data["items"], data["repetitions"]
         flips, trials = sum(len(set(way["flipped"]) & set(items)) for way in ways), len(set(items)) * len(ways)

@@ -26,10 +26,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval import __version__
+from tulu_eval import __version__, files
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result, to_json
-from tulu_eval.runs import archive, catalog
+from tulu_eval.runs import archive, catalog, schema
 from tulu_eval.runs.archive import Archive, Part, locate
 from tulu_eval.runs.ledger import Ledger, intact
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT
@@ -109,11 +109,11 @@ def make(folder: Path) -> Bundle:
     known = hashlib.sha256(prompt).hexdigest().startswith(run.manifest["protocol"]["prompt_id"])
     parts = {
         HEAD: (json.dumps(head, indent=1) + "\n").encode(),
-        MANIFEST: (folder / MANIFEST).read_bytes(),
+        MANIFEST: files.read_bytes(folder / MANIFEST),
         ITEMS: "".join(to_json(item) + "\n" for item in items).encode(),
         **({PROMPT: prompt} if known else {}),
         LEDGER: lines,
-        RESULT: (folder / RESULT).read_bytes(),
+        RESULT: files.read_bytes(folder / RESULT),
     }
     parts[SUMS] = _sums(parts)
     try:
@@ -217,8 +217,8 @@ def _few(things: Sequence[object]) -> str:
 
 def _json(path: Path, name: str, data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        found = files.parse_json(data, files.Place(name))
+    except DataError as error:
         raise DataError(path, f"its part {name} cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):
         raise DataError(path, f"its part {name} is not a JSON object")
@@ -227,7 +227,9 @@ def _json(path: Path, name: str, data: bytes) -> dict[str, Any]:
 
 def _recomputed(id_: str, run: Run, head: Mapping[str, Any], data: Mapping[str, bytes]) -> Checked:
     """Reads the run as every verb does, grades computed again, and holds the bundle's other parts against it."""
-    golds = {item["id"]: (item["target"], item["prompt_sha256"]) for item in map(json.loads, data[ITEMS].splitlines())}
+    lines = enumerate(data[ITEMS].splitlines(), start=1)
+    items = [files.decode(line, schema.BundledItem, files.Place(ITEMS, number)) for number, line in lines]
+    golds = {item.id: (item.target, item.prompt_sha256) for item in items}
     samples = {sample.item: (sample.target, sample.prompt_sha256) for sample in run.samples()}
     problems = [*run.doubts, *_prompt_problems(run, data)]
     if run.tally.unfinished and not run.doubts:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from tulu_eval import files
 from tulu_eval.errors import DataError
-from tulu_eval.records import STATUSES, Status, content_hash, to_json
+from tulu_eval.records import Status, content_hash, to_json
+from tulu_eval.runs import schema
 from tulu_eval.runs.ledger import decode, timeless
 from tulu_eval.runs.manifest import combined, write_text
 
@@ -62,14 +63,11 @@ def read_digests(folder: Path) -> list[Digest]:
         DataError: The file is not of this form.
     """
     path, found = folder / DIGESTS, []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            one = Digest(**json.loads(line))
-            bytes.fromhex(one.line_sha256)
-            STATUSES.index(one.status)
-        except (ValueError, TypeError) as error:
-            raise DataError(path, "is not a sample's digest", number) from error
-        found.append(one)
+    for row in files.json_rows(path):
+        files.checked(row.data, schema.DigestLine, row.place, "is not a sample's digest: ")
+        found.append(Digest(**row.data))
+    if len({one.item for one in found}) < len(found):
+        raise DataError(path, "has an item twice")
     return found
 
 

@@ -13,7 +13,6 @@ without ``samples.jsonl``, ``model_outputs.json`` and ``annotations.json``, the 
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from tulu_eval.judging.score import Score
 from tulu_eval.judging.screen import Screen
 from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
 from tulu_eval.records import Result
+from tulu_eval.runs import schema
 from tulu_eval.runs.judged_check import (
     AGAIN,
     JUDGED,
@@ -185,12 +185,14 @@ def flags_of(folder: Path) -> list[str]:
     found: dict[str, None] = {}
     for path in sorted([*folder.glob(JUDGING), *folder.glob(f"{JUDGED}/*/{JUDGING}")]):
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            noted = data["screen"]
-            screen = Screen(int(noted.pop("n")), **{name: tuple(ids) for name, ids in noted.items()})
-            flags = [*map(str, data.get("notes", ())), *screen.flags]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            data = schema.read_object(path, schema.Judging, "a judge's manifest")
+        except DataError as error:
             raise DataError(path, f"cannot be read; {AGAIN}") from error
+        noted = data.get("screen")
+        if noted is None:
+            raise DataError(path, f"cannot be read; {AGAIN}")
+        screen = Screen(noted.pop("n"), **{name: tuple(ids) for name, ids in noted.items()})
+        flags = [*data.get("notes", ()), *screen.flags]
         found |= dict.fromkeys(map(printable, flags))
     return list(found)
 
@@ -219,6 +221,6 @@ def preferences(folder: Path) -> dict[str, dict[str, float | None]]:
     """
     found: dict[str, dict[str, float | None]] = {}
     for path in sorted(folder.glob(f"{JUDGED}/*/{JUDGMENTS}")):
-        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        found[path.parent.name] = {row["id"]: row["preference"] for row in rows}
+        rows = record.read_judgments(path).rows
+        found[path.parent.name] = {row.id: row.judged.preference for row in rows}
     return found

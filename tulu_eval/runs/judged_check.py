@@ -7,7 +7,6 @@ together raises; one that somebody made consistent by hand, hashes and all, has 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.files import read_text
 from tulu_eval.judging import record
 from tulu_eval.judging.gamed import find_gamed
 from tulu_eval.judging.judged import Judge
@@ -24,6 +24,7 @@ from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.record import StoredJudgments
 from tulu_eval.judging.score import Score, score
 from tulu_eval.records import Result, content_hash
+from tulu_eval.runs import schema
 from tulu_eval.runs.digests import DIGESTS, read_digests
 from tulu_eval.runs.ledger import Asked, Ledger
 from tulu_eval.runs.manifest import LEDGER, RESULT, read_results
@@ -239,12 +240,10 @@ def read_judging(folder: Path) -> Mapping[str, Any]:
         DataError: It is missing or of another form.
     """
     try:
-        data = json.loads((folder / JUDGING).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read") from error
-    if not isinstance(data, dict) or not all(isinstance(data.get(name), str) for name in ("judge", "method", "prompt_sha256")):
-        raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read")
-    return data
+        return schema.read_object(folder / JUDGING, schema.Judging, "a judge's manifest")
+    except DataError as error:
+        why = str(error).removeprefix(f"{folder / JUDGING}: ")
+        raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read ({why})") from error
 
 
 def judgments_hash(folder: Path) -> str:
@@ -255,6 +254,6 @@ def judgments_hash(folder: Path) -> str:
     """
     path = folder / JUDGMENTS
     try:
-        return content_hash(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        return content_hash(read_text(path))
+    except DataError as error:
         raise DataError(path, f"cannot be read, so {RESULT} cannot be checked; {AGAIN}") from error

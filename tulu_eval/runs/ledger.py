@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from tulu_eval.errors import UserError
+from tulu_eval import files
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Grade, Status
+from tulu_eval.runs import schema
 from tulu_eval.runs.packed import packed, unpack, unpack_in_place
 
 _HEAD = re.compile(rb'\{"key":"([0-9a-f]{64})","item":"((?:[^"\\]|\\.)*)","status":"([a-z_]+)",')
@@ -83,20 +86,29 @@ def decode(line: bytes) -> Sample:
     """
     if not intact(line):
         raise ValueError("checksum or form is wrong")
-    data: dict[str, Any] = json.loads(line)
+    place = files.Place("the line")
     try:
-        completion = Completion(
-            key=data["key"],
-            text=data["text"],
-            token_ids=tuple(data["token_ids"]),
-            finish_reason=data["finish_reason"],
-            seconds=data["seconds"],
-            error=data["error"],
-        )
-        grades = tuple(Grade(**grade) for grade in data["grades"])
-        return Sample(data["item"], data["target"], data["prompt_sha256"], completion, data["status"], grades)
-    except (KeyError, TypeError) as error:
+        try:
+            data = files.decode(line, schema.SampleLine, place)
+        except DataError:
+            if b"\\u" not in line:
+                raise
+            data = files.checked(files.parse_json(line, place, halves=True), schema.SampleLine, place)
+    except DataError as error:
         raise ValueError(f"a field is missing or of another type: {error}") from error
+    completion = Completion(
+        key=data.key,
+        text=data.text,
+        token_ids=tuple(data.token_ids),
+        finish_reason=data.finish_reason,
+        seconds=data.seconds,
+        error=data.error,
+    )
+    grades = tuple(Grade(grade.scorer, grade.answer, grade.answered, grade.score) for grade in data.grades)
+    sample = Sample(data.item, data.target, data.prompt_sha256, completion, data.status, grades)
+    if marks(line) != (sample.item, sample.status, tuple(grade.score for grade in grades)):
+        raise ValueError("its fields are not in their order")
+    return sample
 
 
 def asked_of(sample: Sample) -> tuple[str, str, str, str]:
@@ -110,7 +122,7 @@ def marks(line: bytes) -> tuple[str, str, tuple[float, ...]]:
     if head is None:
         raise ValueError("not a line of a ledger")
     scores = _SCORE.findall(line, line.rindex(_GRADES))
-    item = json.loads(b'"%b"' % head[2]) if b"\\" in head[2] else head[2].decode()
+    item = files.parse_json(b'"%b"' % head[2], files.Place("item"), halves=True) if b"\\" in head[2] else head[2].decode()
     return item, head[3].decode(), tuple(map(float, scores))
 
 
@@ -165,6 +177,8 @@ class Ledger:
                     self._unpacked = unpack(path)
                 else:
                     unpack_in_place(path)
+            if path.exists():
+                files.open_regular(path).close()
             if self._unpacked or path.exists():
                 self._index()
             if not read_only:
@@ -279,7 +293,9 @@ class Ledger:
         offset = 0
         self._end = 0
         with self._reading() as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(functools.partial(file.readline, files.LINE + 1), b""), start=1):
+                if len(line) > files.LINE:
+                    raise DataError(self.path, f"is longer than {files.LINE:,} bytes, the longest line that is read", number)
                 if intact(line):
                     head = _HEAD.match(line)
                     if head is not None:

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -21,10 +20,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tulu_eval import __version__
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.files import read_json
 from tulu_eval.files import write_json as write_json
 from tulu_eval.files import write_text as write_text
 from tulu_eval.records import Result, content_hash, to_json
-from tulu_eval.runs import environment
+from tulu_eval.runs import environment, schema
 from tulu_eval.runs.ledger import timeless, ungraded
 from tulu_eval.runs.tally import Tally
 
@@ -85,16 +85,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Returns a run folder's manifest.
 
     Raises:
-        DataError: Not a run folder, not JSON, or of another version.
+        DataError: Not a run folder, not JSON, of another version, or a field is missing, unknown, or not of its type or range.
     """
     path = folder / MANIFEST
-    if not folder.is_dir():
-        raise DataError(folder, "no such run folder")
-    if not path.exists():
-        raise DataError(folder, f"is not a run folder: it has no {MANIFEST}")
-    data = read_json_object(path)
-    if data.get("format") != FORMAT:
-        raise DataError(path, f"is of format {data.get('format')!r}; tulu-eval {__version__} reads format {FORMAT}")
+    try:
+        if not folder.is_dir():
+            raise DataError(folder, "no such run folder")
+        if not path.exists() and not path.is_symlink():
+            raise DataError(folder, f"is not a run folder: it has no {MANIFEST}")
+    except OSError as error:
+        raise DataError(folder, f"cannot be read: {error.strerror}") from error
+    data = _of_format(path, schema.MANIFEST_BYTES)
+    schema.check_manifest(path, data)
     return data
 
 
@@ -129,18 +131,14 @@ def read_results(folder: Path) -> Recorded:
     path = folder / RESULT
     if not path.exists():
         raise DataError(folder, f"has no {RESULT}")
-    data = read_json_object(path)
-    if data.get("format") != FORMAT:
-        raise DataError(path, f"is of format {data.get('format')!r}; tulu-eval {__version__} reads format {FORMAT}")
-    own = data.pop("sha256", None)
+    data = _of_format(path, schema.SMALL_BYTES)
+    schema.check_results(path, data)
+    own = data.pop("sha256")
     if own != content_hash(data):
         raise DataError(path, CHANGED)
-    try:
-        rows = tuple(Result.from_json(row) for row in data["results"])
-        hashes = {name: str(data.get(name, "")) for name in ("samples_sha256", "answers_sha256", "manifest_sha256")}
-        return Recorded(rows, **hashes, graded_by=data.get("graded_by"))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(path, f"is not a result of this version: {error}") from error
+    rows = tuple(Result.from_json(row) for row in data["results"])
+    hashes = {name: str(data.get(name, "")) for name in ("samples_sha256", "answers_sha256", "manifest_sha256")}
+    return Recorded(rows, **hashes, graded_by=data.get("graded_by"))
 
 
 def write_results(folder: Path, recorded: Recorded, tally: Tally | None = None) -> None:
@@ -217,16 +215,16 @@ def _take(lock: IO[str], folder: Path) -> None:
             raise UserError(f"the run folder {folder} cannot be locked: {error.strerror}") from error
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Returns a file's JSON object.
+def _of_format(path: Path, limit: int) -> dict[str, Any]:
+    """Returns a file's JSON object, whose format is this version's.
 
     Raises:
-        DataError: If it cannot be read as one.
+        DataError: If it cannot be read as one, or is of another format.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(path, f"cannot be read as JSON: {error}") from error
+    data = read_json(path, limit)
     if not isinstance(data, dict):
         raise DataError(path, "is not a JSON object")
+    if type(data.get("format")) is not int or data["format"] != FORMAT:
+        found = data.get("format")
+        raise DataError(path, f"is of format {found!r:.80}; tulu-eval {__version__} reads format {FORMAT}")
     return data

@@ -235,7 +235,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     Raises:
         UserError: It is not of this form, or there is no such part.
     """
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= part <= parts:
         raise UserError(f"--shard must be I/N with I from 1 to N, such as 3/7, not {text!r}")

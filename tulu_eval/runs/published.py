@@ -13,7 +13,8 @@ from pathlib import Path
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.registry import Model, PublishedCell, Suite
-from tulu_eval.runs.manifest import FORMAT, read_json_object, write_json
+from tulu_eval.runs import schema
+from tulu_eval.runs.manifest import FORMAT, write_json
 from tulu_eval.runs.reading import Run
 
 FILE = "compared_as.json"
@@ -75,9 +76,9 @@ def remembered_model(folder: Path, suite: Suite) -> Model | None:
     path = folder / FILE
     if not path.exists():
         return None
-    data = read_json_object(path)
-    found = next((model for model in suite.models if model.hub_id == data.get("model")), None)
-    if data.get("format") != FORMAT or found is None:
+    data = schema.read_object(path, schema.ComparedAs, "a note")
+    found = next((model for model in suite.models if model.hub_id == data["model"]), None)
+    if found is None:
         raise DataError(path, "names no model of the registry; remove it, and say it again with 'tulu-eval verify --as NAME'")
     return found
 

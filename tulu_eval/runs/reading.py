@@ -9,12 +9,13 @@ it, in the same words for every verb. Nothing is written, no model is loaded.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tulu_eval.benchmarks.base import Benchmark
-from tulu_eval.errors import DataError, UserError
+from tulu_eval.errors import DataError, UserError, printable
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
 from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
@@ -27,29 +28,6 @@ from tulu_eval.runs.remembered import Reading
 from tulu_eval.runs.rereading import NOT_AS_MADE, Reread
 from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.runs.tally import Tally
-
-_NEEDED: dict[str, type] = {
-    "model.name": str,
-    "model.revision": str,
-    "model.parameters": int,
-    "model.tokenizer_sha256": str,
-    "benchmark.name": str,
-    "benchmark.version": int,
-    "protocol.name": str,
-    "protocol.prompt_id": str,
-    "template.form": str,
-    "decoding": dict,
-    "settings": dict,
-    "backend": str,
-    "dtype": str,
-    "items": dict,
-    "planned": list,
-    "engine": dict,
-    "packages": dict,
-    "machine": dict,
-    "sessions": list,
-}
-"""Fields of a manifest that are read here and by what stands on it, and their types."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,7 +115,6 @@ def read_run(folder: Path) -> Run:
 
         return rescored.read(folder)
     manifest = read_manifest(folder)
-    _check_manifest(folder / MANIFEST, manifest)
     benchmark = _installed(manifest)
     try:
         name = remembered.name_of(folder, benchmark)
@@ -196,7 +173,6 @@ def read_answers(folder: Path) -> Run:
         DataError: If the folder is not a run's, has no samples, or has other samples than the run made.
     """
     manifest = read_manifest(folder)
-    _check_manifest(folder / MANIFEST, manifest)
     if not there(folder / LEDGER):
         raise DataError(folder, f"has no {LEDGER}, so there is nothing to grade")
     recorded, _ = _recorded(folder)
@@ -219,26 +195,26 @@ def find_runs(
         results: The folder.
         each: Goes through the run folders while they are read, and may show how far it is.
     """
-    # a shard is a part of a run, which is one once 'tulu-eval merge' has made it
-    folders = [path.parent for path in sorted(results.rglob(MANIFEST)) if path.parent.parent.name != SHARDS]
-    folders += [path.parent for path in sorted(results.rglob(JUDGING)) if not (path.parents[2] / MANIFEST).exists()]
-    runs: list[Run] = []
     problems: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        problems.append(printable(f"{error.filename}: cannot be read: {error.strerror}"))
+
+    found: dict[str, list[Path]] = {MANIFEST: [], JUDGING: []}
+    for place, inner, names in os.walk(results, onerror=unreadable):  # which, unlike rglob, names links to nothing too
+        for name in found:
+            if name in names or name in inner:
+                found[name].append(Path(place, name))
+    # a shard is a part of a run, which is one once 'tulu-eval merge' has made it
+    folders = [path.parent for path in sorted(found[MANIFEST]) if path.parent.parent.name != SHARDS]
+    folders += [path.parent for path in sorted(found[JUDGING]) if not (path.parents[2] / MANIFEST).exists()]
+    runs: list[Run] = []
     for folder in each(folders):
         try:
             runs.append(sound(read_run(folder)))
         except UserError as error:
             problems.append(str(error))
     return tuple(runs), tuple(problems)
-
-
-def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    for name, kind in _NEEDED.items():
-        value: Any = manifest
-        for key in name.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(value, kind):
-            raise DataError(path, f"is not a manifest of this version: {name!r} is missing or of another type")
 
 
 def _installed(manifest: dict[str, Any]) -> Benchmark | None:

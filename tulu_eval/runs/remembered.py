@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tulu_eval
+from tulu_eval import files
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.caching import cache_folder, read_json, write_quietly
 from tulu_eval.judging import gamed
@@ -43,6 +44,7 @@ def name_of(folder: Path, benchmark: Benchmark | None) -> str:
 
     Raises:
         OSError: If a file cannot be read.
+        DataError: If something there is no regular file.
     """
     paths = [folder / name for name in FILES]
     paths += [judge / name for judge in sorted(folder.glob("judged/*")) for name in JUDGED_FILES]
@@ -72,7 +74,7 @@ def _path(name: str) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with files.open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -80,7 +82,7 @@ def _sha256(path: Path) -> str:
 def _code(benchmark: type[Benchmark] | None, version: int) -> str:
     """Returns a hash over the code that reads runs and, where it is installed, the benchmark that grades them."""
     package = Path(tulu_eval.__file__).parent
-    files = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).rglob("*.py"))]
+    sources = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).rglob("*.py"))]
     own = inspect.getsourcefile(benchmark) if benchmark else None
-    files += [Path(own)] if own else []
-    return content_hash([version, *(_sha256(path) for path in files)])
+    sources += [Path(own)] if own else []
+    return content_hash([version, *(_sha256(path) for path in sources)])

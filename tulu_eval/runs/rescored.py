@@ -10,7 +10,6 @@ Whose outputs they are is known by the name in the file alone, so what is shown 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from tulu_eval.judging.recipe import swapped
 from tulu_eval.judging.session import Scored
 from tulu_eval.records import Result
 from tulu_eval.runs.judged import BENCHMARK, checked_rows
-from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash
+from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash, read_judging
 from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.reading import Run
@@ -87,16 +86,15 @@ def read(folder: Path) -> Run:
         DataError: It is not such a folder, or was changed by hand.
     """
     rows = checked_rows(folder)
-    try:
-        data: dict[str, Any] = json.loads((folder / JUDGING).read_text(encoding="utf-8"))
-        manifest = {
-            "model": {"name": str(data["generator"]), "revision": "", "parameters": 0},
-            "benchmark": {"name": BENCHMARK},
-            "settings": {},
-            "sessions": [{"finished": str(data["finished"])}],
-            "source": "re-scored" if "annotations_sha256" in data else "outputs of a file",
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(folder, f"its {JUDGING} cannot be read") from error
+    data = read_judging(folder)
+    if not data.get("generator"):
+        raise DataError(folder / JUDGING, "names no generator, so whose numbers these are is not known")
+    manifest: dict[str, Any] = {
+        "model": {"name": data["generator"], "revision": "", "parameters": 0},
+        "benchmark": {"name": BENCHMARK},
+        "settings": {},
+        "sessions": [{"finished": data.get("finished", "")}],
+        "source": "re-scored" if "annotations_sha256" in data else "outputs of a file",
+    }
     n = rows[0].n if rows else 0
     return Run(folder, manifest, rows, Tally(n, n, 0))
