@@ -261,7 +261,8 @@ def test_two_runs_of_one_test_set_have_the_same_data_and_what_is_unknown_is_said
     text = flips.as_text(found)
     assert "Unknown in both: model.revision" in text
     assert "differs in the manifests" not in text
-    ours = dataclasses.replace(one, manifest={**read_run(make_run()).manifest, **{name: one.manifest[name] for name in ("planned", "keys")}})
+    own = {name: one.manifest[name] for name in ("planned", "keys")}
+    ours = dataclasses.replace(one, manifest={**read_run(make_run()).manifest, **own})
     mixed = {change.name: (change.a, change.b) for change in compare(ours, other).changes if change.kind == "unknown"}
     assert mixed["decoding.temperature"] == ("0.0", "unknown")
     assert "benchmark.data_sha256" not in mixed

@@ -112,7 +112,7 @@ def test_what_is_no_day_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_a_day_for_a_template_without_one_is_refused(order: Order) -> None:
-    with pytest.raises(UserError, match="--date 2026-11-29: the chat template of .*llama3-like0 writes no date"):
+    with pytest.raises(UserError, match=r"--date 2026-11-29: the chat template of .*llama3-like0 writes no date"):
         plan_of(order, date=FIRST)
 
 
