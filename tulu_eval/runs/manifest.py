@@ -23,7 +23,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import read_json
 from tulu_eval.files import write_json as write_json
 from tulu_eval.files import write_text as write_text
-from tulu_eval.records import Result, content_hash, to_json
+from tulu_eval.records import Result, content_hash
 from tulu_eval.runs import environment, schema
 from tulu_eval.runs.ledger import timeless, ungraded
 from tulu_eval.runs.tally import Tally
@@ -149,19 +149,16 @@ def write_results(folder: Path, recorded: Recorded, tally: Tally | None = None) 
     write_json(folder / RESULT, {**data, "sha256": content_hash(data)})
 
 
-def asked_hash(asked: Iterable[tuple[str, str, str, str]]) -> str:
-    """Returns one hash over item, key, right answer and hash of the prompt of everything that a run asks, in its order."""
-    whole = hashlib.sha256()
-    for one in asked:
-        whole.update(to_json(one).encode("utf-8", "surrogatepass") + b"\n")
-    return whole.hexdigest()
+def asked_hash(asked: tuple[str, str, str, str]) -> str:
+    """Returns 16 hex digits over item, key, right answer and hash of the prompt of one sample that a run asks for."""
+    return content_hash(asked)[:16]
 
 
 def pin(manifest: dict[str, Any], asked: Iterable[tuple[str, str, str, str]]) -> None:
     """Writes into a manifest which samples its run asks for: item, key, right answer and hash of the prompt, in its order."""
     asked = list(asked)
     manifest["keys"] = [key for _, key, _, _ in asked]
-    manifest["asked_sha256"] = asked_hash(asked)
+    manifest["asked"] = list(map(asked_hash, asked))
 
 
 def manifest_hash(manifest: dict[str, Any]) -> str:

@@ -146,11 +146,11 @@ def _of_lines(ledger: Ledger, manifest: Mapping[str, Any], asked: Asked | None) 
 
 
 def _of_asked(read: _Read, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Yields a line where right answers or prompts are others than those that were asked, of a ledger that has them all."""
-    noted = manifest.get("asked_sha256")
-    planned = manifest["planned"]
-    if noted and all(item in read.asked for item in planned) and asked_hash(read.asked[item] for item in planned) != noted:
-        yield f"{LEDGER}: right answers or prompts are not those that the run asked"
+    """Yields a line where right answers or prompts are others than those that were asked."""
+    noted = dict(zip(manifest["planned"], manifest.get("asked", ()), strict=False))
+    wrong = [item for item, asked in read.asked.items() if noted and asked_hash(asked) != noted.get(item)]
+    if wrong:
+        yield f"{LEDGER}: right answers or prompts are not those that the run asked (first: {wrong[0]})"
 
 
 def of_digests(digests: Sequence[Digest], manifest: dict[str, Any], benchmark: Benchmark | None) -> Reread:
@@ -189,6 +189,8 @@ def of_manifest(manifest: dict[str, Any], recorded: Recorded | None, benchmark: 
         yield f"{MANIFEST} is not the one that {RESULT} was computed under"
     if len(manifest.get("keys", manifest["planned"])) != len(manifest["planned"]):
         yield f"{MANIFEST}: it has not one key per planned item"
+    if len(manifest.get("asked", manifest["planned"])) != len(manifest["planned"]):
+        yield f"{MANIFEST}: it has not one hash of what was asked per planned item"
     if not _items_fit(manifest, benchmark):
         yield f"{MANIFEST}: its items are not those of its protocol, limit and shard"
 

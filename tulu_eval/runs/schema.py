@@ -207,7 +207,7 @@ class Manifest(Record, frozen=True):
     command: list[str] | UnsetType = UNSET
     end_tokens: EndTokens | UnsetType = UNSET
     keys: list[Hash] | UnsetType = UNSET
-    asked_sha256: Hash = ""
+    asked: list[Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]] | UnsetType = UNSET
     answers_sha256: Hash = ""
     tally: Tally | UnsetType = UNSET
     shard: Annotated[list[Count], Meta(min_length=2, max_length=2)] | UnsetType = UNSET
