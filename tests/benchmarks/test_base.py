@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tulu_eval.benchmarks.base import classify, count_statuses, subset_hash
+from tulu_eval.benchmarks.base import classify, count_statuses, read_json_lines, subset_hash
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import UnknownName
 from tulu_eval.records import STATUSES, Completion, FinishReason
@@ -40,3 +42,9 @@ def test_unknown_protocol_names_the_near_one() -> None:
 
 def test_subset_hash_depends_on_order() -> None:
     assert subset_hash(["a", "b"]) != subset_hash(["b", "a"])
+
+
+def test_a_plug_in_of_before_reads_its_rows_as_objects(tmp_path: Path) -> None:
+    path = tmp_path / "riddles.jsonl"
+    path.write_text('{"riddle": "Who?", "answer": "Me", "n": 1}\n')
+    assert read_json_lines(path, ("riddle", "answer")) == [{"riddle": "Who?", "answer": "Me", "n": 1}]

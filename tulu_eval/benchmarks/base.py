@@ -13,7 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tulu_eval import files
 from tulu_eval.errors import UnknownName
@@ -194,3 +194,8 @@ def read_rows(path: Path, fields: Sequence[str]) -> list[files.Row]:
             if not row.text(field).strip():
                 raise row.error(f"field {field!r} is empty")
     return rows
+
+
+def read_json_lines(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the rows of :func:`read_rows` as plain objects, under the name by which plug-ins of before ask for them."""
+    return [row.data for row in read_rows(path, fields)]
