@@ -139,7 +139,7 @@ def test_what_does_not_belong_together_is_one_line_and_writes_nothing(order: Ord
         ([two[0], engine], "engine (transformers-"),
         ([two[0], overlapping], "the shards overlap: 6 items are in more than one of them, first row-0"),
         ([two[0], whole], "is a whole run, not a shard of one"),
-        ([two[0], unmade], "is a whole run, not a shard of one"),
+        ([two[0], unmade], "shard: Expected 'array' of length >= 2"),
         ([two[0], copy], "say where the run goes with --output FOLDER"),
         (
             [two[0], bent, "-o"],
