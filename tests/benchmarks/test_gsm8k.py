@@ -109,10 +109,10 @@ def test_a_whole_number_is_found_behind_any_words(number: int, words: str) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty; expected one JSON object a line"),
+        (b"", "is empty; expected one JSON object a line, or a list of objects"),
         (b'{"question": "q", "answer": "#### 1"}\nnot json\n', ":2: is not JSON (Expecting value at column 1)"),
-        (b'{"question": "q"}\n', ":1: field 'answer' is missing or not a non-empty string"),
-        (b'["q"]\n', ":1: is list, not an object with question and answer"),
+        (b'{"question": "q"}\n', ":1: field 'answer' is missing or not a string"),
+        (b'["q"]\n', "row 1: is str, not an object"),
         (b'{"question": "\xff", "answer": "#### 1"}\n', ":1: is not UTF-8 (byte 15 of the line)"),
         (b'{"question": "q", "answer": "no number"}\n', ":1: field 'answer' does not end in '#### NUMBER'"),
         (b'{"question": "q", "answer": "#### 1"}\n', "1 rows, not the 1319 of the GSM8K test set, so no published protocol "

@@ -64,7 +64,7 @@ CASES = [
     ("run gsm8k -m {model} --dtype int4", "Invalid value for '--dtype': 'int4' is not one of"),
     (GOOD + " --limit 0", "--limit must be 1 or more, not 0"),
     (GOOD + " --limit -3", "--limit must be 1 or more, not -3"),
-    (GOOD + " --limit many", "Invalid value for '--limit': 'many' is not a valid integer."),
+    (GOOD + " --limit many", "Invalid value for '--limit': 'many' is not a whole number of at most 18 digits."),
     (GOOD + " --limits 3", "No such option '--limits'. Did you mean '--limit'?"),
     (GOOD + " --batch-size -1", "--batch-size must be 0 (chosen here) or more, not -1"),
     (GOOD + " --batch-size -4 --dry-run", "--batch-size must be 0 (chosen here) or more, not -4"),

@@ -121,7 +121,7 @@ CASES: list[tuple[str, list[str], str]] = [
         [],
         "--c 0.0 must be from 0.0001 to 10000, the ends of the grid of the published recipe",
     ),
-    (SCORE % "annotations" + " --c nan", [], "--c nan must be from 0.0001 to 10000"),
+    (SCORE % "annotations" + " --c nan", [], "Invalid value for '--c': 'nan' is not a number."),
     ("score {run} --c 2", [], "--c is for judgments, and "),
     (SCORE % "good", [], "row 1: field 'output_1' is missing or not a string"),
     (SCORE % "dir", [], "is a folder, not a file"),

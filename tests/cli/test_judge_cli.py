@@ -106,7 +106,7 @@ def test_every_fault_is_counted_and_only_the_failed_are_asked_again(
         wanted = ("2 of 12 pairs failed, most often: ", "failed: ", "no_verdict 1, the first at alpaca-3: neither m nor M")
         at = [next(n for n, line in enumerate(lines) if line.startswith(f"tulu-eval: {words}")) for words in wanted]
         assert at == sorted(at)
-        assert "no_logprobs 1, the first at alpaca-4: the endpoint returned no logprobs; try" in first.stderr
+        assert "no_logprobs 1, the first at alpaca-4: the endpoint returned no logprobs; --method text" in first.stderr
         assert sum(server.requests.values()) == 12 + 4, "two tries more for the zebra, one for the yak, one for the walrus"
         again = invoke(*words(run, server.url, "--yes"))
         assert "12 judged + 0 failed + 0 identical + 793 absent" in again.stdout

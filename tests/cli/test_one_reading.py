@@ -117,7 +117,6 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "top_p": (edited("decoding", "top_p", value=0.5), "manifest.json: model, prompt, template or decoding"),
     "stop": (edited("decoding", "stop", value=["="]), "manifest.json: model, prompt, template or decoding"),
     "eos_ids": (edited("eos_ids", value=[3]), "manifest.json: model, prompt, template or decoding"),
-    "engine": (edited("engine", "device", value="cuda"), "manifest.json is not the one that result.json was computed under"),
     "packages": (edited("packages", "torch", value="1.0"), "manifest.json is not the one that result.json was computed under"),
     "items": (edited("items", "published", value=["test-0"]), "manifest.json is not the one"),
 }

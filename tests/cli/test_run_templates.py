@@ -6,6 +6,7 @@ The inputs are cases from public reports.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def refusal(done: Result) -> str:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("01-template-drops-question/chat_template.jinja", "the chat template of m does not write the user's text"),
+        ("01-template-drops-question/chat_template.jinja", "/m does not write the user's text"),
         ("05-template-error-traceback/raises.jinja", "TemplateError: a system message is required"),
         ("05-template-error-traceback/syntax.jinja", "TemplateSyntaxError"),
     ],
@@ -61,7 +62,7 @@ def test_a_template_that_cannot_be_used_is_refused(
     shared: Path, model: Callable[..., Path], dry_run: Invoke, case: str, message: str
 ) -> None:
     line = refusal(dry_run(model((shared / "cases" / case).read_text())))
-    assert line.startswith("tulu-eval: the chat template of m ")
+    assert re.match(r"tulu-eval: the chat template of [^ ]*/m ", line)
     assert message in line
 
 
@@ -105,12 +106,12 @@ def test_the_day_of_a_template_is_said_and_can_be_given(model: Callable[..., Pat
 
 def test_a_day_for_a_template_without_one_is_refused(model: Callable[..., Path], dry_run: Invoke) -> None:
     line = refusal(dry_run(model("[{{ messages[0].content }}]"), "--date", "2026-11-29"))
-    assert "--date 2026-11-29: the chat template of m writes no date" in line
+    assert "/m writes no date" in line
 
 
 def test_a_prefill_in_a_reasoning_block_is_refused(model: Callable[..., Path], dry_run: Invoke) -> None:
     line = refusal(dry_run(model("{{ messages[0].content }}<think>\n")))
-    assert "the chat template of m opens a reasoning block (<think>), and the answer is to start with 'Answer:'" in line
+    assert "/m opens a reasoning block (<think>), and the answer is to start with 'Answer:'" in line
 
 
 def test_half_a_character_in_the_data_is_refused(
@@ -118,9 +119,9 @@ def test_half_a_character_in_the_data_is_refused(
 ) -> None:
     case = shared / "cases/13-lone-surrogate-traceback"
     folder = model("[{{ messages[0].content }}]")
-    assert "a lone surrogate" in refusal(dry_run(folder, data=case / "surr.jsonl"))
+    assert "the lone surrogate" in refusal(dry_run(folder, data=case / "surr.jsonl"))
     train = ("train", "sft", "-r", "tiny", "-m", folder, "--data", case / "surr_sft.jsonl", "-o", tmp_path / "t", "--dry-run")
-    assert "a lone surrogate" in refusal(invoke(*train))
+    assert "the lone surrogate" in refusal(invoke(*train))
 
 
 def test_an_end_token_that_is_not_special_is_not_in_the_text(

@@ -234,7 +234,7 @@ FILES = {
         (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b"), "Missing option '--detect' / '-d'."),
         (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "5e-324"), "--detect 5e-324 takes millions of items"),
         (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "0"), "above 0 and at most 100, not 0"),
-        (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "x"), "'x' is not a valid float"),
+        (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "x"), "'x' is not a number"),
         (("plan", "gsm9k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "2"), "unknown benchmark 'gsm9k'. Did you mean 'gsm8k'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -68,7 +68,7 @@ JUDGED_VERBS: dict[str, tuple[str, ...]] = {
 MANY = ("table", "report", "card")
 """Verbs that go through many runs: a wrong one is a line among their problems."""
 
-FREE = ("sessions", "status", "tally", "answers_sha256", "command", "commit", "machine", "shard")
+FREE = ("sessions", "status", "tally", "answers_sha256", "command", "commit", "machine", "engine", "shard")
 """Fields of a manifest that no hash ties down: they may change while a run goes on; no number follows from them.
 
 Everything else of a manifest is pinned by ``result.json``, and all of ``result.json`` by its own hash. Of a sample ``seconds``

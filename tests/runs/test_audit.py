@@ -125,5 +125,5 @@ def test_what_cannot_be_audited(finished: Outcome, order: Order, llama2_like: Pa
     with pytest.raises(UserError, match="no such run folder"):
         audit(tmp_path / "nothing", suite, QUIET, items=1)
     (finished.folder / module.FILE).write_text("[" * 100000)
-    with pytest.raises(UserError, match="cannot be read as JSON"):
+    with pytest.raises(UserError, match="is not an audit of this version"):
         measured_flip_rate(read_run(finished.folder))

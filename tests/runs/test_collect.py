@@ -277,7 +277,7 @@ def test_a_note_that_names_no_model_is_a_problem_of_the_table(make_run: MakeRun,
     (folder / "compared_as.json").write_text(note)
     table = collect(load_suite(), tmp_path / "results")
     (problem,) = table.problems
-    assert problem.startswith(f"{folder / 'compared_as.json'}: ")
+    assert problem.startswith(f"{folder / 'compared_as.json'}:")
     with pytest.raises(DataError) as caught:
         verify(read_run(folder), load_suite())
     assert str(caught.value) == problem, "in the same words"

@@ -107,8 +107,12 @@ def test_a_forged_row_is_named(judged: Path, row: int, field: str, value: object
 
 
 def test_forged_signatures_and_counts_are_named(judged: Path) -> None:
-    forge(judged, lambda rows: each(rows, lambda row: row["counts"].update(judge_error=3)))
+    forge(judged, lambda rows: each(rows, lambda row: row["counts"].update(ok=802, judge_error=3)))
     assert any("counts of win_rate is " in line for line in read_judged(judged).doubts)
+    forge(judged, lambda rows: each(rows, lambda row: row["counts"].update(ok=805, judge_error=3)))
+    with pytest.raises(DataError, match="n, n_protocol, counts and interval do not fit together"):
+        read_judged(judged)
+    forge(judged, lambda rows: each(rows, lambda row: row["counts"].update(judge_error=0)))
     forge(judged, lambda rows: replaced(rows, "C:2.78256", "C:21.5"))
     assert any("signature of lc_win_rate is " in line for line in read_judged(judged).doubts)
 

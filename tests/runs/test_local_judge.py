@@ -52,7 +52,7 @@ def test_a_question_that_the_template_does_not_take_is_said_and_others_are_asked
     files = judge("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}")
     both, user = (Message("system", "Be fair."), Message("user", "Which?")), (Message("user", "Which?"),)
     (dropped, asked) = writer(files)([Asked(both), Asked(user)])  # type: ignore[list-item]
-    assert dropped == ([], "the chat template of judge does not write the system's text")
+    assert dropped == ([], f"the chat template of {files.name} does not write the system's text")
     assert asked[0]
     assert asked[1] == ""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tulu_eval.benchmarks.alpaca_baselines import known
+from tulu_eval.benchmarks.alpaca_eval import AlpacaEval
 from tulu_eval.errors import UserError
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
@@ -39,7 +40,10 @@ def rows(
 def judged(folder: Path, *found: Result) -> Run:
     """Returns a run as if it were of AlpacaEval and had judges' rows."""
     run = read_run(folder)
-    manifest = {**run.manifest, "benchmark": {**run.manifest["benchmark"], "name": "alpaca-eval"}}
+    manifest = {
+        **run.manifest,
+        "benchmark": {**run.manifest["benchmark"], "name": "alpaca-eval", "version": AlpacaEval.version},
+    }
     return dataclasses.replace(run, manifest=manifest, results=found)
 
 

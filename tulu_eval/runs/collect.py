@@ -19,7 +19,7 @@ from tulu_eval.runs.judged import flags_of
 from tulu_eval.runs.owners import owners_of
 from tulu_eval.runs.published import published_of, released_model, remembered_model
 from tulu_eval.runs.reading import Run, find_runs
-from tulu_eval.runs.verify import Comparison, verify
+from tulu_eval.runs.verify import Comparison, against, verify
 from tulu_eval.stats import count_groups, wilson
 
 TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
@@ -263,7 +263,9 @@ def entry(suite: Suite, column: Column, runs: Sequence[Run], cell: PublishedCell
 
 
 def _verdict(measured: Measured, cell: PublishedCell, suite: Suite) -> tuple[Comparison | None, str]:
-    """Returns what ``verify`` says of a cell, or why it says nothing."""
+    """Returns what ``verify`` says of a cell, or why it says nothing; a win rate of a file has no run to verify."""
+    if measured.run.of_files:
+        return against(measured.run, measured.row, cell, suite, same_weights=True), ""
     try:
         found = verify(measured.run, suite)
     except UserError as error:

@@ -37,7 +37,7 @@ FORMAT = 1
 LOCK_SECONDS = 1.0
 """How long a lock is waited for."""
 
-_FREE = ("sessions", "status", "tally", "answers_sha256", "command", "commit", "machine", "shard")
+_FREE = ("sessions", "status", "tally", "answers_sha256", "command", "commit", "machine", "engine", "shard")
 """Fields of a manifest that no result is tied to: they change while a run goes on, or differ between two runs that are one."""
 
 MANIFEST = "manifest.json"
@@ -162,7 +162,7 @@ def pin(manifest: dict[str, Any], asked: Iterable[tuple[str, str, str, str]]) ->
 
 
 def manifest_hash(manifest: dict[str, Any]) -> str:
-    """Returns the hash of all that a manifest says of model, items, prompts, settings and engine."""
+    """Returns the hash of all that a manifest says of model, items, prompts, settings and packages."""
     return content_hash({name: value for name, value in manifest.items() if name not in _FREE})
 
 

@@ -85,7 +85,7 @@ class Run:
 
     def members(self, protocol: str | None) -> frozenset[str]:
         """Returns the ids of a protocol's items as the run had them; empty for a protocol that it does not cover."""
-        return frozenset(self.manifest["items"].get(protocol, ()))
+        return frozenset(self.manifest.get("items", {}).get(protocol, ()))
 
     def samples(self) -> Iterator[Sample]:
         """Yields every sample that the run asked for, in the order of the ledger, with the grades that its rows stand on.
@@ -196,6 +196,8 @@ def find_runs(
         each: Goes through the run folders while they are read, and may show how far it is.
     """
     problems: list[str] = []
+    if not results.exists():
+        return (), ()
 
     def unreadable(error: OSError) -> None:
         problems.append(printable(f"{error.filename}: cannot be read: {error.strerror}"))
