@@ -91,9 +91,6 @@ PLANTED: dict[str, tuple[str, Any, str, str, str]] = {
         "result.json, hashes made again",
         "other",
     ),
-    "grades are not made again": (
-        "tulu_eval.runs.rereading.grade_sample", lambda _, sample: sample, "score", "samples.jsonl, hashes made again", "",
-    ),
     "a terminal can be steered": (
         "tulu_eval.cli.common.printable_lines", _same, "score", "manifest.json, hashes made again and no result", "hostile",
     ),
