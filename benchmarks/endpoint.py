@@ -13,12 +13,12 @@ import argparse
 import asyncio
 import importlib.util
 import json
-import multiprocessing
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 CLIENTS = 64
@@ -45,12 +45,12 @@ class Instant(asyncio.Protocol):
             self.transport.write(REPLY)
 
 
-def serve(pipe: Pipe) -> None:
-    """Serves until the process is ended; sends the port first."""
+def serve() -> None:
+    """Serves until the process is ended; prints the port first."""
 
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(Instant, "127.0.0.1", 0, backlog=256)
-        pipe.send(server.sockets[0].getsockname()[1])
+        print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
     asyncio.run(run())
@@ -119,25 +119,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
-    server.start()
-    url = f"http://127.0.0.1:{ours.recv()}/v1"
+    if given.serve:
+        serve()
+        return
+    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
+    port = int((server.stdout or sys.stdin).readline())
+    try:
+        compare(f"http://127.0.0.1:{port}/v1", given.requests, given.rounds)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def compare(url: str, requests: int, rounds: int) -> None:
+    """Asks a server over each client in turn, and prints the table."""
     clients = [one for one in (tulu_eval, urllib3, httpx2, aiohttp) if importlib.util.find_spec(one.__name__)]
     rates: dict[str, list[float]] = {one.__name__: [] for one in clients}
     spent = dict.fromkeys(rates, 0.0)
-    for _ in range(given.rounds):
+    for _ in range(rounds):
         for one in clients:
             began, cpu = time.perf_counter(), time.process_time()
-            one(url, given.requests)
-            rates[one.__name__].append(given.requests / (time.perf_counter() - began))
+            one(url, requests)
+            rates[one.__name__].append(requests / (time.perf_counter() - began))
             spent[one.__name__] += time.process_time() - cpu
-    server.terminate()
     print("| client | requests/s, each round | median | CPU per request, µs |\n|---|---|---|---|")
     for name, found in rates.items():
         each = " ".join(f"{rate:,.0f}" for rate in found)
-        cost = 1e6 * spent[name] / (given.rounds * given.requests)
+        cost = 1e6 * spent[name] / (rounds * requests)
         print(f"| {name} | {each} | {statistics.median(found):,.0f} | {cost:,.0f} |")
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -64,15 +63,13 @@ def test_a_second_command_is_kept_off_the_folder(train: Train, tmp_path: Path) -
     assert train().exit_code == 0
 
 
-def test_two_recipes_at_once_leave_the_models_of_one(words: list[str], tmp_path: Path) -> None:
+def test_two_recipes_at_once_leave_the_models_of_one(words: list[str], tmp_path: Path, programs: Any) -> None:
     own = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tulu_eval", *words, "--set", f"learning_rate={rate}"], stderr=subprocess.PIPE, env=own
-        )
+        programs.start(sys.executable, "-m", "tulu_eval", *words, "--set", f"learning_rate={rate}", env=own)
         for rate in ("1e-3", "1e-4")
     ]
-    errors = [running.communicate(timeout=300)[1].decode() for running in both]
+    errors = [running.communicate(timeout=300)[1] for running in both]
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     exported = json.loads((tmp_path / "run" / "policy" / export.MANIFEST).read_text())
     assert manifest["identity"] == exported["identity"]

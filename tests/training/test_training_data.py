@@ -134,9 +134,9 @@ class TestReader:
     def test_a_lone_surrogate_is_refused_with_its_line(self, reader: data.Reader, tmp_path: Path) -> None:
         answers = [{"messages": [user("Hi"), assistant(text)]} for text in ("Yo", "Yo \ud83d")]
         prompts = [{"messages": [user("Hi")]}, {"messages": [user("Hi \ud83d")]}]
-        with pytest.raises(PreflightError, match=r"s.jsonl:2: its text has a lone surrogate \(.ud83d, character 4\)"):
+        with pytest.raises(DataError, match=r"s.jsonl:2: has the lone surrogate .ud83d, which is half a character"):
             reader.conversations(write(tmp_path / "s.jsonl", *answers))
-        with pytest.raises(PreflightError, match=r"s.jsonl:2: its text has a lone surrogate \(.ud83d, character 4\)"):
+        with pytest.raises(DataError, match=r"s.jsonl:2: has the lone surrogate .ud83d, which is half a character"):
             reader.prompts(write(tmp_path / "s.jsonl", *prompts), bos=False)
 
     def test_exactly_the_longest_is_kept_whole(self, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
