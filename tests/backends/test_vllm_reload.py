@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -68,9 +69,9 @@ def test_a_reloaded_engine_answers_like_a_fresh_one(checkpoints: Callable[[int],
             reused[number] = answers(engine)
             facts = engine.describe()
             digests.append((facts["fingerprint_before"], facts["fingerprint"]))
-        assert facts["weights"] == "put into the engine in place of step-3's"
+        assert facts["weights"] == f"put into the engine in place of {three.name}'s"
         twin = dataclasses.replace(one, name="twin")
-        with pytest.raises(ReloadError, match="the engine answers as with step-1 before"):
+        with pytest.raises(ReloadError, match=f"the engine answers as with {re.escape(one.name)} before"):
             engine.reload(twin, SETTINGS, (1,), 400, PROBE)
         with pytest.raises(ReloadError, match="have up to 600 tokens, and the engine was built for 512"):
             engine.reload(two, SETTINGS, (1,), 600, PROBE)
