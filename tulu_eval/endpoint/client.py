@@ -207,11 +207,13 @@ class Client:
                 self._streak = 0
                 return
             self._streak += 1
-            if self._streak < (FAILING_AFTER if self._answered else DEAD_AFTER):
+            answered = self._answered
+            limit = FAILING_AFTER if answered else DEAD_AFTER  # others in flight fail too, and are not counted
+            if self._streak < limit:
                 return
-        word = "in a row" if self._answered else "of the first requests, all of them,"
-        hint = "" if self._answered else self.url.hint
-        raise EndpointError(f"{self._streak} {word} failed at the {self._role} {self.url}; the last: {attempt.detail}{hint}")
+        word = "in a row" if answered else "of the first requests, all of them,"
+        hint = "" if answered else self.url.hint
+        raise EndpointError(f"{limit} {word} failed at the {self._role} {self.url}; the last: {attempt.detail}{hint}")
 
     def get(self, path: str) -> Reply:
         """Returns the reply to one GET, sent once.
