@@ -31,7 +31,7 @@ def test_a_model_in_this_process_judges_and_is_started_once(start: Start, alpaca
     data = shared / "data" / "alpaca_eval" / "alpaca_eval_gpt4_baseline.json"
     words = ("judge", run, "--judge-vllm", folder, "--data", data)
     done = start(*words, "--json", VLLM_CPU_KVCACHE_SPACE="1", VLLM_ENABLE_V1_MULTIPROCESSING="0")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, "one pair failed"
     found = json.loads(done.stdout)
     assert found["counts"]["judged"] + found["counts"]["no_verdict"] == 9
     assert found["counts"]["judged"] >= 5
