@@ -61,7 +61,7 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Says what ``-m "not vllm"`` leaves out and how to run it; pytest itself prints a number only."""
+    """Prints what ``-m "not vllm"`` leaves out and how to run it; pytest itself prints a number only."""
     if _left_out and "vllm" in config.option.markexpr:
         what = next(line for line in config.getini("markers") if line.startswith("vllm:")).removeprefix("vllm: ")
         terminalreporter.write_line(f"LEFT OUT [{len(_left_out)}] marked vllm: {what}")

@@ -17,7 +17,7 @@ from tulu_eval.judging.session import Scored, Scoring, score_files
 
 Rows = list[dict[str, Any]]
 LC, RAW = 28.155196141629148, 17.188240356708075
-"""Of claude-2 on the public leaderboard."""
+"""What the public leaderboard prints for claude-2."""
 
 
 @pytest.fixture(scope="module")

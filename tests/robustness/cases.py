@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 SEED = 20261130
-"""Of what is drawn: places of flipped bits, and the share that ``make test`` runs."""
+"""Seed of the draw of flipped bits and of the share that ``make test`` runs."""
 
 
 def _beside(name: str) -> ModuleType:

@@ -35,7 +35,7 @@ class Config:
         context: Positions.
         vocabulary: Token ids.
         width: Numbers that stand for a token between two layers.
-        layers: Of the language model.
+        layers: Number of layers of the language model.
         extra_layers: Layers behind those, which only guess further tokens ahead and are not used here.
         quantised: Whether the weights are.
         own_code: Whether Python code comes with the model.

@@ -22,7 +22,7 @@ MAX_HEADER = 1 << 28
 """Bytes that are looked at. A vocabulary of 256,000 tokens with as many merges takes 10 MB."""
 
 MAX_DIMENSIONS = 4
-"""Of a tensor (ggml, ``GGML_MAX_DIMS``)."""
+"""Most dimensions of a tensor (ggml, ``GGML_MAX_DIMS``)."""
 
 MOST_PER_BYTE = 8
 """Weights that a byte of a file can hold; the densest type of ggml, IQ1_S, has 1.56 bits a weight, which is 5.1."""

@@ -95,7 +95,7 @@ def layout(folder: Path, names: Collection[str]) -> dict[str, Tensor]:
 
     Args:
         folder: The model's.
-        names: Of its weight files, as :func:`choose` returns them.
+        names: Names of its weight files, as :func:`choose` returns them.
 
     Raises:
         DataError: A file is corrupt, a tensor is in two files, or the index puts one where it is not.

@@ -33,7 +33,7 @@ class Baseline:
     """The baseline of a comparison.
 
     Attributes:
-        name: Of a known baseline, else ``unknown``.
+        name: A known baseline's name, else ``unknown``.
         sha256: Over places and hashes of all outputs that are known of it.
     """
 
