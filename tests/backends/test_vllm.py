@@ -261,8 +261,9 @@ name, folder, parameters = sys.argv[1:]
 model = ModelFiles(name, Path(folder), "", "", "", "LlamaForCausalLM", int(parameters), "float32", 2048, 4 * int(parameters))
 engine = VllmBackend.load(model, EngineSettings(device="cpu"), (599,), 2048)
 print("loaded", flush=True)
-for done in engine.generate([Request(str(at), (5, 6, 7 + at), "") for at in range(8)], Decoding(40 * 50)):
-    print(done.key)
+while True:
+    for done in engine.generate([Request(str(at), (5, 6, 7 + at), "") for at in range(8)], Decoding(40 * 50)):
+        pass
 """
 
 
