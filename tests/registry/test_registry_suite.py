@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import subprocess
 import sys
@@ -201,11 +200,21 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'none.toml'}: no such file"
 
 
-def test_loading_takes_less_than_50_ms() -> None:
-    """Processor time of a fresh interpreter, best of five: other work on the machine must not fail it."""
-    code = (
-        "import json, time; from tulu_eval.registry import load_suite; start = time.process_time(); load_suite(); "
-        "print(json.dumps(time.process_time() - start))"
-    )
-    seconds = min(json.loads(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(5))
-    assert seconds < 0.050
+LOADED = """
+import time, tomllib
+from importlib.resources import files
+from tulu_eval.registry import load_suite
+
+texts = [file.read_text(encoding="utf-8") for file in files("tulu_eval.registry").joinpath("data").iterdir()]
+began = time.process_time()
+load_suite()
+loaded = time.process_time()
+for text in texts:
+    tomllib.loads(text)
+print((loaded - began) / (time.process_time() - loaded))
+"""
+
+
+def test_loading_takes_less_than_three_times_what_parsing_takes() -> None:
+    """1.8 times, 35 ms of an idle core; as a ratio, for a busy machine slows both. The best of five fresh interpreters."""
+    assert min(float(subprocess.check_output([sys.executable, "-c", LOADED], text=True)) for _ in range(5)) < 3
