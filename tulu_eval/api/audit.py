@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, folder_of
+from tulu_eval.api.silence import silence
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.runs.audit import Audit
@@ -38,11 +39,7 @@ def audit(
         UserError: The run is not finished, or model, data or settings here are not those of the run.
     """
     shown = progress if isinstance(progress, Progress) else Progress(quiet=not progress, terminal=True)
-    return audit_run(
-        folder_of(run),
-        load_suite(),
-        shown,
-        items=items,
-        model=None if model is None else str(model),
-        data=None if data is None else Path(data),
-    )
+    where = None if model is None else str(model)
+    file = None if data is None else Path(data)
+    with silence(progress is False):
+        return audit_run(folder_of(run), load_suite(), shown, items=items, model=where, data=file)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run
+from tulu_eval.api.silence import silence
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.backends.base import EngineSettings, Served
@@ -87,7 +88,8 @@ def evaluate(
     if not plans:
         raise UserError("there is nothing to run: give a benchmark and a model")
     shown = progress if isinstance(progress, Progress) else Progress(quiet=not progress, terminal=True)
-    outcomes = execute_all(plans, shown, fresh=fresh)
+    with silence(progress is False):
+        outcomes = execute_all(plans, shown, fresh=fresh)
     return [
         Run(one.folder, read_manifest(one.folder), one.results, one.tally, speed=one.speed, notices=plan.notices)
         for plan, one in zip(plans, outcomes, strict=True)
@@ -176,21 +178,30 @@ def engine_settings(given: EngineSettings | Mapping[str, Any] | None) -> EngineS
     if given is None or isinstance(given, EngineSettings):
         made = given or EngineSettings()
     else:
-        known = [field.name for field in dataclasses.fields(EngineSettings)]
-        for name in given:
-            if name not in known:
-                raise UnknownName("setting", name, known)
-        plain = {**given, "served": _served(given.get("served"))}
-        made = checked(plain, EngineSettings, Place("settings"))
+        served = given.get("served")
+        if isinstance(served, str):
+            served = {"url": served}
+        _refuse_unknown("setting", given, EngineSettings)
+        if isinstance(served, Mapping):
+            _refuse_unknown("setting of served", served, Served)
+        elif isinstance(served, Served):
+            served = dataclasses.asdict(served)
+        made = checked({**given, "served": served}, EngineSettings, Place("settings"))
     if made.dtype not in DTYPES:
         raise UnknownName("dtype", made.dtype, DTYPES)
     return made
 
 
-def _served(given: object) -> object:
-    if isinstance(given, str):
-        return {"url": given}
-    return dataclasses.asdict(given) if isinstance(given, Served) else given
+def _refuse_unknown(kind: str, given: Mapping[str, Any], record: type) -> None:
+    """Refuses names that a record does not have.
+
+    Raises:
+        UnknownName: One is there.
+    """
+    known = [field.name for field in dataclasses.fields(record)]
+    for name in given:
+        if name not in known:
+            raise UnknownName(kind, name, known)
 
 
 def _models(models: AnyPath | Sequence[AnyPath] | Mapping[str, AnyPath]) -> list[tuple[str, AnyPath]]:

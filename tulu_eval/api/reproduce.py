@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.silence import silence
 from tulu_eval.api.words import spoken
 from tulu_eval.files import write_text
 from tulu_eval.reports import reproduced
@@ -45,7 +46,8 @@ def reproduce(
     from tulu_eval.training import reproduce as whole
 
     folder = Path("training") / f"reproduce-{recipe}" if output is None else Path(output)
-    found = whole.reproduce(recipe, folder, _say(progress), quiet=not progress)
+    with silence(progress is False):
+        found = whole.reproduce(recipe, folder, _say(progress), quiet=not progress)
     write_text(folder / "README.md", reproduced.as_markdown(found))
     return Reproduction(folder, found)
 

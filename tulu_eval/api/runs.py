@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tulu_eval.api.paths import AnyPath
-from tulu_eval.api.words import spoken
+from tulu_eval.api.words import in_python, spoken
 from tulu_eval.reports import rows
 from tulu_eval.runs import reading
 from tulu_eval.runs.ledger import Sample
@@ -80,7 +80,7 @@ class Runs(list[Run]):
 
     def __init__(self, runs: Iterable[Run], problems: Sequence[str]) -> None:
         super().__init__(runs)
-        self.problems = tuple(problems)
+        self.problems = tuple(map(in_python, problems))
 
 
 @spoken

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, get_args
 
 from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.silence import silence
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError
@@ -130,7 +131,7 @@ def train(
         watch_every=watch_every, probe=probe, probe_items=probe_items, probe_data=probe_data, tensorboard=tensorboard,
         registry=registry,
     )  # fmt: skip
-    with _watching(progress) as (step, say):
+    with silence(progress is False), _watching(progress) as (step, say):
         return launch.execute(plan.job, plan.device, step, say)
 
 
