@@ -38,6 +38,7 @@ class Card:
         """Front matter and section: a whole card."""
         return f"---\n{self.metadata}---\n{self.section}"
 
+    @spoken
     def write(self, folder: AnyPath) -> tuple[Path, ...]:
         """Writes results.md and the hub's files into a folder; returns their paths.
 

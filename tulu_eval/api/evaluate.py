@@ -73,7 +73,8 @@ def evaluate(
 
     Raises:
         UserError: Anything that cannot be done, found before an engine is started; or the engine died, and the same call goes
-            on. Failures of single samples are in ``run.tally`` and in each result's counts.
+            on. Ctrl-C ends in one, too, and what is finished is kept. Failures of single samples are no errors: they are in
+            ``run.tally`` and in each result's counts.
     """
     shared = _shared(limit, shard, backend, settings, seed, date, output, fresh)
     names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
