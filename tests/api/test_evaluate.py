@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ def evaluate(rows: Path) -> Evaluate:
 def test_a_run_and_its_plan(evaluate: Evaluate, llama3_like: Path, rows: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plan = tulu_eval.plan("gsm8k", llama3_like, protocol="custom", data=rows, settings=SETTINGS)
     assert not plan.folder.exists()
+    assert re.fullmatch(
+        r"<Plan .+ on gsm8k: custom, 12 items, prompts of at most \d+ tokens, transformers, results/.+>", repr(plan)
+    )
     (run,) = evaluate(llama3_like)
     assert (run.folder, len(plan.planned)) == (plan.folder, 12)
     assert (run.tally.done, run.results[0].n, run.benchmark) == (12, 12, "gsm8k")
