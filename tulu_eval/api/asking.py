@@ -34,9 +34,9 @@ class Asking:
     Attributes:
         recipe: Judge, prompt and settings.
         local: Its files, where it is a model in this process; None for a server.
-        price: Of the judge; None where it is not known.
+        price: What a million tokens cost; None where it is not known.
         cache: File of its answers.
-        url: Of its server.
+        url: Address of its server.
         concurrency: Requests in flight.
         timeout: Seconds for one answer.
     """

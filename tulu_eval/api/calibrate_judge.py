@@ -62,7 +62,7 @@ def calibrate_judge(
         judge: As :func:`judge` takes it, and so are all that are not named here.
         output: File to write, for ``calibration`` of :func:`judge` and :func:`score_annotations`.
         size: Pairs to judge, drawn by length difference and by the original's preference.
-        url: Of the judge's server.
+        url: Address of the judge's server.
         vllm: A model in this process instead.
         method: ``logprobs`` or ``text``.
         max_cost: Stop before so many dollars are crossed.
@@ -112,7 +112,7 @@ def plan_calibration(
         annotations: As :func:`calibrate_judge` takes them, and so are all that follow.
         judge: The judge's name.
         size: Pairs to judge.
-        url: Of its server.
+        url: Address of its server.
         vllm: A model in this process instead.
         method: ``logprobs`` or ``text``.
         max_cost: Dollars; needs a price.

@@ -107,7 +107,7 @@ def judge(
         folds: How rows are dealt when LC's regularisation is chosen.
         c: LC's regularisation constant.
         partial: Take fewer than 805.
-        calibration: File of :func:`calibrate_judge`.
+        calibration: File that :func:`calibrate_judge` wrote.
         progress: Draw a bar; or called, among threads, with the number of answers that have come and of all.
 
     Raises:
@@ -153,7 +153,7 @@ def plan_judging(
     Args:
         run_or_outputs: As :func:`judge` takes it, and so are all that follow.
         judge: The judge's name.
-        url: Of its server.
+        url: Address of its server.
         vllm: A model in this process instead.
         method: ``logprobs`` or ``text``.
         max_cost: Dollars; needs a price.
@@ -166,7 +166,7 @@ def plan_judging(
         folds: How rows are dealt.
         c: LC's regularisation constant.
         partial: Take fewer than 805.
-        calibration: File of :func:`calibrate_judge`.
+        calibration: File that :func:`calibrate_judge` wrote.
 
     Raises:
         UserError: Anything that can be known to fail without the judge.

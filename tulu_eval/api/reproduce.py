@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,6 @@ def _say(progress: bool | Callable[[str], None]) -> Callable[[str], None]:
         if progress:
             from tqdm.auto import tqdm
 
-            tqdm.write(text)
+            tqdm.write(text, file=sys.stderr)
 
     return say

@@ -76,7 +76,7 @@ def rescore_judgments(
         folds: How rows are dealt when LC's regularisation is chosen: ``leaderboard`` or ``stable``.
         c: LC's regularisation constant, instead of the one that the folds choose.
         partial: Take fewer than 805, LC included, which is then marked.
-        calibration: File of :func:`calibrate_judge`; adds the raw win rate on the original judge's scale.
+        calibration: File that :func:`calibrate_judge` wrote; adds the raw win rate on the original judge's scale.
 
     Raises:
         UserError: It is not such a folder, or a file or number does not fit.
@@ -112,7 +112,7 @@ def score_annotations(
         c: LC's regularisation constant.
         partial: Count rows without a preference as failed, and score the others.
         positional: Difficulties by row number, as alpaca_eval takes them: only for parity with numbers published so.
-        calibration: File of :func:`calibrate_judge`.
+        calibration: File that :func:`calibrate_judge` wrote.
 
     Raises:
         UserError: A file is not of its form, or the annotations are of other outputs.

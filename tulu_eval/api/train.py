@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -265,6 +266,6 @@ def _watching(
 
         def say(text: str) -> None:
             if progress:
-                bar.write(text)
+                bar.write(text, file=sys.stderr)
 
         yield step, say
