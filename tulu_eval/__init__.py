@@ -8,8 +8,6 @@
 Names are fetched when they are first used, so that the import itself takes nothing.
 """
 
-from __future__ import annotations
-
 __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # type checkers take it for true; the one of ``typing`` would cost a third of the import
