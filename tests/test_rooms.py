@@ -13,18 +13,21 @@ import tulu_eval
 
 PACKAGE = Path(tulu_eval.__file__).parent
 RANK = {
-    "cli": 0,
-    "reports": 1, "training": 1,
-    "runs": 2,
-    "benchmarks": 3, "backends": 3, "judging": 3, "registry": 3, "stats": 3,
-    "hub": 4, "caching": 4, "endpoint": 4,
-    "files": 5,
-    "records": 6, "errors": 6, "__init__": 6, "__main__": -1,
+    "__main__": 0,
+    "cli": 1,
+    "api": 2,
+    "reports": 3, "training": 3,
+    "runs": 4,
+    "benchmarks": 5, "backends": 5, "judging": 5, "registry": 5, "stats": 5,
+    "hub": 6, "caching": 6, "endpoint": 6,
+    "files": 7,
+    "records": 8, "errors": 8, "__init__": 8,
 }  # fmt: skip
 """A room imports rooms of a higher number only, or, where :data:`SIDEWAYS` says so, of its own."""
 
-SIDEWAYS = {("judging", "stats"), ("judging", "benchmarks")}
-"""Pairs of one rank that may meet: a judge's scores are statistics, and what is judged are answers to a benchmark's items."""
+SIDEWAYS = {("judging", "stats"), ("judging", "benchmarks"), ("__init__", "api")}
+"""Pairs that may meet all the same: a judge's scores are statistics, what is judged are answers to a benchmark's items, and the
+package offers the door's names, which it fetches when they are used (``test_the_import_fetches_nothing``)."""
 
 
 def room_of(module: str) -> str:
@@ -48,7 +51,19 @@ def imports() -> list[tuple[str, str, str]]:
                 if name == "tulu_eval" or name.startswith("tulu_eval."):
                     there = room_of(name)
                     found.append((here, there if there in RANK else "__init__", f"{inner}:{node.lineno}"))
+        found += [(here, "api", f"{inner}:{line}") for line in uses_of_the_door(path)]
     return found
+
+
+def uses_of_the_door(path: Path) -> list[int]:
+    """Lines in which a file takes one of the package's public names, as ``tulu_eval.name`` or by ``from tulu_eval import``."""
+    lines = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tulu_eval":
+            lines += [node.lineno] if node.attr in tulu_eval.__all__ else []
+        elif isinstance(node, ast.ImportFrom) and node.module == "tulu_eval":
+            lines += [node.lineno] if {alias.name for alias in node.names} & set(tulu_eval.__all__) else []
+    return lines
 
 
 def test_imports_go_down_only() -> None:
@@ -85,7 +100,15 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("statement", ["import tulu_eval", "import tulu_eval.cli"])
+def test_the_import_fetches_nothing() -> None:
+    code = "import sys\nbefore = set(sys.modules)\nimport tulu_eval\nprint(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['tulu_eval']"
+
+
+@pytest.mark.parametrize(
+    "statement", ["import tulu_eval", "import tulu_eval.cli", "from tulu_eval import evaluate, verify, table"]
+)
 def test_nothing_heavy_is_imported(statement: str) -> None:
     code = f"import sys\n{statement}\nprint([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,3 +1,136 @@
-"""Measure a language model with the exact recipe behind a published number, and say whether the two agree."""
+"""Measure a language model with the exact recipe behind a published number, and say whether the two agree.
+
+>>> import tulu_eval
+>>> (run,) = tulu_eval.evaluate("gsm-symbolic", "smollm2-135m-instruct", limit=24)
+>>> run
+<Run smollm2-135m-instruct on gsm-symbolic: full last-number 0.0 [0.0, 13.8], n = 24 of 500, ...>
+
+Names are fetched when they are first used, so that the import itself takes nothing.
+"""
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # type checkers take it for true; the one of ``typing`` would cost a third of the import
+if TYPE_CHECKING:
+    from tulu_eval.api.audit import audit
+    from tulu_eval.api.calibrate_judge import calibrate_judge, plan_calibration
+    from tulu_eval.api.card import check_card, make_card
+    from tulu_eval.api.compare import compare, compare_outputs
+    from tulu_eval.api.doctor import doctor
+    from tulu_eval.api.evaluate import evaluate, plan
+    from tulu_eval.api.exchange import bundle, import_run, verify_bundle
+    from tulu_eval.api.items_needed import items_needed
+    from tulu_eval.api.judge import judge, plan_judging
+    from tulu_eval.api.merge import merge
+    from tulu_eval.api.nouns import (
+        Backend,
+        Benchmark,
+        Completion,
+        Decoding,
+        EngineSettings,
+        Grade,
+        Item,
+        Prompt,
+        Protocol,
+        Request,
+        Result,
+        Served,
+        UserError,
+    )
+    from tulu_eval.api.report import report
+    from tulu_eval.api.reproduce import reproduce
+    from tulu_eval.api.runs import Run, find_runs, load_run
+    from tulu_eval.api.score import rescore, rescore_judgments, score_annotations
+    from tulu_eval.api.suite import find_model, list_models, load_suite
+    from tulu_eval.api.table import table
+    from tulu_eval.api.train import plan_training, train
+    from tulu_eval.api.verify import verify
+
+_FILES = {
+    "audit": ("audit",),
+    "calibrate_judge": ("calibrate_judge", "plan_calibration"),
+    "card": ("check_card", "make_card"),
+    "compare": ("compare", "compare_outputs"),
+    "doctor": ("doctor",),
+    "evaluate": ("evaluate", "plan"),
+    "exchange": ("bundle", "import_run", "verify_bundle"),
+    "items_needed": ("items_needed",),
+    "judge": ("judge", "plan_judging"),
+    "merge": ("merge",),
+    "nouns": (
+        "Backend", "Benchmark", "Completion", "Decoding", "EngineSettings", "Grade", "Item", "Prompt", "Protocol", "Request",
+        "Result", "Served", "UserError",
+    ),
+    "report": ("report",),
+    "reproduce": ("reproduce",),
+    "runs": ("Run", "find_runs", "load_run"),
+    "score": ("rescore", "rescore_judgments", "score_annotations"),
+    "suite": ("find_model", "list_models", "load_suite"),
+    "table": ("table",),
+    "train": ("plan_training", "train"),
+    "verify": ("verify",),
+}  # fmt: skip
+"""File of ``tulu_eval/api/``: what it offers, as type checkers read above."""
+
+__all__ = [
+    "Backend",
+    "Benchmark",
+    "Completion",
+    "Decoding",
+    "EngineSettings",
+    "Grade",
+    "Item",
+    "Prompt",
+    "Protocol",
+    "Request",
+    "Result",
+    "Run",
+    "Served",
+    "UserError",
+    "audit",
+    "bundle",
+    "calibrate_judge",
+    "check_card",
+    "compare",
+    "compare_outputs",
+    "doctor",
+    "evaluate",
+    "find_model",
+    "find_runs",
+    "import_run",
+    "items_needed",
+    "judge",
+    "list_models",
+    "load_run",
+    "load_suite",
+    "make_card",
+    "merge",
+    "plan",
+    "plan_calibration",
+    "plan_judging",
+    "plan_training",
+    "report",
+    "reproduce",
+    "rescore",
+    "rescore_judgments",
+    "score_annotations",
+    "table",
+    "train",
+    "verify",
+    "verify_bundle",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Returns a public name, and keeps it for the next time."""
+    for file, names in _FILES.items():
+        if name in names:
+            import importlib
+
+            globals()[name] = found = getattr(importlib.import_module(f"tulu_eval.api.{file}"), name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__", "__doc__", "__file__", "__name__", "__path__"})

@@ -25,12 +25,17 @@ class UserError(Exception):
 
     Args:
         message: One line that says what is wrong and, where it is not plain, what to do.
+
+    Attributes:
+        command_line: The message as the command line prints it. :mod:`tulu_eval.api` gives a Python caller the same with the
+            names of options turned into those of parameters.
     """
 
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(" ".join(message.split())))
+        self.command_line = printable(" ".join(message.split()))
+        super().__init__(self.command_line)
 
 
 class UnknownName(UserError):

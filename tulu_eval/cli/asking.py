@@ -1,15 +1,13 @@
-"""What the verbs that ask a judge share: its options, the question whether it may cost something, and its endpoint."""
+"""What the verbs that ask a judge share: its options, the question whether it may cost something, and the count of answers."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
@@ -17,11 +15,7 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from tulu_eval.backends.base import ModelFiles
-    from tulu_eval.judging.budget import Estimate, Price
-    from tulu_eval.judging.judge import Endpoint
-    from tulu_eval.judging.recipe import Recipe
-    from tulu_eval.judging.session import Scoring
+    from tulu_eval.judging.budget import Estimate
     from tulu_eval.stats.length_control import FoldMode
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,25 +59,21 @@ _SCORING = (
 )  # fmt: skip
 
 
+class Scoring(TypedDict):
+    """What the options of scoring say, by the parameters' names."""
+
+    gamed: Path | None
+    folds: FoldMode
+    c: float | None
+    partial: bool
+    calibration: Path | None
+
+
 def scoring_options(command: F) -> F:
     """Adds the options of scoring to a verb."""
     for option in reversed(_SCORING):
         command = option(command)
     return command
-
-
-def scoring_of(gamed: Path | None, folds: FoldMode, partial: bool, c: float | None) -> Scoring:
-    """Returns how judgments become a number.
-
-    Raises:
-        UserError: C is outside the grid from which the published recipe chooses it.
-    """
-    from tulu_eval.judging.score import LARGEST_C, SMALLEST_C
-    from tulu_eval.judging.session import Scoring
-
-    if c is not None and not SMALLEST_C <= c <= LARGEST_C:
-        raise UserError(f"--c {c!r} must be from {SMALLEST_C} to {LARGEST_C:.0f}, the ends of the grid of the published recipe")
-    return Scoring(gamed, folds, partial, c=c)
 
 
 def judge_options(command: F) -> F:
@@ -93,102 +83,41 @@ def judge_options(command: F) -> F:
     return command
 
 
-def recipe_of(
-    judge_name: str | None, judge_vllm: str | None, judge_url: str | None, method: Literal["logprobs", "text"]
-) -> tuple[Recipe, ModelFiles | None]:
-    """Returns how the chosen judge is asked, and its files where it is a model in this process.
+def consent(*, yes: bool, max_cost: float | None, quiet: bool) -> Callable[[Estimate], None]:
+    """Returns what shows what it will cost and asks, on a terminal; elsewhere somebody must have said yes before.
 
-    Raises:
-        UserError: No judge was named, two were, or there is no such model.
+    It raises UserError where there is no terminal and neither --yes nor --max-cost, and Abort where the answer was no.
     """
-    from tulu_eval.judging.recipe import load_recipe
-    from tulu_eval.registry import load_suite
-    from tulu_eval.runs import local_judge, models
 
-    if judge_vllm and judge_url:
-        raise UserError("--judge-url and --judge-vllm are two judges; give one of them")
-    if not judge_vllm and not judge_name:
-        raise UserError("who judges? --judge NAME, with --judge-url unless it is OpenAI's, or --judge-vllm MODEL")
-    local = models.resolve(judge_vllm, load_suite())[0] if judge_vllm else None
-    return load_recipe(judge_name or (local_judge.judge_name(local) if local else ""), method), local
+    def ask(estimate: Estimate) -> None:
+        free = estimate.requests == 0 or estimate.dollars == 0
+        if not quiet or not (yes or free):
+            click.echo(str(estimate), err=True)
+        if yes or free:
+            return
+        if sys.stdin.isatty() and sys.stderr.isatty():
+            click.confirm("go on?", abort=True, err=True)
+        elif max_cost is None:
+            raise UserError(f"{estimate.requests} requests to a judge may cost money: say --yes, or --max-cost DOLLARS")
 
-
-def price_of(recipe: Recipe, price: str | None, prices: Path | None, local: ModelFiles | None) -> Price | None:
-    """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known."""
-    from tulu_eval.judging.budget import Price, find_price, parse_price, read_prices
-
-    if local:
-        return Price(0.0, 0.0, "an engine in this process")
-    if price is not None:
-        return parse_price(price)
-    return read_prices(prices, recipe.judge) if prices is not None else find_price(recipe.judge)
-
-
-def consent(estimate: Estimate, *, yes: bool, max_cost: float | None, quiet: bool) -> None:
-    """Shows what it will cost and asks, on a terminal; elsewhere somebody must have said yes before.
-
-    Raises:
-        UserError: There is no terminal and neither --yes nor --max-cost.
-        Abort: The answer was no.
-    """
-    free = estimate.requests == 0 or estimate.dollars == 0
-    if not quiet or not (yes or free):
-        click.echo(str(estimate), err=True)
-    if yes or free:
-        return
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        click.confirm("go on?", abort=True, err=True)
-    elif max_cost is None:
-        raise UserError(f"{estimate.requests} requests to a judge may cost money: say --yes, or --max-cost DOLLARS")
-
-
-@contextlib.contextmanager
-def endpoint_of(
-    recipe: Recipe, judge_url: str | None, local: ModelFiles | None, concurrency: int, timeout: float, *, needed: bool
-) -> Iterator[tuple[Endpoint, str]]:
-    """Yields the endpoint and its address for the manifest.
-
-    Args:
-        recipe: Of the judge.
-        judge_url: Of the server.
-        local: Model of the engine in this process.
-        concurrency: Requests in flight.
-        timeout: Seconds for one answer.
-        needed: Whether anything will be asked; if not, no server has to be there and no engine is started.
-    """
-    from tulu_eval.endpoint.url import OPENAI_URL, key_for, parse_base_url
-    from tulu_eval.judging.client import KEY_VARIABLE, HttpJudge
-
-    if local and needed:
-        from tulu_eval.runs.local_judge import local_judge
-
-        with local_judge(local) as engine:
-            yield engine, f"vllm in process: {recipe.judge}"
-        return
-    url = judge_url or OPENAI_URL
-    judge = HttpJudge(
-        url, key_for(parse_base_url(url, "the judge"), os.environ, KEY_VARIABLE) if needed else "", concurrency, timeout
-    )
-    if needed:
-        judge.check()
-    yield judge, f"vllm in process: {recipe.judge}" if local else str(judge.url)
+    return ask
 
 
 class Answers:
     """Counts answers on stderr: in place on a terminal, a line now and then elsewhere. Safe among threads."""
 
-    def __init__(self, total: int, *, quiet: bool) -> None:
-        self._total, self._quiet, self._terminal = total, quiet, sys.stderr.isatty()
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._lock = threading.Lock()
         self._spoke = time.monotonic()
 
-    def __call__(self, done: int) -> None:
-        """Is told how many answers have come."""
+    def __call__(self, done: int, total: int) -> None:
+        """Is told how many answers have come, and how many there will be."""
         with self._lock:
-            last = done >= self._total
+            last = done >= total
             if self._quiet or not (self._terminal or last or time.monotonic() - self._spoke > LOG_SECONDS):
                 return
             self._spoke = time.monotonic()
-            click.echo(f"{done}/{self._total} answers", err=True, nl=not self._terminal or last)
+            click.echo(f"{done}/{total} answers", err=True, nl=not self._terminal or last)
             if self._terminal and not last:
                 click.echo("\r", err=True, nl=False)

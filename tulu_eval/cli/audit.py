@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import print_json, print_text, set_up_logging
 from tulu_eval.cli.numeric import WHOLE
 
@@ -29,12 +30,10 @@ def audit(folder: Path, items: int, model: str | None, data: Path | None, as_jso
       tulu-eval audit results/smollm2-135m-instruct/gsm8k/published-1a2b3c4d --data test.jsonl --items 16
     """
     set_up_logging(0, quiet)
-    from tulu_eval.registry import load_suite
     from tulu_eval.reports import audit as report
-    from tulu_eval.runs.audit import audit as audit_run
     from tulu_eval.runs.progress import Progress
 
-    found = audit_run(folder, load_suite(), Progress(quiet=quiet), items=items, model=model, data=data)
+    found = tulu_eval.audit(folder, items, model=model, data=data, progress=Progress(quiet=quiet))
     if as_json:
         print_json(dataclasses.asdict(found))
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import print_json, print_text
 
 
@@ -25,15 +26,11 @@ def bundle(folder: Path, output: Path | None, as_json: bool) -> None:
       tulu-eval bundle results/allenai__tulu-2-13b/gsm8k/published-1a2b3c4d
       tulu-eval bundle RUN --output proof.zip
     """
-    from tulu_eval.runs import bundle as bundles
-
-    made = bundles.make(folder)
-    path = output or Path(made.name)
-    bundles.write(made, path)
+    made = tulu_eval.bundle(folder, output=output)
     if as_json:
-        print_json({"file": str(path), "id": made.id, "bytes": len(made.data)})
+        print_json({"file": str(made.file), "id": made.id, "bytes": made.size})
     else:
-        print_text(f"{path}  {len(made.data):,} bytes\nid {made.id}\ncheck it with: tulu-eval verify-bundle {path}")
+        print_text(f"{made.file}  {made.size:,} bytes\nid {made.id}\ncheck it with: tulu-eval verify-bundle {made.file}")
 
 
 @click.command("verify-bundle", no_args_is_help=True, short_help="Check a bundle and compute its numbers again.")
@@ -53,9 +50,8 @@ def verify_bundle(file: Path, as_json: bool) -> None:
     import dataclasses
 
     from tulu_eval.reports import rows
-    from tulu_eval.runs import bundle as bundles
 
-    found = bundles.verify(file)
+    found = tulu_eval.verify_bundle(file)
     if as_json:
         print_json({"file": str(file), "good": not found.problems, **dataclasses.asdict(found)})
     else:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+import tulu_eval
 from tulu_eval.cli import asking
 from tulu_eval.cli.common import print_json, print_text
 from tulu_eval.cli.numeric import WHOLE
+
+if TYPE_CHECKING:
+    from tulu_eval.judging.recipe import Method
 
 
 @click.command(no_args_is_help=True)
@@ -20,7 +24,25 @@ from tulu_eval.cli.numeric import WHOLE
               help="Pairs to judge, drawn by length difference and by the original's preference.")  # fmt: skip
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path),
               help="File to write; --calibration of judge and score reads it.")  # fmt: skip
-def calibrate_judge(annotations: tuple[Path, ...], output: Path, size: int, **options: Any) -> None:
+def calibrate_judge(
+    annotations: tuple[Path, ...],
+    judge_name: str | None,
+    judge_url: str | None,
+    judge_vllm: str | None,
+    method: Method,
+    concurrency: int,
+    timeout: float,
+    price: str | None,
+    prices: Path | None,
+    max_cost: float | None,
+    cache: Path | None,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    size: int,
+    output: Path,
+) -> None:
     r"""Measure a replacement judge against the original.
 
     It judges pairs of ANNOTATIONS, published annotations.json files of gpt-4-1106-preview's verdicts, one a model. Reported are
@@ -32,37 +54,24 @@ def calibrate_judge(annotations: tuple[Path, ...], output: Path, size: int, **op
       tulu-eval calibrate-judge alpaca-7b.json claude-2.json --judge gpt-4.1 -o gpt-4.1.json --dry-run
       tulu-eval judge RUN --judge gpt-4.1 --calibration gpt-4.1.json
     """
-    from tulu_eval.judging.budget import Budget, estimate
-    from tulu_eval.judging.cache import Cache
-    from tulu_eval.judging.calibrate import describe, draw
-    from tulu_eval.judging.judge import missing
-    from tulu_eval.judging.recipe import preview
-    from tulu_eval.judging.record import write_calibration
-    from tulu_eval.judging.session import annotated, calibrate_judge
+    from tulu_eval.judging.calibrate import describe
     from tulu_eval.reports import judged as report
-    from tulu_eval.runs.judged import cache_of
 
-    recipe, local = asking.recipe_of(options["judge_name"], options["judge_vllm"], options["judge_url"], options["method"])
-    price = asking.price_of(recipe, options["price"], options["prices"], local)
-    budget = Budget(price, options["max_cost"])
-    sample = draw(annotated({str(path): path for path in annotations}), size)
-    pairs = [one.annotation.pair for one in sample]
-    dry, quiet = options["dry_run"], options["quiet"]
-    with Cache(options["cache"] or cache_of(recipe), read_only=dry) as cache:
-        before = estimate(missing(pairs, recipe, cache), price)
-        if dry:
-            print_text("\n\n".join([str(before), *preview(pairs, recipe)]))
-            return
-        asking.consent(before, yes=options["yes"], max_cost=options["max_cost"], quiet=quiet)
-        where = options["judge_url"], local, options["concurrency"], options["timeout"]
-        with asking.endpoint_of(recipe, *where, needed=before.requests > 0) as (endpoint, _):
-            found, judging = calibrate_judge(
-                sample, recipe, endpoint, cache, budget, asking.Answers(before.requests, quiet=quiet)
-            )
-    write_calibration(output, found)
-    if options["as_json"]:
-        print_json(dataclasses.asdict(found))
+    if dry_run:
+        plan = tulu_eval.plan_calibration(
+            annotations, judge_name or "", size=size, url=judge_url, vllm=judge_vllm, method=method, price=price, prices=prices,
+            cache=cache, max_cost=max_cost,
+        )  # fmt: skip
+        print_text("\n\n".join([str(plan.estimate), *plan.prompts]))
+        return
+    found = tulu_eval.calibrate_judge(
+        annotations, judge_name or "", output=output, size=size, url=judge_url, vllm=judge_vllm, method=method, price=price,
+        prices=prices, cache=cache, max_cost=max_cost, confirm=asking.consent(yes=yes, max_cost=max_cost, quiet=quiet),
+        concurrency=concurrency, timeout=timeout, progress=asking.Answers(quiet=quiet),
+    )  # fmt: skip
+    if as_json:
+        print_json(dataclasses.asdict(found.calibration))
     else:
-        print_text(describe(found))
+        print_text(describe(found.calibration))
     if not quiet:
-        click.echo(f"\n{report.spent(judging.spent)}\n{output}", err=True)
+        click.echo(f"\n{report.spent(found.spent)}\n{found.output}", err=True)

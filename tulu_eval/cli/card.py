@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option
-
-if TYPE_CHECKING:
-    from tulu_eval.registry import Suite
 
 
 @click.command(no_args_is_help=True)
@@ -48,55 +45,36 @@ def card(
       tulu-eval card my-checkpoint --results results --write my-checkpoint-repository
       tulu-eval card --check README.md
     """
-    from tulu_eval.registry import load_suite
-
     if checked is not None and (published or write is not None):
         raise click.UsageError("--check only reads; --published and --write make a card", click.get_current_context())
-    suite = load_suite(registry)
     if checked is not None:
-        _check(checked, model, suite, as_json)
+        _check(checked, model, registry, as_json)
     elif model is None:
         raise click.UsageError("give a MODEL, or --check FILE", click.get_current_context())
     else:
-        _make(model, suite, results, published, write, as_json)
+        _make(model, results, published, write, registry, as_json)
 
 
-def _check(path: Path, model: str | None, suite: Suite, as_json: bool) -> None:
-    from tulu_eval.registry import lint
-    from tulu_eval.registry.card_file import read_card
+def _check(path: Path, model: str | None, registry: Path | None, as_json: bool) -> None:
     from tulu_eval.reports import lint as report
 
-    file = read_card(path)
-    whose = suite.find(model) if model else lint.model_of(file, suite)
-    findings = lint.check(file, suite, whose)
+    found = tulu_eval.check_card(path, model=model, registry=registry)
     if as_json:
-        print_json(report.as_json(path, whose, findings))
+        print_json(report.as_json(path, found.model, found.findings))
     else:
-        print_text(report.as_text(path, whose, findings))
-    if findings:
+        print_text(report.as_text(path, found.model, found.findings))
+    if found.findings:
         raise click.exceptions.Exit(1)
 
 
-def _make(model: str, suite: Suite, results: Path, published: bool, write: Path | None, as_json: bool) -> None:
-    from tulu_eval.errors import UserError
-    from tulu_eval.reports import card as report
-    from tulu_eval.runs.manifest import write_text
-
-    made = report.make(model, suite, results, published)
+def _make(model: str, results: Path, published: bool, write: Path | None, registry: Path | None, as_json: bool) -> None:
+    made = tulu_eval.make_card(model, results=results, published=published, registry=registry)
     for line in made.left_out:
         click.echo(f"tulu-eval: not on the card: {line}", err=True)
-    front, section, files = report.metadata(made), report.section(made, suite), report.hub_files(made)
     if as_json:
-        print_json({"model": made.name, "metadata": front, "section": section, "files": files})
-        return
-    body = f"---\n{front}---\n{section}"
-    if write is None:
-        print_text(body, end=False)
-        return
-    texts = {write / name: text for name, text in {"results.md": body, **files}.items()}
-    for path, text in texts.items():
-        if path.exists() and (not path.is_file() or path.read_bytes() != text.encode()):
-            raise UserError(f"{path} exists and is not this text; nothing was written: remove it, or name another folder")
-    for path, text in texts.items():
-        write_text(path, text)
-        print_text(f"{path}")
+        print_json({"model": made.name, "metadata": made.metadata, "section": made.section, "files": made.files})
+    elif write is None:
+        print_text(made.text, end=False)
+    else:
+        for path in made.write(write):
+            print_text(f"{path}")

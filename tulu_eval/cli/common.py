@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -50,7 +50,7 @@ class Verbs(click.Group):
         except UserError as error:
             if debug:
                 traceback.print_exc()
-            click.echo(f"tulu-eval: {error}", err=True)
+            click.echo(f"tulu-eval: {error.command_line}", err=True)
             sys.exit(error.exit_code)
         except click.UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2 on; its message is the verb's whole help
@@ -127,15 +127,9 @@ def end_with_failures(outcomes: Sequence[Counted], remedy: str) -> None:
         raise click.exceptions.Exit(1)
 
 
-def progress(quiet: bool = False) -> Callable[[Sequence[Path]], Iterable[Path]]:
-    """Returns what goes through run folders and shows on a terminal how far it is."""
-
-    def shown(folders: Sequence[Path]) -> Iterable[Path]:
-        from tqdm import tqdm
-
-        return tqdm(folders, "reading runs", unit="run", delay=1, disable=quiet or None)
-
-    return shown
+def on_terminal(quiet: bool = False) -> bool:
+    """Returns whether a bar may be drawn: somebody looks at stderr and did not ask for silence."""
+    return not quiet and sys.stderr.isatty()
 
 
 def set_up_logging(verbose: int, quiet: bool) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import print_json, print_text
 
 
@@ -25,10 +26,8 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
       tulu-eval compare RUN_A RUN_B --json | jq '.flips[] | select(.cause == "extraction")'
     """
     from tulu_eval.reports import flips
-    from tulu_eval.runs.compare import compare as compare_runs
-    from tulu_eval.runs.reading import finished, read_run
 
-    found = compare_runs(finished(read_run(run_a)), finished(read_run(run_b)))
+    found = tulu_eval.compare(run_a, run_b)
     if as_json:
         print_json(flips.as_json(found))
     else:

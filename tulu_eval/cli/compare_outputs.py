@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import print_json, print_text
 
 
@@ -25,13 +26,9 @@ def compare_outputs(outputs: Path, reference: Path, as_json: bool) -> None:
       tulu-eval compare-outputs results/tulu-2-dpo-7b/alpaca-eval/published-1a2b3c4d --with tulu-2-dpo-7b/model_outputs.json
       tulu-eval compare-outputs model_outputs.json --with annotations.json --json
     """
-    from tulu_eval.judging import annotations, compare
     from tulu_eval.reports import judged as report
-    from tulu_eval.runs import judged
 
-    mine = judged.find(outputs, partial=True).outputs
-    other = annotations.read_reference(reference) if reference.is_file() else judged.find(reference).outputs
-    found = compare.compare_outputs(mine, other)
+    found = tulu_eval.compare_outputs(outputs, reference)
     if as_json:
         print_json(report.comparison_as_json(found))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import print_json, print_text
 
 
@@ -13,7 +14,7 @@ def doctor(as_json: bool) -> None:
     """Show versions, devices, the hub, the disk, and what each extra would add."""
     from tulu_eval.runs import checkup
 
-    found = checkup.look()
+    found = tulu_eval.doctor()
     if as_json:
         print_json(found)
     else:

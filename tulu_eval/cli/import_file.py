@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option
 
 
@@ -38,11 +39,9 @@ def import_file(
       tulu-eval import samples_gsm8k_cot_2025-01-01T10-00-00.000000.jsonl -m allenai/tulu-2-13b
       tulu-eval import predictions.jsonl -m my-checkpoint --data test.jsonl
     """
-    from tulu_eval.registry import load_suite
     from tulu_eval.reports import imported as report
-    from tulu_eval.runs.importing import import_file as make
 
-    done = make(file, model, benchmark, data, output, load_suite(registry))
+    done = tulu_eval.import_run(file, model, benchmark=benchmark, data=data, output=output, registry=registry)
     if as_json:
         print_json(report.as_json(done))
     else:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+import tulu_eval
 from tulu_eval.cli import asking
 from tulu_eval.cli.common import print_json, print_text
 from tulu_eval.cli.numeric import WHOLE
-from tulu_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from tulu_eval.judging.recipe import Method
+    from tulu_eval.stats.length_control import FoldMode
 
 
 @click.command(no_args_is_help=True)
@@ -22,7 +26,31 @@ from tulu_eval.errors import UserError
 @click.option("--limit", type=WHOLE, help="Only the first so many instructions.")
 @click.option("--output", "-o", type=click.Path(path_type=Path),
               help="Folder to write; beside the run, or under results/, unless given.")  # fmt: skip
-def judge(target: Path, **options: Any) -> None:
+def judge(
+    target: Path,
+    judge_name: str | None,
+    judge_url: str | None,
+    judge_vllm: str | None,
+    method: Method,
+    concurrency: int,
+    timeout: float,
+    price: str | None,
+    prices: Path | None,
+    max_cost: float | None,
+    cache: Path | None,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    gamed: Path | None,
+    folds: FoldMode,
+    c: float | None,
+    partial: bool,
+    calibration: Path | None,
+    data: Path | None,
+    limit: int | None,
+    output: Path | None,
+) -> None:
     r"""Judge a model's AlpacaEval outputs.
 
     RUN_OR_OUTPUTS is a run folder of alpaca-eval, or a file in the form of alpaca_eval's model_outputs.json. A judge compares
@@ -39,39 +67,30 @@ def judge(target: Path, **options: Any) -> None:
       tulu-eval judge RUN --judge llama-3-70b --judge-url http://127.0.0.1:8000/v1 --yes
       tulu-eval judge RUN --judge-vllm meta-llama/Meta-Llama-3-8B-Instruct
     """
-    from tulu_eval.judging.cache import Cache
-    from tulu_eval.judging.recipe import preview
-    from tulu_eval.judging.record import read_calibration
-    from tulu_eval.judging.session import prepare
     from tulu_eval.reports import judged as report
-    from tulu_eval.runs import judged
 
-    recipe, local = asking.recipe_of(options["judge_name"], options["judge_vllm"], options["judge_url"], options["method"])
-    price = asking.price_of(recipe, options["price"], options["prices"], local)
-    if options["max_cost"] is not None and price is None:
-        raise UserError(f"--max-cost needs a price, and the table has none for {recipe.judge}: give --price IN,OUT")
-    scoring = asking.scoring_of(options["gamed"], options["folds"], options["partial"], options["c"])
-    calibration = read_calibration(options["calibration"]) if options["calibration"] else None
-    found = judged.find(target, options["partial"])
-    folder = options["output"] or judged.folder_of(found, recipe, options["limit"])
-    dry, quiet = options["dry_run"], options["quiet"]
-    with Cache(options["cache"] or judged.cache_of(recipe), read_only=dry) as cache:
-        ready = prepare(found.outputs, recipe, cache, options["data"], price, options["limit"], scoring)
-        if dry:
-            print_text("\n\n".join([str(ready.estimate), *ready.screen.flags, *preview(ready.pairs, recipe)]))
-            return
-        asking.consent(ready.estimate, yes=options["yes"], max_cost=options["max_cost"], quiet=quiet)
-        where = options["judge_url"], local, options["concurrency"], options["timeout"]
-        with asking.endpoint_of(recipe, *where, needed=ready.estimate.requests > 0) as (endpoint, address):
-            progress = asking.Answers(ready.estimate.requests, quiet=quiet)
-            outcome = judged.judge(ready, endpoint, address, cache, folder, options["max_cost"], calibration, progress)
+    if dry_run:
+        plan = tulu_eval.plan_judging(
+            target, judge_name or "", url=judge_url, vllm=judge_vllm, method=method, limit=limit, data=data, price=price,
+            prices=prices, cache=cache, gamed=gamed, folds=folds, c=c, partial=partial, calibration=calibration,
+            max_cost=max_cost,
+        )  # fmt: skip
+        print_text("\n\n".join([str(plan.estimate), *plan.flags, *plan.prompts]))
+        return
+    done = tulu_eval.judge(
+        target, judge_name or "", url=judge_url, vllm=judge_vllm, method=method, limit=limit, data=data, price=price,
+        prices=prices, cache=cache, gamed=gamed, folds=folds, c=c, partial=partial, calibration=calibration, max_cost=max_cost,
+        confirm=asking.consent(yes=yes, max_cost=max_cost, quiet=quiet), output=output, concurrency=concurrency,
+        timeout=timeout, progress=asking.Answers(quiet=quiet),
+    )  # fmt: skip
+    outcome = done.outcome
     for line in report.failures(outcome, quiet=quiet):
         click.echo(f"tulu-eval: {line}", err=True)
-    if options["as_json"]:
-        print_json({"folder": str(folder), **report.as_json(outcome.score, outcome.results, ready.screen.flags)})
+    if as_json:
+        print_json({"folder": str(done.folder), **report.as_json(outcome.score, outcome.results, done.flags)})
     else:
-        print_text(report.as_text(outcome.score, outcome.results, ready.screen.flags))
+        print_text(report.as_text(outcome.score, outcome.results, done.flags))
         if not quiet:
-            click.echo(f"\n{report.spent(outcome.judging.spent)}\n{folder}", err=True)
+            click.echo(f"\n{report.spent(outcome.judging.spent)}\n{done.folder}", err=True)
     if outcome.score.errors:
         raise click.exceptions.Exit(1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import end_with_failures, print_json, print_text
 
 
@@ -27,9 +28,8 @@ def merge(folders: tuple[Path, ...], output: Path | None, data: Path | None, as_
       tulu-eval merge node1/1-of-2 node2/2-of-2 -o results/my-checkpoint/gsm8k/full-1a2b3c4d
     """
     from tulu_eval.reports import rows
-    from tulu_eval.runs.merge import merge as put_together
 
-    merged = put_together(folders, output, data)
+    merged = tulu_eval.merge(folders, output=output, data=data)
     if as_json:
         print_json(rows.as_json(merged.folder, merged.results, merged.tally))
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import Verbs, complete_models, print_json, print_text, registry_option
 
 
@@ -27,11 +28,10 @@ def models(context: click.Context, stage: str | None, registry: Path | None, as_
     """
     if context.invoked_subcommand is not None:
         return
-    from tulu_eval.registry import load_suite
     from tulu_eval.reports import models as report
 
-    suite = load_suite(registry)
-    chosen = report.chosen(suite, stage)
+    chosen = tulu_eval.list_models(stage, registry=registry)
+    suite = tulu_eval.load_suite(registry)
     if as_json:
         print_json(report.list_as_json(suite, chosen))
     else:
@@ -53,12 +53,12 @@ def show(context: click.Context, name: str, registry: Path | None, as_json: bool
       tulu-eval models show tulu-2-dpo-13b
       tulu-eval models show allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm --json
     """
-    from tulu_eval.registry import load_suite
     from tulu_eval.reports import models as report
 
     before = context.parent.params if context.parent else {}
-    suite = load_suite(registry or before.get("registry"))
-    model = suite.find(name)
+    registry = registry or before.get("registry")
+    model = tulu_eval.find_model(name, registry=registry)
+    suite = tulu_eval.load_suite(registry)
     if as_json or before.get("as_json"):
         print_json(report.one_as_json(suite, model))
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option
 from tulu_eval.cli.numeric import NUMBER
 
@@ -52,11 +53,9 @@ def plan(
     """
     import dataclasses
 
-    from tulu_eval.registry import load_suite
     from tulu_eval.reports import planning as report
-    from tulu_eval.runs.planning import plan_comparison
 
-    found = plan_comparison(benchmark, models, detect, load_suite(registry), data)
+    found = tulu_eval.items_needed(benchmark, models, detect, data=data, registry=registry)
     if as_json:
         print_json(dataclasses.asdict(found))
     else:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_text, progress, registry_option
-
-TRAINING = Path("training")
-"""Where ``train`` and ``reproduce`` write unless told otherwise."""
+import tulu_eval
+from tulu_eval.cli.common import on_terminal, print_text, registry_option
+from tulu_eval.errors import UserError
 
 
 @click.command()
@@ -39,36 +38,21 @@ def report(
       tulu-eval report --data gsm8k=test.jsonl
       tulu-eval report --results training/reproduce-tiny/results --training training/reproduce-tiny
     """
-    from tulu_eval.errors import UserError
-    from tulu_eval.registry import load_suite
-    from tulu_eval.reports.leaderboard import make
     from tulu_eval.runs.catalog import BENCHMARKS, names
-    from tulu_eval.runs.manifest import write_text
 
     files: dict[str, Path] = {}
     for pair in data:
         name, equals, path = pair.partition("=")
         if not equals or name not in names(BENCHMARKS):
             raise UserError(f"--data takes BENCHMARK=FILE, with a benchmark among {', '.join(names(BENCHMARKS))}; not {pair!r}")
-        if not Path(path).is_file():
-            raise UserError(f"--data {pair}: no such file")
         files[name] = Path(path)
-    if not results.is_dir():
-        raise UserError(f"no folder {results}; 'tulu-eval run' makes one, --results names another")
-    if training is not None and not training.is_dir():
-        raise UserError(f"no folder {training}; 'tulu-eval train' and 'tulu-eval reproduce' make one")
-    training = training or next(filter(Path.is_dir, [TRAINING]), None)
-    target = write or results / "report.html"
-    suite = load_suite(registry)
-
-    page = make(suite, results, files, progress(quiet), training)
-    write_text(target, page.text)
+    page = tulu_eval.report(results, write=write, data=files, training=training, registry=registry, progress=on_terminal(quiet))
     for problem in page.problems:
         click.echo(f"tulu-eval: left out: {problem}", err=True)
     for line in page.promptless:
         click.echo(f"tulu-eval: without the prompts' text: {line}", err=True)
     trained = f", {counted(page.trained, 'training run')}" if page.trained else ""
-    print_text(f"{target}: {counted(page.runs, 'run')}{trained}, {len(page.text) / 1e6:.1f} MB")
+    print_text(f"{page.path}: {counted(page.runs, 'run')}{trained}, {page.size / 1e6:.1f} MB")
 
 
 def counted(number: int, noun: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import print_json, print_text, set_up_logging
 
 
@@ -27,17 +28,14 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
     """
     set_up_logging(0, quiet)
     from tulu_eval.reports import reproduced
-    from tulu_eval.training import reproduce as whole
 
     def say(text: str) -> None:
         if not quiet:
             click.echo(text, err=True)
 
-    folder = output or Path("training") / f"reproduce-{recipe}"
-    found = whole.reproduce(recipe, folder, say, quiet=quiet)
-    (folder / "README.md").write_text(reproduced.as_markdown(found), encoding="utf-8")
+    found = tulu_eval.reproduce(recipe, output=output, progress=False if quiet else say)
     if as_json:
-        print_json(found)
+        print_json(found.summary)
     else:
-        print_text(reproduced.as_text(found))
-        say(f"\n{folder}")
+        print_text(reproduced.as_text(found.summary))
+        say(f"\n{found.folder}")

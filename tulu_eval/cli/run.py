@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, print_text, set_up_logging
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 if TYPE_CHECKING:
-    from tulu_eval.backends.base import Served
+    from tulu_eval.backends.base import EngineSettings, Prompts, Served
+    from tulu_eval.runs.plan import Plan
+
+
+class Order(TypedDict):
+    """What the options say that is the same for every model and benchmark, by the parameters' names."""
+
+    protocol: str | None
+    limit: int | None
+    shard: str | None
+    backend: str
+    settings: EngineSettings
+    seed: int
+    date: str | None
+    output: Path
+    fresh: bool
+    registry: Path | None
 
 
 @click.command(no_args_is_help=True, short_help="Evaluate a model on one benchmark or several.")
@@ -74,7 +90,41 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--verbose", "-v", count=True, help="Say what the engine does; -vv for other packages' logs too.")
-def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> None:
+def run(
+    benchmarks: tuple[str, ...],
+    model: tuple[str, ...],
+    names: tuple[str, ...],
+    protocol: str | None,
+    data: tuple[str, ...],
+    limit: int | None,
+    shard: str | None,
+    backend: str,
+    base_url: str | None,
+    served_name: str,
+    prompts: Prompts,
+    timeout: float,
+    dtype: str,
+    device: str,
+    batch_size: int,
+    tensor_parallel: int,
+    pipeline_parallel: int,
+    data_parallel: int,
+    gpu_memory_utilization: float,
+    max_model_len: int,
+    quantization: str,
+    adapter: str,
+    seed: int,
+    date: str | None,
+    output: Path,
+    resume: bool,
+    registry: Path | None,
+    trust_remote_code: bool,
+    allow_pickle: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+) -> None:
     r"""Evaluate a model on one BENCHMARK or several (gsm8k, gsm-symbolic, alpaca-eval, ...), with one engine start.
 
     Checkpoints of one architecture take turns in one vLLM engine: --model A --model B --model C.
@@ -93,51 +143,78 @@ def run(benchmarks: tuple[str, ...], model: tuple[str, ...], **options: Any) -> 
       tulu-eval run gsm8k -m allenai/tulu-2-dpo-7b --protocol full --shard $SLURM_ARRAY_TASK_ID/7
       tulu-eval run gsm8k -m org/name@main --dry-run
     """
-    set_up_logging(options["verbose"], options["quiet"])
+    set_up_logging(verbose, quiet)
     from tulu_eval.backends.base import EngineSettings
-    from tulu_eval.registry import load_suite
-    from tulu_eval.reports import dry_run, rows
-    from tulu_eval.runs.plan import Order, make_plan, parse_shard
-    from tulu_eval.runs.progress import Progress
-    from tulu_eval.runs.runner import execute_all
 
-    if len(benchmarks) > 1 and options["protocol"]:
+    if len(benchmarks) > 1 and protocol:
         raise click.UsageError("--protocol goes with one benchmark", click.get_current_context())
-    data = _data(benchmarks, options.pop("data"))
-    settings = EngineSettings(**_pick(options, EngineSettings), served=_served(options))
-    options["shard"] = parse_shard(options["shard"]) if options["shard"] is not None else None
-    options["fresh"] = not options["resume"]
-    shared = _pick(options, Order)
-    if len(model) > 1 and options["served_name"]:
+    files = _data(benchmarks, data)
+    settings = EngineSettings(
+        dtype=dtype, device=device, batch_size=batch_size, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle,
+        tensor_parallel=tensor_parallel, pipeline_parallel=pipeline_parallel, data_parallel=data_parallel,
+        gpu_memory_utilization=gpu_memory_utilization, max_model_len=max_model_len, quantization=quantization, adapter=adapter,
+        served=_served(base_url, served_name, prompts, timeout),
+    )  # fmt: skip
+    order: Order = {
+        "protocol": protocol, "limit": limit, "shard": shard, "backend": backend, "settings": settings, "seed": seed,
+        "date": date, "output": output, "fresh": not resume, "registry": registry,
+    }  # fmt: skip
+    if len(model) > 1 and served_name:
         raise click.UsageError("--served-name goes with one --model", click.get_current_context())
-    names = options["names"] or ("",) * len(model)
-    if len(names) != len(model):
-        raise click.UsageError(f"{len(names)} --name for {len(model)} --model", click.get_current_context())
-    if len(set(options["names"])) < len(options["names"]):
-        raise click.UsageError("two models cannot have one --name", click.get_current_context())
-    orders = [
-        Order(benchmark=benchmark, model=one, name=name, settings=settings, data=data.get(benchmark), **shared)
-        for one, name in zip(model, names, strict=True)
-        for benchmark in benchmarks
-    ]
-    plans = [make_plan(order, load_suite(options["registry"])) for order in orders]
-    if options["dry_run"]:
-        if options["as_json"]:
-            print_json([dry_run.as_json(plan) for plan in plans])
-        else:
-            print_text("\n\n".join(dry_run.as_text(plan) for plan in plans))
+    named = _named(model, names)
+    if dry_run:
+        plans = [
+            tulu_eval.plan(benchmark, one, name=name, data=files.get(benchmark), **order)
+            for one, name in zip(model, names or ("",) * len(model), strict=True)
+            for benchmark in benchmarks
+        ]
+        _show_plans(plans, as_json)
         return
-    progress = Progress(quiet=options["quiet"])
-    outcomes = execute_all(plans, progress, fresh=options["fresh"])
-    if options["as_json"]:
-        print_json([rows.as_json(one.folder, one.results, one.tally) for one in outcomes])
+    _run(benchmarks, named, files, order, quiet, as_json)
+
+
+def _run(
+    benchmarks: tuple[str, ...],
+    models: tuple[str, ...] | dict[str, str],
+    files: dict[str, Path],
+    order: Order,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from tulu_eval.reports import rows
+    from tulu_eval.runs.progress import Progress
+
+    progress = Progress(quiet=quiet)
+    runs = tulu_eval.evaluate(benchmarks, models, data=files, progress=progress, **order)
+    if as_json:
+        print_json([rows.as_json(one.folder, one.results, one.tally) for one in runs])
     else:
-        for plan, outcome in zip(plans, outcomes, strict=True):
-            print_text(rows.of_run(outcome.results, outcome.tally))
-            for notice in plan.notices:
+        for one in runs:
+            print_text(rows.of_run(one.results, one.tally))
+            for notice in one.notices:
                 progress.say(f"note: {notice}")
-            progress.say(f"\n{outcome.speed}\n{outcome.folder}".replace("\n\n", "\n"))
-    end_with_failures(outcomes, "the same command tries them again")
+            progress.say(f"\n{one.speed}\n{one.folder}".replace("\n\n", "\n"))
+    end_with_failures(runs, "the same command tries them again")
+
+
+def _show_plans(plans: list[Plan], as_json: bool) -> None:
+    from tulu_eval.reports import dry_run
+
+    if as_json:
+        print_json([dry_run.as_json(plan) for plan in plans])
+    else:
+        print_text("\n\n".join(dry_run.as_text(plan) for plan in plans))
+
+
+def _named(models: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...] | dict[str, str]:
+    """Returns the models, by name where ``--name`` gives them names."""
+    if not names:
+        return models
+    if len(names) != len(models):
+        raise click.UsageError(f"{len(names)} --name for {len(models)} --model", click.get_current_context())
+    if len(set(names)) < len(names):
+        raise click.UsageError("two models cannot have one --name", click.get_current_context())
+    return dict(zip(names, models, strict=True))
 
 
 def _data(benchmarks: tuple[str, ...], given: tuple[str, ...]) -> dict[str, Path]:
@@ -157,16 +234,13 @@ def _data(benchmarks: tuple[str, ...], given: tuple[str, ...]) -> dict[str, Path
     return found
 
 
-def _served(options: dict[str, Any]) -> Served | None:
+def _served(base_url: str | None, served_name: str, prompts: Prompts, timeout: float) -> Served | None:
     from tulu_eval.backends.base import Served
 
-    if options["base_url"]:
-        return Served(options["base_url"], options["served_name"], options["prompts"], options["timeout"])
-    given = [name for name, plain in (("served_name", ""), ("prompts", "auto"), ("timeout", 600.0)) if options[name] != plain]
-    if given:
-        raise click.UsageError(f"--{given[0].replace('_', '-')} goes with --base-url", click.get_current_context())
+    if base_url:
+        return Served(base_url, served_name, prompts, timeout)
+    given = {"served-name": served_name != "", "prompts": prompts != "auto", "timeout": timeout != 600.0}
+    for name, there in given.items():
+        if there:
+            raise click.UsageError(f"--{name} goes with --base-url", click.get_current_context())
     return None
-
-
-def _pick(options: dict[str, Any], record: type) -> dict[str, Any]:
-    return {field.name: options[field.name] for field in dataclasses.fields(record) if field.name in options}

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+import tulu_eval
 from tulu_eval.cli import asking
 from tulu_eval.cli.common import print_json, print_text
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from tulu_eval.judging.calibrate import Calibration
-    from tulu_eval.judging.score import Score
-    from tulu_eval.records import Result
+    from tulu_eval.api.score import WinRates
+    from tulu_eval.cli.asking import Scoring
+    from tulu_eval.stats.length_control import FoldMode
 
 JUDGED = "alpaca-eval"
 """The benchmark whose numbers are made of judgments."""
 
 OF_JUDGMENTS = ("annotations", "outputs", "output", "gamed", "partial", "positional", "calibration", "c")
 """Options that mean something for judgments only."""
+
+OF_FILES = ("outputs", "output", "positional")
+"""Options that mean something for a file of annotations only."""
 
 
 @click.command(no_args_is_help=True, short_help="Grade a run's samples again, or score AlpacaEval judgments.")
@@ -36,7 +41,19 @@ OF_JUDGMENTS = ("annotations", "outputs", "output", "gamed", "partial", "positio
 @click.option("--positional", is_flag=True, help="Difficulties by row number, as alpaca_eval takes them: only for parity with "
               "numbers published so, and wrong where rows are missing.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-def score(target: Path, as_json: bool, **options: Any) -> None:
+def score(
+    target: Path,
+    annotations: Path | None,
+    outputs: Path | None,
+    output: Path | None,
+    gamed: Path | None,
+    folds: FoldMode,
+    c: float | None,
+    partial: bool,
+    calibration: Path | None,
+    positional: bool,
+    as_json: bool,
+) -> None:
     r"""Score again what is there, without a model and without a judge.
 
     RUN is a run folder, whose samples are graded again, or a folder that 'tulu-eval judge' wrote, whose judgments are. The word
@@ -51,22 +68,40 @@ def score(target: Path, as_json: bool, **options: Any) -> None:
     """
     from tulu_eval.runs.judged_check import JUDGING
 
-    if options["annotations"] or (str(target) == JUDGED and not target.is_dir()):
-        _judgments_of_a_file(target, options, as_json)
+    given = {"annotations": annotations, "outputs": outputs, "output": output, "positional": positional}
+    scoring: Scoring = {"gamed": gamed, "folds": folds, "c": c, "partial": partial, "calibration": calibration}
+    if annotations or (str(target) == JUDGED and not target.is_dir()):
+        if str(target) != JUDGED:
+            raise UserError(f"--annotations goes with {JUDGED}: tulu-eval score {JUDGED} --annotations {annotations}")
+        if not annotations:
+            raise UserError(f"score {JUDGED} needs --annotations FILE; samples of a run are graded by the run's folder")
+        _show(
+            tulu_eval.score_annotations(annotations, outputs=outputs, output=output, positional=positional, **scoring), as_json
+        )
     elif (target / JUDGING).exists():
-        _judgments_of_a_judge(target, options, as_json)
+        _refuse(OF_FILES, given, "is for a file of annotations, not for a judge's folder")
+        _show(tulu_eval.rescore_judgments(target, **scoring), as_json)
     else:
-        _samples(target, options, as_json)
+        if target.is_dir():
+            _refuse(OF_JUDGMENTS, given | scoring, f"is for judgments, and {target} has samples, not judgments")
+        _samples(target, as_json)
 
 
-def _samples(folder: Path, options: dict[str, Any], as_json: bool) -> None:
+def _refuse(names: tuple[str, ...], given: Mapping[str, object], why: str) -> None:
+    """Refuses the first of some options that was given.
+
+    Raises:
+        UserError: One was.
+    """
+    for name in names:
+        if given[name]:
+            raise UserError(f"--{name} {why}")
+
+
+def _samples(folder: Path, as_json: bool) -> None:
     from tulu_eval.reports import rows
-    from tulu_eval.runs.score import score as score_run
 
-    odd = [name for name in OF_JUDGMENTS if options[name]]
-    if odd and folder.is_dir():
-        raise UserError(f"--{odd[0]} is for judgments, and {folder} has samples, not judgments")
-    scored = score_run(folder)
+    scored = tulu_eval.rescore(folder)
     if as_json:
         found = {"scorers": scored.scorers, "disagreements": [dataclasses.asdict(one) for one in scored.disagreements]}
         print_json({**rows.as_json(folder, scored.results, scored.tally), **found})
@@ -75,52 +110,12 @@ def _samples(folder: Path, options: dict[str, Any], as_json: bool) -> None:
         print_text(rows.of_disagreements(scored))
 
 
-def _judgments_of_a_judge(folder: Path, options: dict[str, Any], as_json: bool) -> None:
-    from tulu_eval.runs import judged
-
-    odd = [name for name in ("outputs", "output", "positional") if options[name]]
-    if odd:
-        raise UserError(f"--{odd[0]} is for a file of annotations, not for a judge's folder")
-    found = judged.score_again(folder, asking.scoring_of(options["gamed"], options["folds"], options["partial"], options["c"]))
-    _show(found, _rows(found, _calibration(options)), judged.flags_of(folder), as_json)
-
-
-def _judgments_of_a_file(target: Path, options: dict[str, Any], as_json: bool) -> None:
-    from tulu_eval.judging.session import score_files
-    from tulu_eval.runs import judged, rescored
-
-    if str(target) != JUDGED:
-        raise UserError(f"--annotations goes with {JUDGED}: tulu-eval score {JUDGED} --annotations {options['annotations']}")
-    if not options["annotations"]:
-        raise UserError(f"score {JUDGED} needs --annotations FILE; samples of a run are graded by the run's folder")
-    scoring = asking.scoring_of(options["gamed"], options["folds"], options["partial"], options["c"])
-    outputs = judged.find(options["outputs"], scoring.partial).outputs if options["outputs"] else None
-    found = score_files(options["annotations"], outputs, scoring, options["positional"])
-    calibration = _calibration(options)
-    rows = _rows(found.score, calibration)
-    folder = rescored.keep(options["output"], options["annotations"], found, rows, calibration) if options["output"] else None
-    _show(found.score, rows, found.flags, as_json)
-    if folder:
-        click.echo(f"\n{folder}", err=True)
-
-
-def _calibration(options: dict[str, Any]) -> Calibration | None:
-    from tulu_eval.judging.record import read_calibration
-
-    return read_calibration(options["calibration"]) if options["calibration"] else None
-
-
-def _rows(found: Score, calibration: Calibration | None) -> tuple[Result, ...]:
-    from tulu_eval.judging.numbers import results
-    from tulu_eval.runs.judged import with_calibration
-
-    return with_calibration(found, results(found), calibration)
-
-
-def _show(found: Score, rows: tuple[Result, ...], flags: list[str], as_json: bool) -> None:
+def _show(found: WinRates, as_json: bool) -> None:
     from tulu_eval.reports import judged as report
 
     if as_json:
-        print_json(report.as_json(found, rows, flags))
+        print_json(report.as_json(found.score, found.results, found.flags))
     else:
-        print_text(report.as_text(found, rows, flags))
+        print_text(report.as_text(found.score, found.results, found.flags))
+    if found.folder:
+        click.echo(f"\n{found.folder}", err=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_text, progress, registry_option
+import tulu_eval
+from tulu_eval.cli.common import on_terminal, print_text, registry_option
 
 
 @click.command()
@@ -29,20 +30,9 @@ def table(results: Path, form: str, write: Path | None, registry: Path | None) -
       tulu-eval table --results results --write results/table.md
       tulu-eval table --format latex > table.tex
     """
-    from tulu_eval.errors import UserError, suggest
-    from tulu_eval.registry import load_suite
-    from tulu_eval.reports import table as report
-    from tulu_eval.runs.collect import collect
-    from tulu_eval.runs.manifest import write_text
-
-    if write is not None and write.suffix not in report.SUFFIXES:
-        raise UserError(f"--write {write}: the format follows from the name's end.{suggest(write.suffix, report.SUFFIXES)}")
-    suite = load_suite(registry)
+    found = tulu_eval.table(results, form, write=write, registry=registry, progress=on_terminal())
     if not results.is_dir():
         click.echo(f"tulu-eval: no folder {results}, so nothing was measured", err=True)
-    found = collect(suite, results, progress())
     for problem in found.problems:
         click.echo(f"tulu-eval: not in the table: {problem}", err=True)
-    print_text(report.write(found, suite, form), end=False)
-    if write is not None:
-        write_text(write, report.write(found, suite, report.SUFFIXES[write.suffix]))
+    print_text(str(found), end=False)

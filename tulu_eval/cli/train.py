@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import complete, complete_models, print_json, print_text, set_up_logging
 from tulu_eval.cli.numeric import NumberRange, WholeRange
+from tulu_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from tulu_eval.api.train import TrainingPlan
+    from tulu_eval.training.recipe import Stage
+
+
+class Order(TypedDict):
+    """What the options say, by the parameters' names."""
+
+    model: str
+    reward_model: str
+    data: tuple[Path, ...]
+    split: str
+    settings: dict[str, object]
+    output: Path | None
+    device: str
+    save_every: int
+    fresh: bool
+    rollouts: str
+    rollout_memory: float
+    watch_every: int
+    probe: str
+    probe_items: int
+    probe_data: Path | None
+    tensorboard: bool
+    registry: Path | None
+
 
 SHOWN = {
     "loss": "loss", "accuracy": "accuracy", "score": "score", "kl": "KL", "eos_rate": "EOS", "length": "length",
@@ -58,7 +86,31 @@ SHOWN = {
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--verbose", "-v", count=True, help="Say more; -vv for other packages' logs too.")
-def train(registry: Path | None, **options: Any) -> None:
+def train(
+    stage: Stage,
+    recipe: str,
+    model: str,
+    reward_model: str,
+    data: tuple[Path, ...],
+    split: str,
+    changes: tuple[str, ...],
+    output: Path | None,
+    device: str,
+    save_every: int,
+    resume: bool,
+    rollouts: str,
+    rollout_memory: float,
+    watch_every: int,
+    probe: str,
+    probe_items: int,
+    probe_data: Path | None,
+    tensorboard: bool,
+    registry: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+) -> None:
     r"""Train STAGE: sft, rm (reward model), dpo or ppo.
 
     A run that was interrupted goes on where it stopped when the same command is given again; SIGTERM ends it with a checkpoint.
@@ -70,40 +122,71 @@ def train(registry: Path | None, **options: Any) -> None:
       tulu-eval train ppo --recipe easylm --dry-run
       torchrun --nproc-per-node 8 -m tulu_eval train ppo --recipe easylm --set kl_coef=0.0325
     """
-    set_up_logging(options["verbose"], options["quiet"])
-    from tulu_eval.registry import load_suite
-    from tulu_eval.training import cost, launch, speed
-    from tulu_eval.training.job import Order, load_recipe, make_job
-
-    fields = {field.name for field in dataclasses.fields(Order)}
-    device = launch.pick_device(options["device"])
-    order = Order(**{key: value for key, value in options.items() if key in fields}, fresh=not options["resume"])
-    if options["dry_run"] and not options["as_json"]:
-        print_text(cost.recipe_as_text(load_recipe(order)))  # first, since models or data may be missing
-    job = make_job(order, load_suite(registry))
-    if options["dry_run"]:
-        world = int(os.environ.get("WORLD_SIZE", "1"))
-        if options["as_json"]:
-            print_json(cost.as_json(job, device, world))
-        else:
-            print_text(cost.as_text(job, device, world))
+    set_up_logging(verbose, quiet)
+    order: Order = {
+        "model": model, "reward_model": reward_model, "data": data, "split": split, "settings": _settings(changes),
+        "output": output, "device": device, "save_every": save_every, "fresh": not resume, "rollouts": rollouts,
+        "rollout_memory": rollout_memory, "watch_every": watch_every, "probe": probe, "probe_items": probe_items,
+        "probe_data": probe_data, "tensorboard": tensorboard, "registry": registry,
+    }  # fmt: skip
+    if dry_run:
+        _show_plan(tulu_eval.plan_training(stage, recipe, **order), as_json)
         return
-
-    def report(step: int, steps: int, numbers: dict[str, float]) -> None:
-        if not options["quiet"]:
-            shown = "  ".join(f"{name} {numbers[key]:.4g}" for key, name in SHOWN.items() if key in numbers)
-            click.echo(f"step {step + 1}/{steps}  {shown}  {speed.in_words(numbers)}", err=True)
-
-    def say(text: str) -> None:
-        if not options["quiet"]:
-            click.echo(f"\n{text}\n", err=True)
-
-    outcome = launch.execute(job, device, report, say)
+    outcome = tulu_eval.train(stage, recipe, **order, progress=Steps(quiet=quiet))
     if int(os.environ.get("RANK", "0")):
         return
-    if options["as_json"]:
+    if as_json:
         print_json({"finished": outcome.finished, "folder": str(outcome.folder), "models": list(map(str, outcome.models))})
     elif outcome.finished:
         print_text("\n".join(map(str, outcome.models)))
     else:
         click.echo(f"stopped with a checkpoint in {outcome.folder}; give the same command again to go on", file=sys.stderr)
+
+
+def _settings(changes: tuple[str, ...]) -> dict[str, object]:
+    """Returns the values of ``--set`` by key.
+
+    Raises:
+        UserError: One is not KEY=VALUE.
+    """
+    found: dict[str, object] = {}
+    for text in changes:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: write KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
+    from tulu_eval.training import cost
+
+    if as_json:
+        print_json(cost.as_json(plan.job, plan.device, plan.world))
+        return
+    print_text(cost.recipe_as_text(plan.recipe))  # first, since models or data may be missing
+    print_text(cost.as_text(plan.job, plan.device, plan.world))
+
+
+class Steps:
+    """Prints a line per step on stderr.
+
+    Args:
+        quiet: Print nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def step(self, step: int, steps: int, numbers: dict[str, float]) -> None:
+        """Prints a step's numbers and its speed."""
+        from tulu_eval.training import speed
+
+        if not self._quiet:
+            shown = "  ".join(f"{name} {numbers[key]:.4g}" for key, name in SHOWN.items() if key in numbers)
+            click.echo(f"step {step + 1}/{steps}  {shown}  {speed.in_words(numbers)}", err=True)
+
+    def say(self, text: str) -> None:
+        """Prints sample rollouts, or the probe's gain."""
+        if not self._quiet:
+            click.echo(f"\n{text}\n", err=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+import tulu_eval
 from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option
 
 
@@ -43,17 +44,9 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
       tulu-eval verify results/my-checkpoint/gsm8k/full-1a2b3c4d --as tulu-2-dpo-13b
       tulu-eval verify RUN --strict --json > verdict.json
     """
-    from tulu_eval.registry import load_suite
     from tulu_eval.reports import verdict
-    from tulu_eval.runs.published import remember
-    from tulu_eval.runs.reading import read_run, sound
-    from tulu_eval.runs.verify import verify as verify_run
 
-    suite = load_suite(registry)
-    run = sound(read_run(folder))
-    found = verify_run(run, suite, stand_in=stand_in, partial=partial)
-    if stand_in:
-        remember(run, suite, stand_in)
+    found = tulu_eval.verify(folder, against=stand_in, partial=partial, registry=registry)
     if as_json:
         print_json(verdict.as_json(found))
     else:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import html as _html
 import re
 from typing import Any
 
-from tulu_eval.errors import printable
+from tulu_eval.errors import printable, printable_lines
 
 _MARKUP = re.compile(r"[<>]|&(?=[A-Za-z#])")
 _NAMES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _FORMULA = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*%?|-")
+
+
+def html(text: str) -> str:
+    """Returns a text that HTML shows as it is, in an element or in the value of an attribute."""
+    return _html.escape(printable_lines(text))
 
 
 def markdown(text: str) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import zlib
 from collections.abc import Mapping
 from importlib import resources
 from string import Template
 from typing import Any
+
+from tulu_eval.reports.escaping import html
 
 SCRIPTS = (
     "vendor/d3.min.js",
@@ -46,10 +47,10 @@ def render(title: str, data: Mapping[str, Any], blobs: Mapping[str, str]) -> str
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts)
     return Template(_read("page.html")).substitute(
         policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
-        title=html.escape(title),
+        title=html(title),
         style=_read("page.css"),
         data=f'<script type="application/json" id="data">{_json(data)}</script>',
-        blobs="\n".join(f'<script type="text/plain" id="{html.escape(name)}">{text}</script>' for name, text in blobs.items()),
+        blobs="\n".join(f'<script type="text/plain" id="{html(name)}">{text}</script>' for name, text in blobs.items()),
         scripts="\n".join(f"<script>{text}</script>" for text in scripts),
     )
 

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.errors import printable
 from tulu_eval.records import Result
+from tulu_eval.reports.escaping import html
+from tulu_eval.runs.reading import Run
 from tulu_eval.runs.score import Scored
 from tulu_eval.runs.tally import Tally
 
@@ -54,6 +57,38 @@ def interval(row: Result) -> str:
 def failed(row: Result) -> str:
     """Returns what must stand behind a value that failures are in; empty for a value without any."""
     return f" ({row.failed} failed)" if row.failed else ""
+
+
+def one_line(run: Run) -> str:
+    """Returns a run in one line: no value without n and interval, none of a run that is not as it was made."""
+    head = f"{run.model} on {run.benchmark}"
+    if run.doubts:
+        return printable(f"{head}: not as it was made: {'; '.join(run.doubts)}")
+    told = [f"{row.protocol} {row.scorer} {_number(row)}, n = {row.n} of {row.n_protocol}" for row in run.results]
+    remarks = filter(None, (run.tally.unfinished, run.tally.failures))
+    return printable("; ".join([f"{head}: {', '.join(told) or 'no results'}", *remarks]))
+
+
+def _number(row: Result) -> str:
+    return "no interval" if row.interval == "none" else f"{row.value:.1f}{failed(row)} {interval(row)}"
+
+
+def as_html(run: Run) -> str:
+    """Returns a run's rows as an HTML table, what is missing or doubtful named above it."""
+    head = html(f"{run.model} on {run.benchmark}")
+    remarks = [*(f"not as it was made: {doubt}" for doubt in run.doubts), run.tally.unfinished, run.tally.failures]
+    lines = "".join(f"<p>{html(remark)}</p>" for remark in remarks if remark)
+    titles = "".join(f"<th>{title}</th>" for title in ("protocol", "scorer", "value", "95 % interval", "n", "of"))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html(str(cell))}</td>" for cell in _cells(row)) + "</tr>"
+        for row in (() if run.doubts else run.results)
+    )
+    return f"<p><b>{head}</b></p>{lines}<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cells(row: Result) -> tuple[str | int, ...]:
+    value = "-" if row.interval == "none" else f"{row.value:.1f}{failed(row)}"
+    return row.protocol, row.scorer, value, interval(row), row.n, row.n_protocol
 
 
 def of_disagreements(scored: Scored) -> str:

@@ -14,7 +14,7 @@ from tulu_eval.backends.template import ANY_DAY
 from tulu_eval.backends.tokenizer import PromptWriter, Template, TextWriter, load_tokenizer
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.caching import file_sha256
-from tulu_eval.errors import DataError, PreflightError, UserError
+from tulu_eval.errors import DataError, PreflightError, UserError, printable
 from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, models, served, template_date
@@ -79,7 +79,7 @@ class Planned:
     prompt_sha256: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """Everything a run will do, with nothing loaded.
 
@@ -114,6 +114,10 @@ class Plan:
     data_sha256: str
     items_sha256: str
     notices: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        what = f"{self.model.name} on {self.benchmark.name}: {self.protocol.name}, {len(self.planned)} items"
+        return printable(f"<Plan {what}, prompts of at most {self.longest_prompt} tokens, {self.backend.name}, {self.folder}>")
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
@@ -172,7 +176,7 @@ class Plan:
     @property
     def longest_prompt(self) -> int:
         """Tokens of the longest prompt."""
-        return max(len(planned.request.token_ids) for planned in self.planned)
+        return max((len(planned.request.token_ids) for planned in self.planned), default=0)
 
     @property
     def max_length(self) -> int:

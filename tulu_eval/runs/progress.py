@@ -57,7 +57,7 @@ class Progress:
         """Is told that the engine is ready and begins; rates are counted from here."""
         self._began = self._spoke = time.perf_counter()
         if self.terminal and not self.quiet:
-            from tqdm import tqdm
+            from tqdm.auto import tqdm  # in a notebook its widget
 
             self._bar = tqdm(
                 total=self._total, initial=self._before, unit="item", file=sys.stderr, dynamic_ncols=True, leave=False

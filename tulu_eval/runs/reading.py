@@ -45,7 +45,7 @@ class Run:
     """
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: dict[str, Any] = dataclasses.field(repr=False)
     results: tuple[Result, ...]
     tally: Tally
     doubts: tuple[str, ...] = ()

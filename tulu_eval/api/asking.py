@@ -1,0 +1,135 @@
+"""What the functions that ask a judge share: who is asked and how, what it may cost, and how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.suite import load_suite
+from tulu_eval.backends.base import ModelFiles
+from tulu_eval.endpoint.url import OPENAI_URL, key_for, parse_base_url
+from tulu_eval.errors import UserError
+from tulu_eval.judging.budget import Estimate, Price, find_price, parse_price, read_prices
+from tulu_eval.judging.client import KEY_VARIABLE, HttpJudge
+from tulu_eval.judging.judge import Endpoint
+from tulu_eval.judging.recipe import Method, Recipe, load_recipe
+from tulu_eval.runs import judged, local_judge, models
+
+Confirm = bool | Callable[[Estimate], object]
+"""Whether judging may cost what is estimated; or what is called with the estimate first, and raises to stop."""
+
+Counter = Callable[[int, int], None]
+"""Is told, among threads, how many answers have come and how many there will be."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asking:
+    """How a judge is asked.
+
+    Attributes:
+        recipe: Judge, prompt and settings.
+        local: Its files, where it is a model in this process; None for a server.
+        price: What a million tokens cost; None where it is not known.
+        cache: File of its answers.
+        url: Address of its server.
+        concurrency: Requests in flight.
+        timeout: Seconds for one answer.
+    """
+
+    recipe: Recipe
+    local: ModelFiles | None
+    price: Price | None
+    cache: Path
+    url: str
+    concurrency: int = 8
+    timeout: float = 120.0
+
+    @contextlib.contextmanager
+    def endpoint(self, *, needed: bool) -> Iterator[tuple[Endpoint, str]]:
+        """Yields the endpoint and its address for the manifest.
+
+        Args:
+            needed: Whether anything will be asked; if not, no server has to be there and no engine is started.
+        """
+        name = f"vllm in process: {self.recipe.judge}"
+        if self.local and needed:
+            with local_judge.local_judge(self.local) as engine:
+                yield engine, name
+            return
+        key = key_for(parse_base_url(self.url, "the judge"), os.environ, KEY_VARIABLE) if needed else ""
+        judge = HttpJudge(self.url, key, self.concurrency, self.timeout)
+        if needed:
+            judge.check()
+        yield judge, name if self.local else str(judge.url)
+
+
+def asking_of(
+    judge: str,
+    vllm: str | None,
+    url: str | None,
+    method: Method,
+    price: str | tuple[float, float] | None,
+    prices: AnyPath | None,
+    cache: AnyPath | None,
+    concurrency: int = 8,
+    timeout: float = 120.0,
+) -> Asking:
+    """Returns how the chosen judge is asked.
+
+    Raises:
+        UserError: No judge was named, two were, there is no such model, or the price cannot be read.
+    """
+    if vllm and url:
+        raise UserError("--judge-url and --judge-vllm are two judges; give one of them")
+    if not vllm and not judge:
+        raise UserError("who judges? --judge NAME, with --judge-url unless it is OpenAI's, or --judge-vllm MODEL")
+    local = models.resolve(vllm, load_suite())[0] if vllm else None
+    recipe = load_recipe(judge or (local_judge.judge_name(local) if local else ""), method)
+    file = judged.cache_of(recipe) if cache is None else Path(cache)
+    return Asking(recipe, local, _price(recipe, price, prices, local), file, url or OPENAI_URL, concurrency, timeout)
+
+
+def _price(
+    recipe: Recipe, price: str | tuple[float, float] | None, prices: AnyPath | None, local: ModelFiles | None
+) -> Price | None:
+    """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known."""
+    if local:
+        return Price(0.0, 0.0, "an engine in this process")
+    if price is not None:
+        return parse_price(price if isinstance(price, str) else ",".join(f"{dollars:.9f}" for dollars in price))
+    return read_prices(Path(prices), recipe.judge) if prices is not None else find_price(recipe.judge)
+
+
+def settle(estimate: Estimate, confirm: Confirm, max_cost: float | None) -> None:
+    """Lets nothing be asked that might cost money and that nobody agreed to.
+
+    Raises:
+        UserError: It may cost something, and neither a limit nor a confirmation was given.
+    """
+    if callable(confirm):
+        confirm(estimate)
+    elif not confirm and max_cost is None and estimate.requests and estimate.dollars != 0:
+        raise UserError(f"{estimate}. It may cost money: give max_cost, in dollars, or confirm=True")
+
+
+@contextlib.contextmanager
+def counting(progress: bool | Counter, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields what is told the number of answers that have come, among threads."""
+    if callable(progress):
+        yield lambda done: progress(done, total)
+        return
+    from tqdm.auto import tqdm
+
+    lock = threading.Lock()
+    with tqdm(total=total, unit="answer", disable=not progress or not total) as bar:
+
+        def told(done: int) -> None:
+            with lock:
+                bar.update(done - bar.n)
+
+        yield told

@@ -1,0 +1,45 @@
+"""Does the same run give the same answers?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.runs import Run, folder_of
+from tulu_eval.api.silence import silence
+from tulu_eval.api.suite import load_suite
+from tulu_eval.api.words import spoken
+from tulu_eval.runs.audit import Audit
+from tulu_eval.runs.audit import audit as audit_run
+from tulu_eval.runs.progress import Progress
+
+
+@spoken
+def audit(
+    run: Run | AnyPath,
+    items: int = 32,
+    *,
+    model: AnyPath | None = None,
+    data: AnyPath | None = None,
+    progress: bool | Progress = True,
+) -> Audit:
+    """Repeats items of a run in other batches, counts what changes, and writes ``audit.json`` into the run's folder.
+
+    >>> found = tulu_eval.audit("results/my-checkpoint/gsm8k/published-1a2b3c4d", items=16, model="./my-checkpoint")
+    >>> found.flips, found.trials, found.widened
+
+    Args:
+        run: The run, or its folder.
+        items: How many items to repeat, 1 or more, drawn with a fixed seed.
+        model: Where the model is, for a run of a local folder or file.
+        data: The data file, for a run that read one.
+        progress: Say how far it is; or what is told.
+
+    Raises:
+        UserError: The run is not finished, or model, data or settings here are not those of the run.
+    """
+    shown = progress if isinstance(progress, Progress) else Progress(quiet=not progress, terminal=True)
+    where = None if model is None else str(model)
+    file = None if data is None else Path(data)
+    with silence(progress is False):
+        return audit_run(folder_of(run), load_suite(), shown, items=items, model=where, data=file)

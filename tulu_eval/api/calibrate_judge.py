@@ -1,0 +1,135 @@
+"""How far another judge can stand in for the original."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from tulu_eval.api.asking import Confirm, Counter, asking_of, counting, settle
+from tulu_eval.api.judge import JudgingPlan
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.words import spoken
+from tulu_eval.judging import session
+from tulu_eval.judging.budget import Budget, Spent, estimate
+from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.calibrate import Calibration, Sampled, draw
+from tulu_eval.judging.judge import missing
+from tulu_eval.judging.recipe import Method, preview
+from tulu_eval.judging.record import write_calibration
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A replacement judge, measured against the original.
+
+    Attributes:
+        calibration: Agreement, biases, and the mapping of its win rates to the original's.
+        spent: What it has cost.
+        output: The file that was written.
+    """
+
+    calibration: Calibration
+    spent: Spent
+    output: Path
+
+
+@spoken
+def calibrate_judge(
+    annotations: Sequence[AnyPath],
+    judge: str = "",
+    *,
+    output: AnyPath,
+    size: int = 400,
+    url: str | None = None,
+    vllm: str | None = None,
+    method: Method = "logprobs",
+    max_cost: float | None = None,
+    confirm: Confirm = False,
+    price: str | tuple[float, float] | None = None,
+    prices: AnyPath | None = None,
+    cache: AnyPath | None = None,
+    concurrency: int = 8,
+    timeout: float = 120.0,
+    progress: bool | Counter = True,
+) -> Calibrated:
+    """Has a replacement judge judge what the original judged, and writes how its win rates map to the original's.
+
+    >>> tulu_eval.calibrate_judge(["alpaca-7b.json", "claude-2.json"], "gpt-4.1", output="gpt-4.1.json", max_cost=5.0)
+
+    Args:
+        annotations: Published annotations.json files of gpt-4-1106-preview's verdicts, one per model.
+        judge: As :func:`judge` takes it, and so are all that are not named here.
+        output: File to write, for ``calibration`` of :func:`judge` and :func:`score_annotations`.
+        size: Pairs to judge, drawn by length difference and by the original's preference.
+        url: Address of the judge's server.
+        vllm: A model in this process instead.
+        method: ``logprobs`` or ``text``.
+        max_cost: Stop before so many dollars are crossed.
+        confirm: Whether it may cost what it costs.
+        price: Dollars per million tokens.
+        prices: A price table of your own.
+        cache: File of this judge's answers.
+        concurrency: Requests in flight.
+        timeout: Seconds for one answer.
+        progress: Draw a bar, or what is told.
+
+    Raises:
+        UserError: A file is not of its form or was judged by another, the judge failed, or nobody agreed to the cost.
+    """
+    asking = asking_of(judge, vllm, url, method, price, prices, cache, concurrency, timeout)
+    budget = Budget(asking.price, max_cost)
+    sample = _drawn(annotations, size)
+    with Cache(asking.cache) as cached:
+        before = estimate(missing([one.annotation.pair for one in sample], asking.recipe, cached), asking.price)
+        settle(before, confirm, max_cost)
+        asked = before.requests
+        with asking.endpoint(needed=asked > 0) as (endpoint, _), counting(progress, asked) as told:
+            found, judging = session.calibrate_judge(sample, asking.recipe, endpoint, cached, budget, told)
+    write_calibration(Path(output), found)
+    return Calibrated(found, judging.spent, Path(output))
+
+
+@spoken
+def plan_calibration(
+    annotations: Sequence[AnyPath],
+    judge: str = "",
+    *,
+    size: int = 400,
+    url: str | None = None,
+    vllm: str | None = None,
+    method: Method = "logprobs",
+    max_cost: float | None = None,
+    price: str | tuple[float, float] | None = None,
+    prices: AnyPath | None = None,
+    cache: AnyPath | None = None,
+) -> JudgingPlan:
+    """Returns what :func:`calibrate_judge` would cost, and three of the judge's prompts; sends nothing.
+
+    >>> print(tulu_eval.plan_calibration(["alpaca-7b.json", "claude-2.json"], "gpt-4.1").estimate)
+
+    Args:
+        annotations: As :func:`calibrate_judge` takes them, and so are all that follow.
+        judge: The judge's name.
+        size: Pairs to judge.
+        url: Address of its server.
+        vllm: A model in this process instead.
+        method: ``logprobs`` or ``text``.
+        max_cost: Dollars; needs a price.
+        price: Dollars per million tokens.
+        prices: A price table of your own.
+        cache: File of this judge's answers.
+
+    Raises:
+        UserError: Anything that can be known to fail without the judge.
+    """
+    asking = asking_of(judge, vllm, url, method, price, prices, cache)
+    Budget(asking.price, max_cost)
+    pairs = [one.annotation.pair for one in _drawn(annotations, size)]
+    with Cache(asking.cache, read_only=True) as cached:
+        before = estimate(missing(pairs, asking.recipe, cached), asking.price)
+    return JudgingPlan(before, (), tuple(preview(pairs, asking.recipe)))
+
+
+def _drawn(annotations: Sequence[AnyPath], size: int) -> list[Sampled]:
+    return list(draw(session.annotated({str(path): Path(path) for path in annotations}), size))

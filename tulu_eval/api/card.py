@@ -1,0 +1,108 @@
+"""What belongs on a model card, and what is wrong on one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.suite import load_suite
+from tulu_eval.api.words import spoken
+from tulu_eval.errors import UserError
+from tulu_eval.registry import Model, lint
+from tulu_eval.registry.card_file import read_card
+from tulu_eval.reports import card as report
+from tulu_eval.runs.manifest import write_text
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Card:
+    """What belongs on a model's card.
+
+    Attributes:
+        name: The model's.
+        metadata: The front matter, YAML, without its fences.
+        section: The results, Markdown.
+        files: Text of the hub's ``.eval_results`` files, by their paths in the model's repository.
+        left_out: Why runs or rows are not on it, one line each.
+    """
+
+    name: str
+    metadata: str
+    section: str
+    files: dict[str, str]
+    left_out: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Front matter and section: a whole card."""
+        return f"---\n{self.metadata}---\n{self.section}"
+
+    @spoken
+    def write(self, folder: AnyPath) -> tuple[Path, ...]:
+        """Writes results.md and the hub's files into a folder; returns their paths.
+
+        Raises:
+            UserError: One of them is there with another text; nothing is written then.
+        """
+        texts = {Path(folder) / name: text for name, text in {"results.md": self.text, **self.files}.items()}
+        for path, text in texts.items():
+            if path.exists() and (not path.is_file() or path.read_bytes() != text.encode()):
+                raise UserError(f"{path} exists and is not this text; nothing was written: remove it, or name another folder")
+        for path, text in texts.items():
+            write_text(path, text)
+        return tuple(texts)
+
+
+@spoken
+def make_card(model: str, *, results: AnyPath = "results", published: bool = False, registry: AnyPath | None = None) -> Card:
+    """Returns what belongs on a model's card, from its finished runs; the hub's own library has read it back.
+
+    >>> card = tulu_eval.make_card("my-checkpoint")
+    >>> card.write("my-checkpoint-repository")
+
+    Args:
+        model: A name of the registry, or what its runs are filed under.
+        results: Folder under which run folders are looked for.
+        published: Also the numbers that were published of the model, marked as such.
+        registry: TOML file with models and published numbers of your own.
+
+    Raises:
+        UserError: There is no whole run of the model, and no published number that was asked for.
+    """
+    suite = load_suite(registry)
+    made = report.make(model, suite, Path(results), published)
+    return Card(made.name, report.metadata(made), report.section(made, suite), report.hub_files(made), made.left_out)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CardCheck:
+    """What was found on a card.
+
+    Attributes:
+        model: Whose card it is; None where that is not known.
+        findings: Every place where it contradicts itself or the registry, or where the hub does not read it.
+    """
+
+    model: Model | None
+    findings: tuple[lint.Finding, ...]
+
+
+@spoken
+def check_card(file: AnyPath, *, model: str | None = None, registry: AnyPath | None = None) -> CardCheck:
+    """Returns every place where a model card contradicts itself or the registry, or where the hub does not read it.
+
+    >>> [(one.line, one.says) for one in tulu_eval.check_card("README.md").findings]
+
+    Args:
+        file: The card.
+        model: Whose card it is, where its metadata does not say.
+        registry: TOML file with models and published numbers of your own.
+
+    Raises:
+        UserError: The file cannot be read as a model card, or there is no such model.
+    """
+    suite = load_suite(registry)
+    card = read_card(Path(file))
+    whose = suite.find(model) if model else lint.model_of(card, suite)
+    return CardCheck(whose, lint.check(card, suite, whose))

@@ -1,0 +1,230 @@
+"""Evaluating models on benchmarks, and what that would do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.runs import Run
+from tulu_eval.api.silence import silence
+from tulu_eval.api.suite import load_suite
+from tulu_eval.api.words import spoken
+from tulu_eval.backends.base import EngineSettings, Served
+from tulu_eval.errors import UnknownName, UserError
+from tulu_eval.files import Place, checked
+from tulu_eval.runs.manifest import read_manifest
+from tulu_eval.runs.plan import Order, Plan, make_plan, parse_shard
+from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.runner import execute_all
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+@spoken
+def evaluate(
+    benchmarks: str | Sequence[str],
+    models: AnyPath | Sequence[AnyPath] | Mapping[str, AnyPath],
+    *,
+    protocol: str | None = None,
+    limit: int | None = None,
+    data: AnyPath | Mapping[str, AnyPath] | None = None,
+    shard: str | tuple[int, int] | None = None,
+    backend: str = "auto",
+    settings: EngineSettings | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    date: str | None = None,
+    output: AnyPath = "results",
+    fresh: bool = False,
+    registry: AnyPath | None = None,
+    progress: bool | Progress = True,
+) -> list[Run]:
+    """Evaluates models on benchmarks with one engine start, and returns a run per pair, model by model.
+
+    A run that was interrupted goes on where it stopped when the same call is made again.
+
+    >>> (run,) = tulu_eval.evaluate("gsm8k", "allenai/tulu-2-dpo-7b")
+    >>> run.results[0].value, run.results[0].n, run.results[0].signature
+    >>> runs = tulu_eval.evaluate("gsm8k", {"sft": "./sft", "ppo": "./ppo"}, settings={"batch_size": 32})
+
+    Args:
+        benchmarks: Name of a benchmark, or several.
+        models: Hub id (``org/name`` or ``org/name@revision``), folder, GGUF file, or a name of the registry; or several. A
+            mapping gives local models the names that their results are filed under.
+        protocol: Frozen recipe of the one benchmark; its default unless given.
+        limit: Only the first so many items of the protocol.
+        data: File to read instead of a benchmark's own source; with several benchmarks a mapping from their names.
+        shard: Only part I of N: ``(I, N)`` or ``"I/N"``, the first being 1; :func:`merge` puts the parts together.
+        backend: ``transformers``, ``vllm``, or ``openai`` for a server; ``auto`` is openai with ``served``, else vllm where it
+            is installed beside a GPU.
+        settings: How the engine is built, by the names of :class:`EngineSettings`; ``served`` is a server's URL or the fields
+            of :class:`Served`.
+        seed: Seed of sampling; greedy protocols do not use it.
+        date: Day that a chat template with a date writes, YYYY-MM-DD; that on which the run was started unless given.
+        output: Folder under which runs are kept.
+        fresh: Set an existing ledger aside and begin anew.
+        registry: TOML file with models and published numbers of your own.
+        progress: Draw a bar; or what is told how far the runs are.
+
+    Returns:
+        The runs with the rows of this call; :func:`load_run` also reads those of judges.
+
+    Raises:
+        UserError: Anything that cannot be done, found before an engine is started; or the engine died, and the same call goes
+            on. Ctrl-C ends in one, too, and what is finished is kept. Failures of single samples are no errors: they are in
+            ``run.tally`` and in each result's counts.
+    """
+    shared = _shared(limit, shard, backend, settings, seed, date, output, fresh)
+    names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
+    if protocol and len(names) > 1:
+        raise UserError("--protocol goes with one benchmark")
+    suite = load_suite(registry)
+    plans = [
+        make_plan(Order(name, str(model), name=called, protocol=protocol, data=_data(data, name, names), **shared), suite)
+        for called, model in _models(models)
+        for name in names
+    ]
+    if not plans:
+        raise UserError("there is nothing to run: give a benchmark and a model")
+    shown = progress if isinstance(progress, Progress) else Progress(quiet=not progress, terminal=True)
+    with silence(progress is False):
+        outcomes = execute_all(plans, shown, fresh=fresh)
+    return [
+        Run(one.folder, read_manifest(one.folder), one.results, one.tally, speed=one.speed, notices=plan.notices)
+        for plan, one in zip(plans, outcomes, strict=True)
+    ]
+
+
+@spoken
+def plan(
+    benchmark: str,
+    model: AnyPath,
+    *,
+    name: str = "",
+    protocol: str | None = None,
+    limit: int | None = None,
+    data: AnyPath | None = None,
+    shard: str | tuple[int, int] | None = None,
+    backend: str = "auto",
+    settings: EngineSettings | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    date: str | None = None,
+    output: AnyPath = "results",
+    fresh: bool = False,
+    registry: AnyPath | None = None,
+) -> Plan:
+    """Returns what :func:`evaluate` would do: items, prompts as text and token ids, settings, folder. Loads no weights.
+
+    >>> plan = tulu_eval.plan("gsm8k", "allenai/tulu-2-dpo-7b")
+    >>> len(plan.planned), plan.longest_prompt, plan.folder
+    >>> print(plan.planned[0].request.text)
+
+    Args:
+        benchmark: Its name.
+        model: As :func:`evaluate` takes it.
+        name: What a local model's results are filed under.
+        protocol: As :func:`evaluate` takes it, and so are all that follow.
+        limit: Only the first so many items.
+        data: File to read instead of the benchmark's own source.
+        shard: Only part I of N.
+        backend: The engine.
+        settings: How the engine is built.
+        seed: Seed of sampling.
+        date: Day that a chat template with a date writes.
+        output: Folder under which runs are kept.
+        fresh: Whether the run would begin anew.
+        registry: TOML file with models of your own.
+
+    Raises:
+        UserError: Anything that cannot be done.
+    """
+    shared = _shared(limit, shard, backend, settings, seed, date, output, fresh)
+    file = None if data is None else Path(data)
+    order = Order(benchmark=benchmark, model=str(model), name=name, protocol=protocol, data=file, **shared)
+    return make_plan(order, load_suite(registry))
+
+
+def _shared(
+    limit: int | None,
+    shard: str | tuple[int, int] | None,
+    backend: str,
+    settings: EngineSettings | Mapping[str, Any] | None,
+    seed: int,
+    date: str | None,
+    output: AnyPath,
+    fresh: bool,
+) -> dict[str, Any]:
+    """Returns the fields of an order that are the same for every model and benchmark."""
+    part = shard if shard is None or isinstance(shard, str) else "/".join(map(str, shard))
+    return {
+        "limit": limit,
+        "shard": None if part is None else parse_shard(part),
+        "backend": backend,
+        "settings": engine_settings(settings),
+        "seed": seed,
+        "date": date,
+        "output": Path(output),
+        "fresh": fresh,
+    }
+
+
+def engine_settings(given: EngineSettings | Mapping[str, Any] | None) -> EngineSettings:
+    """Returns how an engine is built.
+
+    Raises:
+        UserError: A setting is unknown, or its value is not of its type.
+    """
+    if given is None or isinstance(given, EngineSettings):
+        made = given or EngineSettings()
+    else:
+        served = given.get("served")
+        if isinstance(served, str):
+            served = {"url": served}
+        _refuse_unknown("setting", given, EngineSettings)
+        if isinstance(served, Mapping):
+            _refuse_unknown("setting of served", served, Served)
+        elif isinstance(served, Served):
+            served = dataclasses.asdict(served)
+        made = checked({**given, "served": served}, EngineSettings, Place("settings"))
+    if made.dtype not in DTYPES:
+        raise UnknownName("dtype", made.dtype, DTYPES)
+    return made
+
+
+def _refuse_unknown(kind: str, given: Mapping[str, Any], record: type) -> None:
+    """Refuses names that a record does not have.
+
+    Raises:
+        UnknownName: One is there.
+    """
+    known = [field.name for field in dataclasses.fields(record)]
+    for name in given:
+        if name not in known:
+            raise UnknownName(kind, name, known)
+
+
+def _models(models: AnyPath | Sequence[AnyPath] | Mapping[str, AnyPath]) -> list[tuple[str, AnyPath]]:
+    """Returns pairs of the name that a model's results are filed under, empty for one that is not given, and the model."""
+    if isinstance(models, Mapping):
+        return list(models.items())
+    if isinstance(models, Sequence) and not isinstance(models, str):
+        return [("", model) for model in models]
+    return [("", models)]
+
+
+def _data(data: AnyPath | Mapping[str, AnyPath] | None, benchmark: str, benchmarks: Sequence[str]) -> Path | None:
+    """Returns a benchmark's file.
+
+    Raises:
+        UserError: One file is given for several benchmarks, or one for a benchmark that is not run.
+    """
+    if isinstance(data, Mapping):
+        odd = [name for name in data if name not in benchmarks]
+        if odd:
+            raise UnknownName("benchmark in data", odd[0], benchmarks)
+        return Path(data[benchmark]) if benchmark in data else None
+    if data is not None and len(benchmarks) > 1:
+        raise UserError("data is one file, and there are several benchmarks: give a mapping from benchmark to file")
+    return None if data is None else Path(data)

@@ -1,0 +1,94 @@
+"""Runs in and out: another harness's file as a run, a run as one file that a reviewer can check alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.runs import Run, folder_of
+from tulu_eval.api.suite import load_suite
+from tulu_eval.api.words import spoken
+from tulu_eval.runs import bundle as bundles
+from tulu_eval.runs.importing import Imported, import_file
+
+
+@spoken
+def import_run(
+    file: AnyPath,
+    model: str,
+    *,
+    benchmark: str = "gsm8k",
+    data: AnyPath | None = None,
+    output: AnyPath = "results",
+    registry: AnyPath | None = None,
+) -> Imported:
+    """Makes a run folder of the answers in a file that another harness wrote, and grades them.
+
+    >>> done = tulu_eval.import_run("predictions.jsonl", "my-checkpoint", data="test.jsonl")
+    >>> tulu_eval.load_run(done.folder)
+
+    Args:
+        file: lm-eval's samples_TASK_DATE.jsonl, or open-instruct's predictions.jsonl.
+        model: Who wrote the answers: any name; ``@REVISION`` after it where the commit is known.
+        benchmark: Whose items they are to.
+        data: The benchmark's data file instead of its own source.
+        output: Folder under which runs are kept.
+        registry: TOML file with models of your own.
+
+    Raises:
+        UserError: The file is of no known harness, or nothing in it is of this benchmark.
+    """
+    source = None if data is None else Path(data)
+    return import_file(Path(file), model, benchmark, source, Path(output), load_suite(registry))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """A bundle that was written.
+
+    Attributes:
+        file: Where.
+        id: Hash over all its parts: publish it, and nobody can pass off another bundle as yours.
+        size: Its bytes.
+    """
+
+    file: Path
+    id: str
+    size: int
+
+
+@spoken
+def bundle(run: Run | AnyPath, *, output: AnyPath | None = None) -> Written:
+    """Puts a run into one archive with all that is needed to compute its numbers again.
+
+    >>> tulu_eval.bundle("results/my-checkpoint/gsm8k/published-1a2b3c4d", output="proof.zip").id
+
+    Args:
+        run: The run, or its folder.
+        output: The file; MODEL-BENCHMARK-RUN.zip in the working folder unless given.
+
+    Raises:
+        UserError: It is not a finished run, it was changed by hand, its texts may not be published, or another file is there.
+    """
+    made = bundles.make(folder_of(run))
+    path = Path(made.name) if output is None else Path(output)
+    bundles.write(made, path)
+    return Written(path, made.id, len(made.data))
+
+
+@spoken
+def verify_bundle(file: AnyPath) -> bundles.Checked:
+    """Checks every byte of a bundle, grades its completions again and compares the numbers; no network, GPU or model.
+
+    >>> found = tulu_eval.verify_bundle("proof.zip")
+    >>> found.problems  # what is wrong, one line each
+    ()
+
+    Args:
+        file: The bundle.
+
+    Raises:
+        DataError: It cannot be read as a bundle of this version.
+    """
+    return bundles.verify(Path(file))

@@ -1,0 +1,44 @@
+"""What a comparison of two models takes, before it is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.suite import load_suite
+from tulu_eval.api.words import spoken
+from tulu_eval.errors import UserError
+from tulu_eval.runs.planning import Planning, plan_comparison
+
+
+@spoken
+def items_needed(
+    benchmark: str,
+    models: Sequence[AnyPath],
+    detect: float,
+    *,
+    data: AnyPath | None = None,
+    registry: AnyPath | None = None,
+) -> Planning:
+    """Returns how many items of a benchmark show a difference between two models, whether it has them, and what they cost.
+
+    "Show" means 80 % power at 5 %, two-sided, of the very test that will be run. No weights are loaded.
+
+    >>> found = tulu_eval.items_needed("gsm8k", ["tulu-2-13b", "tulu-v2.5-dpo-13b-uf-mean"], detect=2.0)
+    >>> found.paired, found.unpaired
+
+    Args:
+        benchmark: Its name.
+        models: The two models: hub ids, folders, GGUF files, or names of the registry.
+        detect: Difference that the comparison has to show, in percent points, above 0 and at most 100.
+        data: File of rows to count tokens in instead of the benchmark's own source.
+        registry: TOML file with models of your own.
+
+    Raises:
+        UserError: An unknown benchmark or model, a difference that cannot be, or a model of unknown size.
+    """
+    names = [str(model) for model in models]
+    if len(names) != 2:
+        raise UserError(f"models: a comparison is of two models, not {len(names)}")
+    return plan_comparison(benchmark, names, detect, load_suite(registry), None if data is None else Path(data))

@@ -1,0 +1,200 @@
+"""What a judge says of a model's AlpacaEval outputs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tulu_eval.api.asking import Asking, Confirm, Counter, asking_of, counting, settle
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.runs import Run, folder_of
+from tulu_eval.api.score import calibration_of, scoring
+from tulu_eval.api.words import spoken
+from tulu_eval.errors import UserError
+from tulu_eval.judging.budget import Estimate
+from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.recipe import Method, preview
+from tulu_eval.judging.session import Outcome, Prepared, Scoring, prepare
+from tulu_eval.runs import judged
+
+if TYPE_CHECKING:
+    from tulu_eval.stats.length_control import FoldMode
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judging:
+    """What a judge said.
+
+    Attributes:
+        outcome: Every pair accounted for, and the numbers.
+        flags: What is odd about the outputs, one line each.
+        folder: Where it was written.
+    """
+
+    outcome: Outcome
+    flags: tuple[str, ...]
+    folder: Path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JudgingPlan:
+    """What judging would do.
+
+    Attributes:
+        estimate: What it would cost.
+        flags: What is odd about the outputs, one line each.
+        prompts: The judge's first three requests as text.
+    """
+
+    estimate: Estimate
+    flags: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+
+@spoken
+def judge(
+    run_or_outputs: Run | AnyPath,
+    judge: str = "",
+    *,
+    url: str | None = None,
+    vllm: str | None = None,
+    method: Method = "logprobs",
+    max_cost: float | None = None,
+    confirm: Confirm = False,
+    limit: int | None = None,
+    data: AnyPath | None = None,
+    output: AnyPath | None = None,
+    price: str | tuple[float, float] | None = None,
+    prices: AnyPath | None = None,
+    cache: AnyPath | None = None,
+    concurrency: int = 8,
+    timeout: float = 120.0,
+    gamed: AnyPath | None = None,
+    folds: FoldMode = "leaderboard",
+    c: float | None = None,
+    partial: bool = False,
+    calibration: AnyPath | None = None,
+    progress: bool | Counter = True,
+) -> Judging:
+    """Asks a judge to compare each output with the baseline's, and writes the numbers beside the run.
+
+    Every answer is kept as it comes: the same call again asks only what failed, and pays for nothing twice.
+
+    >>> done = tulu_eval.judge("results/my-checkpoint/alpaca-eval/published-1a2b3c4d", "gpt-4.1", max_cost=8.0)
+    >>> [(row.metric, row.value, row.low, row.high, row.n) for row in done.outcome.results]
+
+    Args:
+        run_or_outputs: A run of alpaca-eval, or a file in the form of alpaca_eval's model_outputs.json.
+        judge: The judge's name at its endpoint.
+        url: OpenAI-compatible endpoint; OpenAI's own unless given. Keys come from the environment: TULU_EVAL_JUDGE_KEY, for
+            OpenAI also OPENAI_API_KEY, for Azure AZURE_OPENAI_API_KEY.
+        vllm: Judge with a vLLM engine in this process instead: a model as :func:`evaluate` takes it.
+        method: ``logprobs`` weighs m against M, as published; ``text`` reads the answer, which makes another number.
+        max_cost: Stop before so many dollars are crossed.
+        confirm: True: it may cost what it costs. Or called with the estimate before anything is asked, and raises to stop.
+        limit: Only the first so many instructions.
+        data: Copy of alpaca_eval_gpt4_baseline.json; the hub's pinned one unless given.
+        output: Folder to write; beside the run, or under ``results``, unless given.
+        price: Dollars per million tokens of prompts and answers, instead of the table's.
+        prices: A price table of your own (TOML).
+        cache: File of this judge's answers; in the user's cache unless given.
+        concurrency: Requests in flight.
+        timeout: Seconds for one answer.
+        gamed: As :func:`rescore_judgments` takes it, and so are ``folds``, ``c``, ``partial`` and ``calibration``.
+        folds: How rows are dealt when LC's regularisation is chosen.
+        c: LC's regularisation constant.
+        partial: Take fewer than 805.
+        calibration: File that :func:`calibrate_judge` wrote.
+        progress: Draw a bar; or called, among threads, with the number of answers that have come and of all.
+
+    Raises:
+        UserError: The outputs, the judge or the disk failed, or it may cost money and nobody agreed; what was paid is kept.
+    """
+    asking = asking_of(judge, vllm, url, method, price, prices, cache, concurrency, timeout)
+    _check(asking, max_cost)
+    how, mapping = scoring(gamed, folds, partial, c), calibration_of(calibration)
+    found = judged.find(folder_of(run_or_outputs), partial)
+    folder = judged.folder_of(found, asking.recipe, limit) if output is None else Path(output)
+    with _prepared(found, asking, how, limit, data, read_only=False) as (cached, ready):
+        settle(ready.estimate, confirm, max_cost)
+        asked = ready.estimate.requests
+        with asking.endpoint(needed=asked > 0) as (endpoint, address), counting(progress, asked) as told:
+            outcome = judged.judge(ready, endpoint, address, cached, folder, max_cost, mapping, told)
+    return Judging(outcome, tuple(ready.screen.flags), folder)
+
+
+@spoken
+def plan_judging(
+    run_or_outputs: Run | AnyPath,
+    judge: str = "",
+    *,
+    url: str | None = None,
+    vllm: str | None = None,
+    method: Method = "logprobs",
+    max_cost: float | None = None,
+    limit: int | None = None,
+    data: AnyPath | None = None,
+    price: str | tuple[float, float] | None = None,
+    prices: AnyPath | None = None,
+    cache: AnyPath | None = None,
+    gamed: AnyPath | None = None,
+    folds: FoldMode = "leaderboard",
+    c: float | None = None,
+    partial: bool = False,
+    calibration: AnyPath | None = None,
+) -> JudgingPlan:
+    """Returns what :func:`judge` would cost, and three of the judge's prompts; sends nothing.
+
+    >>> print(tulu_eval.plan_judging("model_outputs.json", "gpt-4.1").estimate)
+
+    Args:
+        run_or_outputs: As :func:`judge` takes it, and so are all that follow.
+        judge: The judge's name.
+        url: Address of its server.
+        vllm: A model in this process instead.
+        method: ``logprobs`` or ``text``.
+        max_cost: Dollars; needs a price.
+        limit: Only the first so many instructions.
+        data: Copy of the baseline's outputs.
+        price: Dollars per million tokens.
+        prices: A price table of your own.
+        cache: File of this judge's answers, which are not asked again.
+        gamed: Copy of df_gamed.csv.
+        folds: How rows are dealt.
+        c: LC's regularisation constant.
+        partial: Take fewer than 805.
+        calibration: File that :func:`calibrate_judge` wrote.
+
+    Raises:
+        UserError: Anything that can be known to fail without the judge.
+    """
+    asking = asking_of(judge, vllm, url, method, price, prices, cache)
+    _check(asking, max_cost)
+    how = scoring(gamed, folds, partial, c)
+    calibration_of(calibration)
+    found = judged.find(folder_of(run_or_outputs), partial)
+    with _prepared(found, asking, how, limit, data, read_only=True) as (_, ready):
+        return JudgingPlan(ready.estimate, tuple(ready.screen.flags), tuple(preview(ready.pairs, asking.recipe)))
+
+
+def _check(asking: Asking, max_cost: float | None) -> None:
+    """Refuses a limit that cannot be held.
+
+    Raises:
+        UserError: The judge's price is not known.
+    """
+    if max_cost is not None and asking.price is None:
+        raise UserError(f"--max-cost needs a price, and the table has none for {asking.recipe.judge}: give --price IN,OUT")
+
+
+@contextlib.contextmanager
+def _prepared(
+    found: judged.Target, asking: Asking, how: Scoring, limit: int | None, data: AnyPath | None, *, read_only: bool
+) -> Iterator[tuple[Cache, Prepared]]:
+    """Yields the judge's answers so far, and what is still to be asked."""
+    baseline = None if data is None else Path(data)
+    with Cache(asking.cache, read_only=read_only) as cached:
+        yield cached, prepare(found.outputs, asking.recipe, cached, baseline, asking.price, limit, how)

@@ -1,0 +1,82 @@
+"""All results in one HTML file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.runs import bar
+from tulu_eval.api.suite import load_suite
+from tulu_eval.api.words import spoken
+from tulu_eval.errors import UnknownName, UserError
+from tulu_eval.reports.leaderboard import make
+from tulu_eval.runs.catalog import BENCHMARKS, names
+from tulu_eval.runs.manifest import write_text
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page:
+    """An HTML page that was written.
+
+    Attributes:
+        path: The file.
+        size: Its characters.
+        runs: Number of runs that it shows.
+        trained: Number of training runs that it shows.
+        problems: What it does not show, one line each.
+        promptless: Why the prompts of a benchmark are not on it, one line each.
+    """
+
+    path: Path
+    size: int
+    runs: int
+    trained: int
+    problems: tuple[str, ...]
+    promptless: tuple[str, ...]
+
+
+@spoken
+def report(
+    results: AnyPath = "results",
+    *,
+    write: AnyPath | None = None,
+    data: Mapping[str, AnyPath] | None = None,
+    training: AnyPath | None = None,
+    registry: AnyPath | None = None,
+    progress: bool = False,
+) -> Page:
+    """Writes one HTML page with everything that was measured; it opens without a network.
+
+    >>> tulu_eval.report("results", write="report.html").runs
+
+    Args:
+        results: Folder under which run folders are looked for.
+        write: The file; report.html in the results folder unless given.
+        data: Files with the items of benchmarks, by benchmark, for the prompts' text; their own sources unless given.
+        training: Folder under which training runs are looked for; ``training``, if it exists, unless given.
+        registry: TOML file with models and published numbers of your own.
+        progress: Draw a bar where reading takes more than a second.
+
+    Raises:
+        UserError: A folder or file is not there, or the page cannot be written.
+    """
+    files = {name: Path(path) for name, path in (data or {}).items()}
+    for name, path in files.items():
+        if name not in names(BENCHMARKS):
+            raise UnknownName("benchmark", name, names(BENCHMARKS))
+        if not path.is_file():
+            raise UserError(f"--data {name}={path}: no such file")
+    folder = Path(results)
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; 'tulu-eval run' makes one, --results names another")
+    curves = None if training is None else Path(training)
+    if curves is not None and not curves.is_dir():
+        raise UserError(f"no folder {curves}; 'tulu-eval train' and 'tulu-eval reproduce' make one")
+    curves = curves or next(filter(Path.is_dir, [Path("training")]), None)
+    suite = load_suite(registry)
+    page = make(suite, folder, files, bar(progress), curves)
+    target = folder / "report.html" if write is None else Path(write)
+    write_text(target, page.text)
+    return Page(target, len(page.text), page.runs, page.trained, page.problems, page.promptless)

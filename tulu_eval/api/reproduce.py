@@ -1,0 +1,66 @@
+"""From data to a verified row of a table, end to end."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.silence import silence
+from tulu_eval.api.words import spoken
+from tulu_eval.files import write_text
+from tulu_eval.reports import reproduced
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reproduction:
+    """What a reproduction came to.
+
+    Attributes:
+        folder: Where everything is; its README.md says it for people.
+        summary: The stages' own measurements, as in ``reproduce.json``.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+@spoken
+def reproduce(
+    recipe: str = "tiny", *, output: AnyPath | None = None, progress: bool | Callable[[str], None] = True
+) -> Reproduction:
+    """Makes pairs, trains an SFT start, a reward model and a PPO policy, evaluates before and after, and verifies.
+
+    >>> tulu_eval.reproduce("tiny").folder
+
+    Args:
+        recipe: What is trained; ``tiny`` has 0.7 million parameters and takes minutes on a CPU.
+        output: Folder; ``training/reproduce-<recipe>`` unless given. A call that was killed goes on where it stopped.
+        progress: Say what happens; or called with each line, or table.
+
+    Raises:
+        UserError: A package is missing, the folder cannot be written, or a guard stopped a stage.
+    """
+    from tulu_eval.training import reproduce as whole
+
+    folder = Path("training") / f"reproduce-{recipe}" if output is None else Path(output)
+    with silence(progress is False):
+        found = whole.reproduce(recipe, folder, _say(progress), quiet=not progress)
+    write_text(folder / "README.md", reproduced.as_markdown(found))
+    return Reproduction(folder, found)
+
+
+def _say(progress: bool | Callable[[str], None]) -> Callable[[str], None]:
+    if callable(progress):
+        return progress
+
+    def say(text: str) -> None:
+        if progress:
+            from tqdm.auto import tqdm
+
+            tqdm.write(text, file=sys.stderr)
+
+    return say

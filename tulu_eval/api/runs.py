@@ -1,0 +1,142 @@
+"""A run as a caller of the door has it, and the runs of a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.words import in_python, spoken
+from tulu_eval.reports import rows
+from tulu_eval.runs import reading
+from tulu_eval.runs.ledger import Sample
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
+class Run(reading.Run):
+    """A run: its model, benchmark, results and samples, as :func:`evaluate` made or :func:`load_run` read them.
+
+    >>> run = tulu_eval.load_run("results/my-checkpoint/gsm8k/published-1a2b3c4d")
+    >>> run
+    <Run my-checkpoint on gsm8k: published last-number 48.5 [41.7, 55.4], n = 200 of 200>
+    >>> run.to_dataframe().status.value_counts()
+
+    Attributes:
+        speed: Where the time went, one line; of a run that :func:`evaluate` generated something for.
+        notices: What a reader of the numbers should know of prompts and end tokens, one line each; of a run that
+            :func:`evaluate` planned.
+    """
+
+    speed: str = ""
+    notices: tuple[str, ...] = ()
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Returns the samples as a table: a row per sample, and two columns per scorer.
+
+        Columns: ``item``, ``target``, ``status``, ``text``, ``finish_reason``, ``new_tokens``, ``seconds``, and for a scorer S
+        ``S`` (its score, 0 to 1) and ``S answer`` (what it read out of the text).
+
+        Raises:
+            DataError: The run was published without its samples.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([_columns(sample) for sample in self.samples()])
+
+    def __repr__(self) -> str:
+        return f"<Run {rows.one_line(self)}>"
+
+    def _repr_html_(self) -> str:
+        return rows.as_html(self)
+
+
+def _columns(sample: Sample) -> dict[str, str | int | float]:
+    done = sample.completion
+    columns: dict[str, str | int | float] = {
+        "item": sample.item,
+        "target": sample.target,
+        "status": sample.status,
+        "text": done.text,
+        "finish_reason": done.finish_reason,
+        "new_tokens": len(done.token_ids),
+        "seconds": done.seconds,
+    }
+    for grade in sample.grades:
+        columns |= {grade.scorer: grade.score, f"{grade.scorer} answer": grade.answer}
+    return columns
+
+
+class Runs(list[Run]):
+    """The sound runs of a folder.
+
+    Attributes:
+        problems: Why a folder with the files of a run is not among them, one line each.
+    """
+
+    def __init__(self, runs: Iterable[Run], problems: Sequence[str]) -> None:
+        super().__init__(runs)
+        self.problems = tuple(map(in_python, problems))
+
+
+@spoken
+def load_run(folder: AnyPath, *, doubtful: bool = False) -> Run:
+    """Returns a run as it is on disk, everything that can be computed again computed again.
+
+    >>> run = tulu_eval.load_run("results/my-checkpoint/gsm8k/published-1a2b3c4d")
+    >>> [(row.scorer, row.value, row.low, row.high, row.n) for row in run.results]
+
+    Args:
+        folder: The run's folder.
+        doubtful: Also return a run in which something does not follow from the rest: ``run.doubts`` says what. Without, and
+            in every other function that takes a run, such a run is an error.
+
+    Raises:
+        DataError: The folder is not a run's, or the run was forged, mixed, swapped or cut.
+    """
+    found = reading.read_run(Path(folder))
+    return _public(found if doubtful else reading.sound(found))
+
+
+@spoken
+def find_runs(results: AnyPath = "results", *, progress: bool = False) -> Runs:
+    """Returns the sound runs under a folder, win rates of files among them; empty where there is no such folder.
+
+    >>> runs = tulu_eval.find_runs("results")
+    >>> runs.problems  # folders that cannot be used, one line each
+
+    Args:
+        results: The folder.
+        progress: Draw a bar where reading takes more than a second.
+    """
+    runs, problems = reading.find_runs(Path(results), bar(progress))
+    return Runs(map(_public, runs), problems)
+
+
+def _public(run: reading.Run) -> Run:
+    return Run(**{field.name: getattr(run, field.name) for field in dataclasses.fields(reading.Run)})
+
+
+def read(run: Run | AnyPath) -> reading.Run:
+    """Returns the run of a folder; a :class:`Run` is read again, for its folder may have changed since."""
+    return reading.read_run(folder_of(run))
+
+
+def folder_of(run: Run | AnyPath) -> Path:
+    """Returns the folder that a run, or a path, names."""
+    return run.folder if isinstance(run, reading.Run) else Path(run)
+
+
+def bar(progress: bool) -> Callable[[Sequence[Path]], Iterable[Path]]:
+    """Returns what goes through run folders and, where it takes more than a second, shows how far it is."""
+
+    def shown(folders: Sequence[Path]) -> Iterable[Path]:
+        from tqdm.auto import tqdm
+
+        return tqdm(folders, "reading runs", unit="run", delay=1, disable=not progress)
+
+    return shown

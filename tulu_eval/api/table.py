@@ -1,0 +1,89 @@
+"""The card's table: what was published beside what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.runs import bar
+from tulu_eval.api.suite import load_suite
+from tulu_eval.api.words import spoken
+from tulu_eval.errors import UnknownName, UserError, suggest
+from tulu_eval.registry import Suite
+from tulu_eval.reports import table as tables
+from tulu_eval.runs import collect
+from tulu_eval.runs.manifest import write_text
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """The card's table; ``print`` shows it in the format that it was made for, a notebook as Markdown.
+
+    Attributes:
+        collected: Its cells, with the runs that they are from.
+        suite: The registry.
+        format: plain, markdown, latex, csv or json.
+    """
+
+    collected: collect.Table
+    suite: Suite
+    format: str
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why run folders are not in it, one line each."""
+        return self.collected.problems
+
+    def text(self, format: str | None = None) -> str:  # noqa: A002 - the parameter of :func:`table`
+        """Returns the table in a format, its own unless given, ending in a newline.
+
+        Raises:
+            UnknownName: There is no such format.
+        """
+        form = format or self.format
+        if form not in tables.FORMATS:
+            raise UnknownName("format", form, tables.FORMATS)
+        return tables.write(self.collected, self.suite, form)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_markdown_(self) -> str:
+        return self.text("markdown")
+
+
+@spoken
+def table(
+    results: AnyPath = "results",
+    format: str = "markdown",  # noqa: A002 - what the command line calls it, too
+    *,
+    write: AnyPath | None = None,
+    registry: AnyPath | None = None,
+    progress: bool = False,
+) -> Table:
+    """Returns the card's table: what was published beside what the runs under a folder measured.
+
+    >>> print(tulu_eval.table("results"))
+    >>> table = tulu_eval.table("results", write="table.tex")
+
+    Args:
+        results: Folder under which run folders are looked for; where there is none, nothing was measured.
+        format: plain, markdown, latex, csv or json: what ``str(table)`` is in.
+        write: Also write it to this file, in the format that its name's end says: .md, .tex, .csv, .json or .txt.
+        registry: TOML file with models and published numbers of your own.
+        progress: Draw a bar where reading takes more than a second.
+
+    Raises:
+        UserError: There is no such format, or the file cannot be written.
+    """
+    if format not in tables.FORMATS:
+        raise UnknownName("format", format, tables.FORMATS)
+    path = None if write is None else Path(write)
+    if path is not None and path.suffix not in tables.SUFFIXES:
+        raise UserError(f"--write {path}: the format follows from the name's end.{suggest(path.suffix, tables.SUFFIXES)}")
+    suite = load_suite(registry)
+    found = Table(collect.collect(suite, Path(results), bar(progress)), suite, format)
+    if path is not None:
+        write_text(path, found.text(tables.SUFFIXES[path.suffix]))
+    return found

@@ -1,0 +1,40 @@
+"""Does a run agree with what was published?"""
+
+from __future__ import annotations
+
+from tulu_eval.api.paths import AnyPath
+from tulu_eval.api.runs import Run, read
+from tulu_eval.api.suite import load_suite
+from tulu_eval.api.words import spoken
+from tulu_eval.runs.published import remember
+from tulu_eval.runs.reading import sound
+from tulu_eval.runs.verify import Verification
+from tulu_eval.runs.verify import verify as verify_run
+
+
+@spoken
+def verify(
+    run: Run | AnyPath, *, against: str | None = None, partial: bool = False, registry: AnyPath | None = None
+) -> Verification:
+    """Compares a run with every published number of its model and benchmark.
+
+    >>> found = tulu_eval.verify("results/my-checkpoint/gsm8k/published-1a2b3c4d", against="tulu-2-dpo-13b")
+    >>> [one.agreement.verdict for one in found.comparisons]
+    ['consistent']
+
+    Args:
+        run: The run, or its folder.
+        against: Name of the model whose numbers to compare with, e.g. for a local checkpoint; the weights then count as
+            others, which asks for a larger gap. A run without numbers of its own remembers it.
+        partial: Compare a run of fewer items: a limited one, or the whole beginning of one that was stopped.
+        registry: TOML file with models and published numbers of your own.
+
+    Raises:
+        UserError: Nothing was published of this, the run has no row to compare with it, or it is not as it was made.
+    """
+    suite = load_suite(registry)
+    found = sound(read(run))
+    verification = verify_run(found, suite, stand_in=against, partial=partial)
+    if against:
+        remember(found, suite, against)
+    return verification

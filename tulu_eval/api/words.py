@@ -1,0 +1,95 @@
+"""Messages in the words of a Python caller: what the command line calls ``--max-cost`` is the parameter ``max_cost`` here."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from tulu_eval.errors import UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PARAMETERS = {
+    "adapter": "adapter",
+    "allow-pickle": "allow_pickle=True",
+    "as": "against=",
+    "backend": "backend",
+    "base-url": "served=",
+    "batch-size": "batch_size",
+    "c": "c",
+    "cache": "cache",
+    "data": "data",
+    "data-parallel": "data_parallel",
+    "date": "date",
+    "detect": "detect",
+    "device": "device",
+    "dtype": "dtype",
+    "fresh": "fresh=True",
+    "gamed": "gamed",
+    "gpu-memory-utilization": "gpu_memory_utilization",
+    "items": "items",
+    "judge": "judge",
+    "judge-url": "url",
+    "judge-vllm": "vllm",
+    "limit": "limit",
+    "max-cost": "max_cost",
+    "max-model-len": "max_model_len",
+    "method": "method",
+    "model": "model",
+    "name": "name",
+    "output": "output",
+    "partial": "partial=True",
+    "pipeline-parallel": "pipeline_parallel",
+    "price": "price",
+    "probe": "probe",
+    "prompts": "prompts",
+    "protocol": "protocol",
+    "quantization": "quantization",
+    "registry": "registry",
+    "results": "results",
+    "reward-model": "reward_model",
+    "rollout-memory": "rollout_memory",
+    "rollouts": "rollouts",
+    "served-name": "name=",
+    "set": "settings",
+    "shard": "shard",
+    "split": "split",
+    "tensor-parallel": "tensor_parallel",
+    "timeout": "timeout",
+    "trust-remote-code": "trust_remote_code=True",
+    "write": "write",
+    "yes": "confirm=",
+}
+"""Option of the command line: the parameter, or the field of a record, that does the same."""
+
+_OPTION = re.compile(r"'tulu-eval [^']*'|`tulu-eval [^`]*`|(?<![\w-])--([a-z][a-z-]*)(?![\w-])( (?=[A-Z]))?")
+"""An option with the space before a placeholder such as ``URL``; a whole command in quotes, which stays as it is."""
+
+
+def in_python(message: str) -> str:
+    """Returns a message with the names of options turned into those of parameters."""
+
+    def named(found: re.Match[str]) -> str:
+        parameter = PARAMETERS.get(found[1] or "")
+        if parameter is None:
+            return found[0]
+        return parameter if parameter.endswith("=") and found[2] else parameter.rstrip("=") + (found[2] or "")
+
+    return _OPTION.sub(named, message)
+
+
+def spoken(function: Callable[P, R]) -> Callable[P, R]:
+    """Has a public function's errors speak of its parameters; ``error.command_line`` keeps the words of the command line."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            error.args = (in_python(error.command_line),)
+            raise
+
+    return call
