@@ -105,6 +105,31 @@ def test_only_programs_starts_what_goes_on_by_itself() -> None:
     assert users == {"tests/programs.py"}
 
 
+JSON_READERS = {
+    "tulu_eval/files": "the one place",
+    "tulu_eval/backends/template_worker.py": "runs without this package; reads what its parent wrote",
+}
+"""Where JSON is parsed, and why there."""
+
+
+def test_json_is_parsed_in_one_place() -> None:
+    """``json.loads`` takes a name twice, NaN and any depth, and ends in a traceback where a file is not what it should be."""
+    readers = ("json.loads", "json.load", "json.JSONDecoder", "msgspec.json.decode", "msgspec.json.Decoder")
+    found = [
+        f"{name}:{getattr(node, 'lineno', 0)}"
+        for name, tree in programs_in("tulu_eval")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in readers and not name.startswith(tuple(JSON_READERS))
+    ]
+    found += [
+        f"{name}:{node.lineno}"
+        for name, tree in programs_in("tulu_eval")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("json", "orjson", "simplejson")
+    ]
+    assert not found, "\n".join(found)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"

@@ -138,6 +138,44 @@ def test_ctrl_c_while_a_checkpoint_is_written_ends_in_130(
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
+WRITES_SLOWLY = """
+import sys, time
+import safetensors.torch
+right, calls = safetensors.torch.save, []
+
+def save(*arguments, **named):
+    calls.append(1)
+    if len(calls) == 2:
+        print("writing", flush=True)
+        time.sleep(600)
+    return right(*arguments, **named)
+
+safetensors.torch.save = save
+from tulu_eval.cli import main
+sys.argv = ["tulu-eval", *sys.argv[1:]]
+main()
+"""
+
+
+def test_after_ctrl_c_while_a_checkpoint_is_written_the_next_command_goes_on(
+    train: Train, words: list[str], tmp_path: Path, programs: Any
+) -> None:
+    more = ("--save-every", "1", "--set", "epochs=2")
+    child = programs.start(sys.executable, "-c", WRITES_SLOWLY, *words, *more)
+    assert child.stdout.readline() == "writing\n", child.communicate()[1]
+    child.send_signal(signal.SIGINT)
+    told = child.communicate(timeout=120)[1]
+    assert child.returncode == 130, told
+    assert told.strip().splitlines()[-1] == "tulu-eval: interrupted"
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
+    first = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0]
+    assert train(*more).exit_code == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert lines[0] == first, "the first step was not made again"
+    assert [json.loads(text)["step"] for text in lines] == list(range(4))
+    assert (tmp_path / "run" / "policy" / "model.safetensors").exists()
+
+
 class TestNames:
     def test_an_export_has_a_name_of_its_own(self, train: Train, tmp_path: Path) -> None:
         assert train().exit_code == 0

@@ -6,7 +6,7 @@ every file of rows is read by :func:`json_rows`, and every file is written by :f
 
 from tulu_eval.files.opening import GZIP, LARGEST, UNPACKED, open_file, open_regular, read_bytes, read_text
 from tulu_eval.files.parsing import DEPTH, Place, Record, checked, decode, parse_json
-from tulu_eval.files.rows import LINE, Row, json_rows, read_json
+from tulu_eval.files.rows import LINE, Row, json_rows, read_as, read_json
 from tulu_eval.files.toml import parse_toml
 from tulu_eval.files.writing import remove_leftovers, write_json, write_text
 
@@ -26,6 +26,7 @@ __all__ = [
     "open_regular",
     "parse_json",
     "parse_toml",
+    "read_as",
     "read_bytes",
     "read_json",
     "read_text",
