@@ -130,6 +130,41 @@ def test_json_is_parsed_in_one_place() -> None:
     assert not found, "\n".join(found)
 
 
+WRITERS = {
+    "tulu_eval/files/": "the one place",
+    "tulu_eval/runs/ledger.py": "appends samples as they come, and takes back half a line",
+    "tulu_eval/training/metrics.py": "appends a line a step",
+    "tulu_eval/judging/cache.py": "appends answers as they come",
+    "tulu_eval/training/saved.py": "into a checkpoint's draft, a folder that the next run clears",
+    "tulu_eval/training/export.py": "into a model's draft, a folder that the next run clears",
+    "tulu_eval/training/models.py": "into the same",
+    "tulu_eval/training/rule.py": "into a draft of files.replacing_folder",
+    "tulu_eval/runs/bundle.py": "into a temporary folder",
+    "tulu_eval/runs/manifest.py": "a lock, which is empty",
+    "tulu_eval/backends/gguf.py": "a lock, which is empty",
+}
+"""Where files are written, and why nothing half written stays there."""
+
+
+def test_files_are_written_in_one_place() -> None:
+    """What is written elsewhere is left half written by a kill, and beside its place by a full disk."""
+    found = []
+    for name, tree in programs_in("tulu_eval"):
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+                continue
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            first = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else ""
+            mode = str(
+                first if isinstance(node.func, ast.Attribute) else ast.unparse(node.args[1]) if len(node.args) > 1 else ""
+            )
+            own = ast.unparse(node.func).startswith("files.")
+            writes = called in ("write_text", "write_bytes") and isinstance(node.func, ast.Attribute) and not own
+            if (writes or (called == "open" and set(mode) & set("wax+"))) and not name.startswith(tuple(WRITERS)):
+                found.append(f"{name}:{node.lineno}")
+    assert not found, "\n".join(found)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"

@@ -86,7 +86,7 @@ def test_what_a_killed_run_left_is_gone_after_the_next(train: Train, tmp_path: P
     folder = tmp_path / "run"
     for draft in ("checkpoints/step-00000007.tmp", "policy.tmp", "value_model.tmp", "rollout-weights"):
         (folder / draft).mkdir(parents=True)
-    for draft in (".manifest.json.4711", "micro-tokens.3"):
+    for draft in (".manifest.json.4711", ".micro-tokens.3"):
         (folder / draft).write_text("half")
     assert train().exit_code == 0
     left = sorted(path.name for path in folder.iterdir())

@@ -26,6 +26,7 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
       tulu-eval reproduce --recipe tiny --output /tmp/tiny --json > tiny.json
     """
     set_up_logging(0, quiet)
+    from tulu_eval import files
     from tulu_eval.reports import reproduced
     from tulu_eval.training import reproduce as whole
 
@@ -35,7 +36,7 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
 
     folder = output or Path("training") / f"reproduce-{recipe}"
     found = whole.reproduce(recipe, folder, say, quiet=quiet)
-    (folder / "README.md").write_text(reproduced.as_markdown(found), encoding="utf-8")
+    files.write_text(folder / "README.md", reproduced.as_markdown(found))
     if as_json:
         print_json(found)
     else:

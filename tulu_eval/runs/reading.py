@@ -9,13 +9,13 @@ it, in the same words for every verb. Nothing is written, no model is loaded.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.benchmarks.base import Benchmark
-from tulu_eval.errors import DataError, UserError, printable
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
 from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
@@ -195,21 +195,12 @@ def find_runs(
         results: The folder.
         each: Goes through the run folders while they are read, and may show how far it is.
     """
-    problems: list[str] = []
     if not results.exists():
         return (), ()
-
-    def unreadable(error: OSError) -> None:
-        problems.append(printable(f"{error.filename}: cannot be read: {error.strerror}"))
-
-    found: dict[str, list[Path]] = {MANIFEST: [], JUDGING: []}
-    for place, inner, names in os.walk(results, onerror=unreadable):  # which, unlike rglob, names links to nothing too
-        for name in found:
-            if name in names or name in inner:
-                found[name].append(Path(place, name))
+    found, problems = files.find(results, (MANIFEST, JUDGING))
     # a shard is a part of a run, which is one once 'tulu-eval merge' has made it
-    folders = [path.parent for path in sorted(found[MANIFEST]) if path.parent.parent.name != SHARDS]
-    folders += [path.parent for path in sorted(found[JUDGING]) if not (path.parents[2] / MANIFEST).exists()]
+    folders = [path.parent for path in found[MANIFEST] if path.parent.parent.name != SHARDS]
+    folders += [path.parent for path in found[JUDGING] if not (path.parents[2] / MANIFEST).exists()]
     runs: list[Run] = []
     for folder in each(folders):
         try:

@@ -133,10 +133,8 @@ def _train(whole: Reproduction, stage: Stage, rows: str, exported: dict[str, str
 
     launch.execute(job.make_job(order, load_suite()), "cpu", report, whole.say)
     for source, name in exported.items():
-        draft = whole.models(f"{name}.tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(whole.folder / stage / source, draft)
-        draft.replace(whole.models(name))
+        with files.replacing_folder(whole.models(name)) as draft:
+            shutil.copytree(whole.folder / stage / source, draft, dirs_exist_ok=True)
 
 
 REPORT_SECONDS = 10.0
