@@ -10,7 +10,15 @@ from tulu_eval.files.opening import GZIP, LARGEST, UNPACKED, open_file, open_reg
 from tulu_eval.files.parsing import DEPTH, Place, Record, checked, decode, parse_json
 from tulu_eval.files.rows import LINE, Row, json_rows, read_as, read_json
 from tulu_eval.files.toml import parse_toml
-from tulu_eval.files.writing import remove_leftovers, replacing, replacing_folder, write_bytes, write_json, write_text
+from tulu_eval.files.writing import (
+    json_text,
+    remove_leftovers,
+    replacing,
+    replacing_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 __all__ = [
     "DEPTH",
@@ -25,6 +33,7 @@ __all__ = [
     "decode",
     "find",
     "json_rows",
+    "json_text",
     "open_file",
     "open_regular",
     "parse_json",

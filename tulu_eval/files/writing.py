@@ -15,8 +15,22 @@ from tulu_eval.errors import UserError
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes a JSON file; raises as :func:`write_text` does."""
-    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes a JSON file as :func:`json_text` has it; raises as :func:`write_text` does."""
+    write_text(path, json_text(data))
+
+
+def json_text(data: Any, indent: int = 1) -> str:
+    """Returns data as JSON, ending in a newline, in which nothing steers a terminal.
+
+    What is not printable is escaped: JSON itself escapes no C1 control and nothing that turns the direction of writing.
+    """
+    text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    return "".join(_escaped(line) + "\n" for line in text.split("\n"))
+
+
+def _escaped(line: str) -> str:
+    """Returns a line of JSON whose strings are printable; JSON has nothing else outside of strings."""
+    return line if line.isprintable() else "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 def write_text(path: Path, text: str) -> None:

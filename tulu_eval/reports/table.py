@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tulu_eval.errors import printable
+from tulu_eval.files import json_text
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.registry import Suite
 from tulu_eval.reports.escaping import csv_cell, markdown, markdown_cell, markdown_code
@@ -39,7 +39,7 @@ class Rendered(NamedTuple):
 def write(table: Table, suite: Suite, form: str) -> str:
     """Returns the table in one of :data:`FORMATS`, ending in a newline."""
     if form == "json":
-        return json.dumps(_records(table), indent=1, ensure_ascii=False) + "\n"
+        return json_text(_records(table))
     if form == "csv":
         return _flat_frame(table).to_csv(index=False)
     shown = _render(table, suite)
