@@ -9,7 +9,8 @@ it, in the same words for every verb. Nothing is written, no model is loaded.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
 from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
-from tulu_eval.runs.judged_check import JUDGED, JUDGING, outputs_by_hash, read_judged
+from tulu_eval.runs.judged_check import JUDGED, JUDGING, JudgedResult, lc_ranges, outputs_by_hash, read_judged
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
 from tulu_eval.runs.packed import there
@@ -42,6 +43,8 @@ class Run:
         doubts: What does not follow from the rest, one line each; empty for a run that is as it was made.
         notes: What could not be computed again and why, one line each.
         regraded: Whether the rows stand on grades of another version of the benchmark than the ledger has.
+        lc_ranges: Of each length-controlled row, by signature, the smallest and the largest value over the constants C that
+            published numbers have.
     """
 
     folder: Path
@@ -51,6 +54,7 @@ class Run:
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     regraded: bool = False
+    lc_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -125,21 +129,26 @@ def read_run(folder: Path) -> Run:
                 remembered.note(name, found)
     except OSError as error:
         raise DataError(folder, f"cannot be read: {error.strerror}") from error
-    return Run(folder, manifest, found.results, found.tally, found.doubts, found.notes, found.regraded)
+    return Run(folder, manifest, found.results, found.tally, found.doubts, found.notes, found.regraded, found.lc_ranges)
 
 
 def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -> Reading:
     recorded, doubts = _recorded(folder)
     found = _reread(folder, manifest, recorded, benchmark)
     rows, wrong = rereading.rows(manifest, benchmark, found, recorded)
-    judges, of_judges, unchecked = _judged(folder, rereading.pinned(manifest))
+    judges, of_judges = _judged(folder, rereading.pinned(manifest))
     return Reading(
-        results=(*rows, *judges),
+        results=(*rows, *itertools.chain.from_iterable(one.rows for one in judges.values())),
         tally=found.tally,
         # of other samples other rows follow, which says nothing more
         doubts=(*rereading.of_manifest(manifest, recorded, benchmark), *(found.doubts or wrong), *doubts, *of_judges),
-        notes=(*found.notes, *unchecked),
+        notes=(
+            *filter(None, [rereading.unhashed(manifest, recorded)]),
+            *found.notes,
+            *(f"{name}: {line}" for name, one in judges.items() for line in one.unchecked),
+        ),
         regraded=found.regraded,
+        lc_ranges=dict(itertools.chain.from_iterable(lc_ranges(one).items() for one in judges.values())),
     )
 
 
@@ -240,11 +249,10 @@ def _reread(folder: Path, manifest: dict[str, Any], recorded: Recorded | None, b
     return Reread(Tally(len(manifest["planned"]), 0, 0), doubts=(f"{LEDGER} is missing, so {RESULT} cannot be checked",))
 
 
-def _judged(folder: Path, asked: Asked | None) -> tuple[tuple[Result, ...], list[str], list[str]]:
-    """Returns the rows of a run's judges, computed from their judgments; what is doubtful in them; and what was not checked."""
-    rows: list[Result] = []
+def _judged(folder: Path, asked: Asked | None) -> tuple[dict[str, JudgedResult], list[str]]:
+    """Returns what a run's judges gave, by the name of their folder, computed from their judgments; and what is doubtful."""
+    read: dict[str, JudgedResult] = {}
     doubts: list[str] = []
-    notes: list[str] = []
     judges = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
     outputs = outputs_by_hash(folder, asked) if judges else {}
     for judge in judges:
@@ -254,7 +262,6 @@ def _judged(folder: Path, asked: Asked | None) -> tuple[tuple[Result, ...], list
         except DataError as error:
             doubts.append(str(error).removeprefix(f"{folder}/"))
             continue
-        rows += found.rows
+        read[name] = found
         doubts += [f"{name}/{line}" for line in found.doubts]
-        notes += [f"{name}: {line}" for line in found.unchecked]
-    return tuple(rows), doubts, notes
+    return read, doubts
