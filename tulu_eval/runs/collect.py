@@ -68,7 +68,7 @@ class Measured:
         run: That run.
         runs: Runs that have such a row.
         source: Where it is from, if not from a run here; empty otherwise.
-        flags: What makes a win rate doubtful, one line each.
+        flags: What makes the number doubtful, one line each.
         lc_range: Smallest and largest length-controlled rate over the constants C that published numbers have; None where the
             row is none, or it could not be computed again.
         full: The row over every item of the benchmark with most items there is, of any of these runs.
@@ -299,7 +299,7 @@ def _measured(column: Column, runs: Sequence[Run]) -> Measured | None:
         (other, one) for _, one in having for other in one.results if (other.protocol, other.scorer, other.metric) == wanted
     ]
     full = max(whole_sets, key=lambda one: (one[0].n, one[1].ended))[0] if whole_sets else None
-    flags = flags_of(run.folder) if is_win_rate(row.metric) else []
+    flags = [*filter(None, [run.unhashed]), *(flags_of(run.folder) if is_win_rate(row.metric) else [])]
     source = str(run.manifest.get("source", ""))
     return Measured(row, run, len(having), full, source, tuple(flags), run.lc_ranges.get(row.signature))
 

@@ -43,6 +43,8 @@ class Run:
         doubts: What does not follow from the rest, one line each; empty for a run that is as it was made.
         notes: What could not be computed again and why, one line each.
         regraded: Whether the rows stand on grades of another version of the benchmark than the ledger has.
+        unhashed: Why nothing would show that its files were forged, one line that is among the notes too; empty for a run that
+            has all hashes.
         lc_ranges: Of each length-controlled row, by signature, the smallest and the largest value over the constants C that
             published numbers have.
     """
@@ -54,6 +56,7 @@ class Run:
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     regraded: bool = False
+    unhashed: str = ""
     lc_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -129,7 +132,7 @@ def read_run(folder: Path) -> Run:
                 remembered.note(name, found)
     except OSError as error:
         raise DataError(folder, f"cannot be read: {error.strerror}") from error
-    return Run(folder, manifest, found.results, found.tally, found.doubts, found.notes, found.regraded, found.lc_ranges)
+    return Run(folder, manifest, **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
 
 
 def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -> Reading:
@@ -137,17 +140,19 @@ def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -
     found = _reread(folder, manifest, recorded, benchmark)
     rows, wrong = rereading.rows(manifest, benchmark, found, recorded)
     judges, of_judges = _judged(folder, rereading.pinned(manifest))
+    unhashed = rereading.unhashed(manifest, recorded)
     return Reading(
         results=(*rows, *itertools.chain.from_iterable(one.rows for one in judges.values())),
         tally=found.tally,
         # of other samples other rows follow, which says nothing more
         doubts=(*rereading.of_manifest(manifest, recorded, benchmark), *(found.doubts or wrong), *doubts, *of_judges),
         notes=(
-            *filter(None, [rereading.unhashed(manifest, recorded)]),
+            *filter(None, [unhashed]),
             *found.notes,
             *(f"{name}: {line}" for name, one in judges.items() for line in one.unchecked),
         ),
         regraded=found.regraded,
+        unhashed=unhashed,
         lc_ranges=dict(itertools.chain.from_iterable(lc_ranges(one).items() for one in judges.values())),
     )
 
@@ -187,7 +192,8 @@ def read_answers(folder: Path) -> Run:
     recorded, _ = _recorded(folder)
     benchmark = _installed(manifest)
     found = _reread(folder, manifest, recorded, benchmark)
-    run = Run(folder, manifest, (), found.tally, (*rereading.of_manifest(manifest, recorded, benchmark), *found.doubts))
+    doubts = (*rereading.of_manifest(manifest, recorded, benchmark), *found.doubts)
+    run = Run(folder, manifest, (), found.tally, doubts, unhashed=rereading.unhashed(manifest, recorded))
     if not run.doubts and not (found.tally.done + found.tally.failed):
         raise DataError(folder / LEDGER, "has no samples")
     return sound(run)

@@ -38,6 +38,7 @@ class Reading:
     doubts: tuple[str, ...]
     notes: tuple[str, ...]
     regraded: bool
+    unhashed: str
     lc_ranges: Mapping[str, tuple[float, float]]
 
 
@@ -62,7 +63,7 @@ def recall(name: str) -> Reading | None:
         rows = tuple(Result.from_json(row) for row in data["results"])
         doubts, notes = (tuple(map(str, data[field])) for field in ("doubts", "notes"))
         ranges = {str(name): (float(low), float(high)) for name, (low, high) in data["lc_ranges"].items()}
-        return Reading(rows, Tally(**data["tally"]), doubts, notes, bool(data["regraded"]), ranges)
+        return Reading(rows, Tally(**data["tally"]), doubts, notes, bool(data["regraded"]), str(data["unhashed"]), ranges)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
