@@ -10,10 +10,15 @@ from typing import Any
 
 import pytest
 
+from tulu_eval.backends.template import opened_reasoning
+from tulu_eval.backends.vllm_process import explain
 from tulu_eval.benchmarks.gsm8k import grade_last_number, grade_stated_answer
 from tulu_eval.benchmarks.stated.reasoning import without_reasoning
 from tulu_eval.benchmarks.stated.statement import read_number
+from tulu_eval.endpoint.said import error_in, words_of
 from tulu_eval.judging.verdict import read_verdict
+from tulu_eval.registry import lint, load_suite
+from tulu_eval.registry.card_file import Row, Span
 from tulu_eval.training.rule import follows
 
 MODULES = (
@@ -24,6 +29,13 @@ MODULES = (
 )  # fmt: skip
 """Modules that read what a model wrote."""
 
+OTHERS = (
+    "tulu_eval.backends.openai_answers", "tulu_eval.backends.server", "tulu_eval.backends.template",
+    "tulu_eval.backends.vllm_process", "tulu_eval.endpoint.replies", "tulu_eval.endpoint.said", "tulu_eval.files.parsing",
+    "tulu_eval.files.rows",
+)  # fmt: skip
+"""Modules that read what a server, a child or a file of somebody else's says."""
+
 WORDS = (
     "So the answer is", "the answer is 1", "the answer is x = 1", "the answer is 1 (", "the answer is 1,",
     "answer to the", "answer (",
@@ -33,16 +45,27 @@ WORDS = (
 """What the stricter scorer looks for."""
 
 
+def words_in(text: str) -> str:
+    return words_of(f"<{text}".encode())
+
+
 def patterns_of(growth: Any, module: ModuleType) -> set[re.Pattern[str]]:
     compiled = {each for each in vars(module).values() if isinstance(each, re.Pattern)}
     assert module.__file__ is not None
     return compiled | set(growth.patterns_in(Path(module.__file__)))
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_every_pattern_over_a_models_output_is_linear(growth: Any, name: str) -> None:
+@pytest.mark.parametrize("name", [*MODULES, *OTHERS])
+def test_every_pattern_over_anothers_text_is_linear(growth: Any, name: str) -> None:
     for pattern in patterns_of(growth, importlib.import_module(name)):
-        growth.check_pattern(pattern)
+        if isinstance(pattern.pattern, str):
+            growth.check_pattern(pattern)
+
+
+def test_every_pattern_of_the_registry_is_linear_in_a_card(growth: Any) -> None:
+    for entry in load_suite().contradictions():
+        if entry.pattern:
+            growth.check_pattern(re.compile(entry.pattern, re.MULTILINE))
 
 
 def test_all_modules_of_benchmarks_are_looked_at() -> None:
@@ -63,10 +86,19 @@ def test_all_modules_of_benchmarks_are_looked_at() -> None:
         read_number,
         follows,
         without_reasoning,
+        lambda text: explain("exit code 1", text),
+        words_in,
+        error_in,
+        opened_reasoning,
+        lambda text: lint._subject(load_suite(), None, Row((), (Span(0, len(text), text),))),
+        lambda text: [pattern.search(text) for pattern in lint._COLUMNS.values()],
     ],
-    ids=["stated-answer", "last-number", "verdict", "read_number", "rule", "without_reasoning"],
+    ids=[
+        *("stated-answer", "last-number", "verdict", "read_number", "rule", "without_reasoning"),
+        *("log", "page", "error", "opened_reasoning", "card's label", "card's header"),
+    ],
 )
-def test_every_reader_of_a_models_output_is_linear(growth: Any, read: Any) -> None:
+def test_every_reader_of_anothers_text_is_linear(growth: Any, read: Any) -> None:
     growth.check(read, WORDS)
 
 
@@ -76,6 +108,8 @@ def test_every_reader_of_a_models_output_is_linear(growth: Any, read: Any) -> No
         r"answer is:?\s*[^\w\s.+-]{0,3}\s*([-+]?\$?\s?(?:\d[\d,]*(?:\.\d+)?|\.\d+))",
         r"\n\s*Question:",
         r"So the answer is -?[\d,]*\.?\d+\.",
+        r"((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): (.+)",
+        r"\]\(([^)]*)\)",
     ],
 )
 def test_the_patterns_that_were_there_before_are_found(growth: Any, pattern: str) -> None:

@@ -105,6 +105,66 @@ def test_only_programs_starts_what_goes_on_by_itself() -> None:
     assert users == {"tests/programs.py"}
 
 
+JSON_READERS = {
+    "tulu_eval/files": "the one place",
+    "tulu_eval/backends/template_worker.py": "runs without this package; reads what its parent wrote",
+}
+"""Where JSON is parsed, and why there."""
+
+
+def test_json_is_parsed_in_one_place() -> None:
+    """``json.loads`` takes a name twice, NaN and any depth, and ends in a traceback where a file is not what it should be."""
+    readers = ("json.loads", "json.load", "json.JSONDecoder", "msgspec.json.decode", "msgspec.json.Decoder")
+    found = [
+        f"{name}:{getattr(node, 'lineno', 0)}"
+        for name, tree in programs_in("tulu_eval")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in readers and not name.startswith(tuple(JSON_READERS))
+    ]
+    found += [
+        f"{name}:{node.lineno}"
+        for name, tree in programs_in("tulu_eval")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("json", "orjson", "simplejson")
+    ]
+    assert not found, "\n".join(found)
+
+
+WRITERS = {
+    "tulu_eval/files/": "the one place",
+    "tulu_eval/runs/ledger.py": "appends samples as they come, and takes back half a line",
+    "tulu_eval/training/metrics.py": "appends a line a step",
+    "tulu_eval/judging/cache.py": "appends answers as they come",
+    "tulu_eval/training/saved.py": "into a checkpoint's draft, a folder that the next run clears",
+    "tulu_eval/training/export.py": "into a model's draft, a folder that the next run clears",
+    "tulu_eval/training/models.py": "into the same",
+    "tulu_eval/training/rule.py": "into a draft of files.replacing_folder",
+    "tulu_eval/runs/bundle.py": "into a temporary folder",
+    "tulu_eval/runs/manifest.py": "a lock, which is empty",
+    "tulu_eval/backends/gguf.py": "a lock, which is empty",
+}
+"""Where files are written, and why nothing half written stays there."""
+
+
+def test_files_are_written_in_one_place() -> None:
+    """What is written elsewhere is left half written by a kill, and beside its place by a full disk."""
+    found = []
+    for name, tree in programs_in("tulu_eval"):
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+                continue
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            first = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else ""
+            mode = str(
+                first if isinstance(node.func, ast.Attribute) else ast.unparse(node.args[1]) if len(node.args) > 1 else ""
+            )
+            own = ast.unparse(node.func).startswith("files.")
+            writes = called in ("write_text", "write_bytes") and isinstance(node.func, ast.Attribute) and not own
+            if (writes or (called == "open" and set(mode) & set("wax+"))) and not name.startswith(tuple(WRITERS)):
+                found.append(f"{name}:{node.lineno}")
+    assert not found, "\n".join(found)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"

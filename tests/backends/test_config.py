@@ -93,18 +93,22 @@ def test_odd_fields_do_not_matter_here(copy: Path, fields: dict[str, Any]) -> No
 
 
 def test_layers_that_guess_ahead_are_not_counted() -> None:
-    assert configs.Config("a", "b", "", 0, 0, 0, 2, 1, False, False).extra_layers == 1
+    assert configs.Config("a", "b", "", 0, 0, 0, 0, 0, 0, 2, 1, False, False).extra_layers == 1
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "cannot be read as JSON"),
+        (b"", "is not JSON"),
+        (b'{"hidden_size": 1, "hidden_size": 2}', "has 'hidden_size' twice in one object"),
         (b"[]", "is not a JSON object"),
-        (b'{"a": ' + b"[" * 200_000, "cannot be read as JSON"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
-        (b"\xff\xfe", "cannot be read as JSON"),
-        (b'{"a": "' + b"x" * configs.MAX_CONFIG + b'"}', "bytes, more than the 16,000,000 that such a file may have"),
+        (b'{"a": ' + b"[" * 200_000, "is nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "has an integer of more than 4,300 digits"),
+        (b"\xff\xfe", "is UTF-16: save it as UTF-8"),
+        (
+            b'{"a": "' + b"x" * configs.MAX_CONFIG + b'"}',
+            "has more than 16,000,000 bytes, the most that is read of such a file",
+        ),
     ],
 )
 def test_files_that_are_no_config(tmp_path: Path, text: bytes, message: str) -> None:
@@ -116,13 +120,13 @@ def test_files_that_are_no_config(tmp_path: Path, text: bytes, message: str) -> 
 def test_a_config_that_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.mkdir()
-    with pytest.raises(DataError, match="is not a regular file"):
+    with pytest.raises(DataError, match="is a folder, not a file"):
         configs.read(tmp_path)
     path.rmdir()
     os.mkfifo(path)
-    with pytest.raises(DataError, match="is not a regular file"):
+    with pytest.raises(DataError, match="is a pipe, not a file"):
         configs.read(tmp_path)
     path.unlink()
     path.symlink_to("nowhere")
-    with pytest.raises(DataError, match="cannot be read: No such file or directory"):
+    with pytest.raises(DataError, match="is a link to nothing"):
         configs.read(tmp_path)

@@ -121,8 +121,9 @@ def test_what_a_models_files_name(tmp_path: Path, files: dict[str, Any], expecte
         ('{"eos_token_id": -1}', "eos_token_id must be a token id or a list"),
         ('{"eos_token_id": [1e400]}', "eos_token_id must be a token id or a list"),
         ("[1]", "is not a JSON object"),
-        ("{", "cannot be read as JSON"),
-        ("[" * 100_000, "cannot be read as JSON"),
+        ("{", "is not JSON"),
+        ('{"eos_token_id": 2, "eos_token_id": 3}', "has 'eos_token_id' twice in one object"),
+        ("[" * 100_000, "is nested too deeply"),
     ],
 )
 def test_a_damaged_configuration_is_one_line(tmp_path: Path, text: str, cause: str) -> None:

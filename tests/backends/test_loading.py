@@ -72,7 +72,7 @@ def spoil_pickle(folder: Path) -> None:
         (spoil_header, DataError, "corrupt safetensors file (cut or overwritten); download or copy it again"),
         (spoil_index, PreflightError, "1 of 1 weight files are missing in"),
         (spoil_tokenizer, PreflightError, "tiny has no tokenizer: none of tokenizer.json, tokenizer.model, vocab.json in"),
-        (spoil_config, DataError, "cannot be read as JSON"),
+        (spoil_config, DataError, "is not JSON"),
         (spoil_pickle, PreflightError, "has only pickle weights, which can run any code when loaded; --allow-pickle allows it"),
     ],
 )

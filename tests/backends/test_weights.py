@@ -162,7 +162,7 @@ def test_headers_that_lie(copy: Path, change: Callable[[dict[str, Any]], object]
         ({"weight_map": {"a": "/etc/passwd"}}, "which is not the name of a file beside it"),
         ({"weight_map": {"a": "sub/x.safetensors"}}, "which is not the name of a file beside it"),
         ({"weight_map": {"a": "*"}}, "which is not the name of a file beside it"),
-        ({"weight_map": {"a": "\ud800"}}, "which is not the name of a file beside it"),
+        ({"weight_map": {"a": "\ud800"}}, "has the lone surrogate"),
         ({"weight_map": {"a": "absent.safetensors"}}, "1 of 1 weight files are missing"),
         ({"weight_map": {"no.such.tensor": SHARDS[0], "model.norm.weight": SHARDS[1]}}, "in a file that does not have it"),
     ],

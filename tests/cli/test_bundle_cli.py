@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -29,6 +31,56 @@ def test_bundle_and_verify(invoke: Run, make_run: MakeRun, tmp_path: Path) -> No
     found = json.loads(invoke("verify-bundle", path, "--json").stdout)
     assert (found["good"], found["id"], found["results"][0]["n"]) == (True, id_, 12)
     assert json.loads(invoke("bundle", run, "-o", path, "--json").stdout)["id"] == id_
+
+
+WRITES_SLOWLY = """
+import os, sys, time
+def fsync(number):
+    if ".zip" in os.readlink(f"/proc/self/fd/{number}"):
+        print("writing", flush=True)
+        time.sleep(600)
+os.fsync = fsync
+from tulu_eval.cli import main
+sys.argv = ["tulu-eval", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_a_killed_bundle_left_is_gone_at_the_next(
+    invoke: Run, make_run: MakeRun, tmp_path: Path, programs: Any, there: bool
+) -> None:
+    run, path = make_run(right=5, limit=12), tmp_path / "out" / "proof.zip"
+    child = programs.start(sys.executable, "-c", WRITES_SLOWLY, "bundle", run, "-o", path)
+    assert child.stdout.readline() == "writing\n", child.communicate()[1]
+    child.kill()
+    child.wait()
+    (left,) = path.parent.iterdir()
+    assert left.name == f".proof.zip.{child.pid}"
+    if there:  # a command that finds its bundle there writes none
+        shutil.copy(left, path)
+    assert invoke("bundle", run, "-o", path).exit_code == 0
+    assert list(path.parent.iterdir()) == [path]
+    assert invoke("verify-bundle", path).exit_code == 0
+
+
+def test_a_full_disk_leaves_nothing(invoke: Run, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    run, path = make_run(right=5, limit=12), tmp_path / "out" / "proof.zip"
+    monkeypatch.setattr(os, "fsync", full)
+    done = invoke("bundle", run, "-o", path)
+    assert (done.exit_code, done.stderr) == (2, f"tulu-eval: {path} cannot be written: No space left on device\n")
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_not_waited_for(invoke: Run, tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / "pipe" if kind == "pipe" else Path("/dev/zero")
+    done = invoke("verify-bundle", path)
+    assert (done.exit_code, done.stderr) == (2, f"tulu-eval: {path}: is a {kind}, not a file\n")
 
 
 def test_a_changed_byte_is_exit_code_1(invoke: Run, make_run: MakeRun, tmp_path: Path) -> None:
@@ -57,8 +109,8 @@ def test_a_changed_byte_is_exit_code_1(invoke: Run, make_run: MakeRun, tmp_path:
         ),
         ("bundle {run} -o {words}", "{words} exists and is not this bundle; give another name with --output"),
         ("verify-bundle {words}", "{words}: is not a bundle: 'tulu-eval bundle' makes one of a run"),
-        ("verify-bundle {dir}", "{dir}: cannot be read: Is a directory"),
-        ("verify-bundle nowhere.zip", "nowhere.zip: cannot be read: No such file or directory"),
+        ("verify-bundle {dir}", "{dir}: is a folder, not a file"),
+        ("verify-bundle nowhere.zip", "nowhere.zip: no such file"),
     ],
 )
 def test_one_line_exit_code_2_nothing_written(

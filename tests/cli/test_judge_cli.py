@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import signal
 import sys
@@ -227,6 +229,13 @@ def test_a_rescored_number_is_kept_without_text_and_stands_in_the_table(invoke: 
     shown = invoke("table", "--format", "markdown").stdout
     assert ", n = 805 (re-scored) |" in shown
     assert "beware, 1 of 805 outputs speak to the judge, e.g. alpaca-7." in shown
+    low, high = column["lc_range"]
+    assert low - 1e-8 <= column["measured"]["value"] <= high + 1e-8
+    told = f"AlpacaEval 2 LC: {low:.3f} to {high:.3f} over the constants C behind published numbers, which the folds chose."
+    assert told in shown
+    assert told in invoke("table").stdout
+    (csv_row,) = (row for row in csv.DictReader(io.StringIO(invoke("table", "--format", "csv").stdout)) if row["lc_low"])
+    assert (float(csv_row["lc_low"]), float(csv_row["lc_high"])) == pytest.approx((low, high))
     assert invoke("report").stdout.startswith("results/report.html: 1 run, ")
     card = invoke("card", "tulu-2-dpo-70b").stdout
     assert "| AlpacaEval 2 | published, re-scored | lc win rate | gpt-4-1106-preview | 28.2 |" in card

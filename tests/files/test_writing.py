@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tulu_eval.errors import UserError
-from tulu_eval.files import write_json, write_text
+from tulu_eval.files import replacing_folder, write_json, write_text
 from tulu_eval.files import writing as module
 
 
@@ -60,6 +60,26 @@ def test_the_old_file_stays_and_nothing_beside_it(
         assert str(caught.value) == f"{path} cannot be written: No space left on device"
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.json"]
+
+
+def stop_in_the_midst(folder: Path, stopped: BaseException) -> None:
+    with replacing_folder(folder) as draft:
+        assert not names(draft), "what a killed process left is gone"
+        (draft / "x").touch()
+        raise stopped
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a.tmp").mkdir()
+    (tmp_path / "a.tmp" / "half").touch()
+    for stopped, told in ((OSError(28, "No space left on device"), UserError), (KeyboardInterrupt(), KeyboardInterrupt)):
+        with pytest.raises(told):
+            stop_in_the_midst(tmp_path / "a", stopped)
+        assert names(tmp_path) == []
+    with replacing_folder(tmp_path / "a") as draft:
+        (draft / "x").touch()
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["x"]
 
 
 def test_only_a_file_is_replaced(tmp_path: Path) -> None:

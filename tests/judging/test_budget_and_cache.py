@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 
@@ -120,7 +122,16 @@ def test_a_file_cut_at_every_byte_of_its_last_line_goes_on(cache_path):
         assert lines == (["a", "b", "c"] if end >= len(data) - 1 else ["a", "c"])
 
 
-@pytest.mark.parametrize("line", [b"not json", b"{}", b"[]", b'{"key": 1}', b"\xff\xfe"])
+LINE = '{"key":"k","judge":"j","served":"s","choice":{},"usage":{"prompt_tokens":1,"answer_tokens":1},"time":"t"%s}'
+LINES_THAT_ARE_NONE = [
+    *(b"not json", b"{}", b"[]", b'{"key": 1}', b"\xff\xfe", b"[" * 100_000),
+    *((LINE % more).encode() for more in (',"key":"other"', ',"unknown":1')),
+    *((LINE % "").replace(old, new).encode() for old, new in (('"t"', "1"), ("{}", "[]"), (":1", ":-1"), (":1", ":1.5"))),
+]
+"""A name twice, a name that is not known, values of another type or range."""
+
+
+@pytest.mark.parametrize("line", LINES_THAT_ARE_NONE)
 def test_a_broken_line_in_the_midst_is_named_and_left_alone(cache_path, line):
     with Cache(cache_path) as cache:
         cache.add(stored("a"))
@@ -129,6 +140,21 @@ def test_a_broken_line_in_the_midst_is_named_and_left_alone(cache_path, line):
     with pytest.raises(DataError, match=r"judge\.jsonl:1: is not a stored judgment"):
         Cache(cache_path)
     assert cache_path.read_bytes() == data
+
+
+def test_a_whole_line_is_one(cache_path):
+    cache_path.parent.mkdir()
+    cache_path.write_text(LINE % "" + "\n")
+    with Cache(cache_path) as cache:
+        assert len(cache) == 1
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_cache_that_is_no_file_is_not_waited_for(tmp_path, read_only):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(UserError, match="it is not a regular file"):
+            Cache(path, read_only=read_only)
 
 
 def test_a_cache_that_cannot_be_opened_is_one_line(tmp_path):

@@ -169,6 +169,30 @@ def test_a_judged_run_shows_preferences_and_no_instruction(
     assert instructions[0] not in json.dumps([opened(parsed, name) for name in parsed.scripts if name.startswith("block-")])
 
 
+def test_another_judges_win_rate_has_a_chart_of_its_own_without_a_published_number(shared: Path, tmp_path: Path) -> None:
+    data = shared / "data/alpaca_eval"
+    annotations = data / "models/claude-2/annotations_weighted_alpaca_eval_gpt4_turbo.json"
+    rows = [{**row, "generator_2": "tulu-2-dpo-70b"} for row in json.loads(annotations.read_text(encoding="utf-8"))]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    scored = score_files(tmp_path / "a.json", None, Scoring(data / "df_gamed_rederived.csv"), False)
+    other = dataclasses.replace(scored.score.terms, judge=dataclasses.replace(scored.score.judge, name="some-judge"))
+    for one in (scored, dataclasses.replace(scored, score=dataclasses.replace(scored.score, terms=other))):
+        keep(tmp_path / "results", tmp_path / "a.json", one, score_rows(one.score))
+    assert len(list((tmp_path / "results").glob("*/alpaca-eval/judged/*/result.json"))) == 2
+    parsed = Parsed(make(load_suite(), tmp_path / "results", {}).text)
+    found = json.loads(parsed.scripts["data"])
+    axes = {chart["name"]: chart["axis"] for chart in found["charts"]}
+    assert axes["AlpacaEval 2 LC"] == "AlpacaEval 2 LC, percent, judged by gpt-4-1106-preview as published"
+    assert axes["AlpacaEval 2 LC, judge some-judge"] == "AlpacaEval 2 LC, percent, judged by some-judge"
+    of = {
+        name: [(row["judge"], bool(row["published"])) for row in found["board"] if row["chart"] == name and row["measured"]]
+        for name in axes
+    }
+    assert of["AlpacaEval 2 LC"] == [("gpt-4-1106-preview", True)]
+    assert of["AlpacaEval 2 LC, judge some-judge"] == [("some-judge", False)]
+    assert not [row for row in found["board"] if row["chart"].endswith("some-judge") and row["published"]]
+
+
 def test_a_run_without_its_text_lists_items_classes_and_preferences(
     make_alpaca_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

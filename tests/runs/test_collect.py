@@ -74,9 +74,9 @@ def test_a_measured_row_has_its_verdict_against_the_cards_cell_only(make_run: Ma
 
 
 def test_of_several_runs_the_one_with_most_items_then_the_newest(make_run: MakeRun, tmp_path: Path) -> None:
-    make_run(right=30, limit=50, revision="a")
-    old = make_run(right=120, revision="b")
-    new = make_run(right=119, revision="c")
+    make_run(right=30, limit=50, output="results/a")
+    old = make_run(right=120, output="results/b")
+    new = make_run(right=119, output="results/c")
     for folder, ended in ((old, "2026-01-01T00:00:00+00:00"), (new, "2026-01-02T00:00:00+00:00")):
         data = json.loads((folder / files.MANIFEST).read_text())
         data["sessions"][-1]["finished"] = ended
@@ -130,7 +130,7 @@ def test_other_models_follow_and_never_take_a_row_of_the_card(make_run: MakeRun,
 def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [
         judged(make_run(model=DPO_70B), ORIGINAL_JUDGE),
-        judged(make_run(model=DPO_70B, revision="x"), "some-judge"),
+        judged(make_run(model=DPO_70B, output="other"), "some-judge"),
         judged(make_run(model=SFT_13B), ORIGINAL_JUDGE, metrics=("win_rate",)),
     ]
     table = arrange(load_suite(), runs, ())

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -405,3 +405,30 @@ def test_a_row_with_anything_in_it_is_read_or_is_one_line(
     except DataError:
         return
     assert all(isinstance(one.text, str) and isinstance(one.question, str) for one in found.answers)
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        (("planned",), lambda ids: ids[::-1]),
+        (("items", "published"), lambda ids: ids[:-1]),
+        (("items", "published"), lambda ids: [*ids[:-1], "test-5000"]),
+        (("imported", "answers"), lambda count: count + 1),
+        (("imported", "missing"), lambda count: count - 1),
+    ],
+    ids=["order", "too few", "not of the data set", "answers", "missing"],
+)
+def test_items_that_the_file_cannot_hold_are_a_doubt(
+    test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path, path: tuple[str, ...], change: Callable[[Any], Any]
+) -> None:
+    done = imported(
+        write(tmp_path / "predictions.jsonl", predictions(published_rows(gsm8k_rows), 92)), test_set, tmp_path / "results"
+    )
+    assert read_run(done.folder).doubts == ()
+    manifest = json.loads((done.folder / "manifest.json").read_text())
+    inner = manifest
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = change(inner[path[-1]])
+    (done.folder / "manifest.json").write_text(json.dumps(manifest))
+    assert any("its items are not those of its protocol, counts" in line for line in read_run(done.folder).doubts)

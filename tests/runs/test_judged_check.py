@@ -16,7 +16,7 @@ from tulu_eval.judging.numbers import results
 from tulu_eval.judging.session import Scoring, score_files
 from tulu_eval.records import Result, content_hash, to_json
 from tulu_eval.runs import rescored
-from tulu_eval.runs.judged import checked_rows
+from tulu_eval.runs.judged import checked
 from tulu_eval.runs.judged_check import read_judged
 from tulu_eval.runs.manifest import Recorded, write_results
 
@@ -103,7 +103,7 @@ def test_a_forged_row_is_named(judged: Path, row: int, field: str, value: object
     if field != "n":
         assert found.rows == true, "what is shown is what the judgments give"
     with pytest.raises(DataError, match=r"result\.json: "):
-        checked_rows(judged)
+        checked(judged)
 
 
 def test_forged_signatures_and_counts_are_named(judged: Path) -> None:

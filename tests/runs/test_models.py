@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tulu_eval import hub
+from tulu_eval.backends import exported as exports
 from tulu_eval.backends import loading
 from tulu_eval.backends.base import EngineSettings, Served
 from tulu_eval.backends.server import Server
@@ -32,8 +33,14 @@ def name_of(path: Path | str, called: str = "") -> str:
 
 
 def exported(folder: Path, **fields: Any) -> None:
-    weights = loading.from_path(folder).weights_sha256
-    (folder / loading.EXPORTED).write_text(json.dumps({"name": "tiny-ppo-1a2b3c4d", "weights_sha256": weights} | fields))
+    """Leaves in a model's folder what ``train`` does."""
+    own = {"name": "tiny-ppo-1a2b3c4d", "weights_sha256": loading.from_path(folder).weights_sha256}
+    recipe = {"name": "tiny", "sha256": "0" * 64, "about": ""}
+    run = {"version": "0.1.0", "stage": "ppo", "recipe": recipe, "settings": {"seed": {"value": 1, "source": "EL"}}}
+    models = {"identity": {"stage": "ppo"}, "model": "m", "reward_model": None}
+    counts = {"rows_kept": 1, "rows_dropped": {}, "steps": 1, "ranks": 1}
+    where = {"commit": "", "packages": {"tulu-eval": "0.1.0"}, "machine": {"cores": 2}}
+    (folder / exports.FILE).write_text(json.dumps(run | models | counts | where | own | fields))
 
 
 def test_two_folders_of_one_name_are_two_models(copy: Path, tmp_path: Path) -> None:
@@ -60,7 +67,7 @@ def test_a_trained_model_has_the_name_that_it_was_given(copy: Path) -> None:
     "fields",
     [
         {"weights_sha256": "0" * 64}, {"weights_sha256": None}, {"name": "a/b"}, {"name": "../x"}, {"name": ""}, {"name": 5},
-        {"name": "x" * 97}, {"name": "a\x1b[31m"}, {"name": "a|b"}, {"name": None},
+        {"name": "x" * 97}, {"name": "a\x1b[31m"}, {"name": "a|b"}, {"name": None}, {"unknown": 1}, {"steps": "1"},
     ],
 )  # fmt: skip
 def test_a_name_of_other_weights_or_of_another_form_does_not_count(copy: Path, fields: dict[str, Any]) -> None:
@@ -70,7 +77,7 @@ def test_a_name_of_other_weights_or_of_another_form_does_not_count(copy: Path, f
 
 @pytest.mark.parametrize("text", ["", "[]", "[" * 200_000, "\ud800"])
 def test_a_manifest_that_is_none_does_not_count(copy: Path, text: str) -> None:
-    (copy / loading.EXPORTED).write_text(text, encoding="utf-8", errors="surrogatepass")
+    (copy / exports.FILE).write_text(text, encoding="utf-8", errors="surrogatepass")
     assert name_of(copy) == "ppo-run/policy"
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tulu_eval.registry import load_suite
 from tulu_eval.runs.collect import collect
 from tulu_eval.runs.owners import owners_of
-from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.reading import Run, read_run
 
 MakeRun = Callable[..., Path]
 
@@ -29,7 +31,44 @@ def test_one_model_quantised_in_two_ways_is_two_owners(make_run: MakeRun) -> Non
     assert all(name.startswith("allenai/tulu-2-13b (own weights) (weights w4a372aa, ") for name in owners)
 
 
-def test_a_released_model_is_one_row_and_one_set_of_weights_keeps_its_plain_name(make_run: MakeRun) -> None:
-    released = [read_run(make_run(right=92, model="allenai/tulu-2-13b", revision=at, output=at)) for at in ("1111", "2222")]
+@pytest.fixture
+def two_commits(make_run: MakeRun) -> list[Run]:
+    """Runs of one hub id at two commits with other weights."""
+    return [
+        read_run(make_run(right=right, model="allenai/tulu-2-13b", revision=at * 40, output=f"results/{at}"))
+        for at, right in (("1", 92), ("2", 20))
+    ]
+
+
+def test_two_commits_of_one_hub_id_are_two_owners(two_commits: list[Run], make_run: MakeRun) -> None:
     own = read_run(make_run(right=92, model="mine", revision="cccc", output="own"))
-    assert list(owners_of([*released, own], load_suite())) == ["allenai/tulu-2-13b", "mine"]
+    owners = owners_of([*two_commits, own], load_suite())
+    assert list(owners) == ["allenai/tulu-2-13b@1111111", "allenai/tulu-2-13b@2222222", "mine"]
+    assert [run.results[0].value for runs in owners.values() for run in runs] == [46.0, 10.0, 46.0]
+
+
+def test_two_commits_with_the_same_weights_are_one_row(two_commits: list[Run]) -> None:
+    one, other = two_commits
+    other.manifest["model"]["weights_sha256"] = one.manifest["model"]["weights_sha256"]
+    assert list(owners_of([one, other], load_suite())) == ["allenai/tulu-2-13b"]
+
+
+def test_two_commits_that_begin_alike_are_told_by_their_weights(two_commits: list[Run]) -> None:
+    one, other = two_commits
+    other.manifest["model"]["revision"] = one.manifest["model"]["revision"]
+    assert list(owners_of([one, other], load_suite())) == [
+        "allenai/tulu-2-13b@1111111", "allenai/tulu-2-13b@1111111 (weights w2222222)",
+    ]  # fmt: skip
+
+
+def test_the_table_shows_two_commits_in_two_rows_and_neither_as_the_cards(two_commits: list[Run], tmp_path: Path) -> None:
+    suite = load_suite()
+    table = collect(suite, tmp_path / "results")
+    rows = {line.label: line.entries[0].measured for line in table.lines if line.entries[0].measured}
+    assert {name: measured.row.value for name, measured in rows.items() if measured} == {
+        "allenai/tulu-2-13b@1111111": 46.0, "allenai/tulu-2-13b@2222222": 10.0,
+    }  # fmt: skip
+    assert {line.entries[0].cell.printed for line in table.lines if line.label in rows and line.entries[0].cell} == {"46.0"}
+    on_card = {row.model for row in suite.card_rows}
+    told = ("allenai/tulu-2-13b was measured at 2 commits with other weights; each has a row of its own",)
+    assert table.apart == (told if "allenai/tulu-2-13b" in on_card else ())

@@ -205,6 +205,10 @@ def lost_part(folder: Path) -> None:
     rewrite(folder)
 
 
+def twice(manifest: Path) -> None:
+    manifest.write_text(manifest.read_text().replace("{", '{"step": 4, ', 1))
+
+
 def odd_places(folder: Path) -> None:
     save_file(load_file(shard_of(folder)), shard_of(folder), metadata={"DCP_SHARDING_INFO": "[" * 100_000})
     rewrite(folder)
@@ -225,6 +229,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "manifest is a list": lambda folder: (folder / saved.MANIFEST).write_text("[]"),
     "manifest is deep": lambda folder: (folder / saved.MANIFEST).write_text("[" * 200_000),
     "manifest is huge": lambda folder: (folder / saved.MANIFEST).write_text(" " * (saved.MAX_MANIFEST + 1)),
+    "manifest with a name twice": lambda folder: twice(folder / saved.MANIFEST),
     "manifest is not UTF-8": lambda folder: (folder / saved.MANIFEST).write_bytes(b"\xff"),
     "step 10**9": lambda folder: rewrite(folder, step=10**9),
     "step 3": lambda folder: rewrite(folder, step=3),

@@ -86,7 +86,7 @@ def test_what_a_killed_run_left_is_gone_after_the_next(train: Train, tmp_path: P
     folder = tmp_path / "run"
     for draft in ("checkpoints/step-00000007.tmp", "policy.tmp", "value_model.tmp", "rollout-weights"):
         (folder / draft).mkdir(parents=True)
-    for draft in (".manifest.json.4711", "micro-tokens.3"):
+    for draft in (".manifest.json.4711", ".micro-tokens.3"):
         (folder / draft).write_text("half")
     assert train().exit_code == 0
     left = sorted(path.name for path in folder.iterdir())
@@ -136,6 +136,44 @@ def test_ctrl_c_while_a_checkpoint_is_written_ends_in_130(
     assert result.exit_code == 130
     assert result.stderr.strip().splitlines()[-1] == "tulu-eval: interrupted"
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+WRITES_SLOWLY = """
+import sys, time
+import safetensors.torch
+right, calls = safetensors.torch.save, []
+
+def save(*arguments, **named):
+    calls.append(1)
+    if len(calls) == 2:
+        print("writing", flush=True)
+        time.sleep(600)
+    return right(*arguments, **named)
+
+safetensors.torch.save = save
+from tulu_eval.cli import main
+sys.argv = ["tulu-eval", *sys.argv[1:]]
+main()
+"""
+
+
+def test_after_ctrl_c_while_a_checkpoint_is_written_the_next_command_goes_on(
+    train: Train, words: list[str], tmp_path: Path, programs: Any
+) -> None:
+    more = ("--save-every", "1", "--set", "epochs=2")
+    child = programs.start(sys.executable, "-c", WRITES_SLOWLY, *words, *more)
+    assert child.stdout.readline() == "writing\n", child.communicate()[1]
+    child.send_signal(signal.SIGINT)
+    told = child.communicate(timeout=120)[1]
+    assert child.returncode == 130, told
+    assert told.strip().splitlines()[-1] == "tulu-eval: interrupted"
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
+    first = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0]
+    assert train(*more).exit_code == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert lines[0] == first, "the first step was not made again"
+    assert [json.loads(text)["step"] for text in lines] == list(range(4))
+    assert (tmp_path / "run" / "policy" / "model.safetensors").exists()
 
 
 class TestNames:

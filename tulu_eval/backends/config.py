@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.errors import DataError
 
 MAX_CONFIG = 16_000_000
@@ -35,6 +34,9 @@ class Config:
         context: Positions.
         vocabulary: Token ids.
         width: Numbers that stand for a token between two layers.
+        heads: Of a layer, that attend.
+        kv_heads: Of a layer, that have keys and values of their own.
+        head_size: Numbers of a head.
         layers: Number of layers of the language model.
         extra_layers: Layers behind those, which only guess further tokens ahead and are not used here.
         quantised: Whether the weights are.
@@ -47,6 +49,9 @@ class Config:
     context: int
     vocabulary: int
     width: int
+    heads: int
+    kv_heads: int
+    head_size: int
     layers: int
     extra_layers: int
     quantised: bool
@@ -54,7 +59,7 @@ class Config:
 
 
 def read_object(path: Path, limit: int) -> dict[str, Any]:
-    """Returns the JSON object in a file.
+    """Returns the JSON object in a model's file, which others write: ``Infinity``, as some of them have, is taken.
 
     Args:
         path: The file.
@@ -63,17 +68,7 @@ def read_object(path: Path, limit: int) -> dict[str, Any]:
     Raises:
         DataError: It cannot be read, is larger, or is no JSON object.
     """
-    try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):
-            raise DataError(path, "is not a regular file")
-        if state.st_size > limit:
-            raise DataError(path, f"has {state.st_size:,} bytes, more than the {limit:,} that such a file may have")
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(path, f"cannot be read as JSON: {error}") from error
+    data = files.read_json(path, limit, nan=True)
     if not isinstance(data, dict):
         raise DataError(path, "is not a JSON object")
     return data
@@ -100,6 +95,9 @@ def read(folder: Path) -> Config:
         context=_number(path, text, ("max_position_embeddings",)),
         vocabulary=_number(path, text, ("vocab_size",)),
         width=_number(path, text, _WIDTH),
+        heads=_number(path, text, ("num_attention_heads",)),
+        kv_heads=_number(path, text, ("num_key_value_heads",)),
+        head_size=_number(path, text, ("head_dim",)),
         layers=_number(path, text, _LAYERS),
         extra_layers=_number(path, text, _EXTRA_LAYERS),
         quantised=data.get("quantization_config") is not None,

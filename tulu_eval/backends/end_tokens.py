@@ -19,20 +19,17 @@ without an assistant's turn would begin the next conversation with it.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tulu_eval.backends import config as configs
 from tulu_eval.errors import DataError, PreflightError
 
 Origin = Literal["tokenizer", "template", "generation_config", "config"]
 
 FILES: tuple[tuple[str, Origin], ...] = (("generation_config.json", "generation_config"), ("config.json", "config"))
-
-LARGEST_FILE = 1 << 24
-"""Bytes; a configuration has some thousand."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,14 +140,7 @@ def read_configured(folder: Path) -> Configured:
 
 
 def _ids(path: Path, origin: Origin) -> tuple[int, ...]:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise DataError(path, f"has more than {LARGEST_FILE:,} bytes, so it is no configuration")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(path, f"cannot be read as JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise DataError(path, "is not a JSON object")
+    data = configs.read_object(path, configs.MAX_CONFIG)
     value = data.get("eos_token_id")
     if value is None and origin == "config" and isinstance(data.get("text_config"), dict):
         value = data["text_config"].get("eos_token_id")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tulu_eval import hub
 from tulu_eval.backends import config as configs
-from tulu_eval.backends import gguf, weights
+from tulu_eval.backends import exported, gguf, weights
 from tulu_eval.backends.base import ModelFiles
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError
@@ -32,9 +32,6 @@ TOKENIZER_FILES = (
 
 ADAPTER = "adapter_config.json"
 """Config of an adapter of the package peft."""
-
-EXPORTED = "training.json"
-"""What ``tulu-eval train`` leaves in a model's folder: how it was made, its ``name`` and its ``weights_sha256``."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 """A name that a local model may have; released models have an organisation and a ``/``."""
@@ -88,12 +85,10 @@ def printable_name(text: str) -> str:
 def _exported_name(model: ModelFiles) -> str:
     """Returns the name that training gave a model; empty where there is none, or other weights than it wrote."""
     try:
-        manifest = configs.read_object(model.path / EXPORTED, configs.MAX_CONFIG)
+        found = exported.read(model.path)
     except DataError:
         return ""
-    name = manifest.get("name")
-    own = manifest.get("weights_sha256") == model.weights_sha256
-    return name if own and isinstance(name, str) and NAME.fullmatch(name) else ""
+    return found.name if found.weights_sha256 == model.weights_sha256 and NAME.fullmatch(found.name) else ""
 
 
 def _local(path: Path, name: str, allow_pickle: bool) -> ModelFiles:

@@ -14,7 +14,7 @@ from tulu_eval.endpoint.replies import EndpointError, Failure
 from tulu_eval.endpoint.said import error_in, one_line
 from tulu_eval.endpoint.url import key_for, parse_base_url
 from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
-from tulu_eval.errors import PreflightError, UnknownName, UserError
+from tulu_eval.errors import DataError, PreflightError, UnknownName, UserError
 
 KEY_VARIABLE = "TULU_EVAL_SERVER_KEY"
 """Environment variable with the server's key; for OpenAI's own host ``OPENAI_API_KEY`` also serves."""
@@ -203,7 +203,7 @@ def _entries(data: Any) -> list[dict[str, Any]] | None:
 def _parsed(client: Client, reply: Reply) -> Any:
     try:
         return client.reader.parse(reply.body)
-    except ValueError:
+    except DataError:
         return None
 
 

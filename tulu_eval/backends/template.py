@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tulu_eval.errors import PreflightError
+from tulu_eval import files
+from tulu_eval.errors import DataError, PreflightError
 
 SECONDS = 4.0
 """CPU seconds for one process of the renderer; to start takes 0.1 s."""
@@ -179,21 +180,22 @@ class ChatTemplate:
 
     def _ask(self, order: dict[str, Any], count: int) -> list[dict[str, str]]:
         """Returns the answers of one process."""
-        seconds = SECONDS + SECONDS_EACH * count
+        seconds, place = SECONDS + SECONDS_EACH * count, files.Place("the chat template's process")
         # -P keeps this folder, whose modules have names of packages, off the path.
         command = [sys.executable, "-P", str(Path(__file__).with_name("template_worker.py")), str(round(seconds))]
         try:
             done = subprocess.run(  # noqa: S603 - our own program
                 command, input=json.dumps(order).encode(), capture_output=True, timeout=WAIT * seconds, check=False
             )
-            answers = json.loads(done.stdout) if done.returncode == 0 else None
-        except (subprocess.TimeoutExpired, ValueError):
+            found = files.parse_json(done.stdout, place, halves=True) if done.returncode == 0 else None
+            answers = files.checked(found, list[dict[str, str]], place)
+        except (subprocess.TimeoutExpired, DataError):
             answers = None
         if answers is None:
             raise PreflightError(
                 f"the chat template of {self._model} cannot be rendered in {seconds:.0f} s and 2 GiB of memory; it was stopped"
             )
-        return list(answers)
+        return answers
 
 
 def holds(text: str, content: str) -> bool:

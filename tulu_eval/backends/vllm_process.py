@@ -15,12 +15,19 @@ from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.backends.vllm_messages import Failed, Finished, Ready, Spec
 from tulu_eval.backends.vllm_worker import GRACE_SECONDS
-from tulu_eval.errors import EngineError
+from tulu_eval.errors import DataError, EngineError
 
 CLOSE_SECONDS = 15.0
 """How long an engine may take to end by itself before its process group is killed."""
+
+LOG_BYTES = 1 << 24
+"""Of a log that are looked through; an engine that starts and fails writes some hundred kB."""
+
+_RAISED = re.compile(r"(?<![\w.])((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): (.+)")
+"""An exception's name and text; it begins where a word does, else a long word would be tried from each of its letters."""
 
 
 class EngineProcess:
@@ -118,7 +125,7 @@ class EngineProcess:
         return explain(f"exit code {code}", self._read_log())
 
     def _read_log(self) -> str:
-        return Path(self._log.name).read_text(errors="replace")
+        return read_log(Path(self._log.name))
 
 
 def incoming(engines: Sequence[EngineProcess]) -> Iterator[tuple[EngineProcess, Finished]]:
@@ -129,12 +136,22 @@ def incoming(engines: Sequence[EngineProcess]) -> Iterator[tuple[EngineProcess, 
             yield engine, engine.receive()
 
 
+def read_log(path: Path) -> str:
+    """Returns the last :data:`LOG_BYTES` of what a child wrote; empty where there is no log."""
+    try:
+        with files.open_regular(path) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+            return (file.read(LOG_BYTES) or b"").decode("utf-8", "replace")
+    except (OSError, DataError):
+        return ""
+
+
 def explain(cause: str, log: str) -> str:
     """Returns the root cause that a log gives for a failure, or the failure's own line where it gives none.
 
     vLLM reports that its engine core failed, while the reason stands in the engine core's own traceback.
     """
-    lines = re.findall(r"((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): (.+)", log)
+    lines = _RAISED.findall(log)
     hints = [f"{kind}: {said}" for kind, said in lines if "EngineDead" not in kind and "Engine core" not in said]
     vague = "EngineDead" in cause or "Engine core" in cause or cause.startswith("exit code")
     return " ".join(hints[-1].split())[:500] if vague and hints else cause

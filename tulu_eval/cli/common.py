@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -93,13 +92,9 @@ def print_text(text: str, *, end: bool = True) -> None:
 
 def print_json(data: Any) -> None:
     """Prints data as JSON on stdout, what could steer a terminal escaped."""
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    click.echo("\n".join(map(_escaped, text.split("\n"))))
+    from tulu_eval.files import json_text
 
-
-def _escaped(line: str) -> str:
-    """Returns a line of JSON whose strings have no character that is not printable; JSON has none outside of strings."""
-    return line if line.isprintable() else "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+    click.echo(json_text(data, indent=2), nl=False)
 
 
 class Counted(Protocol):

@@ -104,10 +104,13 @@ def _samples(folder: Path, as_json: bool) -> None:
     scored = tulu_eval.rescore(folder)
     if as_json:
         found = {"scorers": scored.scorers, "disagreements": [dataclasses.asdict(one) for one in scored.disagreements]}
+        found["unhashed"] = scored.unhashed
         print_json({**rows.as_json(folder, scored.results, scored.tally), **found})
     else:
         print_text(rows.of_run(scored.results, scored.tally))
         print_text(rows.of_disagreements(scored))
+        if scored.unhashed:
+            print_text(f"\nbeware: it {scored.unhashed}")
 
 
 def _show(found: WinRates, as_json: bool) -> None:

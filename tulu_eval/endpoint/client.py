@@ -22,7 +22,7 @@ from tulu_eval.endpoint.replies import EndpointError, Reader
 from tulu_eval.endpoint.said import one_line
 from tulu_eval.endpoint.url import parse_base_url
 from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
-from tulu_eval.errors import UserError
+from tulu_eval.errors import DataError, UserError
 
 ATTEMPTS = 6
 """Tries a request: with the waits below about 16 s of a failing endpoint, or as long as it asks for."""
@@ -233,5 +233,5 @@ class Client:
             reply = self.get("/models")
             entries = self.reader.parse(reply.body)["data"] if reply.status == 200 else []
             return sorted(one_line(str(entry["id"])) for entry in entries)
-        except (DroppedError, ValueError, KeyError, TypeError):
+        except (DroppedError, DataError, KeyError, TypeError):
             return []

@@ -5,19 +5,20 @@ Nothing of a reply is kept or shown before the key is out of it: where a server 
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import email.utils
-import json
 import logging
 import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.endpoint.said import HIDDEN, Redactor, error_in, status_in, words_of
 from tulu_eval.endpoint.url import BaseUrl
 from tulu_eval.endpoint.wire import Reply
-from tulu_eval.errors import UserError
+from tulu_eval.errors import DataError, UserError
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,9 +80,10 @@ class Reader:
             return self.read_failure(reply)
         try:
             data = self.parse(reply.body)
-        except ValueError:
+        except DataError as error:
             said = self.clean(words_of(reply.body))
-            return Failure(200, f"HTTP 200 with a body that is not JSON{': ' + said if said else ''}", "", retry=True)
+            wrong = "has a name twice" if "twice in one object" in str(error) else "is not JSON"
+            return Failure(200, f"HTTP 200 with a body that {wrong}{': ' + said if said else ''}", "", retry=True)
         if not isinstance(data, dict):
             return Failure(200, "HTTP 200 with a body that is not a JSON object", "", retry=True)
         if data.get("error") or data.get("object") == "error":
@@ -93,15 +95,13 @@ class Reader:
         return data
 
     def parse(self, body: bytes) -> Any:
-        """Returns JSON data without the key.
+        """Returns JSON data without the key; servers write a probability of 0 as ``-Infinity``, and cut characters in halves.
 
         Raises:
-            ValueError: It is not JSON, or nested too deeply.
+            DataError: It is not JSON, nested too deeply, or has a name twice in one object.
         """
-        try:
-            return self._told(self._hidden.data, json.loads(body))
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        text = body.removeprefix(codecs.BOM_UTF8)
+        return self._told(self._hidden.data, files.parse_json(text, files.Place("the answer"), nan=True, halves=True))
 
     def hide(self, text: str) -> str:
         """Returns a text that was made here of an answer's tokens, without the key."""
@@ -123,7 +123,7 @@ class Reader:
         """
         try:
             data = self.parse(reply.body)
-        except ValueError:
+        except DataError:
             data = words_of(reply.body)
         return self._failure(reply.status, data, reply.headers, f"HTTP {reply.status}")
 

@@ -15,7 +15,7 @@ import msgspec
 
 from tulu_eval.errors import DataError
 from tulu_eval.files.opening import LARGEST, in_bytes, open_file, read_bytes
-from tulu_eval.files.parsing import Place, exactly, parse_json
+from tulu_eval.files.parsing import Place, T, decode, exactly, parse_json
 
 LINE = 1 << 24
 """Bytes of the longest line or row; the longest of Tulu's training sets has under 2 MB."""
@@ -67,6 +67,15 @@ def read_json(path: Path, limit: int = LARGEST, *, nan: bool = False) -> Any:
         DataError: It cannot be read, has more than ``limit`` bytes, or is not JSON.
     """
     return parse_json(read_bytes(path, limit), Place(path), nan=nan)
+
+
+def read_as(path: Path, kind: type[T], limit: int = LARGEST) -> T:
+    """Returns the JSON of a file as a value of a type, as :func:`~tulu_eval.files.parsing.decode` does.
+
+    Raises:
+        DataError: As :func:`read_json`, or it is not of the type.
+    """
+    return decode(read_bytes(path, limit), kind, Place(path))
 
 
 def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False, halves: bool = False) -> Iterator[Row]:

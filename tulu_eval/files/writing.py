@@ -6,48 +6,106 @@ import contextlib
 import glob
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tulu_eval.errors import UserError
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes a JSON file; raises as :func:`write_text` does."""
-    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes a JSON file as :func:`json_text` has it; raises as :func:`write_text` does."""
+    write_text(path, json_text(data))
+
+
+def json_text(data: Any, indent: int = 1) -> str:
+    """Returns data as JSON, ending in a newline, in which nothing steers a terminal.
+
+    What is not printable is escaped: JSON itself escapes no C1 control and nothing that turns the direction of writing.
+    """
+    text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    return "".join(_escaped(line) + "\n" for line in text.split("\n"))
+
+
+def _escaped(line: str) -> str:
+    """Returns a line of JSON whose strings are printable; JSON has nothing else outside of strings."""
+    return line if line.isprintable() else "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 file in one step; makes its folder if need be.
+    """Writes a UTF-8 file as :func:`write_bytes` does.
+
+    Raises:
+        UserError: As there, or the text has half a character.
+    """
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} cannot be written: it would have half a character ({error.reason})") from error
+    write_bytes(path, data)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file in one step; makes its folder if need be.
 
     What a killed process left of the same file (``.NAME.PID``) is removed.
 
     Raises:
         UserError: It cannot be written, or is something else than a file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} cannot be written: it is not a regular file")
-        data = text.encode("utf-8")
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:  # a full disk or Ctrl-C: nothing is left
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            file.write(data)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
-    except UnicodeEncodeError as error:
-        raise UserError(f"{path} cannot be written: it would have half a character ({error.reason})") from error
     except ValueError as error:  # a zero byte in the name
         raise UserError(f"{path} cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file that takes a file's place once it is whole and on the disk; after any error nothing of it is left.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:  # a full disk or Ctrl-C
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder, ``NAME.tmp``, that becomes another once it is whole; after any error nothing of it is left.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    draft = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)  # what a killed process left
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        draft.replace(folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def remove_leftovers(path: Path) -> None:

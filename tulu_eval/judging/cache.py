@@ -9,20 +9,40 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import json
 import math
 import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from msgspec import Meta
+
+from tulu_eval import files
 from tulu_eval.endpoint.answer import text_of
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.budget import Usage
 from tulu_eval.judging.verdict import first_alternatives
 from tulu_eval.records import to_json
+
+
+class Tokens(files.Record, frozen=True):
+    """``usage`` of a line."""
+
+    prompt_tokens: Annotated[int, Meta(ge=0, le=1 << 53)]
+    answer_tokens: Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class Line(files.Record, frozen=True):
+    """A line of the file; :class:`Stored` explains it."""
+
+    key: str
+    judge: str
+    served: str
+    choice: dict[str, Any]
+    usage: Tokens
+    time: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +90,7 @@ class Cache:
         read_only: Look only: a missing file is an empty one, and nothing is written, made or locked.
 
     Raises:
-        UserError: Another process writes to it, or it cannot be opened.
+        UserError: Another process writes to it, or it cannot be opened, is no regular file, or is too large.
         DataError: A line in its midst is broken.
     """
 
@@ -79,6 +99,8 @@ class Cache:
         self._read_only = read_only
         self._lock = threading.Lock()
         try:
+            if path.exists() and not path.is_file():
+                raise UserError(f"the judge's cache {path} cannot be opened: it is not a regular file")
             if read_only:
                 path = path if path.exists() else Path(os.devnull)
             else:
@@ -99,20 +121,22 @@ class Cache:
 
     def _read(self) -> dict[str, Stored]:
         """Returns what is stored, and mends the end of a file whose writer was killed."""
+        if self._file.seek(0, os.SEEK_END) > files.LARGEST:
+            raise DataError(self.path, f"has more than {files.LARGEST:,} bytes; give another --cache")
         self._file.seek(0)
         whole, _, tail = self._file.read().rpartition(b"\n")
         stored: dict[str, Stored] = {}
         for number, line in enumerate(whole.split(b"\n"), start=1):
             try:
                 record = _parse(line) if line.strip() else None
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+            except DataError as error:
                 raise DataError(self.path, "is not a stored judgment; take the line out", number) from error
             if record is not None:
                 stored.setdefault(record.key, record)
         if tail:
             try:
                 record = _parse(tail)
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except DataError:
                 if not self._read_only:
                     self._file.truncate(self._file.seek(0, os.SEEK_END) - len(tail))
             else:
@@ -161,8 +185,8 @@ class Cache:
 
 
 def _parse(line: bytes) -> Stored:
-    data = json.loads(line.decode("utf-8", "surrogatepass"))
-    usage = Usage(int(data["usage"]["prompt_tokens"]), int(data["usage"]["answer_tokens"]))
-    if not isinstance(data["key"], str) or not isinstance(data["choice"], dict):
-        raise TypeError("key or choice")
-    return Stored(data["key"], str(data["judge"]), str(data["served"]), data["choice"], usage, str(data["time"]))
+    """Returns a line; raises DataError if it is none, or cut."""
+    place = files.Place("a line")
+    found = files.checked(files.parse_json(line, place, halves=True), Line, place)
+    usage = Usage(found.usage.prompt_tokens, found.usage.answer_tokens)
+    return Stored(found.key, found.judge, found.served, found.choice, usage, found.time)

@@ -27,7 +27,7 @@ _SIZE = re.compile(r"\b\d+(?:\.\d+)?B\b")
 _REWARD_MODEL_SIZE = re.compile(r"\b(?:used|using|with) an? (\d+(?:\.\d+)?B) (?:RM|reward model)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:\.(\d+))?")
 _NAME = re.compile(r"[\w.-]+/[\w.-]+|\w[\w.]*-[\w.-]+")
-_COLUMNS = {"GSM8K_8shot_CoT": re.compile(r"gsm8k", re.I), "AlpacaEval2_LC": re.compile(r"alpaca.?eval.?2.*\bLC\b", re.I)}
+_COLUMNS = {"GSM8K_8shot_CoT": re.compile(r"gsm8k", re.I), "AlpacaEval2_LC": re.compile(r"alpaca.?eval.?2.{0,60}\bLC\b", re.I)}
 """Metric of a results table's column by its title."""
 
 
@@ -200,7 +200,7 @@ def _subject(suite: Suite, model: Model | None, row: Row) -> Model | None:
     if "this model" in label.lower():
         return model
     listed = next((one.model for one in suite.card_rows if plain(one.label) == label), None)
-    linked = re.search(r"\]\(([^)]*)\)", label)
+    linked = re.search(r"\]\(([^()]*)\)", label)
     return _known(suite, listed or (linked.group(1) if linked else label))
 
 

@@ -31,9 +31,9 @@ _PROBED = ("value", "low", "high", "gain", "gain_low", "gain_high", "p_value")
 
 def find(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Returns the training runs under a folder, and why others could not be used, one line each."""
-    found, problems = [], []
-    for path in sorted(root.rglob(METRICS)):
-        folder = path.parent
+    found = []
+    places, problems = files.find(root, (METRICS,))
+    for folder in (path.parent for path in places[METRICS]):
         name = folder.relative_to(root).as_posix() if folder != root else root.resolve().name
         try:
             found.append({"name": name, **read(folder)})

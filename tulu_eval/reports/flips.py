@@ -33,6 +33,7 @@ def as_json(found: Compared) -> dict[str, Any]:
         "left_out": found.left_out,
         "only_in_a": found.only_in[0],
         "only_in_b": found.only_in[1],
+        "unhashed": [found.a.unhashed, found.b.unhashed],
     }
 
 
@@ -47,6 +48,7 @@ def _heading(found: Compared) -> str:
     lines = [f"{found.a.benchmark}, scorer {found.scorer}, {paired.n} items in both runs"]
     for name, run, right in (("A", found.a, paired.right_a), ("B", found.b, paired.right_b)):
         lines.append(f"  {name}  {100 * right / paired.n:.1f} % ({right} of {paired.n})  {run.model}  {run.folder}")
+    lines += [f"  {name} {run.unhashed}" for name, run in (("A", found.a), ("B", found.b)) if run.unhashed]
     if found.left_out:
         lines.append(f"  {found.left_out} items are left out: the engine failed on them in one run or both")
     if any(found.only_in):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tulu_eval.errors import printable
+from tulu_eval.files import json_text
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.registry import Suite
 from tulu_eval.reports.escaping import csv_cell, markdown, markdown_cell, markdown_code
@@ -39,7 +39,7 @@ class Rendered(NamedTuple):
 def write(table: Table, suite: Suite, form: str) -> str:
     """Returns the table in one of :data:`FORMATS`, ending in a newline."""
     if form == "json":
-        return json.dumps(_records(table), indent=1, ensure_ascii=False) + "\n"
+        return json_text(_records(table))
     if form == "csv":
         return _flat_frame(table).to_csv(index=False)
     shown = _render(table, suite)
@@ -184,9 +184,14 @@ def _notes(table: Table, suite: Suite, marks: dict[str, int]) -> list[str]:
         for column, entry in zip(table.columns, line.entries, strict=True):
             flags = entry.measured.flags if entry.measured else ()
             lines += [f"{line.label}, {column.title}: beware, {flag}." for flag in flags]
+            if entry.measured and entry.measured.lc_range:
+                low, high = entry.measured.lc_range
+                over = "over the constants C behind published numbers, which the folds chose"
+                lines.append(f"{line.label}, {column.title}: {low:.3f} to {high:.3f} {over}.")
             if entry.measured and entry.measured.runs > 1:
                 runs = entry.measured.runs
                 lines.append(f"{line.label}, {column.title}: one of {runs} runs, the one with most items, then the newest.")
+    lines += [f"{line}." for line in table.apart]
     lines += [f"{count} runs of {name} have no column here." for name, count in sorted(table.elsewhere.items())]
     return lines
 
@@ -216,6 +221,7 @@ def _records(table: Table) -> dict[str, Any]:
         ],
         "problems": list(table.problems),
         "runs_elsewhere": table.elsewhere,
+        "apart": list(table.apart),
     }
 
 
@@ -234,6 +240,7 @@ def _record(column: Column, entry: Entry) -> dict[str, Any]:
         "runs": measured.runs if measured else 0,
         "source": measured.source if measured else "",
         "flags": list(measured.flags) if measured else [],
+        "lc_range": measured.lc_range if measured else None,
         "agreement": data(entry.comparison.agreement) if entry.comparison else None,
         "no_verdict_because": entry.reason,
     }
@@ -264,6 +271,8 @@ def _picked(row: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
         **{name: measured.get(name) for name in ("value", "low", "high", "n", "n_protocol", "protocol", "scorer")},
         "failed": sum((measured.get("counts") or {}).get(status, 0) for status in FAILURES) if measured else None,
         "measured_metric": measured.get("metric"),
+        "lc_low": (row["lc_range"] or (None, None))[0],
+        "lc_high": (row["lc_range"] or (None, None))[1],
         "measured_group": row["measured_group"],
         "verdict": agreement.get("verdict") or row["no_verdict_because"] or ("" if measured else NOT_MEASURED),
         **{name: agreement.get(name) for name in ("p_value", "difference", "detectable")},

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tulu_eval import files
 from tulu_eval.errors import DataError
 
 LIMIT = 1 << 30
@@ -119,11 +120,13 @@ def _crc_table() -> list[int]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        if path.is_file() and path.stat().st_size > LIMIT:
-            raise DataError(path, f"is larger than {LIMIT:,} bytes, which no bundle is")
-        return path.read_bytes()
+        with files.open_regular(path) as file:
+            data = file.read(LIMIT + 1) or b""
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}") from error
+    if len(data) > LIMIT:
+        raise DataError(path, f"is larger than {LIMIT:,} bytes, which no bundle is")
+    return data
 
 
 def _members(path: Path, raw: bytes) -> list[zipfile.ZipInfo]:

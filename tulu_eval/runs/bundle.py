@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -130,17 +129,16 @@ def write(made: Bundle, path: Path) -> None:
     Raises:
         UserError: Another file is there, or the file cannot be written.
     """
+    files.remove_leftovers(path)
     try:
-        if path.exists():
-            if path.is_file() and path.read_bytes() == made.data:
-                return
-            raise UserError(f"{path} exists and is not this bundle; give another name with --output")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(made.data)
-        temporary.replace(path)
+        there = path.exists()
+        same = path.is_file() and path.read_bytes() == made.data
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    if there and not same:
+        raise UserError(f"{path} exists and is not this bundle; give another name with --output")
+    if not there:
+        files.write_bytes(path, made.data)
 
 
 def verify(path: Path) -> Checked:

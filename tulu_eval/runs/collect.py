@@ -68,7 +68,9 @@ class Measured:
         run: That run.
         runs: Runs that have such a row.
         source: Where it is from, if not from a run here; empty otherwise.
-        flags: What makes a win rate doubtful, one line each.
+        flags: What makes the number doubtful, one line each.
+        lc_range: Smallest and largest length-controlled rate over the constants C that published numbers have; None where the
+            row is none, or it could not be computed again.
         full: The row over every item of the benchmark with most items there is, of any of these runs.
     """
 
@@ -78,6 +80,7 @@ class Measured:
     full: Result | None
     source: str = ""
     flags: tuple[str, ...] = ()
+    lc_range: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,12 +136,14 @@ class Table:
         lines: The card's rows in its order, then other measured models by name.
         problems: Run folders that cannot be used, one line each.
         elsewhere: Number of runs by benchmark that have no column or no row of the published protocol.
+        apart: A line for each row of the card that stays empty because its model was measured with several sets of weights.
     """
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     problems: tuple[str, ...]
     elsewhere: dict[str, int]
+    apart: tuple[str, ...] = ()
 
 
 def collect(suite: Suite, results: Path, each: Callable[[Sequence[Path]], Iterable[Path]] = iter) -> Table:
@@ -164,7 +169,14 @@ def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table
     ]  # fmt: skip
     on_card = {row.model for row in suite.card_rows}
     lines += [_other(suite, columns, owner, owners[owner]) for owner in sorted(owners) if owner not in on_card]
-    return Table(columns, _grouped(lines, len(columns)), tuple(problems), dict(elsewhere))
+    return Table(columns, _grouped(lines, len(columns)), tuple(problems), dict(elsewhere), tuple(_apart(on_card, owners)))
+
+
+def _apart(models: Iterable[str], owners: Iterable[str]) -> Iterator[str]:
+    """Yields a line for each model whose runs are of several commits with other weights, so that none is the card's."""
+    for model in sorted(models):
+        if several := [owner for owner in owners if owner.startswith(f"{model}@")]:
+            yield f"{model} was measured at {len(several)} commits with other weights; each has a row of its own"
 
 
 def _columns(suite: Suite, runs: Sequence[Run]) -> Iterator[Column]:
@@ -287,8 +299,9 @@ def _measured(column: Column, runs: Sequence[Run]) -> Measured | None:
         (other, one) for _, one in having for other in one.results if (other.protocol, other.scorer, other.metric) == wanted
     ]
     full = max(whole_sets, key=lambda one: (one[0].n, one[1].ended))[0] if whole_sets else None
-    flags = flags_of(run.folder) if is_win_rate(row.metric) else []
-    return Measured(row, run, len(having), full, str(run.manifest.get("source", "")), tuple(flags))
+    flags = [*filter(None, [run.unhashed]), *(flags_of(run.folder) if is_win_rate(row.metric) else [])]
+    source = str(run.manifest.get("source", ""))
+    return Measured(row, run, len(having), full, source, tuple(flags), run.lc_ranges.get(row.signature))
 
 
 def _no_verdict(row: Result) -> str:

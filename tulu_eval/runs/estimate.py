@@ -8,11 +8,11 @@ once; every decoding step reads the weights once. The range runs from 50 % of th
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from tulu_eval.backends import config as configs
 from tulu_eval.backends.loading import DTYPE_BYTES
 from tulu_eval.runs.plan import Plan
 
@@ -124,11 +124,10 @@ def _seconds(work: Work, rates: Rates, new_tokens: int) -> float:
 
 def _kv_bytes(plan: Plan) -> int:
     """Returns the bytes that keys and values of one position take in all layers, from the model's config."""
-    config = json.loads((plan.model.path / "config.json").read_text(encoding="utf-8"))
-    heads = int(config.get("num_attention_heads") or 1)
-    size = int(config.get("head_dim") or int(config.get("hidden_size") or 0) // heads)
-    layers, kv_heads = int(config.get("num_hidden_layers") or 0), int(config.get("num_key_value_heads") or heads)
-    return 2 * layers * kv_heads * size * DTYPE_BYTES.get(plan.dtype, 2)
+    config = configs.read(plan.model.path)
+    heads = config.heads or 1
+    size, kv_heads = config.head_size or config.width // heads, config.kv_heads or heads
+    return 2 * config.layers * kv_heads * size * DTYPE_BYTES.get(plan.dtype, 2)
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]] | Sequence[str]) -> int:

@@ -36,6 +36,7 @@ from tulu_eval.runs.judged_check import (
     JUDGED,
     JUDGING,
     JUDGMENTS,
+    JudgedResult,
     Output,
     check_same_outputs,
     judge_of,
@@ -197,8 +198,8 @@ def flags_of(folder: Path) -> list[str]:
     return list(found)
 
 
-def checked_rows(folder: Path, outputs: Mapping[str, Output] | None = None) -> tuple[Result, ...]:
-    """Returns the rows of a judge's folder.
+def checked(folder: Path, outputs: Mapping[str, Output] | None = None) -> JudgedResult:
+    """Returns a judge's folder of which everything follows from its judgments.
 
     Args:
         folder: Of one judge's verdicts.
@@ -210,7 +211,7 @@ def checked_rows(folder: Path, outputs: Mapping[str, Output] | None = None) -> t
     found = read_judged(folder, outputs)
     if found.doubts:
         raise DataError(folder, f"{'; '.join(found.doubts)}; {AGAIN}")
-    return found.rows
+    return found
 
 
 def preferences(folder: Path) -> dict[str, dict[str, float | None]]:

@@ -67,6 +67,11 @@ class JudgedResult:
     lc_range: tuple[float, float] | None
 
 
+def lc_ranges(found: JudgedResult) -> dict[str, tuple[float, float]]:
+    """Returns the range of a judge's LC by its row's signature, as :class:`~tulu_eval.runs.reading.Run` has it; or nothing."""
+    return {row.signature: found.lc_range for row in found.rows if row.metric == LC and found.lc_range is not None}
+
+
 def outputs_by_hash(folder: Path, asked: Asked | None) -> dict[str, Output]:
     """Returns the hash and length of each output, by item, also of a run that was published without its samples.
 

@@ -171,6 +171,8 @@ class Ledger:
         self._end = 0
         self._file: BinaryIO | None = None
         self._unpacked: BinaryIO | None = None
+        if not read_only:
+            files.remove_leftovers(path)
         try:
             if not path.exists() and packed(path).exists():
                 if read_only:
@@ -322,15 +324,13 @@ class Ledger:
 
     def _move(self, suffix: str, chosen: Callable[[int, bytes], bool]) -> None:
         """Moves chosen lines, told by number from 1 and text, to another file, and writes the ledger anew in one step."""
-        fresh = self.path.with_suffix(".fresh")
-        with self.path.open("rb") as old, fresh.open("wb") as new, self.path.with_suffix(suffix).open("ab") as aside:
+        away = self.path.with_suffix(suffix)
+        with self.path.open("rb") as old, files.replacing(self.path) as new, away.open("ab") as aside:
             for number, line in enumerate(old, start=1):
                 if line.endswith(b"\n"):
                     (aside if chosen(number, line) else new).write(line)
-            new.flush()
-            os.fsync(new.fileno())
+            aside.flush()
             os.fsync(aside.fileno())
-        fresh.replace(self.path)
         self._offsets.clear()
         self._failed.clear()
         kept, self.corrupt = self.corrupt, []

@@ -18,7 +18,7 @@ from tulu_eval.backends.loading import fetch
 from tulu_eval.backends.template import ChatTemplate, Conversation, Message
 from tulu_eval.backends.tokenizer import load_tokenizer
 from tulu_eval.backends.tokenizer_calls import token_ids
-from tulu_eval.backends.vllm_process import explain
+from tulu_eval.backends.vllm_process import explain, read_log
 from tulu_eval.backends.vllm_settings import environment, make_spec
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.judging.recipe import Question
@@ -86,7 +86,7 @@ def local_judge(files: ModelFiles) -> Iterator[VllmJudge]:
         try:
             judge = VllmJudge.load(make_spec(files, settings, (), positions, 0).engine, write)
         except Exception as error:
-            cause = explain(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], log.read_text(errors="replace"))
+            cause = explain(f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], read_log(log))
             raise EngineError(f"vLLM did not start: {cause} (log: {log})") from error
         with judge:
             yield judge

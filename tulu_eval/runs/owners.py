@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from tulu_eval.registry import Suite
@@ -13,16 +14,24 @@ from tulu_eval.runs.reading import Run
 def owners_of(runs: Sequence[Run], suite: Suite) -> dict[str, list[Run]]:
     """Returns runs by whose numbers they are: a hub id for released weights as they are, else the name they are filed under.
 
-    What another harness made has other prompts and stands apart. Where one name has several sets of weights (two checkpoints
-    called alike, or one quantised in two ways), what tells them stands behind the name.
+    What another harness made has other prompts and stands apart. Where one name has several sets of weights, what tells them
+    stands behind the name: the commit of a model of the hub, as ``name@abc1234``, else the hash and how they were altered. What
+    no weights are known of, as of a file of outputs, joins the only set there is, and stands apart where there are several.
     """
     named: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
         named.setdefault(_name(run, suite), {}).setdefault(_weights(run, suite), []).append(run)
     owners: dict[str, list[Run]] = {}
     for name, sets in named.items():
+        unknown = sets.pop("", [])
+        if len(sets) < 2:
+            owners[name] = [*unknown, *itertools.chain.from_iterable(sets.values())]
+            continue
+        if unknown:
+            owners[name] = unknown
         for weights, own in sets.items():
-            owners[name if len(sets) == 1 else f"{name} ({weights})"] = own
+            label = _with_commit(name, own[0], suite) or f"{name} ({weights})"
+            owners[label if label not in owners else f"{label} (weights {weights[:8]})"] = own
     return owners
 
 
@@ -34,10 +43,22 @@ def _name(run: Run, suite: Suite) -> str:
 
 
 def _weights(run: Run, suite: Suite) -> str:
-    """Returns what tells the weights that a run measured; empty for a released model as it is, which its name tells."""
-    if run.of_files or (released_model(run, suite) is not None and as_released(run)):
+    """Returns what tells the weights that a run measured; empty where nothing is known of them."""
+    if run.of_files:
         return ""
     facts = of_completions(run.manifest)
     sha256 = str(run.manifest["model"].get("weights_sha256") or run.manifest["model"]["revision"])
+    if _released(run, suite):
+        return sha256
     altered = [*filter(None, (facts["quantization"], f"adapter {facts['adapter'][:8]}" if facts["adapter"] else ""))]
     return ", ".join([f"weights {sha256[:8]}", *altered])
+
+
+def _with_commit(name: str, run: Run, suite: Suite) -> str:
+    """Returns a name with the commit that a run measured; empty where the weights are not those of a commit of the hub."""
+    revision = str(run.manifest["model"]["revision"])
+    return f"{name}@{revision[:7]}" if _released(run, suite) and not revision.startswith("sha256:") else ""
+
+
+def _released(run: Run, suite: Suite) -> bool:
+    return released_model(run, suite) is not None and as_released(run)

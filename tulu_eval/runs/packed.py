@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
@@ -43,11 +42,8 @@ def unpack(path: Path) -> BinaryIO:
 
 def unpack_in_place(path: Path) -> None:
     """Puts a file in the place of its packed form, in one step; raises as :func:`unpack`."""
-    fresh = path.with_suffix(".fresh")
-    with fresh.open("wb") as file:
+    with files.replacing(path) as file:
         _copy(path, file)
-        os.fsync(file.fileno())
-    fresh.replace(path)
     packed(path).unlink()
 
 

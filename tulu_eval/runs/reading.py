@@ -9,17 +9,18 @@ it, in the same words for every verb. Nothing is written, no model is loaded.
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.benchmarks.base import Benchmark
-from tulu_eval.errors import DataError, UserError, printable
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
 from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
-from tulu_eval.runs.judged_check import JUDGED, JUDGING, outputs_by_hash, read_judged
+from tulu_eval.runs.judged_check import JUDGED, JUDGING, JudgedResult, lc_ranges, outputs_by_hash, read_judged
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
 from tulu_eval.runs.packed import there
@@ -42,6 +43,10 @@ class Run:
         doubts: What does not follow from the rest, one line each; empty for a run that is as it was made.
         notes: What could not be computed again and why, one line each.
         regraded: Whether the rows stand on grades of another version of the benchmark than the ledger has.
+        unhashed: Why nothing would show that its files were forged, one line that is among the notes too; empty for a run that
+            has all hashes.
+        lc_ranges: Of each length-controlled row, by signature, the smallest and the largest value over the constants C that
+            published numbers have.
     """
 
     folder: Path
@@ -51,6 +56,8 @@ class Run:
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     regraded: bool = False
+    unhashed: str = ""
+    lc_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -125,21 +132,28 @@ def read_run(folder: Path) -> Run:
                 remembered.note(name, found)
     except OSError as error:
         raise DataError(folder, f"cannot be read: {error.strerror}") from error
-    return Run(folder, manifest, found.results, found.tally, found.doubts, found.notes, found.regraded)
+    return Run(folder, manifest, **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
 
 
 def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -> Reading:
     recorded, doubts = _recorded(folder)
     found = _reread(folder, manifest, recorded, benchmark)
     rows, wrong = rereading.rows(manifest, benchmark, found, recorded)
-    judges, of_judges, unchecked = _judged(folder, rereading.pinned(manifest))
+    judges, of_judges = _judged(folder, rereading.pinned(manifest))
+    unhashed = rereading.unhashed(manifest, recorded)
     return Reading(
-        results=(*rows, *judges),
+        results=(*rows, *itertools.chain.from_iterable(one.rows for one in judges.values())),
         tally=found.tally,
         # of other samples other rows follow, which says nothing more
         doubts=(*rereading.of_manifest(manifest, recorded, benchmark), *(found.doubts or wrong), *doubts, *of_judges),
-        notes=(*found.notes, *unchecked),
+        notes=(
+            *filter(None, [unhashed]),
+            *found.notes,
+            *(f"{name}: {line}" for name, one in judges.items() for line in one.unchecked),
+        ),
         regraded=found.regraded,
+        unhashed=unhashed,
+        lc_ranges=dict(itertools.chain.from_iterable(lc_ranges(one).items() for one in judges.values())),
     )
 
 
@@ -178,7 +192,8 @@ def read_answers(folder: Path) -> Run:
     recorded, _ = _recorded(folder)
     benchmark = _installed(manifest)
     found = _reread(folder, manifest, recorded, benchmark)
-    run = Run(folder, manifest, (), found.tally, (*rereading.of_manifest(manifest, recorded, benchmark), *found.doubts))
+    doubts = (*rereading.of_manifest(manifest, recorded, benchmark), *found.doubts)
+    run = Run(folder, manifest, (), found.tally, doubts, unhashed=rereading.unhashed(manifest, recorded))
     if not run.doubts and not (found.tally.done + found.tally.failed):
         raise DataError(folder / LEDGER, "has no samples")
     return sound(run)
@@ -195,21 +210,12 @@ def find_runs(
         results: The folder.
         each: Goes through the run folders while they are read, and may show how far it is.
     """
-    problems: list[str] = []
     if not results.exists():
         return (), ()
-
-    def unreadable(error: OSError) -> None:
-        problems.append(printable(f"{error.filename}: cannot be read: {error.strerror}"))
-
-    found: dict[str, list[Path]] = {MANIFEST: [], JUDGING: []}
-    for place, inner, names in os.walk(results, onerror=unreadable):  # which, unlike rglob, names links to nothing too
-        for name in found:
-            if name in names or name in inner:
-                found[name].append(Path(place, name))
+    found, problems = files.find(results, (MANIFEST, JUDGING))
     # a shard is a part of a run, which is one once 'tulu-eval merge' has made it
-    folders = [path.parent for path in sorted(found[MANIFEST]) if path.parent.parent.name != SHARDS]
-    folders += [path.parent for path in sorted(found[JUDGING]) if not (path.parents[2] / MANIFEST).exists()]
+    folders = [path.parent for path in found[MANIFEST] if path.parent.parent.name != SHARDS]
+    folders += [path.parent for path in found[JUDGING] if not (path.parents[2] / MANIFEST).exists()]
     runs: list[Run] = []
     for folder in each(folders):
         try:
@@ -249,11 +255,10 @@ def _reread(folder: Path, manifest: dict[str, Any], recorded: Recorded | None, b
     return Reread(Tally(len(manifest["planned"]), 0, 0), doubts=(f"{LEDGER} is missing, so {RESULT} cannot be checked",))
 
 
-def _judged(folder: Path, asked: Asked | None) -> tuple[tuple[Result, ...], list[str], list[str]]:
-    """Returns the rows of a run's judges, computed from their judgments; what is doubtful in them; and what was not checked."""
-    rows: list[Result] = []
+def _judged(folder: Path, asked: Asked | None) -> tuple[dict[str, JudgedResult], list[str]]:
+    """Returns what a run's judges gave, by the name of their folder, computed from their judgments; and what is doubtful."""
+    read: dict[str, JudgedResult] = {}
     doubts: list[str] = []
-    notes: list[str] = []
     judges = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
     outputs = outputs_by_hash(folder, asked) if judges else {}
     for judge in judges:
@@ -263,7 +268,6 @@ def _judged(folder: Path, asked: Asked | None) -> tuple[tuple[Result, ...], list
         except DataError as error:
             doubts.append(str(error).removeprefix(f"{folder}/"))
             continue
-        rows += found.rows
+        read[name] = found
         doubts += [f"{name}/{line}" for line in found.doubts]
-        notes += [f"{name}: {line}" for line in found.unchecked]
-    return tuple(rows), doubts, notes
+    return read, doubts

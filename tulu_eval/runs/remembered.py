@@ -12,6 +12,7 @@ import functools
 import hashlib
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Reading:
     doubts: tuple[str, ...]
     notes: tuple[str, ...]
     regraded: bool
+    unhashed: str
+    lc_ranges: Mapping[str, tuple[float, float]]
 
 
 def name_of(folder: Path, benchmark: Benchmark | None) -> str:
@@ -59,7 +62,8 @@ def recall(name: str) -> Reading | None:
     try:
         rows = tuple(Result.from_json(row) for row in data["results"])
         doubts, notes = (tuple(map(str, data[field])) for field in ("doubts", "notes"))
-        return Reading(rows, Tally(**data["tally"]), doubts, notes, bool(data["regraded"]))
+        ranges = {str(name): (float(low), float(high)) for name, (low, high) in data["lc_ranges"].items()}
+        return Reading(rows, Tally(**data["tally"]), doubts, notes, bool(data["regraded"]), str(data["unhashed"]), ranges)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 

@@ -192,23 +192,52 @@ def of_manifest(manifest: dict[str, Any], recorded: Recorded | None, benchmark: 
     if len(manifest.get("asked", manifest["planned"])) != len(manifest["planned"]):
         yield f"{MANIFEST}: it has not one hash of what was asked per planned item"
     if not _items_fit(manifest, benchmark):
-        yield f"{MANIFEST}: its items are not those of its protocol, limit and shard"
+        how = "counts" if "imported" in manifest else "limit and shard"
+        yield f"{MANIFEST}: its items are not those of its protocol, {how}"
+
+
+def unhashed(manifest: Mapping[str, Any], recorded: Recorded | None) -> str:
+    """Returns a note where a run lacks the hashes that every run has had since 2026-11-30; empty where it has them.
+
+    No older run is refused for it, and what is there is held against the rest; but whoever takes the hashes out of a forged
+    run makes it look older.
+    """
+    noted = {f"{MANIFEST}'s {name}": name in manifest for name in ("keys", "asked", "answers_sha256")}
+    if recorded is not None:
+        noted |= {f"{RESULT}'s {name}": bool(getattr(recorded, name)) for name in ("answers_sha256", "manifest_sha256")}
+        noted[f"{RESULT}'s graded_by"] = recorded.graded_by is not None
+    else:
+        noted.pop(f"{MANIFEST}'s answers_sha256")  # it is written with the result
+    missing = [name for name, there in noted.items() if not there]
+    if not missing:
+        return ""
+    what = "has no hashes" if len(missing) == len(noted) else f"lacks hashes ({', '.join(missing)})"
+    return f"{what}: it was made before {HASHED_SINCE}, or they were taken out, so that a forgery would not be seen"
+
+
+HASHED_SINCE = "2026-11-30"
+"""The day of the first version that wrote all of them."""
 
 
 def _items_fit(manifest: Mapping[str, Any], benchmark: Benchmark | None) -> bool:
     """Whether each protocol has as many items as its recipe says, of one order, and the planned ones are the first of it.
 
-    What a file of another harness holds may be any part of any of them.
+    What a file of another harness holds may be any part of them, in their order, as many as it was said to answer.
     """
-    if "imported" in manifest:
-        return True
     protocol, items, planned = manifest["protocol"], manifest["items"], manifest["planned"]
     whole = items.get(protocol["name"], [])
     sizes = {name: known.n for name, known in benchmark.protocols.items()} if benchmark else {}
     sizes[protocol["name"]] = protocol.get("n", 0)
     try:
-        part, parts = manifest.get("shard", (1, 1))
-        first = whole[: manifest.get("limit")][part - 1 :: parts]
+        if "imported" in manifest:
+            answered = set(planned)
+            first = [item for item in whole if item in answered]
+            counts = {"answers": len(planned), "missing": len(whole) - len(planned)}
+            if any(manifest["imported"].get(name, count) != count for name, count in counts.items()):
+                return False
+        else:
+            part, parts = manifest.get("shard", (1, 1))
+            first = whole[: manifest.get("limit")][part - 1 :: parts]
         sized = all(ids == whole[: len(ids)] and len(ids) == (sizes.get(name) or len(ids)) for name, ids in items.items())
     except (TypeError, ValueError):
         return False

@@ -23,8 +23,8 @@ from tulu_eval.judging.judge import Judgment, Kind
 from tulu_eval.judging.recipe import swapped
 from tulu_eval.judging.session import Scored
 from tulu_eval.records import Result
-from tulu_eval.runs.judged import BENCHMARK, checked_rows
-from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash, read_judging
+from tulu_eval.runs.judged import BENCHMARK, checked
+from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash, lc_ranges, read_judging
 from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.reading import Run
@@ -85,7 +85,8 @@ def read(folder: Path) -> Run:
     Raises:
         DataError: It is not such a folder, or was changed by hand.
     """
-    rows = checked_rows(folder)
+    found = checked(folder)
+    rows = found.rows
     data = read_judging(folder)
     if not data.get("generator"):
         raise DataError(folder / JUDGING, "names no generator, so whose numbers these are is not known")
@@ -97,4 +98,4 @@ def read(folder: Path) -> Run:
         "source": "re-scored" if "annotations_sha256" in data else "outputs of a file",
     }
     n = rows[0].n if rows else 0
-    return Run(folder, manifest, rows, Tally(n, n, 0))
+    return Run(folder, manifest, rows, Tally(n, n, 0), lc_ranges=lc_ranges(found))

@@ -42,12 +42,14 @@ class Scored:
         tally: How much of the run they stand on.
         scorers: Names of the scorers.
         disagreements: Items on which they differ, in the ledger's order.
+        unhashed: Why nothing showed that the files were not forged before they were graded; empty for a run with all hashes.
     """
 
     results: tuple[Result, ...]
     tally: Tally
     scorers: tuple[str, ...]
     disagreements: tuple[Disagreement, ...]
+    unhashed: str = ""
 
 
 def score(folder: Path) -> Scored:
@@ -77,4 +79,4 @@ def score(folder: Path) -> Scored:
         if not rows.tally.done + rows.tally.failed:
             raise DataError(folder / LEDGER, "has no samples")
         write_json(folder / MANIFEST, run.manifest)
-    return Scored(rows.results, rows.tally, benchmark.scorers, tuple(differing))
+    return Scored(rows.results, rows.tally, benchmark.scorers, tuple(differing), run.unhashed)

@@ -13,6 +13,7 @@ import dataclasses
 import json
 from typing import Any
 
+from tulu_eval.backends import config as configs
 from tulu_eval.errors import PreflightError
 from tulu_eval.runs.estimate import measure_rates
 from tulu_eval.training.job import Job
@@ -133,9 +134,8 @@ def _tokens(job: Job) -> int:
 
 
 def _shape(model: Any) -> dict[str, int]:
-    config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
-    return {key: int(config.get(key) or 0) for key in ("hidden_size", "num_hidden_layers", "vocab_size")}
+    config = configs.read(model.path)
+    return {"hidden_size": config.width, "num_hidden_layers": config.layers, "vocab_size": config.vocabulary}
 
 
 def as_json(job: Job, device: str, world: int) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def files_of_split(dataset: str, split: str) -> list[Path]:
             raise PreflightError(
                 f"the hub is unreachable and the data set {dataset} is not in the local cache; give a file with --data"
             ) from error
-        names = [str(path.relative_to(folder)) for path in folder.rglob("*")]
+        names = [str(path.relative_to(folder)) for path in (*folder.glob("*"), *folder.glob("data/*"))]
     else:
         names = [file.rfilename for file in info.siblings or []]
     by_split: dict[str, list[str]] = {}

@@ -14,15 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends import loading
-from tulu_eval.errors import EngineError, PreflightError, UserError
+from tulu_eval.backends import exported, loading
+from tulu_eval.errors import DataError, EngineError, PreflightError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.training import metrics, models, parallel
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.recipe import Stage
 
-MANIFEST = loading.EXPORTED
+MANIFEST = exported.FILE
 CARD = "README.md"
 
 NAMES: dict[Stage, tuple[str, ...]] = {
@@ -61,9 +61,9 @@ def _draft(final: Path) -> Path:
 def _whole(folder: Path) -> bool:
     """Whether a model's weights are those that were written; an older manifest does not say."""
     try:
-        stated = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("weights_sha256")
-        return stated is None or loading.inspect(folder, folder.name).weights_sha256 == stated
-    except (OSError, ValueError, UserError):
+        stated = exported.read(folder).weights_sha256
+        return not stated or loading.inspect(folder, folder.name).weights_sha256 == stated
+    except UserError:
         return False
 
 
@@ -97,10 +97,9 @@ def set_aside(folder: Path, stage: Stage) -> None:
 
 def _identity(folder: Path) -> dict[str, str] | None:
     try:
-        found: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return exported.read(folder).identity
+    except DataError:
         return None
-    return found
 
 
 def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping[str, Any], ranks: Ranks) -> Path:

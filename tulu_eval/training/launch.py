@@ -128,7 +128,7 @@ def _clear(job: Job) -> None:
     drafts = [*export.drafts(job.folder), job.folder / FOLDER]
     for draft in filter(Path.is_dir, drafts):
         shutil.rmtree(draft, ignore_errors=True)
-    for draft in (*job.folder.glob(f".{MANIFEST}.*"), *job.folder.glob(f"{MICRO_TOKENS}.*")):
+    for draft in (*job.folder.glob(f".{MANIFEST}.*"), *job.folder.glob(f".{MICRO_TOKENS}.*")):
         draft.unlink(missing_ok=True)
 
 

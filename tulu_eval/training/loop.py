@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from tulu_eval import files
 from tulu_eval.backends.batching import is_out_of_memory
-from tulu_eval.errors import EngineError, UserError
+from tulu_eval.errors import DataError, EngineError, UserError
 from tulu_eval.training import checkpoint
 from tulu_eval.training.checkpoint import Trained
 from tulu_eval.training.math import learning_rate, warmup_updates
@@ -214,9 +214,7 @@ class Trainer:
 
     def _remember(self) -> None:
         """Leaves the smaller number of tokens for the run that goes on; of ranks that run out together one is heard."""
-        draft = self.settings.folder / f"{MICRO_TOKENS}.{self.ranks.rank}"
-        draft.write_text(str(self.micro_tokens))
-        draft.replace(self.settings.folder / MICRO_TOKENS)
+        files.write_text(self.settings.folder / MICRO_TOKENS, str(self.micro_tokens))
 
     def update(self, loss: Tensor, rows: Iterable[Tokens]) -> dict[str, float]:
         """Takes one optimizer step with the gradients that are there, unless something is not finite; then skips it.
@@ -259,7 +257,7 @@ class Trainer:
 
     def _stop_with_rows(self, rows: Iterable[Tokens]) -> None:
         path = self.settings.folder / f"not-finite-step-{self._step:08d}-rank-{self.ranks.rank}.json"
-        path.write_text(json.dumps([row.ids.tolist() for row in rows]))
+        files.write_json(path, [row.ids.tolist() for row in rows])
         raise Stopped(
             f"loss or gradient was not finite {self.recipe.max_skipped} times in a row; the rows of the last are in {path}; "
             "the last checkpoint is whole"
@@ -294,8 +292,8 @@ class Trainer:
 def _read_number(path: Path, default: int) -> int:
     """Returns the positive number that a file holds, or the default where there is none."""
     try:
-        return max(1, int(path.read_text()))
-    except (OSError, ValueError):
+        return max(1, int(files.read_text(path, 100)))
+    except (DataError, ValueError):
         return default
 
 

@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.errors import PreflightError
+from tulu_eval import files
+from tulu_eval.errors import DataError, PreflightError
 
 METRICS, SAMPLES, PROBE = "metrics.jsonl", "samples.jsonl", "probe.jsonl"
 
@@ -38,8 +40,8 @@ def append(path: Path, step: int, data: Mapping[str, Any]) -> None:
     if step == 0 or not path.exists():
         path.write_text("")
     elif _last(path) >= step:
-        lines = [line for line in path.read_text().splitlines() if _step_of(line) < step]
-        path.write_text("".join(line + "\n" for line in lines))
+        lines = [line for line in files.read_text(path).splitlines() if _step_of(line) < step]
+        files.write_text(path, "".join(line + "\n" for line in lines))
     with path.open("a") as file:
         file.write(json.dumps({"step": step, **data}) + "\n")
 
@@ -48,23 +50,40 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Returns a file's lines; a cut last one is left out."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if _step_of(line) < CUT]
+    return [line for line in map(_parsed, files.read_text(path).splitlines()) if line is not None]
 
 
 CUT = 1 << 62
 """The step that a cut line counts as: after every other."""
 
+TAIL = 1 << 16
+"""Bytes that are looked at first for a file's last line; one of samples may have more."""
+
 
 def _last(path: Path) -> int:
-    lines = path.read_text().splitlines()
-    return _step_of(lines[-1]) if lines else -1
+    """Returns the step of a file's last line, -1 for an empty file, from its end: it is asked at every step of a long run."""
+    with files.open_regular(path) as file:
+        size, tail = file.seek(0, os.SEEK_END), TAIL
+        while True:
+            file.seek(max(0, size - tail))
+            lines = file.read(tail).splitlines()
+            if tail >= size or len(lines) > 1:
+                return _step_of(lines[-1].decode("utf-8", "replace")) if lines else -1
+            tail *= 4
 
 
 def _step_of(line: str) -> int:
+    found = _parsed(line)
+    return CUT if found is None else int(found["step"])
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """Returns a line about a step; None for one that was cut."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return CUT
+        found = files.parse_json(line, files.Place("a line"), nan=True, halves=True)
+    except DataError:
+        return None
+    return found if isinstance(found, dict) and type(found.get("step")) is int else None
 
 
 class Metrics:

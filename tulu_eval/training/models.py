@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from tulu_eval.backends import config as configs
 from tulu_eval.backends import weights
 from tulu_eval.backends.skeleton import check_shapes, first_line
 from tulu_eval.errors import PreflightError
@@ -317,7 +318,7 @@ def save(model: _Model, state: dict[str, Tensor], folder: Path, tokenizer: Any) 
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )
     model.model.save_pretrained(folder, state_dict={name.removeprefix("model."): value for name, value in state.items()})
-    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    written = configs.read_object(folder / "config.json", configs.MAX_CONFIG)
     written["dtype"] = str(next(iter(state.values())).dtype).removeprefix("torch.")  # there: that of the model in memory
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     tokenizer.chat_template = TEMPLATE

@@ -7,13 +7,16 @@ one that was killed goes on from its own checkpoint or ledger. What stands in ``
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from tulu_eval import files
+from tulu_eval.backends import exported
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.tokenizer import load_tokenizer
 from tulu_eval.errors import DataError, UnknownName
@@ -26,7 +29,7 @@ from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import Run, finished, read_run
 from tulu_eval.runs.runner import execute
 from tulu_eval.runs.verify import verify
-from tulu_eval.training import assess, export, job, launch, metrics, models, recipes, rule, scratch
+from tulu_eval.training import assess, export, forms, job, launch, metrics, models, recipes, rule, scratch
 from tulu_eval.training.data import Reader
 from tulu_eval.training.recipe import PPORecipe, Stage
 from tulu_eval.training.text import Encoder
@@ -36,12 +39,19 @@ BENCHMARK = "gsm-symbolic-zero-shot"
 EXPECTED = Path(__file__).parent / "presets" / "reproduced.toml"
 """What this came to when its authors ran it, as a registry: a verdict says whether it came to the same here."""
 
-SUMMARY = "reproduce.json"
+SUMMARY, HELD_OUT = "reproduce.json", "held-out.json"
 WATCH_EVERY = 8
 PROBE_ITEMS = 100
 
 Say = Callable[[str], None]
 """Shows a line, or a table."""
+
+
+class HeldOut(files.Record, frozen=True):
+    """``held-out.json``: what reward model and policies came to on what was held out, as ``assess`` returns it."""
+
+    reward_model: dict[str, dict[str, float]]
+    policies: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ def reproduce(recipe: str, folder: Path, say: Say, *, quiet: bool = False) -> di
 def _add_times(folder: Path, seconds: dict[str, float]) -> dict[str, float]:
     """Returns the seconds that each stage took over all calls: a stage that was done before takes none now."""
     path = folder / "seconds.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = files.read_as(path, dict[str, float]) if path.exists() else {}
     total = {name: round(before.get(name, 0.0) + spent, 1) for name, spent in seconds.items()}
     write_json(path, total)
     return total
@@ -100,9 +110,9 @@ def _data(whole: Reproduction) -> None:
         rule.write(data)
     if not start.exists():
         start.parent.mkdir(exist_ok=True)
-        lines = (data / "sft.jsonl").read_text(encoding="utf-8").splitlines()
-        texts = [turn["content"] for line in lines for turn in json.loads(line)["messages"]]
-        scratch.write(start, [*texts, *["<|user|>\n<|assistant|>\n"] * len(lines)], seed=0)
+        talks = [forms.conversation(row) for row in files.json_rows(data / "sft.jsonl")]
+        texts = [message["content"] for talk in talks for message in talk]
+        scratch.write(start, [*texts, *["<|user|>\n<|assistant|>\n"] * len(talks)], seed=0)
 
 
 def _train(whole: Reproduction, stage: Stage, rows: str, exported: dict[str, str], **more: Any) -> None:
@@ -123,10 +133,8 @@ def _train(whole: Reproduction, stage: Stage, rows: str, exported: dict[str, str
 
     launch.execute(job.make_job(order, load_suite()), "cpu", report, whole.say)
     for source, name in exported.items():
-        draft = whole.models(f"{name}.tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(whole.folder / stage / source, draft)
-        draft.replace(whole.models(name))
+        with files.replacing_folder(whole.models(name)) as draft:
+            shutil.copytree(whole.folder / stage / source, draft, dirs_exist_ok=True)
 
 
 REPORT_SECONDS = 10.0
@@ -157,7 +165,7 @@ def _ppo(whole: Reproduction) -> None:
 
 def _assess(whole: Reproduction) -> None:
     """Measures reward model and policies on what was held out."""
-    path = whole.folder / "held-out.json"
+    path = whole.folder / HELD_OUT
     if path.exists():
         return
     tokenizer = load_tokenizer(whole.models("tiny-sft"), "tiny-sft", trust_remote_code=False)
@@ -205,12 +213,12 @@ def _summary(whole: Reproduction, recipe: str, seconds: dict[str, float]) -> dic
     found = {
         "recipe": recipe,
         "benchmark": BENCHMARK,
-        **json.loads((whole.folder / "held-out.json").read_text()),
+        **msgspec.to_builtins(files.read_as(whole.folder / HELD_OUT, HeldOut)),
         "before": [dataclasses.asdict(row) for row in before.results],
         "after": [dataclasses.asdict(row) for row in after.results],
         "gain": dataclasses.asdict(paired),
         "verdicts": verdicts,
-        "left_out_of_data": json.loads((whole.folder / "data" / rule.LEFT_OUT).read_text()),
+        "left_out_of_data": files.read_as(whole.folder / "data" / rule.LEFT_OUT, dict[str, int]),
         "parameters": before.manifest["model"]["parameters"],
         "seconds": seconds,
         "machine": environment.machine(),
@@ -235,6 +243,6 @@ def _verdict(run: Run, suite: Suite) -> dict[str, Any]:
 
 def _put_results_on_card(whole: Reproduction, name: str, run: Run) -> None:
     folder = whole.models(name)
-    manifest = json.loads((folder / export.MANIFEST).read_text(encoding="utf-8"))
-    lines = metrics.read(whole.folder / manifest["stage"] / metrics.METRICS)
-    (folder / export.CARD).write_text(export.card(folder, manifest, lines, run.results), encoding="utf-8")
+    made = exported.read(folder)
+    lines = metrics.read(whole.folder / made.stage / metrics.METRICS)
+    files.write_text(folder / export.CARD, export.card(folder, msgspec.to_builtins(made), lines, run.results))

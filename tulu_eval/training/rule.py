@@ -14,11 +14,11 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tulu_eval import files
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm_symbolic import SEED, SIZE, generate
 from tulu_eval.training.randomness import derive
@@ -59,20 +59,17 @@ def write(folder: Path) -> None:
 
     The folder is there whole or not at all.
     """
-    draft = folder.with_suffix(".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     tested = {item.question for item in generate(SIZE, SEED)}
     left_out = {}
-    for number, (name, size) in enumerate(SIZES.items()):
-        items = generate(size, SEED + 1 + number)
-        kept = [item for item in items if item.question not in tested]
-        left_out[name] = len(items) - len(kept)
-        draw = random.Random(derive(SEED, name))  # noqa: S311 - nothing secret
-        rows = [_row(name, item, kept, draw) for item in kept]
-        (draft / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    (draft / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
-    draft.replace(folder)
+    with files.replacing_folder(folder) as draft:
+        for number, (name, size) in enumerate(SIZES.items()):
+            items = generate(size, SEED + 1 + number)
+            kept = [item for item in items if item.question not in tested]
+            left_out[name] = len(items) - len(kept)
+            draw = random.Random(derive(SEED, name))  # noqa: S311 - nothing secret
+            rows = [_row(name, item, kept, draw) for item in kept]
+            (draft / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        (draft / LEFT_OUT).write_text(json.dumps(left_out), encoding="utf-8")
 
 
 def _row(name: str, item: Item, others: Sequence[Item], draw: random.Random) -> dict[str, Any]:

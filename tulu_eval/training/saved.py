@@ -11,11 +11,15 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from tulu_eval.errors import UserError
+from msgspec import Meta
+
+from tulu_eval import files
+from tulu_eval.errors import DataError, UserError
+from tulu_eval.files import Record
 
 FORMAT = 2
 """Version of a checkpoint's files. Format 1, without a number, kept tensors and their index as pickles."""
@@ -25,8 +29,9 @@ MAX_MANIFEST = 16_000_000
 """Bytes; a checkpoint of 128 ranks with 1,000 files each has 12 MB."""
 
 _FOLDER = re.compile(r"step-(\d{8,})")
-_FILE = re.compile(r"shard-[0-9]+-model-[0-9]+-of-[0-9]+\.safetensors")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Count = Annotated[int, Meta(ge=0, lt=1 << 62)]
+ShardName = Annotated[str, Meta(pattern=r"\Ashard-[0-9]+-model-[0-9]+-of-[0-9]+\.safetensors\Z")]
 
 
 class CheckpointError(UserError):
@@ -37,16 +42,21 @@ class BrokenError(Exception):
     """A checkpoint that is not what was written; the message says in a few words how."""
 
 
-class File(NamedTuple):
-    """What a file has to be.
+class File(Record, frozen=True):
+    """What a file has to be: its bytes, and their hash."""
 
-    Attributes:
-        size: In bytes.
-        sha256: In hexadecimal.
-    """
+    size: Count
+    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
-    size: int
-    sha256: str
+
+class Manifest(Record, frozen=True):
+    """A checkpoint's manifest, as :class:`Saved` explains it."""
+
+    format: Literal[2]
+    step: Count
+    identity: dict[str, str]
+    counters: dict[str, Count]
+    files: dict[ShardName, File]
 
 
 class Saved(NamedTuple):
@@ -96,7 +106,7 @@ def write(saved: Saved) -> None:
         "step": saved.step,
         "identity": saved.identity,
         "counters": saved.counters,
-        "files": {name: file._asdict() for name, file in saved.files.items()},
+        "files": {name: {"size": file.size, "sha256": file.sha256} for name, file in saved.files.items()},
     }
     with (saved.folder / MANIFEST).open("w", encoding="utf-8") as file:
         json.dump(data, file, indent=1, sort_keys=True)
@@ -117,17 +127,21 @@ def read(folder: Path) -> Saved:
             raise BrokenError("something in it is not a regular file")
         if MANIFEST not in there or there[MANIFEST].st_size > MAX_MANIFEST:
             raise BrokenError(f"it has no {MANIFEST}, or one that is too large")
-        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        data = files.read_json(folder / MANIFEST, MAX_MANIFEST)
     except OSError as error:
         raise BrokenError(f"it cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except DataError as error:
         raise BrokenError(f"its {MANIFEST} is not JSON") from error
     if isinstance(data, dict) and data.get("format", 1) != FORMAT:
         raise CheckpointError(
             f"{folder} is of format {data.get('format', 1)!r}, and this version reads format {FORMAT}: finish the run with the "
             "version that began it, or begin anew with --fresh"
         )
-    saved = _typed(folder, data)
+    try:
+        found = files.checked(data, Manifest, files.Place(folder / MANIFEST))
+    except DataError as error:
+        raise BrokenError(f"its {MANIFEST} is not one of this program") from error
+    saved = Saved(folder, found.step, found.identity, found.counters, found.files)
     if step_of(folder) != saved.step:
         raise BrokenError(f"its {MANIFEST} says step {saved.step}")
     sizes = {name: state.st_size for name, state in there.items() if name != MANIFEST}
@@ -149,32 +163,3 @@ def check(saved: Saved, names: Iterable[str]) -> None:
             raise BrokenError(f"{name} cannot be read: {error.strerror}") from error
         if found != saved.files[name]:
             raise BrokenError(f"{name} is not what was written")
-
-
-def _typed(folder: Path, data: Any) -> Saved:
-    try:
-        step, identity, counters, files = (data[name] for name in ("step", "identity", "counters", "files"))
-        sound = (
-            set(data) == {"format", "step", "identity", "counters", "files"}
-            and _is_count(step)
-            and _all(identity, lambda one: isinstance(one, str))
-            and _all(counters, _is_count)
-            and all(_FILE.fullmatch(name) and _is_file(one) for name, one in files.items())
-        )
-    except (KeyError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise BrokenError(f"its {MANIFEST} is not one of this program")
-    return Saved(folder, step, identity, counters, {name: File(**one) for name, one in files.items()})
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 62
-
-
-def _is_file(value: Mapping[str, Any]) -> bool:
-    return set(value) == {"size", "sha256"} and _is_count(value["size"]) and bool(_SHA256.fullmatch(value["sha256"]))
-
-
-def _all(values: Any, sound: Any) -> bool:
-    return isinstance(values, dict) and all(map(sound, values.values()))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.training.text import TEMPLATE
 
 VOCABULARY = 1024
@@ -32,11 +32,9 @@ def write(folder: Path, texts: Iterable[str], seed: int) -> None:
     torch.manual_seed(seed)
     config = LlamaConfig(vocab_size=len(tokenizer), **SHAPE, **ids)
     model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
-    draft = folder.with_suffix(".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
-    draft.replace(folder)
+    with files.replacing_folder(folder) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
 
 
 def _tokenizer(texts: Iterable[str]) -> Any:

@@ -1,0 +1,59 @@
+"""``training.json``: what ``tulu-eval train`` leaves in a trained model's folder about how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tulu_eval import files
+from tulu_eval.files import Record
+
+FILE = "training.json"
+
+LIMIT = 1 << 24
+"""Most bytes; one has 10 kB."""
+
+
+class Setting(Record, frozen=True):
+    """A value of the recipe, and where it is from."""
+
+    value: str | int | float | bool | None
+    source: str
+
+
+class Recipe(Record, frozen=True):
+    """The recipe; the hash is over its values."""
+
+    name: str
+    sha256: str
+    about: str
+
+
+class Exported(Record, frozen=True):
+    """The run's manifest, with the model's own name and the hash of its weights, both empty in a file of an older version."""
+
+    version: str
+    stage: Literal["sft", "rm", "dpo", "ppo"]
+    recipe: Recipe
+    settings: dict[str, Setting]
+    identity: dict[str, str]
+    model: str
+    reward_model: str | None
+    rows_kept: int
+    rows_dropped: dict[str, int]
+    steps: int
+    ranks: int
+    commit: str
+    packages: dict[str, str]
+    machine: dict[str, str | int]
+    name: str = ""
+    weights_sha256: str = ""
+
+
+def read(folder: Path) -> Exported:
+    """Returns what is noted in a trained model's folder.
+
+    Raises:
+        DataError: There is no such file, or it is not as ``train`` writes it.
+    """
+    return files.read_as(folder / FILE, Exported, LIMIT)
