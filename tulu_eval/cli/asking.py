@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from tulu_eval.cli.common import say
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 from tulu_eval.errors import UserError
 
@@ -133,7 +134,7 @@ def consent(estimate: Estimate, *, yes: bool, max_cost: float | None, quiet: boo
     """
     free = estimate.requests == 0 or estimate.dollars == 0
     if not quiet or not (yes or free):
-        click.echo(str(estimate), err=True)
+        say(*str(estimate).split("\n"))
     if yes or free:
         return
     if sys.stdin.isatty() and sys.stderr.isatty():

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.cli.numeric import WHOLE
 
 
@@ -65,4 +65,4 @@ def calibrate_judge(annotations: tuple[Path, ...], output: Path, size: int, **op
     else:
         print_text(describe(found))
     if not quiet:
-        click.echo(f"\n{report.spent(judging.spent)}\n{output}", err=True)
+        say("", report.spent(judging.spent), str(output))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option
+from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option, say
 
 if TYPE_CHECKING:
     from tulu_eval.registry import Suite
@@ -84,7 +84,7 @@ def _make(model: str, suite: Suite, results: Path, published: bool, write: Path 
 
     made = report.make(model, suite, results, published)
     for line in made.left_out:
-        click.echo(f"tulu-eval: not on the card: {line}", err=True)
+        say(f"tulu-eval: not on the card: {line}")
     front, section, files = report.metadata(made), report.section(made, suite), report.hub_files(made)
     if as_json:
         print_json({"model": made.name, "metadata": front, "section": section, "files": files})

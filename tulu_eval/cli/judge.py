@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.cli.numeric import WHOLE
 from tulu_eval.errors import UserError
 
@@ -66,12 +66,12 @@ def judge(target: Path, **options: Any) -> None:
             progress = asking.Answers(ready.estimate.requests, quiet=quiet)
             outcome = judged.judge(ready, endpoint, address, cache, folder, options["max_cost"], calibration, progress)
     for line in report.failures(outcome, quiet=quiet):
-        click.echo(f"tulu-eval: {line}", err=True)
+        say(f"tulu-eval: {line}")
     if options["as_json"]:
         print_json({"folder": str(folder), **report.as_json(outcome.score, outcome.results, ready.screen.flags)})
     else:
         print_text(report.as_text(outcome.score, outcome.results, ready.screen.flags))
         if not quiet:
-            click.echo(f"\n{report.spent(outcome.judging.spent)}\n{folder}", err=True)
+            say("", report.spent(outcome.judging.spent), str(folder))
     if outcome.score.errors:
         raise click.exceptions.Exit(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_text, progress, registry_option
+from tulu_eval.cli.common import print_text, progress, registry_option, say
 
 TRAINING = Path("training")
 """Where ``train`` and ``reproduce`` write unless told otherwise."""
@@ -64,9 +64,9 @@ def report(
     page = make(suite, results, files, progress(quiet), training)
     write_text(target, page.text)
     for problem in page.problems:
-        click.echo(f"tulu-eval: left out: {problem}", err=True)
+        say(f"tulu-eval: left out: {problem}")
     for line in page.promptless:
-        click.echo(f"tulu-eval: without the prompts' text: {line}", err=True)
+        say(f"tulu-eval: without the prompts' text: {line}")
     trained = f", {counted(page.trained, 'training run')}" if page.trained else ""
     print_text(f"{target}: {counted(page.runs, 'run')}{trained}, {len(page.text) / 1e6:.1f} MB")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tulu_eval.cli import common
 from tulu_eval.cli.common import print_json, print_text, set_up_logging
 
 
@@ -31,7 +32,7 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
 
     def say(text: str) -> None:
         if not quiet:
-            click.echo(text, err=True)
+            common.say(*text.split("\n"))
 
     folder = output or Path("training") / f"reproduce-{recipe}"
     found = whole.reproduce(recipe, folder, say, quiet=quiet)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _judgments_of_a_file(target: Path, options: dict[str, Any], as_json: bool) -
     folder = rescored.keep(options["output"], options["annotations"], found, rows, calibration) if options["output"] else None
     _show(found.score, rows, found.flags, as_json)
     if folder:
-        click.echo(f"\n{folder}", err=True)
+        say("", str(folder))
 
 
 def _calibration(options: dict[str, Any]) -> Calibration | None:

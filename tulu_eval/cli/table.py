@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tulu_eval.cli.common import print_text, progress, registry_option
+from tulu_eval.cli.common import print_text, progress, registry_option, say
 
 
 @click.command()
@@ -39,10 +39,10 @@ def table(results: Path, form: str, write: Path | None, registry: Path | None) -
         raise UserError(f"--write {write}: the format follows from the name's end.{suggest(write.suffix, report.SUFFIXES)}")
     suite = load_suite(registry)
     if not results.is_dir():
-        click.echo(f"tulu-eval: no folder {results}, so nothing was measured", err=True)
+        say(f"tulu-eval: no folder {results}, so nothing was measured")
     found = collect(suite, results, progress())
     for problem in found.problems:
-        click.echo(f"tulu-eval: not in the table: {problem}", err=True)
+        say(f"tulu-eval: not in the table: {problem}")
     print_text(report.write(found, suite, form), end=False)
     if write is not None:
         write_text(write, report.write(found, suite, report.SUFFIXES[write.suffix]))
