@@ -12,7 +12,7 @@ import pytest
 from robustness import tally as tallies
 from robustness import verbs
 from robustness.bench import Bench
-from robustness.options import Place, make_place
+from robustness.places import Place, make_place
 from robustness.tally import Tally
 
 TALLY = pytest.StashKey[Tally]()

@@ -83,7 +83,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def environment(cache: Path, **changes: str | None) -> dict[str, str]:
-    """Returns the environment of a program: caches of its own, no way to the hub, no keys; a change to None takes a name out."""
+    """Returns a program's environment: caches of its own, no way to the hub, no keys. A change to None takes a name out."""
     made = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
     made |= {"PYTHONPATH": str(Path(tulu_eval.__file__).parents[1]), "XDG_CACHE_HOME": str(cache), "HF_HOME": str(cache / "hf")}
     made |= {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -9,8 +9,8 @@ FREE = {
 """By file, the fields that no hash ties down: they change while a run goes on, and no number follows from them.
 
 What verbs print must stay the same whatever stands in them, or be refused. Everything else of a manifest is pinned by
-``result.json``, and all of ``result.json`` by its own hash. Of a sample ``token_ids``, ``error`` and ``finish_reason`` are pinned
-by the hash of the answers."""
+``result.json``, and all of ``result.json`` by its own hash. Of a sample ``token_ids``, ``error`` and ``finish_reason`` are
+pinned by the hash of the answers."""
 
 UNKNOWABLE: dict[str, tuple[str, ...]] = {
     "samples.jsonl, hashes made again": ("text", "token_ids", "finish_reason", "error"),
@@ -20,9 +20,10 @@ UNKNOWABLE: dict[str, tuple[str, ...]] = {
 }
 """What no reader can know: by file, the fields; of an empty tuple all.
 
-A forgery that makes every hash again cannot be known where the samples do not tell: names of model, engine and settings. It is
-known where they do: grades, classes, scores, rows, n and right answers. ``judging.json`` has no hash: judge, method and prompt are
-in the rows' signatures and the counts are counted again, but whose outputs they were only it says."""
+A forgery that makes every hash again cannot be known where the samples do not tell: names of model, engine and settings, and
+the text of the samples themselves. It is known where they do: grades, classes, scores, rows, n and right answers.
+``judging.json`` has no hash: judge, method and prompt are in the rows' signatures and the counts are counted again, but whose
+outputs they were only it says."""
 
 
 def unknowable(file: str, field: str) -> bool:

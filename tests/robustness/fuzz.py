@@ -1,7 +1,7 @@
 """``make fuzz``: all of the harness in two processes, and the table of what was tried.
 
-FUZZ_CASES is how many distinct cases are tried, FUZZ_SEED draws others, FUZZ_TALLY is a folder in which a run that was stopped is
-gone on with, FUZZ_JOBS is how many processes share the cases. Further words go to pytest.
+FUZZ_CASES is how many distinct cases are tried, FUZZ_SEED draws others, FUZZ_TALLY is a folder in which a run that was stopped
+is gone on with, FUZZ_JOBS is how many processes share the cases. Further words go to pytest.
 """
 
 from __future__ import annotations

@@ -103,8 +103,14 @@ def _request(connection: socket.socket) -> bytes:
     return raw
 
 
-GOOD = chat("So the answer is 3.", logprobs={"content": [{"token": "m", "logprob": -0.1, "top_logprobs": [
-    {"token": "m", "logprob": -0.1}, {"token": "M", "logprob": -2.5}]}]})  # fmt: skip
+GOOD = chat(
+    "So the answer is 3.",
+    logprobs={
+        "content": [
+            {"token": "m", "logprob": -0.1, "top_logprobs": [{"token": "m", "logprob": -0.1}, {"token": "M", "logprob": -2.5}]}
+        ]
+    },
+)
 LISTING = {"object": "list", "data": [{"id": "m", "object": "model", "max_model_len": 4096, "owned_by": "vllm"}]}
 
 
@@ -142,36 +148,85 @@ def every() -> Iterator[Said]:
         raw = head + b"Content-Length: " + length + b"\r\n\r\n" + body
         yield Said("Content-Length", repr(length), raw, broken=length in (b"5", b"0", b"999999"))
     for kind, raw in {
-        "none, and closed": head + b"\r\n" + body, "bad size": head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + body,
+        "none, and closed": head + b"\r\n" + body,
+        "bad size": head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + body,
         "huge size": head + b"Transfer-Encoding: chunked\r\n\r\n" + b"F" * 40 + b"\r\n" + body,
-        "negative size": head + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n" + body, "cut": head + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+        "negative size": head + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n" + body,
+        "cut": head + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
         "both": head + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
-    }.items():  # fmt: skip
+    }.items():
         yield Said("length", kind, raw)
-    for status in ("000 X", "99 X", "1000 X", "200", "-1 X", "x X", "204 No Content", "206 Partial", "301 Moved", "304 Not", "400 Bad",
-                   "401 No", "403 No", "404 No", "408 Late", "413 Large", "418 Tea", "422 Odd", "429 Many", "500 Err", "503 Busy", "599 X"):  # fmt: skip
+    for status in (
+        "000 X",
+        "99 X",
+        "1000 X",
+        "200",
+        "-1 X",
+        "x X",
+        "204 No Content",
+        "206 Partial",
+        "301 Moved",
+        "304 Not",
+        "400 Bad",
+        "401 No",
+        "403 No",
+        "404 No",
+        "408 Late",
+        "413 Large",
+        "418 Tea",
+        "422 Odd",
+        "429 Many",
+        "500 Err",
+        "503 Busy",
+        "599 X",
+    ):
         yield Said("status", status, http(GOOD, status))
         yield Said("status", f"{status}, an error in it", http({"error": {"message": "\x1b[31m\n" + "e" * 100_000}}, status))
     for headers in (
-        ("Retry-After: 999999999",), ("Retry-After: nan",), ("Retry-After: -1",), ("Retry-After: \u0661",), ("Location: http://127.0.0.1:9/",),
-        ("Content-Encoding: gzip",), ("Content-Encoding: nonsense",), ("Content-Type: text/html; charset=utf-7",), ("X: " + "x" * 100_000,),
-        tuple(f"X-{n}: 1" for n in range(200)), ("X:\x01\x1b[31m",), (": none",), ("no colon",), (" folded",), ("Connection: close",),
-    ):  # fmt: skip
+        ("Retry-After: 999999999",),
+        ("Retry-After: nan",),
+        ("Retry-After: -1",),
+        ("Retry-After: \u0661",),
+        ("Location: http://127.0.0.1:9/",),
+        ("Content-Encoding: gzip",),
+        ("Content-Encoding: nonsense",),
+        ("Content-Type: text/html; charset=utf-7",),
+        ("X: " + "x" * 100_000,),
+        tuple(f"X-{n}: 1" for n in range(200)),
+        ("X:\x01\x1b[31m",),
+        (": none",),
+        ("no colon",),
+        (" folded",),
+        ("Connection: close",),
+    ):
         for status in ("200 OK", "429 Many", "307 Moved"):
             yield Said("headers", f"{headers[0][:40]!r} {status}", http(GOOD, status, *headers))
     for kind, raw in {
-        "headers": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500, "one header": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 4000, "status": b"HTTP/1.1 100 C\r\n\r\n" * 100,
-        "body": b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 4000, "spaces": b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 4000, "zeros": bytes(4000),
-        "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 600, "line": b"x" * 4000,
+        "headers": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500,
+        "one header": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 4000,
+        "status": b"HTTP/1.1 100 C\r\n\r\n" * 100,
+        "body": b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 4000,
+        "spaces": b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 4000,
+        "zeros": bytes(4000),
+        "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 600,
+        "line": b"x" * 4000,
         "long body": b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * 4000,
-    }.items():  # fmt: skip
+    }.items():
         yield Said("endless", kind, raw, again=True, broken=True)
         yield Said("endless", f"{kind}, its models", raw, again=True, listing=True)
     for kind, data in {
-        "deep": b"[" * 200_000, "a bomb": gzip.compress(bytes(64 << 20)), "not UTF-8": b"\xff" * 100, "UTF-16": json.dumps(GOOD).encode("utf-16"),
-        "a BOM": b"\xef\xbb\xbf" + body, "two": body * 2, "HTML": b"<html>\x1b[31m" + b"<p>" * 10_000, "zeros": bytes(1000), "half": body[:100],
-        "a stream": b"data: " + body + b"\n\ndata: [DONE]\n\n", "many digits": body.replace(b"7", b"7" * 5000),
-    }.items():  # fmt: skip
+        "deep": b"[" * 200_000,
+        "a bomb": gzip.compress(bytes(64 << 20)),
+        "not UTF-8": b"\xff" * 100,
+        "UTF-16": json.dumps(GOOD).encode("utf-16"),
+        "a BOM": b"\xef\xbb\xbf" + body,
+        "two": body * 2,
+        "HTML": b"<html>\x1b[31m" + b"<p>" * 10_000,
+        "zeros": bytes(1000),
+        "half": body[:100],
+        "a stream": b"data: " + body + b"\n\ndata: [DONE]\n\n",
+        "many digits": body.replace(b"7", b"7" * 5000),
+    }.items():
         yield Said("body", kind, http(data))
         yield Said("body", f"{kind}, gzip", http(gzip.compress(data), "200 OK", "Content-Encoding: gzip"))
         yield Said("body", f"{kind}, its models", http(data), listing=True)

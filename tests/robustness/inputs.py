@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from robustness import mutations, options
+from robustness import mutations, places
 from robustness.cases import put
-from robustness.options import Place
+from robustness.places import Place
 from robustness.tally import SEED
 
 MODEL_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -55,7 +55,7 @@ def words(place: Place, one: Input) -> list[str]:
 
 def of_files(place: Place) -> Iterator[Input]:
     """Yields every file that a line names, spoiled as a file and, where it is JSON, in every field of its first row."""
-    for verb, line in options.LINES.items():
+    for verb, line in places.LINES.items():
         given = [*line.arguments, *(value for values in line.options.values() for value in values)]
         for name in dict.fromkeys(word[1:-1] for word in given if word.startswith("{") and word.endswith("}")):
             path = Path(place.names[name])
@@ -156,19 +156,61 @@ def _of_index(verb: str, path: Path) -> Iterator[Input]:
 
 _TURN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
 TEMPLATES = (
-    "{% for a in range(1000000000) %}{% endfor %}", "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
-    "{{ 'x' * 1000000000 }}", _TURN + "{{ 'x' * 100000000 }}", "{{ 9 ** 9 ** 9 }}", "{{ range(10 ** 9) | list }}",
-    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ '%1000000000d' % 1 }}", "{{ 'a'.center(10 ** 9) }}", "{{ ([[1] * 10 ** 5] * 10 ** 5) | string }}",
-    "{{ raise_exception('no') }}", "{{ raise_exception('\x1b[31m\n' * 1000) }}", "{{ 1 / 0 }}", "{{ undefined.x.y }}", "{{ messages[7].content }}",
-    "{% if %}", "{{", "{% for %}", "{% raw %}", "{% include 'config.json' %}", "{% extends 'x' %}", "{% import 'os' as os %}", "",
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ self.__init__.__globals__ }}", "{{ cycler.__init__.__globals__.os.system('true') }}",
-    "{{ lipsum.__globals__ }}", "{{ lipsum(n=100000) }}", "Hello.", "{{ messages[0].content | trim }}", "{{ messages[0].content | upper }}",
-    "{{ messages[0].content[:5] }}", "{{ messages[0].content | escape }}", "{{ messages[0].content | wordwrap(10) }}", "{{ messages }}",
-    "{{ messages[0].content | replace('a', '') }}", "{{ messages[0].content | tojson }}", "{{ messages[0].content }}" * 2, _TURN + "\x00",
-    "{{ messages[0]['content'][0]['text'] }}", _TURN + "{{ strftime_now('%d %b %Y') }}", _TURN + "{{ strftime_now('%' * 100000) }}",
-    _TURN + "\ud800", _TURN + "\x1b[31m\u202e", "{{ bos_token }}" * 10 + _TURN, "{{ eos_token }}" + _TURN, _TURN + "<think>\n",
-    "{% generation %}" + _TURN + "{% endgeneration %}", "{% set ns = namespace(x=0) %}{% for m in messages %}{% set ns.x = ns.x + 1 %}{% endfor %}{{ ns.x }}",
-    "{{ dict(a=1).update({}) }}" * 1000 + _TURN, "{# " + "x" * 1_000_000 + " #}" + _TURN, "{{ namespace }}{{ range }}" + _TURN, "{{ random }}",
-    _TURN + "{{ [1, 2, 3] | random }}", _TURN + "{{ namespace() }}", "{% if add_generation_prompt is defined %}{{ 0 }}{% endif %}" + _TURN * 3,
-)  # fmt: skip
+    "{% for a in range(1000000000) %}{% endfor %}",
+    "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
+    "{{ 'x' * 1000000000 }}",
+    _TURN + "{{ 'x' * 100000000 }}",
+    "{{ 9 ** 9 ** 9 }}",
+    "{{ range(10 ** 9) | list }}",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ 'a'.center(10 ** 9) }}",
+    "{{ ([[1] * 10 ** 5] * 10 ** 5) | string }}",
+    "{{ raise_exception('no') }}",
+    "{{ raise_exception('\x1b[31m\n' * 1000) }}",
+    "{{ 1 / 0 }}",
+    "{{ undefined.x.y }}",
+    "{{ messages[7].content }}",
+    "{% if %}",
+    "{{",
+    "{% for %}",
+    "{% raw %}",
+    "{% include 'config.json' %}",
+    "{% extends 'x' %}",
+    "{% import 'os' as os %}",
+    "",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ cycler.__init__.__globals__.os.system('true') }}",
+    "{{ lipsum.__globals__ }}",
+    "{{ lipsum(n=100000) }}",
+    "Hello.",
+    "{{ messages[0].content | trim }}",
+    "{{ messages[0].content | upper }}",
+    "{{ messages[0].content[:5] }}",
+    "{{ messages[0].content | escape }}",
+    "{{ messages[0].content | wordwrap(10) }}",
+    "{{ messages }}",
+    "{{ messages[0].content | replace('a', '') }}",
+    "{{ messages[0].content | tojson }}",
+    "{{ messages[0].content }}" * 2,
+    _TURN + "\x00",
+    "{{ messages[0]['content'][0]['text'] }}",
+    _TURN + "{{ strftime_now('%d %b %Y') }}",
+    _TURN + "{{ strftime_now('%' * 100000) }}",
+    _TURN + "\ud800",
+    _TURN + "\x1b[31m\u202e",
+    "{{ bos_token }}" * 10 + _TURN,
+    "{{ eos_token }}" + _TURN,
+    _TURN + "<think>\n",
+    "{% generation %}" + _TURN + "{% endgeneration %}",
+    "{% set ns = namespace(x=0) %}{% for m in messages %}{% set ns.x = ns.x + 1 %}{% endfor %}{{ ns.x }}",
+    "{{ dict(a=1).update({}) }}" * 1000 + _TURN,
+    "{# " + "x" * 1_000_000 + " #}" + _TURN,
+    "{{ namespace }}{{ range }}" + _TURN,
+    "{{ random }}",
+    _TURN + "{{ [1, 2, 3] | random }}",
+    _TURN + "{{ namespace() }}",
+    "{% if add_generation_prompt is defined %}{{ 0 }}{% endif %}" + _TURN * 3,
+)
 """Chat templates that loop, swell, raise, reach out, strip, drop, repeat or steer."""

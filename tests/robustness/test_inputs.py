@@ -6,21 +6,63 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from robustness import endings, hostile_server, inputs, options
+from robustness import endings, hostile_server, inputs, places
 from robustness.hostile_server import HostileServer, Said
 from robustness.inputs import Input
-from robustness.options import Place
+from robustness.places import Place
 from robustness.tally import Tally, draw, wanted
 
 FILES, MODELS, SERVERS = (60, 0.1), (50, 0.12), (40, 0.05)
 """Cases that every run of the tests tries, and the share of all that ``make fuzz`` tries."""
 
 ASKED = {
-    "run": ("run", "gsm8k", "-m", "{model}", "--protocol", "custom", "--data", "{rows}", "--limit", "2", "-o", "{root}/o", "-q",
-            "--backend", "openai", "--base-url", "{url}", "--served-name", "m", "--timeout", "2", "--prompts"),
-    "judge": ("judge", "{alpaca}", "--judge", "m", "--judge-url", "{url}", "--data", "{data}", "--gamed", "{gamed}", "--partial", "--yes",
-              "-q", "--cache", "{root}/answers.jsonl", "--timeout", "2", "--limit", "2", "--method"),
-}  # fmt: skip
+    "run": (
+        "run",
+        "gsm8k",
+        "-m",
+        "{model}",
+        "--protocol",
+        "custom",
+        "--data",
+        "{rows}",
+        "--limit",
+        "2",
+        "-o",
+        "{root}/o",
+        "-q",
+        "--backend",
+        "openai",
+        "--base-url",
+        "{url}",
+        "--served-name",
+        "m",
+        "--timeout",
+        "2",
+        "--prompts",
+    ),
+    "judge": (
+        "judge",
+        "{alpaca}",
+        "--judge",
+        "m",
+        "--judge-url",
+        "{url}",
+        "--data",
+        "{data}",
+        "--gamed",
+        "{gamed}",
+        "--partial",
+        "--yes",
+        "-q",
+        "--cache",
+        "{root}/answers.jsonl",
+        "--timeout",
+        "2",
+        "--limit",
+        "2",
+        "--method",
+    ),
+}
 """Lines that ask a server, each but for its last word."""
 LAST = {"run": ("chat", "text", "tokens"), "judge": ("logprobs", "text")}
 
@@ -29,7 +71,7 @@ def attempt(place: Place, tally: Tally, chosen: list[Input], *, command: bool = 
     """Tries each, counts it, and returns a line for each that failed."""
     keys = []
     for one in chosen:
-        verb = " ".join(options.verb_of(one.verb))
+        verb = " ".join(places.verb_of(one.verb))
         key = (verb, f"{{{one.name}}} {one.file} of {one.verb}", one.field, one.kind)
         keys.append(key)
         if key in tally.before:
@@ -112,7 +154,7 @@ def test_a_share_of_all_answers_ends_well(place: Place, server: HostileServer, t
 @pytest.mark.timeout(24 * 3600)
 def test_all_files_end_well(place: Place, tally: Tally) -> None:
     chosen = draw(of_files(place), wanted(FILES[1]))
-    light = [one for one in chosen if not options.LINES[one.verb].slow][: wanted(0.01)]
+    light = [one for one in chosen if not places.LINES[one.verb].slow][: wanted(0.01)]
     some = set(map(id, light))
     failures = attempt(place, tally, [one for one in chosen if id(one) not in some])
     failures += attempt(place, tally, light, command=True)

@@ -1,13 +1,14 @@
-"""Whatever an option is given, every verb ends in time, with exit code 0, 1 or 2 and one line, and takes no number for another."""
+"""Whatever an option is given, every verb ends in time, with exit code 0, 1 or 2 and one line, and takes no odd number."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from robustness import endings, options
+from robustness import endings, options, places
 from robustness.endings import Ended
-from robustness.options import Odd, Place
+from robustness.options import Odd
+from robustness.places import Place
 from robustness.tally import Tally, draw, wanted
 
 SHARE = 130
@@ -22,7 +23,7 @@ def attempt(place: Place, tally: Tally, cases: list[Odd], *, command: bool = Fal
     """Tries cases, counts them, and returns a line for each that failed."""
     keys = []
     for one in cases:
-        key = (" ".join(options.verb_of(one.verb)), one.name, one.verb, one.kind)
+        key = (" ".join(places.verb_of(one.verb)), one.name, one.verb, one.kind)
         keys.append(key)
         if key in tally.before:
             continue
@@ -47,10 +48,10 @@ def wrong(one: Odd, found: Ended) -> str:
 
 
 def test_every_verb_has_a_line_and_each_ends_as_it_should(place: Place) -> None:
-    assert {" ".join(options.verb_of(name)) for name in options.LINES} == {name for name, _ in options.commands()}
-    for verb in options.LINES:
+    assert {" ".join(places.verb_of(name)) for name in places.LINES} == {name for name, _ in options.commands()}
+    for verb in places.LINES:
         found = endings.in_process(place.words(verb))
-        assert (found.failure, found.code) == ("", options.REFUSED.get(verb, 0)), (verb, found)
+        assert (found.failure, found.code) == ("", places.REFUSED.get(verb, 0)), (verb, found)
         place.restore()
 
 
@@ -63,7 +64,7 @@ def test_a_share_of_all_values_ends_well(place: Place, tally: Tally) -> None:
 @pytest.mark.timeout(24 * 3600)
 def test_all_values_end_well(place: Place, tally: Tally) -> None:
     cases = draw(all_pairs(place), wanted(0.19) + wanted(0.015))
-    light = [one for one in cases if not options.LINES[one.verb].slow][: wanted(0.015)]
+    light = [one for one in cases if not places.LINES[one.verb].slow][: wanted(0.015)]
     chosen = set(map(id, light))
     failures = attempt(place, tally, [one for one in cases if id(one) not in chosen])
     failures += attempt(place, tally, light, command=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from robustness import endings, options, surroundings
+from robustness import endings, places, surroundings
 from robustness.endings import Ended
-from robustness.options import Place
+from robustness.places import Place
 from robustness.surroundings import Around
 from robustness.tally import Tally, draw, wanted
 
@@ -86,14 +86,14 @@ class Tries:
         return ""
 
 
-LIGHT = [verb for verb, line in options.LINES.items() if not line.slow]
+LIGHT = [verb for verb, line in places.LINES.items() if not line.slow]
 
 
 def attempt(tries: Tries, tally: Tally, chosen: list[tuple[str, Around]]) -> list[str]:
     """Tries each, counts it, and returns a line for each that failed."""
     keys = []
     for verb, around in chosen:
-        key = (" ".join(options.verb_of(verb)), "around it", verb, around.name)
+        key = (" ".join(places.verb_of(verb)), "around it", verb, around.name)
         keys.append(key)
         if key not in tally.before:
             tally.add(key, tries.wrong(verb, around), command=True)
@@ -114,7 +114,7 @@ def test_all_surroundings(place: Place, disk: str, tally: Tally) -> None:
     pairs += [((verb, 1), (verb, one)) for one in surroundings.pairs() for verb in LIGHT]
     tries = Tries(place, disk)
     failures = attempt(tries, tally, draw(pairs, wanted(0.03)))
-    slow = [(verb, (verb, one)) for one in surroundings.ALL for verb, line in options.LINES.items() if line.slow]
+    slow = [(verb, (verb, one)) for one in surroundings.ALL for verb, line in places.LINES.items() if line.slow]
     failures += attempt(tries, tally, draw(slow, wanted(0.002)))
     assert not failures, "\n".join(failures)
 

@@ -1,4 +1,4 @@
-"""Files and folders that a user may not read or write: told in one line. Root may do everything, so these run without that power."""
+"""Files and folders that a user may not read or write: told in one line. Root may do all, so these run without that power."""
 
 from __future__ import annotations
 
