@@ -17,7 +17,7 @@ from typing import Any
 
 from robustness import endings
 from robustness.endings import Ended
-from robustness.fields import unknowable
+from robustness.fields import free, unknowable
 from robustness.verbs import MANY, MODEL, Verbs
 
 from tulu_eval.runs import archive, bundle
@@ -62,6 +62,7 @@ class Bench:
         self.root, self.kept, self.verbs, self.other = root, good, verbs, other
         self.run = root / "results" / place
         self.shards = root / "sharded"
+        self.called = (str(self.run), place)
         self.places = {"run": self.run, "good": self.kept, "root": root, "shards": self.shards, **places}
         self.restore()
         self.baseline = {}
@@ -134,7 +135,7 @@ class Bench:
             return failure
         if "markdown" in verb and "<script>" in re.sub(r"`[^`]*`", "", found.out):  # in code it is a text
             return "markup: a tag is printed"
-        if found.code == 0 and good.code == 0 and found.out != good.out and not named(case, good, found, str(self.run)):
+        if found.code == 0 and good.code == 0 and found.out != good.out and not named(case, good, found, self.called):
             return f"silent: other output and no line about it: {_difference(good.out, found.out)}"
         return ""
 
@@ -177,19 +178,29 @@ class Bench:
         yield from (self.run / name for name in ("manifest.json", "samples.jsonl", "result.json"))
 
 
-def named(case: Case, good: Ended, found: Ended, place: str) -> bool:
-    """Says whether what is printed names a change, or nobody can know of it."""
+def named(case: Case, good: Ended, found: Ended, places: tuple[str, ...]) -> bool:
+    """Says whether what is printed names a change, or nobody can know of it.
+
+    Args:
+        case: The change.
+        good: How the verb ends on the unharmed run.
+        found: How it ended.
+        places: The run's folder, as messages may call it.
+    """
     if unknowable(case.file, case.field):
         return True
-    file = case.file.split(",")[0].split()[0]
-    said = _fresh(found.err, good.err)
-    names = (file, place, case.kind.rpartition(" with ")[2], *_parts(case.field))
-    if file.startswith(("samples.jsonl", "manifest.json")) and "unfinished: " in found.out + found.err:
+    file = case.file.partition(",")[0].split()[0]
+    names = (file, *places, case.kind.rpartition(" with ")[2], *_parts(case.field))
+    if any(name in line for line in _fresh(found.err, good.err) for name in names):
         return True
-    if any(name in line for line in said for name in names):
+    fresh = _fresh(found.out.partition(PAGE)[0], good.out)
+    if file in ("samples.jsonl", "manifest.json") and any("unfinished: " in line or '"done": ' in line for line in fresh):
         return True
+    if free(file, case.field):  # a free field may be shown as what it is: by its name, and on the page
+        own = case.field.partition(".")[0]
+        return not fresh or any(own in line for line in fresh)
     dotted = [case.field] if "." in case.field else []
-    return any(line.startswith(place) or any(name in line for name in (file, *dotted)) for line in _fresh(found.out, good.out))
+    return any(line.startswith(places[0]) or any(name in line for name in (file, *dotted)) for line in fresh)
 
 
 def _parts(field: str) -> list[str]:

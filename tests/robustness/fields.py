@@ -8,9 +8,9 @@ FREE = {
 }
 """By file, the fields that no hash ties down: they change while a run goes on, and no number follows from them.
 
-What verbs print must stay the same whatever stands in them, or be refused. Everything else of a manifest is pinned by
-``result.json``, and all of ``result.json`` by its own hash. Of a sample ``token_ids``, ``error`` and ``finish_reason`` are
-pinned by the hash of the answers."""
+Whatever stands in them, verbs print the same but for what they show by its name, or refuse it. Everything else of a manifest
+is pinned by ``result.json``, and all of ``result.json`` by its own hash. Of a sample ``token_ids``, ``error`` and
+``finish_reason`` are pinned by the hash of the answers."""
 
 UNKNOWABLE: dict[str, tuple[str, ...]] = {
     "samples.jsonl, hashes made again": ("text", "token_ids", "finish_reason", "error"),
@@ -24,6 +24,11 @@ A forgery that makes every hash again cannot be known where the samples do not t
 the text of the samples themselves. It is known where they do: grades, classes, scores, rows, n and right answers.
 ``judging.json`` has no hash: judge, method and prompt are in the rows' signatures and the counts are counted again, but whose
 outputs they were only it says."""
+
+
+def free(file: str, field: str) -> bool:
+    """Says whether no number follows from a field."""
+    return field.partition(".")[0] in FREE.get(file, ())
 
 
 def unknowable(file: str, field: str) -> bool:

@@ -19,7 +19,7 @@ BENCHES = {
 
 REFUSED = {
     "bench": {"audit", "judge"},
-    "alpaca_bench": {"audit", "verify"},
+    "alpaca_bench": {"audit", "verify", "bundle"},
     "judged_bench": {"verify", "compare", "compare, second", "judge", "bundle", "card"},
 }
 """Verbs whose words are refused on the unharmed run too: a model that is not there, a run of another kind."""

@@ -19,7 +19,7 @@ from tulu_eval.errors import DataError, UserError, printable
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
 from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
-from tulu_eval.runs.judged_check import JUDGED, JUDGING, outputs_by_hash, read_judged
+from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, outputs_by_hash, read_judged
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
 from tulu_eval.runs.packed import there
@@ -174,7 +174,8 @@ def read_answers(folder: Path) -> Run:
     """
     manifest = read_manifest(folder)
     if not there(folder / LEDGER):
-        raise DataError(folder, f"has no {LEDGER}, so there is nothing to grade")
+        published = f" (it was published without its samples: it has {DIGESTS})" if (folder / DIGESTS).exists() else ""
+        raise DataError(folder, f"has no {LEDGER}, so there is nothing to grade{published}")
     recorded, _ = _recorded(folder)
     benchmark = _installed(manifest)
     found = _reread(folder, manifest, recorded, benchmark)
@@ -254,7 +255,8 @@ def _judged(folder: Path, asked: Asked | None) -> tuple[tuple[Result, ...], list
     rows: list[Result] = []
     doubts: list[str] = []
     notes: list[str] = []
-    judges = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
+    named = (path for name in (RESULT, JUDGING, JUDGMENTS) for path in folder.glob(f"{JUDGED}/*/{name}"))
+    judges = sorted({path.parent for path in named})  # one without a result, or with a link to nothing, is told too
     outputs = outputs_by_hash(folder, asked) if judges else {}
     for judge in judges:
         name = judge.relative_to(folder).as_posix()
