@@ -7,7 +7,6 @@ is gone on with, FUZZ_JOBS is how many processes share the cases. Further words 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from programs import Programs  # noqa: E402 - it lies in the folder above
 from robustness import tally  # noqa: E402 - it lies beside this program
 
 
@@ -39,12 +39,13 @@ def main() -> int:
         str(HERE),
         *sys.argv[1:],
     ]
-    running = []
-    for part, file in enumerate(files):
-        with file.with_suffix(".log").open("w") as log:
-            env = {**os.environ, "FUZZ_PART": f"{part}/{jobs}", "FUZZ_TALLY": str(file)}
-            running.append(subprocess.Popen(words, env=env, stdout=log, stderr=log, cwd=HERE.parent.parent))
-    codes = [child.wait() for child in running]
+    with Programs() as programs:
+        running = []
+        for part, file in enumerate(files):
+            with file.with_suffix(".log").open("w") as log:
+                env = {**os.environ, "FUZZ_PART": f"{part}/{jobs}", "FUZZ_TALLY": str(file)}
+                running.append(programs.start(*words, env=env, stdout=log, stderr=log, cwd=HERE.parent.parent))
+        codes = [child.wait() for child in running]
     tried = list({one.key: one for one in tally.read(*files)}.values())
     print(tally.table(tried))
     print(f"{len(tried)} cases, seed {tally.seed()}, {time.monotonic() - start:.0f} s; kept in {folder}")

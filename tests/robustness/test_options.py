@@ -11,7 +11,7 @@ from robustness.options import Odd
 from robustness.places import Place
 from robustness.tally import Tally, draw, wanted
 
-SHARE = 130
+SHARE = 100
 
 
 def all_pairs(place: Place) -> list[tuple[Any, Odd]]:

@@ -10,10 +10,10 @@ from robustness.bench import Bench, Case
 from robustness.tally import Tally, draw, wanted
 
 BENCHES = {
-    "bench": (140, 0.32, 0.045),
-    "alpaca_bench": (60, 0.11, 0.015),
-    "judged_bench": (80, 0.13, 0.015),
-    "audit_bench": (1, 0.009, 0),
+    "bench": (110, 0.32, 0.045),
+    "alpaca_bench": (40, 0.11, 0.015),
+    "judged_bench": (60, 0.13, 0.015),
+    "audit_bench": (0, 0.009, 0),
 }
 """By fixture: cases that every run of the tests tries; shares of all that ``make fuzz`` tries here and as programs."""
 
@@ -48,7 +48,7 @@ def attempt(bench: Bench, tally: Tally, pairs: list[tuple[Case, str]], *, comman
     return tally.failures(keys)
 
 
-@pytest.mark.parametrize("kind", BENCHES)
+@pytest.mark.parametrize("kind", [kind for kind, (few, _, _) in BENCHES.items() if few])
 def test_a_share_of_all_changes_ends_well(kind: str, request: pytest.FixtureRequest, tally: Tally) -> None:
     bench = request.getfixturevalue(kind)
     assert {verb: one.failure for verb, one in bench.baseline.items() if one.failure} == {}

@@ -15,7 +15,7 @@ from robustness.places import Place
 from robustness.surroundings import Around
 from robustness.tally import Tally, draw, wanted
 
-SHARE = 12
+SHARE = 8
 
 FILES = {
     "table": ("--write", "table.md"), "card": ("--write", ""), "bundle": ("--output", "b.zip"), "report": ("--write", "r.html"),
