@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -39,7 +40,7 @@ def combinations(draw: strategies.DrawFn, bench: Bench) -> tuple[Case, str]:
     all_ = [(path, value) for path, value in mutations.places(document) if path]
     changed = []
     for path, _ in draw(strategies.lists(strategies.sampled_from(all_), min_size=1, max_size=4)):
-        value = draw(VALUES | strategies.sampled_from([value for _, value in all_]))
+        value = copy.deepcopy(draw(VALUES | strategies.sampled_from([value for _, value in all_])))
         inner: Any = document
         try:
             for step in path[:-1]:
