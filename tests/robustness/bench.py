@@ -65,11 +65,7 @@ class Bench:
         self.called = (str(self.run), place)
         self.places = {"run": self.run, "good": self.kept, "root": root, "shards": self.shards, **places}
         self.restore()
-        self.baseline = {}
-        for verb in verbs:
-            self.baseline[verb] = self.call(verb)
-            self.restore()
-        self._as_commands: dict[str, Ended] = {}
+        self._plain: dict[tuple[str, bool], Ended] = {}
 
     def restore(self) -> None:
         """Puts the good run back, and removes what verbs wrote."""
@@ -102,16 +98,16 @@ class Bench:
         """Returns the environment of this bench's programs."""
         return endings.environment(self.root.with_name(f"{self.root.name}-cache"))
 
-    def as_command(self, verb: str) -> Ended:
-        """Returns how a verb ends as a program on the unharmed run."""
-        if verb not in self._as_commands:
-            self._as_commands[verb] = self.call(verb, command=True)
+    def plain(self, verb: str, *, command: bool = False) -> Ended:
+        """Returns how a verb ends on the unharmed run."""
+        if (verb, command) not in self._plain:
+            self._plain[verb, command] = self.call(verb, command=command)
             self.restore()
-        return self._as_commands[verb]
+        return self._plain[verb, command]
 
     def attempt(self, case: Case, verb: str, *, command: bool = False) -> str:
         """Returns what is wrong with how a verb ends on a changed run, by kind and in one line; empty if nothing is."""
-        good = self.as_command(verb) if command else self.baseline[verb]
+        good = self.plain(verb, command=command)
         try:
             case.apply(self.run)
             found = self.call(verb, command=command)

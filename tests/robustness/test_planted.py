@@ -62,6 +62,7 @@ def test_the_harness_finds_a_check_that_is_missing(name: str, bench: Bench, monk
     target, instead, verb, file, kind = PLANTED[name]
     wanted = [case for case in all_cases(bench) if case.file == file and case.kind.startswith(kind)]
     assert wanted
+    bench.plain(verb)
     monkeypatch.setattr(endings, "SECONDS", 2)
     monkeypatch.setattr(f"tulu_eval.{target}", instead)
     assert any(bench.attempt(case, verb) for case in wanted)
