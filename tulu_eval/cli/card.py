@@ -83,6 +83,8 @@ def _make(model: str, suite: Suite, results: Path, published: bool, write: Path 
     from tulu_eval.runs.manifest import write_text
 
     made = report.make(model, suite, results, published)
+    if not results.is_dir():
+        say(f"tulu-eval: no folder {results}, so nothing was measured")
     for line in made.left_out:
         say(f"tulu-eval: not on the card: {line}")
     front, section, files = report.metadata(made), report.section(made, suite), report.hub_files(made)
