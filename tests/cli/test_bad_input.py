@@ -51,6 +51,7 @@ CASES = [
     ("run gsm8 -m {model}", "unknown benchmark 'gsm8'. Did you mean 'gsm8k'?"),
     ("run gsm8k", "Missing option '--model' / '-m'."),
     ("run gsm8k -m smollm2-135m-instuct", "unknown model 'smollm2-135m-instuct'. Did you mean 'smollm2-135m-instruct'"),
+    ("run gsm8k -m ١/٢", "'١/٢' can be no model of the hub: Repo id must"),
     ("run gsm8k -m ./no/such/folder", "no such model file or folder: ./no/such/folder"),
     ("run gsm8k -m {dir}", "is not a model folder: it has no config.json"),
     (GOOD + " --name a/b", "--name 'a/b': up to 96 letters, digits, '.', '_' and '-', and a letter or digit first"),

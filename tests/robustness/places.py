@@ -29,7 +29,7 @@ class Line:
     slow: bool = False
 
 
-_JUDGE = {"--judge": ("gpt-4.1",), "--price": ("1,2",)}
+_JUDGE = {"--judge": ("gpt-4.1",)}
 _TRAIN = {"--recipe": ("tiny",), "--model": ("{model}",), "--data": ("{sft}",), "--output": ("{root}/t",), "--device": ("cpu",)}
 _CUSTOM = {"--model": ("{model}",), "--protocol": ("custom",), "--data": ("{rows}",), "--limit": ("1",), "--device": ("cpu",)}
 
@@ -191,7 +191,7 @@ BAD = {
 }
 """Names under the place of what a path should not be, by kind."""
 
-PLAIN = {"empty": "", "a dash": "-", "dots": "..", "the root": "/", "a dot": ".", "tilde": "~", "a dashed name": "-x.json"}
+PLAIN = {"empty": "", "a dash": "-", "dots": "..", "a dot": ".", "tilde": "~", "a dashed name": "-x.json"}
 
 
 def make_bad(root: Path) -> None:

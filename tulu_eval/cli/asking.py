@@ -115,9 +115,15 @@ def recipe_of(
 
 
 def price_of(recipe: Recipe, price: str | None, prices: Path | None, local: ModelFiles | None) -> Price | None:
-    """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known."""
+    """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known.
+
+    Raises:
+        UserError: Price and table are both given, or one cannot be read.
+    """
     from tulu_eval.judging.budget import Price, find_price, parse_price, read_prices
 
+    if price is not None and prices is not None:
+        raise UserError("--price and --prices both say what it costs; give one of them")
     if local:
         return Price(0.0, 0.0, "an engine in this process")
     if price is not None:
