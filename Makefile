@@ -35,8 +35,8 @@ reproduce: setup  ## Train and evaluate a small model end to end, pairs to a ver
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -m "not vllm"
 
-fuzz: setup  ## Read run folders changed in every way by every verb (hours; FUZZ_CASES=2000 for a sample)
-	$(BIN)/python -m pytest -m fuzz tests/robustness
+fuzz: setup  ## Try 14,000 hostile runs, options, surroundings, files and servers on every verb (half an hour; FUZZ_CASES, FUZZ_SEED)
+	$(BIN)/python tests/robustness/fuzz.py
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

@@ -59,10 +59,16 @@ def locate(hub_id: str, revision: str | None) -> Located:
     """Returns where a model's small files are, downloading them if need be; weights are not downloaded.
 
     Raises:
-        PreflightError: Unknown, gated, or the hub is unreachable and the model is not in the local cache.
+        PreflightError: No name that the hub allows, unknown, gated, or the hub is unreachable and the model is not in the local
+            cache.
     """
-    from huggingface_hub import snapshot_download, try_to_load_from_cache
+    from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+    try:
+        validate_repo_id(hub_id)
+    except errors.HFValidationError as error:
+        raise PreflightError(f"{hub_id!r} can be no model of the hub: {error}") from error
     info = ask(hub_id, revision, "model")
     if info is not None:
         # By branch, not by commit: only then does the client note which commit it is, for a later run without a network.

@@ -51,6 +51,7 @@ CASES = [
     ("run gsm8 -m {model}", "unknown benchmark 'gsm8'. Did you mean 'gsm8k'?"),
     ("run gsm8k", "Missing option '--model' / '-m'."),
     ("run gsm8k -m smollm2-135m-instuct", "unknown model 'smollm2-135m-instuct'. Did you mean 'smollm2-135m-instruct'"),
+    ("run gsm8k -m ١/٢", "'١/٢' can be no model of the hub: Repo id must"),
     ("run gsm8k -m ./no/such/folder", "no such model file or folder: ./no/such/folder"),
     ("run gsm8k -m {dir}", "is not a model folder: it has no config.json"),
     (GOOD + " --name a/b", "--name 'a/b': up to 96 letters, digits, '.', '_' and '-', and a letter or digit first"),
@@ -70,6 +71,8 @@ CASES = [
     (GOOD + " --batch-size -4 --dry-run", "--batch-size must be 0 (chosen here) or more, not -4"),
     (GOOD + " --backend transformers --tensor-parallel 2 --dry-run", "--tensor-parallel is a setting of --backend vllm"),
     (GOOD + " --device tpu", "unknown device 'tpu'"),
+    (GOOD + " --device tpu --dry-run", "unknown device 'tpu'"),
+    (GOOD + " --device cuda:²", "unknown device 'cuda:²'"),
     (GOOD.replace("{rows}", "{empty}"), "is empty; expected one JSON object a line"),
     (GOOD.replace("{rows}", "{words}"), "words.jsonl:1: is not JSON (Expecting value at column 1)"),
     (GOOD.replace("{rows}", "{latin}"), "latin.jsonl:1: is not UTF-8 (byte 18 of the line)"),
@@ -90,6 +93,8 @@ CASES = [
     (GOOD + " --data gsm8k={rows}", "--data is there twice for gsm8k."),
     ("score {dir}", "is not a run folder: it has no manifest.json"),
     ("score {dir}/nowhere", "nowhere: no such run folder"),
+    ("verify {dir}/" + "x" * 300, "File name too long"),
+    ("train sft -r tiny -m {model} --data {rows} --probe-data {rows} --dry-run --json", "--probe-data is the file of --probe"),
 ]
 
 

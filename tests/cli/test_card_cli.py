@@ -102,3 +102,9 @@ def test_card_mistakes_are_one_line(
     done = invoke("card", *words)
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"tulu-eval: {message}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_results_that_is_not_there_is_told(invoke: Run, tmp_path: Path) -> None:
+    done = invoke("card", "allenai/tulu-2-13b", "--published", "--results", tmp_path / "nowhere")
+    assert done.exit_code == 0
+    assert done.stderr == f"tulu-eval: no folder {tmp_path}/nowhere, so nothing was measured\n"

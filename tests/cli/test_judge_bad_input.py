@@ -81,6 +81,7 @@ CASES: list[tuple[str, list[str], str]] = [
     (JUDGE + " --concurrency 0", [], "concurrency and attempts must be 1 or more"),
     (JUDGE + " --price cheap", [], "price 'cheap' is not IN,OUT in dollars per million tokens, e.g. 2.5,10"),
     (JUDGE + " --prices {prices}", [], "is not a price table: date, [models], NAME = "),
+    (JUDGE + " --price 1,2 --prices {prices}", [], "--price and --prices both say what it costs; give one of them"),
     (JUDGE + " --max-cost 1", [], "--max-cost needs a price, and the table has none for some-judge: give --price IN,OUT"),
     (JUDGE + " --max-cost 0.001 --price 10,30", [], "there is nothing to score: no row is judged (over_budget 24)"),
     (JUDGE + " --max-cost -1 --price 1,1", [], "--max-cost -1.0 is not 0 or more dollars"),

@@ -2,81 +2,98 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
-import sys
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-SEED = 20261130
-"""Seed of the draw of flipped bits and of the share that ``make test`` runs."""
+from robustness import forging, mutations
+from robustness.bench import Case
+from robustness.tally import SEED
 
 
-def _beside(name: str) -> ModuleType:
-    return sys.modules[f"robustness_{name}"]
-
-
-def every(good: Path) -> Iterator[Any]:
-    """Yields every case for a good run."""
-    harness = _beside("harness")
-    yield from _of_json(good, {"manifest.json": harness.forged_manifest, "result.json": harness.forged_result})
+def every(good: Path, other: Path) -> Iterator[Case]:
+    """Yields every case for a good run; ``other`` is another good one."""
+    yield from _of_json(good, {"manifest.json": forging.forged_manifest, "result.json": forging.forged_result})
     alone = "manifest.json, hashes made again and no result"
-    for one in _beside("mutations").mutations(json.loads((good / "manifest.json").read_text())):
+    for one in mutations.mutations(json.loads((good / "manifest.json").read_text())):
         if one.data is not None:
-            yield harness.Case(
-                alone, one.field, one.kind, lambda folder, one=one: harness.forged_manifest_alone(folder, _copy(one.data))
+            yield Case(
+                alone, one.field, one.kind, lambda folder, one=one: forging.forged_manifest_alone(folder, _copy(one.data))
             )
-    yield from _of_samples(good)
-    yield from _of_files(good, ("manifest.json", "result.json", "samples.jsonl"))
+    yield from _of_samples(good, other)
+    names = ["manifest.json", "result.json", "samples.jsonl"]
+    if (good / "digests.jsonl").exists():
+        names.append("digests.jsonl")
+        yield from _of_lines(good, "digests.jsonl")
+    yield from _of_files(good, names, other)
     yield from _of_files_beside()
+    for folder in sorted((good / "judged").glob("*")):
+        yield from _inside(every_judged(folder, folder), folder.relative_to(good))
 
 
-def every_judged(good: Path) -> Iterator[Any]:
-    """Yields every case for a good folder of a judge."""
-    mutations, harness = _beside("mutations"), _beside("harness")
-    yield from _of_json(good, {"result.json": harness.forged_result, "judging.json": None})
+def every_judged(good: Path, other: Path) -> Iterator[Case]:
+    """Yields every case for a good folder of a judge; ``other`` is another good one."""
+    yield from _of_json(good, {"result.json": forging.forged_result, "judging.json": None})
+    yield from _of_lines(good, "judgments.jsonl")
     lines = (good / "judgments.jsonl").read_text().splitlines(keepends=True)
     for one in mutations.mutations(json.loads(lines[0])):
         changed = [one.text + "\n", *lines[1:]]
-        yield harness.Case(
-            "judgments.jsonl", one.field, one.kind,
-            lambda folder, changed=changed: _put(folder / "judgments.jsonl", "".join(changed)),
-        )  # fmt: skip
-        yield harness.Case(
+        yield Case(
             "judgments.jsonl, hashes made again", one.field, one.kind,
-            lambda folder, changed=changed: harness.forged_judgments(folder, changed),
+            lambda folder, changed=changed: forging.forged_judgments(folder, changed),
         )  # fmt: skip
-    yield from _of_files(good, ("result.json", "judging.json", "judgments.jsonl"))
+    yield from _of_files(good, ["result.json", "judging.json", "judgments.jsonl"], other)
 
 
-def _of_json(good: Path, names: dict[str, Any]) -> Iterator[Any]:
+def _inside(cases: Iterator[Case], place: Path) -> Iterator[Case]:
+    """Yields cases of a folder that lies inside the run."""
+    for case in cases:
+        yield dataclasses.replace(case, file=f"{place}/{case.file}", apply=lambda folder, case=case: case.apply(folder / place))
+
+
+def _of_json(good: Path, names: dict[str, Any]) -> Iterator[Case]:
     """Yields changes to JSON files; ``names`` has what writes each with its hashes made again, None where it has none."""
-    mutations, harness = _beside("mutations"), _beside("harness")
     for name, forge in names.items():
         for one in mutations.mutations(json.loads((good / name).read_text())):
-            yield harness.Case(name, one.field, one.kind, lambda folder, one=one, name=name: _put(folder / name, one.text))
+            yield Case(name, one.field, one.kind, lambda folder, one=one, name=name: put(folder / name, one.text))
             if one.data is not None and forge is not None:
-                again = f"{name}, hashes made again"
-                yield harness.Case(
-                    again, one.field, one.kind, lambda folder, one=one, forge=forge: forge(folder, _copy(one.data))
-                )
+                yield Case(
+                    f"{name}, hashes made again", one.field, one.kind,
+                    lambda folder, one=one, forge=forge: forge(folder, _copy(one.data)),
+                )  # fmt: skip
 
 
-def _of_samples(good: Path) -> Iterator[Any]:
-    mutations, harness = _beside("mutations"), _beside("harness")
-    lines = (good / "samples.jsonl").read_bytes().splitlines(keepends=True)
+def _of_lines(good: Path, name: str) -> Iterator[Case]:
+    """Yields changes to the first line of a file of lines."""
+    lines = (good / name).read_text().splitlines(keepends=True)
     for one in mutations.mutations(json.loads(lines[0])):
-        yield harness.Case(
+        text = "".join([one.text + "\n", *lines[1:]])
+        yield Case(name, one.field, one.kind, lambda folder, text=text: put(folder / name, text))
+
+
+def _of_samples(good: Path, other: Path) -> Iterator[Case]:
+    lines = (good / "samples.jsonl").read_bytes().splitlines(keepends=True)
+    foreign = (other / "samples.jsonl").read_bytes().splitlines(keepends=True)
+    for one in mutations.mutations(json.loads(lines[0])):
+        yield Case(
             "samples.jsonl", one.field, one.kind,
-            lambda folder, one=one: harness.forged_samples(folder, [one.text.encode() + b"\n", *lines[1:]], hashes=False),
+            lambda folder, one=one: forging.forged_samples(folder, [one.text.encode() + b"\n", *lines[1:]], hashes=False),
         )  # fmt: skip
-        line = harness.sample_line(one.text)
+        yield Case(
+            "samples.jsonl, no result", one.field, one.kind,
+            lambda folder, one=one: forging.forged_samples_alone(
+                folder, [forging.sample_line(one.text, right=False), *lines[1:]]
+            ),
+        )  # fmt: skip
+        line = forging.sample_line(one.text)
         for hashes, how in ((False, "checksum made again"), (True, "hashes made again")):
-            yield harness.Case(
+            yield Case(
                 f"samples.jsonl, {how}", one.field, one.kind,
-                lambda folder, line=line, hashes=hashes: harness.forged_samples(folder, [line, *lines[1:]], hashes=hashes),
+                lambda folder, line=line, hashes=hashes: forging.forged_samples(folder, [line, *lines[1:]], hashes=hashes),
             )  # fmt: skip
     for kind, changed in (
         ("a line twice", [lines[0], *lines]),
@@ -84,27 +101,27 @@ def _of_samples(good: Path) -> Iterator[Any]:
         ("a line less", lines[1:]),
         ("a blank line", [*lines, b"\n"]),
         ("half a line", [*lines, lines[0][:50]]),
+        ("a line of another run", [*lines, foreign[2]]),
+        ("a line of another run in place of its own", [*lines[:2], foreign[2], *lines[3:]]),
     ):
         for hashes in (False, True):
-            yield harness.Case(
+            yield Case(
                 f"samples.jsonl, {'hashes made again' if hashes else 'as it is'}", "", kind,
-                lambda folder, changed=changed, hashes=hashes: harness.forged_samples(folder, list(changed), hashes=hashes),
+                lambda folder, changed=changed, hashes=hashes: forging.forged_samples(folder, list(changed), hashes=hashes),
             )  # fmt: skip
 
 
-def _of_files(good: Path, names: tuple[str, ...]) -> Iterator[Any]:
-    mutations, harness = _beside("mutations"), _beside("harness")
+def _of_files(good: Path, names: list[str], other: Path) -> Iterator[Case]:
     for name in names:
-        for number, (kind, change) in enumerate(mutations.of_files(random.Random(SEED))):
-            yield harness.Case(name, "", f"{kind} #{number}", lambda folder, name=name, change=change: change(folder / name))
-        for other in names:
-            if other != name:
-                swap: Callable[[Path], None] = lambda folder, a=name, b=other: _swap(folder / a, folder / b)  # type: ignore[misc]  # noqa: E731
-                yield harness.Case(name, "", f"swapped with {other}", swap)
+        for kind, change in mutations.of_files(random.Random(SEED), other / name):
+            yield Case(name, "", kind, lambda folder, name=name, change=change: change(folder / name))
+        for second in names:
+            if second != name:
+                swap: Callable[[Path], None] = lambda folder, a=name, b=second: _swap(folder / a, folder / b)  # type: ignore[misc]  # noqa: E731
+                yield Case(name, "", f"swapped with {second}", swap)
 
 
-def _of_files_beside() -> Iterator[Any]:
-    harness = _beside("harness")
+def _of_files_beside() -> Iterator[Case]:
     for name, texts in {
         "audit.json": ("{}", "[]", "{", '{"flips": 1}', '{"flips": NaN, "trials": 0}', "\ud800"),
         "compared_as.json": ("{}", "[]", '{"format": 1, "model": "tulu-2-13b"}', '{"format": 1, "model": 7}', "\x00"),
@@ -113,24 +130,27 @@ def _of_files_beside() -> Iterator[Any]:
     }.items():
         for number, text in enumerate(texts):
             data = text.encode("utf-8", "surrogatepass")
-            yield harness.Case(name, "", f"beside #{number}", lambda folder, n=name, d=data: (folder / n).write_bytes(d))
+            yield Case(name, "", f"beside {number}", lambda folder, n=name, d=data: (folder / n).write_bytes(d))
+        for kind, make in mutations.MADE.items():
+            yield Case(name, "", f"beside, {kind}", lambda folder, n=name, make=make: _made(folder / n, make))
 
 
-def sample(all_: list[Any], verbs: list[str], count: int, seed: int = SEED) -> list[tuple[Any, str]]:
-    """Returns as many pairs of a case and a verb, drawn with a fixed seed."""
-    rng = random.Random(seed)
-    return [(rng.choice(all_), verbs[place % len(verbs)]) for place in range(count)]
+def _made(path: Path, make: Callable[[Path], object]) -> None:
+    path.unlink(missing_ok=True)
+    make(path)
 
 
 def _copy(data: Any) -> Any:
     return json.loads(json.dumps(data))
 
 
-def _put(path: Path, text: str) -> None:
+def put(path: Path, text: str) -> None:
+    """Writes a text, half characters in it as they are."""
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
 
 
 def _swap(one: Path, other: Path) -> None:
-    a, b = one.read_bytes(), other.read_bytes()
-    one.write_bytes(b)
-    other.write_bytes(a)
+    spare = one.with_name("spare")
+    shutil.move(one, spare)
+    shutil.move(other, one)
+    shutil.move(spare, other)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gzip
 import json
 import os
 import random
+import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,12 +74,14 @@ def mutations(document: Any) -> Iterator[Mutation]:
     """Yields every mutation of every field of a document; of a list its first element stands for all."""
     for path, value in places(document):
         name = ".".join(map(str, path))
+        seen: Counter[str] = Counter()
         if path and isinstance(path[-1], str):
             yield _made(document, path, "missing", _MISSING, name)
             yield _made(document, path, "twice in one object", _TWICE, name)
         for kind, other in values(value):
             if (path and other != value) or isinstance(other, Raw) or type(other) is not type(value):
-                yield _made(document, path, kind, other, name)
+                seen[kind] += 1
+                yield _made(document, path, f"{kind} {seen[kind]}", other, name)
 
 
 def places(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
@@ -114,15 +119,31 @@ def _made(document: Any, path: Path_, kind: str, other: Any, name: str) -> Mutat
     return Mutation(name, kind, json.dumps(changed), changed)
 
 
-def of_files(rng: random.Random) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    """Yields what can happen to a file, by kind."""
+MADE: dict[str, Callable[[Path], object]] = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to an empty device": lambda path: path.symlink_to("/dev/null"),
+    "a link to a folder": lambda path: path.symlink_to("/"),
+    "a socket": lambda path: _socket(path),
+}
+"""What else than a file can stand in its place."""
+
+
+def of_files(rng: random.Random, other: Path | None = None) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """Yields what can happen to a file, by kind, each once; ``other`` is a good file that belongs somewhere else."""
 
     def to(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
         return lambda path: _write(path, change(path.read_bytes()))
 
-    def flip(data: bytes) -> bytes:
-        at = rng.randrange(len(data))
-        return data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
+    def flip(place: float, bit: int) -> Callable[[bytes], bytes]:
+        def flipped(data: bytes) -> bytes:
+            at = int(len(data) * place)
+            return data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :]
+
+        return flipped
 
     def in_place(make: Callable[[Path], object]) -> Callable[[Path], None]:
         def done(path: Path) -> None:
@@ -131,21 +152,37 @@ def of_files(rng: random.Random) -> Iterator[tuple[str, Callable[[Path], None]]]
 
         return done
 
-    yield from (("truncated", to(lambda data, part=part: data[: int(len(data) * part)])) for part in (0, 0.01, 0.3, 0.7, 0.99))  # type: ignore[misc]
+    for part in (0, 0.01, 0.3, 0.5, 0.7, 0.99):
+        yield f"truncated to {part:.0%}", to(lambda data, part=part: data[: int(len(data) * part)])  # type: ignore[misc]
+    for number in range(20):
+        yield f"bit flipped {number}", to(flip(rng.random(), rng.randrange(8)))
     yield "without its last byte", to(lambda data: data[:-1])
-    yield from (("bit flipped", to(flip)) for _ in range(12))
+    yield "without its first byte", to(lambda data: data[1:])
     yield "doubled", to(lambda data: data * 2)
     yield "zeros behind it", to(lambda data: data + bytes(100))
-    yield "UTF-16", to(lambda data: data.decode().encode("utf-16"))
+    yield "zeros in it", to(lambda data: data[:30] + bytes(30) + data[60:])
+    yield "UTF-16", to(lambda data: data.decode("latin-1").encode("utf-16"))
     yield "not UTF-8", to(lambda data: data[:40] + b"\xff\xfe" + data[40:])
+    yield "gzip of half", to(lambda data: gzip.compress(data)[: len(gzip.compress(data)) // 2])
+    yield "gzip of a bomb", to(lambda data: gzip.compress(data[:-1] + b" " * (64 << 20)))
+    yield "deep", to(lambda data: b"[" * 100_000 + b"]" * 100_000)
     yield "missing", in_place(lambda path: None)
-    yield "a folder", in_place(Path.mkdir)
-    yield "a pipe", in_place(os.mkfifo)
-    yield "a link to nothing", in_place(lambda path: path.symlink_to("nowhere"))
-    yield "a link to itself", in_place(lambda path: path.symlink_to(path))
-    yield "a link to a device", in_place(lambda path: path.symlink_to("/dev/zero"))
-    yield "a link to an empty device", in_place(lambda path: path.symlink_to("/dev/null"))
+    yield from ((kind, in_place(make)) for kind, make in MADE.items())
     yield "sparse and large", lambda path: os.truncate(path, 600 << 20)
+    if other is not None and other.exists():
+        yield "that of another", to(lambda data: other.read_bytes())
+        yield "a link to that of another", in_place(lambda path: path.symlink_to(other))
+
+
+def _socket(path: Path) -> None:
+    """Makes a socket; its address has at most 107 bytes, so it is made from inside its folder."""
+    before = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(before)
 
 
 def _write(path: Path, data: bytes) -> None:

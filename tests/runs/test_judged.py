@@ -134,6 +134,23 @@ def test_changed_rows_and_judgments_are_noticed(alpaca_run: MakeRun, ask: Any) -
     assert len(read_run(run).results) == 2
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("{}"), lambda path: _linked_to_nothing(path)])
+def test_a_judges_folder_without_a_result_is_told_and_can_be_made_again(alpaca_run: MakeRun, ask: Any, spoil: Any) -> None:
+    run = alpaca_run(12)
+    _, folder = ask(run)
+    spoil(folder / "result.json")
+    with pytest.raises(DataError, match=r"is not as it was made.*judged/loopback.*result\.json"):
+        sound(read_run(run))
+    (folder / "result.json").unlink(missing_ok=True)
+    ask(run)
+    assert len(sound(read_run(run)).results) == 2
+
+
+def _linked_to_nothing(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
 def test_rows_of_other_samples_are_noticed(alpaca_run: MakeRun, ask: Any) -> None:
     run = alpaca_run(12)
     ask(run)

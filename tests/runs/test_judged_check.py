@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -259,3 +260,9 @@ def test_an_earlier_folder_that_was_forged_is_named(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(OLD, tmp_path / "old"))
     forge(folder, lambda rows: rows[0].update(value=99.0))
     assert read_judged(folder).doubts == ("result.json: value of win_rate is 99.000000, and judgments.jsonl gives 54.117114",)
+
+
+def test_judgments_that_are_endless_are_refused_at_once(judged: Path) -> None:
+    os.truncate(judged / "judgments.jsonl", 2 << 30)
+    with pytest.raises(DataError, match="cannot be read, so result"):
+        read_judged(judged)

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulu_eval.errors import UserError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Grade
 from tulu_eval.runs.ledger import Ledger, Sample, decode, encode, intact, marks, timeless
 
@@ -170,3 +171,13 @@ def test_marks_and_the_timeless_part_are_read_without_parsing_the_rest(text: str
     slower = dataclasses.replace(one, completion=dataclasses.replace(one.completion, seconds=2.5))
     other = dataclasses.replace(one, status="empty")
     assert timeless(encode(one)) == timeless(encode(slower)) != timeless(encode(other))
+
+
+def test_a_line_with_its_checksum_that_is_no_sample_is_an_error_of_the_file(tmp_path: Path) -> None:
+    body = encode(sample(1)).replace(b'"token_ids":[1,2,1]', b'"token_ids":{}').rpartition(b',"crc"')[0]
+    (tmp_path / "samples.jsonl").write_bytes(body + b',"crc":"%08x"}\n' % zlib.crc32(body))
+    with (
+        Ledger(tmp_path / "samples.jsonl", read_only=True) as ledger,
+        pytest.raises(DataError, match=r"samples\.jsonl: a line is"),
+    ):
+        list(ledger.samples())

@@ -274,3 +274,11 @@ def test_rows_of_every_file_form_train_the_same(reader: data.Reader, tmp_path: P
         (tmp_path / name).write_bytes(content)
         found.add(reader.pairs([tmp_path / name]).sha256)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("length", ["\ud800", [], {}])
+def test_a_tokenizer_of_odd_settings_is_one_line(llama3_like: Path, length: Any) -> None:
+    odd = AutoTokenizer.from_pretrained(llama3_like)
+    odd.model_max_length = length
+    with pytest.raises(PreflightError, match="the tokenizer cannot be used: "):
+        Encoder(odd)

@@ -97,7 +97,13 @@ def asking_of(
 def _price(
     recipe: Recipe, price: str | tuple[float, float] | None, prices: AnyPath | None, local: ModelFiles | None
 ) -> Price | None:
-    """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known."""
+    """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known.
+
+    Raises:
+        UserError: Price and table are both given, or one cannot be read.
+    """
+    if price is not None and prices is not None:
+        raise UserError("--price and --prices both say what it costs; give one of them")
     if local:
         return Price(0.0, 0.0, "an engine in this process")
     if price is not None:

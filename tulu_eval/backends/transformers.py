@@ -8,6 +8,7 @@ Prompts of a benchmark share a prefix; where the architecture allows, its keys a
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -45,7 +46,7 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if there[device])
     kind, _, index = name.partition(":")
-    if kind not in there or (index and not index.isdigit()):
+    if kind not in there or not re.fullmatch("[0-9]{0,4}", index):
         raise UnknownName("device", name, ["auto", *there])
     if not there[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
         raise PreflightError(f"device {name} is not there; use --device auto")

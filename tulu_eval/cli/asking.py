@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
 
+from tulu_eval.cli.common import say
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 from tulu_eval.errors import UserError
 
@@ -92,7 +93,7 @@ def consent(*, yes: bool, max_cost: float | None, quiet: bool) -> Callable[[Esti
     def ask(estimate: Estimate) -> None:
         free = estimate.requests == 0 or estimate.dollars == 0
         if not quiet or not (yes or free):
-            click.echo(str(estimate), err=True)
+            say(*str(estimate).split("\n"))
         if yes or free:
             return
         if sys.stdin.isatty() and sys.stderr.isatty():

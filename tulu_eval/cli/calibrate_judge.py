@@ -10,7 +10,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
@@ -74,4 +74,4 @@ def calibrate_judge(
     else:
         print_text(describe(found.calibration))
     if not quiet:
-        click.echo(f"\n{report.spent(found.spent)}\n{found.output}", err=True)
+        say("", report.spent(found.spent), str(found.output))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option
+from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option, say
 
 
 @click.command(no_args_is_help=True)
@@ -69,8 +69,10 @@ def _check(path: Path, model: str | None, registry: Path | None, as_json: bool) 
 
 def _make(model: str, results: Path, published: bool, write: Path | None, registry: Path | None, as_json: bool) -> None:
     made = tulu_eval.make_card(model, results=results, published=published, registry=registry)
+    if not results.is_dir():
+        say(f"tulu-eval: no folder {results}, so nothing was measured")
     for line in made.left_out:
-        click.echo(f"tulu-eval: not on the card: {line}", err=True)
+        say(f"tulu-eval: not on the card: {line}")
     if as_json:
         print_json({"model": made.name, "metadata": made.metadata, "section": made.section, "files": made.files})
     elif write is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -49,29 +50,50 @@ class Verbs(click.Group):
         except UserError as error:
             if debug:
                 traceback.print_exc()
-            click.echo(f"tulu-eval: {error.command_line}", err=True)
+            say(f"tulu-eval: {error.command_line}")
             sys.exit(error.exit_code)
         except click.UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2 on; its message is the verb's whole help
-                click.echo(error.format_message(), err=True)
+                say(*error.format_message().split("\n"))
                 sys.exit(error.exit_code)
             command = error.ctx.command_path if error.ctx else "tulu-eval"
-            click.echo(f"tulu-eval: {one_line(error.format_message())} Try '{command} --help'.", err=True)
+            say(f"tulu-eval: {one_line(error.format_message())} Try '{command} --help'.")
             sys.exit(error.exit_code)
         except click.exceptions.Exit as leave:
             sys.exit(leave.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            click.echo("tulu-eval: interrupted", err=True)
+            say("tulu-eval: interrupted")
             sys.exit(130)
         except BrokenPipeError:
             # The reader of our output is gone (``| head``): nothing is wrong, and Python must not complain at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
+        except OSError as error:  # the machine's: a full disk, a folder that may not be entered, a name that is too long
+            if debug:
+                traceback.print_exc()
+            say(f"tulu-eval: {of_system(error)}")
+            sys.exit(2)
 
 
 def unwrapped(text: str | None) -> str | None:
     r"""Returns a raw docstring with the two characters ``\b`` as the one by which click leaves a paragraph's lines alone."""
     return text and text.replace("\\b\n", "\b\n")
+
+
+def of_system(error: OSError) -> str:
+    """Returns what the operating system says, and of which file, on one line; without a file it is of what is printed."""
+    what = error.filename if error.filename is not None else "the output"
+    return printable(" ".join(f"{os.fsdecode(what) if isinstance(what, bytes) else what}: {error.strerror or error}".split()))
+
+
+def say(*lines: str) -> None:
+    """Says lines on stderr, without what could steer a terminal; where stderr cannot be written, nothing is said.
+
+    Args:
+        lines: Each is one line, whatever is in it.
+    """
+    with contextlib.suppress(OSError):
+        click.echo("\n".join(map(printable, lines)), err=True)
 
 
 def one_line(message: str) -> str:
@@ -117,7 +139,7 @@ def end_with_failures(outcomes: Sequence[Counted], remedy: str) -> None:
     """
     failed = [one for one in outcomes if one.tally.failed]
     for one in failed:
-        click.echo(printable(f"tulu-eval: {one.folder}: {one.tally.failures}; {remedy}"), err=True)
+        say(f"tulu-eval: {one.folder}: {one.tally.failures}; {remedy}")
     if failed:
         raise click.exceptions.Exit(1)
 

@@ -9,7 +9,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ def judge(
     )  # fmt: skip
     outcome = done.outcome
     for line in report.failures(outcome, quiet=quiet):
-        click.echo(f"tulu-eval: {line}", err=True)
+        say(f"tulu-eval: {line}")
     if as_json:
         print_json({"folder": str(done.folder), **report.as_json(outcome.score, outcome.results, done.flags)})
     else:
         print_text(report.as_text(outcome.score, outcome.results, done.flags))
         if not quiet:
-            click.echo(f"\n{report.spent(outcome.judging.spent)}\n{done.folder}", err=True)
+            say("", report.spent(outcome.judging.spent), str(done.folder))
     if outcome.score.errors:
         raise click.exceptions.Exit(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import end_with_failures, print_json, print_text
+from tulu_eval.cli.common import end_with_failures, print_json, print_text, say
 
 
 @click.command(no_args_is_help=True, short_help="Put the shards of a run together.")
@@ -34,5 +34,5 @@ def merge(folders: tuple[Path, ...], output: Path | None, data: Path | None, as_
         print_json(rows.as_json(merged.folder, merged.results, merged.tally))
     else:
         print_text(rows.of_run(merged.results, merged.tally))
-        click.echo(f"\n{merged.shards} shards, {merged.added} samples added\n{merged.folder}", err=True)
+        say("", f"{merged.shards} shards, {merged.added} samples added", str(merged.folder))
     end_with_failures([merged], "the commands of their shards try them again")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import on_terminal, print_text, registry_option
+from tulu_eval.cli.common import on_terminal, print_text, registry_option, say
 from tulu_eval.errors import UserError
 
 
@@ -48,9 +48,9 @@ def report(
         files[name] = Path(path)
     page = tulu_eval.report(results, write=write, data=files, training=training, registry=registry, progress=on_terminal(quiet))
     for problem in page.problems:
-        click.echo(f"tulu-eval: left out: {problem}", err=True)
+        say(f"tulu-eval: left out: {problem}")
     for line in page.promptless:
-        click.echo(f"tulu-eval: without the prompts' text: {line}", err=True)
+        say(f"tulu-eval: without the prompts' text: {line}")
     trained = f", {counted(page.trained, 'training run')}" if page.trained else ""
     print_text(f"{page.path}: {counted(page.runs, 'run')}{trained}, {page.size / 1e6:.1f} MB")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
+from tulu_eval.cli import common
 from tulu_eval.cli.common import print_json, print_text, set_up_logging
 
 
@@ -31,7 +32,7 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
 
     def say(text: str) -> None:
         if not quiet:
-            click.echo(text, err=True)
+            common.say(*text.split("\n"))
 
     found = tulu_eval.reproduce(recipe, output=output, progress=False if quiet else say)
     if as_json:

@@ -11,7 +11,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,4 +121,4 @@ def _show(found: WinRates, as_json: bool) -> None:
     else:
         print_text(report.as_text(found.score, found.results, found.flags))
     if found.folder:
-        click.echo(f"\n{found.folder}", err=True)
+        say("", str(found.folder))

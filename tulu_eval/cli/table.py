@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import on_terminal, print_text, registry_option
+from tulu_eval.cli.common import on_terminal, print_text, registry_option, say
 
 
 @click.command()
@@ -32,7 +32,7 @@ def table(results: Path, form: str, write: Path | None, registry: Path | None) -
     """
     found = tulu_eval.table(results, form, write=write, registry=registry, progress=on_terminal())
     if not results.is_dir():
-        click.echo(f"tulu-eval: no folder {results}, so nothing was measured", err=True)
+        say(f"tulu-eval: no folder {results}, so nothing was measured")
     for problem in found.problems:
-        click.echo(f"tulu-eval: not in the table: {problem}", err=True)
+        say(f"tulu-eval: not in the table: {problem}")
     print_text(str(found), end=False)

@@ -138,11 +138,16 @@ def common_prefix(prompts: Sequence[tuple[int, ...]] | Sequence[str]) -> int:
 
 
 def measure_rates(device: str, dtype: str) -> Rates:
-    """Returns the rates of a matrix product and of a memory read on a device, each the best of some short tries."""
+    """Returns the rates of a matrix product and of a memory read on a device, each the best of some short tries.
+
+    Raises:
+        UserError: There is no such device.
+    """
     import torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    from tulu_eval.backends.transformers import resolve_device
+
+    device = resolve_device(device)
     # So many on a GPU that starting the kernel does not count: 2**26 gave 3.4 TB/s on an H200, which copies at 4.3.
     block = torch.ones(2**28 if device.startswith("cuda") else 2**26, device=device, dtype=torch.float32)
     return Rates(measure_flops(device, dtype), block.numel() * 4 / _best_seconds(lambda: block.sum(), device))

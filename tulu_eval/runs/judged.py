@@ -46,7 +46,7 @@ from tulu_eval.runs.judged_check import (
 )
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, Recorded, locked, write_results
 from tulu_eval.runs.plan import safe_name
-from tulu_eval.runs.reading import finished, read_run
+from tulu_eval.runs.reading import finished, read_answers
 
 BENCHMARK = "alpaca-eval"
 
@@ -93,7 +93,7 @@ def outputs_of(folder: Path) -> files.Outputs:
     Raises:
         DataError: If it is not a run folder, of another benchmark, not as it was made, unfinished, or without samples.
     """
-    run = read_run(folder)
+    run = read_answers(folder)  # whatever its judges' folders hold, so that a spoilt one can be made again
     if run.benchmark != BENCHMARK:
         raise DataError(folder, f"is a run of {run.benchmark}; a judge is asked about {BENCHMARK} only")
     done = (sample for sample in finished(run).samples() if sample.completion.finish_reason != "error")

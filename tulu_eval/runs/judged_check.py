@@ -34,6 +34,9 @@ JUDGED = "judged"
 JUDGMENTS = "judgments.jsonl"
 JUDGING = "judging.json"
 
+LARGEST_JUDGMENTS = 1 << 26
+"""Bytes of the largest ``judgments.jsonl`` that is read; one of 805 rows has 0.3 MB."""
+
 AGAIN = "'tulu-eval judge' makes it again, and pays for nothing that it has"
 
 LC = "lc_win_rate"
@@ -259,6 +262,6 @@ def judgments_hash(folder: Path) -> str:
     """
     path = folder / JUDGMENTS
     try:
-        return content_hash(read_text(path))
+        return content_hash(read_text(path, LARGEST_JUDGMENTS))
     except DataError as error:
         raise DataError(path, f"cannot be read, so {RESULT} cannot be checked; {AGAIN}") from error

@@ -227,9 +227,16 @@ class Ledger:
         self._note(_name(sample.completion.key, sample.item), sample.status.encode(), start)
 
     def samples(self, asked: Asked | None = None) -> Iterator[Sample]:
-        """Yields samples as :meth:`lines` yields lines, one at a time in memory."""
+        """Yields samples as :meth:`lines` yields lines, one at a time in memory.
+
+        Raises:
+            DataError: A line has its checksum and is no sample.
+        """
         for line in self.lines(asked):
-            yield decode(line)
+            try:
+                yield decode(line)
+            except ValueError as error:
+                raise DataError(self.path, f"a line is no sample: {error}") from error
 
     def lines(self, asked: Asked | None = None) -> Iterator[bytes]:
         """Yields the line of every sample that counts, as written and in the order of the file.

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Never
 
+from tulu_eval.errors import printable_lines
 from tulu_eval.records import FAILURES
 from tulu_eval.runs.ledger import Sample
 
@@ -37,10 +38,11 @@ class Progress:
         """Prints a line, above the bar if there is one."""
         if self.quiet:
             return
+        shown = printable_lines(line)  # names and paths in it come from anywhere
         if self._bar is not None:
-            self._bar.write(line, file=sys.stderr)
+            self._bar.write(shown, file=sys.stderr)
         else:
-            print(line, file=sys.stderr, flush=True)
+            print(shown, file=sys.stderr, flush=True)
 
     def begin(self, total: int, before: int) -> None:
         """Is told that a run begins, how many samples it has, and how many of them are there already."""

@@ -20,7 +20,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
 from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
-from tulu_eval.runs.judged_check import JUDGED, JUDGING, JudgedResult, lc_ranges, outputs_by_hash, read_judged
+from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, JudgedResult, lc_ranges, outputs_by_hash, read_judged
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
 from tulu_eval.runs.packed import there
@@ -188,7 +188,8 @@ def read_answers(folder: Path) -> Run:
     """
     manifest = read_manifest(folder)
     if not there(folder / LEDGER):
-        raise DataError(folder, f"has no {LEDGER}, so there is nothing to grade")
+        published = f" (it was published without its samples: it has {DIGESTS})" if (folder / DIGESTS).exists() else ""
+        raise DataError(folder, f"has no {LEDGER}, so there is nothing to grade{published}")
     recorded, _ = _recorded(folder)
     benchmark = _installed(manifest)
     found = _reread(folder, manifest, recorded, benchmark)
@@ -259,7 +260,8 @@ def _judged(folder: Path, asked: Asked | None) -> tuple[dict[str, JudgedResult],
     """Returns what a run's judges gave, by the name of their folder, computed from their judgments; and what is doubtful."""
     read: dict[str, JudgedResult] = {}
     doubts: list[str] = []
-    judges = [path.parent for path in sorted(folder.glob(f"{JUDGED}/*/{RESULT}"))]
+    named = (path for name in (RESULT, JUDGING, JUDGMENTS) for path in folder.glob(f"{JUDGED}/*/{name}"))
+    judges = sorted({path.parent for path in named})  # one without a result, or with a link to nothing, is told too
     outputs = outputs_by_hash(folder, asked) if judges else {}
     for judge in judges:
         name = judge.relative_to(folder).as_posix()

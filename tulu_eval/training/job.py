@@ -120,6 +120,8 @@ def load_recipe(order: Order) -> Sourced:
         raise UserError(f"--rollouts is for ppo, not {order.stage}")
     if order.probe and order.stage != "ppo":
         raise UserError(f"--probe is for ppo, not {order.stage}")
+    if order.probe_data and not order.probe:
+        raise UserError("--probe-data is the file of --probe BENCHMARK, which is not there")
     if order.split and order.data:
         raise UserError("--split is a split of the recipe's data set; it has no meaning with --data")
     said = {"model": order.model, "reward_model": order.reward_model, "split": order.split}

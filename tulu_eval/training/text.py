@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tulu_eval.backends.end_tokens import reserved
+from tulu_eval.backends.tokenizer_calls import told
 from tulu_eval.errors import PreflightError
 
 ROLES = ("system", "user", "assistant")
@@ -83,7 +84,7 @@ class Encoder:
         tokenizer: Of transformers; a fast one, which tells which characters each token covers.
 
     Raises:
-        PreflightError: It has no end-of-sequence token, or does not tell.
+        PreflightError: It has no end-of-sequence token, does not tell, or cannot encode a text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -94,9 +95,10 @@ class Encoder:
         self._tokenizer = tokenizer
         self.eos_id = int(tokenizer.eos_token_id)
         self._eos = str(tokenizer.eos_token)
-        self._reserved = reserved(tokenizer)
-        bare, full = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
-        self._lead: list[int] = full[: next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)]
+        with told("the tokenizer cannot be used"):
+            self._reserved = reserved(tokenizer)
+            bare, full = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+            self._lead: list[int] = full[: next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)]
 
     def holds_special(self, messages: Sequence[Message]) -> bool:
         """Whether a message's text has the string of a special token in it, which would be read as that token."""
@@ -110,12 +112,13 @@ class Encoder:
             last_only: Mark the last message only, as for preference data; else every assistant's.
         """
         rendered = [render(messages, self._eos) for messages in rows]
-        encoded = self._tokenizer(
-            [text for text, _ in rendered],
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_offsets_mapping=True,
-        )
+        with told("the tokenizer does not take the conversations"):
+            encoded = self._tokenizer(
+                [text for text, _ in rendered],
+                add_special_tokens=False,
+                return_attention_mask=False,
+                return_offsets_mapping=True,
+            )
         return [
             self._with_mask(ids, offsets, spans[-1:] if last_only else spans)
             for ids, offsets, (_, spans) in zip(encoded["input_ids"], encoded["offset_mapping"], rendered, strict=True)
@@ -133,6 +136,7 @@ class Encoder:
     def prompts(self, rows: Sequence[Sequence[Message]], *, bos: bool) -> list[Tokens]:
         """Returns prompts as tokens; ``bos``: with the tokens in front that the tokenizer itself puts there."""
         texts = [render_prompt(messages, self._eos) for messages in rows]
-        encoded = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        with told("the tokenizer does not take the prompts"):
+            encoded = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         lead = self._lead if bos else []
         return [Tokens(np.array(lead + ids, dtype=np.int32), np.zeros(len(lead) + len(ids), dtype=np.bool_)) for ids in encoded]
