@@ -152,6 +152,25 @@ def _score_again(
     return found, lacking
 
 
+def sound_judgments(folder: Path, manifest: Mapping[str, Any]) -> StoredJudgments:
+    """Returns a folder's judgments for scoring them again, whatever rows its ``result.json`` has.
+
+    Raises:
+        DataError: They cannot be read, are not those that ``result.json`` names, or not those that the manifest counts.
+    """
+    try:
+        named = read_results(folder).samples_sha256
+    except DataError:
+        named = ""  # there is none, or it is spoilt, and then says nothing of them
+    if named and judgments_hash(folder) != named:
+        raise DataError(folder / JUDGMENTS, f"is not what {RESULT} was computed from; {AGAIN}")
+    judgments = record.read_judgments(folder / JUDGMENTS)
+    doubts = [*_of_judgments(judgments, None), *_of_counts(judgments, manifest)]
+    if doubts:
+        raise DataError(folder, f"{'; '.join(doubts)}; {AGAIN}")
+    return judgments
+
+
 def check_same_outputs(folder: Path, pairs: Sequence[Pair]) -> None:
     """Makes sure that a folder, which is named after a model, has no verdicts on another model's outputs.
 
