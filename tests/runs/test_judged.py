@@ -133,6 +133,14 @@ def test_judgments_of_another_judge_are_not_scored_again(alpaca_run: MakeRun, as
     judged.score_again(folder, Scoring())
 
 
+def test_another_judge_in_the_manifest_is_noticed_when_scored_again(alpaca_run: MakeRun, ask: Any) -> None:
+    _, folder = ask(alpaca_run(12))
+    manifest = json.loads((folder / "judging.json").read_text())
+    (folder / "judging.json").write_text(json.dumps({**manifest, "prompt_sha256": "0" * 64}))
+    with pytest.raises(DataError, match=r"its judge is not the one of the rows in result\.json"):
+        judged.score_again(folder, Scoring())
+
+
 def test_changed_rows_and_judgments_are_noticed(alpaca_run: MakeRun, ask: Any) -> None:
     run = alpaca_run(12)
     _, folder = ask(run)
