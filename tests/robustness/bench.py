@@ -140,7 +140,7 @@ class Bench:
         shard = self.shards / "shards" / "1-of-1"
         shutil.rmtree(self.shards, ignore_errors=True)
         shutil.copytree(self.run, shard, symlinks=True, copy_function=_copied)
-        with contextlib.suppress(OSError, ValueError, TypeError):
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
             path = shard / "manifest.json"
             if path.is_symlink() or not path.is_file():
                 return
@@ -154,7 +154,7 @@ class Bench:
             raise OSError("not to be packed")
         manifest, lines, result = (path.read_bytes() for path in self._files())
         items = []
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             for line in lines.splitlines():
                 one = json.loads(line)
                 items.append({"id": one["item"], "target": one["target"], "prompt_sha256": one["prompt_sha256"]})

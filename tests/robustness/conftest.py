@@ -55,6 +55,7 @@ def quiet_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(client, "LONGEST_WAIT", 0.01)
     monkeypatch.setitem(client.Client.__init__.__kwdefaults__, "first_wait", 0.005)
+    monkeypatch.setattr("transformers.utils.logging._tqdm_active", False)  # as the command has it where stderr is no terminal
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

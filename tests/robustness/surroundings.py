@@ -79,7 +79,6 @@ VARIABLES = (
 )
 STREAMS = (
     Around("stdin is closed", shell=_run("<&-")),
-    Around("stdin is a folder", shell=_run("</")),
     Around("stdout is closed", shell=_run(">&-"), same=False),
     Around("stderr is closed", shell=_run("2>&-"), same=False),
     Around("stdin and stdout are closed", shell=_run("<&- >&-"), same=False),

@@ -75,7 +75,7 @@ class Tries:
             return found.failure
         if "encod" in around.name or "output in UTF-16" in around.name:
             found = Ended(found.code, "", found.err)
-        silent = "closed" in around.name or "both" in around.name  # stderr too, so nothing can be said
+        silent = any(word in around.name for word in ("closed", "both", "stderr"))  # so that nothing can be said
         failure = endings.wrong(found, max(1, len(plain.err.splitlines())), around.codes)
         if failure and not (silent and failure.startswith("lines: exit code 2")):
             return failure

@@ -119,6 +119,28 @@ def test_scored_again_without_text_and_judge(alpaca_run: MakeRun, ask: Any) -> N
     assert (again.win_rate, again.judge, again.counts) == (outcome.score.win_rate, outcome.score.judge, outcome.score.counts)
 
 
+def test_judgments_of_another_judge_are_not_scored_again(alpaca_run: MakeRun, ask: Any) -> None:
+    _, folder = ask(alpaca_run(12))
+    whole = (folder / "judgments.jsonl").read_text()
+    (folder / "judgments.jsonl").write_text(whole.replace('"output_characters":', '"output_characters":1', 1))
+    with pytest.raises(DataError, match=r"is not what result\.json was computed from"):
+        judged.score_again(folder, Scoring())
+    (folder / "result.json").unlink()
+    (folder / "judgments.jsonl").write_text("".join(whole.splitlines(keepends=True)[1:]))
+    with pytest.raises(DataError, match=r"its counts are not those of judgments\.jsonl"):
+        judged.score_again(folder, Scoring())
+    (folder / "judgments.jsonl").write_text(whole)
+    judged.score_again(folder, Scoring())
+
+
+def test_another_judge_in_the_manifest_is_noticed_when_scored_again(alpaca_run: MakeRun, ask: Any) -> None:
+    _, folder = ask(alpaca_run(12))
+    manifest = json.loads((folder / "judging.json").read_text())
+    (folder / "judging.json").write_text(json.dumps({**manifest, "prompt_sha256": "0" * 64}))
+    with pytest.raises(DataError, match=r"its judge is not the one of the rows in result\.json"):
+        judged.score_again(folder, Scoring())
+
+
 def test_changed_rows_and_judgments_are_noticed(alpaca_run: MakeRun, ask: Any) -> None:
     run = alpaca_run(12)
     _, folder = ask(run)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import SIZE
+from tulu_eval.judging.judged import Judge
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.judging.score import DRAWS, LARGEST_C, NO_VERDICT, SMALLEST_C, Score
 from tulu_eval.records import STATUSES, Result
@@ -120,12 +121,7 @@ def label(found: Score) -> str:
 def signature(found: Score) -> str:
     """Returns one line, enough to repeat the numbers from the same judgments."""
     terms = found.terms
-    line = [
-        f"alpaca-eval|n:{found.n}/{SIZE}",
-        f"judge:{terms.judge.name.replace('|', '_')}",  # a name must not look like other parts
-        f"by:{terms.judge.method.replace('|', '_')}",
-        f"prompt:{terms.judge.prompt_sha256[:8] or '?'}",
-    ]
+    line = [f"alpaca-eval|n:{found.n}/{SIZE}", *judge_parts(terms.judge)]
     line += [f"b:{terms.baseline.label}"] if terms.baseline is not None else []
     line += ["sides:exchanged"] if terms.exchanged else []
     line += ["places:rows"] if terms.positional else []
@@ -133,6 +129,15 @@ def signature(found: Score) -> str:
         chosen = f"folds:none|C:{found.lc.c!r}" if found.c_given else f"folds:{found.folds}|C:{found.lc.c:.6g}"
         line += [f"lc:v1|{chosen}|gamed:{found.gamed}"]
     return "|".join(line)
+
+
+def judge_parts(judge: Judge) -> list[str]:
+    """Returns the parts of a signature that say who judged and how; a name must not look like other parts."""
+    return [
+        f"judge:{judge.name.replace('|', '_')}",
+        f"by:{judge.method.replace('|', '_')}",
+        f"prompt:{judge.prompt_sha256[:8] or '?'}",
+    ]
 
 
 def settings_of(rows: Sequence[Result]) -> Settings:

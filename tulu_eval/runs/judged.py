@@ -43,6 +43,7 @@ from tulu_eval.runs.judged_check import (
     judgments_hash,
     read_judged,
     read_judging,
+    sound_judgments,
 )
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, Recorded, locked, write_results
 from tulu_eval.runs.plan import safe_name
@@ -172,9 +173,10 @@ def score_again(folder: Path, scoring: Scoring) -> Score:
     """Scores a judge's folder again, without any text and without the judge.
 
     Raises:
-        DataError: It is not such a folder.
+        DataError: It is not such a folder, or its judgments were changed.
     """
-    judge, judgments = judge_of(read_judging(folder)), record.read_judgments(folder / JUDGMENTS)
+    manifest = read_judging(folder)
+    judge, judgments = judge_of(manifest), sound_judgments(folder, manifest)
     rows = judgments.judged()
     whole = sum(row.preference is not None for row in rows) == SIZE
     gamed = load_gamed(scoring.gamed) if whole or scoring.partial else None

@@ -19,7 +19,7 @@ from tulu_eval.files import read_text
 from tulu_eval.judging import record
 from tulu_eval.judging.gamed import find_gamed
 from tulu_eval.judging.judged import Judge
-from tulu_eval.judging.numbers import CALIBRATED, Settings, results, settings_of
+from tulu_eval.judging.numbers import CALIBRATED, Settings, judge_parts, results, settings_of
 from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.record import StoredJudgments
 from tulu_eval.judging.score import Score, score
@@ -155,6 +155,28 @@ def _score_again(
     except UserError as error:
         raise DataError(folder / JUDGMENTS, str(error)) from error
     return found, lacking
+
+
+def sound_judgments(folder: Path, manifest: Mapping[str, Any]) -> StoredJudgments:
+    """Returns a folder's judgments for scoring them again, whatever rows its ``result.json`` has.
+
+    Raises:
+        DataError: They cannot be read, are not those that ``result.json`` names, or not those that the manifest counts.
+    """
+    try:
+        recorded = read_results(folder)
+    except DataError:
+        recorded = None  # there is none, or it is spoilt, and then says nothing of them
+    if recorded and judgments_hash(folder) != recorded.samples_sha256:
+        raise DataError(folder / JUDGMENTS, f"is not what {RESULT} was computed from; {AGAIN}")
+    judgments = record.read_judgments(folder / JUDGMENTS)
+    doubts = [*_of_judgments(judgments, None), *_of_counts(judgments, manifest)]
+    signed = [set(row.signature.split("|")) for row in recorded.rows] if recorded else []
+    if not all(parts.issuperset(judge_parts(judge_of(manifest))) for parts in signed):
+        doubts.append(f"{JUDGING}: its judge is not the one of the rows in {RESULT}")
+    if doubts:
+        raise DataError(folder, f"{'; '.join(doubts)}; {AGAIN}")
+    return judgments
 
 
 def check_same_outputs(folder: Path, pairs: Sequence[Pair]) -> None:
