@@ -16,7 +16,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from tulu_eval.reports.escaping import html
+from tulu_eval.escaping import html
 
 SCRIPTS = (
     "vendor/d3.min.js",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.errors import printable
+from tulu_eval.escaping import html
 from tulu_eval.records import Result
-from tulu_eval.reports.escaping import html
 from tulu_eval.runs.reading import Run
 from tulu_eval.runs.score import Scored
 from tulu_eval.runs.tally import Tally
