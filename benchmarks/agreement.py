@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
-from tulu_eval.backends.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Completion, Decoding, Request
 
 
@@ -121,8 +121,8 @@ def main() -> None:
     """Generates with both backends and prints the comparison."""
     from tulu_eval.backends.transformers import TransformersBackend
     from tulu_eval.backends.vllm import VllmBackend
+    from tulu_eval.models.resolve import resolve
     from tulu_eval.registry import load_suite
-    from tulu_eval.runs.models import resolve
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m-instruct", help="hub id, folder, GGUF file or registry name")

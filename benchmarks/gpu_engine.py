@@ -89,13 +89,13 @@ def make_prompts(rows: int, vocabulary: int, seed: int) -> Prompts:
 
 def open_tulu_eval(backend: str, given: argparse.Namespace) -> Opened:
     """Opens one of this package's backends."""
-    from tulu_eval.backends import loading
     from tulu_eval.backends.base import Backend, EngineSettings
     from tulu_eval.backends.transformers import TransformersBackend
     from tulu_eval.backends.vllm import VllmBackend
+    from tulu_eval.models import model_files
     from tulu_eval.records import Decoding, Request
 
-    model = loading.from_path(Path(given.folder))
+    model = model_files.from_path(Path(given.folder))
     settings = EngineSettings(device=given.device if backend == "transformers" else "auto")
     # Not looked up as an entry point: the package need not be installed here.
     engine_class: type[Backend] = TransformersBackend if backend == "transformers" else VllmBackend

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request
 
 ENGINES = ("tulu-eval", "lm-eval hf")
@@ -164,8 +164,8 @@ def main() -> None:
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     order = parser.parse_args()
     if order.engine:
+        from tulu_eval.models.resolve import resolve
         from tulu_eval.registry import load_suite
-        from tulu_eval.runs.models import resolve
 
         model, _ = resolve(order.model, load_suite())
         writer = PromptWriter(load_tokenizer(model.path, model.name, False), tulu=False)

@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.backends.vllm_settings import cpu_cache_gib
 from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 
 PEER = Path(__file__).with_name("peer_lm_eval.py")
 NEW_TOKENS = 512
@@ -92,8 +92,8 @@ def commands(order: argparse.Namespace, model: ModelFiles, folder: Path, longest
 
 def main() -> None:
     """Measures in turn and prints the table."""
+    from tulu_eval.models.resolve import resolve
     from tulu_eval.registry import load_suite
-    from tulu_eval.runs.models import resolve
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m-instruct", help="hub id, folder, GGUF file or registry name")

@@ -24,9 +24,9 @@ from typing import Any
 
 from tulu_eval.backends import vllm_settings
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.backends.vllm import VllmBackend
 from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request
 
 ENGINES = ("tulu-eval", "LLM.generate", "LLM.generate, vLLM's own environment")
@@ -149,8 +149,8 @@ def table(found: dict[str, list[Measured]], order: argparse.Namespace) -> str:
 
 def main() -> None:
     """Measures in turn and prints the table; with ``--engine`` (used by itself) one repetition, as a line of JSON."""
+    from tulu_eval.models.resolve import resolve
     from tulu_eval.registry import load_suite
-    from tulu_eval.runs.models import resolve
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m-instruct", help="hub id, folder, GGUF file or registry name")

@@ -204,10 +204,10 @@ def make_run_in() -> Callable[..., Path]:
     interrupted when these places have finished, in this order.
     """
     from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
-    from tulu_eval.backends.end_tokens import EndToken, EndTokens
-    from tulu_eval.backends.tokenizer import Template
     from tulu_eval.benchmarks.base import Item
     from tulu_eval.benchmarks.gsm8k import GSM8K, TEST_SIZE, published_indices
+    from tulu_eval.models.end_tokens import EndToken, EndTokens
+    from tulu_eval.models.tokenizer import Template
     from tulu_eval.records import Completion, Request, content_hash
     from tulu_eval.runs.plan import Order, Plan, Planned
     from tulu_eval.runs.progress import Progress

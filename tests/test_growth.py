@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.template import opened_reasoning
 from tulu_eval.backends.vllm_process import explain
 from tulu_eval.benchmarks.gsm8k import grade_last_number, grade_stated_answer
 from tulu_eval.benchmarks.stated.reasoning import without_reasoning
 from tulu_eval.benchmarks.stated.statement import read_number
 from tulu_eval.endpoint.said import error_in, words_of
 from tulu_eval.judging.verdict import read_verdict
+from tulu_eval.models.template import opened_reasoning
 from tulu_eval.registry import lint, load_suite
 from tulu_eval.registry.card_file import Row, Span
 from tulu_eval.training.rule import follows
@@ -30,7 +30,7 @@ MODULES = (
 """Modules that read what a model wrote."""
 
 OTHERS = (
-    "tulu_eval.backends.openai_answers", "tulu_eval.backends.server", "tulu_eval.backends.template",
+    "tulu_eval.backends.openai_answers", "tulu_eval.models.server", "tulu_eval.models.template",
     "tulu_eval.backends.vllm_process", "tulu_eval.endpoint.replies", "tulu_eval.endpoint.said", "tulu_eval.files.parsing",
     "tulu_eval.files.rows",
 )  # fmt: skip

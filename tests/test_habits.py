@@ -107,7 +107,7 @@ def test_only_programs_starts_what_goes_on_by_itself() -> None:
 
 JSON_READERS = {
     "tulu_eval/files": "the one place",
-    "tulu_eval/backends/template_worker.py": "runs without this package; reads what its parent wrote",
+    "tulu_eval/models/template_worker.py": "runs without this package; reads what its parent wrote",
 }
 """Where JSON is parsed, and why there."""
 
@@ -141,7 +141,7 @@ WRITERS = {
     "tulu_eval/training/rule.py": "into a draft of files.replacing_folder",
     "tulu_eval/runs/bundle.py": "into a temporary folder",
     "tulu_eval/runs/manifest.py": "a lock, which is empty",
-    "tulu_eval/backends/gguf.py": "a lock, which is empty",
+    "tulu_eval/models/gguf.py": "a lock, which is empty",
 }
 """Where files are written, and why nothing half written stays there."""
 

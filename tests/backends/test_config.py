@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends import config as configs
-from tulu_eval.backends import loading
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.transformers import TransformersBackend
 from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.models import config as configs
+from tulu_eval.models import model_files
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_config_of_another_model(copy: Path, fields: dict[str, Any], message: 
     change(copy, **fields)
     began = time.monotonic()
     with pytest.raises(DataError, match=message):
-        loading.from_path(copy)
+        model_files.from_path(copy)
     assert time.monotonic() - began < 5
 
 
@@ -74,7 +74,7 @@ def test_what_only_loading_shows_ends_in_one_line(copy: Path, fields: dict[str, 
     change(copy, **fields)
     began = time.monotonic()
     with pytest.raises(PreflightError, match="cannot be loaded") as caught:
-        TransformersBackend.load(loading.from_path(copy), EngineSettings(device="cpu"), (1,), 64)
+        TransformersBackend.load(model_files.from_path(copy), EngineSettings(device="cpu"), (1,), 64)
     assert time.monotonic() - began < 20
     assert "\n" not in str(caught.value)
 
@@ -87,9 +87,9 @@ def test_what_only_loading_shows_ends_in_one_line(copy: Path, fields: dict[str, 
     ],
 )  # fmt: skip
 def test_odd_fields_do_not_matter_here(copy: Path, fields: dict[str, Any]) -> None:
-    before = loading.from_path(copy)
+    before = model_files.from_path(copy)
     change(copy, **fields)
-    assert loading.from_path(copy).weights_sha256 == before.weights_sha256
+    assert model_files.from_path(copy).weights_sha256 == before.weights_sha256
 
 
 def test_layers_that_guess_ahead_are_not_counted() -> None:

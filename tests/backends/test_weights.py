@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tulu_eval.backends import loading, vllm_preflight, weights
+from tulu_eval.backends import vllm_preflight
 from tulu_eval.errors import DataError, PreflightError, UserError
+from tulu_eval.models import model_files, weights
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
@@ -65,9 +66,9 @@ def test_what_lies_beside_the_weights_is_neither_counted_nor_hashed_nor_loaded(
     request: pytest.FixtureRequest, shards: bool, file: str
 ) -> None:
     folder: Path = request.getfixturevalue("sharded" if shards else "copy")
-    before, loaded = loading.from_path(folder), AutoModelForCausalLM.from_pretrained(folder)
+    before, loaded = model_files.from_path(folder), AutoModelForCausalLM.from_pretrained(folder)
     noise(folder, file)
-    after, again = loading.from_path(folder), AutoModelForCausalLM.from_pretrained(folder)
+    after, again = model_files.from_path(folder), AutoModelForCausalLM.from_pretrained(folder)
     assert before == after
     assert after.weight_files == (SHARDS if shards else (weights.SINGLE,))
     assert after.parameters == loaded.num_parameters()
@@ -77,12 +78,12 @@ def test_what_lies_beside_the_weights_is_neither_counted_nor_hashed_nor_loaded(
 
 def test_shards_are_hashed_by_name_as_always(sharded: Path) -> None:
     lines = "".join(f"{name}:{hashlib.sha256((sharded / name).read_bytes()).hexdigest()}\n" for name in SHARDS)
-    assert loading.from_path(sharded).weights_sha256 == hashlib.sha256(lines.encode()).hexdigest()
+    assert model_files.from_path(sharded).weights_sha256 == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_one_whole_file_comes_before_an_index(sharded: Path) -> None:
     noise(sharded, weights.SINGLE)
-    model = loading.from_path(sharded)
+    model = model_files.from_path(sharded)
     assert model.weight_files == (weights.SINGLE,)
     loaded = AutoModelForCausalLM.from_pretrained(sharded).state_dict()
     assert torch.equal(loaded["model.norm.weight"], load_file(sharded / weights.SINGLE)["model.norm.weight"])
@@ -105,7 +106,7 @@ def test_vllm_loads_what_was_hashed_or_is_refused(
 ) -> None:
     folder: Path = request.getfixturevalue("sharded" if shards else "copy")
     noise(folder, file)
-    model = loading.from_path(folder)
+    model = model_files.from_path(folder)
     if refused:
         with pytest.raises(PreflightError, match="has weights that vLLM and transformers read differently"):
             vllm_preflight._check_files(model)
@@ -147,7 +148,7 @@ def put(key: str, value: Any) -> Callable[[dict[str, Any]], object]:
 def test_headers_that_lie(copy: Path, change: Callable[[dict[str, Any]], object]) -> None:
     header(copy / weights.SINGLE, change)
     with pytest.raises(DataError, match="corrupt safetensors file"):
-        loading.from_path(copy)
+        model_files.from_path(copy)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_headers_that_lie(copy: Path, change: Callable[[dict[str, Any]], object]
 def test_indices_that_lie(sharded: Path, index: Any, message: str) -> None:
     (sharded / weights.INDEX).write_text(json.dumps(index))
     with pytest.raises(UserError, match=message):
-        loading.from_path(sharded)
+        model_files.from_path(sharded)
 
 
 def test_a_tensor_in_two_shards(sharded: Path) -> None:
@@ -181,24 +182,24 @@ def test_a_tensor_in_two_shards(sharded: Path) -> None:
     with pytest.raises(
         DataError, match=r"has the tensor 'model.norm.weight', which is in model-00001-of-00002.safetensors too"
     ):
-        loading.from_path(sharded)
+        model_files.from_path(sharded)
 
 
 def test_files_that_are_none(copy: Path) -> None:
     (copy / weights.SINGLE).unlink()
     with pytest.raises(PreflightError, match=r"tiny has no weights: neither model\.safetensors nor"):
-        loading.from_path(copy)
+        model_files.from_path(copy)
     noise_file = copy / "consolidated.safetensors"
     noise_file.write_bytes(b"")
     with pytest.raises(PreflightError, match=r"consolidated\.safetensors is not loaded without an index that names it"):
-        loading.from_path(copy)
+        model_files.from_path(copy)
     (copy / weights.SINGLE).symlink_to("nowhere")
     with pytest.raises(DataError, match="is not a regular file"):
-        loading.from_path(copy)
+        model_files.from_path(copy)
     (copy / weights.SINGLE).unlink()
     os.mkfifo(copy / weights.SINGLE)
     with pytest.raises(DataError, match="is not a regular file"):
-        loading.from_path(copy)
+        model_files.from_path(copy)
 
 
 def test_pickles_in_the_order_of_transformers(copy: Path) -> None:
@@ -207,6 +208,6 @@ def test_pickles_in_the_order_of_transformers(copy: Path) -> None:
     torch.save(state, copy / "pytorch_model-00001-of-00001.bin")
     index = {"weight_map": dict.fromkeys(state, "pytorch_model-00001-of-00001.bin")}
     (copy / weights.PICKLE_INDEX).write_text(json.dumps(index))
-    assert loading.from_path(copy, allow_pickle=True).weight_files == ("pytorch_model-00001-of-00001.bin",)
+    assert model_files.from_path(copy, allow_pickle=True).weight_files == ("pytorch_model-00001-of-00001.bin",)
     torch.save(state, copy / weights.PICKLE)
-    assert loading.from_path(copy, allow_pickle=True).weight_files == (weights.PICKLE,)
+    assert model_files.from_path(copy, allow_pickle=True).weight_files == (weights.PICKLE,)

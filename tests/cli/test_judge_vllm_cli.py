@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tulu_eval.backends.loading import from_package
+from tulu_eval.models.model_files import from_package
 from tulu_eval.runs.local_judge import judge_name
 from tulu_eval.runs.reading import read_run
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from tulu_eval.backends.loading import from_path
 from tulu_eval.errors import PreflightError
 from tulu_eval.judging.recipe import Message
+from tulu_eval.models.model_files import from_path
 from tulu_eval.runs.local_judge import writer
 
 TAKES_ALL = (

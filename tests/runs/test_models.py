@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from tulu_eval import hub
-from tulu_eval.backends import exported as exports
-from tulu_eval.backends import loading
 from tulu_eval.backends.base import EngineSettings, Served
-from tulu_eval.backends.server import Server
 from tulu_eval.errors import DataError, PreflightError, UserError
+from tulu_eval.models import exported as exports
+from tulu_eval.models import model_files, served
+from tulu_eval.models.resolve import check_name, resolve
+from tulu_eval.models.server import Server
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import served
-from tulu_eval.runs.models import check_name, resolve
 from tulu_eval.runs.plan import LONGEST_NAME, Order, make_plan, safe_name
 
 
@@ -34,7 +33,7 @@ def name_of(path: Path | str, called: str = "") -> str:
 
 def exported(folder: Path, **fields: Any) -> None:
     """Leaves in a model's folder what ``train`` does."""
-    own = {"name": "tiny-ppo-1a2b3c4d", "weights_sha256": loading.from_path(folder).weights_sha256}
+    own = {"name": "tiny-ppo-1a2b3c4d", "weights_sha256": model_files.from_path(folder).weights_sha256}
     recipe = {"name": "tiny", "sha256": "0" * 64, "about": ""}
     run = {"version": "0.1.0", "stage": "ppo", "recipe": recipe, "settings": {"seed": {"value": 1, "source": "EL"}}}
     models = {"identity": {"stage": "ppo"}, "model": "m", "reward_model": None}
@@ -142,7 +141,7 @@ class TestNoModel:
     def test_an_adapter_is_told_where_it_goes(self, copy: Path, tmp_path: Path) -> None:
         adapter = tmp_path / "lora"
         adapter.mkdir()
-        (adapter / loading.ADAPTER).write_text(json.dumps({"r": 8, "base_model_name_or_path": "org/base"}))
+        (adapter / model_files.ADAPTER).write_text(json.dumps({"r": 8, "base_model_name_or_path": "org/base"}))
         (adapter / "adapter_model.safetensors").write_bytes(b"")
         line = rf"lora is an adapter, not a model: .* --model org/base --adapter {adapter}; "
         with pytest.raises(PreflightError, match=line):
@@ -150,12 +149,12 @@ class TestNoModel:
         shutil.copy(copy / "config.json", adapter)
         with pytest.raises(PreflightError, match=line):
             name_of(adapter)
-        (adapter / loading.ADAPTER).write_text("[")
+        (adapter / model_files.ADAPTER).write_text("[")
         with pytest.raises(PreflightError, match=rf"--model BASE --adapter {adapter}"):
             name_of(adapter)
 
     def test_an_adapter_beside_weights_is_refused(self, copy: Path) -> None:
-        (copy / loading.ADAPTER).write_text("{}")
+        (copy / model_files.ADAPTER).write_text("{}")
         with pytest.raises(PreflightError, match=r"has an adapter \(adapter_config.json\) beside its weights, which some"):
             name_of(copy)
 
@@ -243,10 +242,10 @@ def test_what_the_hub_lists_beside_the_weights_is_not_downloaded(copy: Path, mon
     asked: list[Any] = []
     monkeypatch.setattr(hub, "locate", lambda hub_id, revision: located)
     monkeypatch.setattr(hub, "download", lambda *arguments: asked.append(arguments))
-    model = loading.from_hub("org/mistral")
+    model = model_files.from_hub("org/mistral")
     assert (model.weight_files, model.missing_bytes, model.weight_bytes) == (shards, 2000, 2000)
     assert model.weights_sha256 == hub.combined_sha256({name: f"{name}-hash" for name in shards})
-    loading.fetch(model)
+    model_files.fetch(model)
     assert asked == [("org/mistral", "c" * 40, shards, 2000)]
     (copy / shards[0]).write_bytes(b"")
-    assert dataclasses.replace(loading.from_hub("org/mistral"), missing_bytes=2000) == model
+    assert dataclasses.replace(model_files.from_hub("org/mistral"), missing_bytes=2000) == model

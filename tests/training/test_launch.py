@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tulu_eval.backends import loading
+from tulu_eval.models import model_files
+from tulu_eval.models.resolve import resolve
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.models import resolve
 from tulu_eval.training import export, launch, models
 
 Train = Callable[..., Result]
@@ -180,7 +180,7 @@ class TestNames:
     def test_an_export_has_a_name_of_its_own(self, train: Train, tmp_path: Path) -> None:
         assert train().exit_code == 0
         folder = tmp_path / "run" / "policy"
-        weights = loading.from_path(folder).weights_sha256
+        weights = model_files.from_path(folder).weights_sha256
         manifest = json.loads((folder / export.MANIFEST).read_text())
         assert manifest["name"] == f"tiny-sft-{weights[:8]}"
         assert manifest["weights_sha256"] == weights
@@ -191,7 +191,7 @@ class TestNames:
         names = [export.name_of(kind, manifest, "0123456789") for kind in ("policy", "value_model")]
         assert names == ["my-recipe__--ppo-01234567", "my-recipe__--ppo-value_model-01234567"]
         long = export.name_of("policy", {"recipe": {"name": "." * 300}, "stage": "sft"}, "0123456789")
-        assert all(loading.NAME.fullmatch(name) for name in (*names, long))
+        assert all(model_files.NAME.fullmatch(name) for name in (*names, long))
 
     def test_other_weights_in_an_exports_place_are_made_again(self, train: Train, tmp_path: Path) -> None:
         assert train().exit_code == 0

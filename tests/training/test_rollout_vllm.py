@@ -15,9 +15,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tulu_eval.backends import loading, vllm
+from tulu_eval.backends import vllm
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.errors import EngineError
+from tulu_eval.models import model_files
 from tulu_eval.records import Decoding
 from tulu_eval.training import models
 from tulu_eval.training.parallel import Ranks
@@ -67,7 +68,7 @@ def tiny(llama3_like: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(tiny: Path, toys: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
     from transformers import AutoTokenizer
 
-    files: ModelFiles = loading.from_path(tiny / "policy")
+    files: ModelFiles = model_files.from_path(tiny / "policy")
     tokenizer = AutoTokenizer.from_pretrained(tiny / "policy")
     probe = toys.tokens(list(range(5, 45)))
     made = VllmEngine(files, EngineSettings(dtype="float32"), 1, 128, tmp_path_factory.mktemp("run"), tokenizer, probe, Ranks())

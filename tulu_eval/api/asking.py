@@ -18,7 +18,8 @@ from tulu_eval.judging.budget import Estimate, Price, find_price, parse_price, r
 from tulu_eval.judging.client import KEY_VARIABLE, HttpJudge
 from tulu_eval.judging.judge import Endpoint
 from tulu_eval.judging.recipe import Method, Recipe, load_recipe
-from tulu_eval.runs import judged, local_judge, models
+from tulu_eval.models import resolve
+from tulu_eval.runs import judged, local_judge
 
 Confirm = bool | Callable[[Estimate], object]
 """Whether judging may cost what is estimated; or what is called with the estimate first, and raises to stop."""
@@ -88,7 +89,7 @@ def asking_of(
         raise UserError("--judge-url and --judge-vllm are two judges; give one of them")
     if not vllm and not judge:
         raise UserError("who judges? --judge NAME, with --judge-url unless it is OpenAI's, or --judge-vllm MODEL")
-    local = models.resolve(vllm, load_suite())[0] if vllm else None
+    local = resolve.resolve(vllm, load_suite())[0] if vllm else None
     recipe = load_recipe(judge or (local_judge.judge_name(local) if local else ""), method)
     file = judged.cache_of(recipe) if cache is None else Path(cache)
     return Asking(recipe, local, _price(recipe, price, prices, local), file, url or OPENAI_URL, concurrency, timeout)

@@ -20,13 +20,13 @@ from typing import Any, ClassVar, Self
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Served, Traffic, check_settings
 from tulu_eval.backends.openai_answers import AnswerError, check_prompt, from_text, from_tokens, read_choice, token_ids_of
 from tulu_eval.backends.rows import Finisher, Row
-from tulu_eval.backends.server import CONCURRENCY, Server, client_of, look
 from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client
 from tulu_eval.endpoint.replies import EndpointError, Failure
 from tulu_eval.endpoint.said import HIDDEN
 from tulu_eval.endpoint.url import OPENAI_HOST
 from tulu_eval.endpoint.wire import Connection, DroppedError
 from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.models.server import CONCURRENCY, Server, client_of, look
 from tulu_eval.records import Completion, Decoding, Request
 
 _LOG = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class OpenAIBackend(Backend):
         Raises:
             PreflightError: The server has fewer positions than the longest request takes.
         """
-        from tulu_eval.backends.tokenizer import load_tokenizer
+        from tulu_eval.models.tokenizer import load_tokenizer
 
         served = _served(settings)
         server = look(served)

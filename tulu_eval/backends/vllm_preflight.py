@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends import vllm_devices as devices
-from tulu_eval.backends import weights
 from tulu_eval.backends.base import EngineSettings, ModelFiles
 from tulu_eval.caching import read_json
 from tulu_eval.errors import PreflightError
+from tulu_eval.models import weights
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles, ReloadError
 from tulu_eval.backends.vllm_preflight import stored_quantization
-from tulu_eval.backends.weights import layout
 from tulu_eval.caching import read_json
 from tulu_eval.errors import DataError
+from tulu_eval.models.weights import layout
 
 PROBE_LENGTH = 64
 """Tokens of a prompt whose log-probabilities tell which weights an engine has."""

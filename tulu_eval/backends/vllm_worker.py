@@ -45,7 +45,7 @@ class Engine:
         from vllm.lora.request import LoRARequest
         from vllm.v1.metrics.stats import SchedulerStats
 
-        from tulu_eval.backends.tokenizer import load_tokenizer
+        from tulu_eval.models.tokenizer import load_tokenizer
 
         self._spec, self._connection = spec, connection
         self._llm = LLM(**spec.engine, **vllm_meter.arguments(EngineArgs, SchedulerStats))

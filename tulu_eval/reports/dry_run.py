@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tulu_eval.backends.end_tokens import describe
+from tulu_eval.models.end_tokens import describe
 from tulu_eval.runs.estimate import common_prefix, estimate
 from tulu_eval.runs.plan import Plan
 

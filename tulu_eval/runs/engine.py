@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tulu_eval.backends.base import Backend, ReloadError
-from tulu_eval.backends.loading import fetch
+from tulu_eval.models.model_files import fetch
 from tulu_eval.runs.plan import Plan
 from tulu_eval.runs.progress import Progress
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tulu_eval.backends import config as configs
-from tulu_eval.backends.loading import DTYPE_BYTES
+from tulu_eval.models import config as configs
+from tulu_eval.models.model_files import DTYPE_BYTES
 from tulu_eval.runs.plan import Plan
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from tulu_eval.backends import vllm_preflight
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.loading import fetch
-from tulu_eval.backends.template import ChatTemplate, Conversation, Message
-from tulu_eval.backends.tokenizer import load_tokenizer
-from tulu_eval.backends.tokenizer_calls import token_ids
 from tulu_eval.backends.vllm_process import explain, read_log
 from tulu_eval.backends.vllm_settings import environment, make_spec
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.judging.recipe import Question
 from tulu_eval.judging.vllm_judge import VllmJudge, Write
+from tulu_eval.models.model_files import fetch
+from tulu_eval.models.template import ChatTemplate, Conversation, Message
+from tulu_eval.models.tokenizer import load_tokenizer
+from tulu_eval.models.tokenizer_calls import token_ids
 from tulu_eval.runs import template_date
 
 POSITIONS = 16384

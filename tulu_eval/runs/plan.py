@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, check_settings
-from tulu_eval.backends.end_tokens import EndTokens
-from tulu_eval.backends.template import ANY_DAY
-from tulu_eval.backends.tokenizer import PromptWriter, Template, TextWriter, load_tokenizer
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
+from tulu_eval.models import resolve, served
+from tulu_eval.models.end_tokens import EndTokens
+from tulu_eval.models.template import ANY_DAY
+from tulu_eval.models.tokenizer import PromptWriter, Template, TextWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
-from tulu_eval.runs import catalog, models, served, template_date
+from tulu_eval.runs import catalog, template_date
 from tulu_eval.runs.identity import SERVED, of_completions, settings_hash
 
 SHARDS = "shards"
@@ -275,7 +276,7 @@ def _find_model(
             order.model, settings.served, suite, called=order.name, trust_remote_code=settings.trust_remote_code
         )
         return dataclasses.replace(settings, served=found.served), found.model, found.writer
-    model, known = models.resolve(order.model, suite, called=order.name, allow_pickle=settings.allow_pickle)
+    model, known = resolve.resolve(order.model, suite, called=order.name, allow_pickle=settings.allow_pickle)
     tokenizer = load_tokenizer(model.path, model.name, settings.trust_remote_code)
     tulu = known is not None and known.template == "tulu"
     return settings, model, PromptWriter(tokenizer, model.name, tulu=tulu, folder=model.path)

@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tulu_eval.backends.tokenizer import render_tulu
 from tulu_eval.benchmarks.base import Item, Prompt
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.models.tokenizer import render_tulu
 from tulu_eval.runs import catalog
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.reading import Run

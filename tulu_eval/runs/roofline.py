@@ -12,8 +12,8 @@ import json
 import math
 from typing import Any
 
-from tulu_eval.backends.loading import DTYPE_BYTES
 from tulu_eval.caching import cache_folder, read_json, write_quietly
+from tulu_eval.models.model_files import DTYPE_BYTES
 from tulu_eval.records import content_hash
 from tulu_eval.runs import environment
 from tulu_eval.runs.estimate import Rates, measure_rates

@@ -13,8 +13,8 @@ import dataclasses
 import json
 from typing import Any
 
-from tulu_eval.backends import config as configs
 from tulu_eval.errors import PreflightError
+from tulu_eval.models import config as configs
 from tulu_eval.runs.estimate import measure_rates
 from tulu_eval.training.job import Job
 from tulu_eval.training.math import HEAD_ROWS, HEAD_ROWS_CUDA

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends import exported, loading
 from tulu_eval.errors import DataError, EngineError, PreflightError, UserError
+from tulu_eval.models import exported, model_files
 from tulu_eval.records import Result
 from tulu_eval.runs.plan import safe_name
 from tulu_eval.training import metrics, models, parallel
@@ -62,7 +62,7 @@ def _whole(folder: Path) -> bool:
     """Whether a model's weights are those that were written; an older manifest does not say."""
     try:
         stated = exported.read(folder).weights_sha256
-        return not stated or loading.inspect(folder, folder.name).weights_sha256 == stated
+        return not stated or model_files.inspect(folder, folder.name).weights_sha256 == stated
     except UserError:
         return False
 
@@ -119,7 +119,7 @@ def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping
         shutil.rmtree(draft, ignore_errors=True)
         try:
             models.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
-            weights = loading.inspect(draft, name).weights_sha256
+            weights = model_files.inspect(draft, name).weights_sha256
             own = {"name": name_of(name, manifest, weights), "weights_sha256": weights, **manifest}
             (draft / MANIFEST).write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
             (draft / CARD).write_text(card(final, manifest, metrics.read(folder / metrics.METRICS), ()), encoding="utf-8")

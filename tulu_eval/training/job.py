@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends import config as configs
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.tokenizer import load_tokenizer
 from tulu_eval.backends.vllm import VllmBackend
 from tulu_eval.errors import PreflightError, UserError
+from tulu_eval.models import config as configs
+from tulu_eval.models.resolve import resolve
+from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite
-from tulu_eval.runs.models import resolve
 from tulu_eval.training import recipes
 from tulu_eval.training.data import Pair, Reader, Rows, files_of_split
 from tulu_eval.training.recipe import PPORecipe, Recipe, Sourced, Stage

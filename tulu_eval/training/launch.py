@@ -14,8 +14,8 @@ from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 from tulu_eval import __version__
-from tulu_eval.backends import loading
 from tulu_eval.errors import PreflightError
+from tulu_eval.models import model_files
 from tulu_eval.runs import catalog, environment
 from tulu_eval.runs.manifest import MANIFEST, locked, write_json
 from tulu_eval.training import checkpoint, cost, dpo, export, models, parallel, ppo, reward_model, sft
@@ -91,7 +91,7 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
     _prepare_folder(job, ranks, sum(trained_sizes), manifest)
     for files in filter(None, (job.model, job.reward_model)):
         if ranks.first:
-            loading.fetch(files)
+            model_files.fetch(files)
         ranks.wait()
     order = job.order
     settings = Settings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from tulu_eval.backends import config as configs
-from tulu_eval.backends import weights
-from tulu_eval.backends.skeleton import check_shapes, first_line
 from tulu_eval.errors import PreflightError
+from tulu_eval.models import config as configs
+from tulu_eval.models import weights
+from tulu_eval.models.skeleton import check_shapes, first_line
 from tulu_eval.training.math import head_logprobs, token_logprobs, wide
 from tulu_eval.training.packing import Packing, packed_arguments, spread
 from tulu_eval.training.packing import enable as enable_packing

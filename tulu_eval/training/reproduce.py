@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 
 from tulu_eval import files
-from tulu_eval.backends import exported
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.backends.tokenizer import load_tokenizer
 from tulu_eval.errors import DataError, UnknownName
+from tulu_eval.models import exported
+from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite, load_suite
 from tulu_eval.runs import environment
 from tulu_eval.runs import plan as runs

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tulu_eval.backends.end_tokens import reserved
-from tulu_eval.backends.tokenizer_calls import told
 from tulu_eval.errors import PreflightError
+from tulu_eval.models.end_tokens import reserved
+from tulu_eval.models.tokenizer_calls import told
 
 ROLES = ("system", "user", "assistant")
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tulu_eval.backends.tokenizer import PromptWriter
 from tulu_eval.benchmarks.base import Benchmark, Item
 from tulu_eval.errors import PreflightError
+from tulu_eval.models.tokenizer import PromptWriter
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.runs import template_date
 from tulu_eval.stats import mcnemar, paired_difference, paired_items, wilson

@@ -1,4 +1,4 @@
-r"""Renders a chat template in a process of its own, started by :mod:`tulu_eval.backends.template`.
+r"""Renders a chat template in a process of its own, started by :mod:`tulu_eval.models.template`.
 
 A template comes with a model, so it is untrusted. Jinja's sandbox keeps it from Python's internals, but not from computing for
 ever: ``9 ** 9 ** 9`` is one instruction of the interpreter, which no signal or thread can interrupt, and ``'a' * 10 ** 10``

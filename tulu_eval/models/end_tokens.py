@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tulu_eval.backends import config as configs
 from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.models import config as configs
 
 Origin = Literal["tokenizer", "template", "generation_config", "config"]
 

@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tulu_eval.backends.end_tokens import Configured, EndTokens, choose, describe, read_configured, reserved
-from tulu_eval.backends.template import ANY_DAY, ChatTemplate, Conversation, Message, opened_reasoning
-from tulu_eval.backends.tokenizer_calls import check_text, token_ids, told
 from tulu_eval.errors import PreflightError
+from tulu_eval.models.end_tokens import Configured, EndTokens, choose, describe, read_configured, reserved
+from tulu_eval.models.template import ANY_DAY, ChatTemplate, Conversation, Message, opened_reasoning
+from tulu_eval.models.tokenizer_calls import check_text, token_ids, told
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,7 +60,7 @@ class Template:
     Attributes:
         form: Which of the three forms; ``served`` where a server applies a template of its own, which is not known here.
         sha256: Hash of one rendered probe turn, so that equal renderings have equal hashes whatever their source. A template
-            that writes the date writes :data:`~tulu_eval.backends.template.ANY_DAY` there, so the hash has no date in it.
+            that writes the date writes :data:`~tulu_eval.models.template.ANY_DAY` there, so the hash has no date in it.
         source: ``tokenizer``, ``registry``, ``server`` or ``none``.
         date: Day that the template wrote, YYYY-MM-DD: the one on which the run started; empty if it writes none.
         reasoning: The tag of a reasoning block that the template opens behind the assistant's, such as ``<think>``; empty if

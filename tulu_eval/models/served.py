@@ -9,13 +9,13 @@ from pathlib import Path
 
 from tulu_eval.backends import openai
 from tulu_eval.backends.base import ModelFiles, Prompts, Served
-from tulu_eval.backends.server import Server, look, takes
-from tulu_eval.backends.tokenizer import PromptWriter, TextWriter, load_tokenizer
 from tulu_eval.endpoint.url import parse_base_url
 from tulu_eval.errors import PreflightError, UnknownName, UserError
+from tulu_eval.models import resolve
+from tulu_eval.models.server import Server, look, takes
+from tulu_eval.models.tokenizer import PromptWriter, TextWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import Model, Suite
-from tulu_eval.runs import models
 from tulu_eval.runs.identity import SERVED
 
 _LOG = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def settle(name: str, served: Served, suite: Suite, *, called: str = "", trust_r
 def _files(name: str, suite: Suite, called: str) -> tuple[ModelFiles | None, Model | None, str]:
     """Returns a model's files and its entry in the registry, or why its files are not here."""
     try:
-        return (*models.resolve(name, suite, called=called), "")
+        return (*resolve.resolve(name, suite, called=called), "")
     except UserError as error:
         if _is_here(name):
             raise
@@ -86,7 +86,7 @@ def _files(name: str, suite: Suite, called: str) -> tuple[ModelFiles | None, Mod
             known = suite.find(name.partition("@")[0])
         except UnknownName:
             if called:
-                models.check_name(called, suite)
+                resolve.check_name(called, suite)
             return None, None, f"no tokenizer of {name!r} is here"
         if called:
             raise
@@ -95,7 +95,7 @@ def _files(name: str, suite: Suite, called: str) -> tuple[ModelFiles | None, Mod
 
 def _is_here(name: str) -> bool:
     try:
-        return models.find_path(name) is not None
+        return resolve.find_path(name) is not None
     except PreflightError:  # a path of the server's machine
         return False
 

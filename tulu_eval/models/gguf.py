@@ -17,10 +17,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tulu_eval.backends import gguf_header
-from tulu_eval.backends.skeleton import shapes, too_large
 from tulu_eval.caching import cache_folder, file_sha256
 from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.models import gguf_header
+from tulu_eval.models.skeleton import shapes, too_large
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends import config as configs
-from tulu_eval.backends import weights
 from tulu_eval.errors import PreflightError
+from tulu_eval.models import config as configs
+from tulu_eval.models import weights
 
 MOST_MORE = 2
 """How many times the weights' parameters a model may have: one that ties its embeddings counts them twice."""

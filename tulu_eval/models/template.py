@@ -1,6 +1,6 @@
 """A model's chat template: the one place that renders one, in bounded time and memory, and sees that it writes its input.
 
-Rendering happens in :mod:`tulu_eval.backends.template_worker`, a process of its own. Whatever a template does there (raises,
+Rendering happens in :mod:`tulu_eval.models.template_worker`, a process of its own. Whatever a template does there (raises,
 does not parse, counts for ever, eats memory) ends here as one line.
 """
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tulu_eval.backends import loading
 from tulu_eval.backends.base import ModelFiles
 from tulu_eval.errors import PreflightError, UnknownName, UserError, near
+from tulu_eval.models import model_files
 from tulu_eval.registry import Model, Suite
 
 
@@ -20,7 +20,7 @@ def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = F
         name: Path, name of the registry, or hub id.
         suite: The registry.
         called: What a local model's results are filed under; empty to choose, see
-            :func:`tulu_eval.backends.loading.from_path`.
+            :func:`tulu_eval.models.model_files.from_path`.
         allow_pickle: Accept pickle weights where there are no safetensors.
 
     Raises:
@@ -33,7 +33,7 @@ def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = F
     if path is not None:
         if called:
             check_name(called, suite)
-        files = loading.from_path(path, name=called, allow_pickle=allow_pickle)
+        files = model_files.from_path(path, name=called, allow_pickle=allow_pickle)
         # No folder's name makes its weights released ones, nor puts their numbers into that model's row.
         return dataclasses.replace(files, name=f"{files.name}-local") if _is_known(files.name, suite) else files, None
     if called:
@@ -47,10 +47,10 @@ def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = F
         known = None
     if known is not None and known.package and asked.lower() != known.hub_id.lower():
         package = known.package
-        return loading.from_package(package.module, package.distribution, package.file, known.name), known
+        return model_files.from_package(package.module, package.distribution, package.file, known.name), known
     hub_id = known.hub_id if known is not None else asked
     try:
-        files = loading.from_hub(hub_id, revision or None, allow_pickle=allow_pickle)
+        files = model_files.from_hub(hub_id, revision or None, allow_pickle=allow_pickle)
     except PreflightError as error:
         hint = near(asked, [model.hub_id for model in suite.models]) if known is None else ""
         raise PreflightError(f"{error}{hint and '.'}{hint}") from error
@@ -88,7 +88,7 @@ def check_name(name: str, suite: Suite) -> None:
     Raises:
         UserError: With what it may be.
     """
-    if not loading.NAME.fullmatch(name):
+    if not model_files.NAME.fullmatch(name):
         raise UserError(f"--name {name[:100]!r}: up to 96 letters, digits, '.', '_' and '-', and a letter or digit first")
     if _is_known(name, suite):
         raise UserError(f"--name {name} is a released model's name, which a local model's numbers must not go by")
