@@ -119,8 +119,8 @@ def report(one: dict[str, Completion], other: dict[str, Completion], targets: li
 
 def main() -> None:
     """Generates with both backends and prints the comparison."""
-    from tulu_eval.backends.transformers import TransformersBackend
-    from tulu_eval.backends.vllm import VllmBackend
+    from tulu_eval.backends.hf.backend import TransformersBackend
+    from tulu_eval.backends.vllm.backend import VllmBackend
     from tulu_eval.models.resolve import resolve
     from tulu_eval.registry import load_suite
 

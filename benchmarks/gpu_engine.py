@@ -90,8 +90,8 @@ def make_prompts(rows: int, vocabulary: int, seed: int) -> Prompts:
 def open_tulu_eval(backend: str, given: argparse.Namespace) -> Opened:
     """Opens one of this package's backends."""
     from tulu_eval.backends.base import Backend, EngineSettings
-    from tulu_eval.backends.transformers import TransformersBackend
-    from tulu_eval.backends.vllm import VllmBackend
+    from tulu_eval.backends.hf.backend import TransformersBackend
+    from tulu_eval.backends.vllm.backend import VllmBackend
     from tulu_eval.models import model_files
     from tulu_eval.records import Decoding, Request
 

@@ -60,7 +60,7 @@ def prompts(writer: PromptWriter, data: Path, items: int) -> list[str]:
 
 def run_ours(model: ModelFiles, writer: PromptWriter, texts: list[str], order: argparse.Namespace) -> Measured:
     """Generates with the transformers backend."""
-    from tulu_eval.backends.transformers import TransformersBackend
+    from tulu_eval.backends.hf.backend import TransformersBackend
 
     settings = EngineSettings(dtype=order.dtype, device=order.device, batch_size=order.batch_size)
     longest = max(map(len, writer.encode(texts))) + order.max_new_tokens

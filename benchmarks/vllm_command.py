@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.vllm_settings import cpu_cache_gib
+from tulu_eval.backends.vllm.settings import cpu_cache_gib
 from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 

@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends import vllm_settings
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.vllm import VllmBackend
+from tulu_eval.backends.vllm import settings
+from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request
@@ -80,7 +80,7 @@ def run_peer(model: ModelFiles, requests: list[Request], eos_ids: tuple[int, ...
     from vllm import LLM, SamplingParams
 
     longest = max(len(request.token_ids) for request in requests) + new
-    spec = vllm_settings.make_spec(model, EngineSettings(), eos_ids, longest, 0)
+    spec = settings.make_spec(model, EngineSettings(), eos_ids, longest, 0)
     engine: Any = LLM(**spec.engine)
     start = time.perf_counter() - began
     sampling = SamplingParams(temperature=0.0, max_tokens=new, ignore_eos=True, stop_token_ids=list(eos_ids), detokenize=False)
@@ -103,9 +103,9 @@ def measure(engine: str, model: ModelFiles, length: int) -> Measured:
     Raises:
         SystemExit: The process failed; its output ends the message.
     """
-    same = vllm_settings.environment(model, EngineSettings(), length, 0)
+    same = settings.environment(model, EngineSettings(), length, 0)
     if engine == ENGINES[2]:
-        same = {name: value for name, value in same.items() if name in os.environ or name not in vllm_settings.CPU_ENVIRONMENT}
+        same = {name: value for name, value in same.items() if name in os.environ or name not in settings.CPU_ENVIRONMENT}
         if "OMP_NUM_THREADS" not in os.environ:
             same.pop("OMP_NUM_THREADS", None)
     command = [sys.executable, __file__, *sys.argv[1:], "--engine", engine]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.vllm_process import explain
+from tulu_eval.backends.vllm.process import explain
 from tulu_eval.benchmarks.gsm8k import grade_last_number, grade_stated_answer
 from tulu_eval.benchmarks.stated.reasoning import without_reasoning
 from tulu_eval.benchmarks.stated.statement import read_number
@@ -30,8 +30,8 @@ MODULES = (
 """Modules that read what a model wrote."""
 
 OTHERS = (
-    "tulu_eval.backends.openai_answers", "tulu_eval.models.server", "tulu_eval.models.template",
-    "tulu_eval.backends.vllm_process", "tulu_eval.endpoint.replies", "tulu_eval.endpoint.said", "tulu_eval.files.parsing",
+    "tulu_eval.backends.openai.answers", "tulu_eval.models.server", "tulu_eval.models.template",
+    "tulu_eval.backends.vllm.process", "tulu_eval.endpoint.replies", "tulu_eval.endpoint.said", "tulu_eval.files.parsing",
     "tulu_eval.files.rows",
 )  # fmt: skip
 """Modules that read what a server, a child or a file of somebody else's says."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.backends.transformers import TransformersBackend
+from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.models import config as configs
 from tulu_eval.models import model_files

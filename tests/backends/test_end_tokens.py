@@ -10,7 +10,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tulu_eval.backends.rows import Finisher, Row
+from tulu_eval.backends.growing import Finisher, Row
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.models.end_tokens import Configured, choose, describe, read_configured
 from tulu_eval.models.tokenizer import PromptWriter

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.openai import OpenAIBackend
+from tulu_eval.backends.openai.backend import OpenAIBackend
 from tulu_eval.errors import EngineError, PreflightError, UnknownName
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files

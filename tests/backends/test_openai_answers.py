@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.openai_answers import AnswerError, from_text, read_choice, token_ids_of
+from tulu_eval.backends.openai.answers import AnswerError, from_text, read_choice, token_ids_of
 from tulu_eval.records import Completion, Decoding, Request
 
 REQUEST = Request("k", (), "")

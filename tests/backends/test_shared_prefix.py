@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.backends.base import Usage
-from tulu_eval.backends.batching import Scheduler, choose_tokens, is_out_of_memory, shared_prefix
-from tulu_eval.backends.eligibility import enable_shared_prefix
-from tulu_eval.backends.rows import Finisher, Row
-from tulu_eval.backends.shared_prefix import SharedPrefixDecoder, Store, partial_attention, unfused_partial_attention
+from tulu_eval.backends.growing import Finisher, Row
+from tulu_eval.backends.hf.batching import Scheduler, choose_tokens, is_out_of_memory, shared_prefix
+from tulu_eval.backends.hf.eligibility import enable_shared_prefix
+from tulu_eval.backends.hf.shared_prefix import SharedPrefixDecoder, Store, partial_attention, unfused_partial_attention
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Decoding, Request
 
@@ -138,7 +138,7 @@ def test_partial_attention(attend: Any) -> None:
 
 def test_tokens_without_a_fused_kernel(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = prompts(11)
-    monkeypatch.setattr("tulu_eval.backends.shared_prefix.partial_attention", unfused_partial_attention)
+    monkeypatch.setattr("tulu_eval.backends.hf.shared_prefix.partial_attention", unfused_partial_attention)
     reference = tiny("Llama")
     assert decode(llama, requests, Decoding(24)) == {r.key: plain(reference, r, 24) for r in requests}
 

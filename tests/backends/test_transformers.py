@@ -17,8 +17,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.plain import PlainDecoder
-from tulu_eval.backends.transformers import TransformersBackend
+from tulu_eval.backends.hf.backend import TransformersBackend
+from tulu_eval.backends.hf.plain import PlainDecoder
 from tulu_eval.errors import DataError, EngineError, PreflightError, UserError
 from tulu_eval.records import Decoding, Request
 
@@ -121,7 +121,7 @@ def test_tokens_are_those_of_generate_and_the_path_is_told(
 def test_batches_of_equal_length_where_padding_is_not_masked(
     models: dict[str, ModelFiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tulu_eval.backends.plain.padding_is_safe", lambda *_: False)
+    monkeypatch.setattr("tulu_eval.backends.hf.plain.padding_is_safe", lambda *_: False)
     lengths = []
     right = PlainDecoder._generate
 
@@ -329,7 +329,7 @@ def left_padded(
 
 def test_64_gsm8k_prompts_with_a_real_model_are_exact_in_float32(shared: Path) -> None:
     """Against ``generate``: 64 prompts with a copied prefix cache, and the first four of them from nothing."""
-    from tulu_eval.backends.batching import shared_prefix
+    from tulu_eval.backends.hf.batching import shared_prefix
     from tulu_eval.models.model_files import from_package
 
     pytest.importorskip("gguf")

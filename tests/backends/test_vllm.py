@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles, Usage
-from tulu_eval.backends.vllm import VllmBackend
+from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -214,7 +214,7 @@ def test_the_manifest_can_tell_what_ran(engine: VllmBackend) -> None:
 
 def test_known_quantisations_are_vllms() -> None:
     """Read from the source, since importing vllm here would start its threads."""
-    from tulu_eval.backends.vllm_preflight import FROM_CHECKPOINT, LORA_RANKS, ON_LOADING
+    from tulu_eval.backends.vllm.preflight import FROM_CHECKPOINT, LORA_RANKS, ON_LOADING
 
     origin = importlib.util.find_spec("vllm")
     assert origin is not None
@@ -255,7 +255,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.vllm import VllmBackend
+from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.records import Decoding, Request
 name, folder, parameters = sys.argv[1:]
 model = ModelFiles(name, Path(folder), "", "", "", "LlamaForCausalLM", int(parameters), "float32", 2048, 4 * int(parameters))

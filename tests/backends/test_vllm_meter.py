@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends import vllm_meter
 from tulu_eval.backends.base import EngineSettings, Usage
-from tulu_eval.backends.vllm import VllmBackend
+from tulu_eval.backends.vllm import meter as vllm_meter
+from tulu_eval.backends.vllm.backend import VllmBackend
 
 
 def stats(prompt: int, new: int, dummy: bool = False) -> Any:

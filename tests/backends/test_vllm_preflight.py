@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends import vllm as backend
-from tulu_eval.backends import vllm_devices as devices
-from tulu_eval.backends import vllm_preflight as preflight
-from tulu_eval.backends import vllm_settings
 from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.vllm import backend as backend
+from tulu_eval.backends.vllm import devices as devices
+from tulu_eval.backends.vllm import preflight as preflight
+from tulu_eval.backends.vllm import settings as vllm_settings
 from tulu_eval.errors import PreflightError
 
 GIB = 2**30

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulu_eval.backends import vllm as backend
-from tulu_eval.backends import vllm_devices as devices
-from tulu_eval.backends import vllm_process as process
-from tulu_eval.backends import vllm_settings as settings_of
 from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.vllm import backend as backend
+from tulu_eval.backends.vllm import devices as devices
+from tulu_eval.backends.vllm import process as process
+from tulu_eval.backends.vllm import settings as settings_of
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.records import Decoding, Request
 
@@ -58,7 +58,7 @@ def test_what_vllm_is_built_with(model: ModelFiles, gpus: Any, tmp_path: Path) -
         "generation_config": "vllm",
         "config_format": "hf",
         "load_format": "safetensors",
-        "worker_extension_cls": "tulu_eval.backends.vllm_extension.Extension",
+        "worker_extension_cls": "tulu_eval.backends.vllm.extension.Extension",
         "enable_prefix_caching": True,
         "enforce_eager": False,
         "seed": 0,

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tulu_eval.backends import vllm_preflight
+from tulu_eval.backends.vllm import preflight
 from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.models import model_files, weights
 
@@ -109,9 +109,9 @@ def test_vllm_loads_what_was_hashed_or_is_refused(
     model = model_files.from_path(folder)
     if refused:
         with pytest.raises(PreflightError, match="has weights that vLLM and transformers read differently"):
-            vllm_preflight._check_files(model)
+            preflight._check_files(model)
     else:
-        vllm_preflight._check_files(model)
+        preflight._check_files(model)
 
 
 def header(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -23,7 +23,7 @@ def test_run_ends_with_1_and_says_why(
 ) -> None:
     import dataclasses
 
-    from tulu_eval.backends.transformers import TransformersBackend
+    from tulu_eval.backends.hf.backend import TransformersBackend
 
     generate = TransformersBackend.generate
 

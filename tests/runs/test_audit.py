@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.transformers import TransformersBackend
+from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite

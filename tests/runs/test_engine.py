@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends.base import ReloadError
-from tulu_eval.backends.transformers import TransformersBackend
+from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import PreflightError
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends.base import Backend
-from tulu_eval.backends.transformers import TransformersBackend
+from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import DataError, EngineError, UserError
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite

@@ -15,8 +15,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tulu_eval.backends import vllm
 from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.vllm import backend
 from tulu_eval.errors import EngineError
 from tulu_eval.models import model_files
 from tulu_eval.records import Decoding
@@ -122,8 +122,8 @@ class TestEngine:
         shutil.copytree(engine._folder, old)
         with torch.no_grad():
             policy.model.lm_head.weight.mul_(1.01)
-        right = vllm.VllmBackend.update_weights
-        monkeypatch.setattr(vllm.VllmBackend, "update_weights", lambda self, folder, probe: right(self, old, probe))
+        right = backend.VllmBackend.update_weights
+        monkeypatch.setattr(backend.VllmBackend, "update_weights", lambda self, folder, probe: right(self, old, probe))
         with pytest.raises(EngineError, match="did not arrive in vLLM: they changed, and a probe's log-probabilities did not"):
             engine.update(policy)
 
@@ -152,10 +152,10 @@ class TestCommand:
 
 
 def test_no_vllm_where_it_was_asked_for(llama3_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tulu_eval.backends import vllm_preflight
+    from tulu_eval.backends.vllm import preflight
     from tulu_eval.cli import cli
 
-    monkeypatch.setattr(vllm_preflight.importlib.util, "find_spec", lambda name, *more: None)
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name, *more: None)
     rows = tmp_path / "prompts.jsonl"
     rows.write_text(json.dumps({"messages": [{"role": "user", "content": "Hi"}]}) + "\n")
     words = ["train", "ppo", "-r", "tiny", "-m", llama3_like, "--reward-model", llama3_like, "--data", rows]

@@ -7,8 +7,8 @@ import logging
 import os
 from pathlib import Path
 
-from tulu_eval.backends import openai
 from tulu_eval.backends.base import ModelFiles, Prompts, Served
+from tulu_eval.backends.openai import backend
 from tulu_eval.endpoint.url import parse_base_url
 from tulu_eval.errors import PreflightError, UnknownName, UserError
 from tulu_eval.models import resolve
@@ -102,7 +102,7 @@ def _is_here(name: str) -> bool:
 
 def _refusal(writer: PromptWriter, served: Served, server: Server) -> str:
     """Returns why a server does not take token ids; empty where it does."""
-    asked = openai.Asked(dataclasses.replace(served, prompts="tokens"), server, writer.end_tokens.ids, 0)
+    asked = backend.Asked(dataclasses.replace(served, prompts="tokens"), server, writer.end_tokens.ids, 0)
     (ids,) = writer.encode(["The answer is"], ["probe"])
     body = asked.body(Request("", ids, ""), Decoding(1)) | {"max_tokens": 1}
     reason = takes(served, asked.path, body, len(ids))

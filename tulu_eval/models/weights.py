@@ -5,7 +5,7 @@ What is counted, hashed and downloaded is what transformers 5.19 loads (``modeli
 ``model.safetensors.index.json`` names; pickles in the same order, and only where there are no safetensors. All else is left
 alone: ``consolidated.safetensors`` beside shards (Mistral's own format of the same weights), variants
 (``model.fp16.safetensors``), adapters, ``original/``, flax and TensorFlow files. vLLM 0.32 has another rule
-(``default_loader.py``), to which :mod:`~tulu_eval.backends.vllm_preflight` holds a folder.
+(``default_loader.py``), to which :mod:`~tulu_eval.backends.vllm.preflight` holds a folder.
 """
 
 from __future__ import annotations

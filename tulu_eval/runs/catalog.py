@@ -48,7 +48,7 @@ def backend(name: str) -> type[Backend]:
 
 def default_backend() -> str:
     """Returns ``vllm`` where it is installed beside a GPU that it supports, else ``transformers``; imports neither."""
-    from tulu_eval.backends.vllm import default_here
+    from tulu_eval.backends.vllm.backend import default_here
 
     return "vllm" if default_here() else "transformers"
 

@@ -145,7 +145,7 @@ def measure_rates(device: str, dtype: str) -> Rates:
     """
     import torch
 
-    from tulu_eval.backends.transformers import resolve_device
+    from tulu_eval.backends.hf.backend import resolve_device
 
     device = resolve_device(device)
     # So many on a GPU that starting the kernel does not count: 2**26 gave 3.4 TB/s on an H200, which copies at 4.3.

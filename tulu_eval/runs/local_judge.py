@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tulu_eval.backends import vllm_preflight
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.vllm_process import explain, read_log
-from tulu_eval.backends.vllm_settings import environment, make_spec
+from tulu_eval.backends.vllm import preflight
+from tulu_eval.backends.vllm.process import explain, read_log
+from tulu_eval.backends.vllm.settings import environment, make_spec
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.judging.recipe import Question
 from tulu_eval.judging.vllm_judge import VllmJudge, Write
@@ -39,12 +39,12 @@ def judge_name(files: ModelFiles) -> str:
 
 def settings_here() -> EngineSettings:
     """Returns how the engine is built."""
-    return EngineSettings(batch_size=CPU_ROWS if vllm_preflight.cpu_build() else 0)
+    return EngineSettings(batch_size=CPU_ROWS if preflight.cpu_build() else 0)
 
 
 def check(files: ModelFiles) -> None:
     """Says what is missing, before anything heavy is loaded; raises as the vLLM backend's ``check`` does."""
-    vllm_preflight.check(files, settings_here())
+    preflight.check(files, settings_here())
 
 
 def writer(files: ModelFiles) -> Write:

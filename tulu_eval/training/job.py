@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.vllm import VllmBackend
+from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.models import config as configs
 from tulu_eval.models.resolve import resolve

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from tulu_eval import files
-from tulu_eval.backends.batching import is_out_of_memory
+from tulu_eval.backends.hf.batching import is_out_of_memory
 from tulu_eval.errors import DataError, EngineError, UserError
 from tulu_eval.training import checkpoint
 from tulu_eval.training.checkpoint import Trained

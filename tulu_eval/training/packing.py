@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tulu_eval.backends.eligibility import TOLERANCE, config_reason
+from tulu_eval.backends.hf.eligibility import TOLERANCE, config_reason
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tulu_eval.backends.batching import choose_tokens
-from tulu_eval.backends.rows import Row
+from tulu_eval.backends.growing import Row
+from tulu_eval.backends.hf.batching import choose_tokens
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, FinishReason, Request
 from tulu_eval.training.models import Policy

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.vllm import VllmBackend
+from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request

@@ -1,8 +1,8 @@
 """The engine that runs wherever transformers does: CPU, CUDA, Apple silicon.
 
 Prompts of a benchmark share a prefix; where the architecture allows, its keys and values are kept once
-(:mod:`~tulu_eval.backends.shared_prefix`). Elsewhere plain batched generation takes over by itself
-(:mod:`~tulu_eval.backends.plain`), and ``describe()["attention"]`` says why.
+(:mod:`~tulu_eval.backends.hf.shared_prefix`). Elsewhere plain batched generation takes over by itself
+(:mod:`~tulu_eval.backends.hf.plain`), and ``describe()["attention"]`` says why.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class TransformersBackend(Backend):
     name = "transformers"
 
     def __init__(self, model: Any, tokenizer: Any, settings: EngineSettings, eos_ids: Sequence[int], max_length: int) -> None:
-        from tulu_eval.backends.eligibility import TOLERANCE, enable_shared_prefix
-        from tulu_eval.backends.plain import padding_is_safe
+        from tulu_eval.backends.hf.eligibility import TOLERANCE, enable_shared_prefix
+        from tulu_eval.backends.hf.plain import padding_is_safe
 
         self._model, self._tokenizer, self._settings = model, tokenizer, settings
         self._eos_ids, self._max_length = tuple(eos_ids), max_length
@@ -168,9 +168,9 @@ class TransformersBackend(Backend):
         Raises:
             EngineError: The engine died; what was yielded before is good.
         """
-        from tulu_eval.backends.batching import Scheduler
-        from tulu_eval.backends.plain import PlainDecoder
-        from tulu_eval.backends.rows import Finisher
+        from tulu_eval.backends.growing import Finisher
+        from tulu_eval.backends.hf.batching import Scheduler
+        from tulu_eval.backends.hf.plain import PlainDecoder
 
         good: list[Request] = []
         for request in requests:

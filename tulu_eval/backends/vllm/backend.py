@@ -1,6 +1,6 @@
 """vLLM as a backend: one engine process a group of devices, all requests in flight at once, completions as they finish.
 
-Each engine is a process (:mod:`tulu_eval.backends.vllm_worker`), which sees only its own devices. With ``data_parallel`` N
+Each engine is a process (:mod:`tulu_eval.backends.vllm.worker`), which sees only its own devices. With ``data_parallel`` N
 there are N of them, and requests are dealt by a hash of their key, so that who computes what depends on the request alone.
 The process that calls imports neither vllm nor torch and holds no memory on any device.
 
@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tulu_eval.backends import vllm_preflight as preflight
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, ReloadError, Usage, check_settings
-from tulu_eval.backends.vllm_messages import Job, Reload, Reloaded, Stop
-from tulu_eval.backends.vllm_process import EngineProcess, incoming
-from tulu_eval.backends.vllm_reload import PROBE_LENGTH, check_same_kind
-from tulu_eval.backends.vllm_settings import environment, make_spec
+from tulu_eval.backends.vllm import preflight as preflight
+from tulu_eval.backends.vllm.messages import Job, Reload, Reloaded, Stop
+from tulu_eval.backends.vllm.process import EngineProcess, incoming
+from tulu_eval.backends.vllm.reload import PROBE_LENGTH, check_same_kind
+from tulu_eval.backends.vllm.settings import environment, make_spec
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -58,7 +58,7 @@ class VllmBackend(Backend):
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
-        """Says what is missing before anything heavy is loaded; see :func:`tulu_eval.backends.vllm_preflight.check`."""
+        """Says what is missing before anything heavy is loaded; see :func:`tulu_eval.backends.vllm.preflight.check`."""
         check_settings(cls.name, settings)
         preflight.check(model, settings)
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from tulu_eval.backends.batching import choose_tokens, is_out_of_memory
-from tulu_eval.backends.rows import Finisher, Row, one_line
+from tulu_eval.backends.growing import Finisher, Row, one_line
+from tulu_eval.backends.hf.batching import choose_tokens, is_out_of_memory
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
 

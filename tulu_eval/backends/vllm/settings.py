@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends import vllm_devices as devices
-from tulu_eval.backends import vllm_extension
-from tulu_eval.backends import vllm_preflight as preflight
 from tulu_eval.backends.base import EngineSettings, ModelFiles
-from tulu_eval.backends.vllm_messages import Spec
-from tulu_eval.backends.vllm_preflight import LORA_RANKS
+from tulu_eval.backends.vllm import devices as devices
+from tulu_eval.backends.vllm import extension
+from tulu_eval.backends.vllm import preflight as preflight
+from tulu_eval.backends.vllm.messages import Spec
+from tulu_eval.backends.vllm.preflight import LORA_RANKS
 from tulu_eval.caching import read_json
 
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
@@ -63,7 +63,7 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
         # model_executor/model_loader/default_loader.py, transformers_utils/config.py): files that nothing here hashed.
         "config_format": "hf",
         "load_format": "auto" if any(name.endswith(".bin") for name in model.weight_files) else "safetensors",
-        "worker_extension_cls": vllm_extension.CLASS,
+        "worker_extension_cls": extension.CLASS,
         "enable_prefix_caching": settings.prefix_caching,
         "enforce_eager": on_cpu,  # compiling took 76 s more at the start on 2 cores, and tokens came no faster
         "seed": 0,

@@ -1,6 +1,6 @@
 """The loop that keeps a batch full: longest first, finished rows out, waiting rows in, half the batch after out-of-memory.
 
-It knows rows and tokens; how logits come about is a :class:`~tulu_eval.backends.shared_prefix.SharedPrefixDecoder`'s.
+It knows rows and tokens; how logits come about is a :class:`~tulu_eval.backends.hf.shared_prefix.SharedPrefixDecoder`'s.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from tulu_eval.backends.base import Usage
-from tulu_eval.backends.rows import Finisher, Row, one_line
-from tulu_eval.backends.shared_prefix import SharedPrefixDecoder
+from tulu_eval.backends.growing import Finisher, Row, one_line
+from tulu_eval.backends.hf.shared_prefix import SharedPrefixDecoder
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
 

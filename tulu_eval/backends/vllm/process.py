@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval import files
-from tulu_eval.backends.vllm_messages import Failed, Finished, Ready, Spec
-from tulu_eval.backends.vllm_worker import GRACE_SECONDS
+from tulu_eval.backends.vllm.messages import Failed, Finished, Ready, Spec
+from tulu_eval.backends.vllm.worker import GRACE_SECONDS
 from tulu_eval.errors import DataError, EngineError
 
 CLOSE_SECONDS = 15.0
@@ -41,7 +41,7 @@ class EngineProcess:
     def __init__(self, spec: Spec, variables: dict[str, str]) -> None:
         self.connection, theirs = Pipe()
         self._log = tempfile.NamedTemporaryFile(prefix="tulu-eval-vllm-", suffix=".log", delete=False)  # noqa: SIM115
-        code = "from tulu_eval.backends.vllm_worker import main; main()"
+        code = "from tulu_eval.backends.vllm.worker import main; main()"
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-c", code, str(theirs.fileno()), str(os.getpid())],

@@ -1,4 +1,4 @@
-"""One vLLM engine in a process of its own, started by :mod:`tulu_eval.backends.vllm`.
+"""One vLLM engine in a process of its own, started by :mod:`tulu_eval.backends.vllm.backend`.
 
 This process is a session leader, so vLLM's engine core and its workers, which are its descendants, are in its process group.
 A watch thread ends that group when the process that started it is gone, however it went; vLLM 0.32 alone leaves its engine
@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from tulu_eval.backends import vllm_extension, vllm_meter
-from tulu_eval.backends.rows import Finisher, Row, one_line
-from tulu_eval.backends.vllm_messages import Failed, Fingerprint, Finished, Job, Ready, Reload, Reloaded, Spec
+from tulu_eval.backends.growing import Finisher, Row, one_line
+from tulu_eval.backends.vllm import extension, meter
+from tulu_eval.backends.vllm.messages import Failed, Fingerprint, Finished, Job, Ready, Reload, Reloaded, Spec
 from tulu_eval.records import Completion, Decoding, Request
 
 WATCH_SECONDS = 0.5
@@ -48,8 +48,8 @@ class Engine:
         from tulu_eval.models.tokenizer import load_tokenizer
 
         self._spec, self._connection = spec, connection
-        self._llm = LLM(**spec.engine, **vllm_meter.arguments(EngineArgs, SchedulerStats))
-        self._meter = vllm_meter.StepMeter()
+        self._llm = LLM(**spec.engine, **meter.arguments(EngineArgs, SchedulerStats))
+        self._meter = meter.StepMeter()
         self._llm.llm_engine.logger_manager = self._meter
         self._children = active_children()
         self._tokenizer = load_tokenizer(spec.folder, spec.name, spec.trust_remote_code)
@@ -113,7 +113,7 @@ class Engine:
         vLLM keeps the prefix cache, whose keys and values are the old weights'; it only warns of weights that it did not find.
         """
         before = self._fingerprint(order.probe)
-        self._llm.collective_rpc(vllm_extension.REPLACE, args=(str(order.folder),))
+        self._llm.collective_rpc(extension.REPLACE, args=(str(order.folder),))
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("the prefix cache could not be emptied")
         if order.eos_ids is not None:

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Served, Traffic, check_settings
-from tulu_eval.backends.openai_answers import AnswerError, check_prompt, from_text, from_tokens, read_choice, token_ids_of
-from tulu_eval.backends.rows import Finisher, Row
+from tulu_eval.backends.growing import Finisher, Row
+from tulu_eval.backends.openai.answers import AnswerError, check_prompt, from_text, from_tokens, read_choice, token_ids_of
 from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client
 from tulu_eval.endpoint.replies import EndpointError, Failure
 from tulu_eval.endpoint.said import HIDDEN

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tulu_eval.backends.shared_prefix import ATTENTION, SharedPrefixDecoder, UnsupportedAttentionError, attention
+from tulu_eval.backends.hf.shared_prefix import ATTENTION, SharedPrefixDecoder, UnsupportedAttentionError, attention
 
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 """Rotary kinds whose frequencies depend on the longest row of a forward (transformers, ``modeling_rope_utils``)."""

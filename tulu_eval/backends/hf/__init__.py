@@ -1,0 +1,1 @@
+"""The engine that runs wherever transformers does."""
