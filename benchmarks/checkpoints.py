@@ -21,8 +21,8 @@ from tulu_eval.models.resolve import resolve
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, timeless
-from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.run_plan import Order, Plan, make_plan
 from tulu_eval.runs.runner import execute_all
 
 NOISE = 0.01

@@ -62,8 +62,8 @@ def peak_mib() -> float:
 def harness(items: int, data: Path) -> None:
     """Runs ``items`` items in this process and prints ``seconds plan, seconds run, MiB over the imports``."""
     from tulu_eval.registry import load_suite
-    from tulu_eval.runs.plan import Order, make_plan
     from tulu_eval.runs.progress import Progress
+    from tulu_eval.runs.run_plan import Order, make_plan
     from tulu_eval.runs.runner import execute
 
     make_plan(Order("gsm8k", "smollm2-135m-instruct", data=data, limit=1, backend="transformers"), load_suite())  # imports

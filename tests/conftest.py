@@ -209,8 +209,8 @@ def make_run_in() -> Callable[..., Path]:
     from tulu_eval.models.end_tokens import EndToken, EndTokens
     from tulu_eval.models.tokenizer import Template
     from tulu_eval.records import Completion, Request, content_hash
-    from tulu_eval.runs.plan import Order, Plan, Planned
     from tulu_eval.runs.progress import Progress
+    from tulu_eval.runs.run_plan import Order, Plan, Planned
     from tulu_eval.runs.runner import InterruptedRunError, execute
 
     def call(
@@ -312,8 +312,8 @@ def make_alpaca_run(shared: Path, llama3_like: Path) -> Callable[..., Path]:
     from tulu_eval.backends.base import Backend, EngineSettings
     from tulu_eval.records import Completion
     from tulu_eval.registry import load_suite
-    from tulu_eval.runs.plan import Order, make_plan
     from tulu_eval.runs.progress import Progress
+    from tulu_eval.runs.run_plan import Order, make_plan
     from tulu_eval.runs.runner import execute
 
     data = shared / "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"

@@ -13,7 +13,7 @@ import pytest
 
 from tulu_eval.backends.base import EngineSettings, ModelFiles, Served
 from tulu_eval.endpoint import client
-from tulu_eval.runs.plan import Order
+from tulu_eval.runs.run_plan import Order
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from tulu_eval.errors import EngineError, PreflightError, UnknownName
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, Sample
-from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.run_plan import Order, Plan, make_plan
 from tulu_eval.runs.runner import execute
 
 QUIET = Progress(quiet=True)

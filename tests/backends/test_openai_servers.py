@@ -15,8 +15,8 @@ from tulu_eval.errors import EngineError, UserError
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, Sample
-from tulu_eval.runs.plan import Order, make_plan
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.runner import Outcome, execute
 
 KEY = "sk-served-0123456789"

@@ -10,9 +10,9 @@ import pytest
 
 from tulu_eval import files
 from tulu_eval.files import finding
+from tulu_eval.findings.table import collect
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import curves
-from tulu_eval.runs.collect import collect
 
 
 def test_files_links_and_folders_of_a_name_are_found_in_order(tmp_path: Path) -> None:

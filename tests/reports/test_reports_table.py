@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tulu_eval.findings.table import Table, collect
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import table as report
-from tulu_eval.runs.collect import Table, collect
 
 MakeRun = Callable[..., Path]
 CARD = [["48.5", "28.8"], ["67.0", "26.7"], ["50.5", "16.0"], ["46.0", "10.4"], ["71.5", "21.2"]]

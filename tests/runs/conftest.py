@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.runs.plan import Order
+from tulu_eval.runs.run_plan import Order
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ import pytest
 
 from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.findings import audit as module
+from tulu_eval.findings.audit import Repetition, audit, measured_flip_rate, summarize
+from tulu_eval.findings.table import arrange
+from tulu_eval.findings.verify import verify
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import audit as module
-from tulu_eval.runs.audit import Repetition, audit, measured_flip_rate, summarize
-from tulu_eval.runs.collect import arrange
-from tulu_eval.runs.plan import Order, make_plan
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import Run, read_run
+from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.runner import Outcome, execute
-from tulu_eval.runs.verify import verify
 from tulu_eval.stats import FLIP_RATE, wilson
 
 QUIET = Progress(quiet=True)

@@ -11,15 +11,15 @@ import pytest
 
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.errors import DataError
+from tulu_eval.findings.table import Entry, Table, arrange, collect
+from tulu_eval.findings.verify import verify
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board
 from tulu_eval.reports import table as report
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.collect import Entry, Table, arrange, collect
 from tulu_eval.runs.reading import Run, read_run
-from tulu_eval.runs.verify import verify
 
 MakeRun = Callable[..., Path]
 PPO_13B, SFT_13B, DPO_70B = (

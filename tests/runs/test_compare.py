@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.errors import UserError
+from tulu_eval.findings.compare import _first_difference, compare
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.compare import _first_difference, compare
 from tulu_eval.runs.ledger import Ledger, encode
 from tulu_eval.runs.reading import read_run
 

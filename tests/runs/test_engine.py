@@ -14,8 +14,8 @@ from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import PreflightError
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.run_plan import Order, Plan, make_plan
 from tulu_eval.runs.runner import execute, execute_all
 
 QUIET = Progress(quiet=True)

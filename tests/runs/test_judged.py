@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tulu_eval.errors import DataError
+from tulu_eval.findings.table import collect
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.client import HttpJudge
 from tulu_eval.judging.files import read_outputs
@@ -18,7 +19,6 @@ from tulu_eval.judging.recipe import Recipe, load_recipe
 from tulu_eval.judging.session import Outcome, Scoring, prepare
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import judged
-from tulu_eval.runs.collect import collect
 from tulu_eval.runs.reading import read_run, sound
 from tulu_eval.runs.score import score
 

@@ -17,9 +17,9 @@ from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, timeless
 from tulu_eval.runs.merge import merge
-from tulu_eval.runs.plan import Order, Plan, make_plan, parse_shard
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import find_runs
+from tulu_eval.runs.run_plan import Order, Plan, make_plan, parse_shard
 from tulu_eval.runs.runner import execute
 from tulu_eval.runs.tally import Tally
 
@@ -97,7 +97,7 @@ import dataclasses, os, signal
 from pathlib import Path, PosixPath
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.plan import Order, make_plan
+from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import find_runs
 from tulu_eval.runs.runner import execute

@@ -19,7 +19,7 @@ from tulu_eval.models import model_files, served
 from tulu_eval.models.resolve import check_name, resolve
 from tulu_eval.models.server import Server
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.plan import LONGEST_NAME, Order, make_plan, safe_name
+from tulu_eval.runs.run_plan import LONGEST_NAME, Order, make_plan, safe_name
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tulu_eval.findings.owners import owners_of
+from tulu_eval.findings.table import collect
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.collect import collect
-from tulu_eval.runs.owners import owners_of
 from tulu_eval.runs.reading import Run, read_run
 
 MakeRun = Callable[..., Path]

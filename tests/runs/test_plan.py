@@ -16,7 +16,7 @@ from tulu_eval.records import Decoding
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs.estimate import common_prefix, estimate
-from tulu_eval.runs.plan import Order, make_plan, safe_name
+from tulu_eval.runs.run_plan import Order, make_plan, safe_name
 from tulu_eval.runs.signature import signature
 
 

@@ -10,11 +10,12 @@ import pytest
 
 from tulu_eval.benchmarks.gsm8k import GSM8K, TEST_SIZE
 from tulu_eval.errors import DataError, PreflightError, UnknownName, UserError
+from tulu_eval.findings import plan
+from tulu_eval.findings.plan import parameters_of, plan_comparison
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import planning as report
-from tulu_eval.runs import estimate, planning
+from tulu_eval.runs import estimate
 from tulu_eval.runs.estimate import Rates, Work, cost
-from tulu_eval.runs.planning import parameters_of, plan_comparison
 
 SUITE = load_suite()
 DPO, SFT, PPO = "tulu-v2.5-dpo-13b-uf-mean", "tulu-2-13b", "llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm"
@@ -190,5 +191,5 @@ def test_a_benchmark_without_a_fixed_size(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_without_published_numbers_the_worst_case_is_taken() -> None:
     found = plan_comparison("gsm-symbolic", (DPO, SFT), 5.0, SUITE)
-    assert (found.centre, found.unpaired) == (50.0, planning.unpaired_items(0.475, 0.525))
+    assert (found.centre, found.unpaired) == (50.0, plan.unpaired_items(0.475, 0.525))
     assert found.centre_source.startswith("no published number")

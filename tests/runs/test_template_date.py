@@ -14,8 +14,8 @@ from tulu_eval.registry import load_suite
 from tulu_eval.runs import template_date
 from tulu_eval.runs.manifest import read_manifest
 from tulu_eval.runs.merge import merge
-from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.run_plan import Order, Plan, make_plan
 from tulu_eval.runs.runner import execute
 from tulu_eval.runs.signature import signature
 

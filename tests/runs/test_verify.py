@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from tulu_eval.errors import DataError, UnknownName, UserError
+from tulu_eval.findings.published_cells import as_released, released_model
+from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.published import as_released, released_model
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.verify import Verification, verify
 from tulu_eval.stats import wilson
 
 PPO_13B = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"

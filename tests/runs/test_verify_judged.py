@@ -12,12 +12,12 @@ import pytest
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_eval import AlpacaEval
 from tulu_eval.errors import UserError
+from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import verdict
 from tulu_eval.runs.reading import Run, read_run
-from tulu_eval.runs.verify import Verification, verify
 
 MakeRun = Callable[..., Path]
 DPO_70B, PPO_13B = "allenai/tulu-2-dpo-70b", "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"

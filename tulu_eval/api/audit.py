@@ -9,8 +9,8 @@ from tulu_eval.api.runs import Run, folder_of
 from tulu_eval.api.silence import silence
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
-from tulu_eval.runs.audit import Audit
-from tulu_eval.runs.audit import audit as audit_run
+from tulu_eval.findings.audit import Audit
+from tulu_eval.findings.audit import audit as audit_run
 from tulu_eval.runs.progress import Progress
 
 

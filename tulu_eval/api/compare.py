@@ -7,11 +7,11 @@ from pathlib import Path
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, folder_of, read
 from tulu_eval.api.words import spoken
+from tulu_eval.findings.compare import Compared
+from tulu_eval.findings.compare import compare as compare_runs
 from tulu_eval.judging import compare as outputs_of
 from tulu_eval.judging.annotations import read_reference
 from tulu_eval.runs import judged
-from tulu_eval.runs.compare import Compared
-from tulu_eval.runs.compare import compare as compare_runs
 from tulu_eval.runs.reading import finished
 
 

@@ -16,8 +16,8 @@ from tulu_eval.backends.base import EngineSettings, Served
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.files import Place, checked
 from tulu_eval.runs.manifest import read_manifest
-from tulu_eval.runs.plan import Order, Plan, make_plan, parse_shard
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.run_plan import Order, Plan, make_plan, parse_shard
 from tulu_eval.runs.runner import execute_all
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")

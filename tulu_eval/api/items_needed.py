@@ -9,7 +9,7 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UserError
-from tulu_eval.runs.planning import Planning, plan_comparison
+from tulu_eval.findings.plan import Planning, plan_comparison
 
 
 @spoken

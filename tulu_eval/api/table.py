@@ -10,9 +10,9 @@ from tulu_eval.api.runs import bar
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError, suggest
+from tulu_eval.findings import table as collect
 from tulu_eval.registry import Suite
 from tulu_eval.reports import table as tables
-from tulu_eval.runs import collect
 from tulu_eval.runs.manifest import write_text
 
 

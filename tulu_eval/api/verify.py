@@ -6,10 +6,10 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, read
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
-from tulu_eval.runs.published import remember
+from tulu_eval.findings.published_cells import remember
+from tulu_eval.findings.verify import Verification
+from tulu_eval.findings.verify import verify as verify_run
 from tulu_eval.runs.reading import sound
-from tulu_eval.runs.verify import Verification
-from tulu_eval.runs.verify import verify as verify_run
 
 
 @spoken

@@ -13,7 +13,7 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 if TYPE_CHECKING:
     from tulu_eval.backends.base import EngineSettings, Prompts, Served
-    from tulu_eval.runs.plan import Plan
+    from tulu_eval.runs.run_plan import Plan
 
 
 class Order(TypedDict):

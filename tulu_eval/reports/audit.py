@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tulu_eval.runs.audit import Audit
+from tulu_eval.findings.audit import Audit
 
 
 def as_text(audit: Audit) -> str:

@@ -17,10 +17,10 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from tulu_eval import __version__
 from tulu_eval.errors import UnknownName, UserError, suggest
 from tulu_eval.escaping import markdown_cell, markdown_code
+from tulu_eval.findings.verify import Comparison, verify
 from tulu_eval.records import Result
 from tulu_eval.registry import Model, PublishedCell, Suite
 from tulu_eval.runs.reading import Run, find_runs
-from tulu_eval.runs.verify import Comparison, verify
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

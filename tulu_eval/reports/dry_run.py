@@ -7,7 +7,7 @@ from typing import Any
 
 from tulu_eval.models.end_tokens import describe
 from tulu_eval.runs.estimate import common_prefix, estimate
-from tulu_eval.runs.plan import Plan
+from tulu_eval.runs.run_plan import Plan
 
 SHOWN = 2
 """Prompts printed whole."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from tulu_eval.findings.compare import Compared, Flip, Paired
 from tulu_eval.reports.layout import data, grid, wrapped
-from tulu_eval.runs.compare import Compared, Flip, Paired
 from tulu_eval.runs.signature import UNKNOWN
 
 CAUSES = {

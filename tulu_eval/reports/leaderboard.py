@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval import __version__
+from tulu_eval.findings.table import TITLES, arrange
 from tulu_eval.records import STATUSES
 from tulu_eval.registry import Suite
 from tulu_eval.reports import board, curves, page
 from tulu_eval.reports.layout import data as plain_data
 from tulu_eval.reports.samples import pack
-from tulu_eval.runs.collect import TITLES, arrange
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import LEDGER
 from tulu_eval.runs.packed import there

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tulu_eval.findings.plan import Cost, Planning
 from tulu_eval.reports.layout import grid, wrapped
-from tulu_eval.runs.planning import Cost, Planning
 
 
 def as_text(found: Planning) -> str:

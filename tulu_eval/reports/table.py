@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tulu_eval.errors import printable
 from tulu_eval.escaping import csv_cell, markdown, markdown_cell, markdown_code
 from tulu_eval.files import json_text
+from tulu_eval.findings.table import Column, Entry, Line, Measured, Table
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.registry import Suite
 from tulu_eval.reports.layout import data, grid, wrapped
 from tulu_eval.reports.rows import failed, interval
-from tulu_eval.runs.collect import Column, Entry, Line, Measured, Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from tulu_eval.findings.deviations import UNRECORDED, Setting
+from tulu_eval.findings.verify import Allowance, Verification
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell
 from tulu_eval.reports.layout import data, grid, wrapped
 from tulu_eval.reports.rows import failed, interval
-from tulu_eval.runs.recipe import UNRECORDED, Setting
 from tulu_eval.runs.signature import UNKNOWN
-from tulu_eval.runs.verify import Allowance, Verification
 
 
 def as_json(found: Verification) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from tulu_eval.runs import archive, catalog, schema
 from tulu_eval.runs.archive import Archive, Part, locate
 from tulu_eval.runs.ledger import Ledger, intact
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT
-from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.reading import Run, finished, read_run
+from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.tally import Tally
 
 FORMAT = 1

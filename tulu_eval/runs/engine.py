@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from tulu_eval.backends.base import Backend, ReloadError
 from tulu_eval.models.model_files import fetch
-from tulu_eval.runs.plan import Plan
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.run_plan import Plan
 
 
 class Engine:

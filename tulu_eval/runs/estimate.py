@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tulu_eval.models import config as configs
 from tulu_eval.models.model_files import DTYPE_BYTES
-from tulu_eval.runs.plan import Plan
+from tulu_eval.runs.run_plan import Plan
 
 if TYPE_CHECKING:
     import torch

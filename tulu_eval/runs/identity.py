@@ -19,7 +19,7 @@ def settings_hash(facts: Mapping[str, Any]) -> str:
     Where the protocol fixes the items, it does not matter which file or data set they were read from.
 
     Args:
-        facts: A run's manifest, or what :attr:`tulu_eval.runs.plan.Plan.facts` says of one that is to be.
+        facts: A run's manifest, or what :attr:`tulu_eval.runs.run_plan.Plan.facts` says of one that is to be.
     """
     benchmark, protocol, model = facts["benchmark"], facts["protocol"], facts["model"]
     if "imported" in facts:  # what a file of another harness does not say cannot be told apart; the file can

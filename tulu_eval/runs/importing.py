@@ -26,7 +26,7 @@ from tulu_eval.runs import manifest as files
 from tulu_eval.runs.foreign import Answer, Foreign, read_foreign
 from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import Ledger, Sample, asked_of
-from tulu_eval.runs.plan import safe_name
+from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.runs.tally import Tally

@@ -46,8 +46,8 @@ from tulu_eval.runs.judged_check import (
     sound_judgments,
 )
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, Recorded, locked, write_results
-from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.reading import finished, read_answers
+from tulu_eval.runs.run_plan import safe_name
 
 BENCHMARK = "alpaca-eval"
 

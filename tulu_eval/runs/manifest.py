@@ -29,7 +29,7 @@ from tulu_eval.runs.ledger import timeless, ungraded
 from tulu_eval.runs.tally import Tally
 
 if TYPE_CHECKING:
-    from tulu_eval.runs.plan import Plan
+    from tulu_eval.runs.run_plan import Plan
 
 FORMAT = 1
 """Version of the run folder's files; a folder of another version is refused, never guessed at."""

@@ -24,9 +24,9 @@ from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, JudgedResult
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
 from tulu_eval.runs.packed import there
-from tulu_eval.runs.plan import SHARDS
 from tulu_eval.runs.remembered import Reading
 from tulu_eval.runs.rereading import NOT_AS_MADE, Reread
+from tulu_eval.runs.run_plan import SHARDS
 from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.runs.tally import Tally
 

@@ -26,8 +26,8 @@ from tulu_eval.records import Result
 from tulu_eval.runs.judged import BENCHMARK, checked
 from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash, lc_ranges, read_judging
 from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
-from tulu_eval.runs.plan import safe_name
 from tulu_eval.runs.reading import Run
+from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.tally import Tally
 
 

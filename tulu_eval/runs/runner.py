@@ -20,10 +20,10 @@ from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.identity import of_completions
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
 from tulu_eval.runs.packed import packed, there
-from tulu_eval.runs.plan import SHARDS, Plan, Planned
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.rereading import NOT_AS_MADE
+from tulu_eval.runs.run_plan import SHARDS, Plan, Planned
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.tally import Tally
 

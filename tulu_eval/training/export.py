@@ -17,7 +17,7 @@ from typing import Any
 from tulu_eval.errors import DataError, EngineError, PreflightError, UserError
 from tulu_eval.models import exported, model_files
 from tulu_eval.records import Result
-from tulu_eval.runs.plan import safe_name
+from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.training import metrics, models, parallel
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.recipe import Stage

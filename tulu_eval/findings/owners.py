@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from tulu_eval.findings.published_cells import as_released, released_model
 from tulu_eval.registry import Suite
 from tulu_eval.runs.identity import of_completions
-from tulu_eval.runs.published import as_released, released_model
 from tulu_eval.runs.reading import Run
 
 

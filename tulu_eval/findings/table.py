@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.findings.owners import owners_of
+from tulu_eval.findings.published_cells import published_of, released_model, remembered_model
+from tulu_eval.findings.verify import Comparison, against, verify
 from tulu_eval.judging.numbers import CALIBRATED, is_win_rate, other_scale
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
 from tulu_eval.runs.judged import flags_of
-from tulu_eval.runs.owners import owners_of
-from tulu_eval.runs.published import published_of, released_model, remembered_model
 from tulu_eval.runs.reading import Run, find_runs
-from tulu_eval.runs.verify import Comparison, against, verify
 from tulu_eval.stats import count_groups, wilson
 
 TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}

@@ -9,6 +9,9 @@ from __future__ import annotations
 import dataclasses
 
 from tulu_eval.errors import UserError
+from tulu_eval.findings.audit import measured_flip_rate
+from tulu_eval.findings.deviations import Setting, differences
+from tulu_eval.findings.published_cells import published_of, unnamed_revision
 from tulu_eval.judging.numbers import (
     CALIBRATED,
     NOT_RECORDED,
@@ -21,10 +24,7 @@ from tulu_eval.judging.numbers import (
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
-from tulu_eval.runs.audit import measured_flip_rate
-from tulu_eval.runs.published import published_of, unnamed_revision
 from tulu_eval.runs.reading import Run
-from tulu_eval.runs.recipe import Setting, differences
 from tulu_eval.stats import FLIP_RATE, Agreement, Count, Mean, agree
 from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.intervals import z_value

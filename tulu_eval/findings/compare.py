@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tulu_eval.errors import UserError
+from tulu_eval.findings.changes import Change, changes, is_unknown
 from tulu_eval.records import Grade
-from tulu_eval.runs.changes import Change, changes, is_unknown
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.reading import Run
 from tulu_eval.runs.signature import UNKNOWN

@@ -22,9 +22,9 @@ from tulu_eval.runs import schema
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import FORMAT, write_json
-from tulu_eval.runs.plan import Order, Plan, make_plan
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import Run, finished, read_run
+from tulu_eval.runs.run_plan import Order, Plan, make_plan
 from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.stats import FLIP_RATE, Interval, wilson
 
