@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tulu_eval.exchange.import_file import import_file
 from tulu_eval.judging.numbers import results as score_rows
 from tulu_eval.judging.session import Scoring, score_files
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board, page
 from tulu_eval.reports.leaderboard import make
-from tulu_eval.runs.importing import import_file
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.rescored import keep
 

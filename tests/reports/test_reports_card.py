@@ -14,11 +14,11 @@ from huggingface_hub import ModelCard, metadata_eval_result, parse_eval_result_e
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from tulu_eval.errors import UserError
+from tulu_eval.exchange.import_file import import_file
 from tulu_eval.registry import lint, load_suite
 from tulu_eval.registry.card_file import read_card
 from tulu_eval.reports import card as report
 from tulu_eval.reports import leaderboard
-from tulu_eval.runs.importing import import_file
 
 MakeRun = Callable[..., Path]
 SUITE = load_suite()

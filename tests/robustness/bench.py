@@ -20,7 +20,7 @@ from robustness.endings import Ended
 from robustness.fields import free, unknowable
 from robustness.verbs import MANY, MODEL, Verbs
 
-from tulu_eval.runs import archive, bundle
+from tulu_eval.exchange import archive, bundle
 
 AGAIN = 10
 """After one case in as many the verb reads the unharmed run again, and must say what it said before."""

@@ -136,7 +136,7 @@ def make_place(folder: Path, runs: dict[str, Path], fixed: dict[str, Path]) -> P
 
 
 def _bundle(path: Path, run: Path) -> None:
-    from tulu_eval.runs import bundle
+    from tulu_eval.exchange import bundle
 
     bundle.write(bundle.make(run), path)
 

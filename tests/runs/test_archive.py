@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.errors import DataError
-from tulu_eval.runs import archive
+from tulu_eval.exchange import archive
 
 KNOWN = ("a.json", "b.txt", "empty")
 PARTS = {"a.json": b'{"x": 1}\n', "b.txt": b"one\ntwo\n" * 9, "empty": b""}

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.exchange import archive, bundle
 from tulu_eval.records import content_hash
-from tulu_eval.runs import archive, bundle
 from tulu_eval.runs.ledger import decode, encode
 from tulu_eval.runs.manifest import samples_hash
 

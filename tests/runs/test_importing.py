@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.exchange import bundle
+from tulu_eval.exchange.foreign import Answer, read_foreign
+from tulu_eval.exchange.import_file import Imported, import_file, match, right_answer
 from tulu_eval.findings.audit import audit
 from tulu_eval.findings.compare import compare
 from tulu_eval.findings.table import collect
 from tulu_eval.findings.verify import verify
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import flips
-from tulu_eval.runs import bundle
-from tulu_eval.runs.foreign import Answer, read_foreign
-from tulu_eval.runs.importing import Imported, import_file, match, right_answer
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.score import score

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tulu_eval.runs import lm_eval
+from tulu_eval.exchange import lm_eval
 
 DRAWS = list(itertools.product((None, False, True), (None, 0, 0.0, 0.7, 1)))
 """``do_sample`` and ``temperature``; None is left out."""

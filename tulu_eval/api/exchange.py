@@ -9,8 +9,8 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, folder_of
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
-from tulu_eval.runs import bundle as bundles
-from tulu_eval.runs.importing import Imported, import_file
+from tulu_eval.exchange import bundle as bundles
+from tulu_eval.exchange.import_file import Imported, import_file
 
 
 @spoken

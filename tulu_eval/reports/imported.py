@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.errors import printable
+from tulu_eval.exchange.foreign import Answer
+from tulu_eval.exchange.import_file import Imported
 from tulu_eval.reports import rows
-from tulu_eval.runs.foreign import Answer
-from tulu_eval.runs.importing import Imported
 
 SHOWN = 5
 """Answers or items of one kind that are named; the rest is counted."""

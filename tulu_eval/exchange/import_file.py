@@ -19,11 +19,11 @@ from tulu_eval import __version__
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
+from tulu_eval.exchange.foreign import Answer, Foreign, read_foreign
 from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.foreign import Answer, Foreign, read_foreign
 from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import Ledger, Sample, asked_of
 from tulu_eval.runs.run_plan import safe_name

@@ -22,8 +22,8 @@ from typing import Any
 
 from tulu_eval import files
 from tulu_eval.errors import DataError
+from tulu_eval.exchange import lm_eval
 from tulu_eval.files import Row
-from tulu_eval.runs import lm_eval
 from tulu_eval.runs.signature import UNKNOWN
 
 LM_EVAL, OPEN_INSTRUCT = "lm-eval", "open-instruct"

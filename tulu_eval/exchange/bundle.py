@@ -10,7 +10,7 @@
     result.json     the numbers
     SHA256SUMS      of all of these, in the form that sha256sum reads
 
-The same run gives the same bytes (:mod:`tulu_eval.runs.archive`). Anybody can make a bundle that agrees with itself, so the
+The same run gives the same bytes (:mod:`tulu_eval.exchange.archive`). Anybody can make a bundle that agrees with itself, so the
 bundle has an id, the sha256 of ``SHA256SUMS``: whoever has it from the author knows that nothing was changed since.
 """
 
@@ -27,9 +27,10 @@ from typing import Any
 
 from tulu_eval import __version__, files
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.exchange import archive
+from tulu_eval.exchange.archive import Archive, Part, locate
 from tulu_eval.records import Result, to_json
-from tulu_eval.runs import archive, catalog, schema
-from tulu_eval.runs.archive import Archive, Part, locate
+from tulu_eval.runs import catalog, schema
 from tulu_eval.runs.ledger import Ledger, intact
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT
 from tulu_eval.runs.reading import Run, finished, read_run

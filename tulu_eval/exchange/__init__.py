@@ -1,0 +1,1 @@
+"""Runs in and out: files of other harnesses, and bundles for reviewers."""
