@@ -16,9 +16,10 @@ from tulu_eval.benchmarks.stated.reasoning import without_reasoning
 from tulu_eval.benchmarks.stated.statement import read_number
 from tulu_eval.endpoint.said import error_in, words_of
 from tulu_eval.judging.verdict import read_verdict
+from tulu_eval.model_card import check
+from tulu_eval.model_card.card_file import Row, Span
 from tulu_eval.models.template import opened_reasoning
-from tulu_eval.registry import lint, load_suite
-from tulu_eval.registry.card_file import Row, Span
+from tulu_eval.registry import load_suite
 from tulu_eval.training.rule import follows
 
 MODULES = (
@@ -90,8 +91,8 @@ def test_all_modules_of_benchmarks_are_looked_at() -> None:
         words_in,
         error_in,
         opened_reasoning,
-        lambda text: lint._subject(load_suite(), None, Row((), (Span(0, len(text), text),))),
-        lambda text: [pattern.search(text) for pattern in lint._COLUMNS.values()],
+        lambda text: check._subject(load_suite(), None, Row((), (Span(0, len(text), text),))),
+        lambda text: [pattern.search(text) for pattern in check._COLUMNS.values()],
     ],
     ids=[
         *("stated-answer", "last-number", "verdict", "read_number", "rule", "without_reasoning"),

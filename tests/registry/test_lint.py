@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.errors import DataError
-from tulu_eval.registry import lint, load_suite
-from tulu_eval.registry.card_file import CardFile, read_card
+from tulu_eval.model_card import check
+from tulu_eval.model_card.card_file import CardFile, read_card
+from tulu_eval.registry import load_suite
 
 SUITE = load_suite()
 TARGET = "allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm"
@@ -19,7 +20,7 @@ PPO = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
 
 def checked(path: Path, model: str | None = None) -> list[tuple[int, str]]:
     card = read_card(path)
-    found = lint.check(card, SUITE, SUITE.find(model) if model else lint.model_of(card, SUITE))
+    found = check.check(card, SUITE, SUITE.find(model) if model else check.model_of(card, SUITE))
     return [(one.line, one.check) for one in found]
 
 
@@ -41,7 +42,7 @@ def test_the_seed_card_has_every_contradiction_of_the_record_and_what_rules_add(
 
 
 def test_rules_alone_find_what_the_record_says_of_the_seed_card(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lint, "_recorded", lambda *_: [])
+    monkeypatch.setattr(check, "_recorded", lambda *_: [])
     assert checked(shared / "seed/model_card.md") == [
         (1, "metadata-place"),
         (12, "metadata-model-index"),
@@ -149,10 +150,10 @@ def test_a_file_that_is_no_card(tmp_path: Path, content: bytes, message: str) ->
 @given(st.text(alphabet="|-[]()# \nabcGSM8K7B.0:*", max_size=300))
 def test_any_text_is_checked_without_an_error_and_lines_are_real(body: str) -> None:
     text = f"---\na: 1\n---\n{body}"
-    from tulu_eval.registry.card_file import Span
+    from tulu_eval.model_card.card_file import Span
 
     card = CardFile(text, {"a": 1}, Span(4, 9, "a: 1\n"), 13)
-    for one in lint.check(card, SUITE, SUITE.find(PPO)):
+    for one in check.check(card, SUITE, SUITE.find(PPO)):
         assert 1 <= one.line <= text.count("\n") + 1
     for row in card.rows():
         assert all(text[cell.start : cell.end] == cell.text for cell in row.cells)
@@ -171,8 +172,8 @@ def test_a_card_with_the_line_ends_of_windows_has_the_same_findings(shared: Path
     for name, content in {"unix": text, "windows": text.replace(b"\n", b"\r\n"), "mark": b"\xef\xbb\xbf" + text}.items():
         (tmp_path / name).write_bytes(content)
         card = read_card(tmp_path / name)
-        found.append(lint.check(card, SUITE, lint.model_of(card, SUITE)))
+        found.append(check.check(card, SUITE, check.model_of(card, SUITE)))
     assert found[0] == found[1] == found[2]
     assert found[0]
     (tmp_path / "short").write_bytes(b"---\r\nlicense: mit\r\nmodel-index:\r\n- name: x\r\n---\r\n# Mine\r\n")
-    assert lint.check(read_card(tmp_path / "short"), SUITE, None)
+    assert check.check(read_card(tmp_path / "short"), SUITE, None)

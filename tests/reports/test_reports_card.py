@@ -15,9 +15,10 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from tulu_eval.errors import UserError
 from tulu_eval.exchange.import_file import import_file
-from tulu_eval.registry import lint, load_suite
-from tulu_eval.registry.card_file import read_card
-from tulu_eval.reports import card as report
+from tulu_eval.model_card import check
+from tulu_eval.model_card import make as report
+from tulu_eval.model_card.card_file import read_card
+from tulu_eval.registry import load_suite
 from tulu_eval.reports import leaderboard
 
 MakeRun = Callable[..., Path]
@@ -56,10 +57,10 @@ def test_it_is_a_card_that_the_hub_reads_and_the_check_passes(make_run: MakeRun,
     loaded = ModelCard.load(path)
     assert loaded.data.eval_results == report.eval_results(card)
     file = read_card(path)
-    model = lint.model_of(file, SUITE)
+    model = check.model_of(file, SUITE)
     assert model is not None
     assert model.hub_id == PPO
-    assert lint.check(file, SUITE, model) == ()
+    assert check.check(file, SUITE, model) == ()
 
 
 def test_published_numbers_only_on_request_and_marked(make_run: MakeRun, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UserError
-from tulu_eval.registry import Model, lint
-from tulu_eval.registry.card_file import read_card
-from tulu_eval.reports import card as report
+from tulu_eval.model_card import check
+from tulu_eval.model_card import make as report
+from tulu_eval.model_card.card_file import read_card
+from tulu_eval.registry import Model
 from tulu_eval.runs.manifest import write_text
 
 
@@ -85,7 +86,7 @@ class CardCheck:
     """
 
     model: Model | None
-    findings: tuple[lint.Finding, ...]
+    findings: tuple[check.Finding, ...]
 
 
 @spoken
@@ -104,5 +105,5 @@ def check_card(file: AnyPath, *, model: str | None = None, registry: AnyPath | N
     """
     suite = load_suite(registry)
     card = read_card(Path(file))
-    whose = suite.find(model) if model else lint.model_of(card, suite)
-    return CardCheck(whose, lint.check(card, suite, whose))
+    whose = suite.find(model) if model else check.model_of(card, suite)
+    return CardCheck(whose, check.check(card, suite, whose))

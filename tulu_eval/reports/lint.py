@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.model_card.check import Finding
 from tulu_eval.registry import Model
-from tulu_eval.registry.lint import Finding
 from tulu_eval.reports.layout import wrapped
 
 WIDTH = 120

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tulu_eval.errors import UserError
+from tulu_eval.model_card.card_file import CardFile, Row, Span
 from tulu_eval.registry.card import plain
-from tulu_eval.registry.card_file import CardFile, Row, Span
 from tulu_eval.registry.entries import Model
 from tulu_eval.registry.published import PublishedCell
 from tulu_eval.registry.suite import Suite

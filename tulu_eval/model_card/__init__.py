@@ -1,0 +1,1 @@
+"""Model cards: read, checked and made."""
