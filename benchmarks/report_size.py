@@ -31,7 +31,7 @@ from overhead import Instant
 from tulu_eval.backends.base import Backend
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite
-from tulu_eval.reports.leaderboard import make
+from tulu_eval.reports.report import make
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.runner import execute

@@ -22,7 +22,7 @@ from tulu_eval.judging.numbers import (
 )
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.judging.score import Score, score
-from tulu_eval.reports import judged as report
+from tulu_eval.reports import judge as report
 
 
 @pytest.fixture(scope="module")

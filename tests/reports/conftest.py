@@ -115,7 +115,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(results: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of :func:`results` and :func:`trained`."""
     from tulu_eval.registry import load_suite
-    from tulu_eval.reports.leaderboard import make
+    from tulu_eval.reports.report import make
 
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(make(load_suite(), results, {}, training=trained).text, encoding="utf-8")

@@ -23,7 +23,7 @@ from tulu_eval.judging.numbers import results as score_rows
 from tulu_eval.judging.session import Scoring, score_files
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board, page
-from tulu_eval.reports.leaderboard import make
+from tulu_eval.reports.report import make
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.rescored import keep
 

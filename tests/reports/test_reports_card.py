@@ -19,7 +19,7 @@ from tulu_eval.model_card import check
 from tulu_eval.model_card import make as report
 from tulu_eval.model_card.card_file import read_card
 from tulu_eval.registry import load_suite
-from tulu_eval.reports import leaderboard
+from tulu_eval.reports import report as leaderboard
 
 MakeRun = Callable[..., Path]
 SUITE = load_suite()

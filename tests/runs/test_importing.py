@@ -26,7 +26,7 @@ from tulu_eval.findings.compare import compare
 from tulu_eval.findings.table import collect
 from tulu_eval.findings.verify import verify
 from tulu_eval.registry import load_suite
-from tulu_eval.reports import flips
+from tulu_eval.reports import compare as flips
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.score import score

@@ -13,7 +13,7 @@ from tulu_eval.errors import DataError, PreflightError, UnknownName, UserError
 from tulu_eval.findings import plan
 from tulu_eval.findings.plan import parameters_of, plan_comparison
 from tulu_eval.registry import load_suite
-from tulu_eval.reports import planning as report
+from tulu_eval.reports import plan as report
 from tulu_eval.runs import estimate
 from tulu_eval.runs.estimate import Rates, Work, cost
 

@@ -16,7 +16,7 @@ from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
-from tulu_eval.reports import verdict
+from tulu_eval.reports import verify as verdict
 from tulu_eval.runs.reading import Run, read_run
 
 MakeRun = Callable[..., Path]

@@ -11,7 +11,7 @@ from tulu_eval.api.runs import bar
 from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError
-from tulu_eval.reports.leaderboard import make
+from tulu_eval.reports.report import make
 from tulu_eval.runs.catalog import BENCHMARKS, names
 from tulu_eval.runs.manifest import write_text
 

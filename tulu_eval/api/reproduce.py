@@ -12,7 +12,7 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.silence import silence
 from tulu_eval.api.words import spoken
 from tulu_eval.files import write_text
-from tulu_eval.reports import reproduced
+from tulu_eval.reports import reproduce as reproduced
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

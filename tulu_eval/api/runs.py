@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.words import in_python, spoken
-from tulu_eval.reports import rows
+from tulu_eval.reports import run as rows
 from tulu_eval.runs import reading
 from tulu_eval.runs.ledger import Sample
 

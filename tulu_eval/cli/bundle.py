@@ -49,7 +49,7 @@ def verify_bundle(file: Path, as_json: bool) -> None:
     """
     import dataclasses
 
-    from tulu_eval.reports import rows
+    from tulu_eval.reports import run
 
     found = tulu_eval.verify_bundle(file)
     if as_json:
@@ -59,7 +59,7 @@ def verify_bundle(file: Path, as_json: bool) -> None:
             print_text(f"{file}: {problem}")
         if found.results:
             text = f"{found.model} on {found.benchmark}: {found.samples} samples graded again\n"
-            text += f"{rows.of_run(found.results, found.tally)}\n"
+            text += f"{run.of_run(found.results, found.tally)}\n"
             print_text(text)
         for note in found.notes:
             print_text(f"{file}: {note}")

@@ -55,7 +55,7 @@ def calibrate_judge(
       tulu-eval judge RUN --judge gpt-4.1 --calibration gpt-4.1.json
     """
     from tulu_eval.judging.calibrate import describe
-    from tulu_eval.reports import judged as report
+    from tulu_eval.reports import judge as report
 
     if dry_run:
         plan = tulu_eval.plan_calibration(

@@ -56,7 +56,7 @@ def card(
 
 
 def _check(path: Path, model: str | None, registry: Path | None, as_json: bool) -> None:
-    from tulu_eval.reports import lint as report
+    from tulu_eval.reports import card as report
 
     found = tulu_eval.check_card(path, model=model, registry=registry)
     if as_json:

@@ -39,7 +39,7 @@ def import_file(
       tulu-eval import samples_gsm8k_cot_2025-01-01T10-00-00.000000.jsonl -m allenai/tulu-2-13b
       tulu-eval import predictions.jsonl -m my-checkpoint --data test.jsonl
     """
-    from tulu_eval.reports import imported as report
+    from tulu_eval.reports import import_file as report
 
     done = tulu_eval.import_run(file, model, benchmark=benchmark, data=data, output=output, registry=registry)
     if as_json:

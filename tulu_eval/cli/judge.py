@@ -67,7 +67,7 @@ def judge(
       tulu-eval judge RUN --judge llama-3-70b --judge-url http://127.0.0.1:8000/v1 --yes
       tulu-eval judge RUN --judge-vllm meta-llama/Meta-Llama-3-8B-Instruct
     """
-    from tulu_eval.reports import judged as report
+    from tulu_eval.reports import judge as report
 
     if dry_run:
         plan = tulu_eval.plan_judging(

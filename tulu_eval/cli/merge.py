@@ -27,12 +27,12 @@ def merge(folders: tuple[Path, ...], output: Path | None, data: Path | None, as_
       tulu-eval merge results/my-checkpoint/gsm8k/full-1a2b3c4d
       tulu-eval merge node1/1-of-2 node2/2-of-2 -o results/my-checkpoint/gsm8k/full-1a2b3c4d
     """
-    from tulu_eval.reports import rows
+    from tulu_eval.reports import run
 
     merged = tulu_eval.merge(folders, output=output, data=data)
     if as_json:
-        print_json(rows.as_json(merged.folder, merged.results, merged.tally))
+        print_json(run.as_json(merged.folder, merged.results, merged.tally))
     else:
-        print_text(rows.of_run(merged.results, merged.tally))
+        print_text(run.of_run(merged.results, merged.tally))
         say("", f"{merged.shards} shards, {merged.added} samples added", str(merged.folder))
     end_with_failures([merged], "the commands of their shards try them again")

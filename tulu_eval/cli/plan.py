@@ -53,7 +53,7 @@ def plan(
     """
     import dataclasses
 
-    from tulu_eval.reports import planning as report
+    from tulu_eval.reports import plan as report
 
     found = tulu_eval.items_needed(benchmark, models, detect, data=data, registry=registry)
     if as_json:

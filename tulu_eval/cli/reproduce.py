@@ -28,7 +28,7 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
       tulu-eval reproduce --recipe tiny --output /tmp/tiny --json > tiny.json
     """
     set_up_logging(0, quiet)
-    from tulu_eval.reports import reproduced
+    from tulu_eval.reports import reproduce as reproduced
 
     def say(text: str) -> None:
         if not quiet:

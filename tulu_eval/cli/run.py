@@ -181,7 +181,7 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from tulu_eval.reports import rows
+    from tulu_eval.reports import run as rows
     from tulu_eval.runs.progress import Progress
 
     progress = Progress(quiet=quiet)

@@ -99,22 +99,22 @@ def _refuse(names: tuple[str, ...], given: Mapping[str, object], why: str) -> No
 
 
 def _samples(folder: Path, as_json: bool) -> None:
-    from tulu_eval.reports import rows
+    from tulu_eval.reports import run
 
     scored = tulu_eval.rescore(folder)
     if as_json:
         found = {"scorers": scored.scorers, "disagreements": [dataclasses.asdict(one) for one in scored.disagreements]}
         found["unhashed"] = scored.unhashed
-        print_json({**rows.as_json(folder, scored.results, scored.tally), **found})
+        print_json({**run.as_json(folder, scored.results, scored.tally), **found})
     else:
-        print_text(rows.of_run(scored.results, scored.tally))
-        print_text(rows.of_disagreements(scored))
+        print_text(run.of_run(scored.results, scored.tally))
+        print_text(run.of_disagreements(scored))
         if scored.unhashed:
             print_text(f"\nbeware: it {scored.unhashed}")
 
 
 def _show(found: WinRates, as_json: bool) -> None:
-    from tulu_eval.reports import judged as report
+    from tulu_eval.reports import judge as report
 
     if as_json:
         print_json(report.as_json(found.score, found.results, found.flags))

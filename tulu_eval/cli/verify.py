@@ -44,7 +44,7 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
       tulu-eval verify results/my-checkpoint/gsm8k/full-1a2b3c4d --as tulu-2-dpo-13b
       tulu-eval verify RUN --strict --json > verdict.json
     """
-    from tulu_eval.reports import verdict
+    from tulu_eval.reports import verify as verdict
 
     found = tulu_eval.verify(folder, against=stand_in, partial=partial, registry=registry)
     if as_json:

@@ -12,7 +12,7 @@ from tulu_eval.findings.table import Column, Entry, Line, Measured, Table
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.registry import Suite
 from tulu_eval.reports.layout import data, grid, wrapped
-from tulu_eval.reports.rows import failed, interval
+from tulu_eval.reports.run import failed, interval
 
 if TYPE_CHECKING:
     import pandas as pd

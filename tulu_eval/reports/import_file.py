@@ -9,7 +9,7 @@ from typing import Any
 from tulu_eval.errors import printable
 from tulu_eval.exchange.foreign import Answer
 from tulu_eval.exchange.import_file import Imported
-from tulu_eval.reports import rows
+from tulu_eval.reports import run
 
 SHOWN = 5
 """Answers or items of one kind that are named; the rest is counted."""
@@ -59,7 +59,7 @@ def as_text(done: Imported) -> str:
             f"{len(done.misread)} where {source.harness} read another answer than its own rule does here: {_few(done.misread)}"
         )
     lines.append(f"{source.harness} keeps no reason why an answer ended, so none is counted as truncated")
-    return "\n".join(map(printable, lines)) + f"\n\n{rows.of_run(done.results, done.tally)}\n\n{done.folder}"
+    return "\n".join(map(printable, lines)) + f"\n\n{run.of_run(done.results, done.tally)}\n\n{done.folder}"
 
 
 def _lines(found: Sequence[Answer]) -> str:

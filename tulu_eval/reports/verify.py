@@ -9,7 +9,7 @@ from tulu_eval.findings.verify import Allowance, Verification
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell
 from tulu_eval.reports.layout import data, grid, wrapped
-from tulu_eval.reports.rows import failed, interval
+from tulu_eval.reports.run import failed, interval
 from tulu_eval.runs.signature import UNKNOWN
 
 
