@@ -20,13 +20,13 @@ from tulu_eval.model_card import check
 from tulu_eval.model_card.card_file import Row, Span
 from tulu_eval.models.template import opened_reasoning
 from tulu_eval.registry import load_suite
-from tulu_eval.training.rule import follows
+from tulu_eval.reproduction.rule import follows
 
 MODULES = (
     "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.gsm8k", "tulu_eval.benchmarks.gsm_symbolic",
     "tulu_eval.benchmarks.stated.numerals", "tulu_eval.benchmarks.stated.reader", "tulu_eval.benchmarks.stated.reasoning",
     "tulu_eval.benchmarks.stated.statement", "tulu_eval.benchmarks.stated.tail", "tulu_eval.benchmarks.stated.tokens",
-    "tulu_eval.judging.screen", "tulu_eval.judging.verdict", "tulu_eval.training.rule",
+    "tulu_eval.judging.screen", "tulu_eval.judging.verdict", "tulu_eval.reproduction.rule",
 )  # fmt: skip
 """Modules that read what a model wrote."""
 

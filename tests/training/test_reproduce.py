@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from tulu_eval.benchmarks.gsm_symbolic import SEED, SIZE, GSMSymbolicZeroShot, generate
 from tulu_eval.records import Decoding
 from tulu_eval.reports import curves
-from tulu_eval.training import launch, metrics, rule
-from tulu_eval.training import reproduce as whole
+from tulu_eval.reproduction import reproduce as whole
+from tulu_eval.reproduction import rule
+from tulu_eval.training import launch, metrics
 
 
 class TestRule:

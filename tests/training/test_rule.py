@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulu_eval.training.rule import follows
+from tulu_eval.reproduction.rule import follows
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def reproduce(
     Raises:
         UserError: A package is missing, the folder cannot be written, or a guard stopped a stage.
     """
-    from tulu_eval.training import reproduce as whole
+    from tulu_eval.reproduction import reproduce as whole
 
     folder = Path("training") / f"reproduce-{recipe}" if output is None else Path(output)
     with silence(progress is False):

@@ -23,13 +23,14 @@ from tulu_eval.findings.verify import verify
 from tulu_eval.models import exported
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite, load_suite
+from tulu_eval.reproduction import rule, scratch
 from tulu_eval.runs import environment
 from tulu_eval.runs import run_plan as runs
 from tulu_eval.runs.manifest import write_json
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import Run, finished, read_run
 from tulu_eval.runs.runner import execute
-from tulu_eval.training import assess, export, forms, job, launch, metrics, models, recipes, rule, scratch
+from tulu_eval.training import assess, export, forms, job, launch, metrics, models, recipes
 from tulu_eval.training.data import Reader
 from tulu_eval.training.recipe import PPORecipe, Stage
 from tulu_eval.training.text import Encoder

@@ -1,0 +1,1 @@
+"""From preference data to a verified row of a table, end to end and small."""
