@@ -24,12 +24,12 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from tulu_eval.training import dpo, models, ppo, recipes, sft
+from tulu_eval.training import dpo, networks, ppo, recipes, sft
 from tulu_eval.training.data import Pair
 from tulu_eval.training.loop import Settings, Trainer
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.recipe import Stage
 from tulu_eval.training.rollout import PolicyEngine
+from tulu_eval.training.stages import Stage
 from tulu_eval.training.text import Tokens
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -91,13 +91,15 @@ class Bench:
         same = {"batch": self._given.batch, "micro_tokens": self._given.micro_tokens, "compute_dtype": compute, "epochs": 1}
         return dataclasses.replace(base, **same, **changes)
 
-    def policy(self, recipe: Any, *, trained: bool) -> models.Policy:
+    def policy(self, recipe: Any, *, trained: bool) -> networks.Policy:
         """Loads the policy onto the device."""
-        return models.load_policy(self._folder / "policy", compute=recipe.compute_dtype, trained=trained).to(self._ranks.device)
+        return networks.load_policy(self._folder / "policy", compute=recipe.compute_dtype, trained=trained).to(
+            self._ranks.device
+        )
 
-    def scorer(self, recipe: Any, *, trained: bool) -> models.Scorer:
+    def scorer(self, recipe: Any, *, trained: bool) -> networks.Scorer:
         """Loads the reward model onto the device."""
-        found = models.load_scorer(self._folder / "reward_model", compute=recipe.compute_dtype, trained=trained)
+        found = networks.load_scorer(self._folder / "reward_model", compute=recipe.compute_dtype, trained=trained)
         return found.to(self._ranks.device)
 
     def train(self, stage: str, recipe: Any, trained: dict[str, Any], rows: int, work: Callable[[Trainer], None]) -> str:

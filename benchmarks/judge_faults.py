@@ -22,9 +22,9 @@ from typing import Any
 
 from tulu_eval.judging.budget import Budget
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.client import HttpJudge
+from tulu_eval.judging.endpoint_judge import HttpJudge
 from tulu_eval.judging.judge import judge_pairs
-from tulu_eval.judging.recipe import Message, Pair, Recipe
+from tulu_eval.judging.judge_recipe import Message, Pair, Recipe
 
 QUESTIONS, EVERY, CONCURRENCY = 805, 5, 8
 KILLED_AFTER = (150, 350, 550)

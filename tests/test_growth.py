@@ -15,7 +15,7 @@ from tulu_eval.benchmarks.gsm8k import grade_last_number, grade_stated_answer
 from tulu_eval.benchmarks.stated.reasoning import without_reasoning
 from tulu_eval.benchmarks.stated.statement import read_number
 from tulu_eval.endpoint.said import error_in, words_of
-from tulu_eval.judging.verdict import read_verdict
+from tulu_eval.judging.judge_answer import read_verdict
 from tulu_eval.model_card import check
 from tulu_eval.model_card.card_file import Row, Span
 from tulu_eval.models.template import opened_reasoning
@@ -26,7 +26,7 @@ MODULES = (
     "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.gsm8k", "tulu_eval.benchmarks.gsm_symbolic",
     "tulu_eval.benchmarks.stated.numerals", "tulu_eval.benchmarks.stated.reader", "tulu_eval.benchmarks.stated.reasoning",
     "tulu_eval.benchmarks.stated.statement", "tulu_eval.benchmarks.stated.tail", "tulu_eval.benchmarks.stated.tokens",
-    "tulu_eval.judging.screen", "tulu_eval.judging.verdict", "tulu_eval.reproduction.rule",
+    "tulu_eval.judging.screen", "tulu_eval.judging.judge_answer", "tulu_eval.reproduction.rule",
 )  # fmt: skip
 """Modules that read what a model wrote."""
 

@@ -10,7 +10,7 @@ from tulu_eval.benchmarks.alpaca_eval import AlpacaEval
 from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.benchmarks.base import classify
 from tulu_eval.errors import DataError
-from tulu_eval.judging.files import read_outputs
+from tulu_eval.judging.outputs import read_outputs
 from tulu_eval.records import Completion
 
 

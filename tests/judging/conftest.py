@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.judging.recipe import Message, Pair, Recipe
+from tulu_eval.judging.judge_recipe import Message, Pair, Recipe
 
 TEMPLATE = (
     Message("system", "You choose."),

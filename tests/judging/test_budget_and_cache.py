@@ -34,7 +34,7 @@ def stored(key, **more):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_estimate_is_right_on_the_published_record(shared, recipes, model):
-    from tulu_eval.judging.recipe import load_recipe
+    from tulu_eval.judging.judge_recipe import load_recipe
 
     path = shared / "data" / "alpaca_eval" / "models" / model / "annotations_weighted_alpaca_eval_gpt4_turbo.json"
     rows = [row for row in read_annotations(path).rows if row.choice is not None]

@@ -10,12 +10,12 @@ import pytest
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.annotations import read_annotations
-from tulu_eval.judging.calibrate import calibrate, describe, draw, stratum
+from tulu_eval.judging.calibrate_judge import calibrate, describe, draw, stratum
+from tulu_eval.judging.judge_recipe import swapped
 from tulu_eval.judging.judged import Judge, Judged, Terms
 from tulu_eval.judging.numbers import results
-from tulu_eval.judging.recipe import swapped
 from tulu_eval.judging.record import calibrated, read_calibration, write_calibration
-from tulu_eval.judging.score import score
+from tulu_eval.judging.win_rates import score
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")
 

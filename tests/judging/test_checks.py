@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import UserError
 from tulu_eval.judging.annotations import read_annotations
-from tulu_eval.judging.compare import compare_outputs, first_difference
-from tulu_eval.judging.files import Outputs, read_outputs
-from tulu_eval.judging.recipe import Pair
+from tulu_eval.judging.compare_outputs import compare_outputs, first_difference
+from tulu_eval.judging.judge_recipe import Pair
+from tulu_eval.judging.outputs import Outputs, read_outputs
 from tulu_eval.judging.screen import Screen, screen
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106", "tulu-2-dpo-7b", "tulu-2-dpo-70b")

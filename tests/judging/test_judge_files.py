@@ -14,11 +14,11 @@ from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import check_instructions, load_baseline, positions
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.annotations import read_annotations
-from tulu_eval.judging.files import from_texts, make_pairs, read_outputs
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
+from tulu_eval.judging.judge_recipe import Pair
 from tulu_eval.judging.judged import from_annotations, from_judgments, terms_of
-from tulu_eval.judging.recipe import Pair
+from tulu_eval.judging.outputs import from_texts, make_pairs, read_outputs
 from tulu_eval.judging.record import read_judgments, write_annotations, write_judgments
 
 

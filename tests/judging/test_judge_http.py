@@ -17,9 +17,9 @@ from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.judging.budget import Budget, Price
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.client import HttpJudge
+from tulu_eval.judging.endpoint_judge import HttpJudge
 from tulu_eval.judging.judge import FAILURES, UnfitJudgeError, judge_pairs, missing
-from tulu_eval.judging.recipe import swapped
+from tulu_eval.judging.judge_recipe import swapped
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -230,7 +230,7 @@ from pathlib import Path
 from conftest import make_pairs, make_recipe
 from tulu_eval.judging.budget import Budget
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.client import HttpJudge
+from tulu_eval.judging.endpoint_judge import HttpJudge
 from tulu_eval.judging.judge import judge_pairs
 with Cache(Path({path!r})) as cache:
     judge_pairs(make_pairs(200), make_recipe(), HttpJudge({url!r}, concurrency=4), cache, Budget())

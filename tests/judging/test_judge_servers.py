@@ -9,7 +9,7 @@ import pytest
 from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.judging.budget import Budget
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.client import HttpJudge
+from tulu_eval.judging.endpoint_judge import HttpJudge
 from tulu_eval.judging.judge import UnfitJudgeError, judge_pairs
 
 KEY = "sk-test-0123456789abcdef"

@@ -10,6 +10,7 @@ import pytest
 
 from tulu_eval.judging.annotations import Annotations, read_annotations
 from tulu_eval.judging.gamed import GamedFile, load_gamed
+from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.judging.judged import Judge, Terms, from_annotations, terms_of
 from tulu_eval.judging.numbers import (
     Settings,
@@ -20,8 +21,7 @@ from tulu_eval.judging.numbers import (
     settings_of,
     signature,
 )
-from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
-from tulu_eval.judging.score import Score, score
+from tulu_eval.judging.win_rates import Score, score
 from tulu_eval.reports import judge as report
 
 

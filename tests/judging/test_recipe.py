@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from tulu_eval.benchmarks.alpaca_baselines import BASELINE
 from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import PreflightError
-from tulu_eval.judging import recipe as recipes
+from tulu_eval.judging import judge_recipe as recipes
 from tulu_eval.judging.annotations import read_annotations
-from tulu_eval.judging.recipe import PROMPT_SHA256, Pair, fill, load_recipe, parse_template, preview, swapped
-from tulu_eval.judging.verdict import read_verdict
+from tulu_eval.judging.judge_answer import read_verdict
+from tulu_eval.judging.judge_recipe import PROMPT_SHA256, Pair, fill, load_recipe, parse_template, preview, swapped
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")
 

@@ -12,10 +12,10 @@ from tulu_eval.errors import UserError
 from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Judgment
+from tulu_eval.judging.judge_recipe import PROMPT_SHA256, Pair
 from tulu_eval.judging.judged import Judge, Terms, annotator_judge, from_annotations, from_judgments, terms_of
 from tulu_eval.judging.numbers import results, signature
-from tulu_eval.judging.recipe import PROMPT_SHA256, Pair
-from tulu_eval.judging.score import score
+from tulu_eval.judging.win_rates import score
 from tulu_eval.records import Result, to_json
 
 

@@ -12,13 +12,13 @@ from tulu_eval.judging import gamed, numbers
 from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.budget import Budget, Price
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.calibrate import draw
-from tulu_eval.judging.client import HttpJudge
-from tulu_eval.judging.files import Outputs, read_outputs
+from tulu_eval.judging.calibrate_judge import draw
+from tulu_eval.judging.endpoint_judge import HttpJudge
 from tulu_eval.judging.judged import Judge
+from tulu_eval.judging.outputs import Outputs, read_outputs
 from tulu_eval.judging.record import read_judgments
-from tulu_eval.judging.score import score
 from tulu_eval.judging.session import Scoring, annotated, calibrate_judge, execute, prepare, score_files
+from tulu_eval.judging.win_rates import score
 
 ANNOTATIONS = "annotations_weighted_alpaca_eval_gpt4_turbo.json"
 

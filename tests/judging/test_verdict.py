@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tulu_eval.judging.verdict import read_verdict
+from tulu_eval.judging.judge_answer import read_verdict
 
 
 def choice(*top, content="m", **more):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tulu_eval.judging.budget import Usage
-from tulu_eval.judging.verdict import read_verdict
+from tulu_eval.judging.judge_answer import read_verdict
 from tulu_eval.judging.vllm_judge import VllmJudge, _answer
 
 

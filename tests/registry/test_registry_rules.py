@@ -9,7 +9,7 @@ import pytest
 from tulu_eval.errors import DataError
 from tulu_eval.registry import load_suite
 from tulu_eval.registry.rules import check_card
-from tulu_eval.registry.schema import read_file
+from tulu_eval.registry.suite_schema import read_file
 
 MODELS = {model.hub_id: model for model in load_suite().models}
 ROW = '[[family_row]]\nprinted_split = "nectar"\nsplit = "nectar"\n'

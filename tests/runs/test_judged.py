@@ -13,12 +13,12 @@ import pytest
 from tulu_eval.errors import DataError
 from tulu_eval.findings.table import collect
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.client import HttpJudge
-from tulu_eval.judging.files import read_outputs
-from tulu_eval.judging.recipe import Recipe, load_recipe
+from tulu_eval.judging.endpoint_judge import HttpJudge
+from tulu_eval.judging.judge_recipe import Recipe, load_recipe
+from tulu_eval.judging.outputs import read_outputs
 from tulu_eval.judging.session import Outcome, Scoring, prepare
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import judged
+from tulu_eval.runs import judge
 from tulu_eval.runs.reading import read_run, sound
 from tulu_eval.runs.score import score
 
@@ -37,11 +37,11 @@ def ask(loopback: Any, shared: Path, tmp_path: Path) -> Callable[[Path], tuple[O
     """Judges a run with the loopback."""
 
     def call(run: Path) -> tuple[Outcome, Path]:
-        target = judged.find(run)
-        folder = judged.folder_of(target, recipe(), None)
+        target = judge.find(run)
+        folder = judge.folder_of(target, recipe(), None)
         with loopback() as server, Cache(tmp_path / "judge.jsonl") as cache:
             ready = prepare(target.outputs, recipe(), cache, shared / BASELINE)
-            return judged.judge(ready, HttpJudge(server.url), server.url, cache, folder), folder
+            return judge.judge(ready, HttpJudge(server.url), server.url, cache, folder), folder
 
     return call
 
@@ -55,7 +55,7 @@ def test_a_run_leaves_what_alpaca_evals_tools_read(alpaca_run: MakeRun, llama3_l
         *(f"Answer number {n}.\n" for n in (3, 4)),
     ]
     assert {row["generator"] for row in rows} == {f"{llama3_like.parent.name}/llama3-like0"}
-    assert read_outputs(run / "model_outputs.json", partial=True) == judged.outputs_of(run)
+    assert read_outputs(run / "model_outputs.json", partial=True) == judge.outputs_of(run)
 
 
 def test_the_judges_rows_stand_beside_the_runs_own(alpaca_run: MakeRun, ask: Any) -> None:
@@ -99,7 +99,7 @@ def test_a_run_published_without_text_is_read_and_in_the_table(alpaca_run: MakeR
     with pytest.raises(DataError, match=r"was published without its samples: it has digests\.jsonl in place of"):
         next(found.samples())
     with pytest.raises(DataError, match="was published without its samples"):
-        judged.find(run)
+        judge.find(run)
     digests = (run / "digests.jsonl").read_text()
     other = digests.splitlines()[2].split('"text_sha256":"')[1][:64]
     for old, new, message in (
@@ -115,7 +115,7 @@ def test_a_run_published_without_text_is_read_and_in_the_table(alpaca_run: MakeR
 def test_scored_again_without_text_and_judge(alpaca_run: MakeRun, ask: Any) -> None:
     outcome, folder = ask(alpaca_run(12))
     (folder / "annotations.json").unlink()
-    again = judged.score_again(folder, Scoring())
+    again = judge.score_again(folder, Scoring())
     assert (again.win_rate, again.judge, again.counts) == (outcome.score.win_rate, outcome.score.judge, outcome.score.counts)
 
 
@@ -124,13 +124,13 @@ def test_judgments_of_another_judge_are_not_scored_again(alpaca_run: MakeRun, as
     whole = (folder / "judgments.jsonl").read_text()
     (folder / "judgments.jsonl").write_text(whole.replace('"output_characters":', '"output_characters":1', 1))
     with pytest.raises(DataError, match=r"is not what result\.json was computed from"):
-        judged.score_again(folder, Scoring())
+        judge.score_again(folder, Scoring())
     (folder / "result.json").unlink()
     (folder / "judgments.jsonl").write_text("".join(whole.splitlines(keepends=True)[1:]))
     with pytest.raises(DataError, match=r"its counts are not those of judgments\.jsonl"):
-        judged.score_again(folder, Scoring())
+        judge.score_again(folder, Scoring())
     (folder / "judgments.jsonl").write_text(whole)
-    judged.score_again(folder, Scoring())
+    judge.score_again(folder, Scoring())
 
 
 def test_another_judge_in_the_manifest_is_noticed_when_scored_again(alpaca_run: MakeRun, ask: Any) -> None:
@@ -138,7 +138,7 @@ def test_another_judge_in_the_manifest_is_noticed_when_scored_again(alpaca_run: 
     manifest = json.loads((folder / "judging.json").read_text())
     (folder / "judging.json").write_text(json.dumps({**manifest, "prompt_sha256": "0" * 64}))
     with pytest.raises(DataError, match=r"its judge is not the one of the rows in result\.json"):
-        judged.score_again(folder, Scoring())
+        judge.score_again(folder, Scoring())
 
 
 def test_changed_rows_and_judgments_are_noticed(alpaca_run: MakeRun, ask: Any) -> None:
@@ -185,8 +185,8 @@ def test_rows_of_other_samples_are_noticed(alpaca_run: MakeRun, ask: Any) -> Non
 
 def test_only_runs_of_alpaca_eval_are_judged(make_run: MakeRun, alpaca_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a run of gsm8k; a judge is asked about alpaca-eval only"):
-        judged.find(make_run(3, limit=3))
+        judge.find(make_run(3, limit=3))
     with pytest.raises(DataError, match="has no outputs to judge"):
-        judged.find(alpaca_run(2, failed=2))
+        judge.find(alpaca_run(2, failed=2))
     with pytest.raises(DataError, match=r"is no folder that 'tulu-eval judge' wrote: its judging\.json cannot be read"):
-        judged.score_again(tmp_path, Scoring())
+        judge.score_again(tmp_path, Scoring())

@@ -17,7 +17,7 @@ from tulu_eval.judging.numbers import results
 from tulu_eval.judging.session import Scoring, score_files
 from tulu_eval.records import Result, content_hash, to_json
 from tulu_eval.runs import rescored
-from tulu_eval.runs.judged import checked
+from tulu_eval.runs.judge import checked
 from tulu_eval.runs.judged_check import read_judged
 from tulu_eval.runs.manifest import Recorded, write_results
 

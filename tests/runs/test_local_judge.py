@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from tulu_eval.errors import PreflightError
-from tulu_eval.judging.recipe import Message
+from tulu_eval.judging.judge_recipe import Message
 from tulu_eval.models.model_files import from_path
 from tulu_eval.runs.local_judge import writer
 

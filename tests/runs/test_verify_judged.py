@@ -13,7 +13,7 @@ from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_eval import AlpacaEval
 from tulu_eval.errors import UserError
 from tulu_eval.findings.verify import Verification, verify
-from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
+from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import verify as verdict

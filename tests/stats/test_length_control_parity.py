@@ -16,7 +16,7 @@ import pytest
 from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judged import from_annotations, terms_of
-from tulu_eval.judging.score import score
+from tulu_eval.judging.win_rates import score
 
 THEIRS = """
 import json, sys, warnings

@@ -22,7 +22,7 @@ from tulu_eval.errors import PreflightError
 from tulu_eval.training import checkpoint, saved, sft
 from tulu_eval.training.checkpoint import CheckpointError
 from tulu_eval.training.loop import Trainer
-from tulu_eval.training.models import Policy
+from tulu_eval.training.networks import Policy
 
 STEPS = 4
 Start = Callable[..., Trainer]

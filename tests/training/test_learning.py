@@ -17,11 +17,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tulu_eval.training import dpo, models, ppo, sft
-from tulu_eval.training import math as rl
+from tulu_eval.training import dpo, networks, ppo, sft
+from tulu_eval.training import formulas as rl
 from tulu_eval.training import reward_model as rm
 from tulu_eval.training.data import Pair
-from tulu_eval.training.models import Batch, Policy, Scorer
+from tulu_eval.training.networks import Batch, Policy, Scorer
 
 CPU = torch.device("cpu")
 BETA, VOCABULARY, LENGTH, LAST = 0.05, 29, 16, 30
@@ -87,7 +87,7 @@ class TestPlantedBugsFailTheGate:
         self.expect_failure(toys, tmp_path)
 
     def test_no_critic(self, toys: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        right = models.values_before
+        right = networks.values_before
         monkeypatch.setattr(ppo, "values_before", lambda scores: 0.0 * right(scores))
         self.expect_failure(toys, tmp_path)
 
@@ -141,7 +141,7 @@ class TestDPOAgainstTheory:
         dpo.train(run, policy, reference, preferences.train.pairs, beta)
         assert losses[0] == pytest.approx(np.log(2), abs=1e-6)
         lift = start * np.exp(1 / beta)
-        batch = models.collate([pair.chosen for pair in preferences.test.pairs[:512]], CPU)
+        batch = networks.collate([pair.chosen for pair in preferences.test.pairs[:512]], CPU)
         with torch.no_grad():
             found = policy.model(input_ids=batch.ids).logits[:, :-1].softmax(-1)[..., toys.TARGET].mean()
         assert float(found) == pytest.approx(lift / (1 - start + lift), abs=0.05)

@@ -17,7 +17,7 @@ from tulu_eval.errors import EngineError, PreflightError, UserError
 from tulu_eval.training import checkpoint, ppo, sft
 from tulu_eval.training.checkpoint import CheckpointError
 from tulu_eval.training.loop import Settings, Stopped, Trainer
-from tulu_eval.training.models import Policy, collate
+from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine
 from tulu_eval.training.text import Tokens

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from tulu_eval.errors import PreflightError
-from tulu_eval.training import models
-from tulu_eval.training.models import Policy, collate
+from tulu_eval.training import networks
+from tulu_eval.training.networks import Policy, collate
 
 CPU = torch.device("cpu")
 
@@ -61,24 +61,24 @@ def test_an_end_token_that_is_also_the_padding_counts(toys: ModuleType) -> None:
     found = toys.policy(11)(batch)
     assert bool((found[batch.mask] < 0).all())
     scores = toys.scorer(11)(batch)
-    assert models.last_token_scores(scores, batch).tolist() == [float(scores[0, 2]), float(scores[1, 4])]
+    assert networks.last_token_scores(scores, batch).tolist() == [float(scores[0, 2]), float(scores[1, 4])]
 
 
 def test_response_columns(toys: ModuleType) -> None:
     batch = collate([toys.tokens([2, 2, 2, 5, 6], 2), toys.tokens([2, 7, 8, 9], 3)], CPU)
-    mask = models.response_mask(batch)
+    mask = networks.response_mask(batch)
     assert mask.tolist() == [[True, True, False], [True, True, True]]
-    assert models.responses(batch.ids, batch)[mask].tolist() == [5, 6, 7, 8, 9]
+    assert networks.responses(batch.ids, batch)[mask].tolist() == [5, 6, 7, 8, 9]
 
 
 def test_value_model_starts_as_the_reward_model_bit_for_bit(toys: ModuleType, tmp_path: Path) -> None:
     toys.scorer(11, layers=2).model.save_pretrained(tmp_path)
-    reward = models.load_scorer(tmp_path, compute="float32", trained=False)
-    value = models.load_scorer(tmp_path, compute="float32", trained=True)
+    reward = networks.load_scorer(tmp_path, compute="float32", trained=False)
+    value = networks.load_scorer(tmp_path, compute="float32", trained=True)
     batch = collate([toys.tokens([2, 5, 7, 1], 3), toys.tokens([2, 1], 1)], CPU)
-    score = models.last_token_scores(reward(batch), batch)
+    score = networks.last_token_scores(reward(batch), batch)
     assert torch.equal(value(batch).gather(1, batch.lengths.unsqueeze(1) - 1)[:, 0], score)
-    before = models.values_before(value(batch))
+    before = networks.values_before(value(batch))
     assert torch.equal(before[:, 1:], value(batch)[:, :-1])
     assert float(before[0, 0]) == 0.0
     assert not any(p.requires_grad for p in reward.parameters())
@@ -90,7 +90,7 @@ def test_reward_equals_the_pooled_logit_of_transformers(toys: ModuleType) -> Non
     row = toys.tokens([2, 5, 7, 3], 2)
     batch = collate([row, toys.tokens([2, 9], 1)], CPU)
     alone = scorer.model(input_ids=torch.tensor([row.ids.tolist()])).logits[0, 0]
-    assert float(models.last_token_scores(scorer(batch), batch)[0]) == pytest.approx(float(alone), abs=1e-6)
+    assert float(networks.last_token_scores(scorer(batch), batch)[0]) == pytest.approx(float(alone), abs=1e-6)
 
 
 def test_no_dropout_even_in_training_mode(toys: ModuleType) -> None:
@@ -104,12 +104,12 @@ def test_no_dropout_even_in_training_mode(toys: ModuleType) -> None:
 
 def test_bfloat16_computes_over_float32_parameters(toys: ModuleType, tmp_path: Path) -> None:
     toys.policy(11).model.save_pretrained(tmp_path)
-    trained = models.load_policy(tmp_path, compute="bfloat16", trained=True)
-    frozen = models.load_policy(tmp_path, compute="bfloat16", trained=False)
+    trained = networks.load_policy(tmp_path, compute="bfloat16", trained=True)
+    frozen = networks.load_policy(tmp_path, compute="bfloat16", trained=False)
     assert {p.dtype for p in trained.parameters()} == {torch.float32}
     assert {p.dtype for p in frozen.parameters()} == {torch.bfloat16}
     batch = collate([toys.tokens([2, 5, 7, 1], 3)], CPU)
-    exact = models.load_policy(tmp_path, compute="float32", trained=True)(batch)
+    exact = networks.load_policy(tmp_path, compute="float32", trained=True)(batch)
     for policy in (trained, frozen):
         found = policy(batch)
         assert found.dtype == torch.float32
@@ -121,11 +121,11 @@ class TestLoading:
     def test_a_policy_is_no_reward_model(self, toys: ModuleType, tmp_path: Path) -> None:
         toys.policy(11).model.save_pretrained(tmp_path)
         with pytest.raises(PreflightError, match=r"is not a reward model: score.weight is missing; train one"):
-            models.load_scorer(tmp_path, compute="float32", trained=False)
+            networks.load_scorer(tmp_path, compute="float32", trained=False)
 
     def test_a_new_head_is_drawn_from_the_seed(self, toys: ModuleType, tmp_path: Path) -> None:
         toys.policy(11, hidden=64).model.save_pretrained(tmp_path)
-        made = [models.load_scorer(tmp_path, compute="float32", trained=True, new_head=(seed, 0.02)) for seed in (1, 1, 2)]
+        made = [networks.load_scorer(tmp_path, compute="float32", trained=True, new_head=(seed, 0.02)) for seed in (1, 1, 2)]
         heads = [scorer.model.score.weight for scorer in made]
         assert torch.equal(heads[0], heads[1])
         assert not torch.equal(heads[0], heads[2])
@@ -133,7 +133,7 @@ class TestLoading:
 
     def test_a_missing_folder_is_one_line(self, tmp_path: Path) -> None:
         with pytest.raises(PreflightError, match="cannot be loaded"):
-            models.load_policy(tmp_path / "absent", compute="float32", trained=True)
+            networks.load_policy(tmp_path / "absent", compute="float32", trained=True)
 
     def test_a_model_with_missing_weights(self, toys: ModuleType, tmp_path: Path) -> None:
         from safetensors.torch import load_file, save_file
@@ -143,15 +143,15 @@ class TestLoading:
         del weights["model.norm.weight"]
         save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(PreflightError, match=r"weights are missing, model.norm.weight"):
-            models.load_policy(tmp_path, compute="float32", trained=True)
+            networks.load_policy(tmp_path, compute="float32", trained=True)
 
     def test_saved_models_load_again(self, toys: ModuleType, llama3_like: Path, tmp_path: Path) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(llama3_like)
-        scorer, policy = toys.scorer(11), models.load_policy(llama3_like, compute="float32", trained=True)
-        models.save(scorer, scorer.state_dict(), tmp_path / "rm", tokenizer)
-        models.save(policy, policy.state_dict(), tmp_path / "policy", tokenizer)
+        scorer, policy = toys.scorer(11), networks.load_policy(llama3_like, compute="float32", trained=True)
+        networks.save(scorer, scorer.state_dict(), tmp_path / "rm", tokenizer)
+        networks.save(policy, policy.state_dict(), tmp_path / "policy", tokenizer)
         loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm")
         assert loaded.config.architectures == ["LlamaForSequenceClassification"]
         assert torch.equal(loaded.score.weight, scorer.model.score.weight)

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulu_eval.training import math as rl
+from tulu_eval.training import formulas as rl
 from tulu_eval.training import packing
-from tulu_eval.training.models import checkpoint_activations, collate
+from tulu_eval.training.networks import checkpoint_activations, collate
 from tulu_eval.training.packing import Packing, cut, parts_needed, spread
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.speed import Speed, in_words

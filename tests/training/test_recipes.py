@@ -12,7 +12,7 @@ import pytest
 
 from tulu_eval.errors import DataError, UnknownName
 from tulu_eval.training import recipes
-from tulu_eval.training.recipe import STAGES, DPORecipe, PPORecipe, RewardModelRecipe, SFTRecipe, Stage
+from tulu_eval.training.stages import STAGES, DPORecipe, PPORecipe, RewardModelRecipe, SFTRecipe, Stage
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -16,7 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.training import ppo
-from tulu_eval.training.models import Policy, collate
+from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine, Rollout, roll_out
 from tulu_eval.training.speed import Speed

@@ -267,7 +267,7 @@ def test_the_same_command_under_torchrun(
 
 OUT_OF_MEMORY = """
 import os, sys, torch
-from tulu_eval.training.models import Policy
+from tulu_eval.training.networks import Policy
 right, calls = Policy.forward, []
 def forward(self, batch, temperature=1.0):
     found = right(self, batch, temperature)

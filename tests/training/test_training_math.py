@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tulu_eval.training import math as rl
+from tulu_eval.training import formulas as rl
 
 # Produced by running EasyLM's own functions under jax (beta .05, gamma 1, lambda .95, clips .2, value coefficient .1).
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=torch.bool)

@@ -16,10 +16,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from tulu_eval.training import ppo, recipes, reward_model
 from tulu_eval.training.data import Pair
 from tulu_eval.training.loop import Settings, Trainer
-from tulu_eval.training.models import Batch, Policy, Scorer
+from tulu_eval.training.networks import Batch, Policy, Scorer
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.recipe import PPORecipe, Recipe, Stage
 from tulu_eval.training.rollout import PolicyEngine
+from tulu_eval.training.stages import PPORecipe, Recipe, Stage
 from tulu_eval.training.text import Tokens
 
 

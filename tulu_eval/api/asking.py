@@ -15,11 +15,12 @@ from tulu_eval.backends.base import ModelFiles
 from tulu_eval.endpoint.url import OPENAI_URL, key_for, parse_base_url
 from tulu_eval.errors import UserError
 from tulu_eval.judging.budget import Estimate, Price, find_price, parse_price, read_prices
-from tulu_eval.judging.client import KEY_VARIABLE, HttpJudge
+from tulu_eval.judging.endpoint_judge import KEY_VARIABLE, HttpJudge
 from tulu_eval.judging.judge import Endpoint
-from tulu_eval.judging.recipe import Method, Recipe, load_recipe
+from tulu_eval.judging.judge_recipe import Method, Recipe, load_recipe
 from tulu_eval.models import resolve
-from tulu_eval.runs import judged, local_judge
+from tulu_eval.runs import judge as judged
+from tulu_eval.runs import local_judge
 
 Confirm = bool | Callable[[Estimate], object]
 """Whether judging may cost what is estimated; or what is called with the estimate first, and raises to stop."""

@@ -13,9 +13,9 @@ from tulu_eval.api.words import spoken
 from tulu_eval.judging import session
 from tulu_eval.judging.budget import Budget, Spent, estimate
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.calibrate import Calibration, Sampled, draw
+from tulu_eval.judging.calibrate_judge import Calibration, Sampled, draw
 from tulu_eval.judging.judge import missing
-from tulu_eval.judging.recipe import Method, preview
+from tulu_eval.judging.judge_recipe import Method, preview
 from tulu_eval.judging.record import write_calibration
 
 

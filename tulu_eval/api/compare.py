@@ -9,9 +9,9 @@ from tulu_eval.api.runs import Run, folder_of, read
 from tulu_eval.api.words import spoken
 from tulu_eval.findings.compare import Compared
 from tulu_eval.findings.compare import compare as compare_runs
-from tulu_eval.judging import compare as outputs_of
+from tulu_eval.judging import compare_outputs as outputs_of
 from tulu_eval.judging.annotations import read_reference
-from tulu_eval.runs import judged
+from tulu_eval.runs import judge
 from tulu_eval.runs.reading import finished
 
 
@@ -45,7 +45,7 @@ def compare_outputs(run_or_outputs: Run | AnyPath, reference: Run | AnyPath) -> 
     Raises:
         UserError: A file or folder is neither.
     """
-    mine = judged.find(folder_of(run_or_outputs), partial=True).outputs
+    mine = judge.find(folder_of(run_or_outputs), partial=True).outputs
     path: Path = folder_of(reference)
-    other = read_reference(path) if path.is_file() else judged.find(path).outputs
+    other = read_reference(path) if path.is_file() else judge.find(path).outputs
     return outputs_of.compare_outputs(mine, other)

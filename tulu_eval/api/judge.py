@@ -16,9 +16,9 @@ from tulu_eval.api.words import spoken
 from tulu_eval.errors import UserError
 from tulu_eval.judging.budget import Estimate
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.recipe import Method, preview
+from tulu_eval.judging.judge_recipe import Method, preview
 from tulu_eval.judging.session import Outcome, Prepared, Scoring, prepare
-from tulu_eval.runs import judged
+from tulu_eval.runs import judge as judged
 
 if TYPE_CHECKING:
     from tulu_eval.stats.length_control import FoldMode

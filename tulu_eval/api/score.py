@@ -10,13 +10,13 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, folder_of
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UserError
-from tulu_eval.judging.calibrate import Calibration
+from tulu_eval.judging.calibrate_judge import Calibration
 from tulu_eval.judging.numbers import results
 from tulu_eval.judging.record import read_calibration
-from tulu_eval.judging.score import LARGEST_C, SMALLEST_C, Score
 from tulu_eval.judging.session import Scoring, score_files
+from tulu_eval.judging.win_rates import LARGEST_C, SMALLEST_C, Score
 from tulu_eval.records import Result
-from tulu_eval.runs import judged, rescored
+from tulu_eval.runs import judge, rescored
 from tulu_eval.runs.score import Scored, score
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def rescore_judgments(
     Raises:
         UserError: It is not such a folder, or a file or number does not fit.
     """
-    found = judged.score_again(Path(folder), scoring(gamed, folds, partial, c))
-    return WinRates(found, _rows(found, calibration_of(calibration)), tuple(judged.flags_of(Path(folder))))
+    found = judge.score_again(Path(folder), scoring(gamed, folds, partial, c))
+    return WinRates(found, _rows(found, calibration_of(calibration)), tuple(judge.flags_of(Path(folder))))
 
 
 @spoken
@@ -118,7 +118,7 @@ def score_annotations(
         UserError: A file is not of its form, or the annotations are of other outputs.
     """
     how = scoring(gamed, folds, partial, c)
-    texts = judged.find(folder_of(outputs), how.partial).outputs if outputs is not None else None
+    texts = judge.find(folder_of(outputs), how.partial).outputs if outputs is not None else None
     found = score_files(Path(annotations), texts, how, positional)
     mapping = calibration_of(calibration)
     rows = _rows(found.score, mapping)
@@ -143,4 +143,4 @@ def calibration_of(path: AnyPath | None) -> Calibration | None:
 
 
 def _rows(found: Score, calibration: Calibration | None) -> tuple[Result, ...]:
-    return judged.with_calibration(found, results(found), calibration)
+    return judge.with_calibration(found, results(found), calibration)

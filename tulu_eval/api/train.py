@@ -17,7 +17,7 @@ from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.registry import Suite
-from tulu_eval.training.recipe import Sourced, Stage
+from tulu_eval.training.stages import Sourced, Stage
 
 if TYPE_CHECKING:
     from tulu_eval.training.job import Job, Order

@@ -14,7 +14,7 @@ from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
-    from tulu_eval.judging.recipe import Method
+    from tulu_eval.judging.judge_recipe import Method
 
 
 @click.command(no_args_is_help=True)
@@ -54,7 +54,7 @@ def calibrate_judge(
       tulu-eval calibrate-judge alpaca-7b.json claude-2.json --judge gpt-4.1 -o gpt-4.1.json --dry-run
       tulu-eval judge RUN --judge gpt-4.1 --calibration gpt-4.1.json
     """
-    from tulu_eval.judging.calibrate import describe
+    from tulu_eval.judging.calibrate_judge import describe
     from tulu_eval.reports import judge as report
 
     if dry_run:

@@ -13,7 +13,7 @@ from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
-    from tulu_eval.judging.recipe import Method
+    from tulu_eval.judging.judge_recipe import Method
     from tulu_eval.stats.length_control import FoldMode
 
 

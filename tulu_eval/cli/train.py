@@ -16,7 +16,7 @@ from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
     from tulu_eval.api.train import TrainingPlan
-    from tulu_eval.training.recipe import Stage
+    from tulu_eval.training.stages import Stage
 
 
 class Order(TypedDict):

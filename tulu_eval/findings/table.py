@@ -18,7 +18,7 @@ from tulu_eval.findings.verify import Comparison, against, verify
 from tulu_eval.judging.numbers import CALIBRATED, is_win_rate, other_scale
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
-from tulu_eval.runs.judged import flags_of
+from tulu_eval.runs.judge import flags_of
 from tulu_eval.runs.reading import Run, find_runs
 from tulu_eval.stats import count_groups, wilson
 

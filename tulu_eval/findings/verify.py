@@ -12,6 +12,7 @@ from tulu_eval.errors import UserError
 from tulu_eval.findings.audit import measured_flip_rate
 from tulu_eval.findings.deviations import Setting, differences
 from tulu_eval.findings.published_cells import published_of, unnamed_revision
+from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE
 from tulu_eval.judging.numbers import (
     CALIBRATED,
     NOT_RECORDED,
@@ -21,7 +22,6 @@ from tulu_eval.judging.numbers import (
     parts,
     published_parts,
 )
-from tulu_eval.judging.recipe import ORIGINAL_JUDGE
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
 from tulu_eval.runs.reading import Run

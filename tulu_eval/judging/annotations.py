@@ -18,10 +18,10 @@ from typing import Any
 from tulu_eval.benchmarks.alpaca_baselines import Baseline
 from tulu_eval.benchmarks.alpaca_set import SIZE, read_rows
 from tulu_eval.errors import DataError
-from tulu_eval.judging.files import Outputs, name_in, one_name, place_of, read_outputs
-from tulu_eval.judging.recipe import Pair, pair_id, swapped
+from tulu_eval.judging.judge_answer import read_verdict
+from tulu_eval.judging.judge_recipe import Pair, pair_id, swapped
+from tulu_eval.judging.outputs import Outputs, name_in, one_name, place_of, read_outputs
 from tulu_eval.judging.sides import TwoOutputs, find_sides
-from tulu_eval.judging.verdict import read_verdict
 
 WEIGHED = (
     "weighted_alpaca_eval_gpt4_turbo",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.recipe import Question
+from tulu_eval.judging.judge_recipe import Question
 
 LIMIT = 1_000_000
 """Bytes of the largest price table that is read."""

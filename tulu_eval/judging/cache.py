@@ -23,7 +23,7 @@ from tulu_eval import files
 from tulu_eval.endpoint.answer import text_of
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.budget import Usage
-from tulu_eval.judging.verdict import first_alternatives
+from tulu_eval.judging.judge_answer import first_alternatives
 from tulu_eval.records import to_json
 
 

@@ -17,9 +17,9 @@ from typing import Literal, Protocol, get_args
 from tulu_eval.errors import UserError
 from tulu_eval.judging.budget import Budget, Spent, Usage
 from tulu_eval.judging.cache import Cache, Stored, reduce_choice
-from tulu_eval.judging.client import Answer, AnswerFailure
-from tulu_eval.judging.recipe import Pair, Question, Recipe, swapped
-from tulu_eval.judging.verdict import INSTEAD, Verdict, VerdictFailure, read_verdict
+from tulu_eval.judging.endpoint_judge import Answer, AnswerFailure
+from tulu_eval.judging.judge_answer import INSTEAD, Verdict, VerdictFailure, read_verdict
+from tulu_eval.judging.judge_recipe import Pair, Question, Recipe, swapped
 
 _LOG = logging.getLogger(__name__)
 

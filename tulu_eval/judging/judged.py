@@ -10,7 +10,7 @@ from tulu_eval.benchmarks.alpaca_set import SIZE, position
 from tulu_eval.errors import UserError
 from tulu_eval.judging.annotations import Annotations
 from tulu_eval.judging.judge import Judgment
-from tulu_eval.judging.recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA256, Method, Pair, Recipe
+from tulu_eval.judging.judge_recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA256, Method, Pair, Recipe
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import SIZE
+from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.judging.judged import Judge
-from tulu_eval.judging.recipe import ORIGINAL_JUDGE, PROMPT_SHA256
-from tulu_eval.judging.score import DRAWS, LARGEST_C, NO_VERDICT, SMALLEST_C, Score
+from tulu_eval.judging.win_rates import DRAWS, LARGEST_C, NO_VERDICT, SMALLEST_C, Score
 from tulu_eval.records import STATUSES, Result
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from tulu_eval.benchmarks.alpaca_baselines import BASELINE, Baseline, identify, 
 from tulu_eval.benchmarks.alpaca_set import SIZE, read_rows
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.budget import Estimate, Price
-from tulu_eval.judging.calibrate import Bias, Calibration
+from tulu_eval.judging.calibrate_judge import Bias, Calibration
 from tulu_eval.judging.judge import FAILURES, Judging, Judgment
+from tulu_eval.judging.judge_recipe import ANNOTATOR, Pair, Recipe
 from tulu_eval.judging.judged import Judge, Judged, Terms
 from tulu_eval.judging.numbers import CALIBRATED, Z95, results, signature
-from tulu_eval.judging.recipe import ANNOTATOR, Pair, Recipe
-from tulu_eval.judging.score import Score
+from tulu_eval.judging.win_rates import Score
 from tulu_eval.records import Result, content_hash, to_json
 
 LIMIT = 1_000_000

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from tulu_eval.judging.recipe import Pair
+from tulu_eval.judging.judge_recipe import Pair
 
 SHARE = 0.02
 """Share of the outputs from which a repetition or a copy makes the number doubtful. Of 805 outputs of each of five honest

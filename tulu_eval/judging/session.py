@@ -17,18 +17,19 @@ from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import SIZE, load_baseline
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import write_text
-from tulu_eval.judging import files, record
+from tulu_eval.judging import outputs as files
+from tulu_eval.judging import record
 from tulu_eval.judging.annotations import Annotation, Annotations, read_annotations
 from tulu_eval.judging.budget import Budget, Estimate, Price, estimate, find_price
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.calibrate import Calibration, Sampled, calibrate
+from tulu_eval.judging.calibrate_judge import Calibration, Sampled, calibrate
 from tulu_eval.judging.gamed import GamedFile, load_gamed
 from tulu_eval.judging.judge import Endpoint, Judging, judge_pairs, missing
+from tulu_eval.judging.judge_recipe import Pair, Recipe
 from tulu_eval.judging.judged import Judge, Judged, Terms, annotator_judge, from_annotations, from_judgments, terms_of
 from tulu_eval.judging.numbers import results
-from tulu_eval.judging.recipe import Pair, Recipe
-from tulu_eval.judging.score import DRAWS, Score, score
 from tulu_eval.judging.screen import Screen, screen
+from tulu_eval.judging.win_rates import DRAWS, Score, score
 from tulu_eval.records import Result
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Scoring:
     c: float | None = None
 
     def score(self, rows: Sequence[Judged], terms: Terms, gamed: GamedFile | None) -> Score:
-        """Returns the score of rows; raises as :func:`tulu_eval.judging.score.score` does."""
+        """Returns the score of rows; raises as :func:`tulu_eval.judging.win_rates.score` does."""
         return score(rows, terms, gamed, self.folds, self.partial, self.draws, self.c)
 
 
@@ -244,7 +245,7 @@ def calibrate_judge(
     """Runs a replacement judge over annotated pairs and measures it against the original.
 
     Args:
-        sample: From :func:`tulu_eval.judging.calibrate.draw`.
+        sample: From :func:`tulu_eval.judging.calibrate_judge.draw`.
         recipe: The replacement and how it is asked.
         endpoint: Where it is.
         cache: Answers so far; new ones are added.
@@ -260,7 +261,7 @@ def calibrate_judge(
 
 
 def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[Annotation, ...]]:
-    """Returns the annotated rows of several models' files, for :func:`tulu_eval.judging.calibrate.draw`.
+    """Returns the annotated rows of several models' files, for :func:`tulu_eval.judging.calibrate_judge.draw`.
 
     Raises:
         UserError: A file is not of its form, or was judged by another than the original judge.

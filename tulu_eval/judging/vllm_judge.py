@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tulu_eval.judging.budget import Budget, Usage, answer_limit
-from tulu_eval.judging.client import Answer
-from tulu_eval.judging.recipe import Question
+from tulu_eval.judging.endpoint_judge import Answer
+from tulu_eval.judging.judge_recipe import Question
 
 if TYPE_CHECKING:
     from vllm import LLM

@@ -16,7 +16,7 @@ from typing import Any
 
 from tulu_eval import files
 from tulu_eval.errors import DataError
-from tulu_eval.registry.card import Link
+from tulu_eval.registry.card_tables import Link
 
 LIMIT = 1_000_000
 """Bytes of the largest card that is read; the largest of the suite has 11 000."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from tulu_eval.errors import UserError
 from tulu_eval.model_card.card_file import CardFile, Row, Span
-from tulu_eval.registry.card import plain
+from tulu_eval.registry.card_tables import plain
 from tulu_eval.registry.entries import Model
 from tulu_eval.registry.published import PublishedCell
 from tulu_eval.registry.suite import Suite

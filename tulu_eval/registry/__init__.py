@@ -1,6 +1,6 @@
 """The suite as data (TOML) and the code that looks it up: models, aliases, published numbers with sources, contradictions."""
 
-from tulu_eval.registry.card import CardRow, FamilyRow, Link, plain
+from tulu_eval.registry.card_tables import CardRow, FamilyRow, Link, plain
 from tulu_eval.registry.entries import Defect, Metric, Model, Package, Source
 from tulu_eval.registry.lineage import Lineage
 from tulu_eval.registry.published import Contradiction, PublishedCell

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
-from tulu_eval.registry.card import CardRow, plain
+from tulu_eval.registry.card_tables import CardRow, plain
 from tulu_eval.registry.entries import Metric, Model, Source
 from tulu_eval.registry.published import CellEntry, PublishedCell, TableEntry
-from tulu_eval.registry.schema import Entry, Placed
+from tulu_eval.registry.suite_schema import Entry, Placed
 
 CARD_COLUMNS = ("GSM8K_8shot_CoT", "AlpacaEval2_LC")
 """Metrics of the two number columns of the card's results table."""

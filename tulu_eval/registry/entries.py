@@ -1,6 +1,6 @@
 """What the registry holds of documents, metrics and models: one frozen record for each kind of entry in its TOML files.
 
-A field's name, type and default here are the schema of the TOML key of the same name; :mod:`tulu_eval.registry.schema` reads
+A field's name, type and default here are the schema of the TOML key of the same name; :mod:`tulu_eval.registry.suite_schema` reads
 entries by it. A field without a default is required.
 """
 

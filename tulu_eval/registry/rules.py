@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from tulu_eval.registry.card import HUB, CardRow, FamilyRow
+from tulu_eval.registry.card_tables import HUB, CardRow, FamilyRow
 from tulu_eval.registry.entries import Metric, Model, Source, Stage
 from tulu_eval.registry.lineage import STARTS_FROM
 from tulu_eval.registry.published import Contradiction, PublishedCell
-from tulu_eval.registry.schema import Placed
+from tulu_eval.registry.suite_schema import Placed
 
 Keyed = TypeVar("Keyed", Model, Source, Metric, Contradiction)
 REFERENCES: Mapping[str, tuple[Stage, ...]] = {

@@ -32,11 +32,11 @@ from typing import Any
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.registry import cells as numbers
 from tulu_eval.registry import rules
-from tulu_eval.registry.card import HUB, CardRow, FamilyRow
+from tulu_eval.registry.card_tables import HUB, CardRow, FamilyRow
 from tulu_eval.registry.entries import Metric, Model, Source
 from tulu_eval.registry.lineage import Lineage, lineage
 from tulu_eval.registry.published import Contradiction, PublishedCell
-from tulu_eval.registry.schema import Placed, read_file
+from tulu_eval.registry.suite_schema import Placed, read_file
 
 DATA = Path(__file__).resolve().parent / "data"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.findings.table import Column, Entry, Line, Measured, Table, entry
+from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE
 from tulu_eval.judging.numbers import is_win_rate
-from tulu_eval.judging.recipe import ORIGINAL_JUDGE
 from tulu_eval.records import Result
 from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
 from tulu_eval.runs.reading import Run

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.judging.budget import Spent
-from tulu_eval.judging.compare import Comparison
-from tulu_eval.judging.score import NO_VERDICT, SMALLEST_PUBLISHED_C, Score
+from tulu_eval.judging.compare_outputs import Comparison
 from tulu_eval.judging.session import Outcome
+from tulu_eval.judging.win_rates import NO_VERDICT, SMALLEST_PUBLISHED_C, Score
 from tulu_eval.records import Result
 
 _WORDS = {

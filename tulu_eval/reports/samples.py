@@ -16,7 +16,7 @@ from tulu_eval.errors import UserError
 from tulu_eval.records import STATUSES, Completion
 from tulu_eval.reports.page import squeeze
 from tulu_eval.runs.digests import DIGESTS, read_digests
-from tulu_eval.runs.judged import preferences
+from tulu_eval.runs.judge import preferences
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.prompts import Prompts, PromptSource
 from tulu_eval.runs.reading import Run

@@ -18,11 +18,11 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import read_text
 from tulu_eval.judging import record
 from tulu_eval.judging.gamed import find_gamed
+from tulu_eval.judging.judge_recipe import Pair
 from tulu_eval.judging.judged import Judge
 from tulu_eval.judging.numbers import CALIBRATED, Settings, judge_parts, results, settings_of
-from tulu_eval.judging.recipe import Pair
 from tulu_eval.judging.record import StoredJudgments
-from tulu_eval.judging.score import Score, score
+from tulu_eval.judging.win_rates import Score, score
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs import schema
 from tulu_eval.runs.digests import DIGESTS, read_digests

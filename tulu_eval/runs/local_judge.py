@@ -17,7 +17,7 @@ from tulu_eval.backends.vllm import preflight
 from tulu_eval.backends.vllm.process import explain, read_log
 from tulu_eval.backends.vllm.settings import environment, make_spec
 from tulu_eval.errors import EngineError, PreflightError
-from tulu_eval.judging.recipe import Question
+from tulu_eval.judging.judge_recipe import Question
 from tulu_eval.judging.vllm_judge import VllmJudge, Write
 from tulu_eval.models.model_files import fetch
 from tulu_eval.models.template import ChatTemplate, Conversation, Message

@@ -18,12 +18,12 @@ from tulu_eval.benchmarks.alpaca_set import file_hash
 from tulu_eval.errors import DataError
 from tulu_eval.judging import record
 from tulu_eval.judging.annotations import Annotation
-from tulu_eval.judging.calibrate import Calibration
+from tulu_eval.judging.calibrate_judge import Calibration
 from tulu_eval.judging.judge import Judgment, Kind
-from tulu_eval.judging.recipe import swapped
+from tulu_eval.judging.judge_recipe import swapped
 from tulu_eval.judging.session import Scored
 from tulu_eval.records import Result
-from tulu_eval.runs.judged import BENCHMARK, checked
+from tulu_eval.runs.judge import BENCHMARK, checked
 from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash, lc_ranges, read_judging
 from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
 from tulu_eval.runs.reading import Run

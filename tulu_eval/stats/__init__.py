@@ -15,12 +15,12 @@ from tulu_eval.stats.agreement import (
     agree_same_items,
     agree_superset,
 )
-from tulu_eval.stats.cells import cell_count, compatible_sizes
 from tulu_eval.stats.groups import count_groups, letter_groups
 from tulu_eval.stats.intervals import Interval, exact, mean_interval, newcombe, wilson
 from tulu_eval.stats.paired import Pairings, fisher, holm, hypergeometric, mcnemar, paired_difference, pairings
 from tulu_eval.stats.paired_power import detectable_paired, paired_items, paired_power
 from tulu_eval.stats.power import ALPHA, POWER
+from tulu_eval.stats.printed import cell_count, compatible_sizes
 from tulu_eval.stats.unpaired_power import detectable_unpaired, unpaired_items, unpaired_power
 
 __all__ = [

@@ -12,13 +12,13 @@ import torch
 
 from tulu_eval.records import Decoding
 from tulu_eval.stats import mean_interval, wilson
-from tulu_eval.training import models, ppo, reward_model
+from tulu_eval.training import networks, ppo, reward_model
 from tulu_eval.training.data import Pair
-from tulu_eval.training.models import Policy, Scorer
+from tulu_eval.training.networks import Policy, Scorer
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.recipe import PPORecipe
 from tulu_eval.training.rollout import PolicyEngine, roll_out
 from tulu_eval.training.speed import Speed
+from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.text import Tokens
 
 HELD_OUT = 1 << 30
@@ -73,8 +73,8 @@ def policies(
         95 % interval; and under ``difference`` the paired difference of the rewards.
     """
     how: dict[str, Any] = {"compute": recipe.compute_dtype, "trained": False}
-    scorer = models.load_scorer(reward, **how)
-    loaded = {name: models.load_policy(folder, **how) for name, folder in folders.items()}
+    scorer = networks.load_scorer(reward, **how)
+    loaded = {name: networks.load_policy(folder, **how) for name, folder in folders.items()}
     start = next(iter(loaded.values()))
     found: dict[str, Any] = {}
     rewards = []

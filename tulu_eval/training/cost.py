@@ -16,9 +16,9 @@ from typing import Any
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import config as configs
 from tulu_eval.runs.estimate import measure_rates
+from tulu_eval.training.formulas import HEAD_ROWS, HEAD_ROWS_CUDA
 from tulu_eval.training.job import Job
-from tulu_eval.training.math import HEAD_ROWS, HEAD_ROWS_CUDA
-from tulu_eval.training.recipe import PPORecipe, Recipe, Sourced
+from tulu_eval.training.stages import PPORecipe, Recipe, Sourced
 
 TRAINED_BYTES = 16
 ACTIVATION_NUMBERS = 17

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tulu_eval.training.data import Pair
+from tulu_eval.training.formulas import dpo_loss, sequence_logprobs
 from tulu_eval.training.loop import Trainer
-from tulu_eval.training.math import dpo_loss, sequence_logprobs
-from tulu_eval.training.models import Policy, collate
+from tulu_eval.training.networks import Policy, collate
 
 
 def train(trainer: Trainer, policy: Policy, reference: Policy, pairs: Sequence[Pair], beta: float) -> None:

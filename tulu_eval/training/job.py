@@ -17,7 +17,7 @@ from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite
 from tulu_eval.training import recipes
 from tulu_eval.training.data import Pair, Reader, Rows, files_of_split
-from tulu_eval.training.recipe import PPORecipe, Recipe, Sourced, Stage
+from tulu_eval.training.stages import PPORecipe, Recipe, Sourced, Stage
 from tulu_eval.training.text import Encoder, Tokens
 
 

@@ -18,12 +18,13 @@ from tulu_eval.errors import PreflightError
 from tulu_eval.models import model_files
 from tulu_eval.runs import catalog, environment
 from tulu_eval.runs.manifest import MANIFEST, locked, write_json
-from tulu_eval.training import checkpoint, cost, dpo, export, models, parallel, ppo, reward_model, sft
+from tulu_eval.training import checkpoint, cost, dpo, export, parallel, ppo, reward_model, sft
+from tulu_eval.training import networks as models
 from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import MICRO_TOKENS, Settings, Trainer
 from tulu_eval.training.parallel import Ranks, shard
-from tulu_eval.training.recipe import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.rollout import Engine, PolicyEngine
+from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
 

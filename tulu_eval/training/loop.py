@@ -18,14 +18,14 @@ from tulu_eval.backends.hf.batching import is_out_of_memory
 from tulu_eval.errors import DataError, EngineError, UserError
 from tulu_eval.training import checkpoint
 from tulu_eval.training.checkpoint import Trained
-from tulu_eval.training.math import learning_rate, warmup_updates
+from tulu_eval.training.formulas import learning_rate, warmup_updates
 from tulu_eval.training.metrics import Metrics
 from tulu_eval.training.packing import cut, parts_needed
 from tulu_eval.training.parallel import Ranks, clip_gradient, finite, gradient_norm
 from tulu_eval.training.randomness import permutation
-from tulu_eval.training.recipe import Recipe
 from tulu_eval.training.saved import Saved
 from tulu_eval.training.speed import Speed
+from tulu_eval.training.stages import Recipe
 from tulu_eval.training.text import Tokens
 
 _LOG = logging.getLogger(__name__)

@@ -17,13 +17,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from tulu_eval.records import Decoding
-from tulu_eval.training import math as rl
+from tulu_eval.training import formulas as rl
 from tulu_eval.training.loop import Trainer
-from tulu_eval.training.models import Batch, Policy, Scorer, collate, last_token_scores, response_mask, responses, values_before
+from tulu_eval.training.networks import (
+    Batch,
+    Policy,
+    Scorer,
+    collate,
+    last_token_scores,
+    response_mask,
+    responses,
+    values_before,
+)
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.recipe import PPORecipe
 from tulu_eval.training.rollout import Engine, Rollout, roll_out
 from tulu_eval.training.speed import Speed
+from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.text import Tokens
 from tulu_eval.training.watch import Watch
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, UnknownName, UserError, suggest
-from tulu_eval.training.recipe import CLASSES, DPORecipe, PPORecipe, Recipe, Sourced, Stage
+from tulu_eval.training.stages import CLASSES, DPORecipe, PPORecipe, Recipe, Sourced, Stage
 
 LIMIT = 1_000_000
 """Bytes of the largest recipe file that is read."""

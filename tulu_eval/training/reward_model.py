@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tulu_eval.training.data import Pair
+from tulu_eval.training.formulas import preference_loss
 from tulu_eval.training.loop import Trainer
-from tulu_eval.training.math import preference_loss
-from tulu_eval.training.models import Scorer, collate, last_token_scores
+from tulu_eval.training.networks import Scorer, collate, last_token_scores
 
 
 def train(trainer: Trainer, scorer: Scorer, pairs: Sequence[Pair]) -> None:

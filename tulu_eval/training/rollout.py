@@ -20,7 +20,7 @@ from tulu_eval.backends.growing import Row
 from tulu_eval.backends.hf.batching import choose_tokens
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, FinishReason, Request
-from tulu_eval.training.models import Policy
+from tulu_eval.training.networks import Policy
 from tulu_eval.training.parallel import whole
 from tulu_eval.training.randomness import derive
 from tulu_eval.training.text import Tokens

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tulu_eval.training.formulas import masked_mean
 from tulu_eval.training.loop import Trainer
-from tulu_eval.training.math import masked_mean
-from tulu_eval.training.models import Policy, collate
+from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.text import Tokens
 
 

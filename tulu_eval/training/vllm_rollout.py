@@ -22,8 +22,8 @@ from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
-from tulu_eval.training import models, parallel
-from tulu_eval.training.models import Policy
+from tulu_eval.training import networks, parallel
+from tulu_eval.training.networks import Policy
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.text import Tokens
 
@@ -91,12 +91,12 @@ class VllmEngine:
         state = parallel.whole_state(policy, keep=self._ranks.first)
         if self._ranks.first:
             shutil.rmtree(self._folder, ignore_errors=True)
-            models.save(policy, {name: value.to(self._dtype) for name, value in state.items()}, self._folder, self._tokenizer)
+            networks.save(policy, {name: value.to(self._dtype) for name, value in state.items()}, self._folder, self._tokenizer)
         self._ranks.wait()
         files = sorted(self._folder.glob("*.safetensors"))
         digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
         with torch.no_grad(), parallel.whole(policy):
-            batch = models.collate([self._probe], self._ranks.device)
+            batch = networks.collate([self._probe], self._ranks.device)
             own = policy(batch)[0, 1:].tolist()
         failed = ""
         for found in self._backend.update_weights(self._folder, self._probe.ids.tolist()):

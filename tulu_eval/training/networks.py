@@ -27,7 +27,7 @@ from tulu_eval.errors import PreflightError
 from tulu_eval.models import config as configs
 from tulu_eval.models import weights
 from tulu_eval.models.skeleton import check_shapes, first_line
-from tulu_eval.training.math import head_logprobs, token_logprobs, wide
+from tulu_eval.training.formulas import head_logprobs, token_logprobs, wide
 from tulu_eval.training.packing import Packing, packed_arguments, spread
 from tulu_eval.training.packing import enable as enable_packing
 from tulu_eval.training.randomness import derive

@@ -20,15 +20,16 @@ from pathlib import Path
 from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.caching import cache_folder
 from tulu_eval.errors import DataError, UserError, printable
-from tulu_eval.judging import files, record
+from tulu_eval.judging import outputs as files
+from tulu_eval.judging import record
 from tulu_eval.judging.cache import Cache
-from tulu_eval.judging.calibrate import Calibration
+from tulu_eval.judging.calibrate_judge import Calibration
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Endpoint
-from tulu_eval.judging.recipe import Recipe
-from tulu_eval.judging.score import Score
+from tulu_eval.judging.judge_recipe import Recipe
 from tulu_eval.judging.screen import Screen
 from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
+from tulu_eval.judging.win_rates import Score
 from tulu_eval.records import Result
 from tulu_eval.runs import schema
 from tulu_eval.runs.judged_check import (

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.errors import UserError
 from tulu_eval.judging.annotations import Annotations
-from tulu_eval.judging.files import Outputs
+from tulu_eval.judging.outputs import Outputs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tulu_eval.errors import UserError
 from tulu_eval.judging.annotations import Annotation
-from tulu_eval.judging.recipe import swapped
+from tulu_eval.judging.judge_recipe import swapped
 from tulu_eval.records import content_hash
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from tulu_eval.endpoint.answer import end_of, filtered, text_of
 from tulu_eval.endpoint.said import one_line
-from tulu_eval.judging.recipe import FIRST, SECOND, Method
+from tulu_eval.judging.judge_recipe import FIRST, SECOND, Method
 
 INSTEAD = "--method text reads the answer instead, which makes another number"
 """What to do with a judge that has no logprobs."""

@@ -17,7 +17,7 @@ from tulu_eval.endpoint.url import OPENAI_URL
 from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
 from tulu_eval.errors import UnknownName
 from tulu_eval.judging.budget import Budget, Usage
-from tulu_eval.judging.recipe import Question
+from tulu_eval.judging.judge_recipe import Question
 
 KEY_VARIABLE = "TULU_EVAL_JUDGE_KEY"
 """Environment variable with the judge's key; for OpenAI's own host also its own."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from tulu_eval.benchmarks.alpaca_set import SIZE, EvalRow, position, read_rows
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.recipe import Pair
+from tulu_eval.judging.judge_recipe import Pair
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Reads one TOML file of the registry into records, and says in one line what is wrong with it.
 
 The schema is the records of :mod:`~tulu_eval.registry.entries`, :mod:`~tulu_eval.registry.published`
-and :mod:`~tulu_eval.registry.card`: a key is a field, its type is the field's, and a field without
+and :mod:`~tulu_eval.registry.card_tables`: a key is a field, its type is the field's, and a field without
 a default is required.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, NamedTuple, NoReturn, TypeVar, get_arg
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, suggest
-from tulu_eval.registry.card import CardRow, FamilyRow
+from tulu_eval.registry.card_tables import CardRow, FamilyRow
 from tulu_eval.registry.entries import Defect, Metric, Model, Package, Source
 from tulu_eval.registry.published import CellEntry, CellRef, Contradiction, TableEntry
 
