@@ -6,7 +6,7 @@ takes the machine's memory. This process has limits of its own, and whoever star
 
 The environment is that of transformers 5.16 to 5.19 (``utils/chat_template_utils.py``, ``_cached_compile_jinja_template``):
 the immutable sandbox, ``trim_blocks`` and ``lstrip_blocks``, ``break`` and ``continue``, ``{% generation %}``, ``tojson``
-without HTML escapes, ``raise_exception``, ``strftime_now``. ``tests/backends/test_template.py`` holds the two against each
+without HTML escapes, ``raise_exception``, ``strftime_now``. ``tests/models/test_template.py`` holds the two against each
 other. The one difference: ``strftime_now`` tells midnight of the day that it is given.
 
 This file is run by its path and imports Jinja and the standard library alone, which takes 0.08 s; transformers takes seconds.

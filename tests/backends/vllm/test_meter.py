@@ -1,4 +1,4 @@
-"""The meter of an engine's steps, fed with what vLLM's scheduler says; and the real one through a run (in test_vllm.py)."""
+"""The meter of an engine's steps, fed with what vLLM's scheduler says; and the real one through a run (in test_backend.py)."""
 
 from __future__ import annotations
 
