@@ -25,8 +25,8 @@ import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from tulu_eval.training import dpo, networks, ppo, recipes, sft
-from tulu_eval.training.data import Pair
-from tulu_eval.training.loop import Settings, Trainer
+from tulu_eval.training.data import PreferencePair
+from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine
 from tulu_eval.training.stages import Stage
@@ -105,7 +105,7 @@ class Bench:
     def train(self, stage: str, recipe: Any, trained: dict[str, Any], rows: int, work: Callable[[Trainer], None]) -> str:
         """Trains and returns the row of the table."""
         steps: list[dict[str, float]] = []
-        report = Settings(self._folder / stage, {}, 10**9, report=lambda _step, _steps, numbers: steps.append(numbers))
+        report = LoopSettings(self._folder / stage, {}, 10**9, report=lambda _step, _steps, numbers: steps.append(numbers))
         report.folder.mkdir()
         trainer = Trainer(recipe, self._ranks, trained, rows, recipe.batch, 1, report)
         trainer.save = lambda: None  # type: ignore[method-assign]  # a checkpoint of random weights is not what is measured
@@ -145,7 +145,7 @@ class Bench:
         made = self.recipe("dpo")
         policy, reference = (self.policy(made, trained=trained) for trained in (True, False))
         sides = draw_rows(2 * self._given.steps * made.batch, 200, 600, self._vocabulary, 150)
-        pairs = [Pair(*two) for two in zip(sides[::2], sides[1::2], strict=True)]
+        pairs = [PreferencePair(*two) for two in zip(sides[::2], sides[1::2], strict=True)]
         work: Callable[[Trainer], None] = lambda trainer: dpo.train(trainer, policy, reference, pairs, made.beta)  # noqa: E731
         return self.train("DPO", made, {"policy": policy}, len(pairs), work)
 

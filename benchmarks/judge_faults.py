@@ -24,7 +24,7 @@ from tulu_eval.judging.budget import Budget
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import HttpJudge
 from tulu_eval.judging.judge import judge_pairs
-from tulu_eval.judging.judge_recipe import Message, Pair, Recipe
+from tulu_eval.judging.judge_recipe import JudgeRecipe, Message, Pair
 
 QUESTIONS, EVERY, CONCURRENCY = 805, 5, 8
 KILLED_AFTER = (150, 350, 550)
@@ -43,7 +43,7 @@ def judge(url: str, cache_path: Path) -> int:
     """Judges all pairs that the cache does not have; returns how many it had."""
     parameters: dict[str, Any] = {"max_tokens": 1, "temperature": 1, "logprobs": True, "top_logprobs": 5}
     template = (Message("user", "{instruction}: m {output_1} or M {output_2}?"),)
-    recipe = Recipe("loopback", "logprobs", template, "0" * 64, parameters)
+    recipe = JudgeRecipe("loopback", "logprobs", template, "0" * 64, parameters)
     pairs = [Pair(f"pair-{at}", f"question {at}", "baseline", f"output {mark(at)}") for at in range(QUESTIONS)]
     with Cache(cache_path) as cache:
         endpoint = HttpJudge(url, concurrency=CONCURRENCY, timeout=1.5, first_wait=0.05)

@@ -135,7 +135,7 @@ def run_ours(folder: Path) -> dict[str, Any]:
     import transformers
 
     from tulu_eval.training import networks, ppo
-    from tulu_eval.training.loop import Settings, Trainer
+    from tulu_eval.training.loop import LoopSettings, Trainer
     from tulu_eval.training.parallel import Ranks
     from tulu_eval.training.rollout import PolicyEngine
 
@@ -164,7 +164,7 @@ def run_ours(folder: Path) -> dict[str, Any]:
         parts = {key: value for key, value in numbers.items() if key.startswith("seconds") or key == "mfu"}
         updates.append({"cpu": spent - began, **{key: numbers[key] for key in ("tokens", "score", "kl")}, **parts})
 
-    settings = Settings(folder / "ours", {}, 10**9, report=report)
+    settings = LoopSettings(folder / "ours", {}, 10**9, report=report)
     settings.folder.mkdir(exist_ok=True)
     four = ppo.Models(policy, reference, value, reward)
     trainer = Trainer(recipe, Ranks(), {"policy": policy, "value": value}, len(prompts), task.batch, 1, settings)

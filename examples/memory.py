@@ -18,8 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from tulu_eval.backends.base import ModelFiles
 from tulu_eval.training import cost, recipes
-from tulu_eval.training.data import Rows
-from tulu_eval.training.job import Job, Order
+from tulu_eval.training.data import TrainingRows
+from tulu_eval.training.job import Job, TrainingOrder
 from tulu_eval.training.text import Tokens
 
 PAGE = Path(__file__).with_name("ppo_8b_on_h200.md")
@@ -53,10 +53,10 @@ def table(reward: str, world: int, share: float, changes: tuple[str, ...]) -> st
     """Returns one example's parts as Markdown."""
     sourced = recipes.load("ppo", "easylm", changes)
     longest = sourced.recipe.max_length
-    rows = Rows([Tokens(np.zeros(longest, dtype=np.int32), np.zeros(longest, dtype=np.bool_))], {}, "")
+    rows = TrainingRows([Tokens(np.zeros(longest, dtype=np.int32), np.zeros(longest, dtype=np.bool_))], {}, "")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        order = Order("ppo", "easylm", rollouts="vllm", rollout_memory=share, changes=changes)
+        order = TrainingOrder("ppo", "easylm", rollouts="vllm", rollout_memory=share, changes=changes)
         policy, scorer = files("8B", folder, LlamaForCausalLM), files(reward, folder, LlamaForSequenceClassification)
         parts = cost.memory(Job(order, sourced, policy, scorer, None, rows, folder, 512, 8), world, "cuda")
     engine = parts.pop("policy in vLLM, without its cache") / 2**30

@@ -17,7 +17,7 @@ from tulu_eval.benchmarks.stated.statement import read_number
 from tulu_eval.endpoint.said import error_in, words_of
 from tulu_eval.judging.judge_answer import read_verdict
 from tulu_eval.model_card import check
-from tulu_eval.model_card.card_file import Row, Span
+from tulu_eval.model_card.card_file import CardSpan, TableRow
 from tulu_eval.models.template import opened_reasoning
 from tulu_eval.registry import load_suite
 from tulu_eval.reproduction.rule import follows
@@ -91,7 +91,7 @@ def test_all_modules_of_benchmarks_are_looked_at() -> None:
         words_in,
         error_in,
         opened_reasoning,
-        lambda text: check._subject(load_suite(), None, Row((), (Span(0, len(text), text),))),
+        lambda text: check._subject(load_suite(), None, TableRow((), (CardSpan(0, len(text), text),))),
         lambda text: [pattern.search(text) for pattern in check._COLUMNS.values()],
     ],
     ids=[

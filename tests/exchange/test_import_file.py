@@ -19,7 +19,7 @@ from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.exchange import bundle
-from tulu_eval.exchange.foreign import Answer, read_foreign
+from tulu_eval.exchange.foreign import ForeignAnswer, read_foreign
 from tulu_eval.exchange.import_file import Imported, import_file, match, right_answer
 from tulu_eval.findings.audit import audit
 from tulu_eval.findings.compare import compare
@@ -327,7 +327,7 @@ QUESTIONS = st.sampled_from(["One?", "one?", " One? ", "One ?", "Two?", "Three?"
 @given(st.lists(st.tuples(QUESTIONS, st.sampled_from(["1", "2", "#### 1"])), max_size=12))
 def test_every_answer_is_counted_once_and_every_item_is_answered_or_missing(pairs: list[tuple[str, str]]) -> None:
     items = [Item("a", "One?", "1"), Item("b", "Two?", "2")]
-    answers = [Answer(line, question, answer, None, "", None) for line, (question, answer) in enumerate(pairs, start=1)]
+    answers = [ForeignAnswer(line, question, answer, None, "", None) for line, (question, answer) in enumerate(pairs, start=1)]
     found = match(items, answers)
     kinds = [[one for _, one in found.answers], found.foreign, found.changed, found.repeated]
     assert sorted(one.line for kind in kinds for one in kind) == [one.line for one in answers]

@@ -20,20 +20,20 @@ from tulu_eval.findings.verify import verify
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.reading import Run, read_run
+from tulu_eval.runs.reading import StoredRun, read_run
 from tulu_eval.runs.run_plan import Order, make_plan
-from tulu_eval.runs.runner import Outcome, execute
+from tulu_eval.runs.runner import RunOutcome, execute
 from tulu_eval.stats import FLIP_RATE, wilson
 
 QUIET = Progress(quiet=True)
 
 
 @pytest.fixture
-def finished(order: Order) -> Outcome:
+def finished(order: Order) -> RunOutcome:
     return execute(make_plan(dataclasses.replace(order, limit=6), load_suite()), QUIET)
 
 
-def test_float32_on_one_machine_does_not_flip(finished: Outcome, order: Order) -> None:
+def test_float32_on_one_machine_does_not_flip(finished: RunOutcome, order: Order) -> None:
     found = audit(finished.folder, load_suite(), QUIET, items=4, model=order.model, data=order.data)
     assert [one.name for one in found.repetitions] == ["one row at a time", "full batch", "no shared prefix"]
     assert (found.flips, found.trials, len(found.items)) == (0, 12, 4)
@@ -44,7 +44,7 @@ def test_float32_on_one_machine_does_not_flip(finished: Outcome, order: Order) -
     assert measured_flip_rate(read_run(finished.folder)) == FLIP_RATE, "twelve trials say nothing against the general allowance"
 
 
-def test_a_shaky_engine_is_seen(finished: Outcome, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shaky_engine_is_seen(finished: RunOutcome, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     generate = TransformersBackend.generate
 
     def shaky(self: TransformersBackend, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
@@ -59,14 +59,14 @@ def test_a_shaky_engine_is_seen(finished: Outcome, order: Order, monkeypatch: py
     assert json.loads((finished.folder / module.FILE).read_text())["trials"] == 12
 
 
-def test_widening_adds_the_noise_in_quadrature(finished: Outcome) -> None:
+def test_widening_adds_the_noise_in_quadrature(finished: RunOutcome) -> None:
     row = dataclasses.replace(finished.results[0], value=50.0, low=40.0, high=62.0, n=100)
     found = summarize((Repetition("x", ("a",), ("a",), {"a": 0}),), ("a", "b", "c", "d"), row)
     noise = 1.959963984540054 * 100 * math.sqrt(0.25 / 100)
     assert found.widened == pytest.approx((50 - math.hypot(10, noise), 50 + math.hypot(12, noise)))
 
 
-def write_audit(run: Run, flips: int, items: int, ways: int = 3) -> dict[str, Any]:
+def write_audit(run: StoredRun, flips: int, items: int, ways: int = 3) -> dict[str, Any]:
     """Writes an audit of some items of a run, each repeated so many times, of which so many flipped; returns it."""
     ids = tuple(run.manifest["planned"][:items])
     flipped = [ids[: max(0, min(items, flips - way * items))] for way in range(ways)]
@@ -116,7 +116,7 @@ def test_an_audit_that_was_not_made_of_this_run_is_refused(make_run: Callable[..
     assert "audit.json" in entry.reason, "one bad file must not take the table away"
 
 
-def test_what_cannot_be_audited(finished: Outcome, order: Order, llama2_like: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_audited(finished: RunOutcome, order: Order, llama2_like: Path, tmp_path: Path) -> None:
     suite = load_suite()
     with pytest.raises(UserError, match="--items must be 1 or more, not 0"):
         audit(finished.folder, suite, QUIET, items=0)

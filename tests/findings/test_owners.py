@@ -10,7 +10,7 @@ import pytest
 from tulu_eval.findings.owners import owners_of
 from tulu_eval.findings.table import collect
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.reading import Run, read_run
+from tulu_eval.runs.reading import StoredRun, read_run
 
 MakeRun = Callable[..., Path]
 
@@ -32,7 +32,7 @@ def test_one_model_quantised_in_two_ways_is_two_owners(make_run: MakeRun) -> Non
 
 
 @pytest.fixture
-def two_commits(make_run: MakeRun) -> list[Run]:
+def two_commits(make_run: MakeRun) -> list[StoredRun]:
     """Runs of one hub id at two commits with other weights."""
     return [
         read_run(make_run(right=right, model="allenai/tulu-2-13b", revision=at * 40, output=f"results/{at}"))
@@ -40,20 +40,20 @@ def two_commits(make_run: MakeRun) -> list[Run]:
     ]
 
 
-def test_two_commits_of_one_hub_id_are_two_owners(two_commits: list[Run], make_run: MakeRun) -> None:
+def test_two_commits_of_one_hub_id_are_two_owners(two_commits: list[StoredRun], make_run: MakeRun) -> None:
     own = read_run(make_run(right=92, model="mine", revision="cccc", output="own"))
     owners = owners_of([*two_commits, own], load_suite())
     assert list(owners) == ["allenai/tulu-2-13b@1111111", "allenai/tulu-2-13b@2222222", "mine"]
     assert [run.results[0].value for runs in owners.values() for run in runs] == [46.0, 10.0, 46.0]
 
 
-def test_two_commits_with_the_same_weights_are_one_row(two_commits: list[Run]) -> None:
+def test_two_commits_with_the_same_weights_are_one_row(two_commits: list[StoredRun]) -> None:
     one, other = two_commits
     other.manifest["model"]["weights_sha256"] = one.manifest["model"]["weights_sha256"]
     assert list(owners_of([one, other], load_suite())) == ["allenai/tulu-2-13b"]
 
 
-def test_two_commits_that_begin_alike_are_told_by_their_weights(two_commits: list[Run]) -> None:
+def test_two_commits_that_begin_alike_are_told_by_their_weights(two_commits: list[StoredRun]) -> None:
     one, other = two_commits
     other.manifest["model"]["revision"] = one.manifest["model"]["revision"]
     assert list(owners_of([one, other], load_suite())) == [
@@ -61,7 +61,7 @@ def test_two_commits_that_begin_alike_are_told_by_their_weights(two_commits: lis
     ]  # fmt: skip
 
 
-def test_the_table_shows_two_commits_in_two_rows_and_neither_as_the_cards(two_commits: list[Run], tmp_path: Path) -> None:
+def test_the_table_shows_two_commits_in_two_rows_and_neither_as_the_cards(two_commits: list[StoredRun], tmp_path: Path) -> None:
     suite = load_suite()
     table = collect(suite, tmp_path / "results")
     rows = {line.label: line.entries[0].measured for line in table.lines if line.entries[0].measured}

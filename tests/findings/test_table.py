@@ -11,7 +11,7 @@ import pytest
 
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.errors import DataError
-from tulu_eval.findings.table import Entry, Table, arrange, collect
+from tulu_eval.findings.table import CollectedTable, TableCell, arrange, collect
 from tulu_eval.findings.verify import verify
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
@@ -19,7 +19,7 @@ from tulu_eval.registry import load_suite
 from tulu_eval.reports import board
 from tulu_eval.reports import table as report
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.reading import Run, read_run
+from tulu_eval.runs.reading import StoredRun, read_run
 
 MakeRun = Callable[..., Path]
 PPO_13B, SFT_13B, DPO_70B = (
@@ -29,11 +29,11 @@ PPO_13B, SFT_13B, DPO_70B = (
 )
 
 
-def gsm8k(table: Table, model: str) -> Entry:
+def gsm8k(table: CollectedTable, model: str) -> TableCell:
     return next(line.entries[0] for line in table.lines if line.model == model)
 
 
-def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", "win_rate")) -> Run:
+def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", "win_rate")) -> StoredRun:
     """Returns a run as if it were of AlpacaEval and had win rates by a judge."""
     run = read_run(folder)
     manifest = {**run.manifest, "benchmark": {**run.manifest["benchmark"], "name": "alpaca-eval"}}

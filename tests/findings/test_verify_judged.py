@@ -17,7 +17,7 @@ from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import verify as verdict
-from tulu_eval.runs.reading import Run, read_run
+from tulu_eval.runs.reading import StoredRun, read_run
 
 MakeRun = Callable[..., Path]
 DPO_70B, PPO_13B = "allenai/tulu-2-dpo-70b", "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
@@ -37,7 +37,7 @@ def rows(
     ]
 
 
-def judged(folder: Path, *found: Result) -> Run:
+def judged(folder: Path, *found: Result) -> StoredRun:
     """Returns a run as if it were of AlpacaEval and had judges' rows."""
     run = read_run(folder)
     manifest = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.judging.judge_recipe import Message, Pair, Recipe
+from tulu_eval.judging.judge_recipe import JudgeRecipe, Message, Pair
 
 TEMPLATE = (
     Message("system", "You choose."),
@@ -16,12 +16,12 @@ TEMPLATE = (
 )
 
 
-def make_recipe(method: str = "logprobs", judge: str = "loopback-judge") -> Recipe:
+def make_recipe(method: str = "logprobs", judge: str = "loopback-judge") -> JudgeRecipe:
     """The published settings around a short prompt of the tests' own."""
     parameters: dict[str, Any] = {"max_tokens": 1, "temperature": 1, "logprobs": True, "top_logprobs": 5, "top_p": 1.0}
     if method == "text":
         parameters = {"max_completion_tokens": 4096}
-    return Recipe(judge, method, TEMPLATE, "0" * 64, parameters)  # type: ignore[arg-type]
+    return JudgeRecipe(judge, method, TEMPLATE, "0" * 64, parameters)  # type: ignore[arg-type]
 
 
 def make_pairs(n: int, word: Callable[[int], str] = lambda place: "") -> list[Pair]:
@@ -29,12 +29,12 @@ def make_pairs(n: int, word: Callable[[int], str] = lambda place: "") -> list[Pa
 
 
 @pytest.fixture
-def recipe() -> Recipe:
+def recipe() -> JudgeRecipe:
     return make_recipe()
 
 
 @pytest.fixture
-def recipes() -> Callable[..., Recipe]:
+def recipes() -> Callable[..., JudgeRecipe]:
     return make_recipe
 
 

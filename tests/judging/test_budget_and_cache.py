@@ -14,8 +14,8 @@ from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.budget import (
     CHARACTERS_PER_TOKEN,
     Budget,
+    JudgeUsage,
     Price,
-    Usage,
     estimate,
     find_price,
     parse_price,
@@ -29,7 +29,7 @@ MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")
 
 def stored(key, **more):
     choice = {"finish_reason": "length", "message": {"content": "m"}, "logprobs": {"content": []}}
-    return Stored(key, "judge", "judge-served", choice, Usage(10, 1), "2026-01-01T00:00:00+00:00")
+    return Stored(key, "judge", "judge-served", choice, JudgeUsage(10, 1), "2026-01-01T00:00:00+00:00")
 
 
 @pytest.mark.parametrize("model", MODELS)

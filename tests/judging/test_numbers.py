@@ -13,7 +13,7 @@ from tulu_eval.judging.gamed import GamedFile, load_gamed
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.judging.judged import Judge, Terms, from_annotations, terms_of
 from tulu_eval.judging.numbers import (
-    Settings,
+    JudgeSettings,
     by_original_judge,
     label,
     other_scale,
@@ -106,11 +106,11 @@ def test_a_given_c_is_in_the_signature_and_files_the_number_apart(annotations: A
 
 
 def test_settings_are_read_back_from_the_rows(scored: Score, annotations: Annotations, gamed: GamedFile) -> None:
-    assert settings_of(results(scored)) == Settings(True, False, "leaderboard", None, 20, "re-derived", False)
+    assert settings_of(results(scored)) == JudgeSettings(True, False, "leaderboard", None, 20, "re-derived", False)
     stable = score(from_annotations(annotations), terms_of(annotations), gamed, "stable", draws=0)
-    assert settings_of(results(stable)) == Settings(True, False, "stable", None, 0, "re-derived", False)
+    assert settings_of(results(stable)) == JudgeSettings(True, False, "stable", None, 0, "re-derived", False)
     raw = score(from_annotations(annotations), terms_of(annotations), None)
-    assert settings_of(results(raw)) == Settings(False, False, "leaderboard", None, 0, "", False)
+    assert settings_of(results(raw)) == JudgeSettings(False, False, "leaderboard", None, 0, "", False)
     lc, win = results(scored)
     for bad in (
         [lc],

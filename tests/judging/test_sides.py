@@ -13,7 +13,7 @@ import pytest
 from tulu_eval.errors import DataError
 from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.numbers import by_original_judge, label, results, signature
-from tulu_eval.judging.session import Scored, Scoring, score_files
+from tulu_eval.judging.session import ScoredOutputs, Scoring, score_files
 
 Rows = list[dict[str, Any]]
 LC, RAW = 28.155196141629148, 17.188240356708075
@@ -36,10 +36,10 @@ def rows(published: Rows) -> Rows:
 
 
 @pytest.fixture
-def scored(folder: Path, tmp_path: Path) -> Callable[[Rows], Scored]:
+def scored(folder: Path, tmp_path: Path) -> Callable[[Rows], ScoredOutputs]:
     """Scores rows as a file, without a bootstrap."""
 
-    def call(rows: Rows) -> Scored:
+    def call(rows: Rows) -> ScoredOutputs:
         (tmp_path / "a.json").write_text(json.dumps(rows))
         return score_files(tmp_path / "a.json", None, Scoring(folder / "df_gamed_rederived.csv", draws=0))
 
@@ -75,7 +75,9 @@ def refused(rows: Rows, tmp_path: Path) -> str:
         ("gpt-4", "mine"),
     ],
 )
-def test_names_change_no_number(rows: Rows, scored: Callable[[Rows], Scored], names: tuple[str | None, str | None]) -> None:
+def test_names_change_no_number(
+    rows: Rows, scored: Callable[[Rows], ScoredOutputs], names: tuple[str | None, str | None]
+) -> None:
     for row in rows:
         row["generator_1"], row["generator_2"] = names
     found = scored(rows)
@@ -86,14 +88,14 @@ def test_names_change_no_number(rows: Rows, scored: Callable[[Rows], Scored], na
     assert all(map(by_original_judge, results(found.score)))
 
 
-def test_names_that_are_absent_altogether_change_no_number(rows: Rows, scored: Callable[[Rows], Scored]) -> None:
+def test_names_that_are_absent_altogether_change_no_number(rows: Rows, scored: Callable[[Rows], ScoredOutputs]) -> None:
     for row in rows:
         del row["generator_1"], row["generator_2"]
     assert scored(rows).score.lc == scored(rows).score.lc
     assert signature(scored(rows).score).count("b:gpt4_1106_preview@") == 1
 
 
-def test_exchanged_sides_are_turned_round_and_filed_apart(rows: Rows, scored: Callable[[Rows], Scored]) -> None:
+def test_exchanged_sides_are_turned_round_and_filed_apart(rows: Rows, scored: Callable[[Rows], ScoredOutputs]) -> None:
     for row in rows:
         exchange(row)
     found = scored(rows)
@@ -107,14 +109,14 @@ def test_exchanged_sides_are_turned_round_and_filed_apart(rows: Rows, scored: Ca
     assert not any(map(by_original_judge, results(found.score)))
 
 
-def test_a_judge_that_was_asked_so_is_turned_round_too(rows: Rows, scored: Callable[[Rows], Scored]) -> None:
+def test_a_judge_that_was_asked_so_is_turned_round_too(rows: Rows, scored: Callable[[Rows], ScoredOutputs]) -> None:
     """Preferences and raw completions as stored, columns exchanged: as if the judge had been asked with the model first."""
     for row in rows:
         exchange(row, preference=False)
     assert scored(rows).score.win_rate.win_rate == pytest.approx(100 - RAW, abs=1e-9)
 
 
-def test_sides_may_differ_from_row_to_row(rows: Rows, scored: Callable[[Rows], Scored]) -> None:
+def test_sides_may_differ_from_row_to_row(rows: Rows, scored: Callable[[Rows], ScoredOutputs]) -> None:
     for row in rows[1::2]:
         exchange(row)
     found = scored(rows)
@@ -130,7 +132,7 @@ def test_two_ways_of_exchanging_in_one_file_are_refused(rows: Rows, tmp_path: Pa
     assert refused(rows, tmp_path).startswith("row 101: preference ")
 
 
-def test_another_baseline_is_filed_apart(rows: Rows, scored: Callable[[Rows], Scored], folder: Path) -> None:
+def test_another_baseline_is_filed_apart(rows: Rows, scored: Callable[[Rows], ScoredOutputs], folder: Path) -> None:
     theirs = json.loads((folder / "models/tulu-2-dpo-7b/model_outputs.json").read_text())
     texts = {row["instruction"]: row["output"] for row in theirs}
     for row in rows:
@@ -145,14 +147,14 @@ def test_another_baseline_is_filed_apart(rows: Rows, scored: Callable[[Rows], Sc
     assert found.flags[0] == "the file says that the baseline is gpt4_1106_preview, whose outputs are others"
 
 
-def test_alpaca_eval_1s_baseline_is_known_by_name(rows: Rows, scored: Callable[[Rows], Scored], folder: Path) -> None:
+def test_alpaca_eval_1s_baseline_is_known_by_name(rows: Rows, scored: Callable[[Rows], ScoredOutputs], folder: Path) -> None:
     texts = {row["instruction"]: row["output"] for row in json.loads((folder / "alpaca_eval_set.json").read_text())}
     for row in rows:
         row["output_1"], row["generator_1"] = texts[row["instruction"]], ""
     assert label(scored(rows).score) == "gpt-4-1106-preview, against text_davinci_003@849ca621"
 
 
-def test_the_baseline_against_itself_has_50_whatever_it_is_called(rows: Rows, scored: Callable[[Rows], Scored]) -> None:
+def test_the_baseline_against_itself_has_50_whatever_it_is_called(rows: Rows, scored: Callable[[Rows], ScoredOutputs]) -> None:
     for row in rows:
         row.update(output_2=row["output_1"], preference=1.5, generator_2="mine", raw_completion=None)
     found = scored(rows).score
@@ -210,7 +212,7 @@ def test_a_raw_completion_without_a_verdict_gives_no_preference(rows: Rows, tmp_
     assert refused(rows, tmp_path).endswith("is not what its raw completion gives: no verdict")
 
 
-def test_preferences_without_raw_completions_are_taken_and_said(rows: Rows, scored: Callable[[Rows], Scored]) -> None:
+def test_preferences_without_raw_completions_are_taken_and_said(rows: Rows, scored: Callable[[Rows], ScoredOutputs]) -> None:
     for row in rows[:100]:
         row["raw_completion"] = None
     assert scored(rows).flags == [

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tulu_eval.judging.budget import Usage
+from tulu_eval.judging.budget import JudgeUsage
 from tulu_eval.judging.judge_answer import read_verdict
 from tulu_eval.judging.vllm_judge import VllmJudge, _answer
 
@@ -19,7 +19,7 @@ def test_an_engines_output_reads_like_an_endpoints(recipe, pairs):
     position = {5: SimpleNamespace(logprob=-2.0, decoded_token="M"), 9: SimpleNamespace(logprob=-0.2, decoded_token=" m")}
     made = SimpleNamespace(finish_reason="length", text=" m", token_ids=[9], logprobs=[position])
     answer = _answer(recipe.question(pairs(1)[0]), SimpleNamespace(prompt_token_ids=[1, 2, 3], outputs=[made]))
-    assert answer.usage == Usage(3, 1)
+    assert answer.usage == JudgeUsage(3, 1)
     top = answer.choice["logprobs"]["content"][0]["top_logprobs"]
     assert top == [{"token": " m", "logprob": -0.2}, {"token": "M", "logprob": -2.0}]
     assert read_verdict(answer.choice, "logprobs", False, loose=True).kind == "judged"

@@ -150,9 +150,9 @@ def test_a_file_that_is_no_card(tmp_path: Path, content: bytes, message: str) ->
 @given(st.text(alphabet="|-[]()# \nabcGSM8K7B.0:*", max_size=300))
 def test_any_text_is_checked_without_an_error_and_lines_are_real(body: str) -> None:
     text = f"---\na: 1\n---\n{body}"
-    from tulu_eval.model_card.card_file import Span
+    from tulu_eval.model_card.card_file import CardSpan
 
-    card = CardFile(text, {"a": 1}, Span(4, 9, "a: 1\n"), 13)
+    card = CardFile(text, {"a": 1}, CardSpan(4, 9, "a: 1\n"), 13)
     for one in check.check(card, SUITE, SUITE.find(PPO)):
         assert 1 <= one.line <= text.count("\n") + 1
     for row in card.rows():

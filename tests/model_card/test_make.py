@@ -26,7 +26,7 @@ SUITE = load_suite()
 PPO = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
 
 
-def made(tmp_path: Path, name: str = PPO, published: bool = False) -> report.Card:
+def made(tmp_path: Path, name: str = PPO, published: bool = False) -> report.CardContent:
     return report.make(name, SUITE, tmp_path / "results", published)
 
 

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tulu_eval.backends.growing import Finisher, Row
+from tulu_eval.backends.growing import Finisher, GrowingRow
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.models.end_tokens import Configured, choose, describe, read_configured
 from tulu_eval.models.tokenizer import PromptWriter
@@ -136,7 +136,7 @@ def test_a_damaged_configuration_is_one_line(tmp_path: Path, text: str, cause: s
 def test_a_text_ends_before_the_end_token_whether_it_is_special_or_not(tokenizer: Any, skipped: bool) -> None:
     assert tokenizer.decode([WORD, CLOSE], skip_special_tokens=True) == "word <|im_end|>", "the tokenizer does not skip it"
     finisher = Finisher(tokenizer, (CLOSE,) if not skipped else (END,), Decoding(8))
-    row = Row.begin(Request("k", (WORD,), "word"), Decoding(8))
+    row = GrowingRow.begin(Request("k", (WORD,), "word"), Decoding(8))
     assert finisher.advance(row, WORD) is None
     assert finisher.advance(row, ROLE) is None
     done = finisher.advance(row, END if skipped else CLOSE)
@@ -146,6 +146,6 @@ def test_a_text_ends_before_the_end_token_whether_it_is_special_or_not(tokenizer
 
 
 def test_a_text_that_is_the_end_token_alone_is_empty(tokenizer: Any) -> None:
-    done = Finisher(tokenizer, (CLOSE,), Decoding(8)).advance(Row.begin(Request("k", (WORD,), ""), Decoding(8)), CLOSE)
+    done = Finisher(tokenizer, (CLOSE,), Decoding(8)).advance(GrowingRow.begin(Request("k", (WORD,), ""), Decoding(8)), CLOSE)
     assert done is not None
     assert (done.text, done.finish_reason) == ("", "stop")

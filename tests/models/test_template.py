@@ -12,9 +12,9 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import template as module
-from tulu_eval.models.template import ChatTemplate, Conversation, Message, holds, opened_reasoning
+from tulu_eval.models.template import ChatTemplate, Conversation, Turn, holds, opened_reasoning
 
-TURN = [Message("user", "What is 3 <b> & 4?\nSay 'yes'.")]
+TURN = [Turn("user", "What is 3 <b> & 4?\nSay 'yes'.")]
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -24,7 +24,7 @@ PARTS = (
 )
 
 
-def render(source: str, turns: list[Message] = TURN, **variables: str) -> str:
+def render(source: str, turns: list[Turn] = TURN, **variables: str) -> str:
     (text,) = ChatTemplate(source, variables, "some/model").render([Conversation(turns)])
     return text
 
@@ -48,7 +48,7 @@ def render(source: str, turns: list[Message] = TURN, **variables: str) -> str:
     ],
 )
 def test_the_text_is_the_one_of_transformers(source: str) -> None:
-    turns = [*TURN, Message("assistant", "Yés"), Message("user", "Thanks, 数 \U0001f600")]
+    turns = [*TURN, Turn("assistant", "Yés"), Turn("user", "Thanks, 数 \U0001f600")]
     ours = render(source, turns, bos_token="<s>", eos_token="</s>")
     messages: list[Any] = [[message._asdict() for message in turns]]
     theirs, _ = render_jinja_template(
@@ -61,7 +61,7 @@ def test_the_date_is_the_one_that_is_given() -> None:
     chat = ChatTemplate("{{ strftime_now('%d %b %Y, %H:%M') }} {{ messages[0].content }}", {}, "m")
     assert chat.dated
     assert not ChatTemplate(CHATML, {}, "m").dated
-    (text,) = chat.render([Conversation([Message("user", "Hi")])], "2026-11-29")
+    (text,) = chat.render([Conversation([Turn("user", "Hi")])], "2026-11-29")
     assert text == "29 Nov 2026, 00:00 Hi"
 
 
@@ -78,7 +78,7 @@ def test_the_date_is_the_one_that_is_given() -> None:
     ],
 )
 def test_a_template_that_drops_a_text_is_refused(source: str, role: str) -> None:
-    turns = [Message("system", "Be brief."), *TURN, Message("assistant", "Seven.")] if role != "user" else TURN
+    turns = [Turn("system", "Be brief."), *TURN, Turn("assistant", "Seven.")] if role != "user" else TURN
     with pytest.raises(PreflightError, match=f"^the chat template of some/model does not write the {role}'s text$"):
         render(source, turns)
 
@@ -135,7 +135,7 @@ def test_a_template_of_megabytes_is_not_rendered() -> None:
 
 def test_many_conversations_go_in_several_processes_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHARACTERS", 40)
-    turns = [Conversation([Message("user", f"question {at} " + "x" * 9)]) for at in range(9)]
+    turns = [Conversation([Turn("user", f"question {at} " + "x" * 9)]) for at in range(9)]
     assert ChatTemplate("<{{ messages[0].content }}>", {}, "m").render(turns) == [
         f"<question {at} xxxxxxxxx>" for at in range(9)
     ]
@@ -143,7 +143,7 @@ def test_many_conversations_go_in_several_processes_in_their_order(monkeypatch: 
 
 def test_an_item_that_a_template_does_not_take_is_named() -> None:
     chat = ChatTemplate("{% if 'bad' in messages[0].content %}{{ 1 // 0 }}{% endif %}{{ messages[0].content }}", {}, "m")
-    turns = [Conversation([Message("user", text)], name=f"item {text}") for text in ("good", "bad")]
+    turns = [Conversation([Turn("user", text)], name=f"item {text}") for text in ("good", "bad")]
     with pytest.raises(PreflightError, match=r"^item bad: the chat template of m cannot be rendered: ZeroDivisionError"):
         chat.render(turns)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tulu_eval.findings.table import Table, collect
+from tulu_eval.findings.table import CollectedTable, collect
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import table as report
 
@@ -19,12 +19,12 @@ CARD = [["48.5", "28.8"], ["67.0", "26.7"], ["50.5", "16.0"], ["46.0", "10.4"], 
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Table:
+def empty(tmp_path: Path) -> CollectedTable:
     return collect(load_suite(), tmp_path)
 
 
 @pytest.fixture
-def measured(make_run: MakeRun, tmp_path: Path) -> Table:
+def measured(make_run: MakeRun, tmp_path: Path) -> CollectedTable:
     make_run(right=121)
     make_run(right=110, protocol="full", model="allenai/tulu-2-dpo-70b")
     make_run(right=5, model="smollm2-135m-instruct", revision="sha256:1", form="chat", backend="transformers")
@@ -32,7 +32,7 @@ def measured(make_run: MakeRun, tmp_path: Path) -> Table:
 
 
 @pytest.mark.parametrize("form", report.FORMATS)
-def test_every_format_has_the_five_rows_and_invents_nothing(empty: Table, form: str) -> None:
+def test_every_format_has_the_five_rows_and_invents_nothing(empty: CollectedTable, form: str) -> None:
     text = report.write(empty, load_suite(), form)
     assert text.endswith("\n")
     for line, cells in zip(empty.lines, CARD, strict=True):
@@ -45,7 +45,7 @@ def test_every_format_has_the_five_rows_and_invents_nothing(empty: Table, form: 
         assert text.count(report.NOT_MEASURED) == 10
 
 
-def test_markdown_reads_back_cell_by_cell(measured: Table) -> None:
+def test_markdown_reads_back_cell_by_cell(measured: CollectedTable) -> None:
     text = report.write(measured, load_suite(), "markdown")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     header, _, *body = rows
@@ -67,7 +67,7 @@ def test_markdown_reads_back_cell_by_cell(measured: Table) -> None:
     assert of["Tulu V2 SFT 13B"]["GSM8K measured"] == "not measured"
 
 
-def test_every_measured_number_has_its_signature_and_every_mark_its_contradiction(measured: Table) -> None:
+def test_every_measured_number_has_its_signature_and_every_mark_its_contradiction(measured: CollectedTable) -> None:
     text = report.write(measured, load_suite(), "markdown")
     rows = [row for line in measured.lines for e in line.entries if e.measured for row in (e.measured.row, e.measured.full)]
     assert sum(row is not None for row in rows) == 4
@@ -76,7 +76,7 @@ def test_every_measured_number_has_its_signature_and_every_mark_its_contradictio
     assert "not separated by the data" in text
 
 
-def test_csv_has_every_figure_in_a_column_of_its_own(measured: Table) -> None:
+def test_csv_has_every_figure_in_a_column_of_its_own(measured: CollectedTable) -> None:
     rows = list(csv.DictReader(io.StringIO(report.write(measured, load_suite(), "csv"))))
     assert len(rows) == 2 * len(measured.lines)
     ppo = next(row for row in rows if row["label"] == "Tulu V2.5 PPO 13B" and row["metric"] == "GSM8K_8shot_CoT")
@@ -92,7 +92,7 @@ def test_csv_has_every_figure_in_a_column_of_its_own(measured: Table) -> None:
     assert ppo["signature"].startswith("gsm8k:published|n:200@")
 
 
-def test_json_has_published_measured_and_agreement(measured: Table) -> None:
+def test_json_has_published_measured_and_agreement(measured: CollectedTable) -> None:
     found = json.loads(report.write(measured, load_suite(), "json"))
     ppo = found["lines"][1]["columns"][0]
     assert ppo["published"]["source"]["key"] == "card"
@@ -101,7 +101,7 @@ def test_json_has_published_measured_and_agreement(measured: Table) -> None:
     assert found["problems"] == []
 
 
-def test_latex_is_balanced_and_escaped(measured: Table) -> None:
+def test_latex_is_balanced_and_escaped(measured: CollectedTable) -> None:
     text = report.write(measured, load_suite(), "latex")
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
     body = text.split(r"\begin{itemize}")
@@ -111,7 +111,7 @@ def test_latex_is_balanced_and_escaped(measured: Table) -> None:
     assert r"\item {}[low, high]" in body[1], "a bracket right after \\item would be its label"
 
 
-def test_plain_fits_a_terminal(measured: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_fits_a_terminal(measured: CollectedTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "130")
     text = report.write(measured, load_suite(), "plain")
     assert max(len(line) for line in text.splitlines() if "|n:" not in line) <= 130

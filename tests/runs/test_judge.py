@@ -14,9 +14,9 @@ from tulu_eval.errors import DataError
 from tulu_eval.findings.table import collect
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import HttpJudge
-from tulu_eval.judging.judge_recipe import Recipe, load_recipe
+from tulu_eval.judging.judge_recipe import JudgeRecipe, load_recipe
 from tulu_eval.judging.outputs import read_outputs
-from tulu_eval.judging.session import Outcome, Scoring, prepare
+from tulu_eval.judging.session import JudgingOutcome, Scoring, prepare
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import judge
 from tulu_eval.runs.reading import read_run, sound
@@ -27,16 +27,16 @@ BASELINE = "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"
 
 
 @functools.cache
-def recipe() -> Recipe:
+def recipe() -> JudgeRecipe:
     """The judge's recipe; read when a test asks, since an environment for vLLM alone has no alpaca-eval."""
     return load_recipe("loopback-judge")
 
 
 @pytest.fixture
-def ask(loopback: Any, shared: Path, tmp_path: Path) -> Callable[[Path], tuple[Outcome, Path]]:
+def ask(loopback: Any, shared: Path, tmp_path: Path) -> Callable[[Path], tuple[JudgingOutcome, Path]]:
     """Judges a run with the loopback."""
 
-    def call(run: Path) -> tuple[Outcome, Path]:
+    def call(run: Path) -> tuple[JudgingOutcome, Path]:
         target = judge.find(run)
         folder = judge.folder_of(target, recipe(), None)
         with loopback() as server, Cache(tmp_path / "judge.jsonl") as cache:

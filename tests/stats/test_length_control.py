@@ -31,7 +31,7 @@ def rows(shared, gamed_file):
         data = json.loads(path.read_text())
         preference = np.array([row["preference"] for row in data], dtype=float)
         difference = np.array([len(row["output_1"]) - len(row["output_2"]) for row in data], dtype=float)
-        return lc.Rows(preference, difference, gamed_file.difficulty)
+        return lc.JudgedRows(preference, difference, gamed_file.difficulty)
 
     return {model: load(model) for model in MODELS}
 
@@ -124,7 +124,7 @@ def test_rows_without_a_preference_stay_out_of_the_fit_and_in_the_mean(rows, gam
     full = rows["claude-2"]
     holes = full.preference.copy()
     holes[:5] = np.nan
-    found = lc.fit(lc.Rows(holes, full.difference, full.difficulty), gamed_file.gamed, c=2.782559402207126)
+    found = lc.fit(lc.JudgedRows(holes, full.difference, full.difficulty), gamed_file.gamed, c=2.782559402207126)
     assert found.value == pytest.approx(lc.from_weights(found.weights, full.difficulty), abs=1e-12)
     assert found.value != pytest.approx(lc.fit(full, gamed_file.gamed, c=2.782559402207126).value, abs=1e-6)
     assert lc.win_rate(holes).n_total == 800
@@ -133,7 +133,7 @@ def test_rows_without_a_preference_stay_out_of_the_fit_and_in_the_mean(rows, gam
 def test_a_longer_model_is_worth_less_controlled(rows, gamed_file):
     """Twice the text at the same preferences: LC falls where the model becomes the longer one."""
     base = rows["claude-2"]
-    longer = lc.Rows(base.preference, base.difference - 4000 * (base.preference > 1.5), base.difficulty)
+    longer = lc.JudgedRows(base.preference, base.difference - 4000 * (base.preference > 1.5), base.difficulty)
     assert lc.fit(longer, gamed_file.gamed, c=2.78).value < lc.fit(base, gamed_file.gamed, c=2.78).value
 
 
@@ -159,9 +159,9 @@ def test_the_bootstrap_covers_the_estimate_is_repeatable_and_refits(rows, gamed_
 def test_what_cannot_be_fitted_is_said(rows, gamed_file):
     base = rows["alpaca-7b"]
     with pytest.raises(ValueError, match="do not vary"):
-        lc.fit(lc.Rows(base.preference, np.ones(805), base.difficulty), gamed_file.gamed)
+        lc.fit(lc.JudgedRows(base.preference, np.ones(805), base.difficulty), gamed_file.gamed)
     with pytest.raises(ValueError, match="no row is judged"):
-        lc.fit(lc.Rows(np.full(805, np.nan), base.difference, base.difficulty), gamed_file.gamed)
+        lc.fit(lc.JudgedRows(np.full(805, np.nan), base.difference, base.difficulty), gamed_file.gamed)
     with pytest.raises(ValueError, match=r"3\.0 is not within"):
         lc.win_rate(np.array([1.0, 3.0]))
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from tulu_eval.training import dpo, networks, ppo, sft
 from tulu_eval.training import formulas as rl
 from tulu_eval.training import reward_model as rm
-from tulu_eval.training.data import Pair
+from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.networks import Batch, Policy, Scorer
 
 CPU = torch.device("cpu")
@@ -112,7 +112,7 @@ def preferences(toys: ModuleType) -> Preferences:
     return Preferences(toys.labelled_pairs(8192, seed=1), toys.labelled_pairs(4096, seed=2))
 
 
-def judged(scorer: Scorer, pairs: list[Pair]) -> tuple[float, float]:
+def judged(scorer: Scorer, pairs: list[PreferencePair]) -> tuple[float, float]:
     """Returns accuracy (a tie counts half) and mean loss."""
     with torch.no_grad():
         better, worse = rm.pair_scores(scorer, pairs, CPU)

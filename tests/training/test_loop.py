@@ -16,7 +16,7 @@ from torch import Tensor
 from tulu_eval.errors import EngineError, PreflightError, UserError
 from tulu_eval.training import checkpoint, ppo, sft
 from tulu_eval.training.checkpoint import CheckpointError
-from tulu_eval.training.loop import Settings, Stopped, Trainer
+from tulu_eval.training.loop import LoopSettings, Stopped, Trainer
 from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine
@@ -258,7 +258,7 @@ class TestResume:
 
 
 def test_settings_report_by_default_to_nobody(tmp_path: Path) -> None:
-    Settings(tmp_path, {}, 1).report(0, 1, {})
+    LoopSettings(tmp_path, {}, 1).report(0, 1, {})
 
 
 def test_masks_of_collated_rows(toys: ModuleType, rows: list[Tokens]) -> None:

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tulu_eval.training import cost
 from tulu_eval.training import job as job_module
-from tulu_eval.training.job import Order, make_job
+from tulu_eval.training.job import TrainingOrder, make_job
 
 Train = Callable[..., Result]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -136,7 +136,7 @@ def test_memory_and_arithmetic_of_the_published_run(
     toys.scorer(600).model.save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(llama3_like / name, tmp_path)
-    order = Order(
+    order = TrainingOrder(
         "ppo", "tiny", str(llama3_like), str(tmp_path), (files["prompts"],), changes=("rollout_batch=16", "max_length=200")
     )
     job = make_job(order, suite)
@@ -186,7 +186,7 @@ def test_any_split_of_the_preference_data(
         if stage == "ppo"
         else {}
     )
-    order = Order(stage, "easylm", str(llama3_like), split="hh_rlhf_60k", **{"changes": changes, **more})
+    order = TrainingOrder(stage, "easylm", str(llama3_like), split="hh_rlhf_60k", **{"changes": changes, **more})
     assert len(make_job(order, suite).rows.rows) >= 24
     assert asked == [("allenai/tulu-2.5-preference-data", "hh_rlhf_60k")]
 

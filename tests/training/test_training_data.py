@@ -35,8 +35,8 @@ def tokenizer(llama3_like: Path) -> PreTrainedTokenizerBase:
 
 
 @pytest.fixture(scope="module")
-def reader(tokenizer: PreTrainedTokenizerBase) -> data.Reader:
-    return data.Reader(Encoder(tokenizer), max_length=64, vocabulary=len(tokenizer))
+def reader(tokenizer: PreTrainedTokenizerBase) -> data.RowReader:
+    return data.RowReader(Encoder(tokenizer), max_length=64, vocabulary=len(tokenizer))
 
 
 def write(path: Path, *rows: Any) -> list[Path]:
@@ -107,7 +107,7 @@ class TestMasks:
 
 
 class TestReader:
-    def test_pairs(self, reader: data.Reader, tmp_path: Path) -> None:
+    def test_pairs(self, reader: data.RowReader, tmp_path: Path) -> None:
         good = {"chosen": [user("Hi"), assistant("Yo")], "rejected": [user("Hi"), assistant("No")], "source": "me"}
         equal = {"chosen": [user("Hi"), assistant("Yo")], "rejected": [user("Hi"), assistant("Yo ")]}
         empty = {"chosen": [user("Hi"), assistant(" ")], "rejected": [user("Hi"), assistant("Yo")]}
@@ -119,7 +119,7 @@ class TestReader:
         assert found.rows[0].chosen.ids.tolist() == found.rows[1].chosen.ids.tolist()
 
     @pytest.mark.parametrize("text", ["one <|end_of_text|> two", "<|begin_of_text|>", "it ends<|eot_id|>"])
-    def test_a_special_tokens_string_in_a_text_is_left_out(self, reader: data.Reader, tmp_path: Path, text: str) -> None:
+    def test_a_special_tokens_string_in_a_text_is_left_out(self, reader: data.RowReader, tmp_path: Path, text: str) -> None:
         good, bad = [user("Hi"), assistant("Yo </s>, <|im_end|>")], [user("Hi"), assistant(text)]
         asked, other = [user(text), assistant("Yo")], [user("Hi"), assistant("No")]
         messages = write(tmp_path / "s.jsonl", *({"messages": one} for one in (good, bad, asked)))
@@ -131,7 +131,7 @@ class TestReader:
         assert reader.pairs(pairs).dropped == {"special token in a text": 1}
         assert reader.prompts(messages, bos=True).dropped == {"special token in a text": 1}, "its answer is left away"
 
-    def test_a_lone_surrogate_is_refused_with_its_line(self, reader: data.Reader, tmp_path: Path) -> None:
+    def test_a_lone_surrogate_is_refused_with_its_line(self, reader: data.RowReader, tmp_path: Path) -> None:
         answers = [{"messages": [user("Hi"), assistant(text)]} for text in ("Yo", "Yo \ud83d")]
         prompts = [{"messages": [user("Hi")]}, {"messages": [user("Hi \ud83d")]}]
         with pytest.raises(DataError, match=r"s.jsonl:2: has the lone surrogate .ud83d, which is half a character"):
@@ -142,12 +142,12 @@ class TestReader:
     def test_exactly_the_longest_is_kept_whole(self, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
         row = {"messages": [user("Hi"), assistant("one two three")]}
         paths = write(tmp_path / "s.jsonl", row)
-        length = len(data.Reader(Encoder(tokenizer), 500, len(tokenizer)).conversations(paths).rows[0])
-        assert len(data.Reader(Encoder(tokenizer), length, len(tokenizer)).conversations(paths).rows[0]) == length
+        length = len(data.RowReader(Encoder(tokenizer), 500, len(tokenizer)).conversations(paths).rows[0])
+        assert len(data.RowReader(Encoder(tokenizer), length, len(tokenizer)).conversations(paths).rows[0]) == length
         with pytest.raises(DataError, match=f"no row is left to train on; dropped: .'over {length - 1} tokens': 1"):
-            data.Reader(Encoder(tokenizer), length - 1, len(tokenizer)).conversations(paths)
+            data.RowReader(Encoder(tokenizer), length - 1, len(tokenizer)).conversations(paths)
 
-    def test_prompts_of_each_form(self, reader: data.Reader, tmp_path: Path) -> None:
+    def test_prompts_of_each_form(self, reader: data.RowReader, tmp_path: Path) -> None:
         rows = (
             {"messages": [user("Hi")]},
             {"messages": [user("Hi"), assistant("recorded")]},
@@ -159,13 +159,13 @@ class TestReader:
         found = reader.prompts(write(tmp_path / "q.jsonl", *rows), bos=False)
         assert [row.ids.tolist() for row in found.rows] == [found.rows[0].ids.tolist()] * len(rows)
 
-    def test_fingerprint_follows_the_tokens(self, reader: data.Reader, tmp_path: Path) -> None:
+    def test_fingerprint_follows_the_tokens(self, reader: data.RowReader, tmp_path: Path) -> None:
         one = reader.prompts(write(tmp_path / "1.jsonl", {"messages": [user("Hi")]}), bos=False)
         same = reader.prompts(write(tmp_path / "2.jsonl", {"messages": [user("Hi ")], "more": 1}), bos=False)
         other = reader.prompts(write(tmp_path / "3.jsonl", {"messages": [user("Ho")]}), bos=False)
         assert one.sha256 == same.sha256 != other.sha256
 
-    def test_more_rows_than_a_chunk(self, reader: data.Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_more_rows_than_a_chunk(self, reader: data.RowReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         paths = write(tmp_path / "q.jsonl", *({"messages": [user(str(n))]} for n in range(7)))
         whole = reader.prompts(paths, bos=False)
         monkeypatch.setattr(data, "CHUNK", 3)
@@ -187,13 +187,13 @@ class TestReader:
             ({"chosen": [assistant("a")], "rejected": [assistant("b")]}, "chosen must be a prompt and, last"),
         ],
     )
-    def test_mistakes_have_a_line_number(self, reader: data.Reader, tmp_path: Path, row: Any, message: str) -> None:
+    def test_mistakes_have_a_line_number(self, reader: data.RowReader, tmp_path: Path, row: Any, message: str) -> None:
         good = {"chosen": [user("Hi"), assistant("Yo")], "rejected": [user("Hi"), assistant("No")]}
         with pytest.raises(DataError) as caught:
             reader.pairs(write(tmp_path / "p.jsonl", good, row))
         assert f"p.jsonl:2: {message}" in str(caught.value)
 
-    def test_more_mistakes(self, reader: data.Reader, tmp_path: Path) -> None:
+    def test_more_mistakes(self, reader: data.RowReader, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"1: a prompt must end with a user's message"):
             reader.prompts(write(tmp_path / "a", {"messages": [{"role": "system", "content": "Be."}]}), bos=False)
         with pytest.raises(DataError, match=r"1: messages has no assistant's message"):
@@ -207,7 +207,7 @@ class TestReader:
             reader.conversations([tmp_path / "d"])
 
     def test_token_outside_a_vocabulary(self, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-        small = data.Reader(Encoder(tokenizer), 64, vocabulary=100)
+        small = data.RowReader(Encoder(tokenizer), 64, vocabulary=100)
         with pytest.raises(DataError, match=r"q.jsonl:1: token \d+ is outside a model's vocabulary of 100"):
             small.prompts(write(tmp_path / "q.jsonl", {"messages": [user("Hi")]}), bos=False)
 
@@ -232,7 +232,7 @@ class TestHub:
         with pytest.raises(PreflightError, match="give a file with --data"):
             data.files_of_split("nobody/nothing-of-that-name", "train")
 
-    def test_parquet_is_read(self, reader: data.Reader, tmp_path: Path) -> None:
+    def test_parquet_is_read(self, reader: data.RowReader, tmp_path: Path) -> None:
         import datasets
 
         path = tmp_path / "train.parquet"
@@ -254,7 +254,7 @@ class TestRandomness:
         assert np.array_equal(permutation(1, 0, 0), [0])
 
 
-def test_half_a_character_is_refused_with_its_line(reader: data.Reader, tmp_path: Path, shared: Path) -> None:
+def test_half_a_character_is_refused_with_its_line(reader: data.RowReader, tmp_path: Path, shared: Path) -> None:
     good = {"messages": [user("Hi"), assistant("Yo")]}
     bad = json.dumps({"messages": [user("Hi"), assistant("\ud83d")]})
     with pytest.raises(DataError, match=r"s.jsonl:2: has the lone surrogate \\ud83d, which is half a character"):
@@ -264,7 +264,7 @@ def test_half_a_character_is_refused_with_its_line(reader: data.Reader, tmp_path
         reader.conversations([case])
 
 
-def test_rows_of_every_file_form_train_the_same(reader: data.Reader, tmp_path: Path) -> None:
+def test_rows_of_every_file_form_train_the_same(reader: data.RowReader, tmp_path: Path) -> None:
     rows = [{"prompt": "Hi", "chosen": "Yo", "rejected": "No"}, {"prompt": "Ho", "chosen": "No", "rejected": "Yo"}]
     lines = "".join(json.dumps(row) + "\r\n" for row in rows).encode()
     found = set()

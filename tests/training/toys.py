@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from tulu_eval.training import ppo, recipes, reward_model
-from tulu_eval.training.data import Pair
-from tulu_eval.training.loop import Settings, Trainer
+from tulu_eval.training.data import PreferencePair
+from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.networks import Batch, Policy, Scorer
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine
@@ -72,7 +72,7 @@ def trainer(
     identity: dict[str, str] | None = None,
 ) -> Trainer:
     folder.mkdir(parents=True, exist_ok=True)
-    settings = Settings(folder, identity or {"recipe": "toy"}, save_every)
+    settings = LoopSettings(folder, identity or {"recipe": "toy"}, save_every)
     return Trainer(made, ranks or Ranks(), models, rows, per_step or made.batch, updates, settings)
 
 
@@ -151,7 +151,7 @@ def run_token_count(
             getattr(curve, name).append(numbers[name])
 
     folder.mkdir(parents=True, exist_ok=True)
-    settings = Settings(folder, {}, 10**9, report=report)
+    settings = LoopSettings(folder, {}, 10**9, report=report)
     updates = made.rollout_batch // made.batch
     run = Trainer(made, Ranks(), {"policy": models.policy, "value": models.value}, 64, made.rollout_batch, updates, settings)
     engine = PolicyEngine(models.policy, [] if eos is None else [eos], rows=64)
@@ -168,7 +168,7 @@ class Pairs(NamedTuple):
         bayes_loss: Negative log-likelihood of the labels under the true difference, in expectation.
     """
 
-    pairs: list[Pair]
+    pairs: list[PreferencePair]
     bayes_accuracy: float
     bayes_loss: float
 
@@ -187,13 +187,15 @@ def labelled_pairs(n: int, seed: int, *, vocabulary: int = 6, length: int = 8, s
     made = []
     for (a, b), a_wins in zip(answers, first, strict=True):
         better, worse = (a, b) if a_wins else (b, a)
-        made.append(Pair(tokens([2, *better.tolist()], length), tokens([2, *worse.tolist()], length)))
+        made.append(PreferencePair(tokens([2, *better.tolist()], length), tokens([2, *worse.tolist()], length)))
     sure = np.maximum(chance, 1 - chance)
     loss = -(chance * np.log(chance) + (1 - chance) * np.log(1 - chance))
     return Pairs(made, float(sure.mean()), float(loss.mean()))
 
 
-def train_reward_model(folder: Path, pairs: list[Pair], seed: int = 0, vocabulary: int = 6) -> tuple[Scorer, list[float]]:
+def train_reward_model(
+    folder: Path, pairs: list[PreferencePair], seed: int = 0, vocabulary: int = 6
+) -> tuple[Scorer, list[float]]:
     """Returns a reward model trained on pairs, and its losses."""
     made = recipe("rm", seed=seed, batch=64, micro_tokens=4096, learning_rate=3e-3, final_learning_rate=3e-4)
     model = scorer(vocabulary, seed)

@@ -14,15 +14,15 @@ from tulu_eval.api.suite import load_suite
 from tulu_eval.backends.base import ModelFiles
 from tulu_eval.endpoint.url import OPENAI_URL, key_for, parse_base_url
 from tulu_eval.errors import UserError
-from tulu_eval.judging.budget import Estimate, Price, find_price, parse_price, read_prices
+from tulu_eval.judging.budget import JudgingEstimate, Price, find_price, parse_price, read_prices
 from tulu_eval.judging.endpoint_judge import KEY_VARIABLE, HttpJudge
 from tulu_eval.judging.judge import Endpoint
-from tulu_eval.judging.judge_recipe import Method, Recipe, load_recipe
+from tulu_eval.judging.judge_recipe import JudgeRecipe, Method, load_recipe
 from tulu_eval.models import resolve
 from tulu_eval.runs import judge as judged
 from tulu_eval.runs import local_judge
 
-Confirm = bool | Callable[[Estimate], object]
+Confirm = bool | Callable[[JudgingEstimate], object]
 """Whether judging may cost what is estimated; or what is called with the estimate first, and raises to stop."""
 
 Counter = Callable[[int, int], None]
@@ -43,7 +43,7 @@ class Asking:
         timeout: Seconds for one answer.
     """
 
-    recipe: Recipe
+    recipe: JudgeRecipe
     local: ModelFiles | None
     price: Price | None
     cache: Path
@@ -97,7 +97,7 @@ def asking_of(
 
 
 def _price(
-    recipe: Recipe, price: str | tuple[float, float] | None, prices: AnyPath | None, local: ModelFiles | None
+    recipe: JudgeRecipe, price: str | tuple[float, float] | None, prices: AnyPath | None, local: ModelFiles | None
 ) -> Price | None:
     """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known.
 
@@ -113,7 +113,7 @@ def _price(
     return read_prices(Path(prices), recipe.judge) if prices is not None else find_price(recipe.judge)
 
 
-def settle(estimate: Estimate, confirm: Confirm, max_cost: float | None) -> None:
+def settle(estimate: JudgingEstimate, confirm: Confirm, max_cost: float | None) -> None:
     """Lets nothing be asked that might cost money and that nobody agreed to.
 
     Raises:

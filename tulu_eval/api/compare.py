@@ -33,7 +33,7 @@ def compare(a: Run | AnyPath, b: Run | AnyPath) -> Compared:
 
 
 @spoken
-def compare_outputs(run_or_outputs: Run | AnyPath, reference: Run | AnyPath) -> outputs_of.Comparison:
+def compare_outputs(run_or_outputs: Run | AnyPath, reference: Run | AnyPath) -> outputs_of.OutputComparison:
     """Compares AlpacaEval outputs with published ones, without a judge; either side may have fewer than 805.
 
     >>> print(tulu_eval.compare_outputs("model_outputs.json", "annotations.json"))

@@ -14,10 +14,10 @@ from tulu_eval.api.runs import Run, folder_of
 from tulu_eval.api.score import calibration_of, scoring
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UserError
-from tulu_eval.judging.budget import Estimate
+from tulu_eval.judging.budget import JudgingEstimate
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.judge_recipe import Method, preview
-from tulu_eval.judging.session import Outcome, Prepared, Scoring, prepare
+from tulu_eval.judging.session import JudgingOutcome, Prepared, Scoring, prepare
 from tulu_eval.runs import judge as judged
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Judging:
+class JudgedRun:
     """What a judge said.
 
     Attributes:
@@ -34,7 +34,7 @@ class Judging:
         folder: Where it was written.
     """
 
-    outcome: Outcome
+    outcome: JudgingOutcome
     flags: tuple[str, ...]
     folder: Path
 
@@ -49,7 +49,7 @@ class JudgingPlan:
         prompts: The judge's first three requests as text.
     """
 
-    estimate: Estimate
+    estimate: JudgingEstimate
     flags: tuple[str, ...]
     prompts: tuple[str, ...]
 
@@ -78,7 +78,7 @@ def judge(
     partial: bool = False,
     calibration: AnyPath | None = None,
     progress: bool | Counter = True,
-) -> Judging:
+) -> JudgedRun:
     """Asks a judge to compare each output with the baseline's, and writes the numbers beside the run.
 
     Every answer is kept as it comes: the same call again asks only what failed, and pays for nothing twice.
@@ -123,7 +123,7 @@ def judge(
         asked = ready.estimate.requests
         with asking.endpoint(needed=asked > 0) as (endpoint, address), counting(progress, asked) as told:
             outcome = judged.judge(ready, endpoint, address, cached, folder, max_cost, mapping, told)
-    return Judging(outcome, tuple(ready.screen.flags), folder)
+    return JudgedRun(outcome, tuple(ready.screen.flags), folder)
 
 
 @spoken
@@ -192,7 +192,7 @@ def _check(asking: Asking, max_cost: float | None) -> None:
 
 @contextlib.contextmanager
 def _prepared(
-    found: judged.Target, asking: Asking, how: Scoring, limit: int | None, data: AnyPath | None, *, read_only: bool
+    found: judged.JudgeTarget, asking: Asking, how: Scoring, limit: int | None, data: AnyPath | None, *, read_only: bool
 ) -> Iterator[tuple[Cache, Prepared]]:
     """Yields the judge's answers so far, and what is still to be asked."""
     baseline = None if data is None else Path(data)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
-class Run(reading.Run):
+class Run(reading.StoredRun):
     """A run: its model, benchmark, results and samples, as :func:`evaluate` made or :func:`load_run` read them.
 
     >>> run = tulu_eval.load_run("results/my-checkpoint/gsm8k/published-1a2b3c4d")
@@ -117,18 +117,18 @@ def find_runs(results: AnyPath = "results", *, progress: bool = False) -> Runs:
     return Runs(map(_public, runs), problems)
 
 
-def _public(run: reading.Run) -> Run:
-    return Run(**{field.name: getattr(run, field.name) for field in dataclasses.fields(reading.Run)})
+def _public(run: reading.StoredRun) -> Run:
+    return Run(**{field.name: getattr(run, field.name) for field in dataclasses.fields(reading.StoredRun)})
 
 
-def read(run: Run | AnyPath) -> reading.Run:
+def read(run: Run | AnyPath) -> reading.StoredRun:
     """Returns the run of a folder; a :class:`Run` is read again, for its folder may have changed since."""
     return reading.read_run(folder_of(run))
 
 
 def folder_of(run: Run | AnyPath) -> Path:
     """Returns the folder that a run, or a path, names."""
-    return run.folder if isinstance(run, reading.Run) else Path(run)
+    return run.folder if isinstance(run, reading.StoredRun) else Path(run)
 
 
 def bar(progress: bool) -> Callable[[Sequence[Path]], Iterable[Path]]:

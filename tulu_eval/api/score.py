@@ -17,7 +17,7 @@ from tulu_eval.judging.session import Scoring, score_files
 from tulu_eval.judging.win_rates import LARGEST_C, SMALLEST_C, Score
 from tulu_eval.records import Result
 from tulu_eval.runs import judge, rescored
-from tulu_eval.runs.score import Scored, score
+from tulu_eval.runs.score import Regraded, score
 
 if TYPE_CHECKING:
     from tulu_eval.stats.length_control import FoldMode
@@ -41,7 +41,7 @@ class WinRates:
 
 
 @spoken
-def rescore(run: Run | AnyPath) -> Scored:
+def rescore(run: Run | AnyPath) -> Regraded:
     """Grades a run's samples again with the benchmark as it is now, and writes its ``result.json``.
 
     >>> scored = tulu_eval.rescore("results/my-checkpoint/gsm8k/published-1a2b3c4d")

@@ -26,7 +26,7 @@ class Table:
         format: plain, markdown, latex, csv or json.
     """
 
-    collected: collect.Table
+    collected: collect.CollectedTable
     suite: Suite
     format: str
 

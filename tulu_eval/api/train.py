@@ -20,8 +20,8 @@ from tulu_eval.registry import Suite
 from tulu_eval.training.stages import Sourced, Stage
 
 if TYPE_CHECKING:
-    from tulu_eval.training.job import Job, Order
-    from tulu_eval.training.launch import Outcome
+    from tulu_eval.training.job import Job, TrainingOrder
+    from tulu_eval.training.launch import TrainingOutcome
 
 SCORES = ("loss", "score", "accuracy", "kl")
 """Numbers of a step that stand behind the bar, of those that a stage has."""
@@ -49,7 +49,7 @@ class TrainingPlan:
         suite: The registry.
     """
 
-    order: Order
+    order: TrainingOrder
     recipe: Sourced
     device: str
     world: int
@@ -92,7 +92,7 @@ def train(
     registry: AnyPath | None = None,
     progress: bool | Watcher = True,
     **changes: object,
-) -> Outcome:
+) -> TrainingOutcome:
     """Trains; the same call goes on where a run was interrupted. Under torchrun each process makes the same call.
 
     >>> done = tulu_eval.train("ppo", "tiny", model="./sft", reward_model="./rm", data="prompts.jsonl", kl_coef=0.0325)
@@ -192,10 +192,10 @@ def plan_training(
         UserError: The recipe is unknown, cannot be followed, or a value does not fit.
     """
     from tulu_eval.training import launch
-    from tulu_eval.training.job import Order, load_recipe
+    from tulu_eval.training.job import TrainingOrder, load_recipe
 
     _check(stage, rollouts, rollout_memory, save_every=save_every, watch_every=watch_every, probe_items=probe_items)
-    order = Order(
+    order = TrainingOrder(
         stage=stage,
         recipe=recipe,
         model=str(model),

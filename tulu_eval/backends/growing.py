@@ -18,7 +18,7 @@ def one_line(error: BaseException) -> str:
 
 
 @dataclass(slots=True)
-class Row:
+class GrowingRow:
     """One request while it is decoded.
 
     Attributes:
@@ -34,7 +34,7 @@ class Row:
     tokens: list[int] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, request: Request, decoding: Decoding) -> Row:
+    def begin(cls, request: Request, decoding: Decoding) -> GrowingRow:
         """Returns the row of a request, with nothing generated."""
         seed = hashlib.sha256(f"{decoding.seed}\0{request.key}".encode()).digest()
         return cls(request, time.perf_counter(), random.Random(seed))  # noqa: S311 - nothing secret
@@ -69,7 +69,7 @@ class Finisher:
         text = self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
 
-    def advance(self, row: Row, token: int) -> Completion | None:
+    def advance(self, row: GrowingRow, token: int) -> Completion | None:
         """Appends a token (-1: none could be chosen) to a row; returns its completion where that ends it."""
         if token < 0:
             return row.fail("the model's logits are not finite")
@@ -80,7 +80,7 @@ class Finisher:
         except (ValueError, TypeError, RuntimeError, LookupError, OverflowError) as error:
             return row.fail(f"the tokens cannot be decoded: {one_line(error)}")
 
-    def _reason(self, row: Row) -> FinishReason | None:
+    def _reason(self, row: GrowingRow) -> FinishReason | None:
         """Returns why a row ends, None where it goes on."""
         tokens = row.tokens
         if tokens[-1] in self._eos:
@@ -91,7 +91,7 @@ class Finisher:
                 return "stop"
         return "length" if len(tokens) >= self.limit(row.request) else None
 
-    def _complete(self, row: Row, reason: FinishReason) -> Completion:
+    def _complete(self, row: GrowingRow, reason: FinishReason) -> Completion:
         """Returns a finished row's completion; its text ends before the end token or the first stop string.
 
         The end token is cut off by its id: one that the tokenizer does not call special (``<|im_end|>`` of some) would stay in.

@@ -16,7 +16,7 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from tulu_eval.judging.budget import Estimate
+    from tulu_eval.judging.budget import JudgingEstimate
     from tulu_eval.stats.length_control import FoldMode
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,7 +60,7 @@ _SCORING = (
 )  # fmt: skip
 
 
-class Scoring(TypedDict):
+class ScoringOptions(TypedDict):
     """What the options of scoring say, by the parameters' names."""
 
     gamed: Path | None
@@ -84,13 +84,13 @@ def judge_options(command: F) -> F:
     return command
 
 
-def consent(*, yes: bool, max_cost: float | None, quiet: bool) -> Callable[[Estimate], None]:
+def consent(*, yes: bool, max_cost: float | None, quiet: bool) -> Callable[[JudgingEstimate], None]:
     """Returns what shows what it will cost and asks, on a terminal; elsewhere somebody must have said yes before.
 
     It raises UserError where there is no terminal and neither --yes nor --max-cost, and Abort where the answer was no.
     """
 
-    def ask(estimate: Estimate) -> None:
+    def ask(estimate: JudgingEstimate) -> None:
         free = estimate.requests == 0 or estimate.dollars == 0
         if not quiet or not (yes or free):
             say(*str(estimate).split("\n"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tulu_eval.runs.run_plan import Plan
 
 
-class Order(TypedDict):
+class RunOptions(TypedDict):
     """What the options say that is the same for every model and benchmark, by the parameters' names."""
 
     protocol: str | None
@@ -155,7 +155,7 @@ def run(
         gpu_memory_utilization=gpu_memory_utilization, max_model_len=max_model_len, quantization=quantization, adapter=adapter,
         served=_served(base_url, served_name, prompts, timeout),
     )  # fmt: skip
-    order: Order = {
+    order: RunOptions = {
         "protocol": protocol, "limit": limit, "shard": shard, "backend": backend, "settings": settings, "seed": seed,
         "date": date, "output": output, "fresh": not resume, "registry": registry,
     }  # fmt: skip
@@ -177,7 +177,7 @@ def _run(
     benchmarks: tuple[str, ...],
     models: tuple[str, ...] | dict[str, str],
     files: dict[str, Path],
-    order: Order,
+    order: RunOptions,
     quiet: bool,
     as_json: bool,
 ) -> None:

@@ -16,7 +16,7 @@ from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
     from tulu_eval.api.score import WinRates
-    from tulu_eval.cli.asking import Scoring
+    from tulu_eval.cli.asking import ScoringOptions
     from tulu_eval.stats.length_control import FoldMode
 
 JUDGED = "alpaca-eval"
@@ -69,7 +69,7 @@ def score(
     from tulu_eval.runs.judged_check import JUDGING
 
     given = {"annotations": annotations, "outputs": outputs, "output": output, "positional": positional}
-    scoring: Scoring = {"gamed": gamed, "folds": folds, "c": c, "partial": partial, "calibration": calibration}
+    scoring: ScoringOptions = {"gamed": gamed, "folds": folds, "c": c, "partial": partial, "calibration": calibration}
     if annotations or (str(target) == JUDGED and not target.is_dir()):
         if str(target) != JUDGED:
             raise UserError(f"--annotations goes with {JUDGED}: tulu-eval score {JUDGED} --annotations {annotations}")

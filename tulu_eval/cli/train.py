@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tulu_eval.training.stages import Stage
 
 
-class Order(TypedDict):
+class TrainingOptions(TypedDict):
     """What the options say, by the parameters' names."""
 
     model: str
@@ -123,7 +123,7 @@ def train(
       torchrun --nproc-per-node 8 -m tulu_eval train ppo --recipe easylm --set kl_coef=0.0325
     """
     set_up_logging(verbose, quiet)
-    order: Order = {
+    order: TrainingOptions = {
         "model": model, "reward_model": reward_model, "data": data, "split": split, "settings": _settings(changes),
         "output": output, "device": device, "save_every": save_every, "fresh": not resume, "rollouts": rollouts,
         "rollout_memory": rollout_memory, "watch_every": watch_every, "probe": probe, "probe_items": probe_items,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Generic, Literal, TypeVar
 
-from tulu_eval.endpoint.replies import EndpointError, Reader
+from tulu_eval.endpoint.replies import EndpointError, ReplyReader
 from tulu_eval.endpoint.said import one_line
 from tulu_eval.endpoint.url import parse_base_url
 from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
@@ -106,7 +106,7 @@ class Client:
             raise UserError(f"the {role}'s key has a space, a line break or a character outside ASCII in it")
         self.url = parse_base_url(base_url, f"the {role}")
         self.sent = self.resent = 0
-        self.reader = Reader(self.url, key, role, variable)
+        self.reader = ReplyReader(self.url, key, role, variable)
         self._key, self._role = key, role
         self._concurrency, self._timeout = concurrency, timeout
         self._attempts, self._first_wait = attempts, first_wait

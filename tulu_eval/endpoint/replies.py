@@ -51,7 +51,7 @@ class Failure:
     wait: float | None = None
 
 
-class Reader:
+class ReplyReader:
     """Reads the replies of one endpoint.
 
     Args:

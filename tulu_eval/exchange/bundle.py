@@ -33,7 +33,7 @@ from tulu_eval.records import Result, to_json
 from tulu_eval.runs import catalog, schema
 from tulu_eval.runs.ledger import Ledger, intact
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT
-from tulu_eval.runs.reading import Run, finished, read_run
+from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.tally import Tally
 
@@ -224,7 +224,7 @@ def _json(path: Path, name: str, data: bytes) -> dict[str, Any]:
     return found
 
 
-def _recomputed(id_: str, run: Run, head: Mapping[str, Any], data: Mapping[str, bytes]) -> Checked:
+def _recomputed(id_: str, run: StoredRun, head: Mapping[str, Any], data: Mapping[str, bytes]) -> Checked:
     """Reads the run as every verb does, grades computed again, and holds the bundle's other parts against it."""
     lines = enumerate(data[ITEMS].splitlines(), start=1)
     items = [files.decode(line, schema.BundledItem, files.Place(ITEMS, number)) for number, line in lines]
@@ -242,13 +242,13 @@ def _recomputed(id_: str, run: Run, head: Mapping[str, Any], data: Mapping[str, 
     return Checked(id_, run.model, run.benchmark, len(samples), run.tally, run.results, run.notes, tuple(problems))
 
 
-def _head_problems(run: Run, head: Mapping[str, Any]) -> Iterator[str]:
+def _head_problems(run: StoredRun, head: Mapping[str, Any]) -> Iterator[str]:
     for name, value in (("benchmark", run.benchmark), ("model", run.model), ("samples", run.tally.done + run.tally.failed)):
         if head.get(name) != value:
             yield f"{HEAD} says {name} {head.get(name)!r}, and the run has {value!r}"
 
 
-def _prompt_problems(run: Run, data: Mapping[str, bytes]) -> Iterator[str]:
+def _prompt_problems(run: StoredRun, data: Mapping[str, bytes]) -> Iterator[str]:
     wanted = run.manifest["protocol"]["prompt_id"]
     if PROMPT in data and not hashlib.sha256(data[PROMPT]).hexdigest().startswith(wanted):
         yield f"{PROMPT} is not the prompt that {MANIFEST} has the hash of ({wanted})"

@@ -34,7 +34,7 @@ _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
+class ForeignAnswer:
     """What a model wrote to one item.
 
     Attributes:
@@ -83,7 +83,7 @@ class Foreign:
     harness: str
     version: str
     task: str
-    answers: tuple[Answer, ...]
+    answers: tuple[ForeignAnswer, ...]
     lines: int
     decoding: dict[str, Any]
     engine: str = UNKNOWN
@@ -121,7 +121,7 @@ def read_foreign(path: Path) -> Foreign:
 
 def _open_instruct(path: Path, rows: Sequence[Row]) -> Foreign:
     answers = tuple(
-        Answer(
+        ForeignAnswer(
             row.place.number or 0,
             row.text("question"),
             row.text("answer"),
@@ -145,7 +145,7 @@ def _lm_eval(path: Path, rows: Sequence[Row]) -> Foreign:
         response = _response(row)
         nulls += response is None
         question, answer = doc.text("question"), doc.text("answer")
-        answers.append(Answer(row.place.number or 0, question, answer, prompt, response or "", None, turns))
+        answers.append(ForeignAnswer(row.place.number or 0, question, answer, prompt, response or "", None, turns))
         settings.append(kwargs)
     quantization, adapter = lm_eval.altered(config)
     engine, parameters = _known(config.get("model")), config.get("model_num_parameters")

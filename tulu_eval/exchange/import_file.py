@@ -19,7 +19,7 @@ from tulu_eval import __version__
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
-from tulu_eval.exchange.foreign import Answer, Foreign, read_foreign
+from tulu_eval.exchange.foreign import Foreign, ForeignAnswer, read_foreign
 from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
@@ -44,10 +44,10 @@ class Matched:
         missing: Items without an answer.
     """
 
-    answers: tuple[tuple[Item, Answer], ...]
-    foreign: tuple[Answer, ...]
-    changed: tuple[Answer, ...]
-    repeated: tuple[Answer, ...]
+    answers: tuple[tuple[Item, ForeignAnswer], ...]
+    foreign: tuple[ForeignAnswer, ...]
+    changed: tuple[ForeignAnswer, ...]
+    repeated: tuple[ForeignAnswer, ...]
     missing: tuple[Item, ...]
 
 
@@ -119,14 +119,14 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     return Imported(folder, source, matched, misread, rows.results, rows.tally)
 
 
-def match(items: Sequence[Item], answers: Sequence[Answer]) -> Matched:
+def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
     """Returns the answers by item."""
     exact = {item.question.strip(): item for item in items}
     loose = {_loose(item.question): item for item in items}
-    found: dict[str, Answer] = {}
-    foreign: list[Answer] = []
-    changed: list[Answer] = []
-    repeated: list[Answer] = []
+    found: dict[str, ForeignAnswer] = {}
+    foreign: list[ForeignAnswer] = []
+    changed: list[ForeignAnswer] = []
+    repeated: list[ForeignAnswer] = []
     for answer in answers:
         item = exact.get(answer.question.strip())
         if item is None:
@@ -168,7 +168,7 @@ def _model(asked: str, source: Foreign, suite: Suite) -> tuple[str, str]:
     return name, source.revision if source.revision != UNKNOWN else revision or UNKNOWN
 
 
-def _sample(item: Item, answer: Answer, settings: str) -> Sample:
+def _sample(item: Item, answer: ForeignAnswer, settings: str) -> Sample:
     prompt = UNKNOWN if answer.prompt is None else _sha256(answer.prompt)
     key = content_hash({"settings": settings, "item": item.id})
     completion = Completion(key, answer.text, (), "unknown", 0.0)

@@ -23,7 +23,7 @@ from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import FORMAT, write_json
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.reading import Run, finished, read_run
+from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.run_plan import Order, Plan, make_plan
 from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.stats import FLIP_RATE, Interval, wilson
@@ -128,7 +128,7 @@ def summarize(repetitions: tuple[Repetition, ...], items: tuple[str, ...], row: 
     return Audit(items, repetitions, flips, trials, wilson(flips, trials), Interval(max(low, 0.0), min(high, 100.0)), row)
 
 
-def measured_flip_rate(run: Run) -> float | None:
+def measured_flip_rate(run: StoredRun) -> float | None:
     """Returns the share of grades that verification should allow to flip, from an audit of the run; None where there was none.
 
     It is the upper end of the audit's interval, but above :data:`tulu_eval.stats.FLIP_RATE` only as far as flips were seen: a

@@ -10,7 +10,7 @@ from tulu_eval.errors import UserError
 from tulu_eval.findings.changes import Change, changes, is_unknown
 from tulu_eval.records import Grade
 from tulu_eval.runs.ledger import Sample
-from tulu_eval.runs.reading import Run
+from tulu_eval.runs.reading import StoredRun
 from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.stats import ALPHA, MARGIN, detectable_paired, mcnemar, paired_difference
 
@@ -125,8 +125,8 @@ class Compared:
         only_in: Items that only A and only B have.
     """
 
-    a: Run
-    b: Run
+    a: StoredRun
+    b: StoredRun
     scorer: str
     paired: Paired
     flips: tuple[Flip, ...]
@@ -135,7 +135,7 @@ class Compared:
     only_in: tuple[int, int]
 
 
-def compare(a: Run, b: Run) -> Compared:
+def compare(a: StoredRun, b: StoredRun) -> Compared:
     """Compares two runs of one benchmark on the items that both have, by the first scorer that both have.
 
     Raises:
@@ -177,7 +177,7 @@ def compare(a: Run, b: Run) -> Compared:
     )
 
 
-def _by_item(run: Run) -> dict[str, Sample]:
+def _by_item(run: StoredRun) -> dict[str, Sample]:
     return {sample.item: sample for sample in run.samples()}
 
 

@@ -13,7 +13,7 @@ from tulu_eval.judging.numbers import NOT_RECORDED, is_win_rate, parts, publishe
 from tulu_eval.records import Result
 from tulu_eval.registry import Model
 from tulu_eval.runs import catalog
-from tulu_eval.runs.reading import Run
+from tulu_eval.runs.reading import StoredRun
 
 PUBLISHED_BACKEND = "vllm"
 """open-instruct @ ea3467db, ``scripts/submit_eval_jobs.py``: GSM8K and AlpacaEval are run with ``--use_vllm``."""
@@ -50,7 +50,7 @@ class Setting:
         return self.changes == "numerics"
 
 
-def differences(run: Run, row: Result, model: Model, same_weights: bool) -> tuple[Setting, ...]:
+def differences(run: StoredRun, row: Result, model: Model, same_weights: bool) -> tuple[Setting, ...]:
     """Returns every setting in which a run differs from the recipe behind a model's published numbers, noise last.
 
     Args:

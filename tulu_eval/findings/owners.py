@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from tulu_eval.findings.published_cells import as_released, released_model
 from tulu_eval.registry import Suite
 from tulu_eval.runs.identity import of_completions
-from tulu_eval.runs.reading import Run
+from tulu_eval.runs.reading import StoredRun
 
 
-def owners_of(runs: Sequence[Run], suite: Suite) -> dict[str, list[Run]]:
+def owners_of(runs: Sequence[StoredRun], suite: Suite) -> dict[str, list[StoredRun]]:
     """Returns runs by whose numbers they are: a hub id for released weights as they are, else the name they are filed under.
 
     What another harness made has other prompts and stands apart. Where one name has several sets of weights, what tells them
     stands behind the name: the commit of a model of the hub, as ``name@abc1234``, else the hash and how they were altered. What
     no weights are known of, as of a file of outputs, joins the only set there is, and stands apart where there are several.
     """
-    named: dict[str, dict[str, list[Run]]] = {}
+    named: dict[str, dict[str, list[StoredRun]]] = {}
     for run in runs:
         named.setdefault(_name(run, suite), {}).setdefault(_weights(run, suite), []).append(run)
-    owners: dict[str, list[Run]] = {}
+    owners: dict[str, list[StoredRun]] = {}
     for name, sets in named.items():
         unknown = sets.pop("", [])
         if len(sets) < 2:
@@ -35,14 +35,14 @@ def owners_of(runs: Sequence[Run], suite: Suite) -> dict[str, list[Run]]:
     return owners
 
 
-def _name(run: Run, suite: Suite) -> str:
+def _name(run: StoredRun, suite: Suite) -> str:
     if run.imported:
         return f"{run.model} (imported from {run.imported})"
     model = released_model(run, suite)
     return model.hub_id if model is not None and as_released(run) else f"{run.model} (own weights)" if model else run.model
 
 
-def _weights(run: Run, suite: Suite) -> str:
+def _weights(run: StoredRun, suite: Suite) -> str:
     """Returns what tells the weights that a run measured; empty where nothing is known of them."""
     if run.of_files:
         return ""
@@ -54,11 +54,11 @@ def _weights(run: Run, suite: Suite) -> str:
     return ", ".join([f"weights {sha256[:8]}", *altered])
 
 
-def _with_commit(name: str, run: Run, suite: Suite) -> str:
+def _with_commit(name: str, run: StoredRun, suite: Suite) -> str:
     """Returns a name with the commit that a run measured; empty where the weights are not those of a commit of the hub."""
     revision = str(run.manifest["model"]["revision"])
     return f"{name}@{revision[:7]}" if _released(run, suite) and not revision.startswith("sha256:") else ""
 
 
-def _released(run: Run, suite: Suite) -> bool:
+def _released(run: StoredRun, suite: Suite) -> bool:
     return released_model(run, suite) is not None and as_released(run)

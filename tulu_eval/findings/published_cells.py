@@ -15,7 +15,7 @@ from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.registry import Model, PublishedCell, Suite
 from tulu_eval.runs import schema
 from tulu_eval.runs.manifest import FORMAT, write_json
-from tulu_eval.runs.reading import Run
+from tulu_eval.runs.reading import StoredRun
 
 FILE = "compared_as.json"
 
@@ -35,7 +35,7 @@ class Published:
     cells: tuple[PublishedCell, ...]
 
 
-def published_of(run: Run, suite: Suite, stand_in: str | None = None) -> Published:
+def published_of(run: StoredRun, suite: Suite, stand_in: str | None = None) -> Published:
     """Returns the published numbers of a run.
 
     Args:
@@ -57,7 +57,7 @@ def published_of(run: Run, suite: Suite, stand_in: str | None = None) -> Publish
     return Published(model, same_weights, tuple(_cells(run, suite, model)))
 
 
-def remember(run: Run, suite: Suite, stand_in: str) -> None:
+def remember(run: StoredRun, suite: Suite, stand_in: str) -> None:
     """Notes in a run's folder whose numbers it is compared with; a run with published numbers of its own keeps those.
 
     Raises:
@@ -83,7 +83,7 @@ def remembered_model(folder: Path, suite: Suite) -> Model | None:
     return found
 
 
-def released_model(run: Run, suite: Suite) -> Model | None:
+def released_model(run: StoredRun, suite: Suite) -> Model | None:
     """Returns the model of the registry that a run measured, or None for any other."""
     try:
         known = suite.find(run.model)
@@ -93,7 +93,7 @@ def released_model(run: Run, suite: Suite) -> Model | None:
     return None if local and known.package is None else known
 
 
-def as_released(run: Run) -> bool:
+def as_released(run: StoredRun) -> bool:
     """Whether a run used its weights as they are, neither quantised nor with an adapter; of an imported one a commit tells."""
     if unnamed_revision(run):
         return False
@@ -101,12 +101,12 @@ def as_released(run: Run) -> bool:
     return not settings.get("quantization") and not settings.get("adapter")
 
 
-def unnamed_revision(run: Run) -> bool:
+def unnamed_revision(run: StoredRun) -> bool:
     """Whether a run was imported and nobody said of which revision of its model it is."""
     return bool(run.imported) and run.manifest["model"]["revision"] == "unknown"
 
 
-def _unknown(run: Run, suite: Suite) -> str:
+def _unknown(run: StoredRun, suite: Suite) -> str:
     try:
         namesake = suite.find(run.model)
     except UserError:
@@ -120,7 +120,7 @@ def _unknown(run: Run, suite: Suite) -> str:
     )
 
 
-def _cells(run: Run, suite: Suite, model: Model) -> list[PublishedCell]:
+def _cells(run: StoredRun, suite: Suite, model: Model) -> list[PublishedCell]:
     """Returns the published numbers of a model on the run's benchmark, of the metrics that the run has."""
     cells = suite.cells(model, run.benchmark)
     if not cells:

@@ -19,7 +19,7 @@ from tulu_eval.judging.numbers import CALIBRATED, is_win_rate, other_scale
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
 from tulu_eval.runs.judge import flags_of
-from tulu_eval.runs.reading import Run, find_runs
+from tulu_eval.runs.reading import StoredRun, find_runs
 from tulu_eval.stats import count_groups, wilson
 
 TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
@@ -75,7 +75,7 @@ class Measured:
     """
 
     row: Result
-    run: Run
+    run: StoredRun
     runs: int
     full: Result | None
     source: str = ""
@@ -84,7 +84,7 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class TableCell:
     """One cell pair of the table.
 
     Attributes:
@@ -107,7 +107,7 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Line:
+class TableLine:
     """A row of the table.
 
     Attributes:
@@ -124,11 +124,11 @@ class Line:
     alignment: str
     model: str
     on_card: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[TableCell, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Table:
+class CollectedTable:
     """The card's table.
 
     Attributes:
@@ -140,18 +140,18 @@ class Table:
     """
 
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
     problems: tuple[str, ...]
     elsewhere: dict[str, int]
     apart: tuple[str, ...] = ()
 
 
-def collect(suite: Suite, results: Path, each: Callable[[Sequence[Path]], Iterable[Path]] = iter) -> Table:
+def collect(suite: Suite, results: Path, each: Callable[[Sequence[Path]], Iterable[Path]] = iter) -> CollectedTable:
     """Returns the card's table with the runs under ``results`` beside it; ``each`` as :func:`find_runs` takes it."""
     return arrange(suite, *find_runs(results, each))
 
 
-def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table:
+def arrange(suite: Suite, runs: Sequence[StoredRun], problems: Sequence[str]) -> CollectedTable:
     """Returns the card's table with these runs beside it; ``problems`` are passed on, and unfinished runs are among them."""
     problems = [*problems, *(f"{run.folder}: {run.tally.unfinished}" for run in runs if run.tally.unfinished)]
     problems += filter(None, (_odd_note(run, suite) for run in runs))
@@ -161,7 +161,7 @@ def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table
     elsewhere = Counter(run.benchmark for run, has in zip(runs, has_row, strict=True) if not has)
     owners = owners_of([run for run, has in zip(runs, has_row, strict=True) if has], suite)
     lines = [
-        Line(plain(row.label), row.size, row.alignment, row.model, True, tuple(
+        TableLine(plain(row.label), row.size, row.alignment, row.model, True, tuple(
             entry(suite, column, owners.get(row.model, []), _card_cell(suite, column, row.model, row.source))
             for column in columns
         ))
@@ -169,7 +169,9 @@ def arrange(suite: Suite, runs: Sequence[Run], problems: Sequence[str]) -> Table
     ]  # fmt: skip
     on_card = {row.model for row in suite.card_rows}
     lines += [_other(suite, columns, owner, owners[owner]) for owner in sorted(owners) if owner not in on_card]
-    return Table(columns, _grouped(lines, len(columns)), tuple(problems), dict(elsewhere), tuple(_apart(on_card, owners)))
+    return CollectedTable(
+        columns, _grouped(lines, len(columns)), tuple(problems), dict(elsewhere), tuple(_apart(on_card, owners))
+    )
 
 
 def _apart(models: Iterable[str], owners: Iterable[str]) -> Iterator[str]:
@@ -179,7 +181,7 @@ def _apart(models: Iterable[str], owners: Iterable[str]) -> Iterator[str]:
             yield f"{model} was measured at {len(several)} commits with other weights; each has a row of its own"
 
 
-def _columns(suite: Suite, runs: Sequence[Run]) -> Iterator[Column]:
+def _columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
     for key, title in TITLES.items():
         metric = suite.metrics[key]
         own = Column(key, title, metric.benchmark, metric.metric)
@@ -189,7 +191,7 @@ def _columns(suite: Suite, runs: Sequence[Run]) -> Iterator[Column]:
             yield from _raw_columns(own, runs)
 
 
-def _raw_columns(own: Column, runs: Sequence[Run]) -> Iterator[Column]:
+def _raw_columns(own: Column, runs: Sequence[StoredRun]) -> Iterator[Column]:
     """Yields a column of raw win rates for each judge that gave a run nothing else, and one for each calibrated judge."""
     raw = Column(RAW, "AlpacaEval 2 win rate", own.benchmark, "win_rate")
     only_raw = {judge for run in runs for judge in {*_judges(raw, [run])} - {*_judges(own, [run])}}
@@ -203,23 +205,23 @@ def _of_judge(column: Column, judge: str) -> Column:
     return dataclasses.replace(column, title=f"{column.title}, judge {judge},", judge=judge) if judge else column
 
 
-def _judges(column: Column, runs: Sequence[Run]) -> list[str]:
+def _judges(column: Column, runs: Sequence[StoredRun]) -> list[str]:
     """Returns the judges that gave numbers of a column's metric, the published judge by an empty name."""
     return sorted({other_scale(row) for run in runs for row in _rows(run, column)})
 
 
-def _rows(run: Run, column: Column) -> list[Result]:
+def _rows(run: StoredRun, column: Column) -> list[Result]:
     """Returns the rows of a run that have a column's metric, whoever judged."""
     if run.benchmark != column.benchmark:
         return []
     return [row for row in run.results if row.protocol == PROTOCOL and row.metric == column.metric]
 
 
-def _row(run: Run, column: Column) -> Result | None:
+def _row(run: StoredRun, column: Column) -> Result | None:
     return next((row for row in _rows(run, column) if other_scale(row) == column.judge), None)
 
 
-def _odd_note(run: Run, suite: Suite) -> str:
+def _odd_note(run: StoredRun, suite: Suite) -> str:
     """Returns why the note whose numbers a run is compared with cannot be used; empty where it can, or there is none."""
     try:
         remembered_model(run.folder, suite)
@@ -228,7 +230,7 @@ def _odd_note(run: Run, suite: Suite) -> str:
     return ""
 
 
-def _published_cell(run: Run, suite: Suite, column: Column) -> PublishedCell | None:
+def _published_cell(run: StoredRun, suite: Suite, column: Column) -> PublishedCell | None:
     """Returns the published number that a run beside the card is compared with in a column; the first of several."""
     try:
         cells = published_of(run, suite).cells
@@ -243,23 +245,23 @@ def _card_cell(suite: Suite, column: Column, model: str, source: str) -> Publish
     return next(here, None) if not column.judge else None
 
 
-def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[Run]) -> Line:
+def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[StoredRun]) -> TableLine:
     model = released_model(runs[0], suite)
     parameters = runs[0].manifest["model"]["parameters"]
     counted = f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
     size = model.size if model else counted if parameters else "-"
     label = model.name if model is not None and model.hub_id == owner else owner
     entries = tuple(_entry_beside(suite, column, runs) for column in columns)
-    return Line(label, size, model.stage if model else "-", owner, False, entries)
+    return TableLine(label, size, model.stage if model else "-", owner, False, entries)
 
 
-def _entry_beside(suite: Suite, column: Column, runs: Sequence[Run]) -> Entry:
+def _entry_beside(suite: Suite, column: Column, runs: Sequence[StoredRun]) -> TableCell:
     """Returns what was measured of a model that has no row on the card, beside its own published number where it has one."""
     measured = _measured(column, runs)
     return entry(suite, column, runs, _published_cell(measured.run, suite, column) if measured else None)
 
 
-def entry(suite: Suite, column: Column, runs: Sequence[Run], cell: PublishedCell | None) -> Entry:
+def entry(suite: Suite, column: Column, runs: Sequence[StoredRun], cell: PublishedCell | None) -> TableCell:
     """Returns a published number, if there is one, with what these runs of its model measured beside it; no groups."""
     interval = None
     if cell is not None and cell.n is not None and suite.metrics[cell.metric_key].counted:
@@ -271,7 +273,7 @@ def entry(suite: Suite, column: Column, runs: Sequence[Run], cell: PublishedCell
         reason = _no_verdict(measured.row)
         if not reason:
             comparison, reason = _verdict(measured, cell, suite)
-    return Entry(cell, interval, measured, comparison, reason)
+    return TableCell(cell, interval, measured, comparison, reason)
 
 
 def _verdict(measured: Measured, cell: PublishedCell, suite: Suite) -> tuple[Comparison | None, str]:
@@ -289,7 +291,7 @@ def _verdict(measured: Measured, cell: PublishedCell, suite: Suite) -> tuple[Com
     return None, next(iter([*reasons, *found.notes]), "not compared")
 
 
-def _measured(column: Column, runs: Sequence[Run]) -> Measured | None:
+def _measured(column: Column, runs: Sequence[StoredRun]) -> Measured | None:
     having = [(row, run) for run in runs if (row := _row(run, column)) is not None]
     if not having:
         return None
@@ -311,7 +313,7 @@ def _no_verdict(row: Result) -> str:
     return "no interval" if row.interval == "none" else ""
 
 
-def _grouped(lines: Sequence[Line], columns: int) -> tuple[Line, ...]:
+def _grouped(lines: Sequence[TableLine], columns: int) -> tuple[TableLine, ...]:
     """Returns the lines with letters: published counts among themselves, and measured ones among themselves."""
     entries = [list(line.entries) for line in lines]
     for place in range(columns):
@@ -329,13 +331,13 @@ def _letters(counts: Sequence[tuple[int, int] | None]) -> list[str]:
     return [next(letters) if count is not None else "" for count in counts]
 
 
-def _published_count(entry: Entry) -> tuple[int, int] | None:
+def _published_count(entry: TableCell) -> tuple[int, int] | None:
     if entry.cell is None or entry.cell.n is None or entry.interval is None:
         return None
     return round(entry.cell.value * entry.cell.n / 100), entry.cell.n
 
 
-def _measured_count(entry: Entry) -> tuple[int, int] | None:
+def _measured_count(entry: TableCell) -> tuple[int, int] | None:
     row = entry.measured.row if entry.measured else None
     if row is None or not row.whole or not row.interval.startswith("wilson"):
         return None

@@ -24,7 +24,7 @@ from tulu_eval.judging.numbers import (
 )
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
-from tulu_eval.runs.reading import Run
+from tulu_eval.runs.reading import StoredRun
 from tulu_eval.stats import FLIP_RATE, Agreement, Count, Mean, agree
 from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.intervals import z_value
@@ -102,7 +102,7 @@ class Verification:
         notes: What else must be said, one line each.
     """
 
-    run: Run
+    run: StoredRun
     model: Model
     same_weights: bool
     comparisons: tuple[Comparison, ...]
@@ -120,7 +120,7 @@ class Verification:
         return any(one.main and one.agreement.verdict == "inconsistent" for one in self.comparisons)
 
 
-def verify(run: Run, suite: Suite, *, stand_in: str | None = None, partial: bool = False) -> Verification:
+def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial: bool = False) -> Verification:
     """Compares a sound run with every published number of its model and benchmark.
 
     Args:
@@ -177,7 +177,7 @@ def verify(run: Run, suite: Suite, *, stand_in: str | None = None, partial: bool
     )
 
 
-def against(run: Run, row: Result, cell: PublishedCell, suite: Suite, *, same_weights: bool) -> Comparison:
+def against(run: StoredRun, row: Result, cell: PublishedCell, suite: Suite, *, same_weights: bool) -> Comparison:
     """Compares one row with one published number; the caller has seen that it can be tested.
 
     Nobody knows whether the model is right where an engine or a judge failed: the verdict is the one that holds for all of them
@@ -221,12 +221,12 @@ def _error(row: Result) -> float:
     return half / z_value(0.95)
 
 
-def _flip_rate(run: Run) -> float:
+def _flip_rate(run: StoredRun) -> float:
     measured = measured_flip_rate(run)
     return FLIP_RATE if measured is None else measured
 
 
-def _allowance(run: Run, comparisons: list[Comparison]) -> Allowance | None:
+def _allowance(run: StoredRun, comparisons: list[Comparison]) -> Allowance | None:
     n = next((one.row.n for one in comparisons if one.agreement.method == "symmetric flips"), None)
     return None if n is None else Allowance(_flip_rate(run), n, measured_flip_rate(run) is not None)
 
@@ -245,7 +245,7 @@ def _conclusion(settings: tuple[Setting, ...], comparisons: list[Comparison]) ->
     return "What differs is noise by its nature, and noise does not explain an inconsistent verdict."
 
 
-def _beginning(run: Run) -> str:
+def _beginning(run: StoredRun) -> str:
     """Returns what ``--partial`` would compare of an unfinished run."""
     row = next(iter(run.results), None)
     if row is None:
@@ -253,13 +253,13 @@ def _beginning(run: Run) -> str:
     return f". --partial compares the whole beginning of its order, {row.n} items"
 
 
-def _revision_note(run: Run) -> str:
+def _revision_note(run: StoredRun) -> str:
     return (
         "the import names no revision, so whether these are the released weights is not known" if unnamed_revision(run) else ""
     )
 
 
-def _untestable(run: Run, suite: Suite, cell: PublishedCell) -> str:
+def _untestable(run: StoredRun, suite: Suite, cell: PublishedCell) -> str:
     """Returns why a published number cannot be compared with this run; empty if it can."""
     rows = _rows(run, cell)
     if not rows:
@@ -273,7 +273,7 @@ def _untestable(run: Run, suite: Suite, cell: PublishedCell) -> str:
     return ""
 
 
-def _untested(run: Run, cell: PublishedCell) -> list[Untested]:
+def _untested(run: StoredRun, cell: PublishedCell) -> list[Untested]:
     """Returns what other judges gave and no calibration brings to the published scale, a row a judge."""
     if not is_win_rate(cell.metric):
         return []
@@ -285,7 +285,7 @@ def _untested(run: Run, cell: PublishedCell) -> list[Untested]:
     return [Untested(cell, row, _why_untested(run, cell, row)) for row in rows.values()]
 
 
-def _why_untested(run: Run, cell: PublishedCell, row: Result) -> str:
+def _why_untested(run: StoredRun, cell: PublishedCell, row: Result) -> str:
     if row.metric != cell.metric:
         return f"there is no {cell.metric}, for {row.n} of {row.n_protocol} have a preference"
     scale = f"the published number is {ORIGINAL_JUDGE}'s, and another judge is another scale"
@@ -300,7 +300,7 @@ def _why_untested(run: Run, cell: PublishedCell, row: Result) -> str:
     return f"{scale}; its calibration stands on one model, so how far it shifts from model to model is not known"
 
 
-def _rows(run: Run, cell: PublishedCell) -> list[Result]:
+def _rows(run: StoredRun, cell: PublishedCell) -> list[Result]:
     """Returns the first row, which is that of the published scorer, of each protocol that contains the cell's items.
 
     Of win rates these are the original judge's; where there is none, those that a calibration brings to its scale.
@@ -318,7 +318,7 @@ def _rows(run: Run, cell: PublishedCell) -> list[Result]:
     return original or mapped
 
 
-def _items(run: Run, row: Result, cell: PublishedCell) -> Items:
+def _items(run: StoredRun, row: Result, cell: PublishedCell) -> Items:
     if row.partial:
         return "other"
     if row.n == cell.n:
@@ -332,7 +332,7 @@ def _lacking(row: Result) -> str:
     return ", and ".join([*parts, *failed])
 
 
-def _beside(run: Run, comparisons: list[Comparison]) -> tuple[Result, ...]:
+def _beside(run: StoredRun, comparisons: list[Comparison]) -> tuple[Result, ...]:
     compared = {(one.row.protocol, one.row.metric) for one in comparisons}
     main = [one.row for one in comparisons]
     return tuple(row for row in run.results if (row.protocol, row.metric) in compared and row not in main)

@@ -51,7 +51,7 @@ class Price:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Usage:
+class JudgeUsage:
     """Tokens of one request, as the endpoint counted them.
 
     Attributes:
@@ -64,7 +64,7 @@ class Usage:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Estimate:
+class JudgingEstimate:
     """What judging will cost, before the first call.
 
     Attributes:
@@ -156,12 +156,12 @@ def prompt_bound(question: Question) -> int:
     return sum(len(turn.content.encode("utf-8", "surrogatepass")) for turn in turns) + TOKENS_PER_TURN * (len(turns) + 1)
 
 
-def estimate(questions: Iterable[Question], price: Price | None) -> Estimate:
+def estimate(questions: Iterable[Question], price: Price | None) -> JudgingEstimate:
     """Returns what these questions will cost; tokens from characters, right to about 1 % on the published record."""
     asked = list({question.key: question for question in questions}.values())
     characters = sum(len(turn.content) for question in asked for turn in question.messages)
     prompt, answer = round(characters / CHARACTERS_PER_TOKEN), sum(answer_limit(question) for question in asked)
-    return Estimate(len(asked), prompt, answer, price.dollars(prompt, answer) if price else None, price)
+    return JudgingEstimate(len(asked), prompt, answer, price.dollars(prompt, answer) if price else None, price)
 
 
 class Budget:
@@ -212,7 +212,7 @@ class Budget:
             self._counts["requests"] += 1
             return True
 
-    def settle(self, question: Question, usage: Usage | None, perhaps_billed: bool = False) -> None:
+    def settle(self, question: Question, usage: JudgeUsage | None, perhaps_billed: bool = False) -> None:
         """Gives back what was set aside, and counts what the request cost.
 
         Args:

@@ -22,26 +22,26 @@ from msgspec import Meta
 from tulu_eval import files
 from tulu_eval.endpoint.answer import text_of
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.budget import Usage
+from tulu_eval.judging.budget import JudgeUsage
 from tulu_eval.judging.judge_answer import first_alternatives
 from tulu_eval.records import to_json
 
 
-class Tokens(files.Record, frozen=True):
+class StoredTokens(files.Record, frozen=True):
     """``usage`` of a line."""
 
     prompt_tokens: Annotated[int, Meta(ge=0, le=1 << 53)]
     answer_tokens: Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
-class Line(files.Record, frozen=True):
+class CacheLine(files.Record, frozen=True):
     """A line of the file; :class:`Stored` explains it."""
 
     key: str
     judge: str
     served: str
     choice: dict[str, Any]
-    usage: Tokens
+    usage: StoredTokens
     time: str
 
 
@@ -62,7 +62,7 @@ class Stored:
     judge: str
     served: str
     choice: Mapping[str, Any]
-    usage: Usage
+    usage: JudgeUsage
     time: str
 
 
@@ -187,6 +187,6 @@ class Cache:
 def _parse(line: bytes) -> Stored:
     """Returns a line; raises DataError if it is none, or cut."""
     place = files.Place("a line")
-    found = files.checked(files.parse_json(line, place, halves=True), Line, place)
-    usage = Usage(found.usage.prompt_tokens, found.usage.answer_tokens)
+    found = files.checked(files.parse_json(line, place, halves=True), CacheLine, place)
+    usage = JudgeUsage(found.usage.prompt_tokens, found.usage.answer_tokens)
     return Stored(found.key, found.judge, found.served, found.choice, usage, found.time)

@@ -16,7 +16,7 @@ from tulu_eval.judging.outputs import Outputs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Comparison:
+class OutputComparison:
     """How far outputs are from a reference's.
 
     Attributes:
@@ -58,7 +58,7 @@ def first_difference(left: str, right: str) -> int | None:
     return next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
-def compare_outputs(mine: Outputs, reference: Outputs | Annotations) -> Comparison:
+def compare_outputs(mine: Outputs, reference: Outputs | Annotations) -> OutputComparison:
     """Compares outputs with a published model's, given as its outputs or as its annotations.
 
     Raises:
@@ -76,11 +76,13 @@ def compare_outputs(mine: Outputs, reference: Outputs | Annotations) -> Comparis
     return _compare(places, mine.by_place, published, judged)
 
 
-def _compare(places: Sequence[int], mine: Mapping[int, str], published: Mapping[int, str], judged: set[int]) -> Comparison:
+def _compare(
+    places: Sequence[int], mine: Mapping[int, str], published: Mapping[int, str], judged: set[int]
+) -> OutputComparison:
     parted = [(place, first_difference(mine[place], published[place])) for place in places]
     exact = {place for place, at in parted if at is None}
     reference_length = sum(len(published[place]) for place in places)
-    return Comparison(
+    return OutputComparison(
         n=len(places),
         exact=len(exact),
         stripped=sum(mine[place].strip() == published[place].strip() for place in places),

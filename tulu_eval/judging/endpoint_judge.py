@@ -16,13 +16,13 @@ from tulu_eval.endpoint.replies import EndpointError, Failure
 from tulu_eval.endpoint.url import OPENAI_URL
 from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
 from tulu_eval.errors import UnknownName
-from tulu_eval.judging.budget import Budget, Usage
+from tulu_eval.judging.budget import Budget, JudgeUsage
 from tulu_eval.judging.judge_recipe import Question
 
 KEY_VARIABLE = "TULU_EVAL_JUDGE_KEY"
 """Environment variable with the judge's key; for OpenAI's own host also its own."""
 
-NO_USAGE = Usage(0, 0)
+NO_USAGE = JudgeUsage(0, 0)
 
 AnswerFailure = Literal["endpoint", "rejected", "refusal", "bad_answer", "over_budget"]
 """No answer after all tries; the request was refused (e.g. too long); its content was; not a chat completion; not asked."""
@@ -44,7 +44,7 @@ class Answer:
     question: Question
     choice: Mapping[str, Any] | None
     served: str = ""
-    usage: Usage = NO_USAGE
+    usage: JudgeUsage = NO_USAGE
     failure: AnswerFailure | Literal[""] = ""
     detail: str = ""
 
@@ -131,7 +131,7 @@ class HttpJudge:
             return _failed(question, "endpoint", end.detail, retry=True)
         usage = data.get("usage")
         usage = usage if isinstance(usage, dict) else {}
-        counted = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+        counted = JudgeUsage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
         served = self._client.reader.clean(str(data.get("model", "")))
         return Attempt(Answer(question, choices[0], served, counted), "answered")
 

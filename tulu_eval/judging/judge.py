@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, get_args
 
 from tulu_eval.errors import UserError
-from tulu_eval.judging.budget import Budget, Spent, Usage
+from tulu_eval.judging.budget import Budget, JudgeUsage, Spent
 from tulu_eval.judging.cache import Cache, Stored, reduce_choice
 from tulu_eval.judging.endpoint_judge import Answer, AnswerFailure
 from tulu_eval.judging.judge_answer import INSTEAD, Verdict, VerdictFailure, read_verdict
-from tulu_eval.judging.judge_recipe import Pair, Question, Recipe, swapped
+from tulu_eval.judging.judge_recipe import JudgeRecipe, Pair, Question, swapped
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Judging:
     spent: Spent
     served: dict[str, int]
     cached: int
-    usage: Usage
+    usage: JudgeUsage
 
     @property
     def counts(self) -> dict[str, int]:
@@ -119,7 +119,7 @@ class Judging:
         )
 
 
-def missing(pairs: Sequence[Pair], recipe: Recipe, cache: Cache) -> list[Question]:
+def missing(pairs: Sequence[Pair], recipe: JudgeRecipe, cache: Cache) -> list[Question]:
     """Returns the questions that have to be asked, each once, in order."""
     questions: dict[str, Question] = {}
     for pair in pairs:
@@ -132,7 +132,7 @@ def missing(pairs: Sequence[Pair], recipe: Recipe, cache: Cache) -> list[Questio
 
 def judge_pairs(
     pairs: Sequence[Pair],
-    recipe: Recipe,
+    recipe: JudgeRecipe,
     endpoint: Endpoint,
     cache: Cache,
     budget: Budget,
@@ -183,12 +183,12 @@ def judge_pairs(
     stored = {one.key: one for one in (cache.get(judgment.key) for judgment in judgments) if one is not None}
     served = Counter(one.served for one in stored.values())
     prompt = sum(one.usage.prompt_tokens for one in stored.values())
-    usage = Usage(prompt, sum(one.usage.answer_tokens for one in stored.values()))
+    usage = JudgeUsage(prompt, sum(one.usage.answer_tokens for one in stored.values()))
     cached = sum(judgment.kind == "judged" and judgment.key not in asked for judgment in judgments)
     return Judging(judgments, budget.spent(), dict(served), cached, usage)
 
 
-def _check_fitness(recipe: Recipe, failures: dict[str, Verdict | Answer]) -> None:
+def _check_fitness(recipe: JudgeRecipe, failures: dict[str, Verdict | Answer]) -> None:
     """Says that a judge is unfit: of logprobs as soon as that is plain, of anything else after some answers."""
     came = list(failures.values())
     for failure in came if recipe.method == "logprobs" else ():
@@ -209,7 +209,7 @@ def _stored(answer: Answer) -> Stored:
     return Stored(question.key, question.model, answer.served, reduce_choice(answer.choice or {}), answer.usage, now)
 
 
-def _verdict(stored: Stored | None, recipe: Recipe, swap: bool) -> Verdict | None:
+def _verdict(stored: Stored | None, recipe: JudgeRecipe, swap: bool) -> Verdict | None:
     """Returns the verdict of a stored answer; None if there is none, or the answer holds none."""
     if stored is None:
         return None
@@ -217,7 +217,7 @@ def _verdict(stored: Stored | None, recipe: Recipe, swap: bool) -> Verdict | Non
     return verdict if verdict.preference is not None else None
 
 
-def _judgment(pair: Pair, recipe: Recipe, cache: Cache, failures: dict[str, Verdict | Answer]) -> Judgment:
+def _judgment(pair: Pair, recipe: JudgeRecipe, cache: Cache, failures: dict[str, Verdict | Answer]) -> Judgment:
     swap = swapped(pair.instruction)
     if pair.baseline == pair.output:
         return Judgment(pair.id, "", "identical", 1.5, swap)

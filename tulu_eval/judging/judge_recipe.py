@@ -96,7 +96,7 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Recipe:
+class JudgeRecipe:
     """A judge and how it is asked.
 
     Attributes:
@@ -176,7 +176,7 @@ def _package() -> tuple[str, Mapping[str, Any]]:
     return raw.decode("utf-8"), kwargs
 
 
-def load_recipe(judge: str = ORIGINAL_JUDGE, method: Method = "logprobs") -> Recipe:
+def load_recipe(judge: str = ORIGINAL_JUDGE, method: Method = "logprobs") -> JudgeRecipe:
     """Returns the published way to ask, for any judge.
 
     With ``text`` the answer is read, not weighed: no logprobs, no temperature (reasoning models accept none but their own).
@@ -192,10 +192,10 @@ def load_recipe(judge: str = ORIGINAL_JUDGE, method: Method = "logprobs") -> Rec
     parameters = {**settings, "top_p": 1.0} if method == "logprobs" else {"max_completion_tokens": TEXT_LIMIT}
     if method == "logprobs" and judge != ORIGINAL_JUDGE:
         parameters["temperature"] = 0
-    return Recipe(judge, method, parse_template(text), PROMPT_SHA256, parameters)
+    return JudgeRecipe(judge, method, parse_template(text), PROMPT_SHA256, parameters)
 
 
-def preview(pairs: Sequence[Pair], recipe: Recipe, n: int = 3) -> list[str]:
+def preview(pairs: Sequence[Pair], recipe: JudgeRecipe, n: int = 3) -> list[str]:
     """Returns the first n requests as text for people, for ``--dry-run``."""
     shown = []
     for pair in pairs[:n]:

@@ -10,7 +10,7 @@ from tulu_eval.benchmarks.alpaca_set import SIZE, position
 from tulu_eval.errors import UserError
 from tulu_eval.judging.annotations import Annotations
 from tulu_eval.judging.judge import Judgment
-from tulu_eval.judging.judge_recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA256, Method, Pair, Recipe
+from tulu_eval.judging.judge_recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA256, JudgeRecipe, Method, Pair
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Judge:
         return (self.name, self.method, self.prompt_sha256) == (ORIGINAL_JUDGE, "logprobs", PROMPT_SHA256)
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Judge:
+    def of(cls, recipe: JudgeRecipe) -> Judge:
         """Returns the judge of a recipe."""
         return cls(recipe.judge, recipe.method, recipe.prompt_sha256)
 

@@ -39,7 +39,7 @@ _ODD = ("sides", "places")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
+class JudgeSettings:
     """How a stored row was made of its judgments, read from its signature.
 
     Attributes:
@@ -140,7 +140,7 @@ def judge_parts(judge: Judge) -> list[str]:
     ]
 
 
-def settings_of(rows: Sequence[Result]) -> Settings:
+def settings_of(rows: Sequence[Result]) -> JudgeSettings:
     """Returns how the rows of one score were made.
 
     Raises:
@@ -155,7 +155,7 @@ def settings_of(rows: Sequence[Result]) -> Settings:
     found = parts(raw.signature)
     positional = found.get("places") == "rows"
     if lc is None:
-        return Settings(False, False, "leaderboard", None, 0, "", positional)
+        return JudgeSettings(False, False, "leaderboard", None, 0, "", positional)
     how = found.get("folds", "")
     if how not in ("leaderboard", "stable", "none"):
         raise ValueError(f"folds {how!r} are not known")
@@ -163,7 +163,7 @@ def settings_of(rows: Sequence[Result]) -> Settings:
     c = float(found["C"]) if how == "none" else None
     if not 0 <= draws <= DRAWS or not (c is None or SMALLEST_C <= c <= LARGEST_C):
         raise ValueError(f"no row is made with {draws} resamples and C = {c}")
-    return Settings(
+    return JudgeSettings(
         True, lc.n < SIZE, "stable" if how == "stable" else "leaderboard", c, draws, found.get("gamed", ""), positional
     )
 

@@ -15,10 +15,10 @@ from tulu_eval import files
 from tulu_eval.benchmarks.alpaca_baselines import BASELINE, Baseline, identify, known
 from tulu_eval.benchmarks.alpaca_set import SIZE, read_rows
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.budget import Estimate, Price
+from tulu_eval.judging.budget import JudgingEstimate, Price
 from tulu_eval.judging.calibrate_judge import Bias, Calibration
 from tulu_eval.judging.judge import FAILURES, Judging, Judgment
-from tulu_eval.judging.judge_recipe import ANNOTATOR, Pair, Recipe
+from tulu_eval.judging.judge_recipe import ANNOTATOR, JudgeRecipe, Pair
 from tulu_eval.judging.judged import Judge, Judged, Terms
 from tulu_eval.judging.numbers import CALIBRATED, Z95, results, signature
 from tulu_eval.judging.win_rates import Score
@@ -76,7 +76,9 @@ class StoredJudgments:
         return Terms(judge, self.baseline, any(row.exchanged for row in self.rows), moved)
 
 
-def write_annotations(path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment], recipe: Recipe, generator: str) -> None:
+def write_annotations(
+    path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment], recipe: JudgeRecipe, generator: str
+) -> None:
     """Writes ``annotations.json`` as alpaca_eval's own tools read it; has texts. A failed pair has no preference (null)."""
     annotator = ANNOTATOR if recipe.published else f"{recipe.judge}-{recipe.method}"
     data = [
@@ -164,7 +166,7 @@ def _stored(data: Mapping[str, Any]) -> StoredJudgment:
 
 
 def manifest(
-    judging: Judging, recipe: Recipe, where: str, generator: str, price: Price | None, estimate: Estimate | None
+    judging: Judging, recipe: JudgeRecipe, where: str, generator: str, price: Price | None, estimate: JudgingEstimate | None
 ) -> dict[str, Any]:
     """Returns what is recorded beside the judgments; no key, no text.
 

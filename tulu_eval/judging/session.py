@@ -20,12 +20,12 @@ from tulu_eval.files import write_text
 from tulu_eval.judging import outputs as files
 from tulu_eval.judging import record
 from tulu_eval.judging.annotations import Annotation, Annotations, read_annotations
-from tulu_eval.judging.budget import Budget, Estimate, Price, estimate, find_price
+from tulu_eval.judging.budget import Budget, JudgingEstimate, Price, estimate, find_price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate_judge import Calibration, Sampled, calibrate
 from tulu_eval.judging.gamed import GamedFile, load_gamed
 from tulu_eval.judging.judge import Endpoint, Judging, judge_pairs, missing
-from tulu_eval.judging.judge_recipe import Pair, Recipe
+from tulu_eval.judging.judge_recipe import JudgeRecipe, Pair
 from tulu_eval.judging.judged import Judge, Judged, Terms, annotator_judge, from_annotations, from_judgments, terms_of
 from tulu_eval.judging.numbers import results
 from tulu_eval.judging.screen import Screen, screen
@@ -76,16 +76,16 @@ class Prepared:
 
     generator: str
     pairs: tuple[Pair, ...]
-    recipe: Recipe
+    recipe: JudgeRecipe
     price: Price | None
-    estimate: Estimate
+    estimate: JudgingEstimate
     screen: Screen
     gamed: GamedFile | None
     scoring: Scoring
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredOutputs:
     """A file of annotations with its numbers.
 
     Attributes:
@@ -105,7 +105,7 @@ class Scored:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class JudgingOutcome:
     """A judging after its last call.
 
     Attributes:
@@ -121,7 +121,7 @@ class Outcome:
 
 def prepare(
     outputs: files.Outputs,
-    recipe: Recipe,
+    recipe: JudgeRecipe,
     cache: Cache,
     baseline: Path | None = None,
     price: Price | None = None,
@@ -163,7 +163,7 @@ def execute(
     max_cost: float | None = None,
     progress: Callable[[int], None] = lambda done: None,
     calibration: Calibration | None = None,
-) -> Outcome:
+) -> JudgingOutcome:
     """Asks the judge, scores, and writes into a folder.
 
     Args:
@@ -194,12 +194,12 @@ def execute(
     except UserError as error:
         reasons = judging.reasons
         raise UserError("; ".join([str(error), *reasons[:1]])) from error
-    return Outcome(judging, found, results(found))
+    return JudgingOutcome(judging, found, results(found))
 
 
 def score_files(
     annotations: Path, outputs: files.Outputs | None = None, scoring: Scoring | None = None, positional: bool = False
-) -> Scored:
+) -> ScoredOutputs:
     """Scores anyone's annotations offline, in alpaca_eval's format.
 
     Args:
@@ -231,12 +231,14 @@ def score_files(
     rows = from_annotations(found, positional)
     whole = sum(row.preference is not None for row in rows) == SIZE
     gamed = load_gamed(scoring.gamed) if whole or scoring.partial else None
-    return Scored(found, scoring.score(rows, terms_of(found, positional), gamed), screen([row.pair for row in found.rows]))
+    return ScoredOutputs(
+        found, scoring.score(rows, terms_of(found, positional), gamed), screen([row.pair for row in found.rows])
+    )
 
 
 def calibrate_judge(
     sample: Sequence[Sampled],
-    recipe: Recipe,
+    recipe: JudgeRecipe,
     endpoint: Endpoint,
     cache: Cache,
     budget: Budget,

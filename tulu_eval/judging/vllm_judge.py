@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tulu_eval.judging.budget import Budget, Usage, answer_limit
+from tulu_eval.judging.budget import Budget, JudgeUsage, answer_limit
 from tulu_eval.judging.endpoint_judge import Answer
 from tulu_eval.judging.judge_recipe import Question
 
@@ -102,7 +102,7 @@ def _answer(question: Question, output: Any) -> Answer:
     if made.logprobs:
         limit = question.parameters.get("top_logprobs", 5)
         choice["logprobs"] = {"content": [{"top_logprobs": _alternatives(made.logprobs[0])[:limit]}]}
-    usage = Usage(len(output.prompt_token_ids or ()), len(made.token_ids))
+    usage = JudgeUsage(len(output.prompt_token_ids or ()), len(made.token_ids))
     return Answer(question, choice, question.model, usage)
 
 

@@ -18,7 +18,7 @@ from tulu_eval.judging.judge import FAILURES
 from tulu_eval.judging.judged import Judge, Judged, Terms
 
 if TYPE_CHECKING:
-    from tulu_eval.stats.length_control import BootstrapInterval, Fit, FoldMode, Rows, WinRate
+    from tulu_eval.stats.length_control import BootstrapInterval, Fit, FoldMode, JudgedRows, WinRate
 
 DRAWS = 1000
 NO_VERDICT = "no_verdict"
@@ -179,8 +179,8 @@ def score(
 
 def _length_controlled(
     rows: Sequence[Judged],
-    given: Rows,
-    ways: tuple[Rows, ...],
+    given: JudgedRows,
+    ways: tuple[JudgedRows, ...],
     gamed: GamedFile,
     folds: FoldMode,
     draws: int,
@@ -199,7 +199,7 @@ def _length_controlled(
     return lc, interval, length_control.over_grid(given, gamed.gamed)
 
 
-def _both_ways(rows: Sequence[Judged], given: Rows) -> tuple[Rows, ...]:
+def _both_ways(rows: Sequence[Judged], given: JudgedRows) -> tuple[JudgedRows, ...]:
     """Returns the rows with what the judge failed on lost, and with it won; only the rows themselves where it never failed."""
     import numpy as np
 
@@ -215,13 +215,13 @@ def _why_no_lc(n: int, gamed: GamedFile | None, partial: bool) -> str:
     return "no df_gamed.csv was given" if gamed is None else ""
 
 
-def arrays(rows: Sequence[Judged], gamed: GamedFile | None) -> Rows:
+def arrays(rows: Sequence[Judged], gamed: GamedFile | None) -> JudgedRows:
     """Returns what the statistics need of rows; difficulties are 0 where there are no gamed rows to give them."""
     import numpy as np
 
-    from tulu_eval.stats.length_control import Rows
+    from tulu_eval.stats.length_control import JudgedRows
 
     preference = np.array([np.nan if row.preference is None else row.preference for row in rows], dtype=np.float64)
     difference = np.array([row.baseline_characters - row.output_characters for row in rows], dtype=np.float64)
     difficulty = np.zeros(len(rows)) if gamed is None else gamed.difficulty[[row.place for row in rows]]
-    return Rows(preference, difference, difficulty)
+    return JudgedRows(preference, difference, difficulty)

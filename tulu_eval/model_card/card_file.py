@@ -26,24 +26,24 @@ _LINK = re.compile(r"\[(?P<text>[^\[\]\n]*)\]\((?P<target>[^()\[\]\s]*)\)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Span:
+class CardSpan:
     """A piece of the card's text: first character, the one after the last, and the text."""
 
     start: int
     end: int
     text: str
 
-    def meets(self, other: Span) -> bool:
+    def meets(self, other: CardSpan) -> bool:
         """Whether the two have a character in common."""
         return self.start < other.end and other.start < self.end
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A row of a Markdown table: the titles above it and its cells, stripped, one a title or fewer."""
 
     header: tuple[str, ...]
-    cells: tuple[Span, ...]
+    cells: tuple[CardSpan, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class CardFile:
 
     text: str
     metadata: dict[str, Any]
-    front: Span
+    front: CardSpan
     body: int
 
     def line(self, place: int) -> int:
@@ -70,33 +70,33 @@ class CardFile:
     def _ends(self) -> list[int]:
         return [found.start() for found in re.finditer("\n", self.text)]
 
-    def key(self, name: str) -> Span:
+    def key(self, name: str) -> CardSpan:
         """Returns the line of a key of the front matter; the line before it where it has no such key."""
         found = re.compile(rf"^{re.escape(name)}:.*$", re.MULTILINE).search(self.text, self.front.start, self.front.end)
         start = self.text.rfind("\n", 0, self.front.start - 1) + 1
-        return Span(*found.span(), found.group()) if found else Span(start, self.front.start, "---")
+        return CardSpan(*found.span(), found.group()) if found else CardSpan(start, self.front.start, "---")
 
-    def links(self, within: Span | None = None) -> Iterator[tuple[Span, Link]]:
+    def links(self, within: CardSpan | None = None) -> Iterator[tuple[CardSpan, Link]]:
         """Yields the Markdown links of a piece of the text; of all after the front matter where none is given."""
         for found in _LINK.finditer(self.text, *((within.start, within.end) if within else (self.body,))):
-            yield Span(*found.span(), found.group()), Link(found["text"], found["target"], "")
+            yield CardSpan(*found.span(), found.group()), Link(found["text"], found["target"], "")
 
-    def lines(self) -> Iterator[Span]:
+    def lines(self) -> Iterator[CardSpan]:
         """Yields every line after the front matter, without its end."""
         for found in re.compile(r"[^\n]+").finditer(self.text, self.body):
-            yield Span(*found.span(), found.group())
+            yield CardSpan(*found.span(), found.group())
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[TableRow]:
         """Yields every row of every Markdown table."""
         header: tuple[str, ...] = ()
-        before: Span | None = None
+        before: CardSpan | None = None
         for line in self.lines():
             if before is not None and line.start != before.end + 1:
                 header, before = (), None  # an empty line ends a table
             if before is not None and "|" in before.text and "-" in line.text and set(line.text.strip()) <= set("|:- "):
                 header = tuple(cell.text for cell in _cells(before))
             elif header and "|" in line.text:
-                yield Row(header, tuple(_cells(line)))
+                yield TableRow(header, tuple(_cells(line)))
             elif "|" not in line.text:
                 header = ()
             before = line
@@ -113,12 +113,12 @@ def read_card(path: Path) -> CardFile:
     if len(fences) < 2:
         raise DataError(path, "has no front matter: a model card begins with YAML between two lines '---'")
     start = min(fences[0].end() + 1, fences[1].start())
-    front = Span(start, fences[1].start(), text[start : fences[1].start()])
+    front = CardSpan(start, fences[1].start(), text[start : fences[1].start()])
     metadata = _yaml(path, front, text.count("\n", 0, start) + 1)
     return CardFile(text, metadata, front, min(fences[1].end() + 1, len(text)))
 
 
-def _yaml(path: Path, front: Span, first: int) -> dict[str, Any]:
+def _yaml(path: Path, front: CardSpan, first: int) -> dict[str, Any]:
     import yaml
 
     try:
@@ -135,7 +135,7 @@ def _yaml(path: Path, front: Span, first: int) -> dict[str, Any]:
     return data
 
 
-def _cells(line: Span) -> Iterator[Span]:
+def _cells(line: CardSpan) -> Iterator[CardSpan]:
     """Yields the cells of a table's line; a bar before the first and after the last is optional."""
     text = line.text.rstrip()
     inner = len(text) - len(text.lstrip())
@@ -143,5 +143,5 @@ def _cells(line: Span) -> Iterator[Span]:
     for piece in text[place:].removesuffix("|").split("|"):
         stripped = piece.strip()
         start = line.start + place + (piece.index(stripped) if stripped else 0)
-        yield Span(start, start + len(stripped), stripped)
+        yield CardSpan(start, start + len(stripped), stripped)
         place += len(piece) + 1

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tulu_eval.errors import UserError
-from tulu_eval.model_card.card_file import CardFile, Row, Span
+from tulu_eval.model_card.card_file import CardFile, CardSpan, TableRow
 from tulu_eval.registry.card_tables import plain
 from tulu_eval.registry.entries import Model
 from tulu_eval.registry.published import PublishedCell
@@ -51,7 +51,7 @@ class Finding:
     instead: str
     source: str
     advice: str
-    place: Span
+    place: CardSpan
 
 
 def model_of(card: CardFile, suite: Suite) -> Model | None:
@@ -84,7 +84,7 @@ def check(card: CardFile, suite: Suite, model: Model | None) -> tuple[Finding, .
 
 
 def _finding(
-    card: CardFile, place: Span, name: str, says: str, instead: str, source: str = REGISTRY, advice: str = ""
+    card: CardFile, place: CardSpan, name: str, says: str, instead: str, source: str = REGISTRY, advice: str = ""
 ) -> Finding:
     return Finding(card.line(place.start), name, says, instead, source, advice, place)
 
@@ -103,7 +103,7 @@ def _recorded(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
         if entry.first_source not in own or not entry.pattern:
             continue
         for found in re.finditer(entry.pattern, card.text, re.MULTILINE):
-            place = Span(*found.span(), found.group())
+            place = CardSpan(*found.span(), found.group())
             source = str(suite.sources[entry.second_source])
             yield _finding(card, place, entry.id, entry.first, entry.second, source, entry.advice)
 
@@ -112,7 +112,7 @@ def _metadata(card: CardFile) -> Iterator[Finding]:
     if card.text[: card.front.start].strip() != "---":
         says = f"The metadata begins at line {card.line(card.front.start) - 1}."
         yield _finding(
-            card, Span(0, 1, ""), "metadata-place", says, "The hub reads metadata only at the start of a card.", METADATA
+            card, CardSpan(0, 1, ""), "metadata-place", says, "The hub reads metadata only at the start of a card.", METADATA
         )
     numbers = any(_column(title) for row in card.rows() for title in row.header)
     place = card.key("model-index")
@@ -154,7 +154,7 @@ def _links(card: CardFile, suite: Suite) -> Iterator[Finding]:
             yield _finding(card, place, "link-former-name", says, f"The repository is now called {target.hub_id}.")
 
 
-def _row(card: CardFile, suite: Suite, model: Model | None, row: Row) -> Iterator[Finding]:
+def _row(card: CardFile, suite: Suite, model: Model | None, row: TableRow) -> Iterator[Finding]:
     yield from _numbers(card, suite, model, row)
     split, *models = row.cells
     linked = (_known(suite, link.hub_id) for cell in models for _, link in card.links(cell) if link.hub_id)
@@ -164,7 +164,7 @@ def _row(card: CardFile, suite: Suite, model: Model | None, row: Row) -> Iterato
         yield _finding(card, split, "preference-split", says, f"It is {first.preference_split!r}.")
 
 
-def _numbers(card: CardFile, suite: Suite, model: Model | None, row: Row) -> Iterator[Finding]:
+def _numbers(card: CardFile, suite: Suite, model: Model | None, row: TableRow) -> Iterator[Finding]:
     """Yields numbers in a row of a results table that nobody published of its model, or that the record contradicts."""
     columns = [(key, cell) for title, cell in zip(row.header, row.cells, strict=False) if (key := _column(title))]
     subject = _subject(suite, model, row) if columns else None
@@ -182,7 +182,7 @@ def _numbers(card: CardFile, suite: Suite, model: Model | None, row: Row) -> Ite
         yield from _contradicted(card, suite, cell, says, same)
 
 
-def _contradicted(card: CardFile, suite: Suite, cell: Span, says: str, same: Iterable[PublishedCell]) -> Iterator[Finding]:
+def _contradicted(card: CardFile, suite: Suite, cell: CardSpan, says: str, same: Iterable[PublishedCell]) -> Iterator[Finding]:
     ids = {name for one in same for name in one.contradictions}
     for entry in suite.contradictions():
         if entry.id in ids:
@@ -194,7 +194,7 @@ def _column(title: str) -> str:
     return next((key for key, pattern in _COLUMNS.items() if pattern.search(title)), "")
 
 
-def _subject(suite: Suite, model: Model | None, row: Row) -> Model | None:
+def _subject(suite: Suite, model: Model | None, row: TableRow) -> Model | None:
     """Returns the model that a row of a results table is about: this one, one of the suite card's labels, or one by name."""
     label = plain(row.cells[0].text)
     if "this model" in label.lower():
@@ -229,7 +229,7 @@ def _sizes(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
     sizes = {model.size, *([reward.size] if reward else [])}
     for found in _SIZE.finditer(title.text if title else ""):
         if title is not None and found.group() not in sizes:
-            place = Span(title.start + found.start(), title.start + found.end(), found.group())
+            place = CardSpan(title.start + found.start(), title.start + found.end(), found.group())
             yield _finding(card, place, "title-size", f"The title says {found.group()}.", f"The model has {model.size}.")
 
 
@@ -245,7 +245,7 @@ def _reward_model(card: CardFile, suite: Suite, model: Model) -> Iterator[Findin
             continue
         for found in _REWARD_MODEL_SIZE.finditer(line.text):
             if found.group(1) != reward.size:
-                place = Span(line.start + found.start(), line.start + found.end(), found.group())
+                place = CardSpan(line.start + found.start(), line.start + found.end(), found.group())
                 yield _finding(card, place, "reward-model", f"The card says: {found.group()}.", instead)
         for place, link in card.links(line):
             linked = _known(suite, link.hub_id) if link.hub_id else None

@@ -20,7 +20,7 @@ from tulu_eval.escaping import markdown_cell, markdown_code
 from tulu_eval.findings.verify import Comparison, verify
 from tulu_eval.records import Result
 from tulu_eval.registry import Model, PublishedCell, Suite
-from tulu_eval.runs.reading import Run, find_runs
+from tulu_eval.runs.reading import StoredRun, find_runs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ CUSTOM = "custom"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class CardEntry:
     """A row of a run that goes on the card.
 
     Attributes:
@@ -55,13 +55,13 @@ class Entry:
         comparisons: With published numbers, as ``verify`` has them.
     """
 
-    run: Run
+    run: StoredRun
     row: Result
     comparisons: tuple[Comparison, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Card:
+class CardContent:
     """What belongs on a card.
 
     Attributes:
@@ -72,12 +72,12 @@ class Card:
     """
 
     name: str
-    entries: tuple[Entry, ...]
+    entries: tuple[CardEntry, ...]
     published: tuple[PublishedCell, ...]
     left_out: tuple[str, ...]
 
 
-def make(name: str, suite: Suite, results: Path, published: bool) -> Card:
+def make(name: str, suite: Suite, results: Path, published: bool) -> CardContent:
     """Returns what belongs on a model's card, of several runs of a protocol the newest.
 
     Args:
@@ -92,7 +92,7 @@ def make(name: str, suite: Suite, results: Path, published: bool) -> Card:
     model = _known(suite, name)
     runs, problems = find_runs(results) if results.is_dir() else ((), ())
     own = [run for run in runs if run.model == name or (model is not None and _known(suite, run.model) == model)]
-    entries: dict[tuple[str, ...], Entry] = {}
+    entries: dict[tuple[str, ...], CardEntry] = {}
     left_out = []
     for run in sorted(own, key=lambda one: one.ended):
         if run.tally.unfinished:
@@ -104,7 +104,7 @@ def make(name: str, suite: Suite, results: Path, published: bool) -> Card:
                 left_out.append(f"{run.folder}: {row.protocol}, {row.scorer}: {reason}")
                 continue
             key = (run.benchmark, row.protocol, row.scorer, row.metric, _origin(run))
-            entries[key] = Entry(run, row, tuple(one for one in comparisons if one.row == row))
+            entries[key] = CardEntry(run, row, tuple(one for one in comparisons if one.row == row))
     cells = suite.cells(model) if published and model is not None else ()
     cells = tuple(cell for cell in cells if cell.benchmark in DATASETS and cell.unit == "percent")
     left_out += [f"cannot be used: {problem}" for problem in problems]
@@ -112,7 +112,7 @@ def make(name: str, suite: Suite, results: Path, published: bool) -> Card:
         named = "" if own else suggest(name, sorted({run.model for run in runs}))
         first = f" Left out, first of {len(left_out)}: {left_out[0]}." if left_out else ""
         raise UserError(f"no whole run of {name} is under {results}.{named}{first}")
-    return Card(model.hub_id if model else name, tuple(entries.values()), cells, tuple(left_out))
+    return CardContent(model.hub_id if model else name, tuple(entries.values()), cells, tuple(left_out))
 
 
 def _known(suite: Suite, name: str) -> Model | None:
@@ -122,7 +122,7 @@ def _known(suite: Suite, name: str) -> Model | None:
         return None
 
 
-def _comparisons(run: Run, suite: Suite) -> tuple[Comparison, ...]:
+def _comparisons(run: StoredRun, suite: Suite) -> tuple[Comparison, ...]:
     if run.of_files:
         return ()  # what of the recipe differs is not known
     try:
@@ -142,7 +142,7 @@ def _reason(row: Result) -> str:
     return f"{row.n} of {row.n_protocol} items" if row.partial else ""
 
 
-def eval_results(card: Card) -> list[EvalResult]:
+def eval_results(card: CardContent) -> list[EvalResult]:
     """Returns the numbers as the hub's library has them; n, interval and signature are the metric's arguments."""
     measured = [
         _result(entry.row.benchmark, entry.row.metric, entry.row.value, _title(entry), _arguments(entry))
@@ -175,12 +175,12 @@ def _dataset(benchmark: str) -> Dataset:
     return DATASETS.get(benchmark, Dataset(benchmark, benchmark))
 
 
-def _title(entry: Entry) -> str:
+def _title(entry: CardEntry) -> str:
     row = entry.row
     return f"{_words(row.metric)}, protocol {row.protocol}, scorer {row.scorer}, n = {row.n}{_origin(entry.run)}"
 
 
-def _origin(run: Run) -> str:
+def _origin(run: StoredRun) -> str:
     """Returns where a run's answers or judgments come from, to be put behind a name; empty for a run of our own."""
     source = f"imported from {run.imported}" if run.imported else run.manifest.get("source")
     return f", {source}" if source else ""
@@ -190,7 +190,7 @@ def _words(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _arguments(entry: Entry) -> dict[str, Any]:
+def _arguments(entry: CardEntry) -> dict[str, Any]:
     row = entry.row
     interval = {"interval": [round(row.low, 2), round(row.high, 2)], "interval_method": row.interval}
     return {"n": row.n, **(interval if row.interval != "none" else {}), "signature": row.signature}
@@ -201,7 +201,7 @@ def _cited(cell: PublishedCell) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def metadata(card: Card) -> str:
+def metadata(card: CardContent) -> str:
     """Returns the ``model-index`` as YAML, having read it back with the hub's own library.
 
     Raises:
@@ -219,7 +219,7 @@ def metadata(card: Card) -> str:
     return text
 
 
-def hub_files(card: Card) -> dict[str, str]:
+def hub_files(card: CardContent) -> dict[str, str]:
     """Returns the ``.eval_results`` files by name: of each data set with a benchmark page, the measured row with most items."""
     import yaml
 
@@ -243,7 +243,7 @@ def hub_files(card: Card) -> dict[str, str]:
     return files
 
 
-def section(card: Card, suite: Suite) -> str:
+def section(card: CardContent, suite: Suite) -> str:
     """Returns the results as a section in Markdown."""
     lines = ["## Evaluation", ""]
     if card.entries:
@@ -269,7 +269,7 @@ def section(card: Card, suite: Suite) -> str:
     return "\n".join([*lines, *(["", *notes] if notes else [])]).strip("\n") + "\n"
 
 
-def _measured(entry: Entry) -> tuple[str, ...]:
+def _measured(entry: CardEntry) -> tuple[str, ...]:
     row = entry.row
     verdicts = [
         f"{one.agreement.verdict} with {one.cell.printed} ({one.cell.source.key})" for one in entry.comparisons if one.main
@@ -285,7 +285,7 @@ def _counts(row: Result) -> str:
     return ", ".join(f"{count} {status}" for status, count in row.counts.items() if count)
 
 
-def _contradictions(card: Card, suite: Suite) -> Iterator[str]:
+def _contradictions(card: CardContent, suite: Suite) -> Iterator[str]:
     cells = [*card.published, *(one.cell for entry in card.entries for one in entry.comparisons)]
     ids = {name for cell in cells for name in cell.contradictions}
     for entry in suite.contradictions():

@@ -14,14 +14,14 @@ LIMIT = 1 << 24
 """Most bytes; one has 10 kB."""
 
 
-class Setting(Record, frozen=True):
+class ExportedSetting(Record, frozen=True):
     """A value of the recipe, and where it is from."""
 
     value: str | int | float | bool | None
     source: str
 
 
-class Recipe(Record, frozen=True):
+class ExportedRecipe(Record, frozen=True):
     """The recipe; the hash is over its values."""
 
     name: str
@@ -34,8 +34,8 @@ class Exported(Record, frozen=True):
 
     version: str
     stage: Literal["sft", "rm", "dpo", "ppo"]
-    recipe: Recipe
-    settings: dict[str, Setting]
+    recipe: ExportedRecipe
+    settings: dict[str, ExportedSetting]
     identity: dict[str, str]
     model: str
     reward_model: str | None

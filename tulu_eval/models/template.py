@@ -42,7 +42,7 @@ ANY_DAY = "2000-01-01"
 """The day on which a template is probed, so that its hash does not depend on the day on which that happens."""
 
 
-class Message(NamedTuple):
+class Turn(NamedTuple):
     """One turn; the role is ``system``, ``user`` or ``assistant``."""
 
     role: str
@@ -58,12 +58,12 @@ class Conversation(NamedTuple):
         name: What a message calls it, such as ``item test-7``; empty for a probe.
     """
 
-    messages: Sequence[Message]
+    messages: Sequence[Turn]
     opened: bool = True
     name: str = ""
 
 
-class Rendered(NamedTuple):
+class RenderedTurns(NamedTuple):
     """A conversation's text, or why there is none, in one line."""
 
     text: str
@@ -122,7 +122,7 @@ class ChatTemplate:
         variables = {str(key): str(value) for key, value in tokenizer.special_tokens_map.items()}
         return cls(source, variables, model)
 
-    def attempt(self, conversations: Sequence[Conversation], date: str = ANY_DAY) -> list[Rendered]:
+    def attempt(self, conversations: Sequence[Conversation], date: str = ANY_DAY) -> list[RenderedTurns]:
         """Returns what became of each conversation.
 
         Args:
@@ -147,20 +147,20 @@ class ChatTemplate:
             texts.append(rendered.text)
         return texts
 
-    def _checked(self, conversation: Conversation, answer: dict[str, str]) -> Rendered:
+    def _checked(self, conversation: Conversation, answer: dict[str, str]) -> RenderedTurns:
         if "text" not in answer:
-            return Rendered("", f"the chat template of {self._model} cannot be rendered: {answer['error']}")
+            return RenderedTurns("", f"the chat template of {self._model} cannot be rendered: {answer['error']}")
         for message in conversation.messages:
             if not holds(answer["text"], message.content):
                 what = f"the chat template of {self._model} does not write the {message.role}'s text"
-                return Rendered("", what + self._hint(message))
-        return Rendered(answer["text"], "")
+                return RenderedTurns("", what + self._hint(message))
+        return RenderedTurns(answer["text"], "")
 
-    def _hint(self, message: Message) -> str:
+    def _hint(self, message: Turn) -> str:
         """Returns whether the template takes the form of models that see images, in which a text is one part of several."""
         if message.role not in self._hints:
             parts = [{"type": "text", "text": "probe"}]
-            (answer,) = self._answers([Conversation([Message(message.role, parts)])], ANY_DAY)
+            (answer,) = self._answers([Conversation([Turn(message.role, parts)])], ANY_DAY)
             text = answer.get("text", "")
             found = "probe" in text and "'type'" not in text  # a list written out as Python does is no text either
             self._hints[message.role] = " (it wants it as a list of parts, which is not done here)" if found else ""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.end_tokens import Configured, EndTokens, choose, describe, read_configured, reserved
-from tulu_eval.models.template import ANY_DAY, ChatTemplate, Conversation, Message, opened_reasoning
+from tulu_eval.models.template import ANY_DAY, ChatTemplate, Conversation, Turn, opened_reasoning
 from tulu_eval.models.tokenizer_calls import check_text, token_ids, told
 
 if TYPE_CHECKING:
@@ -167,9 +167,7 @@ class PromptWriter:
             turns = [render_tulu(one.user) for one in asked]
         else:
             assert self._chat is not None  # noqa: S101 - what the form says
-            conversations = [
-                Conversation([Message("user", one.user)], name=name) for one, name in zip(asked, names, strict=True)
-            ]
+            conversations = [Conversation([Turn("user", one.user)], name=name) for one, name in zip(asked, names, strict=True)]
             turns = self._chat.render(conversations, date)
         return [
             turn + one.prefill if turn.endswith("\n") or not one.prefill else f"{turn} {one.prefill}"
@@ -206,12 +204,12 @@ class PromptWriter:
 
     def _probe(self, chat: ChatTemplate) -> tuple[Template, str | None]:
         """Returns what is known of a template, and what it writes behind an assistant's turn, None if it writes none."""
-        turn = [Message("user", WORDS)]
+        turn = [Turn("user", WORDS)]
         short, full, answered = chat.attempt(
             [
-                Conversation([Message("user", PROBE)]),
+                Conversation([Turn("user", PROBE)]),
                 Conversation(turn),
-                Conversation([*turn, Message("assistant", ANSWER)], opened=False),
+                Conversation([*turn, Turn("assistant", ANSWER)], opened=False),
             ]
         )
         if error := short.error or full.error:

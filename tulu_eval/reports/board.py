@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.findings.table import Column, Entry, Line, Measured, Table, entry
+from tulu_eval.findings.table import CollectedTable, Column, Measured, TableCell, TableLine, entry
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE
 from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
-from tulu_eval.runs.reading import Run
+from tulu_eval.runs.reading import StoredRun
 
 
-def charts(table: Table, suite: Suite) -> list[dict[str, str]]:
+def charts(table: CollectedTable, suite: Suite) -> list[dict[str, str]]:
     """Returns the charts that the rows belong to, one for each metric and judge: its name, its axis and the axis' unit."""
     return [
         {"name": _chart(column), "axis": _axis(suite, column), "unit": suite.metrics[column.metric_key].unit}
@@ -41,7 +41,7 @@ def _judge(column: Column) -> str:
     return column.judge or (ORIGINAL_JUDGE if is_win_rate(column.metric) else "")
 
 
-def rows(table: Table, suite: Suite, runs: Mapping[Path, int]) -> list[dict[str, Any]]:
+def rows(table: CollectedTable, suite: Suite, runs: Mapping[Path, int]) -> list[dict[str, Any]]:
     """Returns the rows.
 
     Args:
@@ -61,7 +61,7 @@ def rows(table: Table, suite: Suite, runs: Mapping[Path, int]) -> list[dict[str,
     return found + list(_rest(suite, table.columns, shown))
 
 
-def _beside(suite: Suite, column: Column, line: Line, one: Entry) -> list[Entry]:
+def _beside(suite: Suite, column: Column, line: TableLine, one: TableCell) -> list[TableCell]:
     """Returns a line's entry; where the card has no number of a measured model, one for each number published elsewhere."""
     known = any(model.hub_id == line.model for model in suite.models)
     if one.cell is not None or one.measured is None or column.judge or not known:
@@ -76,7 +76,7 @@ def _rest(suite: Suite, columns: Sequence[Column], shown: set[tuple[str, str, st
             if _number(cell) not in shown:
                 shown.add(_number(cell))
                 model = suite.find(cell.model)
-                line = Line(model.name, model.size, model.stage, model.hub_id, False, ())
+                line = TableLine(model.name, model.size, model.stage, model.hub_id, False, ())
                 yield _row(suite, column, line, entry(suite, column, [], cell), {})
 
 
@@ -89,7 +89,7 @@ def _number(cell: PublishedCell) -> tuple[str, str, str]:
     return cell.model, cell.metric_key, f"{cell.value:.1f}"
 
 
-def _row(suite: Suite, column: Column, line: Line, one: Entry, runs: Mapping[Path, int]) -> dict[str, Any]:
+def _row(suite: Suite, column: Column, line: TableLine, one: TableCell, runs: Mapping[Path, int]) -> dict[str, Any]:
     measured = one.measured
     return {
         "scope": "card" if line.on_card else "measured" if measured else "suite",
@@ -130,7 +130,7 @@ def _beware(measured: Measured) -> list[str]:
     return [*failed, *filter(None, [measured.source]), *measured.flags]
 
 
-def _published(suite: Suite, one: Entry) -> dict[str, Any]:
+def _published(suite: Suite, one: TableCell) -> dict[str, Any]:
     cell = one.cell
     if cell is None:
         raise ValueError("nothing was published for this entry")
@@ -170,7 +170,7 @@ def result(row: Result) -> dict[str, Any]:
     }
 
 
-def _verdict(one: Entry) -> dict[str, Any]:
+def _verdict(one: TableCell) -> dict[str, Any]:
     if one.comparison is None:
         return {"name": "no verdict" if one.measured else "not measured", "why": one.reason}
     found = one.comparison.agreement
@@ -184,7 +184,7 @@ def _verdict(one: Entry) -> dict[str, Any]:
     }
 
 
-def run(finished: Run, root: Path) -> dict[str, Any]:
+def run(finished: StoredRun, root: Path) -> dict[str, Any]:
     """Returns what the page says of a run."""
     manifest = finished.manifest
     protocol = {"name": finished.results[0].protocol} if finished.of_files else manifest["protocol"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.errors import printable
-from tulu_eval.exchange.foreign import Answer
+from tulu_eval.exchange.foreign import ForeignAnswer
 from tulu_eval.exchange.import_file import Imported
 from tulu_eval.reports import run
 
@@ -62,7 +62,7 @@ def as_text(done: Imported) -> str:
     return "\n".join(map(printable, lines)) + f"\n\n{run.of_run(done.results, done.tally)}\n\n{done.folder}"
 
 
-def _lines(found: Sequence[Answer]) -> str:
+def _lines(found: Sequence[ForeignAnswer]) -> str:
     return _few([f"line {one.line} ({one.question[:40]!r})" for one in found])
 
 

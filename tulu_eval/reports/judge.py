@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.judging.budget import Spent
-from tulu_eval.judging.compare_outputs import Comparison
-from tulu_eval.judging.session import Outcome
+from tulu_eval.judging.compare_outputs import OutputComparison
+from tulu_eval.judging.session import JudgingOutcome
 from tulu_eval.judging.win_rates import NO_VERDICT, SMALLEST_PUBLISHED_C, Score
 from tulu_eval.records import Result
 
@@ -51,7 +51,7 @@ def over_grid(found: Score) -> str:
     )
 
 
-def failures(outcome: Outcome, quiet: bool) -> list[str]:
+def failures(outcome: JudgingOutcome, quiet: bool) -> list[str]:
     """Returns what the judge failed on, the commonest cause first; what was merely without a verdict unless ``quiet``."""
     errors, reasons = outcome.score.errors, outcome.judging.reasons
     failed = [reason for reason in reasons if not reason.startswith(NO_VERDICT)]
@@ -104,6 +104,6 @@ def spent(found: Spent) -> str:
     return f"sent {found.requests} requests: {tokens}{money}{perhaps}"
 
 
-def comparison_as_json(found: Comparison) -> dict[str, Any]:
+def comparison_as_json(found: OutputComparison) -> dict[str, Any]:
     """Returns a comparison of outputs as plain data."""
     return {**dataclasses.asdict(found), "median_divergence": found.median_divergence}

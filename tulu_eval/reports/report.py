@@ -22,7 +22,7 @@ from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest import LEDGER
 from tulu_eval.runs.packed import there
 from tulu_eval.runs.prompts import PromptSource
-from tulu_eval.runs.reading import Run, find_runs
+from tulu_eval.runs.reading import StoredRun, find_runs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ def make(
     """
     found, unusable = find_runs(results, each)
     problems = [_inside(results, line) for line in unusable]
-    runs: list[tuple[Run, list[Sample]]] = [(run, list(run.samples()) if there(run.folder / LEDGER) else []) for run in found]
+    runs: list[tuple[StoredRun, list[Sample]]] = [
+        (run, list(run.samples()) if there(run.folder / LEDGER) else []) for run in found
+    ]
     table = arrange(suite, [run for run, _ in runs], problems)
     trained, broken = curves.find(training) if training else ([], [])
     problems += broken

@@ -10,8 +10,8 @@ from typing import Any
 from tulu_eval.errors import printable
 from tulu_eval.escaping import html
 from tulu_eval.records import Result
-from tulu_eval.runs.reading import Run
-from tulu_eval.runs.score import Scored
+from tulu_eval.runs.reading import StoredRun
+from tulu_eval.runs.score import Regraded
 from tulu_eval.runs.tally import Tally
 
 
@@ -59,7 +59,7 @@ def failed(row: Result) -> str:
     return f" ({row.failed} failed)" if row.failed else ""
 
 
-def one_line(run: Run) -> str:
+def one_line(run: StoredRun) -> str:
     """Returns a run in one line: no value without n and interval, none of a run that is not as it was made."""
     head = f"{run.model} on {run.benchmark}"
     if run.doubts:
@@ -73,7 +73,7 @@ def _number(row: Result) -> str:
     return "no interval" if row.interval == "none" else f"{row.value:.1f}{failed(row)} {interval(row)}"
 
 
-def as_html(run: Run) -> str:
+def as_html(run: StoredRun) -> str:
     """Returns a run's rows as an HTML table, what is missing or doubtful named above it."""
     head = html(f"{run.model} on {run.benchmark}")
     remarks = [*(f"not as it was made: {doubt}" for doubt in run.doubts), run.tally.unfinished, run.tally.failures]
@@ -91,7 +91,7 @@ def _cells(row: Result) -> tuple[str | int, ...]:
     return row.protocol, row.scorer, value, interval(row), row.n, row.n_protocol
 
 
-def of_disagreements(scored: Scored) -> str:
+def of_disagreements(scored: Regraded) -> str:
     """Returns the items on which the scorers differ, with what each read; empty for a benchmark with one scorer."""
     from tabulate import tabulate
 

@@ -19,7 +19,7 @@ from tulu_eval.runs.digests import DIGESTS, read_digests
 from tulu_eval.runs.judge import preferences
 from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.prompts import Prompts, PromptSource
-from tulu_eval.runs.reading import Run
+from tulu_eval.runs.reading import StoredRun
 
 BLOCK = 1 << 16
 """Characters of text after which a block ends: twice the window of deflate, beyond which nothing is gained."""
@@ -43,7 +43,7 @@ class _Group:
     questions: dict[str, str]
     members: list[int]
 
-    def takes(self, run: Run, samples: Sequence[Sample], prompts: Prompts | None) -> bool:
+    def takes(self, run: StoredRun, samples: Sequence[Sample], prompts: Prompts | None) -> bool:
         """Whether a run's items are the same as those here, wherever both have them."""
         targets = {sample.item: sample.target for sample in samples}
         questions = prompts.questions if prompts else {}
@@ -70,7 +70,7 @@ class Packed:
     blobs: dict[str, str]
 
 
-def pack(runs: Sequence[tuple[Run, Sequence[Sample]]], source: PromptSource) -> Packed:
+def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSource) -> Packed:
     """Returns the samples of runs, packed."""
     groups: list[_Group] = []
     about: list[dict[str, Any]] = []
@@ -109,7 +109,7 @@ def pack(runs: Sequence[tuple[Run, Sequence[Sample]]], source: PromptSource) -> 
     return Packed(about, described, blobs)
 
 
-def _prompts(run: Run, samples: Sequence[Sample], source: PromptSource) -> tuple[Prompts | None, str]:
+def _prompts(run: StoredRun, samples: Sequence[Sample], source: PromptSource) -> tuple[Prompts | None, str]:
     if not samples:
         return None, "" if "source" in run.manifest else f"{run.benchmark}: a run was published without its samples"
     try:
@@ -118,7 +118,7 @@ def _prompts(run: Run, samples: Sequence[Sample], source: PromptSource) -> tuple
         return None, str(error)
 
 
-def _without_text(run: Run) -> list[Sample]:
+def _without_text(run: StoredRun) -> list[Sample]:
     """Returns the samples of a run that was published without them, as far as its digests go: item and class."""
     if not (run.folder / DIGESTS).exists():
         return []
@@ -128,12 +128,12 @@ def _without_text(run: Run) -> list[Sample]:
     ]
 
 
-def _data(run: Run) -> str:
+def _data(run: StoredRun) -> str:
     protocol, benchmark = run.manifest.get("protocol", {}), run.manifest["benchmark"]
     return "" if protocol.get("n") else str(benchmark.get("data_sha256", ""))
 
 
-def _in_order(run: Run, samples: Sequence[Sample]) -> list[Sample]:
+def _in_order(run: StoredRun, samples: Sequence[Sample]) -> list[Sample]:
     order = {item: place for place, item in enumerate(run.manifest.get("planned", ()))}
     return sorted(samples, key=lambda sample: order.get(sample.item, len(order)))
 
@@ -148,7 +148,7 @@ def _frame(prompts: Prompts | None) -> dict[str, Any]:
     return {"before": prompts.before, "after": prompts.after, "prefill": prompts.prefill, "proven": prompts.proven}
 
 
-def _index(run: Run, samples: Sequence[Sample], places: dict[str, int]) -> dict[str, Any]:
+def _index(run: StoredRun, samples: Sequence[Sample], places: dict[str, int]) -> dict[str, Any]:
     ordered = _in_order(run, samples)
     return {
         "items": [places[sample.item] for sample in ordered],

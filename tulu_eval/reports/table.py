@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tulu_eval.errors import printable
 from tulu_eval.escaping import csv_cell, markdown, markdown_cell, markdown_code
 from tulu_eval.files import json_text
-from tulu_eval.findings.table import Column, Entry, Line, Measured, Table
+from tulu_eval.findings.table import CollectedTable, Column, Measured, TableCell, TableLine
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.registry import Suite
 from tulu_eval.reports.layout import data, grid, wrapped
@@ -26,7 +26,7 @@ LEFT = 3
 """Columns that name a row: model, size, alignment."""
 
 
-class Rendered(NamedTuple):
+class RenderedTable(NamedTuple):
     """A table for people: titles, cells, which columns belong to which benchmark, and the lines that belong under it."""
 
     header: tuple[str, ...]
@@ -36,7 +36,7 @@ class Rendered(NamedTuple):
     signatures: tuple[tuple[str, str], ...]
 
 
-def write(table: Table, suite: Suite, form: str) -> str:
+def write(table: CollectedTable, suite: Suite, form: str) -> str:
     """Returns the table in one of :data:`FORMATS`, ending in a newline."""
     if form == "json":
         return json_text(_records(table))
@@ -46,7 +46,7 @@ def write(table: Table, suite: Suite, form: str) -> str:
     return {"plain": _plain, "markdown": _markdown, "latex": _latex}[form](shown) + "\n"
 
 
-def _plain(shown: Rendered) -> str:
+def _plain(shown: RenderedTable) -> str:
     """Returns a table a benchmark, one under the other: all columns side by side are wider than a terminal."""
     bodies = []
     for block in shown.blocks:
@@ -58,7 +58,7 @@ def _plain(shown: Rendered) -> str:
     return "\n\n".join(text for text in (*bodies, notes, signatures) if text)
 
 
-def _markdown(shown: Rendered) -> str:
+def _markdown(shown: RenderedTable) -> str:
     cells = shown._replace(rows=tuple(tuple(map(markdown_cell, row)) for row in shown.rows))
     body = _frame(cells).to_markdown(index=False, tablefmt="github", disable_numparse=True)
     lines = [f"- {markdown(note)}" for note in shown.notes]
@@ -66,7 +66,7 @@ def _markdown(shown: Rendered) -> str:
     return "\n".join([str(body), "", *lines, *(["", "Signatures:", ""] if signatures else []), *signatures])
 
 
-def _latex(shown: Rendered) -> str:
+def _latex(shown: RenderedTable) -> str:
     from tabulate import LATEX_ESCAPE_RULES
 
     def escaped(text: str) -> str:
@@ -79,13 +79,13 @@ def _latex(shown: Rendered) -> str:
     return f"{body}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}"
 
 
-def _frame(shown: Rendered) -> pd.DataFrame:
+def _frame(shown: RenderedTable) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(shown.rows, columns=list(shown.header), dtype=str)
 
 
-def _render(table: Table, suite: Suite) -> Rendered:
+def _render(table: CollectedTable, suite: Suite) -> RenderedTable:
     marks = _marks(table)
     parts = [_Part(table, place) for place in range(len(table.columns))]
     header = ["Model", "Size", "Alignment"]
@@ -97,13 +97,15 @@ def _render(table: Table, suite: Suite) -> Rendered:
         (line.label, line.size, line.alignment, *(cell for part in parts for cell in part.cells(line, marks)))
         for line in table.lines
     ]
-    return Rendered(tuple(header), tuple(rows), tuple(blocks), tuple(_notes(table, suite, marks)), tuple(_signatures(table)))
+    return RenderedTable(
+        tuple(header), tuple(rows), tuple(blocks), tuple(_notes(table, suite, marks)), tuple(_signatures(table))
+    )
 
 
 class _Part:
     """The columns that one pair of published and measured numbers takes; those that nothing fills are left out."""
 
-    def __init__(self, table: Table, place: int) -> None:
+    def __init__(self, table: CollectedTable, place: int) -> None:
         self.place = place
         self.column = table.columns[place]
         entries = [line.entries[place] for line in table.lines]
@@ -120,7 +122,7 @@ class _Part:
         }
         self.titles = [name for name, shown in self.shows.items() if shown]
 
-    def cells(self, line: Line, marks: dict[str, int]) -> list[str]:
+    def cells(self, line: TableLine, marks: dict[str, int]) -> list[str]:
         """Returns a line's cells, one a title."""
         entry = line.entries[self.place]
         full = entry.measured.full if entry.measured else None
@@ -135,7 +137,7 @@ class _Part:
         return [text for text, shown in zip(texts, self.shows.values(), strict=True) if shown]
 
 
-def _published(entry: Entry, marks: dict[str, int]) -> str:
+def _published(entry: TableCell, marks: dict[str, int]) -> str:
     if entry.cell is None:
         return "-"
     interval = f" [{entry.interval[0]:.1f}, {entry.interval[1]:.1f}]" if entry.interval else ""
@@ -154,7 +156,7 @@ def _value(row: Result) -> str:
     return f"{row.value:.1f}{failed(row)} {interval(row)}, n = {row.n}{of}"
 
 
-def _verdict(entry: Entry) -> str:
+def _verdict(entry: TableCell) -> str:
     if entry.comparison is None:
         return entry.reason or "-"
     found = entry.comparison.agreement
@@ -162,13 +164,13 @@ def _verdict(entry: Entry) -> str:
     return f"{found.verdict}, p = {found.p_value:.2g}, detects {detects}"
 
 
-def _marks(table: Table) -> dict[str, int]:
+def _marks(table: CollectedTable) -> dict[str, int]:
     """Returns a number for each contradiction of a published cell of the table, in reading order."""
     ids = [name for line in table.lines for entry in line.entries if entry.cell for name in entry.cell.contradictions]
     return {name: place for place, name in enumerate(dict.fromkeys(ids), start=1)}
 
 
-def _notes(table: Table, suite: Suite, marks: dict[str, int]) -> list[str]:
+def _notes(table: CollectedTable, suite: Suite, marks: dict[str, int]) -> list[str]:
     entries = {entry.id: entry for entry in suite.contradictions()}
     lines = [f"({mark}) contradicted: {entries[name].first} {entries[name].second}" for name, mark in marks.items()]
     lines.append("[low, high] is a 95 % interval; 'detects' is the smallest gap in points that the test finds with 80 % power.")
@@ -196,7 +198,7 @@ def _notes(table: Table, suite: Suite, marks: dict[str, int]) -> list[str]:
     return lines
 
 
-def _signatures(table: Table) -> list[tuple[str, str]]:
+def _signatures(table: CollectedTable) -> list[tuple[str, str]]:
     found = []
     for line in table.lines:
         for entry in line.entries:
@@ -205,7 +207,7 @@ def _signatures(table: Table) -> list[tuple[str, str]]:
     return found
 
 
-def _records(table: Table) -> dict[str, Any]:
+def _records(table: CollectedTable) -> dict[str, Any]:
     """Returns the table as plain data."""
     return {
         "lines": [
@@ -225,7 +227,7 @@ def _records(table: Table) -> dict[str, Any]:
     }
 
 
-def _record(column: Column, entry: Entry) -> dict[str, Any]:
+def _record(column: Column, entry: TableCell) -> dict[str, Any]:
     measured = entry.measured
     return {
         "metric": column.metric_key,
@@ -246,7 +248,7 @@ def _record(column: Column, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _flat_frame(table: Table) -> pd.DataFrame:
+def _flat_frame(table: CollectedTable) -> pd.DataFrame:
     """Returns one row a line and column of the table, with every figure in a column of its own."""
     import pandas as pd
 

@@ -28,10 +28,10 @@ from tulu_eval.runs import environment
 from tulu_eval.runs import run_plan as runs
 from tulu_eval.runs.manifest import write_json
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.reading import Run, finished, read_run
+from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.runner import execute
 from tulu_eval.training import assess, export, forms, job, launch, metrics, networks, recipes
-from tulu_eval.training.data import Reader
+from tulu_eval.training.data import RowReader
 from tulu_eval.training.stages import PPORecipe, Stage
 from tulu_eval.training.text import Encoder
 
@@ -56,7 +56,7 @@ class HeldOut(files.Record, frozen=True):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Reproduction:
+class ReproducedStages:
     """One reproduction.
 
     Attributes:
@@ -82,10 +82,10 @@ def reproduce(recipe: str, folder: Path, say: Say, *, quiet: bool = False) -> di
     """
     if recipe not in RECIPES:
         raise UnknownName("recipe of reproduce", recipe, RECIPES)
-    whole = Reproduction(folder, quiet, say)
+    whole = ReproducedStages(folder, quiet, say)
     folder.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, float] = {}
-    stages: list[tuple[str, Callable[[Reproduction], object]]] = [
+    stages: list[tuple[str, Callable[[ReproducedStages], object]]] = [
         ("data", _data), ("sft", _sft), ("reward model", _reward_model), ("ppo", _ppo), ("assess", _assess), ("run", _run),
     ]  # fmt: skip
     for number, (name, work) in enumerate(stages, start=1):
@@ -105,7 +105,7 @@ def _add_times(folder: Path, seconds: dict[str, float]) -> dict[str, float]:
     return total
 
 
-def _data(whole: Reproduction) -> None:
+def _data(whole: ReproducedStages) -> None:
     data, start = whole.folder / "data", whole.models("tiny-random")
     if not data.exists():
         rule.write(data)
@@ -116,11 +116,11 @@ def _data(whole: Reproduction) -> None:
         scratch.write(start, [*texts, *["<|user|>\n<|assistant|>\n"] * len(talks)], seed=0)
 
 
-def _train(whole: Reproduction, stage: Stage, rows: str, exported: dict[str, str], **more: Any) -> None:
+def _train(whole: ReproducedStages, stage: Stage, rows: str, exported: dict[str, str], **more: Any) -> None:
     """Trains a stage, unless its models are there, and copies what it exports under the names that runs are filed under."""
     if all(whole.models(name).exists() for name in exported.values()):
         return
-    order = job.Order(
+    order = job.TrainingOrder(
         stage, "reproduce", data=(whole.folder / "data" / f"{rows}.jsonl",), output=whole.folder / stage, save_every=16, **more
     )
     told = time.monotonic()
@@ -142,15 +142,15 @@ REPORT_SECONDS = 10.0
 SHOWN = ("loss", "accuracy", "score", "kl", "eos_rate", "length", "entropy", "explained_variance", "tokens_per_second")
 
 
-def _sft(whole: Reproduction) -> None:
+def _sft(whole: ReproducedStages) -> None:
     _train(whole, "sft", "sft", {"policy": "tiny-sft"}, model=str(whole.models("tiny-random")))
 
 
-def _reward_model(whole: Reproduction) -> None:
+def _reward_model(whole: ReproducedStages) -> None:
     _train(whole, "rm", "pairs", {"reward_model": "tiny-rm"}, model=str(whole.models("tiny-sft")))
 
 
-def _ppo(whole: Reproduction) -> None:
+def _ppo(whole: ReproducedStages) -> None:
     _train(
         whole,
         "ppo",
@@ -164,7 +164,7 @@ def _ppo(whole: Reproduction) -> None:
     )
 
 
-def _assess(whole: Reproduction) -> None:
+def _assess(whole: ReproducedStages) -> None:
     """Measures reward model and policies on what was held out."""
     path = whole.folder / HELD_OUT
     if path.exists():
@@ -172,7 +172,7 @@ def _assess(whole: Reproduction) -> None:
     tokenizer = load_tokenizer(whole.models("tiny-sft"), "tiny-sft", trust_remote_code=False)
     recipe = recipes.load("ppo", "reproduce").recipe
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - the stage's
-    reader = Reader(Encoder(tokenizer), recipe.max_length + recipe.max_new_tokens, scratch.VOCABULARY)
+    reader = RowReader(Encoder(tokenizer), recipe.max_length + recipe.max_new_tokens, scratch.VOCABULARY)
     data = whole.folder / "data"
     scorer = networks.load_scorer(whole.models("tiny-rm"), compute=recipe.compute_dtype, trained=False)
     accuracies = {
@@ -184,7 +184,7 @@ def _assess(whole: Reproduction) -> None:
     write_json(path, {"reward_model": accuracies, "policies": found})
 
 
-def _run(whole: Reproduction) -> None:
+def _run(whole: ReproducedStages) -> None:
     for name in ("tiny-sft", "tiny-ppo"):
         order = runs.Order(
             BENCHMARK,
@@ -197,14 +197,14 @@ def _run(whole: Reproduction) -> None:
         execute(runs.make_plan(order, load_suite()), Progress(quiet=whole.quiet))
 
 
-def _finished(whole: Reproduction, name: str) -> Run:
+def _finished(whole: ReproducedStages, name: str) -> StoredRun:
     found = sorted((whole.folder / "results" / name / BENCHMARK).glob("full-*"))
     if not found:
         raise DataError(whole.folder, f"has no run of {name}")
     return finished(read_run(found[-1]))
 
 
-def _summary(whole: Reproduction, recipe: str, seconds: dict[str, float]) -> dict[str, Any]:
+def _summary(whole: ReproducedStages, recipe: str, seconds: dict[str, float]) -> dict[str, Any]:
     before, after = (_finished(whole, name) for name in ("tiny-sft", "tiny-ppo"))
     for name, run in (("tiny-sft", before), ("tiny-ppo", after)):
         _put_results_on_card(whole, name, run)
@@ -229,7 +229,7 @@ def _summary(whole: Reproduction, recipe: str, seconds: dict[str, float]) -> dic
     return found
 
 
-def _verdict(run: Run, suite: Suite) -> dict[str, Any]:
+def _verdict(run: StoredRun, suite: Suite) -> dict[str, Any]:
     """Returns whether a run came to what the authors' own run of the same model came to."""
     comparisons = verify(run, suite, stand_in=f"tulu-eval/{run.model}").comparisons
     one = next(one for one in comparisons if one.main)
@@ -242,7 +242,7 @@ def _verdict(run: Run, suite: Suite) -> dict[str, Any]:
     }
 
 
-def _put_results_on_card(whole: Reproduction, name: str, run: Run) -> None:
+def _put_results_on_card(whole: ReproducedStages, name: str, run: StoredRun) -> None:
     folder = whole.models(name)
     made = exported.read(folder)
     lines = metrics.read(whole.folder / made.stage / metrics.METRICS)

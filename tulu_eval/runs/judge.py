@@ -26,9 +26,9 @@ from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate_judge import Calibration
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Endpoint
-from tulu_eval.judging.judge_recipe import Recipe
+from tulu_eval.judging.judge_recipe import JudgeRecipe
 from tulu_eval.judging.screen import Screen
-from tulu_eval.judging.session import Outcome, Prepared, Scoring, execute
+from tulu_eval.judging.session import JudgingOutcome, Prepared, Scoring, execute
 from tulu_eval.judging.win_rates import Score
 from tulu_eval.records import Result
 from tulu_eval.runs import schema
@@ -60,7 +60,7 @@ class InterruptedJudgingError(UserError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Target:
+class JudgeTarget:
     """What is to be judged.
 
     Attributes:
@@ -72,7 +72,7 @@ class Target:
     folder: Path
 
 
-def find(path: Path, partial: bool = False) -> Target:
+def find(path: Path, partial: bool = False) -> JudgeTarget:
     """Returns the outputs of a run folder, or of a file in alpaca_eval's format.
 
     Args:
@@ -83,10 +83,10 @@ def find(path: Path, partial: bool = False) -> Target:
         DataError: It is neither, or not of AlpacaEval.
     """
     if path.is_dir():
-        return Target(outputs_of(path), path / JUDGED)
+        return JudgeTarget(outputs_of(path), path / JUDGED)
     outputs = files.read_outputs(path, partial)
     name = safe_name(outputs.generator or path.stem)
-    return Target(outputs, Path("results") / name / BENCHMARK / JUDGED)
+    return JudgeTarget(outputs, Path("results") / name / BENCHMARK / JUDGED)
 
 
 def outputs_of(folder: Path) -> files.Outputs:
@@ -105,13 +105,13 @@ def outputs_of(folder: Path) -> files.Outputs:
     return files.from_texts(texts, run.model)
 
 
-def folder_of(target: Target, recipe: Recipe, limit: int | None) -> Path:
+def folder_of(target: JudgeTarget, recipe: JudgeRecipe, limit: int | None) -> Path:
     """Returns the folder of one judge's verdicts."""
     first = f"-first{limit}" if limit else ""
     return target.folder / f"{safe_name(recipe.judge)}-{recipe.method}{first}"
 
 
-def cache_of(recipe: Recipe) -> Path:
+def cache_of(recipe: JudgeRecipe) -> Path:
     """Returns where a judge's answers are kept unless said otherwise: one file, whatever is judged, so none is paid twice."""
     return cache_folder() / "judge" / f"{safe_name(recipe.judge)}.jsonl"
 
@@ -125,7 +125,7 @@ def judge(
     max_cost: float | None = None,
     calibration: Calibration | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> Outcome:
+) -> JudgingOutcome:
     """Asks the judge and writes the rows, a calibrated one among them if there is a calibration.
 
     Args:
@@ -189,7 +189,7 @@ def flags_of(folder: Path) -> list[str]:
     found: dict[str, None] = {}
     for path in sorted([*folder.glob(JUDGING), *folder.glob(f"{JUDGED}/*/{JUDGING}")]):
         try:
-            data = schema.read_object(path, schema.Judging, "a judge's manifest")
+            data = schema.read_object(path, schema.StoredJudging, "a judge's manifest")
         except DataError as error:
             raise DataError(path, f"cannot be read; {AGAIN}") from error
         noted = data.get("screen")

@@ -20,7 +20,7 @@ from tulu_eval.judging import record
 from tulu_eval.judging.gamed import find_gamed
 from tulu_eval.judging.judge_recipe import Pair
 from tulu_eval.judging.judged import Judge
-from tulu_eval.judging.numbers import CALIBRATED, Settings, judge_parts, results, settings_of
+from tulu_eval.judging.numbers import CALIBRATED, JudgeSettings, judge_parts, results, settings_of
 from tulu_eval.judging.record import StoredJudgments
 from tulu_eval.judging.win_rates import Score, score
 from tulu_eval.records import Result, content_hash
@@ -71,7 +71,7 @@ class JudgedResult:
 
 
 def lc_ranges(found: JudgedResult) -> dict[str, tuple[float, float]]:
-    """Returns the range of a judge's LC by its row's signature, as :class:`~tulu_eval.runs.reading.Run` has it; or nothing."""
+    """Returns the range of a judge's LC by its row's signature, as :class:`~tulu_eval.runs.reading.StoredRun` has it; or nothing."""
     return {row.signature: found.lc_range for row in found.rows if row.metric == LC and found.lc_range is not None}
 
 
@@ -137,7 +137,7 @@ def read_judged(folder: Path, outputs: Mapping[str, Output] | None = None) -> Ju
 
 
 def _score_again(
-    folder: Path, judgments: StoredJudgments, manifest: Mapping[str, Any], settings: Settings
+    folder: Path, judgments: StoredJudgments, manifest: Mapping[str, Any], settings: JudgeSettings
 ) -> tuple[Score, str]:
     """Returns the score of a folder's judgments, and why it lacks LC though the rows have it; empty where it does not."""
     rows = judgments.judged(settings.positional)
@@ -270,7 +270,7 @@ def read_judging(folder: Path) -> Mapping[str, Any]:
         DataError: It is missing or of another form.
     """
     try:
-        return schema.read_object(folder / JUDGING, schema.Judging, "a judge's manifest")
+        return schema.read_object(folder / JUDGING, schema.StoredJudging, "a judge's manifest")
     except DataError as error:
         why = str(error).removeprefix(f"{folder / JUDGING}: ")
         raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read ({why})") from error

@@ -20,7 +20,7 @@ from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.judging.judge_recipe import Question
 from tulu_eval.judging.vllm_judge import VllmJudge, Write
 from tulu_eval.models.model_files import fetch
-from tulu_eval.models.template import ChatTemplate, Conversation, Message
+from tulu_eval.models.template import ChatTemplate, Conversation, Turn
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.models.tokenizer_calls import token_ids
 from tulu_eval.runs import template_date
@@ -59,7 +59,7 @@ def writer(files: ModelFiles) -> Write:
         raise PreflightError(f"{files.name} has no chat template, so it cannot be asked as a judge")
 
     def write(questions: Sequence[Question]) -> list[tuple[list[int], str]]:
-        turns = [Conversation([Message(turn.role, turn.content) for turn in one.messages]) for one in questions]
+        turns = [Conversation([Turn(turn.role, turn.content) for turn in one.messages]) for one in questions]
         rendered = template.attempt(turns, template_date.today())
         names = [f"question {at}" for at in range(len(questions))]
         ids = token_ids(tokenizer, files.name, [one.text for one in rendered], names)

@@ -18,7 +18,7 @@ from tulu_eval.records import Result
 from tulu_eval.runs import catalog, signature
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, Sample, asked_of, decode, marks, ungraded
-from tulu_eval.runs.reading import Run, read_run, sound
+from tulu_eval.runs.reading import StoredRun, read_run, sound
 from tulu_eval.runs.run_plan import SHARDS
 from tulu_eval.runs.scoring import write_rows
 from tulu_eval.runs.tally import Tally
@@ -37,7 +37,7 @@ class Shard:
         parts: Of how many.
     """
 
-    run: Run
+    run: StoredRun
     part: int
     parts: int
 

@@ -16,7 +16,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.models.tokenizer import render_tulu
 from tulu_eval.runs import catalog
 from tulu_eval.runs.ledger import Sample
-from tulu_eval.runs.reading import Run
+from tulu_eval.runs.reading import StoredRun
 
 KNOWN = ("tulu", "plain")
 """Forms that are written here, to the letter; in others, a template that is not in the run folder goes around the turn."""
@@ -52,7 +52,7 @@ class PromptSource:
         self._data = data
         self._items: dict[tuple[str, str], dict[str, Item] | UserError] = {}
 
-    def prompts(self, run: Run, samples: Sequence[Sample]) -> Prompts:
+    def prompts(self, run: StoredRun, samples: Sequence[Sample]) -> Prompts:
         """Returns the prompts of a run's samples.
 
         Raises:

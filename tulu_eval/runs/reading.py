@@ -32,7 +32,7 @@ from tulu_eval.runs.tally import Tally
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Run:
+class StoredRun:
     """A run as it is on disk.
 
     Attributes:
@@ -111,7 +111,7 @@ class Run:
                 yield grade_sample(benchmark, sample)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> StoredRun:
     """Returns a run, or a judge's folder that has no run around it, as it is on disk.
 
     Raises:
@@ -132,7 +132,7 @@ def read_run(folder: Path) -> Run:
                 remembered.note(name, found)
     except OSError as error:
         raise DataError(folder, f"cannot be read: {error.strerror}") from error
-    return Run(folder, manifest, **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
+    return StoredRun(folder, manifest, **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
 
 
 def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -> Reading:
@@ -157,7 +157,7 @@ def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -
     )
 
 
-def sound(run: Run) -> Run:
+def sound(run: StoredRun) -> StoredRun:
     """Returns a run of which everything follows from the rest.
 
     Raises:
@@ -168,7 +168,7 @@ def sound(run: Run) -> Run:
     return run
 
 
-def finished(run: Run) -> Run:
+def finished(run: StoredRun) -> StoredRun:
     """Returns a sound run that has every planned sample.
 
     Raises:
@@ -180,7 +180,7 @@ def finished(run: Run) -> Run:
     return run
 
 
-def read_answers(folder: Path) -> Run:
+def read_answers(folder: Path) -> StoredRun:
     """Returns a run whose samples are what its model answered, whatever its ``result.json`` says; for grading them again.
 
     Raises:
@@ -194,7 +194,7 @@ def read_answers(folder: Path) -> Run:
     benchmark = _installed(manifest)
     found = _reread(folder, manifest, recorded, benchmark)
     doubts = (*rereading.of_manifest(manifest, recorded, benchmark), *found.doubts)
-    run = Run(folder, manifest, (), found.tally, doubts, unhashed=rereading.unhashed(manifest, recorded))
+    run = StoredRun(folder, manifest, (), found.tally, doubts, unhashed=rereading.unhashed(manifest, recorded))
     if not run.doubts and not (found.tally.done + found.tally.failed):
         raise DataError(folder / LEDGER, "has no samples")
     return sound(run)
@@ -202,7 +202,7 @@ def read_answers(folder: Path) -> Run:
 
 def find_runs(
     results: Path, each: Callable[[Sequence[Path]], Iterable[Path]] = iter
-) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+) -> tuple[tuple[StoredRun, ...], tuple[str, ...]]:
     """Returns the sound runs under a folder, win rates of files among them, and a line for each that is not to be used.
 
     An unfinished run is among the runs; what it may be shown as is for the verb to say.
@@ -217,7 +217,7 @@ def find_runs(
     # a shard is a part of a run, which is one once 'tulu-eval merge' has made it
     folders = [path.parent for path in found[MANIFEST] if path.parent.parent.name != SHARDS]
     folders += [path.parent for path in found[JUDGING] if not (path.parents[2] / MANIFEST).exists()]
-    runs: list[Run] = []
+    runs: list[StoredRun] = []
     for folder in each(folders):
         try:
             runs.append(sound(read_run(folder)))

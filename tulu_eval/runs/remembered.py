@@ -31,7 +31,7 @@ JUDGED_FILES = ("result.json", "judgments.jsonl", "judging.json")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reading found; the fields are those of :class:`tulu_eval.runs.reading.Run`."""
+    """What a reading found; the fields are those of :class:`tulu_eval.runs.reading.StoredRun`."""
 
     results: tuple[Result, ...]
     tally: Tally

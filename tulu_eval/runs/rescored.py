@@ -21,17 +21,17 @@ from tulu_eval.judging.annotations import Annotation
 from tulu_eval.judging.calibrate_judge import Calibration
 from tulu_eval.judging.judge import Judgment, Kind
 from tulu_eval.judging.judge_recipe import swapped
-from tulu_eval.judging.session import Scored
+from tulu_eval.judging.session import ScoredOutputs
 from tulu_eval.records import Result
 from tulu_eval.runs.judge import BENCHMARK, checked
 from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash, lc_ranges, read_judging
 from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
-from tulu_eval.runs.reading import Run
+from tulu_eval.runs.reading import StoredRun
 from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.tally import Tally
 
 
-def keep(root: Path, path: Path, scored: Scored, rows: Sequence[Result], calibration: Calibration | None = None) -> Path:
+def keep(root: Path, path: Path, scored: ScoredOutputs, rows: Sequence[Result], calibration: Calibration | None = None) -> Path:
     """Writes what annotations were scored to, for the table; returns the folder.
 
     Args:
@@ -79,7 +79,7 @@ def _judgment(row: Annotation) -> Judgment:
     return Judgment(row.pair.id, "", kind, preference, swapped(row.instruction))
 
 
-def read(folder: Path) -> Run:
+def read(folder: Path) -> StoredRun:
     """Returns such a folder as a run of which only the model's name, the rows and the time are known.
 
     Raises:
@@ -98,4 +98,4 @@ def read(folder: Path) -> Run:
         "source": "re-scored" if "annotations_sha256" in data else "outputs of a file",
     }
     n = rows[0].n if rows else 0
-    return Run(folder, manifest, rows, Tally(n, n, 0), lc_ranges=lc_ranges(found))
+    return StoredRun(folder, manifest, rows, Tally(n, n, 0), lc_ranges=lc_ranges(found))

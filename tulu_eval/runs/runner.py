@@ -29,7 +29,7 @@ from tulu_eval.runs.tally import Tally
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """What a run came to.
 
     Attributes:
@@ -53,12 +53,12 @@ class InterruptedRunError(EngineError):
     exit_code = 130
 
 
-def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> Outcome:
+def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> RunOutcome:
     """Does one plan with an engine of its own; see :func:`execute_all`."""
     return execute_all([plan], progress, fresh=fresh)[0]
 
 
-def execute_all(plans: Sequence[Plan], progress: Progress, *, fresh: bool = False) -> list[Outcome]:
+def execute_all(plans: Sequence[Plan], progress: Progress, *, fresh: bool = False) -> list[RunOutcome]:
     """Does what each plan says that is not in its ledger yet, and writes manifests and results.
 
     One engine start serves all plans of one model, and of further models whose weights go into the running engine.
@@ -80,7 +80,7 @@ def execute_all(plans: Sequence[Plan], progress: Progress, *, fresh: bool = Fals
         return [_execute(plan, progress, engine, fresh) for plan in plans]
 
 
-def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Outcome:
+def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> RunOutcome:
     folder = plan.folder
     with files.locked(folder):
         manifest = _open_manifest(plan, folder, fresh)
@@ -102,7 +102,7 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Out
                 files.write_text(folder / name, text)
         manifest["status"] = "failures" if rows.tally.failed else "complete"
         files.write_json(folder / files.MANIFEST, manifest)
-    return Outcome(folder, rows.results, rows.tally, len(pending), roofline.line(manifest) if pending else "")
+    return RunOutcome(folder, rows.results, rows.tally, len(pending), roofline.line(manifest) if pending else "")
 
 
 def _asked(plan: Plan) -> Asked:

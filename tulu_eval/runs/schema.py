@@ -37,7 +37,7 @@ Plain = Name | Integer | Number | bool | list[Name] | None
 R = TypeVar("R", bound=Record)
 
 
-class Model(Record, frozen=True):
+class StoredModel(Record, frozen=True):
     """The model of a run."""
 
     name: Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -49,7 +49,7 @@ class Model(Record, frozen=True):
     context: Count | None = None
 
 
-class Benchmark(Record, frozen=True):
+class StoredBenchmark(Record, frozen=True):
     """The benchmark of a run; hashes of its data as a file and as items."""
 
     name: Name
@@ -58,7 +58,7 @@ class Benchmark(Record, frozen=True):
     items_sha256: Name = ""
 
 
-class Decoding(Record, frozen=True):
+class StoredDecoding(Record, frozen=True):
     """How tokens were drawn; null is unknown."""
 
     max_new_tokens: Count | None
@@ -69,7 +69,7 @@ class Decoding(Record, frozen=True):
     stop: list[Name] | None = None
 
 
-class Protocol(Record, frozen=True):
+class StoredProtocol(Record, frozen=True):
     """The protocol of a run."""
 
     name: Name
@@ -77,13 +77,13 @@ class Protocol(Record, frozen=True):
     n: Count
     metric: Name
     covers: list[Name]
-    decoding: Decoding
-    plain_decoding: Decoding
+    decoding: StoredDecoding
+    plain_decoding: StoredDecoding
     summary: Name
     sha256: Hash
 
 
-class Template(Record, frozen=True):
+class StoredTemplate(Record, frozen=True):
     """The chat template of a run."""
 
     form: Name
@@ -93,7 +93,7 @@ class Template(Record, frozen=True):
     reasoning: Name = ""
 
 
-class EndToken(Record, frozen=True):
+class StoredEndToken(Record, frozen=True):
     """A token that somebody names as an end."""
 
     id: Integer
@@ -101,14 +101,14 @@ class EndToken(Record, frozen=True):
     origins: list[Name]
 
 
-class EndTokens(Record, frozen=True):
+class StoredEndTokens(Record, frozen=True):
     """What ends a completion."""
 
-    chosen: list[EndToken]
-    passed_over: list[EndToken]
+    chosen: list[StoredEndToken]
+    passed_over: list[StoredEndToken]
 
 
-class Served(Record, frozen=True):
+class StoredServed(Record, frozen=True):
     """A model behind a server."""
 
     url: Name
@@ -117,7 +117,7 @@ class Served(Record, frozen=True):
     timeout: Positive
 
 
-class Settings(Record, frozen=True):
+class StoredSettings(Record, frozen=True):
     """How an engine was built."""
 
     quantization: Name
@@ -133,7 +133,7 @@ class Settings(Record, frozen=True):
     data_parallel: Count = 1
     gpu_memory_utilization: Positive = 0.92
     max_model_len: Count = 0
-    served: Served | UnsetType = UNSET
+    served: StoredServed | UnsetType = UNSET
 
 
 class Session(Record, frozen=True):
@@ -155,7 +155,7 @@ class Session(Record, frozen=True):
     commit: Name = ""
 
 
-class Imported(Record, frozen=True):
+class StoredImported(Record, frozen=True):
     """The file of another harness that a run was made of."""
 
     file: Name
@@ -171,7 +171,7 @@ class Imported(Record, frozen=True):
     end_reasons: Name = ""
 
 
-class Tally(Record, frozen=True):
+class StoredTally(Record, frozen=True):
     """How much of a run is there."""
 
     planned: Count
@@ -180,20 +180,20 @@ class Tally(Record, frozen=True):
     cause: str = ""
 
 
-class Manifest(Record, frozen=True):
+class StoredManifest(Record, frozen=True):
     """``manifest.json``."""
 
     format: Literal[1]
     settings_sha256: Name
-    model: Model
-    benchmark: Benchmark
-    protocol: Protocol
-    template: Template
-    decoding: Decoding
+    model: StoredModel
+    benchmark: StoredBenchmark
+    protocol: StoredProtocol
+    template: StoredTemplate
+    decoding: StoredDecoding
     eos_ids: list[Integer] | None
     backend: Name
     dtype: Name
-    settings: Settings
+    settings: StoredSettings
     seed: Integer | None
     limit: Integer | Number | Name | None
     items: dict[str, list[Name]]
@@ -205,16 +205,16 @@ class Manifest(Record, frozen=True):
     commit: Name
     status: Name = ""
     command: list[str] | UnsetType = UNSET
-    end_tokens: EndTokens | UnsetType = UNSET
+    end_tokens: StoredEndTokens | UnsetType = UNSET
     keys: list[Hash] | UnsetType = UNSET
     asked: list[Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]] | UnsetType = UNSET
     answers_sha256: Hash = ""
-    tally: Tally | UnsetType = UNSET
+    tally: StoredTally | UnsetType = UNSET
     shard: Annotated[list[Count], Meta(min_length=2, max_length=2)] | UnsetType = UNSET
-    imported: Imported | UnsetType = UNSET
+    imported: StoredImported | UnsetType = UNSET
 
 
-class Row(Record, frozen=True):
+class StoredRow(Record, frozen=True):
     """A row of ``result.json``."""
 
     benchmark: Name
@@ -236,13 +236,13 @@ class Results(Record, frozen=True):
     """``result.json`` of a run or of a judge's folder."""
 
     format: Literal[1]
-    results: list[Row]
+    results: list[StoredRow]
     samples_sha256: Hash
     sha256: Hash
     answers_sha256: Hash = ""
     manifest_sha256: Hash = ""
     graded_by: Count | UnsetType = UNSET
-    tally: Tally | UnsetType = UNSET
+    tally: StoredTally | UnsetType = UNSET
 
 
 class SampleGrade(Record, frozen=True):
@@ -290,7 +290,7 @@ class DigestLine(Record, frozen=True):
     line_sha256: Hash
 
 
-class Screen(Record, frozen=True):
+class StoredScreen(Record, frozen=True):
     """What was odd about judged outputs; ids."""
 
     n: Count
@@ -302,7 +302,7 @@ class Screen(Record, frozen=True):
     reasoning: list[Name] | UnsetType = UNSET
 
 
-class Judging(Record, frozen=True):
+class StoredJudging(Record, frozen=True):
     """``judging.json``; what is only kept for people is not looked into."""
 
     judge: Name
@@ -313,7 +313,7 @@ class Judging(Record, frozen=True):
     generator: Name = ""
     finished: Name = ""
     notes: list[str] | UnsetType = UNSET
-    screen: Screen | UnsetType = UNSET
+    screen: StoredScreen | UnsetType = UNSET
     calibration: dict[str, Any] | None = None
     annotator: Name = ""
     annotations_sha256: Hash = ""
@@ -354,7 +354,7 @@ class Audited(Record, frozen=True):
     repetitions: list[AuditedRepetition] | UnsetType = UNSET
     rate: Any = None
     widened: Any = None
-    row: Row | UnsetType = UNSET
+    row: StoredRow | UnsetType = UNSET
 
 
 def read_object(path: Path, kind: type[Record], what: str, limit: int = SMALL_BYTES) -> dict[str, Any]:
@@ -395,7 +395,7 @@ def check_manifest(path: Path, data: dict[str, Any]) -> None:
         DataError: If one is missing, unknown, or not of its type or range, or an item is there twice.
     """
     wrong = "is not a manifest of this version: "
-    checked(data, Manifest, Place(path), wrong)
+    checked(data, StoredManifest, Place(path), wrong)
     for name, ids in (("planned", data["planned"]), *((f"items.{name}", ids) for name, ids in data["items"].items())):
         if len(set(ids)) != len(ids):
             twice = Counter(ids).most_common(1)[0][0]

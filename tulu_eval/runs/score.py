@@ -34,7 +34,7 @@ class Disagreement:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Scored:
+class Regraded:
     """What :func:`score` found.
 
     Attributes:
@@ -52,7 +52,7 @@ class Scored:
     unhashed: str = ""
 
 
-def score(folder: Path) -> Scored:
+def score(folder: Path) -> Regraded:
     """Grades a run's samples again and writes ``result.json``; the samples stay as they are.
 
     Raises:
@@ -79,4 +79,4 @@ def score(folder: Path) -> Scored:
         if not rows.tally.done + rows.tally.failed:
             raise DataError(folder / LEDGER, "has no samples")
         write_json(folder / MANIFEST, run.manifest)
-    return Scored(rows.results, rows.tally, benchmark.scorers, tuple(differing), run.unhashed)
+    return Regraded(rows.results, rows.tally, benchmark.scorers, tuple(differing), run.unhashed)

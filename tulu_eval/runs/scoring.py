@@ -41,7 +41,7 @@ def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rows:
+class ScoredRows:
     """What the graded samples of a run come to.
 
     Attributes:
@@ -53,7 +53,7 @@ class Rows:
     tally: Tally
 
 
-def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lines: Iterable[bytes]) -> Rows:
+def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lines: Iterable[bytes]) -> ScoredRows:
     """Computes the rows of a run from the lines of its graded samples, and writes them to ``result.json``.
 
     Where samples may not be published, ``digests.jsonl`` is written too. The manifest gets the tally and the hash of the
@@ -78,7 +78,7 @@ def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lin
             yield line
 
     whole = samples_hash(noted())
-    rows = Rows(make_rows(manifest, benchmark, found), tally_of(manifest, found, causes))
+    rows = ScoredRows(make_rows(manifest, benchmark, found), tally_of(manifest, found, causes))
     if digests:
         write_digests(folder, digests)
     manifest |= {"tally": dataclasses.asdict(rows.tally), "answers_sha256": combined(answers)}

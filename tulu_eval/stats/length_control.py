@@ -52,7 +52,7 @@ FOLDS_FILE = Path(__file__).with_name("cv_folds_introsort.npz")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rows:
+class JudgedRows:
     """A model's annotated rows. All arrays have shape (n,).
 
     Attributes:
@@ -65,9 +65,9 @@ class Rows:
     difference: Array
     difficulty: Array
 
-    def take(self, index: npt.NDArray[np.int64]) -> Rows:
+    def take(self, index: npt.NDArray[np.int64]) -> JudgedRows:
         """Returns the rows at ``index``, in that order, repeats allowed."""
-        return Rows(self.preference[index], self.difference[index], self.difficulty[index])
+        return JudgedRows(self.preference[index], self.difference[index], self.difficulty[index])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ class _Design(NamedTuple):
     weight: Array
 
 
-def _design(rows: Rows, gamed: Gamed) -> _Design:
+def _design(rows: JudgedRows, gamed: Gamed) -> _Design:
     spread = rows.difference.std(ddof=1) if len(rows.difference) > 1 else 0.0
     if not spread > 0:
         raise ValueError("the length differences do not vary, so there is no length to control for")
@@ -253,7 +253,7 @@ def _choose_c(design: _Design, mode: FoldMode) -> float:
     return CS[int(np.argmax(total))]
 
 
-def fit(rows: Rows, gamed: Gamed, mode: FoldMode = "leaderboard", c: float | None = None) -> Fit:
+def fit(rows: JudgedRows, gamed: Gamed, mode: FoldMode = "leaderboard", c: float | None = None) -> Fit:
     """Returns the length-controlled win rate.
 
     Args:
@@ -274,7 +274,7 @@ def fit(rows: Rows, gamed: Gamed, mode: FoldMode = "leaderboard", c: float | Non
     return Fit(from_weights(weights, rows.difficulty), c, weights)
 
 
-def over_grid(rows: Rows, gamed: Gamed) -> tuple[Fit, ...]:
+def over_grid(rows: JudgedRows, gamed: Gamed) -> tuple[Fit, ...]:
     """Returns the fit at every C of the grid, ascending; raises as :func:`fit` does.
 
     Which of them is published hangs on the folds, and those hang on the machine that made the number.
@@ -285,7 +285,9 @@ def over_grid(rows: Rows, gamed: Gamed) -> tuple[Fit, ...]:
     return tuple(Fit(from_weights(weights, rows.difficulty), c, weights) for c, weights in found)
 
 
-def bootstrap(rows: Rows, gamed: Gamed, c: float, draws: int = 1000, seed: int = 0, level: float = 0.95) -> BootstrapInterval:
+def bootstrap(
+    rows: JudgedRows, gamed: Gamed, c: float, draws: int = 1000, seed: int = 0, level: float = 0.95
+) -> BootstrapInterval:
     """Returns a percentile interval of LC over instructions, refitting all three weights in every draw.
 
     The package's ``lc_standard_error`` is the spread of predictions over instructions, not an error of LC. Here the rows

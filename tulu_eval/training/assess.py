@@ -13,7 +13,7 @@ import torch
 from tulu_eval.records import Decoding
 from tulu_eval.stats import mean_interval, wilson
 from tulu_eval.training import networks, ppo, reward_model
-from tulu_eval.training.data import Pair
+from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.networks import Policy, Scorer
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine, roll_out
@@ -29,7 +29,7 @@ ROWS = 64
 
 
 @torch.no_grad()
-def accuracy(scorer: Scorer, pairs: Sequence[Pair]) -> dict[str, float]:
+def accuracy(scorer: Scorer, pairs: Sequence[PreferencePair]) -> dict[str, float]:
     """Returns on how many pairs the chosen side scores higher, with a 95 % interval, in percent."""
     device, right = torch.device("cpu"), 0
     for start in range(0, len(pairs), ROWS):

@@ -29,7 +29,7 @@ PASSING = ("of a micro-batch", "of a part of it")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Cost:
+class TrainingCost:
     """What a run costs.
 
     Attributes:
@@ -43,11 +43,11 @@ class Cost:
     seconds_high: float
 
 
-def estimate(job: Job, device: str, world: int) -> Cost:
+def estimate(job: Job, device: str, world: int) -> TrainingCost:
     """Returns what a job costs on so many devices of this machine's kind."""
     recipe = job.sourced.recipe
     rate = measure_rates(device, recipe.compute_dtype).flops * world
-    return Cost(memory(job, world, device), flops(job, 0.25) / (0.5 * rate), flops(job, 1.0) / (0.1 * rate))
+    return TrainingCost(memory(job, world, device), flops(job, 0.25) / (0.5 * rate), flops(job, 1.0) / (0.1 * rate))
 
 
 def memory(job: Job, world: int, device: str) -> dict[str, int]:

@@ -28,7 +28,7 @@ CHUNK = 1000
 """Rows that are tokenised at once."""
 
 
-class Pair(NamedTuple):
+class PreferencePair(NamedTuple):
     """Two answers to one prompt; ``mask`` marks the answers."""
 
     chosen: Tokens
@@ -39,11 +39,11 @@ class Pair(NamedTuple):
         return len(self.chosen) + len(self.rejected)
 
 
-T = TypeVar("T", Tokens, Pair)
+T = TypeVar("T", Tokens, PreferencePair)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rows(Generic[T]):
+class TrainingRows(Generic[T]):
     """What is trained on.
 
     Attributes:
@@ -62,7 +62,7 @@ _Take = Callable[[Row], tuple[str, tuple[Any, ...]]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Reader:
+class RowReader:
     """Reads rows for the models of one run.
 
     Attributes:
@@ -75,7 +75,7 @@ class Reader:
     max_length: int
     vocabulary: int
 
-    def conversations(self, paths: Sequence[Path]) -> Rows[Tokens]:
+    def conversations(self, paths: Sequence[Path]) -> TrainingRows[Tokens]:
         """Returns the rows for SFT, every assistant's message marked.
 
         Raises:
@@ -93,7 +93,7 @@ class Reader:
 
         return self._read(paths, take, encode, lambda row: (row,))
 
-    def pairs(self, paths: Sequence[Path]) -> Rows[Pair]:
+    def pairs(self, paths: Sequence[Path]) -> TrainingRows[PreferencePair]:
         """Returns the rows for a reward model or DPO, the last message marked.
 
         Raises:
@@ -113,13 +113,13 @@ class Reader:
                 reason = "different prompts"
             return reason, (chosen, rejected)
 
-        def encode(rows: list[tuple[Any, ...]]) -> list[Pair]:
+        def encode(rows: list[tuple[Any, ...]]) -> list[PreferencePair]:
             sides = [self.encoder.conversations([row[i] for row in rows], last_only=True) for i in (0, 1)]
-            return [Pair(*pair) for pair in zip(*sides, strict=True)]
+            return [PreferencePair(*pair) for pair in zip(*sides, strict=True)]
 
         return self._read(paths, take, encode, lambda row: row)
 
-    def prompts(self, paths: Sequence[Path], *, bos: bool) -> Rows[Tokens]:
+    def prompts(self, paths: Sequence[Path], *, bos: bool) -> TrainingRows[Tokens]:
         """Returns the prompts for PPO: a conversation up to its last user's message; a recorded answer is left away (EL).
 
         Raises:
@@ -141,7 +141,7 @@ class Reader:
         take: _Take,
         encode: Callable[[list[tuple[Any, ...]]], list[T]],
         parts: Callable[[T], Iterable[Tokens]],
-    ) -> Rows[T]:
+    ) -> TrainingRows[T]:
         kept: list[T] = []
         dropped: Counter[str] = Counter()
         digest = hashlib.sha256()
@@ -164,7 +164,7 @@ class Reader:
                 kept.append(encoded)
         if not kept:
             raise DataError(paths[0], f"no row is left to train on; dropped: {dict(dropped) or 'none, the file is empty'}")
-        return Rows(kept, dict(dropped), digest.hexdigest())
+        return TrainingRows(kept, dict(dropped), digest.hexdigest())
 
     def _reason(self, messages: Sequence[Message]) -> str:
         """Returns why a conversation is left out, empty if it is not."""

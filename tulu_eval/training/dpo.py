@@ -11,20 +11,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tulu_eval.training.data import Pair
+from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import dpo_loss, sequence_logprobs
 from tulu_eval.training.loop import Trainer
 from tulu_eval.training.networks import Policy, collate
 
 
-def train(trainer: Trainer, policy: Policy, reference: Policy, pairs: Sequence[Pair], beta: float) -> None:
+def train(trainer: Trainer, policy: Policy, reference: Policy, pairs: Sequence[PreferencePair], beta: float) -> None:
     """Trains a policy on pairs."""
     ranks = trainer.ranks
     for step in trainer.steps():
         whole = [pairs[index] for index in trainer.batch(step)]
         chosen = ranks.share(whole)
 
-        def learn(part: list[Pair]) -> Tensor:
+        def learn(part: list[PreferencePair]) -> Tensor:
             sides = [side for pair in part for side in pair]
             trainer.speed.count(4 * policy.flops(sides), sum(map(len, sides)))
             with torch.no_grad(), trainer.speed.part("reference"):
@@ -36,14 +36,14 @@ def train(trainer: Trainer, policy: Policy, reference: Policy, pairs: Sequence[P
             margin = found.margin.detach()
             return torch.stack([found.loss.detach().sum(), (margin > 0).float().sum(), margin.sum()]) / trainer.recipe.batch
 
-        sums = torch.stack(trainer.micro_batches(chosen, Pair.tokens, learn)).sum(0)
+        sums = torch.stack(trainer.micro_batches(chosen, PreferencePair.tokens, learn)).sum(0)
         numbers = trainer.update(sums[0], [side for pair in chosen for side in pair])
         _, accuracy, margin = ranks.sum(sums).tolist()
         tokens = float(sum(len(side) for pair in whole for side in pair))
         trainer.log(step, {**numbers, "accuracy": accuracy, "margin": margin, "tokens": tokens})
 
 
-def pair_logprobs(policy: Policy, pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, Tensor]:
+def pair_logprobs(policy: Policy, pairs: Sequence[PreferencePair], device: torch.device) -> tuple[Tensor, Tensor]:
     """Returns the log-probabilities [pairs] of the chosen and of the rejected answers, from one forward pass."""
     batch = collate([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], device)
     better, worse = sequence_logprobs(policy(batch), batch.mask).chunk(2)

@@ -16,13 +16,13 @@ from tulu_eval.models.resolve import resolve
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite
 from tulu_eval.training import recipes
-from tulu_eval.training.data import Pair, Reader, Rows, files_of_split
+from tulu_eval.training.data import PreferencePair, RowReader, TrainingRows, files_of_split
 from tulu_eval.training.stages import PPORecipe, Recipe, Sourced, Stage
 from tulu_eval.training.text import Encoder, Tokens
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Order:
+class TrainingOrder:
     """What was asked for.
 
     Attributes:
@@ -80,12 +80,12 @@ class Job:
         updates_per_step: Updates that one step makes.
     """
 
-    order: Order
+    order: TrainingOrder
     sourced: Sourced
     model: ModelFiles
     reward_model: ModelFiles | None
     tokenizer: Any
-    rows: Rows[Tokens] | Rows[Pair]
+    rows: TrainingRows[Tokens] | TrainingRows[PreferencePair]
     folder: Path
     rows_per_step: int
     updates_per_step: int
@@ -108,7 +108,7 @@ class Job:
         return found | ({"reward model": self.reward_model.weights_sha256} if self.reward_model else {})
 
 
-def load_recipe(order: Order) -> Sourced:
+def load_recipe(order: TrainingOrder) -> Sourced:
     """Returns an order's recipe, with what the command line says instead.
 
     Raises:
@@ -129,7 +129,7 @@ def load_recipe(order: Order) -> Sourced:
     return recipes.load(order.stage, order.recipe, changes)
 
 
-def make_job(order: Order, suite: Suite) -> Job:
+def make_job(order: TrainingOrder, suite: Suite) -> Job:
     """Returns the job that an order makes, with models looked up and rows read; no weight is loaded or downloaded.
 
     Raises:
@@ -148,7 +148,7 @@ def make_job(order: Order, suite: Suite) -> Job:
     for one in models:
         if one.context and longest > one.context:
             raise PreflightError(f"rows may have {longest} tokens, and {one.name} has {one.context} positions; set max_length")
-    reader = Reader(Encoder(tokenizer), recipe.max_length, min(map(_vocabulary, models)))
+    reader = RowReader(Encoder(tokenizer), recipe.max_length, min(map(_vocabulary, models)))
     if not order.data and not recipe.dataset:
         raise UserError(f"recipe {sourced.name} has no data set of its own; give --data rows.jsonl")
     rows = _read(reader, sourced, order.data or files_of_split(recipe.dataset, recipe.split))
@@ -164,7 +164,7 @@ def make_job(order: Order, suite: Suite) -> Job:
     return Job(order, sourced, model, reward_model, tokenizer, rows, order.output or Path("training") / name, per_step, updates)
 
 
-def engine_settings(order: Order, recipe: Recipe) -> EngineSettings:
+def engine_settings(order: TrainingOrder, recipe: Recipe) -> EngineSettings:
     """Returns how the engine of a run's rollouts is built."""
     return EngineSettings(dtype=recipe.compute_dtype, gpu_memory_utilization=order.rollout_memory)
 
@@ -175,7 +175,7 @@ def _model(name: str, option: str, suite: Suite) -> ModelFiles:
     return resolve(name, suite)[0]
 
 
-def _read(reader: Reader, sourced: Sourced, paths: Sequence[Path]) -> Rows[Tokens] | Rows[Pair]:
+def _read(reader: RowReader, sourced: Sourced, paths: Sequence[Path]) -> TrainingRows[Tokens] | TrainingRows[PreferencePair]:
     if sourced.stage == "sft":
         return reader.conversations(paths)
     if isinstance(sourced.recipe, PPORecipe):

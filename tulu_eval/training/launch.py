@@ -21,9 +21,9 @@ from tulu_eval.runs.manifest import MANIFEST, locked, write_json
 from tulu_eval.training import checkpoint, cost, dpo, export, parallel, ppo, reward_model, sft
 from tulu_eval.training import networks as models
 from tulu_eval.training.job import Job, engine_settings
-from tulu_eval.training.loop import MICRO_TOKENS, Settings, Trainer
+from tulu_eval.training.loop import MICRO_TOKENS, LoopSettings, Trainer
 from tulu_eval.training.parallel import Ranks, shard
-from tulu_eval.training.rollout import Engine, PolicyEngine
+from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
@@ -35,7 +35,7 @@ M = TypeVar("M", models.Policy, models.Scorer)
 Report = Callable[[int, int, dict[str, float]], None]
 
 
-class Outcome(NamedTuple):
+class TrainingOutcome(NamedTuple):
     """How a run ended.
 
     Attributes:
@@ -64,7 +64,7 @@ def pick_device(name: str) -> str:
     return name
 
 
-def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = lambda text: None) -> Outcome:
+def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = lambda text: None) -> TrainingOutcome:
     """Trains; the same call goes on where a run was interrupted, and has nothing to do where one is finished.
 
     Args:
@@ -80,13 +80,13 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
         recipe, stage = job.sourced.recipe, job.sourced.stage
         ranks.refuse_uneven(batch=recipe.batch)
         if not job.order.fresh and export.made(job.folder, stage, job.identity):
-            return Outcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
+            return TrainingOutcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
         cost.refuse_no_room(job, device, ranks.world)
         with _alone(job, ranks):
             return _execute(job, ranks, report, say)
 
 
-def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None]) -> Outcome:
+def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None]) -> TrainingOutcome:
     trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
     manifest = _manifest(job, ranks)
     _prepare_folder(job, ranks, sum(trained_sizes), manifest)
@@ -95,12 +95,12 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
             model_files.fetch(files)
         ranks.wait()
     order = job.order
-    settings = Settings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)
+    settings = LoopSettings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)
     trainer, trained = _train(job, ranks, settings, say)
     if trainer.interrupted:
-        return Outcome(False, job.folder, [])
+        return TrainingOutcome(False, job.folder, [])
     made = [export.write(job.folder, name, model, job.tokenizer, manifest, ranks) for name, model in trained.items()]
-    return Outcome(True, job.folder, made)
+    return TrainingOutcome(True, job.folder, made)
 
 
 def _alone(job: Job, ranks: Ranks) -> AbstractContextManager[None]:
@@ -153,7 +153,7 @@ def _manifest(job: Job, ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def _train(job: Job, ranks: Ranks, settings: Settings, say: Callable[[str], None]) -> tuple[Trainer, dict[str, Any]]:
+def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], None]) -> tuple[Trainer, dict[str, Any]]:
     """Loads the stage's models and runs its loop; returns the trained ones by the name of their folder."""
     recipe, folder = job.sourced.recipe, job.model.path
     compute = recipe.compute_dtype
@@ -204,7 +204,7 @@ def _train(job: Job, ranks: Ranks, settings: Settings, say: Callable[[str], None
     return run, trained
 
 
-def _engine(job: Job, policy: models.Policy, ranks: Ranks) -> Engine:
+def _engine(job: Job, policy: models.Policy, ranks: Ranks) -> RolloutEngine:
     """Returns what rollouts come from."""
     recipe, eos = job.sourced.recipe, int(job.tokenizer.eos_token_id)
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - only PPO has rollouts

@@ -43,7 +43,7 @@ class Stopped(UserError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
+class LoopSettings:
     """How a run goes, with no effect on what it computes.
 
     Attributes:
@@ -93,7 +93,7 @@ class Trainer:
         rows: int,
         rows_per_step: int,
         updates_per_step: int,
-        settings: Settings,
+        settings: LoopSettings,
     ) -> None:
         per_epoch = rows // rows_per_step
         if not per_epoch:

@@ -30,7 +30,7 @@ from tulu_eval.training.networks import (
     values_before,
 )
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.rollout import Engine, Rollout, roll_out
+from tulu_eval.training.rollout import Rollout, RolloutEngine, roll_out
 from tulu_eval.training.speed import Speed
 from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.text import Tokens
@@ -98,7 +98,7 @@ class RewardModel:
 def train(
     trainer: Trainer,
     models: Models,
-    engine: Engine,
+    engine: RolloutEngine,
     prompts: Sequence[Tokens],
     recipe: PPORecipe,
     watch: Watch | None = None,

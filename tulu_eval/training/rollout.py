@@ -1,6 +1,6 @@
 """Rollouts: answers of the policy to prompts, through the same requests and completions that an evaluation has.
 
-An engine is what has :meth:`Engine.generate`, as every backend does, and takes over the policy's weights when asked. The one
+An engine is what has :meth:`RolloutEngine.generate`, as every backend does, and takes over the policy's weights when asked. The one
 here decodes with the policy itself, so there is nothing to take over. Each row's draws derive from the seed and the row's key
 alone, not from its neighbours, its rank or what ran before.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tulu_eval.backends.growing import Row
+from tulu_eval.backends.growing import GrowingRow
 from tulu_eval.backends.hf.batching import choose_tokens
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, FinishReason, Request
@@ -26,7 +26,7 @@ from tulu_eval.training.randomness import derive
 from tulu_eval.training.text import Tokens
 
 
-class Engine(Protocol):
+class RolloutEngine(Protocol):
     """What rollouts come from."""
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
@@ -73,7 +73,7 @@ class PolicyEngine:
         from transformers import DynamicCache
 
         device = next(self._policy.parameters()).device
-        rows = [Row.begin(request, decoding) for request in requests]
+        rows = [GrowingRow.begin(request, decoding) for request in requests]
         ids, attention = _left_padded(requests, device)
         cache: Any = DynamicCache()
         positions = (attention.cumsum(1) - 1).clamp(min=0)
@@ -135,7 +135,9 @@ class Rollout:
         return cls(Tokens(np.concatenate([prompt.ids, answer]), mask), completion.finish_reason == "stop")
 
 
-def roll_out(engine: Engine, prompts: Sequence[tuple[int, Tokens]], decoding: Decoding, seed: int, step: int) -> list[Rollout]:
+def roll_out(
+    engine: RolloutEngine, prompts: Sequence[tuple[int, Tokens]], decoding: Decoding, seed: int, step: int
+) -> list[Rollout]:
     """Returns the engine's answers to prompts, in their order.
 
     Args:

@@ -49,7 +49,7 @@ class File(Record, frozen=True):
     sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
-class Manifest(Record, frozen=True):
+class CheckpointManifest(Record, frozen=True):
     """A checkpoint's manifest, as :class:`Saved` explains it."""
 
     format: Literal[2]
@@ -138,7 +138,7 @@ def read(folder: Path) -> Saved:
             "version that began it, or begin anew with --fresh"
         )
     try:
-        found = files.checked(data, Manifest, files.Place(folder / MANIFEST))
+        found = files.checked(data, CheckpointManifest, files.Place(folder / MANIFEST))
     except DataError as error:
         raise BrokenError(f"its {MANIFEST} is not one of this program") from error
     saved = Saved(folder, found.step, found.identity, found.counters, found.files)

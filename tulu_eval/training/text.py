@@ -35,7 +35,7 @@ It renders what the released tokenizers' renders, and system messages besides, w
 Message = Mapping[str, str]
 
 
-class Span(NamedTuple):
+class TextSpan(NamedTuple):
     """A piece of a text, in characters: from ``start`` to before ``end``."""
 
     start: int
@@ -58,7 +58,7 @@ class Tokens:
         return len(self.ids)
 
 
-def render(messages: Sequence[Message], eos: str) -> tuple[str, list[Span]]:
+def render(messages: Sequence[Message], eos: str) -> tuple[str, list[TextSpan]]:
     """Returns a conversation's text, and the span of each assistant's content with its end token."""
     text, spans = "", []
     for message in messages:
@@ -67,7 +67,7 @@ def render(messages: Sequence[Message], eos: str) -> tuple[str, list[Span]]:
         text += message["content"].strip()
         if message["role"] == "assistant":
             text += eos
-            spans.append(Span(start, len(text)))
+            spans.append(TextSpan(start, len(text)))
         text += "\n"
     return text.strip(), spans
 
@@ -124,7 +124,7 @@ class Encoder:
             for ids, offsets, (_, spans) in zip(encoded["input_ids"], encoded["offset_mapping"], rendered, strict=True)
         ]
 
-    def _with_mask(self, ids: list[int], offsets: list[tuple[int, int]], spans: list[Span]) -> Tokens:
+    def _with_mask(self, ids: list[int], offsets: list[tuple[int, int]], spans: list[TextSpan]) -> Tokens:
         # A token belongs to an answer if it begins in it: one that reaches over from the tag does not.
         starts = np.array([start for start, _ in offsets])
         mask = np.zeros(len(ids), dtype=np.bool_)

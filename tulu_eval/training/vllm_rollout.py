@@ -43,7 +43,7 @@ LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 
 
 class VllmEngine:
-    """A vLLM engine as :class:`~tulu_eval.training.rollout.Engine`.
+    """A vLLM engine as :class:`~tulu_eval.training.rollout.RolloutEngine`.
 
     Args:
         model: What training starts from.

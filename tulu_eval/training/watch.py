@@ -18,7 +18,7 @@ from tulu_eval.runs import template_date
 from tulu_eval.stats import mcnemar, paired_difference, paired_items, wilson
 from tulu_eval.training import metrics
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.rollout import Engine, Rollout
+from tulu_eval.training.rollout import Rollout, RolloutEngine
 
 SHOWN = 4
 """Rollouts of a step that are shown."""
@@ -108,7 +108,7 @@ class Watch:
         metrics.append(self._folder / metrics.SAMPLES, step, {"samples": seen})
         self._say(as_table(step, seen))
 
-    def ask(self, step: int, engine: Engine) -> None:
+    def ask(self, step: int, engine: RolloutEngine) -> None:
         """Asks the probe of a policy that has made so many steps, writes what came of it and shows the gain."""
         probe = self._probe
         if probe is None:

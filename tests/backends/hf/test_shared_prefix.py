@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.backends.base import Usage
-from tulu_eval.backends.growing import Finisher, Row
+from tulu_eval.backends.growing import Finisher, GrowingRow
 from tulu_eval.backends.hf.batching import Scheduler, choose_tokens, is_out_of_memory, shared_prefix
 from tulu_eval.backends.hf.eligibility import enable_shared_prefix
 from tulu_eval.backends.hf.shared_prefix import SharedPrefixDecoder, Store, partial_attention, unfused_partial_attention
@@ -271,7 +271,7 @@ def test_sampling_does_not_depend_on_the_batch(llama: Any) -> None:
 
 
 def test_draws_follow_the_filtered_distribution() -> None:
-    rows = [Row.begin(Request(str(i), (1,), ""), Decoding(1)) for i in range(20000)]
+    rows = [GrowingRow.begin(Request(str(i), (1,), ""), Decoding(1)) for i in range(20000)]
     logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().expand(len(rows), 4)
 
     def shares(decoding: Decoding) -> torch.Tensor:

@@ -17,7 +17,7 @@ from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, Sample
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import Order, make_plan
-from tulu_eval.runs.runner import Outcome, execute
+from tulu_eval.runs.runner import RunOutcome, execute
 
 KEY = "sk-served-0123456789"
 """The key that the fixture ``quick`` puts into the environment."""
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture
-def ask(order: Callable[..., Order]) -> Callable[..., Outcome]:
+def ask(order: Callable[..., Order]) -> Callable[..., RunOutcome]:
     """Runs 6 questions at a base URL in chat turns."""
 
-    def call(url: str, model: str = "m", n: int = 6, **served: Any) -> Outcome:
+    def call(url: str, model: str = "m", n: int = 6, **served: Any) -> RunOutcome:
         made = dataclasses.replace(order(url, model=model, **{"prompts": "chat", **served}), limit=n)
         return execute(make_plan(made, load_suite()), Progress(quiet=True))
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tulu_eval.backends.base import Usage
-from tulu_eval.backends.growing import Finisher, Row, one_line
+from tulu_eval.backends.growing import Finisher, GrowingRow, one_line
 from tulu_eval.backends.hf.shared_prefix import SharedPrefixDecoder
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
@@ -35,7 +35,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
-def choose_tokens(logits: Tensor, rows: Sequence[Row], decoding: Decoding) -> list[int]:
+def choose_tokens(logits: Tensor, rows: Sequence[GrowingRow], decoding: Decoding) -> list[int]:
     """Returns the next token of each row; -1 where a row's logits are not finite.
 
     Greedy takes the likeliest token. Otherwise each row draws one number of its own and takes the token at which the
@@ -90,7 +90,7 @@ class Scheduler:
         self._model, self._finisher, self._decoding = model, finisher, decoding
         self._batch, self._usage = batch_size, usage
         self._waiting: deque[Request] = deque()
-        self._rows: list[Row] = []
+        self._rows: list[GrowingRow] = []
         self._decoder: SharedPrefixDecoder | None = None
         self._prefix: tuple[int, ...] = ()
         self._capacity = 0
@@ -159,7 +159,7 @@ class Scheduler:
         ):
             tokens += len(self._waiting[taken].token_ids) - len(self._prefix)
             taken += 1
-        rows = [Row.begin(self._waiting[index], self._decoding) for index in range(taken)]
+        rows = [GrowingRow.begin(self._waiting[index], self._decoding) for index in range(taken)]
         logits = decoder.admit(start, [row.request.token_ids[len(self._prefix) :] for row in rows])
         chosen = choose_tokens(logits, rows, self._decoding)
         self._usage.prefill_tokens += tokens + (len(self._prefix) if new else 0)
@@ -178,7 +178,7 @@ class Scheduler:
         self._usage.decode_seconds += time.perf_counter() - began
         return done
 
-    def _stored(self, row: Row) -> int:
+    def _stored(self, row: GrowingRow) -> int:
         """Returns how many own tokens of a row have keys and values: all but the newest."""
         return len(row.request.token_ids) - len(self._prefix) + len(row.tokens) - 1
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from tulu_eval.backends.growing import Finisher, Row, one_line
+from tulu_eval.backends.growing import Finisher, GrowingRow, one_line
 from tulu_eval.backends.hf.batching import choose_tokens, is_out_of_memory
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
@@ -31,7 +31,7 @@ _PAD = 0
 class _Rows(LogitsProcessor):
     """Chooses the tokens of a batch and collects its completions."""
 
-    def __init__(self, rows: Sequence[Row], finisher: Finisher, decoding: Decoding) -> None:
+    def __init__(self, rows: Sequence[GrowingRow], finisher: Finisher, decoding: Decoding) -> None:
         self._rows, self._finisher, self._decoding = rows, finisher, decoding
         self.done: dict[int, Completion] = {}
 
@@ -124,7 +124,7 @@ class PlainDecoder:
             torch.cuda.empty_cache()
 
     def _generate(self, group: Sequence[Request]) -> list[Completion]:
-        rows = [Row.begin(request, self._decoding) for request in group]
+        rows = [GrowingRow.begin(request, self._decoding) for request in group]
         longest = max(len(request.token_ids) for request in group)
         device = self._model.get_input_embeddings().weight.device
         fills = [longest - len(request.token_ids) for request in group]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tulu_eval.backends.base import Prompts
-from tulu_eval.backends.growing import Finisher, Row
+from tulu_eval.backends.growing import Finisher, GrowingRow
 from tulu_eval.endpoint.answer import end_of, text_of
 from tulu_eval.endpoint.said import one_line
 from tulu_eval.records import Completion, Decoding, Request
@@ -80,7 +80,7 @@ def from_tokens(
     *before, last = ids
     if set(before) & set(eos_ids):
         raise AnswerError("the server went on after an end token", retry=False)
-    row = Row.begin(request, decoding)
+    row = GrowingRow.begin(request, decoding)
     row.tokens.extend(before)
     return finisher.advance(row, last) or row.fail(f"the server ended it early, after {len(ids)} tokens")
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Served, Traffic, check_settings
-from tulu_eval.backends.growing import Finisher, Row
+from tulu_eval.backends.growing import Finisher, GrowingRow
 from tulu_eval.backends.openai.answers import AnswerError, check_prompt, from_text, from_tokens, read_choice, token_ids_of
 from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client
 from tulu_eval.endpoint.replies import EndpointError, Failure
@@ -86,7 +86,7 @@ class Asked:
         if decoding.stop:
             body["stop"] = list(decoding.stop)
         if not decoding.greedy:
-            body["seed"] = Row.begin(request, decoding).draw.getrandbits(63)
+            body["seed"] = GrowingRow.begin(request, decoding).draw.getrandbits(63)
         if self.server.is_vllm:
             body |= {
                 "top_k": decoding.top_k,

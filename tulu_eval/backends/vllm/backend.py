@@ -17,7 +17,7 @@ from typing import ClassVar, Self
 
 from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, ReloadError, Usage, check_settings
 from tulu_eval.backends.vllm import preflight as preflight
-from tulu_eval.backends.vllm.messages import Job, Reload, Reloaded, Stop
+from tulu_eval.backends.vllm.messages import EngineJob, Reload, Reloaded, Stop
 from tulu_eval.backends.vllm.process import EngineProcess, incoming
 from tulu_eval.backends.vllm.reload import PROBE_LENGTH, check_same_kind
 from tulu_eval.backends.vllm.settings import environment, make_spec
@@ -134,7 +134,7 @@ class VllmBackend(Backend):
         try:
             for engine, share in zip(self._engines, deal(requests, len(self._engines)), strict=True):
                 if share:
-                    engine.send(Job(self._job, share, decoding))
+                    engine.send(EngineJob(self._job, share, decoding))
                     working.append(engine)
             while working:
                 for engine, message in incoming(working):

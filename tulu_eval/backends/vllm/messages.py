@@ -37,7 +37,7 @@ class Spec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Job:
+class EngineJob:
     """Requests of one ``generate`` call; ``None`` in place of a job ends the process."""
 
     number: int

@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from tulu_eval.backends.growing import Finisher, Row, one_line
+from tulu_eval.backends.growing import Finisher, GrowingRow, one_line
 from tulu_eval.backends.vllm import extension, meter
-from tulu_eval.backends.vllm.messages import Failed, Fingerprint, Finished, Job, Ready, Reload, Reloaded, Spec
+from tulu_eval.backends.vllm.messages import EngineJob, Failed, Fingerprint, Finished, Ready, Reload, Reloaded, Spec
 from tulu_eval.records import Completion, Decoding, Request
 
 WATCH_SECONDS = 0.5
@@ -31,7 +31,7 @@ GRACE_SECONDS = 2.0
 """From SIGTERM to SIGKILL of the process group: time for vLLM to remove its shared memory."""
 
 
-class Engine:
+class WorkerEngine:
     """The engine and its request loop.
 
     Args:
@@ -74,7 +74,7 @@ class Engine:
             "quantization": str(config.model_config.quantization or "none"),
         }
 
-    def run(self, job: Job) -> bool:
+    def run(self, job: EngineJob) -> bool:
         """Runs a job, sending completions as they finish.
 
         Returns:
@@ -83,7 +83,7 @@ class Engine:
         engine = self._llm.llm_engine
         finisher = Finisher(self._tokenizer, self._spec.eos_ids, job.decoding, self._spec.engine["max_model_len"])
         shared = self._sampling(job.decoding)
-        rows = {str(at): Row.begin(request, job.decoding) for at, request in enumerate(longest_first(job.requests))}
+        rows = {str(at): GrowingRow.begin(request, job.decoding) for at, request in enumerate(longest_first(job.requests))}
         for name, row in rows.items():
             sampling, limit = shared, finisher.limit(row.request)
             if not job.decoding.greedy or limit < job.decoding.max_new_tokens:
@@ -177,7 +177,7 @@ def longest_first(requests: Sequence[Request]) -> list[Request]:
     return sorted(requests, key=lambda request: -len(request.token_ids))
 
 
-def finish(row: Row, choice: Any, finisher: Finisher) -> Completion:
+def finish(row: GrowingRow, choice: Any, finisher: Finisher) -> Completion:
     """Returns a row's completion, its text made by the same code as the transformers backend's.
 
     Args:
@@ -209,7 +209,7 @@ def serve(connection: Connection) -> None:
     if spec.cpus:
         os.sched_setaffinity(0, spec.cpus)
     try:
-        engine = Engine(spec, connection)
+        engine = WorkerEngine(spec, connection)
     except Exception as error:
         connection.send(Failed(one_line(error)))
         raise
@@ -218,7 +218,7 @@ def serve(connection: Connection) -> None:
         while (message := connection.recv()) is not None:
             if isinstance(message, Reload):
                 connection.send(engine.reload(message))
-            elif isinstance(message, Job) and not engine.run(message):
+            elif isinstance(message, EngineJob) and not engine.run(message):
                 break
     except EOFError:
         pass  # the parent closed its end

@@ -21,7 +21,7 @@ _OPEN_ENDS = frozenset((",", "+", "-", "×", "÷", "/", "=", "≈", "^", "and", 
 _JOINS_LINES = frozenset(("=", "+", "×", "÷", "/", "≈", "^"))
 
 
-class Reader:
+class StatementReader:
     """One statement.
 
     Args:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from tulu_eval.benchmarks.stated.reader import Reader
+from tulu_eval.benchmarks.stated.reader import StatementReader
 from tulu_eval.benchmarks.stated.reasoning import before_next_question, without_reasoning
 from tulu_eval.benchmarks.stated.tokens import plain, tokenize
 
@@ -65,7 +65,7 @@ def stated_answer(text: str) -> Fraction | None:
 
 def read_number(text: str) -> Fraction | None:
     """Returns the number that a whole text is, as a statement of it would be read; None if it is not one number."""
-    return Reader(tokenize(plain(text[: WINDOW + 1])), whole=len(text) <= WINDOW).value()
+    return StatementReader(tokenize(plain(text[: WINDOW + 1])), whole=len(text) <= WINDOW).value()
 
 
 def _stated(own: str) -> Iterator[Fraction]:
@@ -76,7 +76,7 @@ def _stated(own: str) -> Iterator[Fraction]:
         end = min(begin + WINDOW, following)
         if _is_doubted(own, found.start()):
             continue
-        reader = Reader(tokenize(own[begin:end]), whole=end == following)
+        reader = StatementReader(tokenize(own[begin:end]), whole=end == following)
         value = reader.value()
         if value is None or _is_taken_back(own, begin + reader.end):
             continue
