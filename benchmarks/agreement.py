@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+from tulu_eval.backends.base import Backend, EngineSettings
 from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Completion, Decoding, Request
 

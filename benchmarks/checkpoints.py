@@ -16,7 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.resolve import resolve
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files

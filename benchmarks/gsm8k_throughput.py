@@ -20,8 +20,9 @@ import sys
 import time
 from pathlib import Path
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request
 

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+from tulu_eval.backends.base import Backend, EngineSettings
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request
 
 TEXT = " She has 16 - 3 - 4 = 9 eggs left. So she makes 9 * 2 = $18 every day at the market. So the answer is 18."

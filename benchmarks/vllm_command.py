@@ -20,9 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm.settings import cpu_cache_gib
 from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 
 PEER = Path(__file__).with_name("peer_lm_eval.py")

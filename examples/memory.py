@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from tulu_eval.backends.base import ModelFiles
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.training import cost, recipes
 from tulu_eval.training.data import TrainingRows
 from tulu_eval.training.job import Job, TrainingOrder

@@ -203,9 +203,10 @@ def make_run_in() -> Callable[..., Path]:
     ``make_run_in(root, right=121)`` has the first 121 right, in the name of a model of the hub; with ``finish=[7, 2]`` it is
     interrupted when these places have finished, in this order.
     """
-    from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles
+    from tulu_eval.backends.base import Backend, EngineSettings
     from tulu_eval.benchmarks.base import Item
     from tulu_eval.benchmarks.gsm8k import GSM8K, TEST_SIZE, published_indices
+    from tulu_eval.models.base import ModelFiles
     from tulu_eval.models.end_tokens import EndToken, EndTokens
     from tulu_eval.models.tokenizer import Template
     from tulu_eval.records import Completion, Request, content_hash

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import random
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "error", "unknown"]
@@ -59,6 +60,10 @@ class Decoding:
     def greedy(self) -> bool:
         """Whether the likeliest token is always taken."""
         return self.temperature == 0.0
+
+    def draws(self, key: str) -> random.Random:
+        """Returns the source of random numbers of the request with a key; it depends on the seed and the key only."""
+        return random.Random(hashlib.sha256(f"{self.seed}\0{key}".encode()).digest())  # noqa: S311 - nothing secret
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles, Served
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.endpoint import client
+from tulu_eval.models.base import ModelFiles, Served
 from tulu_eval.runs.run_plan import Order
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tulu_eval import hub
-from tulu_eval.backends.base import EngineSettings, Served
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.models import exported as exports
 from tulu_eval.models import model_files, served
+from tulu_eval.models.base import Served
 from tulu_eval.models.resolve import check_name, resolve
 from tulu_eval.models.server import Server
 from tulu_eval.registry import load_suite

@@ -15,10 +15,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm import backend
 from tulu_eval.errors import EngineError
 from tulu_eval.models import model_files
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Decoding
 from tulu_eval.training import networks
 from tulu_eval.training.parallel import Ranks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
 from collections.abc import Sequence
@@ -36,8 +35,7 @@ class GrowingRow:
     @classmethod
     def begin(cls, request: Request, decoding: Decoding) -> GrowingRow:
         """Returns the row of a request, with nothing generated."""
-        seed = hashlib.sha256(f"{decoding.seed}\0{request.key}".encode()).digest()
-        return cls(request, time.perf_counter(), random.Random(seed))  # noqa: S311 - nothing secret
+        return cls(request, time.perf_counter(), decoding.draws(request.key))
 
     def fail(self, cause: str) -> Completion:
         """Returns the completion of a row that broke for a reason of its own."""

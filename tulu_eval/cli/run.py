@@ -12,7 +12,8 @@ from tulu_eval.cli.common import complete, complete_models, end_with_failures, p
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 if TYPE_CHECKING:
-    from tulu_eval.backends.base import EngineSettings, Prompts, Served
+    from tulu_eval.backends.base import EngineSettings
+    from tulu_eval.models.base import Prompts, Served
     from tulu_eval.runs.run_plan import Plan
 
 
@@ -181,16 +182,16 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from tulu_eval.reports import run as rows
+    from tulu_eval.reports import run as run_report
     from tulu_eval.runs.progress import Progress
 
     progress = Progress(quiet=quiet)
     runs = tulu_eval.evaluate(benchmarks, models, data=files, progress=progress, **order)
     if as_json:
-        print_json([rows.as_json(one.folder, one.results, one.tally) for one in runs])
+        print_json([run_report.as_json(one.folder, one.results, one.tally) for one in runs])
     else:
         for one in runs:
-            print_text(rows.of_run(one.results, one.tally))
+            print_text(run_report.of_run(one.results, one.tally))
             for notice in one.notices:
                 progress.say(f"note: {notice}")
             progress.say(f"\n{one.speed}\n{one.folder}".replace("\n\n", "\n"))
@@ -235,7 +236,7 @@ def _data(benchmarks: tuple[str, ...], given: tuple[str, ...]) -> dict[str, Path
 
 
 def _served(base_url: str | None, served_name: str, prompts: Prompts, timeout: float) -> Served | None:
-    from tulu_eval.backends.base import Served
+    from tulu_eval.models.base import Served
 
     if base_url:
         return Served(base_url, served_name, prompts, timeout)

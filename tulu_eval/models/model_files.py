@@ -8,11 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tulu_eval import hub
-from tulu_eval.backends.base import ModelFiles
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.models import config as configs
 from tulu_eval.models import exported, gguf, weights
+from tulu_eval.models.base import ModelFiles
 
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 """Names in safetensors headers (huggingface/safetensors, "Format") and torch's."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tulu_eval.backends.base import ModelFiles
 from tulu_eval.errors import PreflightError, UnknownName, UserError, near
 from tulu_eval.models import model_files
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.registry import Model, Suite
 
 

@@ -7,16 +7,15 @@ import logging
 import os
 from pathlib import Path
 
-from tulu_eval.backends.base import ModelFiles, Prompts, Served
-from tulu_eval.backends.openai import backend
 from tulu_eval.endpoint.url import parse_base_url
 from tulu_eval.errors import PreflightError, UnknownName, UserError
 from tulu_eval.models import resolve
+from tulu_eval.models.base import SERVED, ModelFiles, Prompts, Served
 from tulu_eval.models.server import Server, look, takes
+from tulu_eval.models.server_request import RequestForm
 from tulu_eval.models.tokenizer import PromptWriter, TextWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import Model, Suite
-from tulu_eval.runs.identity import SERVED
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,7 +101,7 @@ def _is_here(name: str) -> bool:
 
 def _refusal(writer: PromptWriter, served: Served, server: Server) -> str:
     """Returns why a server does not take token ids; empty where it does."""
-    asked = backend.Asked(dataclasses.replace(served, prompts="tokens"), server, writer.end_tokens.ids, 0)
+    asked = RequestForm(dataclasses.replace(served, prompts="tokens"), server, writer.end_tokens.ids, 0)
     (ids,) = writer.encode(["The answer is"], ["probe"])
     body = asked.body(Request("", ids, ""), Decoding(1)) | {"max_tokens": 1}
     reason = takes(served, asked.path, body, len(ids))

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tulu_eval.backends.base import Served
 from tulu_eval.endpoint.client import LONGEST_TIMEOUT, SHORT_TIMEOUT, Attempt, Client
 from tulu_eval.endpoint.replies import EndpointError, Failure
 from tulu_eval.endpoint.said import error_in, one_line
 from tulu_eval.endpoint.url import key_for, parse_base_url
 from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
 from tulu_eval.errors import DataError, PreflightError, UnknownName, UserError
+from tulu_eval.models.base import Served
 
 KEY_VARIABLE = "TULU_EVAL_SERVER_KEY"
 """Environment variable with the server's key; for OpenAI's own host ``OPENAI_API_KEY`` also serves."""

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.caching import file_sha256
+from tulu_eval.models.base import SERVED
 from tulu_eval.records import content_hash
-
-SERVED = "served"
-"""Revision of a model that only a server has, and dtype of every served one."""
 
 
 def settings_hash(facts: Mapping[str, Any]) -> str:

@@ -12,13 +12,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm import preflight
 from tulu_eval.backends.vllm.process import explain, read_log
 from tulu_eval.backends.vllm.settings import environment, make_spec
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.judging.judge_recipe import Question
 from tulu_eval.judging.vllm_judge import VllmJudge, Write
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.model_files import fetch
 from tulu_eval.models.template import ChatTemplate, Conversation, Turn
 from tulu_eval.models.tokenizer import load_tokenizer

@@ -8,18 +8,19 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, check_settings
+from tulu_eval.backends.base import Backend, EngineSettings, check_settings
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
 from tulu_eval.models import resolve, served
+from tulu_eval.models.base import SERVED, ModelFiles
 from tulu_eval.models.end_tokens import EndTokens
 from tulu_eval.models.template import ANY_DAY
 from tulu_eval.models.tokenizer import PromptWriter, Template, TextWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, template_date
-from tulu_eval.runs.identity import SERVED, of_completions, settings_hash
+from tulu_eval.runs.identity import of_completions, settings_hash
 
 SHARDS = "shards"
 """Folder in a run's folder with the folders of its shards."""

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.models import config as configs
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.resolve import resolve
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite

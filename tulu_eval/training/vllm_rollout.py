@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import EngineError
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.training import networks, parallel
 from tulu_eval.training.networks import Policy

@@ -16,10 +16,11 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.backends.hf.plain import PlainDecoder
 from tulu_eval.errors import DataError, EngineError, PreflightError, UserError
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Decoding, Request
 
 EOS, SIZE, REACH = 7, 101, 64

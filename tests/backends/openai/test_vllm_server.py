@@ -19,11 +19,12 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles, Served
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.openai.backend import OpenAIBackend
 from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.models.base import ModelFiles, Served
 from tulu_eval.models.model_files import from_path
 from tulu_eval.models.served import settle
 from tulu_eval.models.server import look

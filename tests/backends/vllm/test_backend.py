@@ -18,9 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles, Usage
+from tulu_eval.backends.base import EngineSettings, Usage
 from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.errors import EngineError
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request
 
 pytestmark = [
@@ -254,7 +255,8 @@ def test_two_engines_and_the_death_of_one(
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.records import Decoding, Request
 name, folder, parameters = sys.argv[1:]

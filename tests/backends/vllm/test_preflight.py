@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm import backend as backend
 from tulu_eval.backends.vllm import devices as devices
 from tulu_eval.backends.vllm import preflight as preflight
 from tulu_eval.backends.vllm import settings as vllm_settings
 from tulu_eval.errors import PreflightError
+from tulu_eval.models.base import ModelFiles
 
 GIB = 2**30
 H200 = "NVIDIA H200, 143771, 143000, 9.0"

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles, ReloadError
+from tulu_eval.backends.base import EngineSettings, ReloadError
 from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.backends.vllm.messages import Fingerprint
 from tulu_eval.backends.vllm.reload import check_same_kind
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.model_files import from_path
 from tulu_eval.records import Decoding, Request
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm import backend as backend
 from tulu_eval.backends.vllm import devices as devices
 from tulu_eval.backends.vllm import process as process
 from tulu_eval.backends.vllm import settings as settings_of
 from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Decoding, Request
 
 GIB = 2**30

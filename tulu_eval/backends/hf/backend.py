@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Usage, check_settings
+from tulu_eval.backends.base import Backend, EngineSettings, Usage, check_settings
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.models import config as configs
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.skeleton import check_shapes, first_line
 from tulu_eval.records import Completion, Decoding, Request
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tulu_eval.backends.base import Prompts
 from tulu_eval.backends.growing import Finisher, GrowingRow
 from tulu_eval.endpoint.answer import end_of, text_of
 from tulu_eval.endpoint.said import one_line
+from tulu_eval.models.base import Prompts
 from tulu_eval.records import Completion, Decoding, Request
 
 

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, Served, Traffic, check_settings
-from tulu_eval.backends.growing import Finisher, GrowingRow
+from tulu_eval.backends.base import Backend, EngineSettings, Traffic, check_settings
+from tulu_eval.backends.growing import Finisher
 from tulu_eval.backends.openai.answers import AnswerError, check_prompt, from_text, from_tokens, read_choice, token_ids_of
 from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client
 from tulu_eval.endpoint.replies import EndpointError, Failure
@@ -26,7 +26,9 @@ from tulu_eval.endpoint.said import HIDDEN
 from tulu_eval.endpoint.url import OPENAI_HOST
 from tulu_eval.endpoint.wire import Connection, DroppedError
 from tulu_eval.errors import EngineError, PreflightError
-from tulu_eval.models.server import CONCURRENCY, Server, client_of, look
+from tulu_eval.models.base import ModelFiles, Served
+from tulu_eval.models.server import CONCURRENCY, client_of, look
+from tulu_eval.models.server_request import RequestForm
 from tulu_eval.records import Completion, Decoding, Request
 
 _LOG = logging.getLogger(__name__)
@@ -35,70 +37,6 @@ KINDS_SHOWN = 8
 """Different words of a server's that are kept of one kind, so that one that makes them up fills no manifest."""
 
 NEWER_LIMIT = "max_completion_tokens"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """How a server is asked.
-
-    Attributes:
-        served: The server; its ``name`` and ``prompts`` settled.
-        server: What it is.
-        eos_ids: Tokens that end a completion, for a server that takes them.
-        max_length: Positions of the longest row; 0 where the prompts' lengths are not known here.
-        limit_field: Field with the limit of new tokens. OpenAI's newer chat models refuse the older name, and many servers
-            do not know the newer one.
-    """
-
-    served: Served
-    server: Server
-    eos_ids: tuple[int, ...]
-    max_length: int
-    limit_field: str = "max_tokens"
-
-    @property
-    def path(self) -> str:
-        """Path of the endpoint."""
-        return "/chat/completions" if self.served.prompts == "chat" else "/completions"
-
-    def limit(self, request: Request, decoding: Decoding) -> int:
-        """Returns how many tokens may be generated for a request."""
-        room = self.max_length - len(request.token_ids)
-        return min(decoding.max_new_tokens, room) if self.served.prompts == "tokens" else decoding.max_new_tokens
-
-    def body(self, request: Request, decoding: Decoding) -> dict[str, Any]:
-        """Returns what is sent for a request, with every field said that a server's default could change."""
-        chat = self.served.prompts == "chat"
-        body: dict[str, Any] = {
-            "model": self.served.name,
-            self.limit_field: self.limit(request, decoding),
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "n": 1,
-            "presence_penalty": 0.0,
-            "frequency_penalty": 0.0,
-            "stream": False,
-        }
-        if chat:
-            body["messages"] = [{"role": "user", "content": request.text}]
-        else:
-            body["prompt"] = list(request.token_ids) if self.served.prompts == "tokens" else request.text
-        if decoding.stop:
-            body["stop"] = list(decoding.stop)
-        if not decoding.greedy:
-            body["seed"] = GrowingRow.begin(request, decoding).draw.getrandbits(63)
-        if self.server.is_vllm:
-            body |= {
-                "top_k": decoding.top_k,
-                "min_p": 0.0,
-                "repetition_penalty": 1.0,
-                "min_tokens": 0,
-                "skip_special_tokens": True,
-                "return_token_ids": True,
-            }
-            if self.eos_ids:
-                body |= {"ignore_eos": True, "stop_token_ids": list(self.eos_ids), "include_stop_str_in_output": True}
-        return body
 
 
 class OpenAIBackend(Backend):
@@ -113,7 +51,7 @@ class OpenAIBackend(Backend):
     name: ClassVar[str] = "openai"
     local: ClassVar[bool] = False
 
-    def __init__(self, asked: Asked, tokenizer: Any, client: Client) -> None:
+    def __init__(self, asked: RequestForm, tokenizer: Any, client: Client) -> None:
         self._asked, self._tokenizer, self._client = asked, tokenizer, client
         self._ids_returned = False
         self._names: set[str] = set()
@@ -154,7 +92,7 @@ class OpenAIBackend(Backend):
         client = client_of(served, concurrency=rows, timeout=served.timeout, attempts=ATTEMPTS)
         own = served.prompts == "chat" and client.url.host == OPENAI_HOST
         field = NEWER_LIMIT if own else "max_tokens"
-        return cls(Asked(served, server, eos_ids, max_length, field), tokenizer, client)
+        return cls(RequestForm(served, server, eos_ids, max_length, field), tokenizer, client)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yields one completion a request, as they come.

@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ModelFiles, ReloadError, Usage, check_settings
+from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage, check_settings
 from tulu_eval.backends.vllm import preflight as preflight
 from tulu_eval.backends.vllm.messages import EngineJob, Reload, Reloaded, Stop
 from tulu_eval.backends.vllm.process import EngineProcess, incoming
 from tulu_eval.backends.vllm.reload import PROBE_LENGTH, check_same_kind
 from tulu_eval.backends.vllm.settings import environment, make_spec
 from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles, ReloadError
+from tulu_eval.backends.base import EngineSettings, ReloadError
 from tulu_eval.backends.vllm.preflight import stored_quantization
 from tulu_eval.caching import read_json
 from tulu_eval.errors import DataError
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.weights import layout
 
 PROBE_LENGTH = 64

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.base import EngineSettings, ModelFiles
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm import devices as devices
 from tulu_eval.backends.vllm import extension
 from tulu_eval.backends.vllm import preflight as preflight
 from tulu_eval.backends.vllm.messages import Spec
 from tulu_eval.backends.vllm.preflight import LORA_RANKS
 from tulu_eval.caching import read_json
+from tulu_eval.models.base import ModelFiles
 
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
 """The same for a CPU engine, whose core stays in the engine's own process.
