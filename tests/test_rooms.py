@@ -16,18 +16,23 @@ RANK = {
     "__main__": 0,
     "cli": 1,
     "api": 2,
-    "reports": 3, "training": 3,
-    "runs": 4,
-    "benchmarks": 5, "backends": 5, "judging": 5, "registry": 5, "stats": 5,
-    "hub": 6, "caching": 6, "endpoint": 6,
-    "files": 7,
-    "records": 8, "errors": 8, "__init__": 8,
+    "reports": 3, "reproduction": 3,
+    "model_card": 4, "training": 4,
+    "findings": 5, "exchange": 5,
+    "runs": 6, "testing": 6,
+    "judging": 7, "backends": 7,
+    "models": 8,
+    "benchmarks": 9, "registry": 9, "stats": 9,
+    "hub": 10, "caching": 10, "endpoint": 10,
+    "files": 11,
+    "escaping": 12,
+    "records": 13, "errors": 13, "version": 13,
+    "__init__": 14,
 }  # fmt: skip
-"""A room imports rooms of a higher number only, or, where :data:`SIDEWAYS` says so, of its own."""
+"""A room imports itself and rooms of a higher number."""
 
-SIDEWAYS = {("judging", "stats"), ("judging", "benchmarks"), ("__init__", "api")}
-"""Pairs that may meet all the same: a judge's scores are statistics, what is judged are answers to a benchmark's items, and the
-package offers the door's names, which it fetches when they are used (``test_the_import_fetches_nothing``)."""
+OFFERED = {("__init__", "api"), ("__init__", "version")}
+"""The package offers the door's names and its version, fetched when they are used (``test_the_import_fetches_nothing``)."""
 
 
 def room_of(module: str) -> str:
@@ -70,7 +75,7 @@ def test_imports_go_down_only() -> None:
     wrong = [
         f"{place}: {here} imports {there}"
         for here, there, place in imports()
-        if here != there and (here, there) not in SIDEWAYS and RANK[there] <= RANK[here]
+        if here != there and (here, there) not in OFFERED and RANK[there] <= RANK[here]
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -123,4 +128,36 @@ def test_only_the_worker_and_the_judge_in_process_import_vllm() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] == "vllm" for name in names):
                 importing.add(path.name)
-    assert importing == {"vllm_worker.py", "vllm_judge.py"}
+    assert importing == {"worker.py", "vllm_judge.py"}
+
+
+SAME_NAME = {
+    "base": "the nouns of a room, in three rooms",
+    "backend": "the class of an engine, in each engine's folder",
+}
+"""Names that several modules have that are no verb's, and why."""
+
+
+def modules() -> dict[str, ast.Module]:
+    """The trees of all modules by their place in the package, such as ``runs/ledger``."""
+    paths = [path for path in PACKAGE.rglob("*.py") if path.stem not in {"__init__", "__main__"}]
+    return {str(path.relative_to(PACKAGE).with_suffix("")): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def test_a_module_s_name_is_a_verb_s_or_its_own() -> None:
+    """A verb's files are called as the verb in every room; no other two files have one name."""
+    verbs = {place.partition("/")[2] for place in modules() if place.startswith("cli/")}
+    places: dict[str, list[str]] = {}
+    for place in modules():
+        places.setdefault(place.rpartition("/")[2], []).append(place)
+    assert {name: found for name, found in places.items() if len(found) > 1 and name not in verbs | set(SAME_NAME)} == {}
+    assert all(len(places[name]) > 1 for name in SAME_NAME)
+
+
+def test_a_public_class_s_name_is_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for place, tree in modules().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(place)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
