@@ -18,41 +18,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
-from tulu_eval.backends.base import Backend, EngineSettings
-from tulu_eval.models.base import ModelFiles
-from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.records import Completion
+from tulu_eval.testing import ScriptedBackend
 
 TEXT = " She has 16 - 3 - 4 = 9 eggs left. So she makes 9 * 2 = $18 every day at the market. So the answer is 18."
 TOKENS = tuple(range(100, 191))
 """91 tokens: the mean of GSM8K's own solutions."""
 
 
-class Instant(Backend):
-    """Answers every request at once with the same solution."""
-
-    name = "transformers"
-
-    @classmethod
-    def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
-        """Nothing is missing."""
-
-    @classmethod
-    def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
-        """Loads nothing."""
-        return cls()
-
-    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields the same solution for each request."""
-        for request in requests:
-            yield Completion(request.key, TEXT, TOKENS, "stop", 0.0)
-
-    def describe(self) -> dict[str, str]:
-        """Says what this is."""
-        return {"engine": "answers at once"}
+INSTANT = ScriptedBackend.of(
+    lambda request, decoding: Completion(request.key, TEXT, TOKENS, "stop", 0.0),
+    name="transformers",
+    described={"engine": "answers at once"},
+)
+"""Answers every request at once with the same solution."""
 
 
 def peak_mib() -> float:
@@ -72,7 +54,7 @@ def harness(items: int, data: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         order = Order("gsm8k", "smollm2-135m-instruct", "full", data, limit=items, backend="transformers", output=Path(folder))
         began = time.perf_counter()
-        plan = dataclasses.replace(make_plan(order, load_suite()), backend=Instant)
+        plan = dataclasses.replace(make_plan(order, load_suite()), backend=INSTANT)
         planned = time.perf_counter()
         execute(plan, Progress(quiet=True))
         print(planned - began, time.perf_counter() - planned, peak_mib() - before)

@@ -22,11 +22,9 @@ import statistics
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from overhead import Instant
 
 from tulu_eval.backends.base import Backend
 from tulu_eval.records import Completion, Decoding, Request
@@ -35,6 +33,7 @@ from tulu_eval.reports.report import make
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.runner import execute
+from tulu_eval.testing import ScriptedBackend
 
 WORDS = 3000
 READY = "performance.getEntriesByName('tulu-eval-ready')[0]?.startTime ?? 0"
@@ -74,18 +73,12 @@ def engine(run: int, targets: dict[str, str]) -> type[Backend]:
     """Returns an engine that writes one run's solutions; the run decides how many of them are right."""
     words, chance = Words(run), random.Random(run)
 
-    class MadeUp(Instant):
-        def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-            """Yields a solution for each request."""
-            for request in requests:
-                text, end = words.solution(targets[request.key], chance.random() < 0.2 + run / 100)
-                yield Completion(request.key, text, tuple(range(len(text) // 4)), end, 0.0)
+    def solution(request: Request, decoding: Decoding) -> Completion:
+        text, end = words.solution(targets[request.key], chance.random() < 0.2 + run / 100)
+        return Completion(request.key, text, tuple(range(len(text) // 4)), end, 0.0)
 
-        def describe(self) -> dict[str, str]:
-            """Says what this is."""
-            return {"engine": "made-up words", "device": "cpu", "dtype": "bfloat16"}
-
-    return MadeUp
+    described = {"engine": "made-up words", "device": "cpu", "dtype": "bfloat16"}
+    return ScriptedBackend.of(solution, name="transformers", described=described)
 
 
 def write_runs(root: Path, runs: int, data: Path) -> None:

@@ -203,7 +203,7 @@ def make_run_in() -> Callable[..., Path]:
     ``make_run_in(root, right=121)`` has the first 121 right, in the name of a model of the hub; with ``finish=[7, 2]`` it is
     interrupted when these places have finished, in this order.
     """
-    from tulu_eval.backends.base import Backend, EngineSettings
+    from tulu_eval.backends.base import EngineSettings
     from tulu_eval.benchmarks.base import Item
     from tulu_eval.benchmarks.gsm8k import GSM8K, TEST_SIZE, published_indices
     from tulu_eval.models.base import ModelFiles
@@ -213,6 +213,7 @@ def make_run_in() -> Callable[..., Path]:
     from tulu_eval.runs.progress import Progress
     from tulu_eval.runs.run_plan import Order, Plan, Planned
     from tulu_eval.runs.runner import InterruptedRunError, execute
+    from tulu_eval.testing import ScriptedBackend
 
     def call(
         tmp_path: Path,
@@ -249,32 +250,20 @@ def make_run_in() -> Callable[..., Path]:
             planned.append(Planned(Item(name, text, str(place + 1)), Request(key, (1, place), text), content_hash(text)))
         places = {one.request.key: place for place, one in enumerate(planned)}
 
-        class Scripted(Backend):
-            name = backend
+        def answer(request: Any, decoding: Any) -> Completion:
+            place = places[request.key]
+            text = write(place, bool(is_right(place)))
+            end, error = ("error", "out of luck") if place < failed else ("stop", "")
+            return Completion(request.key, text, tuple(map(ord, text)), end, 0.1, error)
 
-            @classmethod
-            def check(cls, model: Any, settings: Any) -> None:
-                pass
-
-            @classmethod
-            def load(cls, model: Any, settings: Any, eos_ids: Any, max_length: Any) -> Any:
-                return cls()
+        class Interrupted(ScriptedBackend):
+            """Answers some requests in an order of their own, and is then interrupted."""
 
             def generate(self, requests: Any, decoding: Any) -> Any:
-                in_order = (
-                    requests if finish is None else [one for place in finish for one in requests if places[one.key] == place]
-                )
-                for request in in_order:
-                    place = places[request.key]
-                    text = write(place, bool(is_right(place)))
-                    end, error = ("error", "out of luck") if place < failed else ("stop", "")
-                    yield Completion(request.key, text, tuple(map(ord, text)), end, 0.1, error)
-                if finish is not None:
-                    raise KeyboardInterrupt
+                yield from super().generate([one for place in finish for one in requests if places[one.key] == place], decoding)
+                raise KeyboardInterrupt
 
-            def describe(self) -> dict[str, str]:
-                return {"dtype": dtype, "device": "cpu"}
-
+        kind = ScriptedBackend if finish is None else Interrupted
         plan = Plan(
             order=Order(
                 "gsm8k", model, protocol=protocol, limit=limit, backend=backend, settings=engine, output=tmp_path / output
@@ -285,7 +274,7 @@ def make_run_in() -> Callable[..., Path]:
             template=Template(form, content_hash(form), "tokenizer"),
             decoding=recipe.plain_decoding if form == "plain" else recipe.decoding,
             end_tokens=EndTokens((EndToken(2, "</s>", ("tokenizer",)),)),
-            backend=Scripted,
+            backend=kind.of(answer, name=backend, described={"dtype": dtype, "device": "cpu"}),
             dtype=dtype,
             planned=tuple(planned),
             members={name: tuple(order_of_items[: GSM8K.protocols[name].n]) for name in recipe.covers},
@@ -310,12 +299,13 @@ def alpaca_run(tmp_path: Path, make_alpaca_run: Callable[..., Path]) -> Callable
 @pytest.fixture(scope="session")
 def make_alpaca_run(shared: Path, llama3_like: Path) -> Callable[..., Path]:
     """Makes a run folder of alpaca-eval through the real planner and runner; only the engine is a script."""
-    from tulu_eval.backends.base import Backend, EngineSettings
+    from tulu_eval.backends.base import EngineSettings
     from tulu_eval.records import Completion
     from tulu_eval.registry import load_suite
     from tulu_eval.runs.progress import Progress
     from tulu_eval.runs.run_plan import Order, make_plan
     from tulu_eval.runs.runner import execute
+    from tulu_eval.testing import ScriptedBackend
 
     data = shared / "data/alpaca_eval/alpaca_eval_gpt4_baseline.json"
 
@@ -327,27 +317,13 @@ def make_alpaca_run(shared: Path, llama3_like: Path) -> Callable[..., Path]:
         plan = make_plan(order, load_suite())
         places = {one.request.key: place for place, one in enumerate(plan.planned)}
 
-        class Scripted(Backend):
-            name = "transformers"
+        def answer(request: Any, decoding: Any) -> Completion:
+            place = places[request.key]
+            text = (texts or {}).get(place, f"Answer number {place}.\n")
+            end, error = ("error", "out of luck") if place < failed else ("stop", "")
+            return Completion(request.key, "" if error else text, (), end, 0.1, error)
 
-            @classmethod
-            def check(cls, model: Any, settings: Any) -> None:
-                pass
-
-            @classmethod
-            def load(cls, model: Any, settings: Any, eos_ids: Any, max_length: Any) -> Any:
-                return cls()
-
-            def generate(self, requests: Any, decoding: Any) -> Any:
-                for request in requests:
-                    place = places[request.key]
-                    text = (texts or {}).get(place, f"Answer number {place}.\n")
-                    end, error = ("error", "out of luck") if place < failed else ("stop", "")
-                    yield Completion(request.key, "" if error else text, (), end, 0.1, error)
-
-            def describe(self) -> dict[str, str]:
-                return {"dtype": "float32", "device": "cpu"}
-
-        return execute(dataclasses.replace(plan, backend=Scripted), Progress(quiet=True)).folder
+        scripted = ScriptedBackend.of(answer, name="transformers")
+        return execute(dataclasses.replace(plan, backend=scripted), Progress(quiet=True)).folder
 
     return call

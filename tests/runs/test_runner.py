@@ -116,30 +116,18 @@ def test_score_grades_again_without_a_model(order: Order) -> None:
 
 KILLED = """
 import dataclasses, hashlib, pickle, sys, time
-from tulu_eval.backends.base import Backend
 from tulu_eval.records import Completion
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.runner import execute
+from tulu_eval.testing import ScriptedBackend
 
-class Quick(Backend):
+class Quick(ScriptedBackend):
     name = "transformers"
 
-    @classmethod
-    def check(cls, model, settings):
-        pass
-
-    @classmethod
-    def load(cls, model, settings, eos_ids, max_length):
-        return cls()
-
-    def generate(self, requests, decoding):
-        for request in requests:
-            time.sleep(0.003)
-            said = int(hashlib.sha256(request.key.encode()).hexdigest(), 16) % 30
-            yield Completion(request.key, f" So the answer is {said}.", (said,), "stop", 0.1)
-
-    def describe(self):
-        return {"dtype": "float32", "device": "cpu"}
+    def answer(self, request, decoding):
+        time.sleep(0.003)
+        said = int(hashlib.sha256(request.key.encode()).hexdigest(), 16) % 30
+        return Completion(request.key, f" So the answer is {said}.", (said,), "stop", 0.1)
 
 with open(sys.argv[1], "rb") as file:
     plan = pickle.load(file)

@@ -1,0 +1,65 @@
+"""An engine for tests of benchmarks and of what stands on runs: it loads nothing and answers from a script.
+
+def answer(request, decoding):
+return f" So the answer is {len(request.text)}."
+
+plan = dataclasses.replace(plan, backend=ScriptedBackend.of(answer))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar, Self
+
+from tulu_eval.backends.base import Backend, EngineSettings
+from tulu_eval.models.base import ModelFiles
+from tulu_eval.records import Completion, Decoding, Request
+
+Answer = Callable[[Request, Decoding], str | Completion]
+"""What makes an answer: its text, which then ends by itself after 0.1 s, or the whole completion."""
+
+
+class ScriptedBackend(Backend):
+    """Answers each request by :meth:`answer`, in the order in which they come. Subclass it, or call :meth:`of`.
+
+    Attributes:
+        described: What the manifest records of the engine.
+    """
+
+    name: ClassVar[str] = "scripted"
+    described: ClassVar[Mapping[str, str]] = {"dtype": "float32", "device": "cpu"}
+
+    @classmethod
+    def of(cls, answer: Answer, *, name: str = "scripted", described: Mapping[str, str] | None = None) -> type[ScriptedBackend]:
+        """Returns an engine with a script.
+
+        Args:
+            answer: Makes the answer to a request.
+            name: What ``--backend`` would take; it is part of a run's identity.
+            described: What the manifest records of the engine; a device and a dtype unless given.
+        """
+        body = {"name": name, "described": described or cls.described, "answer": staticmethod(answer)}
+        return type("ScriptedBackend", (cls,), body)
+
+    def answer(self, request: Request, decoding: Decoding) -> str | Completion:
+        """Returns the answer to a request."""
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
+        """Finds that nothing is missing."""
+
+    @classmethod
+    def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
+        """Loads nothing."""
+        return cls()
+
+    def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
+        """Yields the answers; the token ids of one that is a text are its characters' code points."""
+        for request in requests:
+            said = self.answer(request, decoding)
+            yield Completion(request.key, said, tuple(map(ord, said)), "stop", 0.1) if isinstance(said, str) else said
+
+    def describe(self) -> dict[str, str]:
+        """Returns what the script says of the engine."""
+        return dict(self.described)
