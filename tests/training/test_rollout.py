@@ -144,7 +144,7 @@ def test_only_an_answer_that_ended_keeps_its_score(toys: ModuleType, answer: lis
     made = toys.recipe("ppo", no_eos_reward=-10.0)
     four = ppo.Models(toys.policy(11), toys.policy(11), toys.scorer(11), lambda batch: torch.full((len(batch.ids),), 2.0))
     speed = Speed(Ranks(), made.compute_dtype)
-    seen = ppo.look(four, made, Ranks(), speed, [rollout], keep=False)
+    seen = ppo.score_rollouts(four, made, Ranks(), speed, [rollout], keep=False)
     assert seen.score.tolist() == [expected]
     assert int(seen.mask.sum()) == len(answer)
 

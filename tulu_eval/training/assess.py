@@ -97,7 +97,7 @@ def _answers(
     rewards: list[float] = []
     divergence: list[float] = []
     for at in range(0, len(rollouts), ROWS):
-        seen = ppo.look(four, recipe, Ranks(), speed, rollouts[at : at + ROWS], keep=False)
+        seen = ppo.score_rollouts(four, recipe, Ranks(), speed, rollouts[at : at + ROWS], keep=False)
         rewards += seen.score.tolist()
         divergence += torch.where(seen.mask, seen.logprobs - seen.reference, 0.0).sum(1).tolist()
     answers = [one.tokens.ids[one.tokens.mask].tolist() for one in rollouts]

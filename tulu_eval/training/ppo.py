@@ -49,7 +49,7 @@ class Models(NamedTuple):
     reward: Reward
 
 
-class Seen(NamedTuple):
+class ModelOutputs(NamedTuple):
     """What the models say of a mini-batch before its update: [rows, tokens of the longest response], the score [rows]."""
 
     mask: Tensor
@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What an update is made of: a mini-batch, what was seen of it, and what follows from that.
+    """What an update is made of: a mini-batch, the models' outputs on it, and what follows from these.
 
     Attributes:
         mini: The rollouts.
@@ -72,7 +72,7 @@ class Target(NamedTuple):
     """
 
     mini: list[Rollout]
-    old: Seen
+    old: ModelOutputs
     kl: Tensor
     advantages: Tensor
     returns: Tensor
@@ -122,10 +122,10 @@ def train(
         for start in range(0, len(rollouts), share):
             mini = rollouts[start : start + share]
             lengths = [len(rollout.tokens) for rollout in mini]
-            target, means = trainer.fitting(lengths, partial(begin, models, recipe, trainer, mini))
+            target, means = trainer.fitting(lengths, partial(targets_and_first_losses, models, recipe, trainer, mini))
             for epoch in range(recipe.inner_epochs):
                 if epoch:
-                    means = trainer.fitting(lengths, partial(learn, models, recipe, trainer, target))
+                    means = trainer.fitting(lengths, partial(add_gradients, models, recipe, trainer, target))
                 loss = means[0] + recipe.value_coef * means[1]
                 log.update(trainer.update(loss, [rollout.tokens for rollout in mini]), means)
             log.rollouts(target)
@@ -134,29 +134,31 @@ def train(
 
         summary = log.summary()
         trainer.log(step, summary)
-        trainer.guard(beyond(summary, recipe), recipe.patience)
+        trainer.guard(exceeded_bound(summary, recipe), recipe.patience)
     if watch and not trainer.interrupted:
         engine.update(models.policy)
         watch.ask(trainer.steps_total, engine)
 
 
-def begin(
+def targets_and_first_losses(
     models: Models, recipe: PPORecipe, trainer: Trainer, mini: list[Rollout], parts: list[list[int]]
 ) -> tuple[Target, Tensor]:
-    """Returns what the updates of a mini-batch are made of, and what :func:`learn` returns of the first inner epoch.
+    """Returns what the updates of a mini-batch are made of, and what :func:`add_gradients` returns of the first inner epoch.
 
     Where the mini-batch goes through the models at once, the first epoch's backward pass is that of the forward pass which old
     log-probabilities and values are from.
     """
     seen = [
-        look(models, recipe, trainer.ranks, trainer.speed, [mini[place] for place in part], keep=len(parts) == 1)
+        score_rollouts(models, recipe, trainer.ranks, trainer.speed, [mini[place] for place in part], keep=len(parts) == 1)
         for part in parts
     ]
-    target = aim(recipe, trainer.ranks, mini, join(seen, parts))
-    return target, learn(models, recipe, trainer, target, parts, seen if len(parts) == 1 else [])
+    target = compute_targets(recipe, trainer.ranks, mini, as_one_batch(seen, parts))
+    return target, add_gradients(models, recipe, trainer, target, parts, seen if len(parts) == 1 else [])
 
 
-def look(models: Models, recipe: PPORecipe, ranks: Ranks, speed: Speed, part: list[Rollout], *, keep: bool) -> Seen:
+def score_rollouts(
+    models: Models, recipe: PPORecipe, ranks: Ranks, speed: Speed, part: list[Rollout], *, keep: bool
+) -> ModelOutputs:
     """Returns what the models say of a micro-batch, with the parameters as they are now.
 
     Args:
@@ -181,14 +183,14 @@ def look(models: Models, recipe: PPORecipe, ranks: Ranks, speed: Speed, part: li
             logprobs = responses(models.policy(batch, recipe.logprob_temperature), batch)
         with speed.part("value"):
             values = responses(values_before(models.value(batch)), batch)
-    return Seen(response_mask(batch), logprobs, reference, values, score)
+    return ModelOutputs(response_mask(batch), logprobs, reference, values, score)
 
 
 def _flops(reward: Reward, rows: list[Tokens]) -> float:
     return reward.flops(rows) if isinstance(reward, RewardModel) else 0.0
 
 
-def join(parts: Sequence[Seen], places: Sequence[Sequence[int]]) -> Seen:
+def as_one_batch(parts: Sequence[ModelOutputs], places: Sequence[Sequence[int]]) -> ModelOutputs:
     """Returns micro-batches as one mini-batch without graphs, filled up to its longest response.
 
     Args:
@@ -201,7 +203,7 @@ def join(parts: Sequence[Seen], places: Sequence[Sequence[int]]) -> Seen:
     def wide(column: Sequence[Tensor]) -> Tensor:
         return torch.cat([functional.pad(x.detach(), (0, longest - x.shape[1])) for x in column])[order]
 
-    return Seen(
+    return ModelOutputs(
         mask=wide([part.mask for part in parts]),
         logprobs=wide([part.logprobs for part in parts]),
         reference=wide([part.reference for part in parts]),
@@ -210,7 +212,7 @@ def join(parts: Sequence[Seen], places: Sequence[Sequence[int]]) -> Seen:
     )
 
 
-def aim(recipe: PPORecipe, ranks: Ranks, mini: list[Rollout], old: Seen) -> Target:
+def compute_targets(recipe: PPORecipe, ranks: Ranks, mini: list[Rollout], old: ModelOutputs) -> Target:
     """Returns what the update of a mini-batch is made of, from what the models said of it."""
     kl = rl.kl_estimate(old.logprobs, old.reference)
     score = rl.scale_score(old.score, recipe.reward_gain, recipe.reward_bias)
@@ -222,8 +224,13 @@ def aim(recipe: PPORecipe, ranks: Ranks, mini: list[Rollout], old: Seen) -> Targ
     return Target(mini, old, kl, whitened, returns, ranks.sum(old.mask.sum().float()))
 
 
-def learn(
-    models: Models, recipe: PPORecipe, trainer: Trainer, target: Target, parts: list[list[int]], kept: Sequence[Seen] = ()
+def add_gradients(
+    models: Models,
+    recipe: PPORecipe,
+    trainer: Trainer,
+    target: Target,
+    parts: list[list[int]],
+    kept: Sequence[ModelOutputs] = (),
 ) -> Tensor:
     """Adds the gradients of a mini-batch; returns policy loss, value loss, clip fraction, approximate KL of this rank's rows.
 
@@ -236,13 +243,14 @@ def learn(
         kept: What the models said of each, with graphs; none: they are asked.
     """
     sums = [
-        _learn_part(models, recipe, trainer, target, part, kept[place] if kept else None) for place, part in enumerate(parts)
+        _add_gradients_of_part(models, recipe, trainer, target, part, kept[place] if kept else None)
+        for place, part in enumerate(parts)
     ]
     return torch.stack(sums).sum(0)
 
 
-def _learn_part(
-    models: Models, recipe: PPORecipe, trainer: Trainer, target: Target, part: list[int], kept: Seen | None
+def _add_gradients_of_part(
+    models: Models, recipe: PPORecipe, trainer: Trainer, target: Target, part: list[int], kept: ModelOutputs | None
 ) -> Tensor:
     ranks, speed, rows = trainer.ranks, trainer.speed, [target.mini[place].tokens for place in part]
     batch = collate(rows, ranks.device)
@@ -264,8 +272,8 @@ def _learn_part(
     return torch.stack([policy_loss.detach(), value_loss.detach(), clipped, 0.5 * moved.square().sum() / target.tokens])
 
 
-def beyond(summary: dict[str, float], recipe: PPORecipe) -> str:
-    """Returns which of the recipe's bounds a step's means are beyond, empty where none."""
+def exceeded_bound(summary: dict[str, float], recipe: PPORecipe) -> str:
+    """Returns the bound of the recipe that a step's means exceed, with both values; empty if none."""
     if summary["kl"] > recipe.kl_ceiling:
         return f"mean KL {summary['kl']:.1f} nats a response is over kl_ceiling = {recipe.kl_ceiling}"
     if summary["eos_rate"] < recipe.eos_floor:
