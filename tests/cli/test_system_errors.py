@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,3 +40,12 @@ def test_each_thing_said_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     say("", f"{Path('a' + chr(10) + 'b' + chr(27))}")
     assert capsys.readouterr().err == "\na?b?\n"
     assert of_system(OSError(28, "No space\nleft", "a\x1b\nb")) == "a? b: No space left"
+
+
+@pytest.mark.parametrize("encoding", ["koi8-r", "latin-1"])
+def test_what_a_terminal_cannot_show_is_escaped(encoding: str) -> None:
+    words = [sys.executable, "-m", "tulu_eval", "models", "show", "tulu-2-dpo-13b"]
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(words, capture_output=True, check=False, timeout=100, env=env)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u2192" in done.stdout

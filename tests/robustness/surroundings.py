@@ -60,7 +60,7 @@ VARIABLES = (
     Around("output in Latin-1", {"PYTHONIOENCODING": "latin-1"}, same=False),
     Around("output in UTF-16", {"PYTHONIOENCODING": "utf-16"}, same=False),
     Around("strict output", {"PYTHONIOENCODING": "utf-8:strict"}),
-    *(Around(f"COLUMNS={n}", {"COLUMNS": n}) for n in ("0", "1", "-1", "9" * 20, "x", "")),
+    *(Around(f"COLUMNS={n}", {"COLUMNS": n}, same=False) for n in ("0", "1", "-1", "9" * 20, "x", "")),
     *(Around(f"TERM={name or 'empty'}", {"TERM": name}) for name in ("dumb", "", "no-such-terminal")),
     *(Around(f"TZ={zone or 'empty'}", {"TZ": zone}) for zone in ("Pacific/Kiritimati", "", "nonsense", "UTC+25", ":/dev/zero")),
     Around("TMPDIR is missing", {"TMPDIR": "{place}/missing"}),

@@ -10,8 +10,8 @@ from robustness.bench import Bench, Case
 from robustness.tally import Tally, draw, wanted
 
 BENCHES = {
-    "bench": (110, 0.32, 0.045),
-    "alpaca_bench": (40, 0.11, 0.015),
+    "bench": (100, 0.32, 0.045),
+    "alpaca_bench": (25, 0.11, 0.015),
     "judged_bench": (60, 0.13, 0.015),
     "audit_bench": (0, 0.009, 0),
 }

@@ -14,8 +14,9 @@ from robustness.endings import Ended
 from robustness.places import Place
 from robustness.surroundings import Around
 from robustness.tally import Tally, draw, wanted
+from robustness.verbs import MANY
 
-SHARE = 8
+SHARE = 5
 
 FILES = {
     "table": ("--write", "table.md"), "card": ("--write", ""), "bundle": ("--output", "b.zip"), "report": ("--write", "r.html"),
@@ -76,10 +77,11 @@ class Tries:
         if "encod" in around.name or "output in UTF-16" in around.name:
             found = Ended(found.code, "", found.err)
         silent = any(word in around.name for word in ("closed", "both", "stderr"))  # so that nothing can be said
-        failure = endings.wrong(found, max(1, len(plain.err.splitlines())), around.codes)
+        failure = endings.wrong(found, 10**6 if verb in MANY else max(1, len(plain.err.splitlines())), around.codes)
         if failure and not (silent and failure.startswith("lines: exit code 2")):
             return failure
-        if around.same and (found.code, found.out) != (plain.code, plain.out):
+        alike = around.same and verb != "doctor"  # which says what is around it
+        if alike and (found.code, found.out) != (plain.code, plain.out):
             return f"silent: ends with {found.code} and {found.out[-60:]!r} for {plain.code}: {found.err[:150]!r}"
         if around.unwritten and plain.out and found.code == 0 and "| true" not in around.shell:
             return "silent: exit code 0, and nothing that was printed was written"
@@ -101,7 +103,9 @@ def attempt(tries: Tries, tally: Tally, chosen: list[tuple[str, Around]]) -> lis
 
 
 def test_a_share_of_all_surroundings(place: Place, disk: str, tally: Tally) -> None:
-    pairs: list[tuple[Any, tuple[str, Around]]] = [(one.name, (verb, one)) for one in surroundings.ALL for verb in LIGHT[3:9]]
+    pairs: list[tuple[Any, tuple[str, Around]]] = [
+        (one.name, (verb, one)) for one in surroundings.ALL for verb in ("models show", "verify")
+    ]
     failures = attempt(Tries(place, disk), tally, draw(pairs, SHARE))
     assert not failures, "\n".join(failures)
 

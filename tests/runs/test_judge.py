@@ -133,6 +133,15 @@ def test_judgments_of_another_judge_are_not_scored_again(alpaca_run: MakeRun, as
     judge.score_again(folder, Scoring())
 
 
+def test_a_cache_that_cannot_be_looked_into_is_no_matter(
+    alpaca_run: MakeRun, ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = alpaca_run(12)
+    ask(run)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ("x" * 300)))
+    assert len(sound(read_run(run)).results) == 2
+
+
 def test_another_judge_in_the_manifest_is_noticed_when_scored_again(alpaca_run: MakeRun, ask: Any) -> None:
     _, folder = ask(alpaca_run(12))
     manifest = json.loads((folder / "judging.json").read_text())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, normalizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tulu_eval import hub
@@ -274,6 +275,15 @@ def test_rows_of_every_file_form_train_the_same(reader: data.RowReader, tmp_path
         (tmp_path / name).write_bytes(content)
         found.add(reader.pairs([tmp_path / name]).sha256)
     assert len(found) == 1
+
+
+def test_a_tokenizer_that_makes_nothing_of_a_text_is_one_line(llama3_like: Path, tmp_path: Path) -> None:
+    odd = AutoTokenizer.from_pretrained(llama3_like)
+    odd.backend_tokenizer.normalizer = normalizers.Replace(Regex("(?m).{3,}"), "")
+    odd.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    reader = data.RowReader(Encoder(odd), 64, len(odd))
+    with pytest.raises(DataError, match=r"q\.jsonl:1: the tokenizer makes no token of a text in it"):
+        reader.prompts(write(tmp_path / "q.jsonl", {"messages": [user("Hi")]}), bos=False)
 
 
 @pytest.mark.parametrize("length", ["\ud800", [], {}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -45,6 +46,8 @@ class Verbs(click.Group):
         words = list(kwargs.pop("args", None) or (args[0] if args else sys.argv[1:]))
         debug = "--debug" in words
         kwargs.update(standalone_mode=False, prog_name="tulu-eval")
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal in Latin-1 or ASCII cannot show is escaped, as in JSON
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             sys.exit(super().main([word for word in words if word != "--debug"], **kwargs) or 0)
         except UserError as error:

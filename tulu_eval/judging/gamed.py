@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def load_gamed(path: Path | None = None) -> GamedFile:
         known = ", ".join(f"{one[:16]}..." for one in GAMED_SHA256)
         raise DataError(path, f"is not {GAMED_FILE}: its sha256 is {digest[:16]}..., known are {known}")
     text = data.decode("utf-8")
-    if not _copy(digest).is_file():
+    if not _is_kept(digest):
         write_quietly(_copy(digest), text)
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     names = ("preference", "std_delta_len", "instruction_difficulty", "index")
@@ -85,14 +86,19 @@ def find_gamed(source: str) -> GamedFile | None:
     """
     for digest, name in GAMED_SHA256.items():
         path = _copy(digest)
-        if source in (name, "") and path.is_file() and file_hash(path) == digest:
+        if source in (name, "") and _is_kept(digest) and file_hash(path) == digest:
             return load_gamed(path)
     return None
 
 
 def copies() -> list[str]:
     """Returns the sha256 of each file of gamed rows that is in the user's cache."""
-    return [digest for digest in GAMED_SHA256 if _copy(digest).is_file()]
+    return [digest for digest in GAMED_SHA256 if _is_kept(digest)]
+
+
+def _is_kept(digest: str) -> bool:
+    """Says whether the cache has a copy; one that cannot be looked into, such as one with too long a name, has none."""
+    return os.path.isfile(_copy(digest))
 
 
 def _copy(digest: str) -> Path:

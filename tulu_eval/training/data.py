@@ -173,6 +173,8 @@ class RowReader:
         return "special token in a text" if self.encoder.holds_special(messages) else ""
 
     def _check_ids(self, row: Tokens, line: Row) -> None:
+        if not len(row):
+            raise line.error("the tokenizer makes no token of a text in it")
         largest = int(row.ids.max())
         if largest >= self.vocabulary:
             raise line.error(f"token {largest} is outside a model's vocabulary of {self.vocabulary}")
