@@ -8,8 +8,6 @@
 Names are fetched when they are first used, so that the import itself takes nothing.
 """
 
-__version__ = "0.1.0"
-
 TYPE_CHECKING = False  # type checkers take it for true; the one of ``typing`` would cost a third of the import
 if TYPE_CHECKING:
     from tulu_eval.api.audit import audit
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from tulu_eval.api.items_needed import items_needed
     from tulu_eval.api.judge import judge, plan_judging
     from tulu_eval.api.merge import merge
+    from tulu_eval.api.models import find_model, list_models, load_suite
     from tulu_eval.api.nouns import (
         Backend,
         Benchmark,
@@ -41,10 +40,11 @@ if TYPE_CHECKING:
     from tulu_eval.api.reproduce import reproduce
     from tulu_eval.api.runs import Run, find_runs, load_run
     from tulu_eval.api.score import rescore, rescore_judgments, score_annotations
-    from tulu_eval.api.suite import find_model, list_models, load_suite
     from tulu_eval.api.table import table
     from tulu_eval.api.train import plan_training, train
     from tulu_eval.api.verify import verify
+
+    __version__: str
 
 _FILES = {
     "audit": ("audit",),
@@ -65,7 +65,7 @@ _FILES = {
     "reproduce": ("reproduce",),
     "runs": ("Run", "find_runs", "load_run"),
     "score": ("rescore", "rescore_judgments", "score_annotations"),
-    "suite": ("find_model", "list_models", "load_suite"),
+    "models": ("find_model", "list_models", "load_suite"),
     "table": ("table",),
     "train": ("plan_training", "train"),
     "verify": ("verify",),
@@ -123,12 +123,12 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Returns a public name, and keeps it for the next time."""
-    for file, names in _FILES.items():
-        if name in names:
-            import importlib
+    place = "version" if name == "__version__" else next((f"api.{file}" for file, names in _FILES.items() if name in names), "")
+    if place:
+        import importlib
 
-            globals()[name] = found = getattr(importlib.import_module(f"tulu_eval.api.{file}"), name)
-            return found
+        globals()[name] = found = getattr(importlib.import_module(f"tulu_eval.{place}"), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

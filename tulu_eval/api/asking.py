@@ -9,9 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
-from tulu_eval.api.suite import load_suite
-from tulu_eval.backends.base import ModelFiles
 from tulu_eval.endpoint.url import OPENAI_URL, key_for, parse_base_url
 from tulu_eval.errors import UserError
 from tulu_eval.judging.budget import JudgingEstimate, Price, find_price, parse_price, read_prices
@@ -19,7 +18,8 @@ from tulu_eval.judging.endpoint_judge import KEY_VARIABLE, HttpJudge
 from tulu_eval.judging.judge import Endpoint
 from tulu_eval.judging.judge_recipe import JudgeRecipe, Method, load_recipe
 from tulu_eval.models import resolve
-from tulu_eval.runs import judge as judged
+from tulu_eval.models.base import ModelFiles
+from tulu_eval.runs import judge as judge_runs
 from tulu_eval.runs import local_judge
 
 Confirm = bool | Callable[[JudgingEstimate], object]
@@ -92,7 +92,7 @@ def asking_of(
         raise UserError("who judges? --judge NAME, with --judge-url unless it is OpenAI's, or --judge-vllm MODEL")
     local = resolve.resolve(vllm, load_suite())[0] if vllm else None
     recipe = load_recipe(judge or (local_judge.judge_name(local) if local else ""), method)
-    file = judged.cache_of(recipe) if cache is None else Path(cache)
+    file = judge_runs.cache_of(recipe) if cache is None else Path(cache)
     return Asking(recipe, local, _price(recipe, price, prices, local), file, url or OPENAI_URL, concurrency, timeout)
 
 

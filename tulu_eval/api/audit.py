@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, folder_of
 from tulu_eval.api.silence import silence
-from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.findings.audit import Audit
 from tulu_eval.findings.audit import audit as audit_run

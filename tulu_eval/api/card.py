@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
-from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UserError
 from tulu_eval.model_card import check

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run
 from tulu_eval.api.silence import silence
-from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
-from tulu_eval.backends.base import EngineSettings, Served
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.files import Place, checked
+from tulu_eval.models.base import Served
 from tulu_eval.runs.manifest import read_manifest
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import Order, Plan, make_plan, parse_shard

@@ -18,7 +18,7 @@ from tulu_eval.judging.budget import JudgingEstimate
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.judge_recipe import Method, preview
 from tulu_eval.judging.session import JudgingOutcome, Prepared, Scoring, prepare
-from tulu_eval.runs import judge as judged
+from tulu_eval.runs import judge as judge_runs
 
 if TYPE_CHECKING:
     from tulu_eval.stats.length_control import FoldMode
@@ -116,13 +116,13 @@ def judge(
     asking = asking_of(judge, vllm, url, method, price, prices, cache, concurrency, timeout)
     _check(asking, max_cost)
     how, mapping = scoring(gamed, folds, partial, c), calibration_of(calibration)
-    found = judged.find(folder_of(run_or_outputs), partial)
-    folder = judged.folder_of(found, asking.recipe, limit) if output is None else Path(output)
+    found = judge_runs.find(folder_of(run_or_outputs), partial)
+    folder = judge_runs.folder_of(found, asking.recipe, limit) if output is None else Path(output)
     with _prepared(found, asking, how, limit, data, read_only=False) as (cached, ready):
         settle(ready.estimate, confirm, max_cost)
         asked = ready.estimate.requests
         with asking.endpoint(needed=asked > 0) as (endpoint, address), counting(progress, asked) as told:
-            outcome = judged.judge(ready, endpoint, address, cached, folder, max_cost, mapping, told)
+            outcome = judge_runs.judge(ready, endpoint, address, cached, folder, max_cost, mapping, told)
     return JudgedRun(outcome, tuple(ready.screen.flags), folder)
 
 
@@ -175,7 +175,7 @@ def plan_judging(
     _check(asking, max_cost)
     how = scoring(gamed, folds, partial, c)
     calibration_of(calibration)
-    found = judged.find(folder_of(run_or_outputs), partial)
+    found = judge_runs.find(folder_of(run_or_outputs), partial)
     with _prepared(found, asking, how, limit, data, read_only=True) as (_, ready):
         return JudgingPlan(ready.estimate, tuple(ready.screen.flags), tuple(preview(ready.pairs, asking.recipe)))
 
@@ -192,7 +192,7 @@ def _check(asking: Asking, max_cost: float | None) -> None:
 
 @contextlib.contextmanager
 def _prepared(
-    found: judged.JudgeTarget, asking: Asking, how: Scoring, limit: int | None, data: AnyPath | None, *, read_only: bool
+    found: judge_runs.JudgeTarget, asking: Asking, how: Scoring, limit: int | None, data: AnyPath | None, *, read_only: bool
 ) -> Iterator[tuple[Cache, Prepared]]:
     """Yields the judge's answers so far, and what is still to be asked."""
     baseline = None if data is None else Path(data)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tulu_eval.backends.base import Backend, EngineSettings, Served
+from tulu_eval.backends.base import Backend, EngineSettings
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.errors import UserError
+from tulu_eval.models.base import Served
 from tulu_eval.records import Completion, Decoding, Grade, Request, Result
 
 __all__ = [

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import bar
-from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.reports.report import make

@@ -12,7 +12,7 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.silence import silence
 from tulu_eval.api.words import spoken
 from tulu_eval.files import write_text
-from tulu_eval.reports import reproduce as reproduced
+from tulu_eval.reports import reproduce as reproduce_report
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def reproduce(
     folder = Path("training") / f"reproduce-{recipe}" if output is None else Path(output)
     with silence(progress is False):
         found = whole.reproduce(recipe, folder, _say(progress), quiet=not progress)
-    write_text(folder / "README.md", reproduced.as_markdown(found))
+    write_text(folder / "README.md", reproduce_report.as_markdown(found))
     return Reproduction(folder, found)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.words import in_python, spoken
-from tulu_eval.reports import run as rows
+from tulu_eval.reports import run as run_report
 from tulu_eval.runs import reading
 from tulu_eval.runs.ledger import Sample
 
@@ -49,10 +49,10 @@ class Run(reading.StoredRun):
         return pd.DataFrame([_columns(sample) for sample in self.samples()])
 
     def __repr__(self) -> str:
-        return f"<Run {rows.one_line(self)}>"
+        return f"<Run {run_report.one_line(self)}>"
 
     def _repr_html_(self) -> str:
-        return rows.as_html(self)
+        return run_report.as_html(self)
 
 
 def _columns(sample: Sample) -> dict[str, str | int | float]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import bar
-from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError, suggest
-from tulu_eval.findings import table as collect
+from tulu_eval.findings import table as findings
 from tulu_eval.registry import Suite
 from tulu_eval.reports import table as tables
 from tulu_eval.runs.manifest import write_text
@@ -26,7 +26,7 @@ class Table:
         format: plain, markdown, latex, csv or json.
     """
 
-    collected: collect.CollectedTable
+    collected: findings.CollectedTable
     suite: Suite
     format: str
 
@@ -83,7 +83,7 @@ def table(
     if path is not None and path.suffix not in tables.SUFFIXES:
         raise UserError(f"--write {path}: the format follows from the name's end.{suggest(path.suffix, tables.SUFFIXES)}")
     suite = load_suite(registry)
-    found = Table(collect.collect(suite, Path(results), bar(progress)), suite, format)
+    found = Table(findings.collect(suite, Path(results), bar(progress)), suite, format)
     if path is not None:
         write_text(path, found.text(tables.SUFFIXES[path.suffix]))
     return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, read
-from tulu_eval.api.suite import load_suite
 from tulu_eval.api.words import spoken
 from tulu_eval.findings.published_cells import remember
 from tulu_eval.findings.verify import Verification

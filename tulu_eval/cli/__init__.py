@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from tulu_eval import __version__
 from tulu_eval.cli import (
     audit,
     bundle,
@@ -27,6 +26,7 @@ from tulu_eval.cli import (
     verify,
 )
 from tulu_eval.cli.common import Verbs
+from tulu_eval.version import __version__
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

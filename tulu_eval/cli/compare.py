@@ -25,10 +25,10 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
       tulu-eval compare results/a/gsm8k/published-1a2b3c4d results/b/gsm8k/published-5e6f7a8b
       tulu-eval compare RUN_A RUN_B --json | jq '.flips[] | select(.cause == "extraction")'
     """
-    from tulu_eval.reports import compare as flips
+    from tulu_eval.reports import compare as compare_report
 
     found = tulu_eval.compare(run_a, run_b)
     if as_json:
-        print_json(flips.as_json(found))
+        print_json(compare_report.as_json(found))
     else:
-        print_text(flips.as_text(found))
+        print_text(compare_report.as_text(found))

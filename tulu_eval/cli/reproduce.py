@@ -28,7 +28,7 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
       tulu-eval reproduce --recipe tiny --output /tmp/tiny --json > tiny.json
     """
     set_up_logging(0, quiet)
-    from tulu_eval.reports import reproduce as reproduced
+    from tulu_eval.reports import reproduce as reproduce_report
 
     def say(text: str) -> None:
         if not quiet:
@@ -38,5 +38,5 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
     if as_json:
         print_json(found.summary)
     else:
-        print_text(reproduced.as_text(found.summary))
+        print_text(reproduce_report.as_text(found.summary))
         say(f"\n{found.folder}")

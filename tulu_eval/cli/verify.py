@@ -44,12 +44,12 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
       tulu-eval verify results/my-checkpoint/gsm8k/full-1a2b3c4d --as tulu-2-dpo-13b
       tulu-eval verify RUN --strict --json > verdict.json
     """
-    from tulu_eval.reports import verify as verdict
+    from tulu_eval.reports import verify as verify_report
 
     found = tulu_eval.verify(folder, against=stand_in, partial=partial, registry=registry)
     if as_json:
-        print_json(verdict.as_json(found))
+        print_json(verify_report.as_json(found))
     else:
-        print_text(verdict.as_text(found))
+        print_text(verify_report.as_text(found))
     if strict and found.inconsistent:
         raise click.exceptions.Exit(1)

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval import __version__, files
+from tulu_eval import files
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.exchange import archive
 from tulu_eval.exchange.archive import Archive, Part, locate
@@ -36,6 +36,7 @@ from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT
 from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.tally import Tally
+from tulu_eval.version import __version__
 
 FORMAT = 1
 HEAD, ITEMS, PROMPT, SUMS = "bundle.json", "items.jsonl", "prompt.txt", "SHA256SUMS"

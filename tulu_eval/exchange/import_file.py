@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval import __version__
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
@@ -30,6 +29,7 @@ from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.runs.tally import Tally
+from tulu_eval.version import __version__
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,10 +12,13 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, UnsetType
 
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.files import Record
 from tulu_eval.records import Completion, Request, Result
 from tulu_eval.registry import Suite
 from tulu_eval.runs import schema
@@ -25,6 +28,7 @@ from tulu_eval.runs.manifest import FORMAT, write_json
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.schema import Count, Name, StoredRow
 from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.stats import FLIP_RATE, Interval, wilson
 
@@ -33,6 +37,28 @@ SEED = 0
 _AGAIN = "remove it, or run 'tulu-eval audit' again"
 Z = 1.959963984540054
 """97.5 % point of the normal distribution."""
+
+
+class AuditedRepetition(Record, frozen=True):
+    """One repetition in ``audit.json``."""
+
+    name: Name
+    changed: list[Name]
+    flipped: list[Name]
+    first: dict[str, Count]
+
+
+class Audited(Record, frozen=True):
+    """``audit.json``."""
+
+    flips: Count
+    trials: Annotated[int, Meta(ge=1, le=1 << 53)]
+    format: Literal[1] = 1
+    items: list[Name] | UnsetType = UNSET
+    repetitions: list[AuditedRepetition] | UnsetType = UNSET
+    rate: Any = None
+    widened: Any = None
+    row: StoredRow | UnsetType = UNSET
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,7 +167,7 @@ def measured_flip_rate(run: StoredRun) -> float | None:
     if not path.exists():
         return None
     try:
-        data = schema.read_object(path, schema.Audited, "an audit")
+        data = schema.read_object(path, Audited, "an audit")
     except DataError as error:
         raise DataError(path, f"is not an audit of this version ({error}); {_AGAIN}") from error
     try:

@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.files import Record
 from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.registry import Model, PublishedCell, Suite
 from tulu_eval.runs import schema
 from tulu_eval.runs.manifest import FORMAT, write_json
 from tulu_eval.runs.reading import StoredRun
+from tulu_eval.runs.schema import Name
 
 FILE = "compared_as.json"
+
+
+class ComparedAs(Record, frozen=True):
+    """``compared_as.json``."""
+
+    format: Literal[1]
+    model: Name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,7 +86,7 @@ def remembered_model(folder: Path, suite: Suite) -> Model | None:
     path = folder / FILE
     if not path.exists():
         return None
-    data = schema.read_object(path, schema.ComparedAs, "a note")
+    data = schema.read_object(path, ComparedAs, "a note")
     found = next((model for model in suite.models if model.hub_id == data["model"]), None)
     if found is None:
         raise DataError(path, "names no model of the registry; remove it, and say it again with 'tulu-eval verify --as NAME'")

@@ -46,6 +46,7 @@ from tulu_eval.runs.judged_check import (
     read_judging,
     sound_judgments,
 )
+from tulu_eval.runs.judged_schema import StoredJudging
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, Recorded, locked, write_results
 from tulu_eval.runs.reading import finished, read_answers
 from tulu_eval.runs.run_plan import safe_name
@@ -189,7 +190,7 @@ def flags_of(folder: Path) -> list[str]:
     found: dict[str, None] = {}
     for path in sorted([*folder.glob(JUDGING), *folder.glob(f"{JUDGED}/*/{JUDGING}")]):
         try:
-            data = schema.read_object(path, schema.StoredJudging, "a judge's manifest")
+            data = schema.read_object(path, StoredJudging, "a judge's manifest")
         except DataError as error:
             raise DataError(path, f"cannot be read; {AGAIN}") from error
         noted = data.get("screen")

@@ -26,6 +26,7 @@ from tulu_eval.judging.win_rates import Score, score
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs import schema
 from tulu_eval.runs.digests import DIGESTS, read_digests
+from tulu_eval.runs.judged_schema import StoredJudging
 from tulu_eval.runs.ledger import Asked, Ledger
 from tulu_eval.runs.manifest import LEDGER, RESULT, read_results
 from tulu_eval.runs.packed import there
@@ -71,7 +72,7 @@ class JudgedResult:
 
 
 def lc_ranges(found: JudgedResult) -> dict[str, tuple[float, float]]:
-    """Returns the range of a judge's LC by its row's signature, as :class:`~tulu_eval.runs.reading.StoredRun` has it; or nothing."""
+    """Returns the range of a judge's LC by its row's signature; empty if it has none."""
     return {row.signature: found.lc_range for row in found.rows if row.metric == LC and found.lc_range is not None}
 
 
@@ -270,7 +271,7 @@ def read_judging(folder: Path) -> Mapping[str, Any]:
         DataError: It is missing or of another form.
     """
     try:
-        return schema.read_object(folder / JUDGING, schema.StoredJudging, "a judge's manifest")
+        return schema.read_object(folder / JUDGING, StoredJudging, "a judge's manifest")
     except DataError as error:
         why = str(error).removeprefix(f"{folder / JUDGING}: ")
         raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read ({why})") from error

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tulu_eval import __version__
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import read_json
 from tulu_eval.files import write_json as write_json
@@ -27,6 +26,7 @@ from tulu_eval.records import Result, content_hash
 from tulu_eval.runs import environment, schema
 from tulu_eval.runs.ledger import timeless, ungraded
 from tulu_eval.runs.tally import Tally
+from tulu_eval.version import __version__
 
 if TYPE_CHECKING:
     from tulu_eval.runs.run_plan import Plan

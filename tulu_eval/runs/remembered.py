@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tulu_eval
 from tulu_eval import files
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.caching import cache_folder, read_json, write_quietly
 from tulu_eval.judging import gamed
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.tally import Tally
+from tulu_eval.version import __version__
 
 FILES = ("manifest.json", "result.json", "samples.jsonl", "samples.jsonl.gz", "digests.jsonl")
 JUDGED_FILES = ("result.json", "judgments.jsonl", "judging.json")
@@ -53,7 +53,7 @@ def name_of(folder: Path, benchmark: Benchmark | None) -> str:
     paths += [judge / name for judge in sorted(folder.glob("judged/*")) for name in JUDGED_FILES]
     hashes = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths if path.exists()}
     code = _code(type(benchmark), benchmark.version) if benchmark else _code(None, 0)
-    return content_hash([tulu_eval.__version__, hashes, code, gamed.copies() if (folder / "judged").exists() else []])
+    return content_hash([__version__, hashes, code, gamed.copies() if (folder / "judged").exists() else []])
 
 
 def recall(name: str) -> Reading | None:
@@ -85,7 +85,7 @@ def _sha256(path: Path) -> str:
 @functools.lru_cache(maxsize=64)
 def _code(benchmark: type[Benchmark] | None, version: int) -> str:
     """Returns a hash over the code that reads runs and, where it is installed, the benchmark that grades them."""
-    package = Path(tulu_eval.__file__).parent
+    package = Path(__file__).parents[1]
     sources = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).rglob("*.py"))]
     own = inspect.getsourcefile(benchmark) if benchmark else None
     sources += [Path(own)] if own else []

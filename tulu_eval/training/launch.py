@@ -13,13 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
-from tulu_eval import __version__
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import model_files
 from tulu_eval.runs import catalog, environment
 from tulu_eval.runs.manifest import MANIFEST, locked, write_json
-from tulu_eval.training import checkpoint, cost, dpo, export, parallel, ppo, reward_model, sft
-from tulu_eval.training import networks as models
+from tulu_eval.training import checkpoint, cost, dpo, export, networks, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import MICRO_TOKENS, LoopSettings, Trainer
 from tulu_eval.training.parallel import Ranks, shard
@@ -27,11 +25,12 @@ from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
+from tulu_eval.version import __version__
 
 ROLLOUT_ROWS = 64
 """Rows that a rank decodes together."""
 
-M = TypeVar("M", models.Policy, models.Scorer)
+M = TypeVar("M", networks.Policy, networks.Scorer)
 Report = Callable[[int, int, dict[str, float]], None]
 
 
@@ -163,16 +162,16 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
         def whole() -> M:
             model = load()
             if trained and recipe.activation_checkpointing:
-                models.checkpoint_activations(model)
+                networks.checkpoint_activations(model)
             return model
 
         return shard(whole, ranks, *methods)
 
-    def policy(trained: bool) -> models.Policy:
-        return made(partial(models.load_policy, folder, compute=compute, trained=trained), trained, "next_logits")
+    def policy(trained: bool) -> networks.Policy:
+        return made(partial(networks.load_policy, folder, compute=compute, trained=trained), trained, "next_logits")
 
-    def scorer(path: Path, trained: bool, new_head: tuple[int, float] | None = None) -> models.Scorer:
-        return made(partial(models.load_scorer, path, compute=compute, trained=trained, new_head=new_head), trained)
+    def scorer(path: Path, trained: bool, new_head: tuple[int, float] | None = None) -> networks.Scorer:
+        return made(partial(networks.load_scorer, path, compute=compute, trained=trained, new_head=new_head), trained)
 
     def trainer(trained: dict[str, Any]) -> Trainer:
         return Trainer(recipe, ranks, trained, len(rows), job.rows_per_step, job.updates_per_step, settings)
@@ -204,7 +203,7 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
     return run, trained
 
 
-def _engine(job: Job, policy: models.Policy, ranks: Ranks) -> RolloutEngine:
+def _engine(job: Job, policy: networks.Policy, ranks: Ranks) -> RolloutEngine:
     """Returns what rollouts come from."""
     recipe, eos = job.sourced.recipe, int(job.tokenizer.eos_token_id)
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - only PPO has rollouts

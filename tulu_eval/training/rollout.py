@@ -1,8 +1,8 @@
 """Rollouts: answers of the policy to prompts, through the same requests and completions that an evaluation has.
 
-An engine is what has :meth:`RolloutEngine.generate`, as every backend does, and takes over the policy's weights when asked. The one
-here decodes with the policy itself, so there is nothing to take over. Each row's draws derive from the seed and the row's key
-alone, not from its neighbours, its rank or what ran before.
+An engine is what has :meth:`RolloutEngine.generate`, as every backend does, and takes over the policy's weights when asked. The
+one here decodes with the policy itself, so there is nothing to take over. Each row's draws derive from the seed and the row's
+key alone, not from its neighbours, its rank or what ran before.
 """
 
 from __future__ import annotations

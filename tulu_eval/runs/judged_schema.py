@@ -1,0 +1,48 @@
+"""What ``judging.json``, a judge's manifest, may hold, field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from tulu_eval.files import Record
+from tulu_eval.runs.schema import Count, Hash, Name
+
+
+class StoredScreen(Record, frozen=True):
+    """What was odd about judged outputs; ids."""
+
+    n: Count
+    constant: list[Name]
+    copies_instruction: list[Name]
+    copies_baseline: list[Name]
+    to_the_judge: list[Name]
+    empty: list[Name]
+    reasoning: list[Name] | UnsetType = UNSET
+
+
+class StoredJudging(Record, frozen=True):
+    """``judging.json``; what is only kept for people is not looked into."""
+
+    judge: Name
+    method: Name
+    prompt_sha256: Name
+    counts: dict[str, Count] | UnsetType = UNSET
+    baseline: Name = ""
+    generator: Name = ""
+    finished: Name = ""
+    notes: list[str] | UnsetType = UNSET
+    screen: StoredScreen | UnsetType = UNSET
+    calibration: dict[str, Any] | None = None
+    annotator: Name = ""
+    annotations_sha256: Hash = ""
+    where: Any = None
+    served_as: Any = None
+    parameters: Any = None
+    cached: Any = None
+    estimate: Any = None
+    spent: Any = None
+    whole: Any = None
+    price: Any = None
+    tulu_eval: Any = None
