@@ -32,8 +32,8 @@ demo: setup  ## Evaluate a real small model on two dozen generated items (no GPU
 reproduce: setup  ## Train and evaluate a small model end to end, pairs to a verified row (no GPU, no model hub)
 	$(BIN)/tulu-eval reproduce --recipe tiny
 
-test: setup  ## Run the tests
-	$(BIN)/python -m pytest -m "not vllm"
+test: setup  ## Run the tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm"
 
 fuzz: setup  ## Try 14,000 hostile runs, options, surroundings, files and servers on every verb (half an hour; FUZZ_CASES, FUZZ_SEED)
 	$(BIN)/python tests/robustness/fuzz.py

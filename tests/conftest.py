@@ -24,6 +24,10 @@ hypothesis.settings.load_profile("unhurried")
 # slower (measured). Tests of a real model ask for more themselves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Workers of pytest-xdist have COLUMNS=80, which wraps tables; a test that needs a terminal says how wide it is.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -327,3 +331,13 @@ def make_alpaca_run(shared: Path, llama3_like: Path) -> Callable[..., Path]:
         return execute(dataclasses.replace(plan, backend=scripted), Progress(quiet=True)).folder
 
     return call
+
+
+@pytest.fixture
+def order(llama3_like: Path, rows: Path, tmp_path: Path) -> Any:
+    """An order that runs in a second: a tiny random model in float32 on twelve made-up rows."""
+    from tulu_eval.backends.base import EngineSettings
+    from tulu_eval.runs.run_plan import Order
+
+    settings = EngineSettings(dtype="float32", device="cpu", batch_size=4)
+    return Order("gsm8k", str(llama3_like), protocol="custom", data=rows, settings=settings, output=tmp_path / "results")

@@ -55,7 +55,7 @@ def models(ranks: Ranks, *names: str) -> dict[str, Any]:
 def train(stage: str, folder: Path, ranks: Ranks, *, micro_tokens: int, epochs: int = 1, save_every: int = 10**9) -> Trainer:
     """Trains a stage of the toys through its own loop."""
     rows = conversations(16)
-    pairs = [toys.Pair(rows[2 * i], rows[2 * i + 1]) for i in range(8)]
+    pairs = [toys.PreferencePair(rows[2 * i], rows[2 * i + 1]) for i in range(8)]
     common = {"micro_tokens": micro_tokens, "epochs": epochs, "warmup": 0.0, "learning_rate": 1e-2, "seed": SEED}
     how: dict[str, Any] = {"ranks": ranks, "save_every": save_every}
     if stage == "sft":

@@ -25,7 +25,7 @@ logits (16 to 32). ``benchmarks/agreement.py`` measured at most 0.084 on 16 prom
 @pytest.fixture(scope="module")
 def agreement() -> ModuleType:
     """The benchmark script, as a module."""
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "agreement.py"
+    path = Path(__file__).resolve().parents[3] / "benchmarks" / "agreement.py"
     spec = importlib.util.spec_from_file_location("agreement", path)
     assert spec is not None
     assert spec.loader is not None

@@ -235,7 +235,7 @@ def test_two_engines_and_the_death_of_one(
         started = [process for process in psutil.Process().children(recursive=True) if process not in before]
         stream = pair.generate(requests, Decoding(1500))
         kept = [next(stream)]
-        leaders = [process for process in started if "vllm_worker" in " ".join(process.cmdline())]
+        leaders = [process for process in started if "vllm.worker" in " ".join(process.cmdline())]
         assert len(leaders) == 2
         for leader in leaders:
             leader.send_signal(signal.SIGKILL)
@@ -247,7 +247,7 @@ def test_two_engines_and_the_death_of_one(
             done.token_ids[: len(reference[done.key])] == until(reference[done.key], eos)[: len(done.token_ids)]
             for done in kept
         )
-        assert not alive(started, 5)
+        assert not alive(started, 60)
         with pytest.raises(EngineError, match=r"^the vLLM engine is closed$"):
             next(pair.generate(requests, Decoding(NEW)))
 
@@ -271,8 +271,17 @@ while True:
 
 def alive(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
     """Returns the processes that still run after so many seconds; one that has ended and waits for init to notice does not."""
-    left = psutil.wait_procs(processes, timeout=seconds)[1]
-    return [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    deadline = time.monotonic() + seconds
+    while (left := list(filter(runs, processes))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize("own_process", ["0", "1"])
@@ -287,7 +296,7 @@ def test_no_process_outlives_a_killed_run(own_process: str, tiny: ModelFiles, pr
     run.kill()
     run.wait()
     assert len(busy) >= (3 if own_process == "1" else 1)
-    assert not alive(busy, 8)
+    assert not alive(busy, 60)  # 2.5 s of an idle machine: the watch's 0.5 and the 2 from SIGTERM to SIGKILL
 
 
 def test_tensor_parallel_and_the_death_of_a_worker(
@@ -305,7 +314,7 @@ def test_tensor_parallel_and_the_death_of_a_worker(
         with pytest.raises(EngineError) as caught:
             list(stream)
         assert "\n" not in str(caught.value)
-        assert not alive(started, 5)
+        assert not alive(started, 60)
 
 
 def test_an_adapter_is_applied(tiny: ModelFiles, requests: list[Request], eos: int, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm import backend as backend
 from tulu_eval.backends.vllm import devices as devices
 from tulu_eval.backends.vllm import preflight as preflight
-from tulu_eval.backends.vllm import settings as vllm_settings
+from tulu_eval.backends.vllm import settings as settings_module
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.base import ModelFiles
 
@@ -135,9 +135,9 @@ def test_ranks_on_several_machines_need_a_ray_cluster(
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379")
     backend.VllmBackend.check(model, settings)
-    assert vllm_settings.make_spec(model, settings, (2,), 1024, 0).engine["distributed_executor_backend"] == "ray"
+    assert settings_module.make_spec(model, settings, (2,), 1024, 0).engine["distributed_executor_backend"] == "ray"
     for here in (EngineSettings(tensor_parallel=2), EngineSettings(data_parallel=2)):
-        assert "distributed_executor_backend" not in vllm_settings.make_spec(model, here, (2,), 1024, 0).engine
+        assert "distributed_executor_backend" not in settings_module.make_spec(model, here, (2,), 1024, 0).engine
     with pytest.raises(PreflightError, match=r"needs 4 CUDA devices, and 2 devices are there$"):
         backend.VllmBackend.check(model, EngineSettings(data_parallel=4))
 
