@@ -1,4 +1,4 @@
-"""The user's cache folder, and hashes of large files that are computed once."""
+"""The user's cache folder, and the hashes of large files, which are computed once and cached."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tulu_eval import files
 from tulu_eval.errors import DataError, UserError
 
 SMALL = 1 << 26
-"""Bytes up to which a file is hashed each time it is asked for; 64 MiB take 0.2 s."""
+"""Size in bytes up to which a file's hash is not cached; hashing 64 MiB takes 0.2 s."""
 
 LIMIT = 100_000_000
-"""Bytes of the largest file that :func:`read_json` reads."""
+"""Largest file that :func:`read_json` reads, in bytes."""
 
 
 def cache_folder() -> Path:
     """Returns ``$XDG_CACHE_HOME/tulu-eval``, by default ``~/.cache/tulu-eval``; it may not exist yet.
 
     Raises:
-        UserError: Neither is known.
+        UserError: If neither the variable nor a home folder is known.
     """
     given = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -32,13 +32,13 @@ def cache_folder() -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Returns a file's sha256, without reading it where it is large and known already.
+    """Returns a file's sha256; does not read a large file whose hash is known.
 
-    A blob of the hub's cache is named by its sha256. The hash of any other file of more than :data:`SMALL` bytes is remembered
-    in the user's cache by path, size and modification time, since hashing an 8B checkpoint takes longer than planning a run.
+    The name of a blob in the hub's cache is its sha256. For any other file of more than :data:`SMALL` bytes, the user's cache
+    keeps the hash by path, size and modification time, because hashing an 8B checkpoint takes longer than planning a run.
 
     Raises:
-        DataError: It cannot be read, or is no regular file.
+        DataError: If the file cannot be read, or is not a regular file.
     """
     with files.open_regular(path) as file:
         real = path.resolve()
@@ -54,7 +54,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _note(identity: str) -> Path | None:
-    """Returns where the hash of a large file is remembered; None where there is no cache."""
+    """Returns the path of the cached hash of a large file; ``None`` if there is no cache folder."""
     try:
         return cache_folder() / "sha256" / hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
     except UserError:
@@ -70,13 +70,13 @@ def _known(note: Path) -> str:
 
 
 def write_quietly(path: Path, text: str) -> None:
-    """Writes a small cache file in one step; a cache that cannot be written is no error."""
+    """Writes a small cache file atomically; ignores a cache that cannot be written."""
     with contextlib.suppress(UserError):
         files.write_text(path, text)
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """Returns the JSON object of a small file; empty where the file is missing or is not one."""
+    """Returns the JSON object of a small file; empty if the file is missing or is not a JSON object."""
     try:
         data = files.read_json(path, LIMIT)
     except DataError:

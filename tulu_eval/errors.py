@@ -1,7 +1,7 @@
-"""What a user can get wrong, each in one line.
+"""Errors that a user can cause or correct, each with a one-line message.
 
-Every error that a user can cause or mend is a :class:`UserError`: the command line prints its message on stderr
-and ends with its exit code, without a traceback (``--debug`` shows it). Everything else is a bug and keeps its traceback.
+Every such error is a :class:`UserError`: the command line prints its message on stderr and exits with its exit code, without a
+traceback (``--debug`` shows it). Any other error is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
-    """Returns a line that is safe on a terminal: characters that could steer it, or not be written at all, become ``?``."""
+    """Returns a line that is safe on a terminal: ``?`` replaces control characters and characters that cannot be written."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def printable_lines(text: str) -> str:
-    """Returns a text of several lines, each :func:`printable`."""
+    """Returns a text of several lines after applying :func:`printable` to each."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 class UserError(Exception):
-    """A mistake or a missing thing that the user can mend.
+    """An error that the user can correct.
 
     Args:
-        message: One line that says what is wrong and, where it is not plain, what to do.
+        message: One line that says what is wrong and, if that is not obvious, what to do.
 
     Attributes:
         command_line: The message as the command line prints it. :mod:`tulu_eval.api` gives a Python caller the same with the
@@ -39,12 +39,12 @@ class UserError(Exception):
 
 
 class UnknownName(UserError):
-    """A name that is not among the known ones, with the nearest known names.
+    """A name that is not known; the message gives the nearest known names.
 
     Args:
-        kind: What the name names, e.g. ``"benchmark"``.
+        kind: Kind of the named thing, e.g. ``"benchmark"``.
         name: The name as given.
-        known: All names that would have been right.
+        known: All valid names.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -54,12 +54,12 @@ class UnknownName(UserError):
 
 
 class DataError(UserError):
-    """A data file that cannot be read as what it should be.
+    """A data file that is not of the expected form.
 
     Args:
         path: The file.
-        message: What is wrong there.
-        line: One-based line number, where there is one.
+        message: The error; the path precedes it.
+        line: One-based line number; ``None`` for the whole file.
     """
 
     def __init__(self, path: object, message: str, line: int | None = None) -> None:
@@ -68,15 +68,15 @@ class DataError(UserError):
 
 
 class PreflightError(UserError):
-    """Something a run needs is missing; found before anything heavy was loaded."""
+    """A run lacks something that it needs; raised before anything heavy is loaded."""
 
 
 class EngineError(UserError):
-    """The engine failed while it generated. Finished samples are in the ledger, so the run can be resumed."""
+    """The engine failed during generation. Finished samples are in the ledger, so the run can resume."""
 
 
 def suggest(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """Returns `` Did you mean 'a' or 'b'?`` or, where nothing is near, `` Known: a, b, ...``; empty if nothing is known."""
+    """Returns `` Did you mean 'a' or 'b'?``; if no name is near, `` Known: a, b, ...``; empty if there are no known names."""
     options = sorted(set(known))
     hint = near(name, options, limit)
     if hint or not options:
@@ -86,7 +86,7 @@ def suggest(name: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def near(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """Returns `` Did you mean 'a' or 'b'?``; empty where nothing is near."""
+    """Returns `` Did you mean 'a' or 'b'?``; empty if no name is near."""
     lowered = {option.lower(): option for option in sorted(set(known), reverse=True)}
     matches = difflib.get_close_matches(name.lower(), lowered, n=limit, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(lowered[match]) for match in matches)}?" if matches else ""

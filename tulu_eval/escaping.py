@@ -1,4 +1,4 @@
-"""Texts from anywhere (names of models, engines, judges, answers) in formats that give some characters a meaning."""
+"""Escapes untrusted texts (names of models, engines and judges, answers) for formats with special characters."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ def html(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Returns one line of Markdown in which a text has no HTML."""
+    """Returns a text as one line of Markdown, with its HTML escaped."""
     return _MARKUP.sub(lambda found: _NAMES[found[0]], printable(text))
 
 
 def markdown_cell(text: str) -> str:
-    """Returns a text as a cell of a Markdown table."""
+    """Returns a text as a cell of a Markdown table, with HTML and ``|`` escaped."""
     return markdown(text).replace("|", "\\|")
 
 
 def markdown_code(text: str) -> str:
-    """Returns a text as code between single backticks, where Markdown knows nothing but the backtick."""
+    """Returns a text for code between single backticks, in which only the backtick is special."""
     return printable(text).replace("`", "'")
 
 
 def csv_cell(value: Any) -> Any:
-    """Returns a cell that no spreadsheet takes for a formula: ``'`` before a text that begins like one; numbers as they are."""
+    """Returns a cell that no spreadsheet takes for a formula: puts ``'`` before a text that starts like one.
+
+    Numbers stay as they are.
+    """
     if not isinstance(value, str):
         return value
     text = printable(value)

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: what is there, what is in the local cache, and one line where something is missing."""
+"""Finds and downloads files of the Hugging Face Hub and its local cache; a missing one gives a one-line error."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
 
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
-"""Config and tokenizer: all that planning a run needs."""
+"""Patterns of the config and tokenizer files, which are enough to plan a run."""
 
 ASK_SECONDS = 5.0
-"""One short question comes first: the hub's client retries an unreachable host for 23 s (measured, huggingface_hub 2.4.0)."""
+"""Timeout in seconds of a first request; the hub's client retries an unreachable host for 23 s (huggingface_hub 2.4.0)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class RemoteFile:
     """A file of a repository.
 
     Attributes:
-        name: Without a folder; files in folders are left out.
-        size: In bytes.
-        sha256: Of its content; of a small file that the hub does not hash, its git id.
+        name: File name; files in folders are left out.
+        size: Size in bytes; 0 if the hub does not give it.
+        sha256: Hash of the content; for a small file, which the hub does not hash, the git blob id.
     """
 
     name: str
@@ -41,11 +41,10 @@ class Located:
     """A model of the hub.
 
     Attributes:
-        folder: Its snapshot in the local cache, with its small files at least.
-        commit: The snapshot's.
-        files: What the repository has; empty where the hub was not asked.
-        parameters: As the hub counts them; 0 where it does not say.
-        dtype: safetensors name of the dtype most parameters have, e.g. ``BF16``; empty where the hub does not say.
+        folder: The snapshot in the local cache; it has at least the small files.
+        files: Files of the repository; empty if the hub was not asked.
+        parameters: Number of parameters; 0 if the hub does not give it.
+        dtype: safetensors name of the dtype of most parameters, e.g. ``BF16``; empty if the hub does not give it.
     """
 
     folder: Path
@@ -56,11 +55,11 @@ class Located:
 
 
 def locate(hub_id: str, revision: str | None) -> Located:
-    """Returns where a model's small files are, downloading them if need be; weights are not downloaded.
+    """Returns the location of a model's small files; downloads them if needed, but never weights.
 
     Raises:
-        PreflightError: No name that the hub allows, unknown, gated, or the hub is unreachable and the model is not in the local
-            cache.
+        PreflightError: If the hub does not allow such a name, the model is unknown or gated, or the hub is unreachable and the
+            model is not in the local cache.
     """
     from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -71,7 +70,7 @@ def locate(hub_id: str, revision: str | None) -> Located:
         raise PreflightError(f"{hub_id!r} can be no model of the hub: {error}") from error
     info = ask(hub_id, revision, "model")
     if info is not None:
-        # By branch, not by commit: only then does the client note which commit it is, for a later run without a network.
+        # By branch, not by commit: only then does the client store the branch's commit for a later run without a network.
         folder = Path(_guarded(hub_id, lambda: snapshot_download(hub_id, revision=revision, allow_patterns=SMALL_FILES)))
         counts = info.safetensors.parameters if info.safetensors else {}
         common = max(counts, key=lambda name: counts[name], default="")
@@ -91,7 +90,7 @@ def download(hub_id: str, commit: str, names: Sequence[str], missing: int) -> No
     """Downloads files of a model into the local cache, with the hub client's progress bars.
 
     Raises:
-        PreflightError: The disk is too small for ``missing`` bytes, or the download failed.
+        PreflightError: If the disk has less than ``missing`` bytes free, or the download fails.
     """
     from huggingface_hub import constants, snapshot_download
 
@@ -106,10 +105,10 @@ def download(hub_id: str, commit: str, names: Sequence[str], missing: int) -> No
 
 
 def dataset_file(hub_id: str, name: str, revision: str | None = None) -> Path:
-    """Returns one file of a data set, from the local cache or downloaded into it.
+    """Returns the path of one file of a data set in the local cache; downloads the file if needed.
 
     Raises:
-        PreflightError: It is not cached, and the hub is unreachable or refuses it.
+        PreflightError: If the file is not cached and the hub is unreachable or refuses it.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
@@ -122,10 +121,10 @@ def dataset_file(hub_id: str, name: str, revision: str | None = None) -> Path:
 
 
 def ask(hub_id: str, revision: str | None, kind: Literal["model", "dataset"]) -> Any:
-    """Returns what the hub says of a model (``ModelInfo``) or data set, or None where the hub cannot be reached.
+    """Returns the hub's information about a model (``ModelInfo``) or data set; ``None`` if the hub is unreachable.
 
     Raises:
-        PreflightError: The hub answered, and there is no such model or revision, or it is gated.
+        PreflightError: If the hub answers that there is no such repository or revision, or that it is gated.
     """
     from huggingface_hub import HfApi, constants, errors
 
@@ -151,7 +150,7 @@ def _guarded(hub_id: str, call: Callable[[], str]) -> str:
     except errors.HfHubHTTPError as error:
         raise _refusal(hub_id, None, error) from error
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
-        raise PreflightError(f"downloading {hub_id} failed: {error}; run the command again to go on") from error
+        raise PreflightError(f"downloading {hub_id} failed: {error}; run the command again to resume") from error
 
 
 def _refusal(hub_id: str, revision: str | None, error: Exception) -> PreflightError:
@@ -175,6 +174,6 @@ def _files(info: ModelInfo) -> tuple[RemoteFile, ...]:
 
 
 def combined_sha256(hashes: dict[str, str]) -> str:
-    """Returns one hash over the hashes of files, by name."""
+    """Returns one sha256 over the names and hashes of files, sorted by name."""
     lines = "".join(f"{name}:{digest}\n" for name, digest in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""The few nouns that cross rooms: frozen, slotted, and the same after a round trip through JSON.
+"""The records that cross rooms: frozen, slotted, and equal after a round trip through JSON.
 
-``Request`` and ``Decoding`` go into a backend, ``Completion`` comes out; a benchmark turns it into one ``Grade`` a scorer;
-all grades of a scorer make a ``Result``.
+A backend takes ``Request`` and ``Decoding`` and yields a ``Completion``; a benchmark turns that into one ``Grade`` per scorer;
+all grades of a scorer give a ``Result``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import random
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "error", "unknown"]
-"""Why generation ended: an end token or stop string, the token limit, or an error of the engine; ``unknown`` where another
-harness or a server made the completion and did not say, or said it in a word that is not known here."""
+"""Why generation ended. ``stop``: an end token or stop string. ``length``: the token limit. ``error``: the engine failed.
+``unknown``: another harness or a server made the completion and gave no reason, or one that this project does not know."""
 
 Status = Literal["ok", "empty", "truncated", "no_answer", "engine_error", "judge_error"]
-"""The one class a sample falls in; see :func:`tulu_eval.benchmarks.base.classify`."""
+"""The class of a sample; see :func:`tulu_eval.benchmarks.base.classify`."""
 
 STATUSES: tuple[Status, ...] = ("ok", "empty", "truncated", "no_answer", "engine_error", "judge_error")
 
 FAILURES: tuple[Status, ...] = ("engine_error", "judge_error")
-"""Classes in which nobody knows whether the model is right; all others are answers of the model."""
+"""Classes that leave open whether the model is right; all others are answers of the model."""
 
 
 def to_json(record: Any) -> str:
@@ -38,15 +38,15 @@ def content_hash(record: Any) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Decoding:
-    """How tokens are drawn; part of a protocol.
+    """The settings of generation; part of a protocol.
 
     Attributes:
-        max_new_tokens: Limit of generated tokens, the end token included.
-        temperature: 0 is greedy.
-        top_p: Nucleus mass; 1 is off.
-        top_k: Number of likeliest tokens drawn from; 0 is off.
-        stop: Strings that end generation and are cut from the text.
-        seed: Seed of the draw; no effect when greedy.
+        max_new_tokens: Largest number of generated tokens, including the end token.
+        temperature: Sampling temperature, 0 or more; 0 is greedy.
+        top_p: Probability mass of nucleus sampling, 0 to 1; 1 is off.
+        top_k: Number of most likely tokens to sample from; 0 is off.
+        stop: Strings that end generation; the text does not include them.
+        seed: Seed of the sampling; no effect if greedy.
     """
 
     max_new_tokens: int
@@ -58,11 +58,11 @@ class Decoding:
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is always taken."""
+        """Whether generation always takes the most likely token."""
         return self.temperature == 0.0
 
     def draws(self, key: str) -> random.Random:
-        """Returns the source of random numbers of the request with a key; it depends on the seed and the key only."""
+        """Returns the random number generator for the request with this key; it depends on the seed and the key only."""
         return random.Random(hashlib.sha256(f"{self.seed}\0{key}".encode()).digest())  # noqa: S311 - nothing secret
 
 
@@ -72,8 +72,8 @@ class Request:
 
     Attributes:
         key: Content key: equal keys mean equal work (model, token ids, decoding, dtype, backend).
-        token_ids: The whole prompt, beginning-of-sequence token included.
-        text: The same prompt as text, without the beginning-of-sequence token where the tokenizer adds it.
+        token_ids: The whole prompt, including the beginning-of-sequence token.
+        text: The same prompt as text, without the beginning-of-sequence token if the tokenizer adds it.
     """
 
     key: str
@@ -83,15 +83,13 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Completion:
-    """What a backend made of one request.
+    """A backend's output for one request.
 
     Attributes:
-        key: The request's key.
-        text: Generated text, special tokens left out, stop string cut off; not stripped.
-        token_ids: Generated tokens, the end token included where one was generated.
-        finish_reason: Why it ended.
+        text: Generated text without special tokens and stop string; not stripped.
+        token_ids: Generated tokens, including the end token if the model generated one.
         seconds: Wall-clock seconds from the request's start in the engine to its end.
-        error: One line, where ``finish_reason`` is ``error``; of a server also what it said where that is ``unknown``.
+        error: One line about an ``error``, or about a server's ``unknown`` end; else empty.
     """
 
     key: str
@@ -107,9 +105,8 @@ class Grade:
     """One scorer's judgment of one completion.
 
     Attributes:
-        scorer: The scorer's name.
-        answer: What the scorer read out of the text.
-        answered: Whether it found an answer there at all.
+        answer: The answer that the scorer extracted from the text; may be empty.
+        answered: Whether the scorer found an answer in the text.
         score: 0 to 1.
     """
 
@@ -121,23 +118,21 @@ class Grade:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
-    """One number, with everything that must go with it.
+    """One number with its items, interval, counts and signature.
 
     Attributes:
-        benchmark: Name of the benchmark.
         protocol: Name of the protocol whose items these are.
-        scorer: Name of the scorer.
-        metric: What the value is, e.g. ``exact_match``.
-        value: In percent.
-        n: Items graded, those that an engine failed on among them.
-        n_protocol: Items the protocol has; ``n < n_protocol`` is a partial result.
-        planned: Items of the protocol that the run was to answer. Where the run was stopped before, ``n`` of them are graded:
-            the longest whole beginning of the run's order, never what happened to finish first.
-        low: Lower end of the 95 % interval, in percent. With failures it is that of all of them wrong.
-        high: Upper end of the 95 % interval, in percent. With failures it is that of all of them right.
-        interval: Name of the interval's method, e.g. ``wilson95``; ``none`` where there is no interval.
-        counts: Number of items in each status.
-        signature: One line, enough to repeat the number.
+        metric: Name of the value, e.g. ``exact_match``.
+        value: In percent, 0 to 100.
+        n: Graded items, including items on which an engine failed.
+        n_protocol: Items of the protocol; ``n < n_protocol`` is a partial result.
+        planned: Items of the protocol that the run was to answer. If the run stopped early, ``n`` of them are graded: the
+            longest complete prefix of the run's order, never the items that happened to finish first.
+        low: Lower end of the 95 % interval, in percent; with failures, the lower end if all of them were wrong.
+        high: Upper end of the 95 % interval, in percent; with failures, the upper end if all of them were right.
+        interval: Name of the interval's method, e.g. ``wilson95``; ``none`` if there is no interval.
+        counts: Number of items per status.
+        signature: One line from which the number can be repeated.
     """
 
     benchmark: str
@@ -161,22 +156,22 @@ class Result:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the run was stopped before it had all items of the protocol that it was to answer."""
+        """Whether the run stopped before it had all its planned items of the protocol."""
         return self.n < self.planned
 
     @property
     def failed(self) -> int:
-        """Items that an engine or a judge failed on."""
+        """Number of items on which an engine or a judge failed."""
         return sum(self.counts.get(status, 0) for status in FAILURES)
 
     @property
     def whole(self) -> bool:
-        """Whether it stands on all items of its protocol, each with an answer of the model."""
+        """Whether the result covers all items of its protocol, each with an answer of the model."""
         return not self.partial and not self.failed
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:
-        """Returns the result that :func:`to_json` wrote; before ``planned`` was written, all that was planned was graded.
+        """Returns the result that :func:`to_json` wrote; an old result without ``planned`` gets ``planned`` equal to ``n``.
 
         Raises:
             ValueError: If a field is missing, unknown or of another type.

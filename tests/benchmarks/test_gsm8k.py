@@ -109,7 +109,7 @@ def test_a_whole_number_is_found_behind_any_words(number: int, words: str) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty; expected one JSON object a line, or a list of objects"),
+        (b"", "is empty; expected one JSON object per line, or a list of objects"),
         (b'{"question": "q", "answer": "#### 1"}\nnot json\n', ":2: is not JSON (Expecting value at column 1)"),
         (b'{"question": "q"}\n', ":1: field 'answer' is missing or not a string"),
         (b'["q"]\n', "row 1: is str, not an object"),

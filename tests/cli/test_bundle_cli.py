@@ -140,7 +140,7 @@ def test_verify_needs_no_model_no_engine_and_no_network(invoke: Run, make_run: M
         "import socket, sys\n"
         "def refused(*words, **options): raise RuntimeError('a socket was opened')\n"
         "socket.socket.connect = socket.getaddrinfo = refused\n"
-        "from tulu_eval.runs import bundle\n"
+        "from tulu_eval.exchange import bundle\n"
         "from pathlib import Path\n"
         f"found = bundle.verify(Path({str(path)!r}))\n"
         "print(found.problems, found.samples, {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules))"

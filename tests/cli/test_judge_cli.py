@@ -123,7 +123,7 @@ def test_it_asks_before_it_costs(invoke: Run, alpaca_run: MakeRun, loopback: Any
         assert done.exit_code == 2
         estimate, message = done.stderr.strip().splitlines()
         assert "12 requests, about" in estimate
-        assert "at a price that is not known (give --price IN,OUT)" in estimate
+        assert "at an unknown price (give --price IN,OUT)" in estimate
         assert message == "tulu-eval: 12 requests to a judge may cost money: say --yes, or --max-cost DOLLARS"
         assert not server.requests
 
@@ -228,7 +228,7 @@ def test_a_rescored_number_is_kept_without_text_and_stands_in_the_table(invoke: 
     assert column["agreement"]["verdict"] == "inconsistent"
     shown = invoke("table", "--format", "markdown").stdout
     assert ", n = 805 (re-scored) |" in shown
-    assert "beware, 1 of 805 outputs speak to the judge, e.g. alpaca-7." in shown
+    assert "beware, 1 of 805 outputs address the judge, e.g. alpaca-7." in shown
     low, high = column["lc_range"]
     assert low - 1e-8 <= column["measured"]["value"] <= high + 1e-8
     told = f"AlpacaEval 2 LC: {low:.3f} to {high:.3f} over the constants C behind published numbers, which the folds chose."
@@ -255,7 +255,7 @@ def test_rows_that_lack_are_right_by_row_number_too(invoke: Run, folder: Path, t
     done = invoke(*words, "--outputs", tmp_path / "model_outputs.json", "--positional", "--partial", "--folds", "stable")
     assert done.exit_code == 0, done.output
     assert "|places:rows|lc:v1|folds:stable|" in done.stdout
-    assert "beware: difficulties go by row number" in done.stdout
+    assert "beware: row numbers chose the difficulties" in done.stdout
 
 
 def test_every_verb_names_a_forged_win_rate(invoke: Run, folder: Path, tmp_path: Path) -> None:
@@ -282,13 +282,13 @@ def test_a_failed_row_is_counted_where_partial_asks_for_it(invoke: Run, folder: 
     done = invoke(*words, "--partial")
     assert done.exit_code == 0, done.output
     assert "803 judged + 1 failed (missing 1)" in done.stdout
-    assert "beware: LC stands on 804 instructions only" in done.stdout
+    assert "beware: LC uses 804 instructions only" in done.stdout
 
 
 def test_outputs_are_compared_with_published_ones(invoke: Run, folder: Path) -> None:
     model = folder / "models" / "claude-2"
     done = invoke("compare-outputs", model / "model_outputs.json", "--with", model / ANNOTATIONS)
-    assert done.stdout.startswith("805 of 805 outputs are the same to the character")
+    assert done.stdout.startswith("805 of 805 outputs are equal in every character")
     assert done.stdout.strip().endswith("805 of 805 published judgments still apply")
     other = folder / "models" / "tulu-2-dpo-7b" / "model_outputs.json"
     data = json.loads(invoke("compare-outputs", other, "--with", model / "model_outputs.json", "--json").stdout)

@@ -85,14 +85,14 @@ def test_the_ends_are_said_with_their_origin(
     folder = model("{% for m in messages %}[{{ m.role }}]{{ m.content }}" + closing + "{% endfor %}" + OPENED, ends)
     done = dry_run(folder)
     assert done.exit_code == 0, done.output
-    assert f"ends at token {said}\n" in done.stdout
+    assert f"end tokens: {said}\n" in done.stdout
     (data,) = json.loads(dry_run(folder, "--json").stdout)
     assert [token["id"] for token in data["end_tokens"]] == data["eos_ids"]
 
 
 def test_an_ordinary_token_is_no_end_and_that_is_said(model: Callable[..., Path], dry_run: Invoke) -> None:
     done = dry_run(model("[{{ messages[0].content }}]", [40, 1]))
-    assert "ends at token 1 (<|end_of_text|>: tokenizer, generation_config)\n" in done.stdout
+    assert "end tokens: 1 (<|end_of_text|>: tokenizer, generation_config)\n" in done.stdout
     assert "note: named as an end, but ordinary, and so not one: token 40 (" in done.stdout
 
 

@@ -170,7 +170,7 @@ def test_a_process_of_its_own_with_everything_logged(start: Any, scripted: Any, 
         keyed = server.root.replace("http://", f"http://user:{KEY}@")
         urls = (f"{keyed}/v1", f"{server.url}?api-key={KEY}", f"user:{KEY}@{server.url}", f"{server.url}#{KEY}")
         refused = [start(*RUN, url, "-m", "m", "--debug") for url in urls]
-    assert "the server repeats the key in what it answers; [key] stands in its place" in done.stderr
+    assert "the server repeats the key in its answers; [key] replaces it" in done.stderr
     assert done.stderr.count("repeats the key") == 1
     assert [one.returncode for one in refused] == [2] * len(urls)
     clean(done.stdout, done.stderr, *(text for one in refused for text in (one.stdout, one.stderr)))

@@ -78,7 +78,7 @@ def test_compare_prints_flips_and_what_differs(invoke: Run, make_run: MakeRun) -
     assert done.exit_code == 0
     assert "A minus B: +2.5 points" in done.stdout
     assert "11 items flip (5.5 %): 8 right in A only, 3 in B only; exact McNemar p = 0.23: chance explains it" in done.stdout
-    assert "11 x text differs: same prompt, another completion" in done.stdout
+    assert "11 x text differs: same prompt, different completion" in done.stdout
     assert "token 18: '1.' / '0.'" in done.stdout
     found = json.loads(invoke("compare", a, b, "--json").stdout)
     assert len(found["flips"]) == 11

@@ -31,7 +31,7 @@ def headless(make_run: MakeRun) -> Path:
 def test_score_counts_both_and_reports_the_whole_beginning(invoke: Run, stopped: Path) -> None:
     done = invoke("score", stopped)
     assert done.exit_code == 0
-    assert f"{SAID}; what stands here is the whole beginning of its order, 3 items" in done.stdout
+    assert f"{SAID}; the results cover the first 3 items of its order" in done.stdout
     assert "no interval" in done.stdout
     assert "[" not in done.stdout.split("published:")[0], "no interval of any row"
     data = json.loads(invoke("score", stopped, "--json").stdout)

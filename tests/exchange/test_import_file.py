@@ -26,7 +26,7 @@ from tulu_eval.findings.compare import compare
 from tulu_eval.findings.table import collect
 from tulu_eval.findings.verify import verify
 from tulu_eval.registry import load_suite
-from tulu_eval.reports import compare as flips
+from tulu_eval.reports import compare as compare_report
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.score import score
@@ -258,7 +258,7 @@ def test_two_runs_of_one_test_set_have_the_same_data_and_what_is_unknown_is_said
     assert not [name for name in kinds if "data" in name or "items" in name or name.startswith("protocol.decoding")]
     (flip,) = found.flips
     assert (flip.cause, flip.divergence and flip.divergence.token) == ("prompt unknown", None)
-    text = flips.as_text(found)
+    text = compare_report.as_text(found)
     assert "Unknown in both: model.revision" in text
     assert "differs in the manifests" not in text
     asked = {name: one.manifest[name] for name in ("planned", "keys")}

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pipe": (fifo, "is a pipe, not a file"),
     "socket": (listening, "is a socket, not a file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
-    "dangling": (lambda path: path.symlink_to(path.with_name("nowhere")), "is a link to nothing"),
+    "dangling": (lambda path: path.symlink_to(path.with_name("nowhere")), "is a broken link"),
     "loop": (lambda path: path.symlink_to(path), "cannot be read: Too many levels of symbolic links"),
     "cut": (lambda path: path.write_bytes(gzip.compress(b"words" * 99)[:-9]), "cannot be unpacked: "),
     "flipped": (
@@ -90,7 +90,7 @@ def test_limits_are_said_and_a_bomb_is_not_unpacked_to_its_end(tmp_path: Path) -
     path = tmp_path / "large"
     path.write_bytes(b"x" * 1001)
     assert len(read_bytes(path, 1001)) == 1001
-    with pytest.raises(DataError, match="has more than 1,000 bytes, the most that is read of such a file"):
+    with pytest.raises(DataError, match="has more than 1,000 bytes, the limit for such a file"):
         read_bytes(path, 1000)
     path.write_bytes(gzip.compress(b"\0" * (1 << 26)))
     with pytest.raises(DataError, match="unpacks to more than 1 MiB"):

@@ -83,7 +83,7 @@ def test_any_bytes_give_a_value_or_one_line(data: bytes) -> None:
         ("", "is not JSON (Expecting value at column 1)"),
         ('{"a": }', "is not JSON (Expecting value at column 7)"),
         ("1 2", "is not JSON (Extra data at column 3)"),
-        ("NaN", "is not JSON (it has NaN, which is no number of JSON)"),
+        ("NaN", "is not JSON (it has NaN, which is not a JSON number)"),
         ("[-Infinity]", "is not JSON (it has -Infinity"),
         ("1e999", "has the number 1e999, which is too large"),
         ("[" + "1" * 4301 + "]", "has an integer of more than 4,300 digits"),

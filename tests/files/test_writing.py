@@ -93,7 +93,7 @@ def test_only_a_file_is_replaced(tmp_path: Path) -> None:
 
 
 def test_half_a_character_and_impossible_places(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="half a character"):
+    with pytest.raises(UserError, match="a lone surrogate"):
         write_text(tmp_path / "a", "\ud83d")
     with pytest.raises(UserError, match="cannot be written"):
         write_text(tmp_path / "a\0b", "x")

@@ -16,7 +16,7 @@ from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
-from tulu_eval.reports import verify as verdict
+from tulu_eval.reports import verify as verify_report
 from tulu_eval.runs.reading import StoredRun, read_run
 
 MakeRun = Callable[..., Path]
@@ -87,10 +87,10 @@ def test_another_judge_cannot_tell_and_the_report_says_why(check: Callable[..., 
     assert [(s.name, s.published, s.run) for s in found.differences if s.changes == "grades"][:1] == [
         ("judge", ORIGINAL_JUDGE, "some-judge")
     ]
-    text = " ".join(verdict.as_text(found).split())
+    text = " ".join(verify_report.as_text(found).split())
     assert "cannot tell: 21.0 % by some-judge; the published number is gpt-4-1106-preview's, and another judge" in text
     assert "'tulu-eval calibrate-judge' measures how the two relate" in text
-    assert verdict.as_json(found)["untested"][0]["verdict"] == "cannot tell"
+    assert verify_report.as_json(found)["untested"][0]["verdict"] == "cannot tell"
 
 
 def test_the_published_judge_counts_though_another_comes_first(check: Callable[..., Verification]) -> None:
@@ -138,7 +138,9 @@ def test_a_calibration_on_one_model_is_none(check: Callable[..., Verification]) 
 def test_a_subset_has_no_lc_to_compare(check: Callable[..., Verification]) -> None:
     found = check(*rows("some-judge", {"win_rate": 5.0}, n=64), model=PPO_13B)
     assert {one.reason for one in found.untested} == {"there is no lc_win_rate, for 64 of 805 have a preference"}
-    assert " 5.0 (win_rate by some-judge) " in verdict.as_text(found), "beside a length-controlled number it says what it is"
+    assert " 5.0 (win_rate by some-judge) " in verify_report.as_text(found), (
+        "beside a length-controlled number it says what it is"
+    )
     assert found.comparisons == ()
 
 

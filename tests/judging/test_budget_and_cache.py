@@ -74,7 +74,7 @@ def test_an_estimate_says_what_it_knows(recipe, recipes, pairs):
     found = estimate(questions + questions, None)
     assert found.requests == 10
     assert found.dollars is None
-    assert "at a price that is not known (give --price IN,OUT)" in str(found)
+    assert "at an unknown price (give --price IN,OUT)" in str(found)
     characters = sum(len(turn.content) for question in questions for turn in question.messages)
     assert found.prompt_tokens == round(characters / CHARACTERS_PER_TOKEN)
     text = estimate([recipes("text").question(pair) for pair in pairs(10)], Price(1.0, 10.0, "test"))

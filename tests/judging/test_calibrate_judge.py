@@ -139,7 +139,7 @@ def test_a_calibration_is_kept_and_makes_an_estimate_with_a_wider_interval(annot
     spanned = calibrated(score(holes, terms("other"), None), found)
     assert spanned.interval == "normal95+calibration+failures"
     assert spanned.high - spanned.low > made.high - made.low
-    with pytest.raises(UserError, match="is to the scale of gpt4_1106_preview as the baseline"):
+    with pytest.raises(UserError, match="maps to the scale with the baseline gpt4_1106_preview, which is not"):
         calibrated(dataclasses.replace(scored, terms=dataclasses.replace(scored.terms, baseline=None)), found)
     with pytest.raises(UserError, match=r"the calibration is of other \(logprobs\), the score of another"):
         calibrated(dataclasses.replace(scored, terms=terms("another")), found)

@@ -31,7 +31,7 @@ def test_a_models_own_outputs_keep_every_judgment(folder):
     record = read_annotations(folder / "models" / "claude-2" / "annotations_weighted_alpaca_eval_gpt4_turbo.json")
     found = compare_outputs(mine, record)
     assert str(found) == (
-        "805 of 805 outputs are the same to the character (805 but for white space); length ratio 1.000; "
+        "805 of 805 outputs are equal in every character (805 up to white space); length ratio 1.000; "
         "805 of 805 published judgments still apply"
     )
     assert found.median_divergence is None
@@ -81,11 +81,11 @@ def test_what_is_flagged(pairs):
     rows = pairs(100)
     assert screen(rows).flags == []
     constant = [dataclasses.replace(row, output="I am the best model.") for row in rows]
-    assert screen(constant).flags == ["100 of 100 outputs are one and the same text, e.g. pair-0"]
+    assert screen(constant).flags == ["100 of 100 outputs are the same text, e.g. pair-0"]
     copied = [dataclasses.replace(row, output=row.instruction) for row in rows[:10]] + rows[10:]
     assert screen(copied).flags == ["10 of 100 outputs repeat the instruction, e.g. pair-0"]
     theirs = [dataclasses.replace(row, output=row.baseline + "\n") for row in rows[:3]] + rows[3:]
-    assert screen(theirs).flags == ["3 of 100 outputs are the baseline's own, e.g. pair-0"]
+    assert screen(theirs).flags == ["3 of 100 outputs equal the baseline's, e.g. pair-0"]
     empty = [dataclasses.replace(row, output=" \n") for row in rows]
     assert screen(empty).flags == ["100 of 100 outputs are empty, e.g. pair-0"]
 
@@ -122,7 +122,7 @@ def test_screens_of_earlier_versions_are_read():
 )
 def test_outputs_that_speak_to_the_judge_are_flagged(pairs, text):
     rows = [*pairs(99), Pair("spoken", "question", "baseline", text)]
-    assert screen(rows).flags == ["1 of 100 outputs speak to the judge, e.g. spoken"]
+    assert screen(rows).flags == ["1 of 100 outputs address the judge, e.g. spoken"]
 
 
 def test_the_room_opens_without_heavy_packages():

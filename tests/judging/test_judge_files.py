@@ -93,7 +93,7 @@ def test_bad_outputs_are_one_line_each(outputs, write):
     foreign = [{**outputs[0], "instruction": "Say\nhello"}, *outputs[1:]]
     assert message(foreign) == "row 1: the instruction 'Say hello'... is not one of AlpacaEval's 805 (changed or foreign)"
     changed = [{**outputs[0], "instruction": outputs[0]["instruction"] + "\n"}, *outputs[1:]]
-    assert "is one of AlpacaEval's but for white space (changed or foreign)" in message(changed)
+    assert "is one of AlpacaEval's up to white space (changed or foreign)" in message(changed)
     assert message([{**outputs[0], "output": None}]) == "row 1: field 'output' is missing or not a string"
     assert message([5]) == "row 1: is int, not an object"
     assert message([]).startswith("is empty")
@@ -107,14 +107,14 @@ def test_bad_outputs_are_one_line_each(outputs, write):
 def test_a_preference_that_is_none_is_refused(rows, write, value):
     data = annotate(rows)
     data[7]["preference"] = value
-    with pytest.raises(DataError, match=r"row 8: preference .* is none; it must be from 1 \(baseline\) to 2"):
+    with pytest.raises(DataError, match=r"row 8: preference .* is not a number from 1 \(baseline\) to 2"):
         read_annotations(write(data))
 
 
 def test_null_and_minus_one_are_failures_and_0_is_a_tie_of_older_judges_only(rows, write):
     data = annotate(rows)
     data[2]["preference"] = 0
-    with pytest.raises(DataError, match="row 3: preference 0 is none of weighted_alpaca_eval_gpt4_turbo"):
+    with pytest.raises(DataError, match="row 3: preference 0 is impossible for weighted_alpaca_eval_gpt4_turbo"):
         read_annotations(write(data))
     data = [{**row, "annotator": "alpaca_eval_gpt4"} for row in data]
     data[0]["preference"], data[1]["preference"], data[2]["preference"] = None, -1, 0
@@ -211,7 +211,7 @@ def test_bad_judgments_are_one_line(write, change):
     assert read_judgments(write(json.dumps(GOOD))).rows[0].judged.place == 3
     with pytest.raises(DataError, match=r"(json:1|row 1): "):
         read_judgments(write(json.dumps({**GOOD, **change})))
-    with pytest.raises(DataError, match="alpaca-3 is there twice"):
+    with pytest.raises(DataError, match="alpaca-3 appears twice"):
         read_judgments(write("\n".join([json.dumps(GOOD)] * 2)))
 
 

@@ -187,7 +187,7 @@ def test_an_endpoint_that_is_down_is_one_error(recipe, pairs, cache_path):
         port = free.getsockname()[1]
     with (
         Cache(cache_path) as cache,
-        pytest.raises(EndpointError, match="5 of the first requests, all of them, failed at the judge"),
+        pytest.raises(EndpointError, match="5 requests failed, and none was answered, at the judge"),
     ):
         judge_pairs(pairs(50), recipe, judge(f"http://127.0.0.1:{port}/v1", attempts=2), cache, Budget())
 
@@ -196,7 +196,7 @@ def test_a_judge_that_answers_in_prose_stops_before_it_costs_805_answers(loopbac
     with loopback({"question": ["say The first one, I think.", "..."]}) as server, pytest.raises(UnfitJudgeError) as caught:
         run(server, recipes("text"), pairs(100), cache_path, concurrency=1)
     assert sum(server.requests.values()) == 20
-    assert "20 answers of the judge 'loopback-judge' and no verdict" in str(caught.value)
+    assert "20 answers of the judge 'loopback-judge' and none with a verdict" in str(caught.value)
     assert "The first one, I think." in str(caught.value)
 
 
@@ -213,7 +213,7 @@ def test_a_text_verdict_is_another_question_than_logprobs(loopback, recipes, pai
 def test_an_endpoint_that_dies_midway_keeps_what_was_paid(loopback, recipe, pairs, cache_path):
     rows = pairs(60)
     with loopback({f"question {at}\n": ["500", "..."] for at in range(20, 60)}) as server:
-        with pytest.raises(EndpointError, match="25 in a row failed"):
+        with pytest.raises(EndpointError, match="25 requests in a row failed"):
             run(server, recipe, rows, cache_path, concurrency=1, attempts=1)
         with Cache(cache_path) as cache:
             assert len(cache) == 20

@@ -33,12 +33,12 @@ def test_a_judge_without_logprobs_is_told_of_at_the_first_answer_and_stops(
     judged: Any, scripted: Any, recipe: Any, caplog: Any
 ) -> None:
     with scripted.Scripted(lambda seen: (200, scripted.chat("m"))) as server:
-        with pytest.raises(UnfitJudgeError, match="answers without logprobs; --method text reads the answer instead"):
+        with pytest.raises(UnfitJudgeError, match="answers without logprobs; --method text reads the answer's text instead"):
             judged(server.url, recipe)
         assert len(server.asked) == 3
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith(
-        "an answer of the judge 'loopback-judge' is without logprobs; --method text reads the answer instead"
+        "an answer of the judge 'loopback-judge' has no logprobs; --method text reads the answer's text instead"
     )
 
 
@@ -47,7 +47,7 @@ def test_a_judge_that_refuses_logprobs_is_told_of_at_the_first_answer(
     said: str, judged: Any, scripted: Any, recipe: Any
 ) -> None:
     with scripted.Scripted(lambda seen: (400, {"error": {"message": said}})) as server:
-        with pytest.raises(UnfitJudgeError, match=r"does not take logprobs as asked .*; --method text reads the answer"):
+        with pytest.raises(UnfitJudgeError, match=r"rejects a request for logprobs .*; --method text reads the answer"):
             judged(server.url, recipe)
         assert len(server.asked) == 1
 

@@ -91,7 +91,7 @@ def test_lc_at_the_published_c_and_over_the_grid(folder: Path, gamed: GamedFile,
     assert 0.001 < made.lc_range[1] - made.lc_range[0] < 0.3
     assert len(made.grid) == 10
     low, high = made.lc_range
-    assert f"(2.78 to 10000) it is {low:.3f} to {high:.3f}, over all of the grid" in report.as_text(made, results(made), [])
+    assert f"(2.78 to 10000) it is {low:.3f} to {high:.3f}, over the whole grid" in report.as_text(made, results(made), [])
     data = report.as_json(made, results(made), [])
     assert data["lc_range"] == (low, high)
     assert [one["c"] for one in data["lc_over_grid"]] == [fit.c for fit in made.grid]

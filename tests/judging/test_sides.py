@@ -144,7 +144,7 @@ def test_another_baseline_is_filed_apart(rows: Rows, scored: Callable[[Rows], Sc
     assert label(found.score) == f"gpt-4-1106-preview, against {baseline.label}"
     assert f"|b:{baseline.label}|" in signature(found.score)
     assert not any(map(by_original_judge, results(found.score)))
-    assert found.flags[0] == "the file says that the baseline is gpt4_1106_preview, whose outputs are others"
+    assert found.flags[0] == "the file says that the baseline is gpt4_1106_preview, which has other outputs"
 
 
 def test_alpaca_eval_1s_baseline_is_known_by_name(rows: Rows, scored: Callable[[Rows], ScoredOutputs], folder: Path) -> None:
@@ -166,13 +166,11 @@ def test_the_baseline_against_itself_has_50_whatever_it_is_called(rows: Rows, sc
 def test_neither_outputs_nor_names_tell(rows: Rows, tmp_path: Path, names: tuple[str | None, str | None]) -> None:
     for row in rows:
         row["output_1"], row["generator_1"], row["generator_2"] = "something else", *names
-    assert refused(rows, tmp_path).startswith(
-        "who is the baseline is not known: neither output_1 nor output_2 are the outputs of"
-    )
+    assert refused(rows, tmp_path).startswith("the baseline is unknown: neither output_1 nor output_2 are the outputs of")
 
 
 def test_names_against_outputs_are_refused(rows: Rows, tmp_path: Path) -> None:
-    message = "its names or its outputs are exchanged: the outputs that it says are claude-2's are those of gpt4_1106_preview"
+    message = "its names or its outputs are exchanged: the outputs under the name claude-2 are those of gpt4_1106_preview"
     names = copy.deepcopy(rows)
     for row in names:
         row["generator_1"], row["generator_2"] = row["generator_2"], row["generator_1"]
@@ -185,7 +183,8 @@ def test_names_against_outputs_are_refused(rows: Rows, tmp_path: Path) -> None:
 def test_a_mix_of_baselines_is_refused_with_its_row(rows: Rows, tmp_path: Path) -> None:
     rows[41]["output_1"] += " "
     assert refused(rows, tmp_path) == (
-        "has outputs of the baseline gpt4_1106_preview in 804 of 805 rows and none in row 42: was one of them changed?"
+        "has outputs of the baseline gpt4_1106_preview in 804 of 805 rows and none in row 42; check whether somebody changed "
+        "an output"
     )
 
 
@@ -193,7 +192,7 @@ def test_two_models_in_a_file_are_refused(rows: Rows, tmp_path: Path) -> None:
     rows[0]["generator_2"] = "another"
     assert refused(rows, tmp_path) == "has 2 different names of the model: 'another', 'claude-2'"
     rows[0]["generator_2"] = ["claude-2"]
-    assert refused(rows, tmp_path) == "'generator_2' is ['claude-2'], which is no name"
+    assert refused(rows, tmp_path) == "'generator_2' is ['claude-2'], which is not a name"
 
 
 @pytest.mark.parametrize("change", [1e-8, -0.4, 0.3])
@@ -209,17 +208,15 @@ def test_a_preference_that_its_raw_completion_does_not_give_is_refused(rows: Row
 
 def test_a_raw_completion_without_a_verdict_gives_no_preference(rows: Rows, tmp_path: Path) -> None:
     rows[3]["raw_completion"]["logprobs"]["content"][0]["top_logprobs"] = [{"token": "The", "logprob": -0.1}]
-    assert refused(rows, tmp_path).endswith("is not what its raw completion gives: no verdict")
+    assert refused(rows, tmp_path).endswith("does not match its raw completion: no verdict")
 
 
 def test_preferences_without_raw_completions_are_taken_and_said(rows: Rows, scored: Callable[[Rows], ScoredOutputs]) -> None:
     for row in rows[:100]:
         row["raw_completion"] = None
-    assert scored(rows).flags == [
-        "100 of 805 preferences are taken as they stand: there is no raw completion with log-probabilities"
-    ]
+    assert scored(rows).flags == ["100 of 805 preferences are unchecked: there is no raw completion with log-probabilities"]
 
 
 def test_equal_outputs_are_a_tie(rows: Rows, tmp_path: Path) -> None:
     rows[3].update(output_2=rows[3]["output_1"], preference=2.0)
-    assert refused(rows, tmp_path) == "row 4: preference 2.0 between two outputs that are the same; it must be 1.5"
+    assert refused(rows, tmp_path) == "row 4: preference 2.0 between two equal outputs; it must be 1.5"

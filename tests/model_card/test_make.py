@@ -19,7 +19,7 @@ from tulu_eval.model_card import check
 from tulu_eval.model_card import make as report
 from tulu_eval.model_card.card_file import read_card
 from tulu_eval.registry import load_suite
-from tulu_eval.reports import report as leaderboard
+from tulu_eval.reports import report as page_report
 
 MakeRun = Callable[..., Path]
 SUITE = load_suite()
@@ -172,7 +172,7 @@ def test_an_imported_run_is_marked_as_such(shared: Path, tmp_path: Path) -> None
     card = made(tmp_path, "someone/model")
     assert report.eval_results(card)[0].metric_name.endswith(", n = 200, imported from open-instruct")
     assert "| GSM8K | published, imported from open-instruct |" in report.section(card, SUITE)
-    page = leaderboard.make(SUITE, tmp_path / "results", {"gsm8k": data})
+    page = page_report.make(SUITE, tmp_path / "results", {"gsm8k": data})
     assert (page.runs, page.problems) == (1, ())
     assert page.promptless == (), "the question is the benchmark's; the page says that what was sent may differ"
 

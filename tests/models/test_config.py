@@ -107,7 +107,7 @@ def test_layers_that_guess_ahead_are_not_counted() -> None:
         (b"\xff\xfe", "is UTF-16: save it as UTF-8"),
         (
             b'{"a": "' + b"x" * configs.MAX_CONFIG + b'"}',
-            "has more than 16,000,000 bytes, the most that is read of such a file",
+            "has more than 16,000,000 bytes, the limit for such a file",
         ),
     ],
 )
@@ -128,5 +128,5 @@ def test_a_config_that_is_no_file(tmp_path: Path) -> None:
         configs.read(tmp_path)
     path.unlink()
     path.symlink_to("nowhere")
-    with pytest.raises(DataError, match="is a link to nothing"):
+    with pytest.raises(DataError, match="is a broken link"):
         configs.read(tmp_path)

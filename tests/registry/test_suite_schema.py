@@ -32,13 +32,13 @@ BAD = {
     "not TOML": ("[[model]]\nhub_id = \n", ":2: is not TOML: Invalid value"),
     "missing field": (MODEL + '[[model]]\nhub_id = "us/n"', ":6: [[model]] us/n: 'stage' is missing"),
     "nothing given": ("[[model]]", ":1: [[model]] 1: 'hub_id' is missing"),
-    "wrong type": (MODEL + 'context = "8192"', ":1: [[model]] us/m: 'context' must be a whole number, and is '8192'"),
-    "true is no number": (MODEL + "context = true", ":1: [[model]] us/m: 'context' must be a whole number, and is True"),
+    "wrong type": (MODEL + 'context = "8192"', ":1: [[model]] us/m: 'context' must be a whole number, not '8192'"),
+    "true is no number": (MODEL + "context = true", ":1: [[model]] us/m: 'context' must be a whole number, not True"),
     "no list": (MODEL + 'aliases = "us/n"', ":1: [[model]] us/m: 'aliases' must be a list"),
-    "wrong item": (MODEL + "aliases = [1]", ":1: [[model]] us/m: 'aliases[0]' must be a text, and is 1"),
+    "wrong item": (MODEL + "aliases = [1]", ":1: [[model]] us/m: 'aliases[0]' must be a text, not 1"),
     "wrong choice": (
         MODEL.replace("SFT", "sft"),
-        ":1: [[model]] us/m: 'stage' is 'sft', and can be base, SFT, DPO, RM, PPO, value, instruct",
+        ":1: [[model]] us/m: 'stage' is 'sft'; allowed: base, SFT, DPO, RM, PPO, value, instruct",
     ),
     "space around": (MODEL + 'base = "us/n "', ":1: [[model]] us/m: 'base' is empty or has space around it"),
     "empty": (MODEL.replace("8B", ""), ":1: [[model]] us/m: 'size' is empty or has space around it"),
@@ -88,12 +88,12 @@ BAD = {
     ),
     "trained from a reward model": (
         MODEL + 'base = "allenai/tulu-v2.5-13b-uf-rm"',
-        ":1: [[model]] us/m: 'base' names 'allenai/tulu-v2.5-13b-uf-rm' of stage RM; of a model of stage SFT it can be base,"
+        ":1: [[model]] us/m: 'base' names 'allenai/tulu-v2.5-13b-uf-rm' of stage RM; for a model of stage SFT it must be base,"
         " SFT, DPO, PPO, instruct",
     ),
     "rewarded by a policy": (
         MODEL + 'reward_model = "allenai/tulu-2-13b"',
-        ":1: [[model]] us/m: 'reward_model' names 'allenai/tulu-2-13b' of stage SFT; of a model of stage SFT it can be RM",
+        ":1: [[model]] us/m: 'reward_model' names 'allenai/tulu-2-13b' of stage SFT; for a model of stage SFT it must be RM",
     ),
     "circle": (
         MODEL + 'base = "us/n"\n' + MODEL.replace("us/m", "us/n") + 'base = "us/m"',
@@ -136,7 +136,7 @@ BAD = {
         CELL + '"**46.0**"',
         ":4: [[cell]] allenai/tulu-2-13b: GSM8K_8shot_CoT '**46.0**' of allenai/tulu-2-13b is not a number",
     ),
-    "number, not text": (CELL + "46.0", ":4: [[cell]] allenai/tulu-2-13b: 'printed' must be a text, and is 46.0"),
+    "number, not text": (CELL + "46.0", ":4: [[cell]] allenai/tulu-2-13b: 'printed' must be a text, not 46.0"),
     "no items": (
         CELL + '"46.0"\nn = 0',
         ":4: [[cell]] allenai/tulu-2-13b: n of GSM8K_8shot_CoT '46.0' of allenai/tulu-2-13b is 0",
@@ -160,7 +160,7 @@ BAD = {
     ),
     "number twice": (
         CELL + '"46.0"\n' + CELL.removeprefix(SOURCE) + '"46.5"',
-        ":9: [[cell]] allenai/tulu-2-13b: GSM8K_8shot_CoT of allenai/tulu-2-13b in source 's' is there twice",
+        ":9: [[cell]] allenai/tulu-2-13b: GSM8K_8shot_CoT of allenai/tulu-2-13b in source 's' appears twice",
     ),
     "short row": (
         TABLE + 'rows = [["allenai/tulu-2-13b"]]',
@@ -169,7 +169,7 @@ BAD = {
     "empty row": (TABLE + "rows = [[]]", ":4: [[table]] s: the row of '' has 0 numbers for 1 columns"),
     "fractions of nothing": (
         TABLE + 'rows = []\nfractions = ["MMLU"]',
-        ":4: [[table]] s: 'fractions' names 'MMLU', which is no column",
+        ":4: [[table]] s: 'fractions' names 'MMLU', which is not a column",
     ),
     "contradiction of no model": (
         DOUBT + 'models = ["allenai/tulu-2-13"]',
@@ -186,7 +186,7 @@ BAD = {
     ),
     "contradiction of another's cell": (
         DOUBT + 'cells = [{model = "allenai/tulu-2-13b", metric = "GSM8K_8shot_CoT", source = "card"}]',
-        ":1: [[contradiction]] c: 'cells' names allenai/tulu-2-13b, which 'models' does not",
+        ":1: [[contradiction]] c: 'cells' names allenai/tulu-2-13b, but 'models' does not",
     ),
     "contradiction's pattern": (
         DOUBT + "pattern = '('",

@@ -23,7 +23,7 @@ def test_sorting_goes_up_then_down_then_back_and_says_so(open_page: Callable[...
     numbers = [float(text.split()[0]) for text in page.column("published") if not text.startswith("not")]
     assert numbers == sorted(numbers, reverse=True)
     assert page.column("published")[-1] == "not published"
-    assert "by published, descending" in page.page.locator("#board-status").inner_text()
+    assert "Order: published, descending" in page.page.locator("#board-status").inner_text()
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "none"
     assert page.column("label") == labels
@@ -127,7 +127,7 @@ def test_samples_are_filtered_by_class_grade_and_text(open_page: Callable[..., A
     page.until("document.querySelectorAll('#sample-list tbody tr').length === 1")
     assert "no answer" in rows.first.inner_text()
     page.page.get_by_label("Find in questions and completions").fill("nobody wrote this")
-    page.page.get_by_text("No sample is like that.").wait_for()
+    page.page.get_by_text("No sample matches the filters.").wait_for()
 
 
 def test_a_sample_shows_completion_extraction_and_both_grades(open_page: Callable[..., Any]) -> None:
@@ -223,7 +223,7 @@ def test_training_has_curves_probe_and_rollouts(open_page: Callable[..., Any], h
     titles = section.locator(".curve figcaption strong").all_inner_texts()
     wanted = ["Reward", "KL from the start", "EOS rate", "Length", "Entropy", "Clip fraction", "Explained variance", "Loss"]
     assert titles[: len(wanted)] == wanted
-    assert {"Gradient norm, policy", "Tokens a second"} <= set(titles)
+    assert {"Gradient norm, policy", "Tokens per second"} <= set(titles)
     assert "2 more curves" in section.inner_text()
     reward = section.locator("svg[aria-label^=Reward]").first
     assert reward.get_attribute("aria-label").endswith("-4.5 at step 1, 14.5 at step 20, between -4.5 and 14.5")

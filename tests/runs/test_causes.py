@@ -11,7 +11,7 @@ from tulu_eval.runs.causes import Cause, commonest, kind_of
 SAME = [
     ("HTTP 500: request req_8f3a21bc failed", "HTTP 500: request req_11c9e0aa failed"),
     ("connection: refused at 127.0.0.1:40121", "connection: refused at 127.0.0.1:8000"),
-    ("timeout: no whole answer within 0.5 s", "timeout: no whole answer within 600 s"),
+    ("timeout: no complete answer within 0.5 s", "timeout: no complete answer within 600 s"),
     ("half: the connection closed after 12 bytes of the answer", "half: the connection closed after 65536 bytes of the answer"),
     ("HTTP 429: try again in 20s (id chatcmpl-9aXq2Zb81)", "HTTP 429: try again in 3s (id chatcmpl-77abcdefg)"),
     ("id 123e4567-e89b-12d3-a456-426614174000  is gone", "id 9f8e7d6c-0a1b-4c2d-8e3f-1234567890ab is gone"),

@@ -203,7 +203,7 @@ def test_a_baseline_that_was_taken_out_is_not_put_back(judged: Path) -> None:
     assert found.doubts == ()
     assert not any("|b:" in row.signature for row in found.rows)
     rewrite(judged, lambda lines: lines[3].update(baseline_sha256="0" * 64))
-    with pytest.raises(DataError, match="names the baseline's output in 1 of 805 judgments only"):
+    with pytest.raises(DataError, match="has the baseline's hash in only 1 of 805 judgments"):
         read_judged(judged)
 
 

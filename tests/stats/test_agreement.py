@@ -236,7 +236,7 @@ def test_more_noise_and_less_gap_make_larger_p_values(counts, rate):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: agree(RUN, Mean(1, 1)), "a mean with a mean"),
+        (lambda: agree(RUN, Mean(1, 1)), "only two counts or two means can be compared"),
         (lambda: agree(RUN, Count(100, 300), items="same"), "cannot be 200 in the run and 300"),
         (lambda: agree(RUN, Count(100, 300), items="superset", same_weights=True), "cannot contain 300"),
         (lambda: agree(RUN, Count(301, 300)), "301 of 300"),

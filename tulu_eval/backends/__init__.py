@@ -1,1 +1,1 @@
-"""One file an engine; knows prompts and tokens, never benchmarks."""
+"""One folder per engine; backends know prompts and tokens, never benchmarks."""

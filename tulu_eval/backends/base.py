@@ -1,8 +1,8 @@
-"""What a backend is: a class that turns requests into a stream of completions.
+"""The interface of a backend: a class that turns requests into a stream of completions.
 
-A backend knows prompts and tokens, never benchmarks. It owns batching, memory and devices. A third-party package adds one
-through the entry point group ``tulu_eval.backends``: the entry's name is what ``--backend`` takes, its value a subclass
-of :class:`Backend`.
+A backend knows prompts and tokens, never benchmarks. It owns batching, memory and devices. A third-party package adds a backend
+through the entry point group ``tulu_eval.backends``: the entry's name is the name for ``--backend``, its value a subclass of
+:class:`Backend`.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from tulu_eval.records import Completion, Decoding, Request
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How an engine is built. Nothing here may change what a protocol asks for; dtype and backend are part of the key.
+    """The settings of an engine. They must not change what a protocol fixes; dtype and backend are part of a request's key.
 
     Attributes:
-        dtype: ``auto`` is the dtype the weights are stored in.
-        device: ``auto`` is cuda, then mps, then cpu.
+        dtype: dtype of the computation; ``auto`` is the dtype of the stored weights.
+        device: torch device; ``auto`` is cuda, then mps, then cpu.
         batch_size: Rows decoded together, or requests in flight to a server; 0 lets the backend choose.
-        trust_remote_code: Run Python code that comes with the model. Off unless asked for.
-        allow_pickle: Load pickle weights. Off unless asked for.
-        prefix_caching: Compute a prefix that prompts share once; off only to see whether that changes an answer.
-        tensor_parallel: Devices that share each layer of one engine (vLLM only, as all below).
-        pipeline_parallel: Groups of devices that share the layers of one engine.
-        data_parallel: Engines, each with the whole model on its own devices; requests are dealt among them.
-        gpu_memory_utilization: Fraction of a device's memory that an engine may take; 0.92 is vLLM's default.
-        max_model_len: Positions of the longest request that the engine takes; 0 is the longest one there is.
-        quantization: How weights are quantised, in vLLM's words; empty is what the checkpoint says.
-        adapter: Folder of a LoRA adapter; empty is none.
-        served: The server that has the model (openai only); None for an engine of our own.
+        trust_remote_code: Whether Python code that comes with the model may run.
+        allow_pickle: Whether pickle weights may be loaded.
+        prefix_caching: Whether to compute the prompts' shared prefix once; off only to test whether it changes an answer.
+        tensor_parallel: Number of devices that share each layer of one engine (vLLM only, like the next five settings).
+        pipeline_parallel: Number of groups of devices, among which the layers of one engine are divided.
+        data_parallel: Number of engines, each with the whole model on its own devices, among which requests are divided.
+        gpu_memory_utilization: Fraction (0 to 1) of a device's memory that an engine may take; 0.92 is vLLM's default.
+        max_model_len: Largest length of a request in positions; 0 is the length of the longest request.
+        quantization: vLLM's name of the weights' quantisation; empty is the checkpoint's own.
+        adapter: Folder of a LoRA adapter (vLLM only); empty for none.
+        served: The server that has the model (openai only); ``None`` for an engine in this program.
     """
 
     dtype: str = "auto"
@@ -64,19 +64,20 @@ _OWNERS = {
     "adapter": ("vllm",),
     "served": ("openai",),
 }
-"""The backends that have a setting, where not all have it."""
+"""The backends that have a setting, for settings that not all backends have."""
 
 
 def check_settings(backend: str, settings: EngineSettings) -> None:
-    """Raises for a setting that a backend of this package does not have, rather than leave it without effect.
+    """Raises PreflightError for a setting that a backend of this package does not have, instead of ignoring it.
 
-    Of a backend that somebody else made nothing is known: it may have any of them.
+    A backend from another package may have any setting.
 
     Raises:
-        PreflightError: With the backend that has it; or the batch size is negative, which none takes.
+        PreflightError: If the backend lacks a setting (the message names the backends that have it), or the batch size is
+            negative.
     """
     if settings.batch_size < 0:
-        raise PreflightError(f"--batch-size must be 0 (chosen here) or more, not {settings.batch_size}")
+        raise PreflightError(f"--batch-size must be 0 (the backend chooses) or more, not {settings.batch_size}")
     if not any(backend in owners for owners in _OWNERS.values()):
         return
     for field in dataclasses.fields(settings):
@@ -88,14 +89,14 @@ def check_settings(backend: str, settings: EngineSettings) -> None:
 
 @dataclasses.dataclass(slots=True)
 class Usage:
-    """Where an engine's time went since it was loaded; it adds up as the engine works.
+    """An engine's tokens and seconds since it was loaded; the engine adds to them while it works.
 
     Attributes:
-        prefill_tokens: Prompt tokens computed, a shared prefix once.
-        prefill_seconds: Seconds spent on them.
-        decode_tokens: Tokens drawn in steps of one token a row.
-        decode_seconds: Seconds spent on them.
-        decode_steps: Number of such steps; each reads the weights once.
+        prefill_tokens: Computed prompt tokens; a shared prefix counts once.
+        prefill_seconds: Seconds of prefill, including the shared prefix's.
+        decode_tokens: Tokens generated in decoding steps, each of one token per row.
+        decode_seconds: Seconds of decoding.
+        decode_steps: Number of decoding steps; each reads the weights once.
     """
 
     prefill_tokens: int = 0
@@ -107,11 +108,11 @@ class Usage:
 
 @dataclasses.dataclass(slots=True)
 class Traffic:
-    """Requests to a server since it was first asked.
+    """The number of requests to a server since the first one.
 
     Attributes:
-        sent: Requests sent.
-        resent: Of these, those sent again after a failure.
+        sent: Requests sent, including repeated ones.
+        resent: Requests repeated after a failure.
     """
 
     sent: int = 0
@@ -119,18 +120,18 @@ class Traffic:
 
 
 class ReloadError(Exception):
-    """Another checkpoint's weights do not go into a running engine, which has to be closed.
+    """A running engine cannot take another checkpoint's weights, so the caller must close it.
 
-    One line says why; nothing, where an engine loads every model anew as a matter of course.
+    The message is one line with the reason; it is empty for an engine that loads every model anew by design.
     """
 
 
 class Backend(abc.ABC):
-    """One engine with one model loaded. Use it as a context manager; ``close`` frees its memory and processes.
+    """One engine with one loaded model; a context manager, whose ``close`` frees memory and processes.
 
     Attributes:
-        name: What ``--backend`` takes.
-        local: Whether the weights have to be on this machine.
+        name: Name for ``--backend``.
+        local: Whether the weights must be on this machine.
     """
 
     name: ClassVar[str]
@@ -139,10 +140,9 @@ class Backend(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
-        """Says what is missing before anything heavy is loaded.
+        """Raises PreflightError if a package, a device or memory is missing, or the engine does not have a setting.
 
-        Raises:
-            PreflightError: Package, device or memory missing, or a setting that this engine does not have.
+        It loads nothing heavy.
         """
 
     @classmethod
@@ -151,52 +151,52 @@ class Backend(abc.ABC):
         """Loads the model.
 
         Args:
-            model: Files to load.
-            settings: How to load them.
-            eos_ids: Tokens that end a completion; whatever the model's ``generation_config`` says is ignored.
-            max_length: Positions a row may take, prompt and new tokens together: the longest asked for, at most the model's
-                context. A row that gets there ends with ``length``.
+            model: Files of the model.
+            settings: Settings of the engine.
+            eos_ids: Tokens that end a completion; the engine ignores the model's ``generation_config``.
+            max_length: Largest length of a row in positions, prompt and new tokens together: that of the longest request, at
+                most the model's context. A row of this length ends with ``length``.
         """
 
     def reload(
         self, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int, probe: tuple[int, ...]
     ) -> None:
-        """Puts another checkpoint's weights in the place of those that are loaded, and makes sure that they took effect.
+        """Replaces the loaded weights by another checkpoint's, and checks that the new ones took effect.
 
         Args:
-            model: Files to load; all else as in :meth:`load`.
-            settings: How to load them.
-            eos_ids: Tokens that end a completion.
-            max_length: Positions that a row may take.
-            probe: A prompt; what the engine makes of it is compared before and after.
+            model: Files of the other checkpoint.
+            settings: As for :meth:`load`.
+            eos_ids: As for :meth:`load`.
+            max_length: As for :meth:`load`.
+            probe: A prompt; the engine's output for it is compared before and after.
 
         Raises:
-            ReloadError: It does not, or did not; close this engine and load the model anew.
+            ReloadError: If the engine cannot replace the weights, or did not; close it and load the model anew.
         """
         raise ReloadError
 
     @abc.abstractmethod
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion a request, as they finish, in any order.
+        """Yields one completion per request as soon as it finishes, in any order.
 
         Raises:
-            EngineError: The engine died; what was yielded before is good.
+            EngineError: If the engine fails; completions yielded before are valid.
         """
 
     @abc.abstractmethod
     def describe(self) -> dict[str, str]:
-        """Returns what the manifest records of this engine: ``dtype`` and ``device`` as resolved, versions, attention path."""
+        """Returns the manifest's record of this engine: the resolved ``dtype`` and ``device``, versions, attention path."""
 
     def usage(self) -> Usage | None:
-        """Returns where the time went; None for an engine that mixes prefill and decoding in one step and cannot tell."""
+        """Returns tokens and seconds; ``None`` for an engine that mixes prefill and decoding in one step."""
         return None
 
     def traffic(self) -> Traffic | None:
-        """Returns what was sent to a server; None for an engine of our own."""
+        """Returns the number of requests to a server; ``None`` for an engine in this program."""
         return None
 
     def close(self) -> None:  # noqa: B027 - an engine that holds nothing has nothing to free
-        """Frees what the engine holds. May be called twice."""
+        """Frees the engine's memory and processes; a second call does nothing."""
 
     def __enter__(self) -> Self:
         return self

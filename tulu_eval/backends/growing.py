@@ -1,4 +1,4 @@
-"""A row while it is generated, and how it ends: what every engine that sees token ids shares. No torch here."""
+"""Rows during generation, and the rules that end them, for every engine that sees token ids; needs no torch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from tulu_eval.records import Completion, Decoding, FinishReason, Request
 
 
 def one_line(error: BaseException) -> str:
-    """Returns an error as one line with its type."""
+    """Returns an error as one line with its type, at most 500 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
 @dataclass(slots=True)
 class GrowingRow:
-    """One request while it is decoded.
+    """One request during decoding.
 
     Attributes:
-        request: What was asked.
-        started: When its prompt went into the engine, in ``time.perf_counter`` seconds.
-        draw: Source of this row's random numbers; depends on the seed and the request only.
-        tokens: What was generated.
+        started: Time at which its prompt went into the engine, in ``time.perf_counter`` seconds.
+        draw: This row's random number generator; depends on the seed and the request only.
+        tokens: Tokens generated so far.
     """
 
     request: Request
@@ -34,32 +33,32 @@ class GrowingRow:
 
     @classmethod
     def begin(cls, request: Request, decoding: Decoding) -> GrowingRow:
-        """Returns the row of a request, with nothing generated."""
+        """Returns a new row of a request, without generated tokens."""
         return cls(request, time.perf_counter(), decoding.draws(request.key))
 
     def fail(self, cause: str) -> Completion:
-        """Returns the completion of a row that broke for a reason of its own."""
+        """Returns the completion of a row that failed alone, with its cause as error."""
         return Completion(self.request.key, "", tuple(self.tokens), "error", time.perf_counter() - self.started, cause)
 
 
 class Finisher:
-    """Says when a row ends and makes its completion.
+    """Decides when a row ends, and makes its completion.
 
     Args:
-        tokenizer: Of transformers.
+        tokenizer: A tokenizer of transformers.
         eos_ids: Tokens that end a row.
         decoding: Token limit and stop strings.
-        max_length: Tokens that a row may have, its prompt included; 0 where only ``decoding`` limits it.
+        max_length: Largest length of a row in tokens, including its prompt; 0 for no limit besides ``decoding``'s.
     """
 
     def __init__(self, tokenizer: Any, eos_ids: Sequence[int], decoding: Decoding, max_length: int = 0) -> None:
         self._tokenizer, self._eos, self._decoding = tokenizer, frozenset(eos_ids), decoding
         self._max_length = max_length
-        # A character is at most 4 bytes and a token at least one; 8 more for tokens that decode differently at a beginning.
+        # A character has at most 4 bytes and a token at least 1; 8 more for tokens that decode differently at a text's start.
         self._tail = max((4 * len(stop) for stop in decoding.stop), default=0) + 8
 
     def limit(self, request: Request) -> int:
-        """Returns how many tokens may be generated for a request."""
+        """Returns the largest number of new tokens for a request."""
         limit = self._decoding.max_new_tokens
         return min(limit, self._max_length - len(request.token_ids)) if self._max_length else limit
 
@@ -68,7 +67,7 @@ class Finisher:
         return str(text)
 
     def advance(self, row: GrowingRow, token: int) -> Completion | None:
-        """Appends a token (-1: none could be chosen) to a row; returns its completion where that ends it."""
+        """Appends a token to a row (-1: no token could be chosen); returns the row's completion, ``None`` if it goes on."""
         if token < 0:
             return row.fail("the model's logits are not finite")
         row.tokens.append(token)
@@ -79,7 +78,7 @@ class Finisher:
             return row.fail(f"the tokens cannot be decoded: {one_line(error)}")
 
     def _reason(self, row: GrowingRow) -> FinishReason | None:
-        """Returns why a row ends, None where it goes on."""
+        """Returns why a row ends; ``None`` if it goes on."""
         tokens = row.tokens
         if tokens[-1] in self._eos:
             return "stop"
@@ -90,9 +89,10 @@ class Finisher:
         return "length" if len(tokens) >= self.limit(row.request) else None
 
     def _complete(self, row: GrowingRow, reason: FinishReason) -> Completion:
-        """Returns a finished row's completion; its text ends before the end token or the first stop string.
+        """Returns a finished row's completion, whose text ends before the end token or the first stop string.
 
-        The end token is cut off by its id: one that the tokenizer does not call special (``<|im_end|>`` of some) would stay in.
+        The id cuts off the end token, because the text keeps a token that the tokenizer does not mark as special (some models'
+        ``<|im_end|>``).
         """
         ends = (at for at, token in enumerate(row.tokens) if token in self._eos)
         text = self._text(row.tokens[: next(ends, None)])

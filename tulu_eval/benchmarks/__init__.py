@@ -1,1 +1,1 @@
-"""One file a benchmark; pure: no model, no tokenizer, no device."""
+"""One file per benchmark; benchmarks are pure: no model, no tokenizer, no device."""

@@ -1,9 +1,9 @@
-"""Whose outputs a model was compared with, known by the outputs themselves: a name in a file is a label and proves nothing.
+"""Identifies the baseline of a comparison by its outputs, because a name in a file is a label and proves nothing.
 
-``alpaca_baselines.txt`` has a line for each of the 805 instructions, in the data set's order: for each known baseline the first
-16 hex digits of the hash of its output, and the output's length in characters. Of the text nothing is here (CC-BY-NC-4.0).
-One of 53 public files of AlpacaEval 1 shows why: it names text_davinci_003 and has a re-sample of it, 20 of 805 outputs equal
-(tatsu-lab/alpaca_eval @ cd543a14, ``results/Mistral-7B+RAHF-DUAL+LoRA``).
+``alpaca_baselines.txt`` has one line per instruction, 805 in the data set's order. A line gives, for each known baseline, the
+first 16 hex digits of the hash of its output, and the output's length in characters. It has none of the text (CC-BY-NC-4.0).
+One of 53 public files of AlpacaEval 1 shows why names are not enough: it names text_davinci_003 but holds a re-sample of that
+model, with 20 of 805 outputs equal (tatsu-lab/alpaca_eval @ cd543a14, ``results/Mistral-7B+RAHF-DUAL+LoRA``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BASELINE = "gpt4_1106_preview"
 
 NAMES = (BASELINE, "text_davinci_003")
 """Known baselines in the order of the file's columns: AlpacaEval 2's, from ``alpaca_eval_gpt4_baseline.json`` (its sha256 is
-``alpaca_set.BASELINE_SHA256``), and AlpacaEval 1's, from ``alpaca_eval.json`` of the same data set."""
+``alpaca_set.BASELINE_SHA256``), then AlpacaEval 1's, from ``alpaca_eval.json`` of the same data set."""
 
 UNKNOWN = "unknown"
 
@@ -34,7 +34,7 @@ class Baseline:
 
     Attributes:
         name: A known baseline's name, else ``unknown``.
-        sha256: Over places and hashes of all outputs that are known of it.
+        sha256: Hash of the places and hashes of all its available outputs.
     """
 
     name: str
@@ -42,23 +42,22 @@ class Baseline:
 
     @property
     def label(self) -> str:
-        """Name and start of the hash, as in a signature."""
+        """Name and first 8 hex digits of the hash, as in a signature."""
         return f"{self.name}@{self.sha256[:8]}"
 
     @property
     def published(self) -> bool:
-        """Whether it is AlpacaEval 2's."""
+        """Whether this is AlpacaEval 2's baseline."""
         return self == known()[0].baseline
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KnownBaseline:
-    """What is kept of a known baseline.
+    """Hashes and lengths of a known baseline's outputs.
 
     Attributes:
-        baseline: Its name and hash.
         outputs: :func:`output_hash` of each of the 805 outputs, in the data set's order.
-        characters: Their lengths.
+        characters: Lengths of these outputs in characters.
     """
 
     baseline: Baseline
@@ -84,14 +83,17 @@ def known() -> tuple[KnownBaseline, ...]:
 
 
 def matches(one: KnownBaseline, outputs: Mapping[int, str]) -> list[int]:
-    """Returns the places whose output, given by :func:`output_hash`, is that baseline's; ascending."""
+    """Returns, in ascending order, the places whose :func:`output_hash` equals the baseline's."""
     return [place for place in sorted(outputs) if one.outputs[place] == outputs[place]]
 
 
 def identify(outputs: Mapping[int, str]) -> Baseline:
-    """Returns the baseline that outputs are of, given as :func:`output_hash` by place.
+    """Returns the baseline to which outputs belong.
 
-    It is a known one if every output is that one's; some of the 805 are enough.
+    The result is a known baseline if every output equals that baseline's; a subset of the 805 is enough.
+
+    Args:
+        outputs: :func:`output_hash` of each output, by place.
     """
     for one in known():
         if len(matches(one, outputs)) == len(outputs):

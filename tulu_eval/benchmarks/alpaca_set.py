@@ -1,7 +1,7 @@
-"""Which 805 instructions AlpacaEval has, and what the baseline answered: by pinned revision and sha256, or by path.
+"""AlpacaEval's 805 instructions and the baseline's outputs, from the hub at a pinned revision and sha256, or from a file.
 
-The data is CC-BY-NC-4.0 and is not part of this package; what is here are hashes. ``alpaca_instructions.txt`` has the first
-16 hex digits of the sha256 of each instruction, in the data set's order, so that rows can be placed without the text.
+The data is CC-BY-NC-4.0 and is not part of this package, which only has hashes. ``alpaca_instructions.txt`` has the first 16
+hex digits of each instruction's sha256, in the data set's order, so that code can find a row's place without the text.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tulu_eval.hub import dataset_file
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
-"""Of the data set on the Hugging Face hub; pinned by third-party projects together with the hashes below."""
+"""Revision of the data set on the Hugging Face hub; third-party projects pin it together with the hashes below."""
 
 SIZE = 805
 BASELINE_FILE = "alpaca_eval_gpt4_baseline.json"
 BASELINE_SHA256 = "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4"
-"""Byte-identical with ``results/gpt4_1106_preview/model_outputs.json`` of tatsu-lab/alpaca_eval."""
+"""The file is byte-identical to ``results/gpt4_1106_preview/model_outputs.json`` of tatsu-lab/alpaca_eval."""
 
 INSTRUCTIONS_SHA256 = "80812b0556445b687866e773d710c204bfba95387db0af79d373912c3c667af9"
-"""Of the 805 instructions joined by newlines, in the data set's order; computed from the file above."""
+"""Hash of the 805 instructions joined by newlines, in the data set's order; computed from the file above."""
 
 INSTRUCTIONS_FILE = Path(__file__).with_name("alpaca_instructions.txt")
 
@@ -37,9 +37,8 @@ class EvalRow:
     """One row of the evaluation set.
 
     Attributes:
-        instruction: What the model is asked, unstripped.
-        baseline: The baseline's output.
-        dataset: Which of the five sources it is from, e.g. ``koala``.
+        instruction: The unstripped instruction.
+        dataset: One of the data set's five sources, e.g. ``koala``.
     """
 
     instruction: str
@@ -60,7 +59,7 @@ def positions() -> dict[str, int]:
 
 
 def position(instruction: str) -> int | None:
-    """Returns an instruction's place among the 805, or None if it is not one of them, byte for byte."""
+    """Returns an instruction's 0-based place among the 805; ``None`` if no instruction is equal byte for byte."""
     return positions().get(instruction_hash(instruction))
 
 
@@ -70,14 +69,14 @@ def file_hash(path: Path) -> str:
 
 
 def fetch(name: str, flag: str) -> Path:
-    """Returns the local path of a file of the pinned data set, downloading it if it is not in the hub's cache.
+    """Returns the local path of a file of the pinned data set; downloads the file if it is not in the hub's cache.
 
     Args:
-        name: Of the file.
-        flag: The option that takes a copy of it instead.
+        name: Name of the file.
+        flag: The command line option that takes a copy of the file, for the error message.
 
     Raises:
-        PreflightError: It is neither reachable nor cached.
+        PreflightError: If the file is neither reachable nor cached.
     """
     try:
         return dataset_file(REPOSITORY, name, REVISION)
@@ -89,16 +88,16 @@ def load_baseline(data: Path | None = None) -> list[EvalRow]:
     """Returns the 805 rows with the baseline's outputs, in order, from the hub or from a copy of its file.
 
     Args:
-        data: A copy of ``alpaca_eval_gpt4_baseline.json``; None fetches the pinned one.
+        data: A copy of ``alpaca_eval_gpt4_baseline.json``; ``None`` fetches the pinned file.
 
     Raises:
-        DataError: The instructions or the outputs are others.
-        PreflightError: The hub cannot be reached.
+        DataError: If the instructions or the outputs differ from AlpacaEval 2's.
+        PreflightError: If the hub cannot be reached and the file is not cached.
     """
     path = fetch(BASELINE_FILE, "--data") if data is None else data
     rows = read_rows(path, ("instruction", "output", "dataset"))
     if data is None and file_hash(path) != BASELINE_SHA256:
-        raise DataError(path, f"has another sha256 than the pinned {BASELINE_FILE}")
+        raise DataError(path, f"has a different sha256 from the pinned {BASELINE_FILE}")
     found = check_instructions(path, [EvalRow(row["instruction"], row["output"], row["dataset"]) for row in rows])
     outputs = {place: output_hash(row.baseline) for place, row in enumerate(found)}
     baseline = identify(outputs)
@@ -118,7 +117,7 @@ def check_instructions(path: Path, rows: list[EvalRow]) -> list[EvalRow]:
     """Returns the rows if they are the 805 instructions in order.
 
     Raises:
-        DataError: They are not; says which row is the first that differs.
+        DataError: If they are not; the message names the first row that differs.
     """
     whole = "\n".join(row.instruction for row in rows)
     if hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest() == INSTRUCTIONS_SHA256:
@@ -130,11 +129,11 @@ def check_instructions(path: Path, rows: list[EvalRow]) -> list[EvalRow]:
 
 
 def read_rows(path: Path, fields: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Returns the objects of a JSON list, of JSON lines or of parquet that have these texts.
+    """Returns the objects of a JSON list, JSON lines or a parquet file; each has the ``fields`` as texts.
 
-    NaN is taken, as pandas writes it, and half a character, which a model can have written.
+    The function accepts NaN, which pandas writes, and lone surrogates, which a model may have written.
 
     Raises:
-        DataError: The file cannot be read, is empty, or has a row that is not so; with its line or row.
+        DataError: If the file cannot be read, is empty, or a row lacks one of the texts; the message names the line or row.
     """
     return [row.data for row in files.json_rows(path, fields, nan=True, halves=True)]

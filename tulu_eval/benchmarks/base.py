@@ -1,8 +1,8 @@
-"""What a benchmark is: a name, frozen protocols, and four small methods.
+"""The interface of a benchmark: a name, frozen protocols, and four small methods.
 
-A third-party package adds one through the entry point group ``tulu_eval.benchmarks``: the entry's name is what
-``tulu-eval run`` takes, its value a subclass of :class:`Benchmark`. Benchmarks are pure: they load their data, and never
-see a model, a tokenizer or a device.
+A third-party package adds a benchmark through the entry point group ``tulu_eval.benchmarks``. The entry's name is the name for
+``tulu-eval run``; its value is a subclass of :class:`Benchmark`. Benchmarks are pure: they load their data, and never see a
+model, a tokenizer or a device.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ class Item:
 
     Attributes:
         id: Stable name within the benchmark, e.g. ``test-1309``.
-        question: What is asked.
-        target: The right answer; empty where there is none (a judge decides).
+        target: The right answer; empty if there is none and a judge decides.
     """
 
     id: str
@@ -41,7 +40,7 @@ class Prompt:
 
     Attributes:
         user: Content of the single user turn.
-        prefill: What the assistant's turn starts with; a space goes before it unless the template ends in a newline.
+        prefill: Start of the assistant's turn; a space precedes it unless the template ends in a newline. Empty for none.
         plain: The whole prompt for a base model, which has no template.
     """
 
@@ -52,16 +51,16 @@ class Prompt:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Protocol:
-    """A frozen recipe: which items, and everything that can change a completion or its grade.
+    """A frozen recipe: the items, and everything that can change a completion or its grade.
 
     Attributes:
-        name: What ``--protocol`` takes.
+        name: Name for ``--protocol``.
         summary: One line for people.
-        n: Number of items; 0 where the data decides.
-        decoding: For models with a chat template.
-        plain_decoding: For base models.
-        metric: What is averaged.
-        prompt_id: First 8 hex digits of the hash of the constant part of the prompt.
+        n: Number of items; 0 if the data decides.
+        decoding: Decoding of models with a chat template.
+        plain_decoding: Decoding of base models, which have no template.
+        metric: Name of the averaged score.
+        prompt_id: First 8 hex digits of the sha256 of the prompt's constant part.
         covers: Names of the protocols whose items this one contains, itself included; each gets its own row.
     """
 
@@ -79,11 +78,11 @@ class Benchmark(abc.ABC):
     """A benchmark: load items, render a prompt, grade a completion, aggregate scores.
 
     Attributes:
-        name: What ``tulu-eval run`` takes.
-        protocols: By name; the first is the default.
-        scorers: Names in order; the first made the published numbers.
-        version: Goes up when a prompt or a grade can differ from before.
-        publishable: Whether a run's samples may be published; where not, hashes of them are written beside, which may.
+        name: Name for ``tulu-eval run``.
+        protocols: Protocols by name; the first is the default.
+        scorers: Names of the scorers in order; the first gave the published numbers.
+        version: An integer that rises when a prompt or a grade can differ from before.
+        publishable: Whether a run's samples may be published. If not, the run also writes their hashes, which may be.
     """
 
     name: ClassVar[str]
@@ -94,14 +93,14 @@ class Benchmark(abc.ABC):
 
     @abc.abstractmethod
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
-        """Returns the protocol's items in the order in which they are to run.
+        """Returns the protocol's items in the order of the run.
 
         Args:
             protocol: One of ``protocols``.
-            data: A file of rows to read instead of the default source.
+            data: A file of rows that replaces the default source; ``None`` for the default source.
 
         Raises:
-            DataError: The data is not what the protocol asks for.
+            DataError: If the data does not match the protocol.
         """
 
     @abc.abstractmethod
@@ -110,26 +109,26 @@ class Benchmark(abc.ABC):
 
     @abc.abstractmethod
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
-        """Returns one grade a scorer, in the order of ``scorers``."""
+        """Returns one grade per scorer, in the order of ``scorers``."""
 
     def scores_of_class(self, status: str) -> tuple[float, ...] | None:
-        """Returns each scorer's score of a sample of a class, where the class alone decides it; None where the text does."""
+        """Returns each scorer's score if a sample's class alone decides it; ``None`` if the text decides."""
         return None
 
     def constant_prompt(self) -> str:
-        """Returns what is the same in every prompt and goes before the item; its hash is the protocols' ``prompt_id``."""
+        """Returns the text that precedes the item in every prompt; its hash is the protocols' ``prompt_id``."""
         return ""
 
     def aggregate(self, scores: Sequence[float]) -> float:
-        """Returns the metric in percent; the mean unless a benchmark says otherwise."""
+        """Returns the metric in percent: the mean, unless a benchmark overrides this."""
         return 100.0 * sum(scores) / len(scores)
 
     def export(self, answers: Iterable[tuple[Item, str]], model: str) -> dict[str, str]:
-        """Returns the contents of files for other tools, by name, that go beside the result; none unless a benchmark says so.
+        """Returns the contents of extra files for other tools, by file name; none unless a benchmark overrides this.
 
         Args:
-            answers: Items in the protocol's order with their completions' texts; those that the engine failed on are left out.
-            model: Its name.
+            answers: Items with their completions' texts, in the protocol's order, without items on which the engine failed.
+            model: The model's name.
         """
         return {}
 
@@ -137,7 +136,7 @@ class Benchmark(abc.ABC):
         """Returns a protocol by name, the default for ``None``.
 
         Raises:
-            UnknownName: There is no such protocol.
+            UnknownName: If there is no such protocol.
         """
         if name is None:
             return next(iter(self.protocols.values()))
@@ -146,16 +145,16 @@ class Benchmark(abc.ABC):
         return self.protocols[name]
 
     def members(self, protocol: Protocol, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
-        """Returns, for each protocol that ``protocol`` covers, the ids of its items.
+        """Returns the ids of the items of each protocol that ``protocol`` covers, by protocol name.
 
-        A covered protocol's items are the first ``n`` of the order that :meth:`load` returns.
+        The items of a covered protocol are the first ``n`` of the items that :meth:`load` returns.
         """
         sizes = {name: self.protocols[name].n or len(items) for name in protocol.covers}
         return {name: tuple(item.id for item in items[:size]) for name, size in sizes.items()}
 
 
 def classify(completion: Completion, grades: Sequence[Grade]) -> Status:
-    """Returns the one class a sample falls in; the first that applies, in the order of the code below."""
+    """Returns the class of a sample: the first that applies, in the order of the code below."""
     if completion.finish_reason == "error":
         return "engine_error"
     if not completion.text.strip():
@@ -168,7 +167,7 @@ def classify(completion: Completion, grades: Sequence[Grade]) -> Status:
 
 
 def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
-    """Returns the number of samples in every class, zeros included, so that no class is ever silent."""
+    """Returns the number of samples in every class, including classes with 0 samples."""
     seen = Counter(statuses)
     return {status: seen.get(status, 0) for status in STATUSES}
 
@@ -183,10 +182,10 @@ def read_rows(path: Path, fields: Sequence[str]) -> list[files.Row]:
 
     Args:
         path: The file.
-        fields: Fields every row must have, as texts that are not empty.
+        fields: Fields that every row must have as texts that are not blank.
 
     Raises:
-        DataError: The file cannot be read, is empty, or has a row that is not so; with its line or row.
+        DataError: If the file cannot be read, is empty, or a row lacks a field; the message names the line or row.
     """
     rows = list(files.json_rows(path, fields))
     for row in rows:
@@ -197,5 +196,5 @@ def read_rows(path: Path, fields: Sequence[str]) -> list[files.Row]:
 
 
 def read_json_lines(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the rows of :func:`read_rows` as plain objects, under the name by which plug-ins of before ask for them."""
+    """Returns the rows of :func:`read_rows` as plain objects; older plug-ins call the function by this name."""
     return [row.data for row in read_rows(path, fields)]

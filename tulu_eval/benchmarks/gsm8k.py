@@ -19,9 +19,9 @@ becomes one user turn with all eight exemplars and the question, in the Tulu tem
     <|assistant|>
     Answer:
 
-Quirks that are part of the published numbers and are kept: only 200 of the 1319 items; the last number anywhere in the
-output is the answer; an integer loses its sign; ``18.00`` is compared as ``1800``. The scorer ``stated-answer`` stands
-beside it without them.
+The published numbers have these quirks, which this module keeps: only 200 of the 1319 items are used; the last number anywhere
+in the output is the answer; an integer loses its sign; ``18.00`` is compared as ``1800``. The second scorer,
+``stated-answer``, has none of the quirks in reading the answer.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.records import Decoding, Grade
 
 PREFIX_SHA256 = "bc98d2864d2c74ae324561ed4fa497c577cd251cc06aeae2c2a23bd5ef60c404"
-"""Of the 2294 characters before the question; computed from open-instruct's ``eval/gsm/examplars.py`` @ ea3467db."""
+"""Hash of the 2294 characters before the question; computed from open-instruct's ``eval/gsm/examplars.py`` @ ea3467db."""
 
 ROWS_SHA256 = "74cf22517cb3f7de9b05de29b884de3d69dd7f5df305d82cc358a3114cfffc95"
-"""Of the 1319 questions and targets joined by newlines, in the order of test.jsonl (blob e4c2ff49, sha256 3730d312...)."""
+"""Hash of the 1319 questions and targets joined by newlines, in the order of test.jsonl (blob e4c2ff49, sha256 3730d312...)."""
 
 TEST_SIZE = 1319
 SUBSET_SIZE = 200
@@ -84,7 +84,7 @@ class GSM8K(Benchmark):
     )
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
-        """Returns the items: the published 200 in their order, then (``full``) the rest in the file's order."""
+        """Returns the published 200 items in their order, then, for ``full``, the rest in the file's order."""
         if protocol.name == "custom" and data is None:
             raise DataError("--protocol custom", "needs --data FILE")
         rows = read_rows(data)
@@ -99,21 +99,21 @@ class GSM8K(Benchmark):
         return [items[index] for index in first] + [item for index, item in enumerate(items) if index not in chosen]
 
     def render(self, item: Item) -> Prompt:
-        """Returns the prompt of open-instruct's ``run_eval.py``, chat and plain form."""
+        """Returns the prompt of open-instruct's ``run_eval.py`` in its chat form and its plain form."""
         content = few_shot_prefix() + "Question: " + item.question.strip()
         return Prompt(user=content, prefill="Answer:", plain=content + "\nAnswer:")
 
     def constant_prompt(self) -> str:
-        """Returns the eight exemplars as they stand before every question."""
+        """Returns the eight exemplars that precede every question."""
         return few_shot_prefix()
 
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
-        """Returns the published scorer's grade, then the stricter one's."""
+        """Returns the grade of the published scorer, then that of the stricter scorer."""
         return grade_last_number(target, text), grade_stated_answer(target, text)
 
 
 def published_indices() -> list[int]:
-    """Returns the 0-based lines of the 200 items, in order: ``random.seed(42)``, then the first ``sample``."""
+    """Returns the 0-based lines of the 200 items in order: the first ``random.sample`` after ``random.seed(42)``."""
     return random.Random(SUBSET_SEED).sample(range(TEST_SIZE), SUBSET_SIZE)  # noqa: S311 - the recipe's own generator
 
 
@@ -121,11 +121,11 @@ def published_indices() -> list[int]:
 def few_shot_prefix() -> str:
     """Returns the 2294 characters before the question, built from the exemplars that the ``lm-eval`` package ships.
 
-    lm-eval's ``gsm8k-cot.yaml`` has the same eight questions and reasoning; its targets end "The answer is N.", those of
-    open-instruct "So the answer is N.".
+    lm-eval's ``gsm8k-cot.yaml`` has the same eight questions and reasoning. Its targets end in "The answer is N.",
+    open-instruct's end in "So the answer is N.".
 
     Raises:
-        PreflightError: The package is missing, or what it ships does not give the known bytes.
+        PreflightError: If the package is missing, or its exemplars do not give the known bytes.
     """
     import yaml
 
@@ -150,11 +150,11 @@ def few_shot_prefix() -> str:
 
 
 def read_rows(data: Path | None) -> list[tuple[str, str]]:
-    """Returns (question, target) of every row of ``data``, or of ``openai/gsm8k`` (main, test) where it is None.
+    """Returns (question, target) of every row of ``data``; ``None`` for ``openai/gsm8k`` (main, test) from the hub.
 
     Raises:
-        DataError: A row without a number after ``####``.
-        PreflightError: The data set cannot be had.
+        DataError: If a row has no number after ``####``.
+        PreflightError: If the data set is neither reachable nor cached.
     """
     pairs = []
     for row in base.read_rows(_file_of_hub() if data is None else data, ("question", "answer")):
@@ -174,10 +174,10 @@ def _file_of_hub() -> Path:
 
 
 def check_rows(rows: list[tuple[str, str]], data: Path | None) -> None:
-    """Checks that these are the 1319 test questions with their targets in the order of test.jsonl.
+    """Checks that the rows are the 1319 test questions with their targets, in the order of test.jsonl.
 
     Raises:
-        DataError: They are not, so the published items cannot be told.
+        DataError: If they are not, because the published items are then unknown.
     """
     text = "\n".join(f"{question}\n{target}" for question, target in rows)
     if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == ROWS_SHA256:
@@ -189,14 +189,14 @@ def check_rows(rows: list[tuple[str, str]], data: Path | None) -> None:
 
 
 def parse_target(answer: str) -> str | None:
-    """Returns the number after ``####`` without thousands commas, or None if there is none (open-instruct's rule)."""
+    """Returns the number after ``####`` without thousands commas, ``None`` if there is none (open-instruct's rule)."""
     parts = answer.split("####")
     target = re.sub(r"(\d),(\d)", r"\1\2", parts[1].strip()) if len(parts) > 1 else ""
     return target if to_number(target) is not None else None
 
 
 def to_number(text: str) -> Decimal | None:
-    """Returns a finite decimal number, or None."""
+    """Returns the text as a decimal number, ``None`` if it is not a finite one."""
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -205,16 +205,16 @@ def to_number(text: str) -> Decimal | None:
 
 
 def extract_last_number(text: str) -> str | None:
-    """Returns the last number in the text, thousands commas joined; integers without their sign. None if there is none.
+    """Returns the last number in the text without thousands commas, an integer without its sign; ``None`` if there is none.
 
-    The expressions are open-instruct's (``eval/gsm/run_eval.py`` @ ea3467db); quirks are listed in the module's docstring.
+    The regular expressions are open-instruct's (``eval/gsm/run_eval.py`` @ ea3467db); the module's docstring lists the quirks.
     """
     numbers = re.findall(r"[-+]?\d*\.\d+|\d+", re.sub(r"(\d),(\d)", r"\1\2", text))
     return str(numbers[-1]) if numbers else None
 
 
 def grade_last_number(target: str, text: str) -> Grade:
-    """The published scorer: last number, then ``exact_match`` ignoring case and all punctuation.
+    """Returns the published scorer's grade: the last number, compared by ``exact_match`` without case and punctuation.
 
     The metric is Hugging Face ``evaluate``'s ``exact_match`` with ``ignore_case`` and ``ignore_punctuation``, which deletes
     signs and decimal points from both sides.
@@ -227,10 +227,10 @@ def grade_last_number(target: str, text: str) -> Grade:
 
 
 def grade_stated_answer(target: str, text: str) -> Grade:
-    """The stricter scorer: the first answer that the completion states, read whole and compared exactly, sign and all.
+    """Returns the stricter scorer's grade: the first stated answer, read whole and compared exactly with its sign.
 
-    Its reasoning is not read, nor what follows a line that starts ``Question:``, the model asking itself the next question; see
-    :mod:`tulu_eval.benchmarks.stated.statement`.
+    The scorer ignores reasoning blocks and everything from a line that starts with ``Question:``, where the model asks itself
+    the next question; see :mod:`tulu_eval.benchmarks.stated.statement`.
     """
     found = stated_answer(text)
     if found is None:

@@ -1,10 +1,10 @@
-"""GSM-Symbolic: GSM8K's templates with fresh names and numbers, generated here, so that no data set is needed.
+"""GSM-Symbolic: GSM8K's templates with new names and numbers, generated locally, so that no data set is needed.
 
-Items come from ``reasoning-gym`` (``gsm_symbolic``, seeded); recipe and scorers are GSM8K's. One raw item::
+The items come from ``reasoning-gym`` (``gsm_symbolic``, seeded); the recipe and the scorers are GSM8K's. One raw item::
 
     {"question": "There are 12 students ... Give the result as your final answer. Do not include units.", "answer": "70"}
 
-The closing instruction is cut: the exemplars already show the form of an answer.
+This module removes the closing instruction, because the exemplars already show the form of an answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INSTRUCTION = " Give the result as your final answer. Do not include units."
 
 
 class GSMSymbolic(GSM8K):
-    """500 generated items in the recipe of GSM8K; there is no published cell for them."""
+    """500 generated items with GSM8K's recipe; no published cell exists for them."""
 
     name: ClassVar[str] = "gsm-symbolic"
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
@@ -41,10 +41,10 @@ class GSMSymbolic(GSM8K):
 
 
 def generate(size: int, seed: int) -> list[Item]:
-    """Returns generated items.
+    """Returns ``size`` generated items; the same seed gives the same items.
 
     Raises:
-        PreflightError: The package that generates them is missing.
+        PreflightError: If the package reasoning-gym is missing.
     """
     try:
         import reasoning_gym
@@ -58,7 +58,7 @@ def generate(size: int, seed: int) -> list[Item]:
 
 
 class GSMSymbolicZeroShot(GSMSymbolic):
-    """The same items with nothing but the question: for small models, and for those trained on bare questions."""
+    """The same items with the question only, for small models and for models trained on questions without exemplars."""
 
     name: ClassVar[str] = "gsm-symbolic-zero-shot"
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
@@ -72,5 +72,5 @@ class GSMSymbolicZeroShot(GSMSymbolic):
     )
 
     def render(self, item: Item) -> Prompt:
-        """Returns the bare question; a base model's form ends with ``Answer:``."""
+        """Returns the question only; the form for base models ends in ``Answer:``."""
         return Prompt(user=item.question, prefill="", plain=f"Question: {item.question}\nAnswer:")

@@ -1,1 +1,1 @@
-"""Asking an OpenAI-compatible server: a judge, or a served model."""
+"""The client of OpenAI-compatible servers, such as a judge or a served model."""

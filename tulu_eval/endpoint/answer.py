@@ -1,4 +1,4 @@
-"""What an answer's fields mean, whichever server's words they are in."""
+"""Maps the fields of an answer to this project's words, for the vocabularies of many servers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ _FILTERED = frozenset(
      "blocklist", "spii", "guardrail_intervened"}
 )  # fmt: skip
 _BROKEN = frozenset({"error", "abort", "aborted", "cancelled", "timeout", "network_error", "insufficient_system_resource"})
-"""Servers' words for an end, in lower case. OpenAI's: ``openai`` 3.54.0, ``types/chat/chat_completion.py``; text-generation-
-inference: ``eos_token``, ``stop_sequence``; Anthropic: ``end_turn``, ``max_tokens``, ``refusal``, ...; Mistral:
-``model_length``; DeepSeek: ``insufficient_system_resource``; vLLM: ``abort``, ``error``; Cohere, Gemini, Zhipu, Bedrock: as
-litellm @ 004c2c43 lists them, ``litellm_core_utils/core_helpers.py``. That list takes ``error`` for ``stop``; this does not."""
+"""Servers' words for the end of an answer, in lower case.
+
+OpenAI: ``openai`` 3.54.0, ``types/chat/chat_completion.py``; text-generation-inference: ``eos_token``, ``stop_sequence``;
+Anthropic: ``end_turn``, ``max_tokens``, ``refusal``, ...; Mistral: ``model_length``; DeepSeek:
+``insufficient_system_resource``; vLLM: ``abort``, ``error``; Cohere, Gemini, Zhipu, Bedrock: as litellm @ 004c2c43 lists them,
+``litellm_core_utils/core_helpers.py``. Litellm maps ``error`` to ``stop``; this module does not.
+"""
 
 
 def filtered(word: Any) -> bool:
-    """Whether a ``finish_reason`` says that a filter cut an answer off."""
+    """Whether a ``finish_reason`` means that a content filter cut an answer off."""
     return _plain(word) in _FILTERED
 
 
@@ -30,12 +33,12 @@ def _plain(word: Any) -> str:
 
 
 class End(NamedTuple):
-    """How an answer ended.
+    """The end of an answer.
 
     Attributes:
-        reason: In our words. A word that is not known is ``unknown``: its text is an answer like any other.
-        detail: One line, where it is neither ``stop`` nor ``length``.
-        retry: Whether the server broke it off for a reason of its own, so that another try may end well.
+        reason: This project's word. An unknown word becomes ``unknown``, and the text is an answer like any other.
+        detail: One line; empty for ``stop`` and ``length``.
+        retry: Whether the server broke the answer off for its own reasons, so that another attempt may succeed.
     """
 
     reason: FinishReason
@@ -44,10 +47,10 @@ class End(NamedTuple):
 
 
 def end_of(word: Any) -> End:
-    """Returns how an answer ended, from its ``finish_reason``, whose text has been made safe.
+    """Returns the end of an answer from its ``finish_reason``, whose text must be safe to show already.
 
-    A filter's cut is an ``error``, though its text is kept: it was not the model that ended there, so a grade would be of
-    the filter. A call of a tool is an end like an unknown one: none was offered, and what text there is is the answer.
+    A cut by a content filter is an ``error``, although the text is kept: a grade would measure the filter, not the model. A
+    tool call counts as ``unknown``: no tool was offered, and the text is the answer.
     """
     if word is None:
         return End("unknown", "the server did not say why it ended")
@@ -64,10 +67,10 @@ def end_of(word: Any) -> End:
 
 
 def text_of(message: Mapping[str, Any]) -> str | None:
-    """Returns a message's text; empty where its content is null, None where it is nothing that can be read.
+    """Returns a message's text; empty if its content is null, ``None`` if its content is of an unknown form.
 
     Content may be a list of parts (OpenAI's ``ChatCompletionContentPartText``, Mistral's and Anthropic's ``thinking`` beside
-    ``text``): the parts of text are joined, and reasoning is left out as it is where it stands in ``reasoning_content``.
+    ``text``). The function joins the text parts and drops reasoning, which it also does not read from ``reasoning_content``.
     """
     content = message.get("content")
     if content is None or isinstance(content, str):

@@ -1,9 +1,9 @@
-"""Many requests to one OpenAI-compatible endpoint: bounded concurrency, deadline, backoff, and failures told apart.
+"""Sends many requests to one OpenAI-compatible endpoint: bounded concurrency, deadlines, backoff, kinds of failure.
 
-Tried again: 408, 409, 429, 5xx, dropped connections, half answers and time-outs, with doubling waits, ``Retry-After`` obeyed
-by all threads. Stopped at once: a wrong key (401, 403), a spent quota, a redirect, an endpoint that answers nothing. An error
-that comes with status 200 is read as the status that it names. What a good or a refused answer means is up to who asks. A key
-is read from the environment only.
+The client retries 408, 409, 429, 5xx, dropped connections, incomplete answers and time-outs with doubling waits; all threads
+obey ``Retry-After``. It stops at once for a wrong key (401, 403), a spent quota, a redirect, or an endpoint that answers
+nothing. If an error comes with status 200, the client takes the status that the error names. The caller decides what a good or
+a refused answer means. Keys come from the environment only.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
 from tulu_eval.errors import DataError, UserError
 
 ATTEMPTS = 6
-"""Tries a request: with the waits below about 16 s of a failing endpoint, or as long as it asks for."""
+"""Attempts per request. With the waits below a failing endpoint costs about 16 s, or as long as it asks for."""
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
 
 DEAD_AFTER = 5
-"""Requests that all failed at the endpoint, none ever answered, before it is called down."""
+"""The client stops after this many failed requests if the endpoint has answered none."""
 
 FAILING_AFTER = 25
-"""Requests in a row that failed at the endpoint, after some were answered, before asking stops."""
+"""The client stops after this many failed requests in a row if the endpoint has answered some before."""
 
 LONGEST_TIMEOUT = 86_400.0
-"""Seconds of a day: who waits for longer has a typing error."""
+"""Largest timeout in seconds: one day. A longer one is a typing error."""
 
 SHORT_TIMEOUT = 10.0
-"""Seconds for a question about the endpoint itself."""
+"""Timeout in seconds of a request about the endpoint itself."""
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
@@ -48,14 +48,14 @@ Made = TypeVar("Made")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attempt(Generic[Made]):
-    """What came of sending a request once.
+    """The outcome of sending a request once.
 
     Attributes:
-        made: Handed over, if this was the last attempt.
-        health: What it says of the endpoint: it ``answered``; it ``failed``, and with many others is down; ``neither``.
-        detail: One line, where it failed.
-        retry: Whether to send it again.
-        wait: Seconds that the endpoint asked for before that; None where it did not.
+        made: Value that :meth:`Client.ask` hands over if this was the last attempt.
+        health: ``answered``: the endpoint works. ``failed``: it is down if many attempts fail. ``neither``: tells nothing.
+        detail: One line; empty unless the attempt failed.
+        retry: Whether to send the request again.
+        wait: Seconds to wait before the next attempt, as the endpoint asked; ``None`` if it did not ask.
     """
 
     made: Made
@@ -69,23 +69,22 @@ class Client:
     """A client of one endpoint, shared by all threads.
 
     Args:
-        base_url: Such as ``https://api.openai.com/v1`` or ``http://127.0.0.1:8000/v1``.
-        key: Sent as a bearer token, to Azure as ``api-key``; empty for none.
-        concurrency: Requests in flight.
-        timeout: Seconds for one whole exchange.
-        attempts: Tries a request.
-        first_wait: Seconds before the second try; doubles after.
-        role: What the endpoint is to who asks, for messages.
-        variable: Environment variable that the key comes from, for messages.
+        base_url: For example ``https://api.openai.com/v1`` or ``http://127.0.0.1:8000/v1``.
+        key: API key, sent as a bearer token, to Azure as ``api-key``; empty for none.
+        concurrency: Largest number of requests in flight, 1 or more.
+        timeout: Seconds for one whole exchange, at most :data:`LONGEST_TIMEOUT`.
+        attempts: Attempts per request, 1 or more.
+        first_wait: Seconds before the second attempt; each further wait is twice as long.
+        role: Name of the endpoint in messages, e.g. ``judge``.
+        variable: Environment variable of the key, for messages.
 
     Attributes:
-        url: Where it goes.
-        reader: Reads what comes back.
-        sent: Requests sent so far, those sent again included.
-        resent: Of these, those that were sent again.
+        reader: Reader of the endpoint's replies.
+        sent: Requests sent so far, with repeated ones.
+        resent: Repeated requests among these.
 
     Raises:
-        UserError: The URL, the key or a number is not usable.
+        UserError: If the URL, the key or a number is unusable.
     """
 
     def __init__(
@@ -119,15 +118,15 @@ class Client:
         self._jitter = random.Random()  # noqa: S311 - spreads retries, nothing else
 
     def ask(self, jobs: Sequence[Job], send: Callable[[Connection, Job], Attempt[Made]], done: Callable[[Made], None]) -> None:
-        """Sends every job, and hands what came of it to ``done`` in the thread that got it, before anything else is sent.
+        """Sends every job; each thread hands an outcome to ``done`` before it sends the next job.
 
         Args:
-            jobs: What to ask.
-            send: Sends one once; runs in many threads. A :class:`DroppedError` of the connection is its own to read.
-            done: Takes what came of each job after its last attempt.
+            jobs: The jobs, each for one request.
+            send: Sends a job once; runs in many threads. It must handle the connection's :class:`DroppedError` itself.
+            done: Takes the outcome of each job after its last attempt.
 
         Raises:
-            EndpointError: The endpoint will not answer; what came before was handed over.
+            EndpointError: If the endpoint will not answer; ``done`` has had all outcomes before that.
         """
         waiting = deque(jobs)
         self._stop.clear()
@@ -160,12 +159,12 @@ class Client:
             try:
                 wait(threads, return_when=FIRST_EXCEPTION)
             finally:
-                self._stop.set()  # after an error or an interrupt: what is in flight still comes in and is handed over
+                self._stop.set()  # after an error or an interrupt, requests in flight still finish and are handed over
         for thread in threads:
             thread.result()
 
     def abort(self) -> None:
-        """Drops everything that is in flight or waits; :meth:`ask`, in another thread, returns."""
+        """Drops all requests in flight and all waiting jobs, so that :meth:`ask` in another thread returns."""
         with self._lock:
             self._stop.set()
             for connection in self._connections:
@@ -174,7 +173,7 @@ class Client:
     def _ask_one(
         self, connection: Connection, job: Job, send: Callable[[Connection, Job], Attempt[Made]]
     ) -> Attempt[Made] | None:
-        """Returns the last attempt at a job; None if asking stopped while it waited."""
+        """Returns the last attempt at a job; ``None`` if the client stopped while the job waited."""
         backoff = self._first_wait
         for number in range(1, self._attempts + 1):
             if not self._rest(self._pause_until - time.monotonic()):
@@ -194,11 +193,11 @@ class Client:
         return None
 
     def _rest(self, seconds: float) -> bool:
-        """Waits; False if asking was stopped meanwhile."""
+        """Waits for some seconds; returns False if the client stopped meanwhile."""
         return not (self._stop.wait(seconds) if seconds > 0 else self._stop.is_set())
 
     def _watch(self, attempt: Attempt[Any]) -> None:
-        """Stops at an endpoint that answers nothing, so that 805 requests do not each wait for it."""
+        """Raises EndpointError if the endpoint answers nothing, so that 805 requests do not each wait for it."""
         if attempt.health == "neither":
             return
         with self._lock:
@@ -208,18 +207,18 @@ class Client:
                 return
             self._streak += 1
             answered = self._answered
-            limit = FAILING_AFTER if answered else DEAD_AFTER  # others in flight fail too, and are not counted
+            limit = FAILING_AFTER if answered else DEAD_AFTER  # the message does not count others in flight, which fail too
             if self._streak < limit:
                 return
-        word = "in a row" if answered else "of the first requests, all of them,"
+        word = "requests in a row failed" if answered else "requests failed, and none was answered,"
         hint = "" if answered else self.url.hint
-        raise EndpointError(f"{limit} {word} failed at the {self._role} {self.url}; the last: {attempt.detail}{hint}")
+        raise EndpointError(f"{limit} {word} at the {self._role} {self.url}; the last: {attempt.detail}{hint}")
 
     def get(self, path: str) -> Reply:
-        """Returns the reply to one GET, sent once.
+        """Returns the reply to one GET request, which is sent once.
 
         Raises:
-            DroppedError: No whole answer came.
+            DroppedError: If no complete answer came.
         """
         connection = Connection(self.url, self._key, min(self._timeout, SHORT_TIMEOUT))
         try:
@@ -228,7 +227,7 @@ class Client:
             connection.close()
 
     def models(self) -> list[str]:
-        """Returns the models that the endpoint lists; empty where it does not."""
+        """Returns the ids of the endpoint's models, sorted; empty if it does not list them."""
         try:
             reply = self.get("/models")
             entries = self.reader.parse(reply.body)["data"] if reply.status == 200 else []

@@ -1,6 +1,6 @@
-"""What a reply of an endpoint means: a good answer's data, a failure with its cause, or that asking has to stop.
+"""Reads a reply of an endpoint: the data of a good answer, a failure with its cause, or an error that stops the client.
 
-Nothing of a reply is kept or shown before the key is out of it: where a server repeats it, ``[key]`` stands in its place.
+The reader replaces the key by ``[key]`` wherever a server repeats it, before anything of a reply is kept or shown.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from tulu_eval.errors import DataError, UserError
 _LOG = logging.getLogger(__name__)
 
 LONGEST_RETRY_AFTER = 300.0
-"""Seconds. A longer ``Retry-After`` is a quota that will not come back while someone waits."""
+"""Longest ``Retry-After`` that the client obeys, in seconds; a longer one means a quota that will not return in time."""
 
 RETRIED = frozenset({408, 409, 425, 429})
 
 
 class EndpointError(UserError):
-    """The endpoint will not answer. What it answered before is kept, so asking can be taken up again."""
+    """The endpoint will not answer. Its earlier answers are kept, so the command can resume."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
-    """A reply that is no answer.
+    """A reply that is not an answer.
 
     Attributes:
-        status: HTTP status, or the one that an error with status 200 names.
-        detail: One line.
-        code: The error's code or type, as the endpoint gave it.
-        retry: Whether another try may be answered.
-        wait: Seconds that the endpoint asked for before that.
+        status: HTTP status; for an error with status 200, the status that the error names.
+        detail: One line for the user.
+        code: The error's code or type, as the endpoint gave it; empty for none.
+        retry: Whether another attempt may succeed.
+        wait: Seconds to wait before it, as the endpoint asked; ``None`` if it did not ask.
     """
 
     status: int
@@ -55,10 +55,10 @@ class ReplyReader:
     """Reads the replies of one endpoint.
 
     Args:
-        url: Of the endpoint, for messages.
-        key: What has to be taken out; empty for none.
-        role: What the endpoint is to who asks, for messages.
-        variable: Environment variable that the key comes from, for messages.
+        url: Address of the endpoint, for messages.
+        key: The key to remove from replies; empty for none.
+        role: Name of the endpoint in messages, e.g. ``judge``.
+        variable: Environment variable of the key, for messages.
     """
 
     def __init__(self, url: BaseUrl, key: str, role: str, variable: str) -> None:
@@ -67,14 +67,14 @@ class ReplyReader:
 
     @property
     def key_repeated(self) -> bool:
-        """Whether an answer had the key in it."""
+        """Whether a reply so far contained the key."""
         return self._hidden.found
 
     def read(self, reply: Reply) -> dict[str, Any] | Failure:
-        """Returns the JSON object of a good answer, without the key, or what another answer means.
+        """Returns the JSON object of a good answer, without the key, or the failure of any other reply.
 
         Raises:
-            EndpointError: It means that no request will be answered.
+            EndpointError: If the reply means that the endpoint will answer no request.
         """
         if reply.status != 200:
             return self.read_failure(reply)
@@ -98,28 +98,28 @@ class ReplyReader:
         """Returns JSON data without the key; servers write a probability of 0 as ``-Infinity``, and cut characters in halves.
 
         Raises:
-            DataError: It is not JSON, nested too deeply, or has a name twice in one object.
+            DataError: If the body is not JSON, is nested too deeply, or has a name twice in one object.
         """
         text = body.removeprefix(codecs.BOM_UTF8)
         return self._told(self._hidden.data, files.parse_json(text, files.Place("the answer"), nan=True, halves=True))
 
     def hide(self, text: str) -> str:
-        """Returns a text that was made here of an answer's tokens, without the key."""
+        """Returns, without the key, a text that the caller decoded from an answer's tokens."""
         return str(self._told(self._hidden.text, text))
 
     def _told(self, hide: Callable[[Any], Any], said: Any) -> Any:
-        """Returns what is left of something said, with one warning the first time that it had the key in it."""
+        """Returns ``said`` without the key; logs one warning the first time that it contained the key."""
         before = self._hidden.found
         kept = hide(said)
         if self._hidden.found and not before:
-            _LOG.warning("the %s repeats the key in what it answers; %s stands in its place", self._role, HIDDEN)
+            _LOG.warning("the %s repeats the key in its answers; %s replaces it", self._role, HIDDEN)
         return kept
 
     def read_failure(self, reply: Reply) -> Failure:
-        """Returns what a reply other than 200 means.
+        """Returns the failure of a reply whose status is not 200.
 
         Raises:
-            EndpointError: It means that no request will be answered.
+            EndpointError: If the reply means that the endpoint will answer no request.
         """
         try:
             data = self.parse(reply.body)
@@ -128,7 +128,7 @@ class ReplyReader:
         return self._failure(reply.status, data, reply.headers, f"HTTP {reply.status}")
 
     def _failure(self, status: int, data: Any, headers: Mapping[str, str], name: str) -> Failure:
-        """Returns what a status means, with its cause; raises as :meth:`read_failure` does."""
+        """Returns the failure of a status with its cause; raises what :meth:`read_failure` raises."""
         message, code = error_in(data)
         said, code = self.clean(message), self.clean(code)
         detail = f"{name}{': ' + said if said else ''}"
@@ -138,25 +138,25 @@ class ReplyReader:
                 "nothing was retried"
             )
         if 300 <= status < 400:
-            raise EndpointError(f"the {self._role} {self._url} redirects ({name}); give the address it redirects to")
+            raise EndpointError(f"the {self._role} {self._url} redirects ({name}); give the address to which it redirects")
         if code == "insufficient_quota":
             raise EndpointError(f"the account at the {self._role} {self._url} has no quota left ({detail})")
         if status in RETRIED or status >= 500:
             pause = retry_after(headers)
             if pause is not None and pause > LONGEST_RETRY_AFTER:
                 raise EndpointError(
-                    f"the {self._role} {self._url} asks to wait {pause:.0f} s ({detail}); take it up again then"
+                    f"the {self._role} {self._url} asks to wait {pause:.0f} s ({detail}); run the command again then"
                 )
             return Failure(status, detail, code, retry=True, wait=pause)
         return Failure(status, detail, code)
 
     def clean(self, text: str) -> str:
-        """Returns one printable line of a server's text, with the key taken out should the server repeat it."""
+        """Returns a server's text as one printable line without the key."""
         return self._hidden.line(text)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Returns the seconds that ``Retry-After`` asks for, given in seconds or as a date; None if it does not."""
+    """Returns the seconds of ``Retry-After``, which is a number of seconds or a date; ``None`` if there is none."""
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
         return float(value)

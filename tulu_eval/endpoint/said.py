@@ -1,7 +1,7 @@
-"""What a server says, made safe to keep and to show: one line, no control characters, and never the key.
+"""Makes a server's texts safe to keep and to show: one line, no control characters, and never the key.
 
-Whatever a server answers is untrusted: it may repeat the key in any field, steer a terminal, or send half of a surrogate
-pair, which no file takes. So everything goes through here before it is kept.
+A server's answers are untrusted: they may repeat the key in any field, control a terminal, or have a lone surrogate, which no
+file can hold. So every answer passes through this module before it is kept.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import Any
 from tulu_eval.errors import printable
 
 HIDDEN = "[key]"
-"""Stands where a server repeated the key."""
+"""Replaces the key where a server repeats it."""
 
 SHORTEST_SECRET = 8
-"""Characters. A shorter key, such as the customary ``EMPTY``, is no secret; to take it out of texts would change answers."""
+"""Shortest key that is a secret, in characters. Removing a shorter one, e.g. the usual ``EMPTY``, would change answers."""
 
 LONGEST_LINE = 160
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _DEPTH = 6
-"""Levels at which an error's cause is looked for; FastAPI's stands at the third."""
+"""Levels of nesting in which to search for an error's cause; FastAPI's is at the third."""
 
 
 def one_line(text: str, limit: int = LONGEST_LINE) -> str:
-    """Returns at most ``limit`` characters of a text in one line, each of them printable."""
+    """Returns at most ``limit`` characters of a text as one line of printable characters."""
     flat = " ".join(text.split())
     return printable(flat if len(flat) <= limit else flat[: limit - 1] + "…")
 
 
 class Redactor:
-    """Takes a key out of what a server says, as it is and as it stands in JSON and in a URL.
+    """Removes a key from a server's texts, in its plain form and as JSON and URLs escape it.
 
     Args:
         key: The key; empty for none.
 
     Attributes:
-        found: Whether it stood in an answer's data or text.
+        found: Whether an answer's data or text contained the key.
     """
 
     def __init__(self, key: str) -> None:
@@ -50,13 +50,13 @@ class Redactor:
         self.found = False
 
     def line(self, text: str, limit: int = LONGEST_LINE) -> str:
-        """Returns one line about a request: a short key goes, too, since no answer is changed by that."""
+        """Returns one line about a request without the key; this removes a short key too, because no answer changes."""
         for form in self._forms:
             text = text.replace(form, HIDDEN)
         return one_line(text, limit)
 
     def text(self, text: str) -> str:
-        """Returns a text of any length without the key and without halves of surrogate pairs."""
+        """Returns a text of any length without the key and without lone surrogates."""
         for form in self._forms if self._secret else ():
             if form in text:
                 text = text.replace(form, HIDDEN)
@@ -64,7 +64,7 @@ class Redactor:
         return text if text.isascii() else _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
     def data(self, data: Any) -> Any:
-        """Returns JSON data with every text in it as :meth:`text` returns it, the names of fields included."""
+        """Returns JSON data after applying :meth:`text` to every string in it, including field names."""
         if isinstance(data, str):
             return self.text(data)
         if isinstance(data, list):
@@ -75,7 +75,7 @@ class Redactor:
 
 
 def words_of(body: bytes) -> str:
-    """Returns what a body that is not JSON says: of a page its title, else its words; of anything else its text."""
+    """Returns the text of a body that is not JSON: an HTML page's title, else the page's words; any other body as it is."""
     text = body.decode("utf-8", "replace")
     if not text.lstrip().startswith("<"):
         return text
@@ -85,10 +85,11 @@ def words_of(body: bytes) -> str:
 
 
 def error_in(data: Any, depth: int = _DEPTH) -> tuple[str, str]:
-    """Returns the message and the code of an error, in any of the forms in use.
+    """Returns the message and the code of an error; either is empty if not found.
 
-    OpenAI's ``{"error": {"message", "code", "type"}}``; FastAPI's ``{"detail": ...}``, a text or a list of ``{"loc", "msg"}``
-    (fastapi ``exception_handlers.py``); ``{"message"}`` alone; RFC 9457's ``{"title", "detail"}``; a text in place of any.
+    It reads these forms: OpenAI's ``{"error": {"message", "code", "type"}}``; FastAPI's ``{"detail": ...}``, a text or a list
+    of ``{"loc", "msg"}`` (fastapi ``exception_handlers.py``); ``{"message"}`` alone; RFC 9457's ``{"title", "detail"}``; a text
+    in place of any of these.
     """
     if isinstance(data, str) or depth == 0:
         return data if isinstance(data, str) else "", ""
@@ -108,7 +109,7 @@ def error_in(data: Any, depth: int = _DEPTH) -> tuple[str, str]:
 
 
 def status_in(data: dict[str, Any]) -> int:
-    """Returns the HTTP status that an answer's ``error`` names; 0 where it names none."""
+    """Returns the HTTP status that an answer's ``error`` names; 0 if it names none."""
     for holder in (data.get("error"), data):
         if isinstance(holder, dict):
             for text in (str(holder.get(name)) for name in ("code", "status", "status_code")):

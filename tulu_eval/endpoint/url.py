@@ -1,9 +1,9 @@
-"""Where an endpoint is, how its paths are made, and which key goes there.
+"""The address of an endpoint, the paths of its requests, and the key for it.
 
-Azure OpenAI has two forms, read from the ``openai`` package (3.54.0, ``lib/azure.py``) and from Microsoft's "API version
-lifecycle" page: the classic one, ``https://NAME.openai.azure.com/openai/deployments/DEPLOYMENT/chat/completions`` with
-``?api-version=DATE``, where all but a deployment's own endpoints hang below ``/openai``; and ``.../openai/v1``, which needs no
-version and takes the deployment's name as the model. Both take the key in the header ``api-key``.
+Azure OpenAI has two forms. The classic form is ``https://NAME.openai.azure.com/openai/deployments/DEPLOYMENT/chat/completions``
+with ``?api-version=DATE``; all endpoints but a deployment's own are below ``/openai``. The form ``.../openai/v1`` needs no
+version and takes the deployment's name as the model. Both take the key in the header ``api-key``. Sources: the ``openai``
+package (3.54.0, ``lib/azure.py``) and Microsoft's "API version lifecycle" page.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ OPENAI_KEY = "OPENAI_API_KEY"
 OPENAI_URL = f"https://{OPENAI_HOST}/v1"
 
 AZURE_HOSTS = (".openai.azure.com", ".openai.azure.us", ".cognitiveservices.azure.com", ".services.ai.azure.com")
-"""Ends of the host names of Azure's own resources; a gateway before one has any name, and is known by its ``api-version``."""
+"""Endings of the host names of Azure's own resources. A gateway may have any name; its ``api-version`` identifies it."""
 
 AZURE_KEY = "AZURE_OPENAI_API_KEY"
-"""As the ``openai`` package calls it."""
+"""The ``openai`` package uses this name too."""
 
 _DEPLOYMENTS = "/deployments/"
 _AZURE_FORMS = (
@@ -32,14 +32,13 @@ _AZURE_FORMS = (
 
 
 class BaseUrl(NamedTuple):
-    """Where an endpoint is.
+    """The address of an endpoint.
 
     Attributes:
         scheme: ``http`` or ``https``.
-        host: Name or address; an IPv6 address without its brackets.
-        port: Of TCP.
-        path: Without a slash at its end.
-        api_version: Of Azure, sent with every request; empty elsewhere.
+        host: Host name or IP address; an IPv6 address has no brackets.
+        path: Path without a trailing slash.
+        api_version: Azure's API version, sent with every request; empty elsewhere.
     """
 
     scheme: str
@@ -58,26 +57,26 @@ class BaseUrl(NamedTuple):
 
     @property
     def azure(self) -> bool:
-        """Whether it is Azure's: its key goes into the header ``api-key``, and what it lists is not what is deployed."""
+        """Whether this is Azure: the key goes into the header ``api-key``, and the listed models are not the deployed ones."""
         return bool(self.api_version) or self.host.endswith(AZURE_HOSTS)
 
     @property
     def deployment(self) -> str:
-        """The deployment that the path names; empty where it names none."""
+        """The Azure deployment in the path; empty if there is none."""
         return urllib.parse.unquote(self.path.partition(_DEPLOYMENTS)[2])
 
     @property
     def hint(self) -> str:
-        """What to say where nothing is found at the address."""
+        """Hint for an error message if nothing answers at the address; empty if the path looks usual."""
         usual = self.azure or re.search(r"/v\d", self.path)
         return "" if usual else "; a base URL usually ends in /v1"
 
     def target(self, path: str, model: str = "") -> str:
-        """Returns what a request asks the host for.
+        """Returns a request's target: its path and query.
 
         Args:
-            path: Below the base URL, such as ``/chat/completions``.
-            model: That the request names; empty for a request about the endpoint itself.
+            path: Path below the base URL, e.g. ``/chat/completions``.
+            model: Model of the request; empty for a request about the endpoint itself.
         """
         base = self.path
         if self.api_version and not model:
@@ -92,10 +91,10 @@ def parse_base_url(text: str, owner: str = "the endpoint") -> BaseUrl:
 
     Args:
         text: The URL.
-        owner: Whose it is, for messages.
+        owner: Name of the endpoint in messages.
 
     Raises:
-        UserError: It is not one, or has a user name, a password, or a query other than Azure's version in it.
+        UserError: If it is not a base URL, or has a user name, a password, a fragment, or a query other than Azure's version.
     """
     looks = f"{owner}'s base URL cannot be read; it should look like https://HOST:PORT/v1"
     try:
@@ -108,7 +107,7 @@ def parse_base_url(text: str, owner: str = "the endpoint") -> BaseUrl:
     except ValueError as error:
         raise UserError(looks) from error
     if parts.scheme not in ("http", "https") or not host or port == 0:
-        shown = "" if set("@?#") & set(text) else f" {text!r}"  # what stands around these may be a secret
+        shown = "" if set("@?#") & set(text) else f" {text!r}"  # the text around these characters may be a secret
         raise UserError(f"{owner}'s base URL{shown} should look like https://HOST:PORT/v1")
     if "@" in parts.netloc or parts.fragment:
         raise UserError(f"{owner}'s base URL must have no user, password or fragment in it; keys come from the environment")
@@ -123,7 +122,7 @@ def parse_base_url(text: str, owner: str = "the endpoint") -> BaseUrl:
 
 
 def _version(query: str, owner: str) -> str:
-    """Returns the ``api-version`` of a query; raises for any other."""
+    """Returns the ``api-version`` of a query, empty for none; raises UserError for any other query."""
     fields = urllib.parse.parse_qsl(query, keep_blank_values=True)
     if not fields and not query:
         return ""
@@ -135,15 +134,18 @@ def _version(query: str, owner: str) -> str:
 
 
 def key_for(url: BaseUrl, environment: Mapping[str, str], variable: str) -> str:
-    """Returns the key for an endpoint: the variable's, else for OpenAI's or Azure's own hosts, and no others, their own.
+    """Returns the key for an endpoint, empty for none.
+
+    The key is the value of ``variable``. If that is not set, OpenAI's or Azure's own hosts, and no others, get the value of
+    :data:`OPENAI_KEY` or :data:`AZURE_KEY`.
 
     Args:
-        url: Of the endpoint.
-        environment: Of this process.
-        variable: Name of the variable for this use.
+        url: Address of the endpoint.
+        environment: Environment variables of this process.
+        variable: Name of the environment variable for this use.
 
     Raises:
-        UserError: Such a host, and neither is set.
+        UserError: If the host is OpenAI's or Azure's and neither variable is set.
     """
     key = environment.get(variable, "").strip()
     own = OPENAI_KEY if url.host == OPENAI_HOST else AZURE_KEY if url.host.endswith(AZURE_HOSTS) else ""

@@ -1,12 +1,12 @@
-"""One exchange at a time over a kept connection, with one deadline for all of it; the standard library only.
+"""Exchanges one request and reply at a time over a kept connection, with one deadline per exchange; standard library only.
 
-A socket's time-out is for one read, so a server that drips bytes, of its headers as of its body, would hold a request for ever:
-here each read, a tunnel's and a TLS handshake's included, waits for what is left of the exchange's time. Redirects are not
-followed, so a key goes nowhere but to the host it was given for.
+A socket's time-out limits one read, so a server that sends headers or body byte by byte could hold a request for ever. Here
+each read waits only for the rest of the exchange's time; that includes reads of a tunnel and of a TLS handshake. The
+connection does not follow redirects, so a key goes only to the host for which it was given.
 
 Why no HTTP package: with 64 requests in flight on the loopback (``benchmarks/endpoint.py``, two cores), a request costs 0.45 ms
-of CPU here, 0.74 with urllib3 2.8, 1.3 with httpx2 2.16 and 0.4 with aiohttp 3.14. Of these aiohttp alone has a deadline for a
-whole exchange, and with it every caller would have to be a coroutine.
+of CPU here, 0.74 with urllib3 2.8, 1.3 with httpx2 2.16 and 0.4 with aiohttp 3.14. Of these only aiohttp has a deadline for a
+whole exchange, and it would require every caller to be a coroutine.
 """
 
 from __future__ import annotations
@@ -27,19 +27,17 @@ from tulu_eval.endpoint.url import BaseUrl
 
 CHUNK = 65536
 MAX_BODY = 16 * 2**20
-"""An answer is a few kilobytes, a list of models at most some hundred; this keeps a broken server from filling the memory."""
+"""Largest body in bytes, so that a broken server cannot fill the memory; an answer has a few kB, a model list some hundred."""
 
 CONNECT_SECONDS = 30.0
-"""For a connection to open; the rest of the time-out is for the answer."""
+"""Largest time to open a connection, in seconds; the rest of the time-out is for the answer."""
 
 
 class Reply(NamedTuple):
-    """An answer of a server, whole.
+    """A complete answer of a server.
 
     Attributes:
-        status: HTTP status.
-        headers: Names in lower case.
-        body: Its bytes.
+        headers: Values by name in lower case.
     """
 
     status: int
@@ -48,11 +46,11 @@ class Reply(NamedTuple):
 
 
 class DroppedError(Exception):
-    """No whole answer came.
+    """No complete answer came.
 
     Attributes:
-        kind: ``connection`` (not reached, or closed before an answer began), ``timeout``, or ``half`` (closed in its midst).
-        sent: Whether the request had gone out, so that it may have been worked on.
+        kind: ``connection`` (not reached, or closed before the answer), ``timeout``, or ``half`` (closed during the answer).
+        sent: Whether the request was sent, so that the server may have processed it.
     """
 
     def __init__(self, kind: str, message: str, sent: bool) -> None:
@@ -62,11 +60,11 @@ class DroppedError(Exception):
 
 
 class Connection:
-    """A kept connection to one endpoint; for one thread at a time.
+    """A kept connection to one endpoint; one thread may use it at a time.
 
     Args:
-        url: Where it goes.
-        key: Sent as a bearer token, to Azure as ``api-key``; empty for none.
+        url: Address of the endpoint.
+        key: API key, sent as a bearer token, to Azure as ``api-key``; empty for none.
         timeout: Seconds for one whole exchange.
     """
 
@@ -78,10 +76,10 @@ class Connection:
         self._connection: http.client.HTTPConnection | None = None
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Reply:
-        """Returns the server's answer, whatever its status.
+        """Returns the server's answer with any status.
 
         Raises:
-            DroppedError: No whole answer came in time.
+            DroppedError: If no complete answer came in time.
         """
         data = None if body is None else json.dumps(body).encode("ascii")
         target = self._url.target(path, str(body.get("model", "")) if body else "")
@@ -95,7 +93,7 @@ class Connection:
             return self._read(connection.getresponse())
         except TimeoutError as error:
             self.close()
-            raise DroppedError("timeout", f"no whole answer within {self._timeout:g} s", sent) from error
+            raise DroppedError("timeout", f"no complete answer within {self._timeout:g} s", sent) from error
         except DroppedError:
             self.close()
             raise
@@ -114,7 +112,7 @@ class Connection:
         return headers
 
     def _left(self) -> float:
-        """Returns the seconds that are left of the exchange; raises :class:`TimeoutError` where none are."""
+        """Returns the seconds that are left of the exchange; raises TimeoutError if none are."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -154,7 +152,7 @@ class Connection:
 
     def _read(self, response: http.client.HTTPResponse) -> Reply:
         body = bytearray()
-        with contextlib.closing(response):  # one left open would hold the socket, or keep it from being used again
+        with contextlib.closing(response):  # an open response would hold the socket and block its reuse
             try:
                 while chunk := response.read1(CHUNK):
                     body += chunk
@@ -162,28 +160,28 @@ class Connection:
                         raise DroppedError("half", f"an answer of more than {MAX_BODY} bytes", True)
             except (http.client.HTTPException, ConnectionError) as error:
                 raise DroppedError("half", f"the connection closed after {len(body)} bytes of the answer", True) from error
-            if response.length:  # read1 ends in silence where the body is shorter than its Content-Length
+            if response.length:  # read1 ends without an error if the body is shorter than its Content-Length
                 raise DroppedError("half", f"the connection closed after {len(body)} bytes of the answer", True)
         if response.will_close:
             self.close()
         return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, bytes(body))
 
     def abort(self) -> None:
-        """Ends an exchange from another thread: whoever waits for its answer gets a :class:`DroppedError`."""
+        """Ends an exchange from another thread; the thread that waits for the answer gets a :class:`DroppedError`."""
         connection = self._connection
         if connection is not None and connection.sock is not None:
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Closes the connection; the next request opens another."""
+        """Closes the connection; the next request opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 class _Timed:
-    """What an :class:`http.client.HTTPResponse` takes for its socket: it asks it for a file to read from, and nothing else."""
+    """Replaces the socket of an :class:`http.client.HTTPResponse`, which only asks it for a file to read from."""
 
     def __init__(self, sock: socket.socket, left: Callable[[], float]) -> None:
         self._sock, self._left = sock, left
@@ -193,7 +191,7 @@ class _Timed:
 
 
 class _Reads(io.RawIOBase):
-    """A socket's bytes; each read waits as long as is left, not as long as for the one before."""
+    """A socket's bytes; each read waits at most for the time that is left."""
 
     def __init__(self, sock: socket.socket, left: Callable[[], float]) -> None:
         self._sock, self._left = sock, left
@@ -212,7 +210,7 @@ class _Reads(io.RawIOBase):
 
 
 def _dial(address: tuple[str, int], left: Callable[[], float]) -> socket.socket:
-    """Returns a socket connected to the first of a name's addresses that takes it; all of them share the time."""
+    """Returns a socket connected to the first of a name's addresses that accepts; all attempts share the time."""
     problem: OSError = OSError("the name has no address")
     for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
         sock = socket.socket(family, kind, protocol)

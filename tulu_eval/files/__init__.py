@@ -1,8 +1,8 @@
-"""Reading and writing files, safely, once: what is no regular file, too large, or not strictly JSON ends in one line.
+"""The one safe way to read and write files: an irregular file, a too large one, or invalid JSON gives a one-line error.
 
 Every file that a user names is opened by :func:`open_file`, every JSON text is parsed by :func:`parse_json` or :func:`decode`,
-every file of rows is read by :func:`json_rows`, every file is written by :func:`write_text` or
-:func:`write_bytes`, and files are looked for by :func:`find`.
+every file of rows is read by :func:`json_rows`, every file is written by :func:`write_text` or :func:`write_bytes`, and
+:func:`find` looks for files.
 """
 
 from tulu_eval.files.finding import find

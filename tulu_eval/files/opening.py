@@ -1,4 +1,4 @@
-"""Opening a file for reading: regular files only, gzip by its first bytes, limits said in the message."""
+"""Opens files for reading: regular files only, with gzip recognised by its first bytes and limits named in the messages."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 from tulu_eval.errors import DataError
 
 LARGEST = 1 << 30
-"""Bytes of the largest file that is read at once; the list ShareGPT_V3_unfiltered_cleaned_split.json has 0.7 GB."""
+"""Largest file that is read into memory, in bytes; the list ShareGPT_V3_unfiltered_cleaned_split.json has 0.7 GB."""
 
 UNPACKED = 1 << 32
-"""Bytes to which a gzip file may unpack."""
+"""Largest unpacked size of a gzip file, in bytes."""
 
 GZIP = b"\x1f\x8b"
-"""First bytes of gzip."""
+"""First bytes of a gzip file."""
 
 _BOM = b"\xef\xbb\xbf"
 _FOREIGN = (
@@ -30,7 +30,7 @@ _FOREIGN = (
     (b"\xff\xfe", "UTF-16: save it as UTF-8"),
     (b"\xfe\xff", "UTF-16: save it as UTF-8"),
 )
-"""First bytes of what people have and is not read."""
+"""First bytes of common file types that are not supported, with the message for each."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -42,16 +42,16 @@ _KINDS = (
 
 
 def open_file(path: Path, limit: int = UNPACKED) -> io.BufferedReader[Any]:
-    """Returns a regular file open for reading, unpacked where it is gzip by its first bytes, and behind a byte order mark.
+    """Returns a regular file open for reading, unpacked if its first bytes are gzip's, and past a byte order mark.
 
-    Every error of reading it is a :class:`~tulu_eval.errors.DataError`, those of later reads included.
+    Every error of a later read is a :class:`~tulu_eval.errors.DataError` too.
 
     Args:
-        path: The file; a link to one is followed.
-        limit: Bytes to which gzip may unpack.
+        path: The file; links are followed.
+        limit: Largest unpacked size of gzip, in bytes.
 
     Raises:
-        DataError: It is missing, no regular file, unreadable, or of a kind that is not read.
+        DataError: If the file is missing, not a regular file, unreadable, or of an unsupported type.
     """
     raw = open_regular(path)
     source: io.FileIO | gzip.GzipFile = raw
@@ -75,20 +75,20 @@ def open_file(path: Path, limit: int = UNPACKED) -> io.BufferedReader[Any]:
 
 
 def open_regular(path: Path) -> io.FileIO:
-    """Returns a regular file as it is, open for reading; never waits for the other end of a pipe, and never opens a device.
+    """Returns a regular file open for reading, not unpacked; never waits for a pipe's writer, and never opens a device.
 
     Raises:
-        DataError: It is missing, no regular file, or unreadable.
+        DataError: If the file is missing, not a regular file, or unreadable.
     """
     try:
         _check_kind(path, os.stat(path).st_mode)
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise DataError(path, "is a link to nothing" if path.is_symlink() else "no such file") from error
+        raise DataError(path, "is a broken link" if path.is_symlink() else "no such file") from error
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}") from error
     except ValueError as error:  # a zero byte in the name
-        raise DataError(path, f"cannot be the name of a file: {error}") from error
+        raise DataError(path, f"is not a valid file name: {error}") from error
     file = io.FileIO(number)
     try:
         _check_kind(path, os.fstat(number).st_mode)
@@ -103,20 +103,20 @@ def read_bytes(path: Path, limit: int = LARGEST) -> bytes:
     """Returns all bytes of a file, as :func:`open_file` gives them.
 
     Raises:
-        DataError: As :func:`open_file`, or it has more than ``limit`` bytes.
+        DataError: If :func:`open_file` raises it, or the file has more than ``limit`` bytes.
     """
     with open_file(path, limit) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise DataError(path, f"has more than {in_bytes(limit)}, the most that is read of such a file")
+        raise DataError(path, f"has more than {in_bytes(limit)}, the limit for such a file")
     return data
 
 
 def read_text(path: Path, limit: int = LARGEST) -> str:
-    """Returns the text of a UTF-8 file, its line ends as they are.
+    """Returns the text of a UTF-8 file with its line ends unchanged.
 
     Raises:
-        DataError: As :func:`read_bytes`, or it is not UTF-8.
+        DataError: If :func:`read_bytes` raises it, or the file is not UTF-8.
     """
     data = read_bytes(path, limit)
     try:
@@ -127,7 +127,7 @@ def read_text(path: Path, limit: int = LARGEST) -> str:
 
 
 def in_bytes(size: int) -> str:
-    """Returns a limit for a message."""
+    """Returns a size in bytes as text for a message: ``4 GiB``, ``16 MiB``, ``10,000,000 bytes``."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB")):
         if size >= unit and size % unit == 0:
             return f"{size // unit} {name}"
@@ -141,7 +141,7 @@ def _check_kind(path: Path, mode: int) -> None:
 
 
 class _Input(io.RawIOBase):
-    """The bytes of a file, unpacked, whose errors name it; ``limit`` of None is no limit."""
+    """The unpacked bytes of a file; every error names the file. ``limit`` is in bytes; ``None`` is no limit."""
 
     def __init__(self, path: Path, raw: io.FileIO, source: io.FileIO | gzip.GzipFile, limit: int | None) -> None:
         self._path, self._raw, self._source, self._limit = path, raw, source, limit
@@ -166,7 +166,7 @@ class _Input(io.RawIOBase):
         except OSError as error:
             raise DataError(self._path, f"cannot be read: {error.strerror}") from error
         if self._limit is not None and self._source.tell() > self._limit:
-            raise DataError(self._path, f"unpacks to more than {in_bytes(self._limit)}, the most that is read of such a file")
+            raise DataError(self._path, f"unpacks to more than {in_bytes(self._limit)}, the limit for such a file")
         return count
 
     def close(self) -> None:

@@ -1,10 +1,10 @@
-r"""Parsing JSON that somebody else may have written, in the strict sense and within limits.
+r"""Parses JSON that somebody else may have written, strictly and within limits.
 
-msgspec 0.23 does the work: the 1,319 lines of a GSM8K ledger (2.3 kB each, with token ids) take it 9 µs a line into typed
-records, where Python's json takes 28 without types and pydantic 2.14 takes 15; it has 0.7 MB and no dependency, pydantic with
-its core 10 MB; cattrs 26.2 does not parse, it structures what json has parsed. By itself it refuses NaN, numbers that no double
-holds, integers of more than 4,300 digits, lone surrogates, what is not UTF-8, and values of another type than asked for. A name
-that stands twice in one object it takes; that is refused here. Unknown fields it takes unless a :class:`Record` is asked for.
+msgspec 0.23 does the work. It parses the 1,319 lines of a GSM8K ledger (2.3 kB each, with token ids) into typed records in 9 µs
+per line; Python's json takes 28 without types, and pydantic 2.14 takes 15. msgspec has 0.7 MB and no dependency, pydantic with
+its core has 10 MB; cattrs 26.2 does not parse but structures the output of json. msgspec itself refuses NaN, numbers outside a
+double's range, integers of more than 4,300 digits, lone surrogates, bytes that are not UTF-8, and values of a wrong type. It
+accepts duplicate names in an object, which this module refuses, and unknown fields unless the type is a :class:`Record`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import msgspec
 from tulu_eval.errors import DataError
 
 DEPTH = 100
-"""Objects and lists that may lie in each other."""
+"""Largest depth of nested objects and lists."""
 
 DIGITS = 4300
-"""Digits of the longest integer: Python's own limit (``sys.int_info.default_max_str_digits``), and msgspec's."""
+"""Largest number of digits of an integer: the limit of Python (``sys.int_info.default_max_str_digits``) and of msgspec."""
 
 _SHOWN = 200
-"""Characters of a message about types; it may name a field of the file."""
+"""Largest length of a type error's message in characters; it may name a field of the file."""
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _SPACED = re.compile(rb'"[ \t\r\n]+:')
@@ -38,16 +38,16 @@ T = TypeVar("T")
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of records that :func:`decode` reads: a field that it does not have is refused."""
+    """Base of records that :func:`decode` reads; unknown fields are an error."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where a text stands, for messages.
+    """The place of a text, for messages.
 
     Attributes:
-        path: The file, or what stands for it.
-        number: One-based; None is the whole file.
+        path: The file, or a name for another source.
+        number: One-based line or row; ``None`` is the whole file.
         unit: What ``number`` counts.
     """
 
@@ -56,7 +56,7 @@ class Place:
     unit: Literal["line", "row"] = "line"
 
     def error(self, message: str) -> DataError:
-        """Returns an error that names the place."""
+        """Returns an error whose message names the place."""
         if self.unit == "row" and self.number is not None:
             return DataError(self.path, f"row {self.number}: {message}")
         return DataError(self.path, message, self.number)
@@ -66,14 +66,14 @@ def parse_json(data: bytes | str, place: Place, *, nan: bool = False, halves: bo
     """Returns the value of a JSON text.
 
     Args:
-        data: The text; as bytes, UTF-8.
-        place: Where it stands.
-        nan: Take ``NaN``, ``Infinity`` and numbers too large for a double, which Python's json and pandas write.
-        halves: Take lone surrogates, which are in texts that some program cut; no tokenizer takes them.
+        data: The text; bytes are UTF-8.
+        place: Place of the text, for messages.
+        nan: Accept ``NaN``, ``Infinity`` and numbers too large for a double, which Python's json and pandas write.
+        halves: Accept lone surrogates, which occur in texts that a program cut; no tokenizer accepts them.
 
     Raises:
-        DataError: It is not JSON, a name stands twice in an object, a string has a lone surrogate, an integer has more than
-            :data:`DIGITS` digits, or more than :data:`DEPTH` objects and lists lie in each other.
+        DataError: If the text is not JSON, an object has a name twice, a string has a lone surrogate, an integer has more than
+            :data:`DIGITS` digits, or objects and lists are nested more than :data:`DEPTH` deep.
     """
     raw = _utf8(data)
     try:
@@ -84,18 +84,18 @@ def parse_json(data: bytes | str, place: Place, *, nan: bool = False, halves: bo
 
 
 def decode(data: bytes | str, kind: type[T], place: Place) -> T:
-    """Returns a JSON text as a value of a type: a :class:`Record` or what else msgspec knows. Nothing is converted.
+    """Returns a JSON text as a value of a type: a :class:`Record` or any type that msgspec knows; converts nothing.
 
-    Of a dataclass, unlike of a :class:`Record`, fields that it does not have are left out unseen.
+    For a dataclass, unlike for a :class:`Record`, unknown fields are silently dropped.
 
     Raises:
-        DataError: As :func:`parse_json`, or it is not of the type; the message names the field, as ``model.name``.
+        DataError: If :func:`parse_json` raises it, or a value has a wrong type; the message names the field (``model.name``).
     """
     raw = _utf8(data)
     try:
         value = _decoder(cast(Any, kind)).decode(raw)
     except (msgspec.MsgspecError, RecursionError) as error:
-        exactly(raw, place)  # a text that is not JSON is told as such
+        exactly(raw, place)  # raises if the text is not JSON
         raise place.error(_of_type(str(error))) from error
     if not _surely_good(raw, value):
         exactly(raw, place)
@@ -103,16 +103,16 @@ def decode(data: bytes | str, kind: type[T], place: Place) -> T:
 
 
 def checked(value: Any, kind: type[T], place: Place, wrong: str = "") -> T:
-    """Returns what :func:`parse_json` gave as a value of a type; nothing is converted.
+    """Returns a value of :func:`parse_json` as a value of a type; converts nothing.
 
     Args:
         value: The JSON value.
-        kind: As for :func:`decode`.
-        place: Where it stands.
-        wrong: Begins the message.
+        kind: The type, as for :func:`decode`.
+        place: Place of the value, for messages.
+        wrong: Start of the message.
 
     Raises:
-        DataError: It is not of the type; the message names the field, as ``model.name``.
+        DataError: If the value has a wrong type; the message names the field, e.g. ``model.name``.
     """
     try:
         return msgspec.convert(value, kind)
@@ -130,16 +130,17 @@ def _utf8(data: bytes | str) -> bytes:
 
 
 def _of_type(message: str) -> str:
-    """Returns msgspec's message with the field before it."""
+    """Returns msgspec's message with the field's name in front."""
     reason, _, field = message.partition(" - at `$")
     return f"{field.strip('`.')}: {reason}".removeprefix(": ").replace("`", "'")[:_SHOWN]
 
 
 def _surely_good(raw: bytes, value: Any) -> bool:
-    """Whether a parsed text is certain to have no name twice in an object and not to be too deep, without parsing it again.
+    """Whether a parsed text certainly has no duplicate name in an object and is not too deep, without parsing it again.
 
-    A name is followed by ``":`` unless space lies between. So, where none does, a text has no more names than ``":``, some of
-    which may be in strings, and a value no more names than its text. Where the two ends are equal, no name was dropped.
+    In a text without space before the colon, ``":`` follows every name; strings may have more of them. So the text has at most
+    as many names as ``":``, and the value has at most as many names as the text. If both counts are equal, the parser dropped
+    no name.
     """
     if raw.count(b"[") + raw.count(b"{") > DEPTH and _too_deep(value):
         return False
@@ -147,9 +148,9 @@ def _surely_good(raw: bytes, value: Any) -> bool:
 
 
 def _names(value: Any) -> int:
-    """Returns how many names a value's objects have, or too few.
+    """Returns how many names a value's objects have, or a smaller number.
 
-    A list that begins with neither object nor list is not looked through, and what has a default may not be in the text.
+    It skips lists whose first element is neither an object nor a list, and fields with a default, which the text may lack.
     """
     if isinstance(value, dict):
         inners: Iterable[Any] = value.values()
@@ -182,13 +183,14 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 class _RefusedError(Exception):
-    """What :func:`parse_json` does not take, in words."""
+    """The message about a text that :func:`parse_json` refuses."""
 
 
 def exactly(raw: bytes, place: Place, *, nan: bool = False, halves: bool = False) -> Any:
-    """Returns what Python's json reads, with every check that :func:`parse_json` promises and a message for each.
+    """Returns the value from Python's json, with every check of :func:`parse_json` and a message for each.
 
-    It takes three times as long as msgspec: only what msgspec refuses, or :func:`_surely_good` is not certain of, comes here.
+    It takes three times as long as msgspec, so :func:`parse_json` calls it only for a text that msgspec refuses or about which
+    :func:`_surely_good` is uncertain.
     """
     try:
         text = raw.decode("utf-8")
@@ -229,14 +231,14 @@ def _float(text: str) -> float:
 
 
 def _constant(name: str) -> float:
-    raise _RefusedError(f"is not JSON (it has {name}, which is no number of JSON)")
+    raise _RefusedError(f"is not JSON (it has {name}, which is not a JSON number)")
 
 
 def _check_surrogates(text: str) -> None:
     r"""Raises _RefusedError if a ``\ud800`` to ``\udfff`` is not one of a pair; linear in the text."""
     if "\\u" not in text:
         return
-    high = -1  # where a second half must stand
+    high = -1  # offset at which a low surrogate must start
     first = ""
     for found in _ESCAPE.finditer(text):
         code = int(found[1], 16) if found[1] else 0

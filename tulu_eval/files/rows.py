@@ -1,4 +1,4 @@
-"""Files of rows: JSON lines, a JSON list of objects, or parquet, whatever the file is called."""
+"""Reads files of rows: JSON lines, a JSON list of objects, or parquet, whatever the file's name."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tulu_eval.files.opening import LARGEST, in_bytes, open_file, read_bytes
 from tulu_eval.files.parsing import Place, T, decode, exactly, parse_json
 
 LINE = 1 << 24
-"""Bytes of the longest line or row; the longest of Tulu's training sets has under 2 MB."""
+"""Largest size of a line or row in bytes; the longest in Tulu's training sets has under 2 MB."""
 
 BLANKS = 1_000_000
-"""Blank lines that a file may have; a gzip of 4 MB can have four billion."""
+"""Largest number of blank lines in a file; a gzip file of 4 MB can have four billion."""
 
 BATCH = 256
-"""Rows of a parquet file that are in memory at once."""
+"""Rows of a parquet file in memory at once."""
 
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _ELEMENT = json.JSONDecoder()
@@ -37,22 +37,21 @@ class Row:
     """One object of a file.
 
     Attributes:
-        place: Its line in JSON lines, its one-based number in a list or a table.
-        data: The object.
+        place: The file and the line (JSON lines) or the one-based row (list or parquet).
     """
 
     place: Place
     data: dict[str, Any]
 
     def error(self, message: str) -> DataError:
-        """Returns an error that names the file and the row."""
+        """Returns an error whose message names the file and the row."""
         return self.place.error(message)
 
     def text(self, field: str) -> str:
-        """Returns a text of the row.
+        """Returns a text field of the row.
 
         Raises:
-            DataError: The field is missing or not a text.
+            DataError: If the field is missing or not a text.
         """
         value = self.data.get(field)
         if not isinstance(value, str):
@@ -64,7 +63,7 @@ def read_json(path: Path, limit: int = LARGEST, *, nan: bool = False) -> Any:
     """Returns the JSON value of a file; ``nan`` as for :func:`~tulu_eval.files.parsing.parse_json`.
 
     Raises:
-        DataError: It cannot be read, has more than ``limit`` bytes, or is not JSON.
+        DataError: If the file cannot be read, has more than ``limit`` bytes, or is not JSON.
     """
     return parse_json(read_bytes(path, limit), Place(path), nan=nan)
 
@@ -79,16 +78,16 @@ def read_as(path: Path, kind: type[T], limit: int = LARGEST) -> T:
 
 
 def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False, halves: bool = False) -> Iterator[Row]:
-    """Yields the objects of a file one at a time: JSON lines, a JSON list, or parquet, known by the first bytes.
+    """Yields the objects of a file one at a time: JSON lines, a JSON list, or parquet, told apart by the first bytes.
 
     Args:
-        path: The file; JSON may be gzip.
-        fields: Fields that every object must have, as texts.
-        nan: As for :func:`~tulu_eval.files.parsing.parse_json`.
-        halves: As for the same.
+        path: The file; JSON may be gzip-compressed.
+        fields: Fields that every object must have as texts.
+        nan: Accept NaN, as :func:`~tulu_eval.files.parsing.parse_json` does.
+        halves: Accept lone surrogates, as :func:`~tulu_eval.files.parsing.parse_json` does.
 
     Raises:
-        DataError: It cannot be read or parsed, something in it is no object with these fields, or it is empty.
+        DataError: If the file cannot be read or parsed, has an element that is not an object with these fields, or is empty.
     """
     empty = True
     with open_file(path) as file:
@@ -109,7 +108,7 @@ def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False, halv
                 row.text(field)
             yield row
     if empty:
-        raise DataError(path, "is empty; expected one JSON object a line, or a list of objects")
+        raise DataError(path, "is empty; expected one JSON object per line, or a list of objects")
 
 
 def _of_lines(path: Path, file: io.BufferedReader[Any]) -> Iterator[tuple[Place, Any]]:
@@ -117,7 +116,7 @@ def _of_lines(path: Path, file: io.BufferedReader[Any]) -> Iterator[tuple[Place,
     for number, line in enumerate(iter(functools.partial(file.readline, LINE + 1), b""), start=1):
         place = Place(path, number)
         if len(line) > LINE:
-            raise place.error(f"is longer than {in_bytes(LINE)}, the longest line that is read")
+            raise place.error(f"is longer than {in_bytes(LINE)}, the limit for a line")
         if not line.isspace():
             yield place, line
             continue
@@ -129,20 +128,20 @@ def _of_lines(path: Path, file: io.BufferedReader[Any]) -> Iterator[tuple[Place,
 def _of_list(path: Path, file: io.BufferedReader[Any]) -> Iterator[tuple[Place, Any]]:
     data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
-        raise DataError(path, f"is one JSON list of more than {in_bytes(LARGEST)}; write one object a line")
+        raise DataError(path, f"is one JSON list of more than {in_bytes(LARGEST)}; write one object per line")
     try:
         pieces: Iterable[bytes] = map(bytes, _LIST.decode(data))
-    except (msgspec.MsgspecError, RecursionError):  # not JSON, or what parse_json tells more of: NaN, half a character
+    except (msgspec.MsgspecError, RecursionError):  # not JSON, or NaN or a lone surrogate, for which parse_json has a message
         pieces = _pieces(data, path)
     for number, piece in enumerate(pieces, start=1):
         place = Place(path, number, "row")
         if len(piece) > LINE:
-            raise place.error(f"is longer than {in_bytes(LINE)}, the longest row that is read")
+            raise place.error(f"is longer than {in_bytes(LINE)}, the limit for a row")
         yield place, piece
 
 
 def _pieces(data: bytes, path: Path) -> Iterator[bytes]:
-    """Yields the texts of a list's elements, found by Python's json: msgspec gives up on the whole list where one is wrong."""
+    """Yields the texts of a list's elements, found by Python's json; msgspec fails on the whole list if one is wrong."""
     try:
         text = data.decode("utf-8")
         place, end = text.index("[") + 1, ","
@@ -175,7 +174,7 @@ def _of_parquet(path: Path, file: io.BufferedReader[Any]) -> Iterator[tuple[Plac
         table = pyarrow.parquet.ParquetFile(file)
         names = table.schema_arrow.names
         if len(set(names)) < len(names):
-            raise DataError(path, "has two columns of one name")
+            raise DataError(path, "has two columns of the same name")
         for batch in table.iter_batches(BATCH):
             for value in batch.to_pylist():
                 number += 1

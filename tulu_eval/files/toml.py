@@ -1,4 +1,4 @@
-"""TOML: recipes, prices and registries of one's own."""
+"""Parses TOML: recipes, prices and a user's registries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def parse_toml(text: str, path: Path) -> dict[str, Any]:
     """Returns the tables of a TOML text.
 
     Raises:
-        DataError: It is not TOML; with the line where there is one.
+        DataError: If the text is not TOML; the message names the line if the parser does.
     """
     try:
         return tomllib.loads(text)
@@ -25,4 +25,4 @@ def parse_toml(text: str, path: Path) -> dict[str, Any]:
         message = str(error).replace(place.group(), "") if place else str(error)
         raise DataError(path, f"is not TOML: {message}", int(place.group(1)) if place else None) from error
     except RecursionError as error:
-        raise DataError(path, "is not TOML that can be read: nested too deeply") from error
+        raise DataError(path, "is not readable TOML: nested too deeply") from error

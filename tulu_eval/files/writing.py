@@ -1,4 +1,4 @@
-"""Writing a file in one step: the old file or the new one is there, never half of one, and nothing is left beside it."""
+"""Writes files atomically: readers see the old file or the new one, and no temporary file stays."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from tulu_eval.errors import UserError
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes a JSON file as :func:`json_text` has it; raises as :func:`write_text` does."""
+    """Writes a JSON file as :func:`json_text` has it; raises what :func:`write_text` raises."""
     write_text(path, json_text(data))
 
 
 def json_text(data: Any, indent: int = 1) -> str:
     """Returns data as JSON, ending in a newline, in which nothing steers a terminal.
 
-    What is not printable is escaped: JSON itself escapes no C1 control and nothing that turns the direction of writing.
+    Characters that are not printable are escaped: JSON itself escapes no C1 control and no mark that turns the direction of
+    writing.
     """
     text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
     return "".join(_escaped(line) + "\n" for line in text.split("\n"))
@@ -37,22 +38,22 @@ def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 file as :func:`write_bytes` does.
 
     Raises:
-        UserError: As there, or the text has half a character.
+        UserError: As there, or if the text has a lone surrogate.
     """
     try:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UserError(f"{path} cannot be written: it would have half a character ({error.reason})") from error
+        raise UserError(f"{path} cannot be written: it would have a lone surrogate ({error.reason})") from error
     write_bytes(path, data)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file in one step; makes its folder if need be.
+    """Writes a file atomically; creates its folder if needed.
 
-    What a killed process left of the same file (``.NAME.PID``) is removed.
+    It also removes temporary files that a killed process left of the same file (``.NAME.PID``).
 
     Raises:
-        UserError: It cannot be written, or is something else than a file.
+        UserError: If the file cannot be written, or the path is not a regular file.
     """
     try:
         if path.exists() and not path.is_file():
@@ -109,7 +110,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Removes what processes that are gone left of their writing of a file: ``.NAME.PID`` beside it."""
+    """Removes the temporary files (``.NAME.PID`` beside the file) of processes that no longer run."""
     for old in path.parent.glob(f".{glob.escape(path.name)}.*"):
         number = old.name.rpartition(".")[2]
         if number.isascii() and number.isdecimal() and not _alive(int(number)):

@@ -1,1 +1,1 @@
-"""Asking a judge model which of two outputs is better: request, parse, cache, budget, and what its answers add up to."""
+"""Asks a judge model which of two outputs is better: requests, parsing, cache, budget, and scores from its answers."""

@@ -1,10 +1,10 @@
-"""Published judgments in alpaca_eval's format: every row placed by its instruction's text, its sides known by their outputs.
+"""Reads published judgments in alpaca_eval's format: instructions place the rows, and outputs identify their sides.
 
 ``annotations.json``: a JSON list of ``{"instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator",
-"preference", "raw_completion"}``. A preference is from 1 (output_1 wins) to 2 (output_2 wins); output_1 should be the
-baseline's, and where it is the model's the preference is turned round. A preference is held against the judge's raw completion
-where the file has it: all 41,732 stored ones of alpaca_eval's published judge follow from theirs within 5e-11
-(tatsu-lab/alpaca_eval @ cd543a14).
+"preference", "raw_completion"}``. A preference is from 1 (output_1 wins) to 2 (output_2 wins). output_1 should be the
+baseline's; if it is the model's, the reader reverses the preference. If the file has the judge's raw completion, the reader
+checks the preference against it: all 41,732 stored preferences of alpaca_eval's published judge follow from their raw
+completions within 5e-11 (tatsu-lab/alpaca_eval @ cd543a14).
 """
 
 from __future__ import annotations
@@ -29,24 +29,21 @@ WEIGHED = (
     "weighted_alpaca_eval_gpt-4o-mini-2024-07-18",
     "weighted_alpaca_eval_vllm_llama3_70b",
 )
-"""Annotators whose preference is ``2 - p(m) / (p(m) + p(M))`` of the first token, not rounded: those with ``logprob_parser``,
-``is_binarize: false`` and no chain of thought in alpaca-eval 0.6.6, ``evaluators_configs/*/configs.yaml``."""
+"""Annotators whose preference is ``2 - p(m) / (p(m) + p(M))`` of the first token, without rounding. In alpaca-eval 0.6.6,
+``evaluators_configs/*/configs.yaml``, they have ``logprob_parser``, ``is_binarize: false`` and no chain of thought."""
 
 ROUNDING = 1e-9
-"""How far a stored preference may be from what its raw completion gives: files have 10 decimals, as pandas writes."""
+"""Largest difference of a stored preference from the one that its raw completion gives; pandas writes 10 decimals."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Annotation:
-    """A judged pair as published.
+    """A published judgment of two outputs: the baseline's, and the model's (``output``).
 
     Attributes:
-        place: Of the instruction among the 805.
-        instruction: Its text.
-        baseline: The baseline's output.
-        output: The model's output.
-        preference: In [1, 2], 2 if the model wins, or 0 for a tie of an older judge; None where the judge failed.
-        choice: The judge's raw answer, where the file has it.
+        place: 0-based place of the instruction among the 805.
+        preference: In [1, 2], 2 if the model wins, or 0 for a tie of an older judge; ``None`` if the judge failed.
+        choice: The judge's raw answer; ``None`` if the file has none.
         exchanged: Whether the file has the model's output as ``output_1``.
     """
 
@@ -60,7 +57,7 @@ class Annotation:
 
     @property
     def pair(self) -> Pair:
-        """The pair that was judged."""
+        """The judged pair."""
         return Pair(pair_id(self.instruction), self.instruction, self.baseline, self.output)
 
 
@@ -69,11 +66,11 @@ class Annotations:
     """A file of annotations.
 
     Attributes:
-        rows: In the file's order.
-        model: Name of the model; empty where the file has none.
-        baseline: Known by its outputs.
-        annotator: Name of the judge's configuration.
-        notes: What is odd about the file, one line each.
+        rows: Annotations in the file's order.
+        model: Name of the model; empty if the file has none.
+        baseline: The baseline, identified by its outputs.
+        annotator: Name of the judge's configuration; empty if the file has none.
+        notes: Oddities of the file, one line each.
     """
 
     rows: tuple[Annotation, ...]
@@ -89,21 +86,21 @@ class Annotations:
 
 
 def read_reference(path: Path) -> Outputs | Annotations:
-    """Returns outputs or annotations, whichever a file holds; fewer than 805 are allowed.
+    """Returns the outputs or the annotations of a file; fewer than 805 are allowed.
 
     Raises:
-        DataError: An instruction is twice there, changed or foreign, or the file is of neither form.
+        DataError: If an instruction is duplicate, changed or foreign, or the file has neither form.
     """
     judged = all("output_1" in row for row in read_rows(path, ("instruction",)))
     return read_annotations(path) if judged else read_outputs(path, partial=True)
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Returns annotations, placed by instruction, baseline and model told apart by their outputs.
+    """Returns the annotations of a file; instructions place the rows, and outputs tell baseline and model apart.
 
     Raises:
-        DataError: An instruction is twice there, changed or foreign, a preference is none or is not what its raw completion
-            gives, who is the baseline is not known, or the file is not of this form.
+        DataError: If an instruction is duplicate, changed or foreign, a preference is invalid or does not match its raw
+            completion, the baseline's side is unknown, or the file does not have this form.
     """
     rows = read_rows(path, ("instruction", "output_1", "output_2"))
     if len(rows) > SIZE:
@@ -127,8 +124,8 @@ def read_annotations(path: Path) -> Annotations:
     notes = [*sides.notes, *unproven]
     if turned := sum(sides.exchanged):
         notes.append(
-            f"{turned} of {len(rows)} rows have the model as output_1: their preferences are turned round, and the judge may "
-            "have seen the two in the other order than behind the published numbers"
+            f"{turned} of {len(rows)} rows have the model as output_1: their preferences are reversed, and the judge may "
+            "have seen the two outputs in another order than for the published numbers"
         )
     return Annotations(found, sides.model, sides.baseline, annotator, tuple(notes))
 
@@ -143,10 +140,11 @@ def _annotation(place: int, row: Mapping[str, Any], preference: float | None, ex
 
 
 def _preference(path: Path, number: int, row: Mapping[str, Any]) -> float | None:
-    """Returns a row's preference; None where the judge failed, which alpaca_eval stores as null, NaN or -1.
+    """Returns a row's preference; ``None`` if the judge failed, which alpaca_eval stores as null, NaN or -1.
 
-    0 is how judges before the weighted ones wrote a tie. A weighted judge gives a number from 1 to 2 (all 41,732 stored
-    judgments do), so there it is a mistake. Two equal outputs are a tie, without a call to the judge.
+    Judges before the weighted ones wrote a tie as 0. A weighted judge gives a number from 1 to 2 (all 41,732 stored judgments
+    do), so 0 is an error there. Two equal outputs are a tie without a call to the judge. Raises DataError if the preference is
+    missing or invalid.
     """
     if "preference" not in row:
         raise DataError(path, f"row {number} has no preference")
@@ -154,11 +152,11 @@ def _preference(path: Path, number: int, row: Mapping[str, Any]) -> float | None
     if value is None or value == -1 or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= 2):
-        raise DataError(path, f"row {number}: preference {value!r} is none; it must be from 1 (baseline) to 2 (model), or null")
+        raise DataError(path, f"row {number}: preference {value!r} is not a number from 1 (baseline) to 2 (model), or null")
     if value == 0 and str(row.get("annotator", "")).startswith("weighted"):
-        raise DataError(path, f"row {number}: preference 0 is none of {row['annotator']}, whose verdicts are from 1 to 2")
+        raise DataError(path, f"row {number}: preference 0 is impossible for {row['annotator']}, which gives 1 to 2")
     if value not in (0, 1.5) and row["output_1"] == row["output_2"]:
-        raise DataError(path, f"row {number}: preference {value!r} between two outputs that are the same; it must be 1.5")
+        raise DataError(path, f"row {number}: preference {value!r} between two equal outputs; it must be 1.5")
     return float(value)
 
 
@@ -169,13 +167,13 @@ def _hold_against_raw(
     exchanged: Sequence[bool],
     annotator: str,
 ) -> list[str]:
-    """Checks that preferences follow from the raw completions that the file has; returns a note where there are none.
+    """Checks the preferences against the file's raw completions; returns a note about rows without one.
 
-    The seeded order hangs on the instruction alone. Where the sides of a row are exchanged, either the judge was asked so, or
-    columns and preference were exchanged afterwards: all such rows of a file have to follow in the same of these two ways.
+    The seeded order depends on the instruction only. If the sides of a row are exchanged, either the judge was asked in that
+    order, or somebody exchanged columns and preference afterwards. One of these two must hold for all such rows of a file.
 
     Raises:
-        DataError: A preference does not follow.
+        DataError: If a preference does not match its raw completion.
     """
     absent, turned_how = 0, ""
     for number, (row, value, turned) in enumerate(zip(rows, preferences, exchanged, strict=True), start=1):
@@ -187,14 +185,14 @@ def _hold_against_raw(
             continue
         given = read_verdict(raw, "logprobs", swapped(row["instruction"])).preference
         if given is None:
-            raise DataError(path, f"row {number}: preference {value!r} is not what its raw completion gives: no verdict")
+            raise DataError(path, f"row {number}: preference {value!r} does not match its raw completion: no verdict")
         ways = {"as asked": given, "afterwards": 3.0 - given} if turned else {"as asked": given}
         fits = [name for name, expected in ways.items() if abs(value - expected) <= ROUNDING]
         if not fits or (turned and turned_how and turned_how not in fits):
             expected = ways[turned_how if turned and turned_how else "as asked"]
-            raise DataError(path, f"row {number}: preference {value!r} is not what its raw completion gives: {expected!r}")
+            raise DataError(path, f"row {number}: preference {value!r} does not match its raw completion: {expected!r}")
         if turned and len(fits) == 1:
             turned_how = fits[0]
     if not absent:
         return []
-    return [f"{absent} of {len(rows)} preferences are taken as they stand: there is no raw completion with log-probabilities"]
+    return [f"{absent} of {len(rows)} preferences are unchecked: there is no raw completion with log-probabilities"]

@@ -1,8 +1,8 @@
-"""What judging costs: estimated before, counted while, and stopped before a limit is crossed.
+"""The cost of judging: an estimate before, a count during, and a stop before a limit is exceeded.
 
-The guard sets aside an upper bound for every request in flight (a byte-level tokenizer makes at most one token of a byte), and
-settles it with the usage that the endpoint reports. A request that was sent and never answered may have been billed: it
-counts in full against the limit, and is shown apart.
+The budget reserves an upper bound for every request in flight (a byte-level tokenizer makes at most one token per byte), and
+settles it with the usage that the endpoint reports. A request that was sent and never answered may be billed: it counts in full
+against the limit, and is shown separately.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.judge_recipe import Question
 
 LIMIT = 1_000_000
-"""Bytes of the largest price table that is read."""
+"""Largest size of a price table in bytes."""
 
 PRICES_FILE = Path(__file__).with_name("prices.toml")
 
 CHARACTERS_PER_TOKEN = 4.8
-"""Of judge requests: characters of all turns over the tokens that gpt-4-1106-preview's 2407 stored judgments of alpaca-7b,
-claude-2 and gpt-3.5-turbo-1106 report: 4.79, 4.79 and 4.82."""
+"""Characters of all turns of a judge request per prompt token. The 2407 stored judgments by gpt-4-1106-preview of alpaca-7b,
+claude-2 and gpt-3.5-turbo-1106 report 4.79, 4.79 and 4.82."""
 
 TOKENS_PER_TURN = 8
-"""Upper bound of what a chat format adds around a turn (OpenAI's adds 3 or 4)."""
+"""Upper bound of the tokens that a chat format adds around a turn (OpenAI's adds 3 or 4)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Price:
     """US dollars per million tokens.
 
     Attributes:
-        input: Of the prompt.
-        output: Of the answer, reasoning included.
-        source: Where it is from, with its date.
+        input: Price of prompt tokens.
+        output: Price of answer tokens, including reasoning.
+        source: Source of the price, with its date.
     """
 
     input: float
@@ -46,7 +46,7 @@ class Price:
     source: str
 
     def dollars(self, prompt_tokens: int, answer_tokens: int) -> float:
-        """Returns the price of one request."""
+        """Returns the price of one request in dollars."""
         return (prompt_tokens * self.input + answer_tokens * self.output) / 1e6
 
 
@@ -55,8 +55,7 @@ class JudgeUsage:
     """Tokens of one request, as the endpoint counted them.
 
     Attributes:
-        prompt_tokens: Of the prompt.
-        answer_tokens: Of the answer, reasoning included.
+        answer_tokens: Tokens of the answer, including reasoning.
     """
 
     prompt_tokens: int
@@ -65,14 +64,14 @@ class JudgeUsage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JudgingEstimate:
-    """What judging will cost, before the first call.
+    """The estimated cost of judging before the first call.
 
     Attributes:
         requests: Questions without an answer in the cache.
-        prompt_tokens: Estimated from characters.
-        answer_tokens: One a request with logprobs; for a text verdict the most it may spend.
-        dollars: None where the price is not known.
-        price: What the dollars come from.
+        prompt_tokens: Estimate from the number of characters.
+        answer_tokens: Upper bound: one per request with logprobs, the token limit per request with a text verdict.
+        dollars: Estimated cost; ``None`` if the price is unknown.
+        price: Price behind ``dollars``; ``None`` if unknown.
     """
 
     requests: int
@@ -82,7 +81,7 @@ class JudgingEstimate:
     price: Price | None
 
     def __str__(self) -> str:
-        money = "at a price that is not known (give --price IN,OUT)" if self.dollars is None else f"about ${self.dollars:.2f}"
+        money = "at an unknown price (give --price IN,OUT)" if self.dollars is None else f"about ${self.dollars:.2f}"
         source = f" ({self.price.source})" if self.price else ""
         return (
             f"{self.requests} requests, about {self.prompt_tokens:,} prompt tokens and at most {self.answer_tokens:,} answer "
@@ -92,15 +91,15 @@ class JudgingEstimate:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Spent:
-    """What judging has cost.
+    """The cost of judging so far.
 
     Attributes:
-        requests: Sent, retries included.
-        prompt_tokens: As the endpoint counted.
-        answer_tokens: As the endpoint counted.
-        dollars: Of the tokens counted; None where the price is not known.
-        unconfirmed: Requests without a report of their tokens, such as those never answered: perhaps billed.
-        unconfirmed_dollars: At most this much for them.
+        requests: Requests sent, including retries.
+        prompt_tokens: Count of the endpoint.
+        answer_tokens: Count of the endpoint, including reasoning.
+        dollars: Cost of the counted tokens; ``None`` if the price is unknown.
+        unconfirmed: Requests for which the endpoint reported no tokens, e.g. unanswered ones; they may be billed.
+        unconfirmed_dollars: Upper bound of the cost of unconfirmed requests.
     """
 
     requests: int
@@ -112,7 +111,7 @@ class Spent:
 
 
 def find_price(judge: str) -> Price | None:
-    """Returns the list price of a judge, or None if the table has none."""
+    """Returns the list price of a judge, ``None`` if the table has none."""
     table = tomllib.loads(PRICES_FILE.read_text(encoding="utf-8"))
     models = table["models"]
     entry = models.get(judge) or models.get(re.sub(r"-\d{4}-\d{2}-\d{2}$", "", judge))
@@ -120,10 +119,10 @@ def find_price(judge: str) -> Price | None:
 
 
 def parse_price(text: str) -> Price:
-    """Returns the price that ``IN,OUT`` says, dollars per million tokens.
+    """Returns the price from ``IN,OUT`` in dollars per million tokens.
 
     Raises:
-        UserError: It is not two numbers of 0 or more.
+        UserError: If the text is not two numbers of 0 or more.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*,\s*(\d+(?:\.\d*)?)\s*", text)
     if found is None:
@@ -132,10 +131,10 @@ def parse_price(text: str) -> Price:
 
 
 def read_prices(path: Path, judge: str) -> Price | None:
-    """Returns a judge's price from another table of the same form as ``prices.toml``.
+    """Returns a judge's price from a table in the form of ``prices.toml``, ``None`` if the table has none.
 
     Raises:
-        DataError: The file cannot be read as such a table.
+        DataError: If the file is not such a table.
     """
     table = files.parse_toml(files.read_text(path, LIMIT), path)
     try:
@@ -146,18 +145,18 @@ def read_prices(path: Path, judge: str) -> Price | None:
 
 
 def answer_limit(question: Question) -> int:
-    """Returns the most tokens that a question's answer may have."""
+    """Returns the largest number of tokens of a question's answer; 0 if the question sets no limit."""
     return int(question.parameters.get("max_tokens") or question.parameters.get("max_completion_tokens") or 0)
 
 
 def prompt_bound(question: Question) -> int:
-    """Returns an upper bound of a question's prompt tokens: its bytes, and what surrounds the turns."""
+    """Returns an upper bound of a question's prompt tokens: its bytes, and :data:`TOKENS_PER_TURN` around each turn."""
     turns = question.messages
     return sum(len(turn.content.encode("utf-8", "surrogatepass")) for turn in turns) + TOKENS_PER_TURN * (len(turns) + 1)
 
 
 def estimate(questions: Iterable[Question], price: Price | None) -> JudgingEstimate:
-    """Returns what these questions will cost; tokens from characters, right to about 1 % on the published record."""
+    """Returns the estimated cost of questions; the tokens come from characters, within about 1 % on the published record."""
     asked = list({question.key: question for question in questions}.values())
     characters = sum(len(turn.content) for question in asked for turn in question.messages)
     prompt, answer = round(characters / CHARACTERS_PER_TOKEN), sum(answer_limit(question) for question in asked)
@@ -165,14 +164,14 @@ def estimate(questions: Iterable[Question], price: Price | None) -> JudgingEstim
 
 
 class Budget:
-    """Counts what is spent and lets no request out that could cross the limit. Safe among threads.
+    """Counts the cost and holds back requests that could exceed the limit. Thread-safe.
 
     Args:
-        price: Of the judge; without one nothing is limited, only tokens are counted.
-        max_cost: Dollars, for this invocation.
+        price: Price of the judge; ``None`` counts tokens only and limits nothing.
+        max_cost: Limit for this invocation in dollars; ``None`` for no limit.
 
     Raises:
-        UserError: A limit without a price, or below 0.
+        UserError: If there is a limit without a price, or the limit is below 0.
     """
 
     def __init__(self, price: Price | None = None, max_cost: float | None = None) -> None:
@@ -194,7 +193,10 @@ class Budget:
         return self._price.dollars(prompt_bound(question), answer_limit(question)) if self._price else 0.0
 
     def reserve(self, question: Question) -> bool:
-        """Sets aside the most that a request can cost, waiting for others in flight; False where the limit could be crossed."""
+        """Reserves the largest possible cost of a request; returns False if the request could exceed the limit.
+
+        It waits for requests in flight if these may free enough of the limit.
+        """
         bound = self._bound(question)
         with self._changed:
             while self._max_cost is not None and not self.stopped:
@@ -213,12 +215,12 @@ class Budget:
             return True
 
     def settle(self, question: Question, usage: JudgeUsage | None, perhaps_billed: bool = False) -> None:
-        """Gives back what was set aside, and counts what the request cost.
+        """Releases the reserved cost of a request, and counts its real cost.
 
         Args:
-            question: As reserved.
-            usage: As reported; None where it was not.
-            perhaps_billed: Whether, without a report, it may have been billed all the same.
+            question: A question for which :meth:`reserve` returned True.
+            usage: The endpoint's report; ``None`` if there was none.
+            perhaps_billed: Whether a request without a report may be billed.
         """
         bound = self._bound(question)
         with self._changed:
@@ -234,7 +236,7 @@ class Budget:
             self._changed.notify_all()
 
     def spent(self) -> Spent:
-        """Returns the count so far."""
+        """Returns the cost so far."""
         with self._changed:
             return Spent(
                 requests=self._counts["requests"],

@@ -1,8 +1,8 @@
-"""Answers that were paid for: one JSON line each, appended and flushed to the disk as they come, never rewritten.
+"""The cache of a judge's paid answers: one JSON line per answer, appended and flushed to the disk at once, never rewritten.
 
-A line has the question's key and the judge's raw choice, so that a new parser reads old answers. No text of an instruction
-or an output is in it. Failures are not in it either, so they are asked again next time. A last line that was cut by a kill
-is taken off; one file has one writer at a time.
+A line has the question's key and the judge's raw choice, so that a new parser can read old answers. It has no text of an
+instruction or an output. The cache holds no failures, so the next run asks those questions again. The reader removes a last
+line that a kill cut off; one file has one writer at a time.
 """
 
 from __future__ import annotations
@@ -50,12 +50,10 @@ class Stored:
     """One answer.
 
     Attributes:
-        key: Of the question.
-        judge: The model's name as it was asked for.
-        served: The model's name as the endpoint gave it.
-        choice: ``choices[0]``, reduced to what a verdict is read from.
-        usage: Tokens.
-        time: When it came, ISO 8601 in UTC.
+        judge: The model's name in the request.
+        served: The model's name in the reply.
+        choice: ``choices[0]``, reduced to the parts that a verdict needs.
+        time: Time of the answer, ISO 8601 in UTC.
     """
 
     key: str
@@ -67,7 +65,7 @@ class Stored:
 
 
 def reduce_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a verdict is read from: finish reason, message text and refusal, the first token's alternatives."""
+    """Returns the parts of a choice that a verdict needs: finish reason, text, refusal, the first token's alternatives."""
     message = choice.get("message")
     message = message if isinstance(message, Mapping) else {}
     said = {"content": text_of(message) if message.get("content") is not None else None, "refusal": message.get("refusal")}
@@ -76,22 +74,22 @@ def reduce_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
         "message": {name: value for name, value in said.items() if value is not None},
     }
     top = first_alternatives(choice.get("logprobs"))
-    if top is not None:  # a probability of 0 comes as -Infinity, which is no JSON
+    if top is not None:  # a probability of 0 comes as -Infinity, which is not JSON
         kept = [{"token": token, "logprob": logprob} for token, logprob in top if math.isfinite(logprob)]
         reduced["logprobs"] = {"content": [{"top_logprobs": kept}]}
     return reduced
 
 
 class Cache:
-    """The answers in one file. Use it as a context manager; safe among threads.
+    """The answers in one file; a thread-safe context manager.
 
     Args:
-        path: The file; its folder is made if it is missing.
-        read_only: Look only: a missing file is an empty one, and nothing is written, made or locked.
+        path: The file; the cache creates its folder.
+        read_only: Read only: a missing file counts as empty, and nothing is written, created or locked.
 
     Raises:
-        UserError: Another process writes to it, or it cannot be opened, is no regular file, or is too large.
-        DataError: A line in its midst is broken.
+        UserError: If another process writes to the file, or it cannot be opened, is not a regular file, or is too large.
+        DataError: If a line other than the last is broken.
     """
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
@@ -120,7 +118,7 @@ class Cache:
             raise
 
     def _read(self) -> dict[str, Stored]:
-        """Returns what is stored, and mends the end of a file whose writer was killed."""
+        """Returns the stored answers, and repairs the end of a file whose writer was killed."""
         if self._file.seek(0, os.SEEK_END) > files.LARGEST:
             raise DataError(self.path, f"has more than {files.LARGEST:,} bytes; give another --cache")
         self._file.seek(0)
@@ -130,7 +128,7 @@ class Cache:
             try:
                 record = _parse(line) if line.strip() else None
             except DataError as error:
-                raise DataError(self.path, "is not a stored judgment; take the line out", number) from error
+                raise DataError(self.path, "is not a stored judgment; remove the line", number) from error
             if record is not None:
                 stored.setdefault(record.key, record)
         if tail:
@@ -146,17 +144,17 @@ class Cache:
         return stored
 
     def get(self, key: str) -> Stored | None:
-        """Returns the answer to a question, or None."""
+        """Returns the answer to a question, ``None`` if there is none."""
         return self._stored.get(key)
 
     def __len__(self) -> int:
         return len(self._stored)
 
     def add(self, record: Stored) -> None:
-        """Writes an answer and waits until the disk has it.
+        """Writes an answer and waits until it is on the disk.
 
         Raises:
-            UserError: The disk did not take it.
+            UserError: If the file cannot be written, e.g. on a full disk.
         """
         line = to_json(record).encode("utf-8", "surrogatepass") + b"\n"
         with self._lock:

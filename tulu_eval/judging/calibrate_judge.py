@@ -1,15 +1,15 @@
-"""How far a replacement judge's win rate can stand in for the original judge's.
+"""Calibrates a replacement judge: maps its win rate to the original judge's scale, with the error that this adds.
 
-The replacement judges pairs that the original has judged, drawn in strata of length difference and of the original's
-preference. From them, weighted back to all annotated pairs:
+The replacement judges a sample of pairs that the original has judged, stratified by length difference and by the original's
+preference. Weights extend the sample to all annotated pairs. The calibration has:
 
-* agreement and Cohen's kappa on who wins; the bias by position and by length, of each judge;
+* agreement and Cohen's kappa on the winner; the position bias and the length bias of each judge;
 * the mapping ``original ~ intercept + slope * replacement`` on preferences minus 1, by weighted least squares;
-* the variance that it adds: a win rate mapped so has the variance of its own pairs, plus that of the mean residual
-  (prediction-powered inference: Angelopoulos et al. 2023, arXiv:2301.09633) and of the slope, plus the spread of mean residuals
-  between the annotated models, where there are several: what a judge thinks of a new model is known no better than that.
+* the added variance. A mapped win rate has the variance of its own pairs, plus that of the mean residual (prediction-powered
+  inference: Angelopoulos et al. 2023, arXiv:2301.09633) and of the slope, plus, with several annotated models, the spread of
+  mean residuals between them, because a judge may shift by that much on a new model.
 
-A mapped number is an estimate in a column of its own. It never is the original judge's number.
+A mapped number is an estimate in its own column. It is never the original judge's number.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from tulu_eval.stats.length_control import Array
 
 LENGTH_EDGES = (-800, -200, 200)
-"""Characters (baseline minus model) between length strata."""
+"""Edges between length strata, in characters (baseline minus model)."""
 
 PREFERENCE_EDGES = (1.05, 1.5, 1.95)
-"""Between preference strata: sure of the baseline, leaning to it, leaning to the model, sure of it."""
+"""Edges between preference strata: certain of the baseline, leaning to it, leaning to the model, certain of the model."""
 
 FEWEST = 30
-"""Pairs below which no calibration is reported."""
+"""Smallest number of pairs of a calibration."""
 
 Z95 = 1.959963984540054
 """0.975 quantile of the normal distribution."""
@@ -46,9 +46,9 @@ class Sampled:
     """One annotated pair drawn for calibration.
 
     Attributes:
-        model: Whose output it is.
+        model: Name of the model whose output was judged.
         annotation: The pair and the original's preference.
-        weight: How many annotated pairs it stands for.
+        weight: Number of annotated pairs that it represents.
     """
 
     model: str
@@ -57,11 +57,11 @@ class Sampled:
 
 
 class Bias(NamedTuple):
-    """What a judge's preferences (minus 1) lean on, on the same weighted pairs.
+    """The biases of a judge's preferences minus 1, on the same weighted pairs.
 
     Attributes:
-        position: Mean probability given to the output shown first; 0.5 is no bias if quality is balanced by the random order.
-        length: Correlation of the preference for the model with how much longer its output is.
+        position: Mean preference for the output shown first, 0 to 1; 0.5 is no bias if the random order balances quality.
+        length: Correlation (-1 to 1) between the preference for the model and how much longer its output is.
     """
 
     position: float
@@ -73,22 +73,19 @@ class Calibration:
     """A replacement judge measured against the original.
 
     Attributes:
-        judge: The replacement.
-        method: How it was asked.
-        prompt_sha256: Of its prompt.
-        n: Pairs that both have judged.
-        failed: Pairs that the replacement failed on.
-        models: Models whose pairs they are.
-        agreement: Weighted share of pairs on which both see the same winner.
-        kappa: Cohen's kappa of the same.
-        replacement_bias: The replacement's.
-        original_bias: The original's.
-        intercept: Of the mapping, in preference minus 1.
-        slope: Of the mapping.
+        judge: Name of the replacement.
+        method: Method of asking the replacement: ``logprobs`` or ``text``.
+        prompt_sha256: Hash of the replacement's prompt.
+        n: Pairs that both judges have judged.
+        failed: Pairs on which the replacement failed.
+        models: Names of the models whose outputs are in the pairs.
+        agreement: Weighted share of pairs for which both judges name the same winner, 0 to 1.
+        kappa: Cohen's kappa of the winners.
+        intercept: Intercept of the mapping, in preference minus 1.
         slope_se: Standard error of the slope.
-        center: The replacement's weighted mean preference minus 1 on the pairs, where the slope's error counts nothing.
-        residual_se: Standard error of the mean residual, percent points.
-        between_se: Standard deviation of mean residuals between models; None with one model.
+        center: The replacement's weighted mean preference minus 1 on the pairs; the slope's error has no effect there.
+        residual_se: Standard error of the mean residual, in percentage points.
+        between_se: Standard deviation of mean residuals between models, in percentage points; ``None`` with one model.
     """
 
     judge: str
@@ -109,11 +106,11 @@ class Calibration:
     between_se: float | None
 
     def apply(self, win_rate: float, standard_error: float) -> tuple[float, float]:
-        """Returns the mapped win rate and its standard error, in percent, the added variance included.
+        """Returns the mapped win rate and its standard error in percent, with the added variance.
 
         Args:
-            win_rate: By the replacement, in percent.
-            standard_error: Of it.
+            win_rate: Win rate by the replacement, in percent.
+            standard_error: Standard error of ``win_rate``, in percent.
         """
         between = self.between_se or 0.0
         lever = (win_rate - 100.0 * self.center) * self.slope_se
@@ -122,30 +119,30 @@ class Calibration:
 
 
 def stratum(annotation: Annotation) -> tuple[int, int]:
-    """Returns the stratum of a judged pair: by length difference, by the original's preference."""
+    """Returns the stratum of a judged pair: the numbers of its length stratum and its preference stratum, both from 0."""
     difference = len(annotation.baseline) - len(annotation.output)
     preference = _score(annotation) + 1.0
     return sum(difference > edge for edge in LENGTH_EDGES), sum(preference > edge for edge in PREFERENCE_EDGES)
 
 
 def _score(annotation: Annotation) -> float:
-    """Returns the original's preference minus 1, an old tie (0) read as 1.5."""
+    """Returns the original's preference minus 1; an old tie (0) counts as 1.5."""
     return (annotation.preference or 1.5) - 1.0
 
 
 def draw(annotations: Mapping[str, Sequence[Annotation]], size: int, seed: int = 0) -> list[Sampled]:
-    """Returns about ``size`` judged pairs, as many from each stratum of each model as its share, at least one.
+    """Returns about ``size`` judged pairs: from each stratum of each model its share, but at least one.
 
-    The choice within a stratum goes by a hash of model, instruction and seed, so a larger sample contains the smaller and what
-    was paid for is used again.
+    A hash of model, instruction and seed decides within a stratum, so a larger sample contains the smaller one and reuses its
+    paid answers.
 
     Args:
-        annotations: By model.
-        size: Pairs wanted; all if there are fewer.
-        seed: Of the choice.
+        annotations: Annotations by model.
+        size: Number of pairs; if there are fewer, all of them.
+        seed: Seed of the choice.
 
     Raises:
-        UserError: Fewer than 30 pairs were asked for, or are there.
+        UserError: If fewer than 30 pairs are requested or available.
     """
     strata: dict[tuple[str, int, int], list[Annotation]] = defaultdict(list)
     for model, rows in annotations.items():
@@ -169,14 +166,14 @@ def calibrate(
     """Measures a replacement judge against the original.
 
     Args:
-        sample: Drawn pairs.
-        preferences: The replacement's for each, in [1, 2], 2 if the model wins; None where it failed.
+        sample: Pairs from :func:`draw`.
+        preferences: The replacement's preference for each pair, in [1, 2], 2 if the model wins; ``None`` if it failed.
         judge: The replacement's name.
-        method: How it was asked.
-        prompt_sha256: Of its prompt.
+        method: Method of asking the replacement.
+        prompt_sha256: Hash of its prompt.
 
     Raises:
-        UserError: It judged too few pairs, or gives every pair the same preference.
+        UserError: If the replacement judged too few pairs, or gives every pair the same preference.
     """
     import numpy as np
 
@@ -222,7 +219,7 @@ def _covariance(a: Array, b: Array, weight: Array) -> float:
 
 
 def _agreement(x: Array, y: Array, weight: Array) -> tuple[float, float]:
-    """Returns the weighted share of equal winners (a tie is a class of its own) and Cohen's kappa."""
+    """Returns the weighted share of equal winners (a tie is its own class) and Cohen's kappa."""
     import numpy as np
 
     left, right = np.sign(x - 0.5), np.sign(y - 0.5)
@@ -242,7 +239,7 @@ def _bias(judged: Sequence[tuple[Sampled, float]], values: Array, weight: Array)
 
 
 def _between(models: Sequence[str], residual: Array, weight: Array) -> float | None:
-    """Returns the standard deviation, in percent points, of the models' weighted mean residuals; None with one model."""
+    """Returns the standard deviation of the models' weighted mean residuals in percentage points; ``None`` with one model."""
     import numpy as np
 
     names = sorted(set(models))
@@ -254,11 +251,11 @@ def _between(models: Sequence[str], residual: Array, weight: Array) -> float | N
 
 
 def describe(found: Calibration) -> str:
-    """Returns the report for people, a few lines."""
+    """Returns a report for people in a few lines."""
     between = (
-        "one model only: how far it shifts from model to model is not known"
+        "one model only, so the spread between models is unknown"
         if found.between_se is None
-        else f"model to model {found.between_se:.2f}"
+        else f"{found.between_se:.2f} between models"
     )
     return "\n".join(
         (

@@ -1,6 +1,6 @@
-"""A check without a judge: a model's outputs against published ones for the same instructions.
+"""Compares a model's outputs with published outputs for the same instructions, without a judge.
 
-Where an output equals the published one, character for character, the published judgment of it holds as it stands.
+If an output equals the published one, character for character, the published judgment still applies.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from tulu_eval.judging.outputs import Outputs
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OutputComparison:
-    """How far outputs are from a reference's.
+    """The differences between a model's outputs and a reference's.
 
     Attributes:
-        n: Instructions that both have.
-        exact: Of these, with the same output to the character.
-        stripped: Of these, with the same output but for white space around it; ``exact`` included.
-        divergence: For the others, the 0-based character where they part, by place; ascending by place.
-        length_ratio: Mean length over the reference's mean length.
-        still_apply: Published judgments that hold verbatim: exact, and judged in the record.
+        n: Number of instructions that both have.
+        exact: Number of these whose outputs are equal character for character.
+        stripped: Number of these whose outputs are equal up to white space around them; includes ``exact``.
+        divergence: Place and 0-based first differing character of each unequal output, ascending by place.
+        length_ratio: Mean length of the outputs divided by the reference's mean length.
+        still_apply: Published judgments that still apply: the output is exact, and the record has a judgment.
         record: Judgments in the record; without annotations, the instructions of the reference.
     """
 
@@ -39,30 +39,30 @@ class OutputComparison:
 
     @property
     def median_divergence(self) -> float | None:
-        """Median character at which differing outputs part; None where none differs."""
+        """Median of the first differing characters; ``None`` if no outputs differ."""
         return statistics.median(at for _, at in self.divergence) if self.divergence else None
 
     def __str__(self) -> str:
         median = self.median_divergence
-        parted = "" if median is None else f"; the others part at character {median:.0f} (median)"
+        parted = "" if median is None else f"; the others first differ at character {median:.0f} (median)"
         return (
-            f"{self.exact} of {self.n} outputs are the same to the character ({self.stripped} but for white space){parted}; "
+            f"{self.exact} of {self.n} outputs are equal in every character ({self.stripped} up to white space){parted}; "
             f"length ratio {self.length_ratio:.3f}; {self.still_apply} of {self.record} published judgments still apply"
         )
 
 
 def first_difference(left: str, right: str) -> int | None:
-    """Returns the 0-based character where two texts part (a prefix: its length); None if they are equal."""
+    """Returns the 0-based first differing character of two texts (for a prefix, its length); ``None`` if they are equal."""
     if left == right:
         return None
     return next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
 def compare_outputs(mine: Outputs, reference: Outputs | Annotations) -> OutputComparison:
-    """Compares outputs with a published model's, given as its outputs or as its annotations.
+    """Compares outputs with a published model's outputs or annotations.
 
     Raises:
-        UserError: They have no instruction in common.
+        UserError: If both have no instruction in common.
     """
     if isinstance(reference, Annotations):
         published: Mapping[int, str] = {row.place: row.output for row in reference.rows}

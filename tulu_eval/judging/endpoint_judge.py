@@ -1,7 +1,7 @@
 """A judge behind an OpenAI-compatible endpoint: each question is one chat completion.
 
-How requests are sent, tried again and given up is :mod:`tulu_eval.endpoint.client`'s. An unknown judge or path (404) stops at
-once, too; what else is refused is counted as the row's failure.
+:mod:`tulu_eval.endpoint.client` sends requests, retries them and gives up. An unknown judge or path (404) also stops judging at
+once; any other refused request counts as a failure of its row.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from tulu_eval.judging.budget import Budget, JudgeUsage
 from tulu_eval.judging.judge_recipe import Question
 
 KEY_VARIABLE = "TULU_EVAL_JUDGE_KEY"
-"""Environment variable with the judge's key; for OpenAI's own host also its own."""
+"""Environment variable with the judge's key; for OpenAI's own host, ``OPENAI_API_KEY`` works too."""
 
 NO_USAGE = JudgeUsage(0, 0)
 
 AnswerFailure = Literal["endpoint", "rejected", "refusal", "bad_answer", "over_budget"]
-"""No answer after all tries; the request was refused (e.g. too long); its content was; not a chat completion; not asked."""
+"""``endpoint``: no answer after all attempts. ``rejected``: the request was refused, e.g. too long. ``refusal``: the content
+was refused. ``bad_answer``: the reply is not a chat completion. ``over_budget``: not asked, because of the cost limit."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one question.
+    """The outcome of one question.
 
     Attributes:
-        question: As asked.
-        choice: ``choices[0]``; None where the endpoint failed or was not asked.
-        served: The model's name as the endpoint gave it.
-        usage: Tokens; zeros where the endpoint did not say.
-        failure: Its class; empty where there is a choice.
-        detail: One line, where it failed.
+        choice: ``choices[0]``; ``None`` if the endpoint failed or was not asked.
+        served: The model's name in the reply.
+        usage: Tokens; zeros if the endpoint did not report them.
+        failure: Class of the failure; empty if there is a choice.
+        detail: One line about the failure; empty if there is none.
     """
 
     question: Question
@@ -53,15 +53,15 @@ class HttpJudge:
     """A judge behind ``POST BASE/chat/completions``.
 
     Args:
-        base_url: Such as ``https://api.openai.com/v1`` or ``http://127.0.0.1:8000/v1``.
-        key: Sent as a bearer token; empty for none.
-        concurrency: Requests in flight.
+        base_url: For example ``https://api.openai.com/v1`` or ``http://127.0.0.1:8000/v1``.
+        key: API key, sent as a bearer token, to Azure as ``api-key``; empty for none.
+        concurrency: Largest number of requests in flight.
         timeout: Seconds for one whole exchange.
-        attempts: Tries a question.
-        first_wait: Seconds before the second try; doubles after.
+        attempts: Attempts per question.
+        first_wait: Seconds before the second attempt; each further wait is twice as long.
 
     Raises:
-        UserError: The URL or a number is not usable.
+        UserError: If the URL, the key or a number is unusable.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class HttpJudge:
         self.url = self._client.url
 
     def ask(self, questions: Sequence[Question], budget: Budget, done: Callable[[Answer], None]) -> None:
-        """Asks every question, and hands each answer to ``done`` in the thread that got it, before anything else is sent.
+        """Asks every question; each thread hands an answer to ``done`` before it sends the next question.
 
         Raises:
-            EndpointError: The endpoint will not answer; what came before was handed over.
+            EndpointError: If the endpoint will not answer; ``done`` has had all answers before that.
         """
 
         def send(connection: Connection, question: Question) -> Attempt[Answer]:
@@ -99,7 +99,7 @@ class HttpJudge:
 
     def _send(self, connection: Connection, question: Question, budget: Budget) -> Attempt[Answer]:
         if not budget.reserve(question):
-            detail = "the limit of --max-cost could have been crossed"
+            detail = "the request could have exceeded --max-cost"
             return Attempt(Answer(question, None, failure="over_budget", detail=detail), "neither")
         usage, perhaps_billed = None, True
         try:
@@ -115,10 +115,10 @@ class HttpJudge:
             budget.settle(question, usage, perhaps_billed)
 
     def _read(self, question: Question, reply: Reply) -> Attempt[Answer]:
-        """Returns what a reply means.
+        """Returns the attempt that a reply means.
 
         Raises:
-            EndpointError: It means that no question will be answered.
+            EndpointError: If the reply means that the endpoint will answer no question.
         """
         data = self._client.reader.read(reply)
         if isinstance(data, Failure):
@@ -136,7 +136,7 @@ class HttpJudge:
         return Attempt(Answer(question, choices[0], served, counted), "answered")
 
     def _read_failure(self, question: Question, failure: Failure) -> Attempt[Answer]:
-        """Returns what a failure means for a question; raises as :meth:`_read` does."""
+        """Returns the attempt that a failure means for a question; raises what :meth:`_read` raises."""
         if failure.status == 404:
             self._unknown(question.model, failure.detail)
         if failure.retry:
@@ -145,18 +145,14 @@ class HttpJudge:
         return _failed(question, "refusal" if filtered else "rejected", failure.detail)
 
     def _unknown(self, model: str, detail: str) -> None:
-        """Raises the error for a 404, with near names if the endpoint lists its models."""
+        """Raises EndpointError for a 404, or UnknownName with near names if the endpoint lists its models."""
         names = [] if self.url.azure else self.models()
         if names and model not in names:
             raise UnknownName(f"judge at {self.url}", model, names)
         raise EndpointError(f"the judge {self.url} does not know {model!r} ({detail}){self.url.hint}")
 
     def check(self) -> None:
-        """Says at once that nothing answers at the address, rather than after the tries of the first questions.
-
-        Raises:
-            EndpointError: It cannot be reached.
-        """
+        """Raises EndpointError at once if the endpoint is unreachable, not only after all attempts at the first questions."""
         try:
             self._client.get("/models")
         except DroppedError as error:
@@ -164,7 +160,7 @@ class HttpJudge:
                 raise EndpointError(f"the judge {self.url} cannot be reached ({error})") from error
 
     def models(self) -> list[str]:
-        """Returns the models that the endpoint lists; empty where it does not."""
+        """Returns the ids of the endpoint's models, sorted; empty if it does not list them."""
         return self._client.models()
 
 

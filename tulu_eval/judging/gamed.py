@@ -1,4 +1,4 @@
-"""The gamed rows and difficulties that the length-controlled fit needs: ``df_gamed.csv``, by pinned revision or by path."""
+"""Loads the gamed rows and difficulties of the length-controlled fit: ``df_gamed.csv``, from the hub or from a file."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ if TYPE_CHECKING:
     from tulu_eval.stats.length_control import Array, Gamed
 
 LIMIT = 10_000_000
-"""Bytes of the largest file that is read as the gamed rows; they have 0.15 MB."""
+"""Largest size of a file of gamed rows in bytes; the known files have 0.15 MB."""
 
 GAMED_FILE = "df_gamed.csv"
 GAMED_SHA256 = {
     "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d": "hub",
     "5ca339e333ee5fe0c692d2565c0c9c32a2732f4d03ee5bb6d3a42108201a7444": "re-derived",
 }
-"""The hub's file, and one re-derived from published fits: true features, synthetic labels with the true sums."""
+"""Sources by sha256: the hub's file, and one re-derived from published fits: true features, synthetic labels, true sums."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GamedFile:
-    """What ``df_gamed.csv`` holds.
+    """The content of ``df_gamed.csv``.
 
     Attributes:
-        gamed: The 1610 rows.
-        difficulty: Of the 805 instructions in the data set's order; shape (805,).
+        gamed: The 1610 rows, as the fit takes them.
+        difficulty: Difficulties of the 805 instructions in the data set's order; shape (805,).
         source: ``hub`` or ``re-derived``.
-        sha256: Of the file.
     """
 
     gamed: Gamed
@@ -49,11 +48,11 @@ class GamedFile:
 def load_gamed(path: Path | None = None) -> GamedFile:
     """Returns the gamed rows and the difficulties, from the hub or from a file with a known sha256.
 
-    A copy goes into the user's cache, so that :func:`find_gamed` has it where a number is checked later.
+    It copies the file into the user's cache, so that :func:`find_gamed` finds it when a number is checked later.
 
     Raises:
-        DataError: The file is not one of the known ones.
-        PreflightError: The hub cannot be reached.
+        DataError: If the file's sha256 is not a known one.
+        PreflightError: If the hub cannot be reached and the file is not cached.
     """
     import numpy as np
 
@@ -79,10 +78,10 @@ def load_gamed(path: Path | None = None) -> GamedFile:
 
 
 def find_gamed(source: str) -> GamedFile | None:
-    """Returns the gamed rows if a copy is in the user's cache; None if it is not. Asks no hub.
+    """Returns the gamed rows from the user's cache, ``None`` if it has no copy; does not ask the hub.
 
     Args:
-        source: ``hub`` or ``re-derived``; empty takes whichever there is.
+        source: ``hub`` or ``re-derived``; empty for either.
     """
     for digest, name in GAMED_SHA256.items():
         path = _copy(digest)
@@ -92,12 +91,12 @@ def find_gamed(source: str) -> GamedFile | None:
 
 
 def copies() -> list[str]:
-    """Returns the sha256 of each file of gamed rows that is in the user's cache."""
+    """Returns the sha256 of each file of gamed rows in the user's cache."""
     return [digest for digest in GAMED_SHA256 if _is_kept(digest)]
 
 
 def _is_kept(digest: str) -> bool:
-    """Says whether the cache has a copy; one that cannot be looked into, such as one with too long a name, has none."""
+    """Returns whether the cache has a copy; a cache that cannot be looked into, such as one with too long a name, has none."""
     return os.path.isfile(_copy(digest))
 
 

@@ -1,7 +1,7 @@
-"""Judges pairs of outputs: asks what is not in the cache, stores each answer as it comes, and accounts for every pair.
+"""Judges pairs of outputs: asks the questions that the cache lacks, stores each answer at once, accounts for every pair.
 
-pairs = judged + failed + identical. Two equal outputs get 1.5 without a question, as published. A failed pair has its class
-and is asked again next time.
+pairs = judged + failed + identical. Two equal outputs get 1.5 without a question, as published. A failed pair has the class of
+its failure, and the next run asks it again.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ _LOG = logging.getLogger(__name__)
 Kind = Literal["judged", "identical", AnswerFailure, VerdictFailure, "not_asked", "missing"]
 
 FAILURES: tuple[Kind, ...] = (*dict.fromkeys((*get_args(VerdictFailure), *get_args(AnswerFailure))), "not_asked")
-"""``refusal``: judge or provider declined. ``no_logprobs``, ``no_verdict``: answered, but not as asked. ``endpoint``: no answer
-after all tries. ``rejected``: the request was refused, e.g. too long. ``not_asked``: judging stopped before it."""
+"""``refusal``: the judge or its provider declined. ``no_logprobs``, ``no_verdict``: the answer lacks logprobs or a verdict.
+``endpoint``: no answer after all attempts. ``rejected``: the request was refused, e.g. too long. ``not_asked``: judging
+stopped before the question."""
 
 NO_LOGPROBS_AFTER = 3
-"""Answers without logprobs and none with a verdict before the judge is called unfit. One alone may be another provider's of a
-router, or a server's that is restarted; it is warned of."""
+"""Number of answers without logprobs, and none with a verdict, from which the judge is unfit. A single one only gives a
+warning, because it may come from another provider behind a router, or from a restarted server."""
 
 USELESS_AFTER = 20
-"""Answers without a single verdict among them before the judge is called unfit; each of them costs."""
+"""Number of answers without any verdict from which the judge is unfit; each answer costs money."""
 
 
 class UnfitJudgeError(UserError):
-    """The judge answers, but never with a verdict."""
+    """The judge answers but never gives a verdict."""
 
 
 class Endpoint(Protocol):
     """Something that answers questions: a server, or an engine in this process."""
 
     def ask(self, questions: Sequence[Question], budget: Budget, done: Callable[[Answer], None]) -> None:
-        """Asks every question and hands each answer to ``done`` as it comes."""
+        """Asks every question and hands each answer to ``done`` at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judgment:
-    """What was decided about one pair. No text of the pair is in it.
+    """The judgment of one pair; it has no text of the pair.
 
     Attributes:
-        id: The pair's.
-        key: The question's; empty for identical outputs.
-        kind: ``judged``, ``identical``, or the class of the failure; ``missing`` where annotations have no preference.
-        preference: In [1, 2], 2 if the model wins; None if it failed.
-        swapped: Whether the model's output was shown first.
-        detail: One line, where it failed.
+        key: Key of the question; empty for identical outputs.
+        kind: ``judged``, ``identical``, or the class of the failure; ``missing`` if annotations have no preference.
+        preference: In [1, 2], 2 if the model wins; ``None`` if judging failed.
+        swapped: Whether the judge saw the model's output first.
+        detail: One line about the failure; empty if there is none.
     """
 
     id: str
@@ -74,11 +74,10 @@ class Judging:
     """All pairs, judged or not.
 
     Attributes:
-        judgments: One a pair, in order.
-        spent: By this invocation.
-        served: Names under which the endpoint answered, with the number of answers.
-        cached: Pairs whose answer was already there.
-        usage: Tokens of all answers that count here, whenever they were asked for.
+        judgments: One per pair, in the order of the pairs.
+        served: Number of answers by the model's name in the reply.
+        cached: Pairs whose answer was in the cache before.
+        usage: Tokens of all answers behind the judgments, including answers from earlier invocations.
     """
 
     judgments: tuple[Judgment, ...]
@@ -89,7 +88,7 @@ class Judging:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of pairs in every class, zeros included; their sum is the number of pairs."""
+        """Number of pairs in every class, including classes with 0 pairs; the sum is the number of pairs."""
         seen = Counter(judgment.kind for judgment in self.judgments)
         return {kind: seen.get(kind, 0) for kind in ("judged", "identical", *FAILURES)}
 
@@ -100,7 +99,7 @@ class Judging:
 
     @property
     def reasons(self) -> list[str]:
-        """One line for each class of failure, the commonest first: how many, and why the first of them failed."""
+        """One line per class of failure, the most common first: the number, and why the first of them failed."""
         first: dict[Kind, Judgment] = {}
         for judgment in self.judgments:
             if judgment.preference is None:
@@ -120,7 +119,7 @@ class Judging:
 
 
 def missing(pairs: Sequence[Pair], recipe: JudgeRecipe, cache: Cache) -> list[Question]:
-    """Returns the questions that have to be asked, each once, in order."""
+    """Returns the questions without a verdict in the cache, each once, in order."""
     questions: dict[str, Question] = {}
     for pair in pairs:
         if pair.baseline != pair.output:
@@ -141,16 +140,16 @@ def judge_pairs(
     """Judges pairs.
 
     Args:
-        pairs: What to judge.
+        pairs: The pairs.
         recipe: Judge, prompt and settings.
-        endpoint: Where the judge is.
-        cache: Answers so far; new ones are added.
-        budget: What may be spent.
-        progress: Called with the number of answers that have come, among threads.
+        endpoint: Endpoint of the judge.
+        cache: Answers so far; the function adds new ones.
+        budget: Counts and limits the cost.
+        progress: Called with the number of new answers so far; several threads may call it.
 
     Raises:
-        EndpointError: The endpoint will not answer.
-        UnfitJudgeError: The judge never gives a verdict.
+        EndpointError: If the endpoint will not answer.
+        UnfitJudgeError: If the judge never gives a verdict.
     """
     questions = missing(pairs, recipe, cache)
     asked = {question.key for question in questions}
@@ -168,7 +167,7 @@ def judge_pairs(
             if verdict.preference is None:
                 if verdict.kind == "no_logprobs" and not warned.is_set():
                     warned.set()
-                    _LOG.warning("an answer of the judge %r is without logprobs; %s", recipe.judge, INSTEAD)
+                    _LOG.warning("an answer of the judge %r has no logprobs; %s", recipe.judge, INSTEAD)
                 failures[key] = verdict
             else:
                 cache.add(stored)
@@ -189,17 +188,17 @@ def judge_pairs(
 
 
 def _check_fitness(recipe: JudgeRecipe, failures: dict[str, Verdict | Answer]) -> None:
-    """Says that a judge is unfit: of logprobs as soon as that is plain, of anything else after some answers."""
+    """Raises UnfitJudgeError if the answers so far show that the judge gives no logprobs, or never a verdict."""
     came = list(failures.values())
     for failure in came if recipe.method == "logprobs" else ():
         if isinstance(failure, Answer) and failure.failure == "rejected" and "logprob" in failure.detail.lower():
-            raise UnfitJudgeError(f"the judge {recipe.judge!r} does not take logprobs as asked ({failure.detail}); {INSTEAD}")
+            raise UnfitJudgeError(f"the judge {recipe.judge!r} rejects a request for logprobs ({failure.detail}); {INSTEAD}")
     if sum(isinstance(failure, Verdict) and failure.kind == "no_logprobs" for failure in came) >= NO_LOGPROBS_AFTER:
         raise UnfitJudgeError(f"the judge {recipe.judge!r} answers without logprobs; {INSTEAD}")
     unfit = [failure for failure in came if isinstance(failure, Verdict)]
     if len(unfit) >= USELESS_AFTER:
         raise UnfitJudgeError(
-            f"{len(unfit)} answers of the judge {recipe.judge!r} and no verdict among them; the last: {unfit[-1].detail}"
+            f"{len(unfit)} answers of the judge {recipe.judge!r} and none with a verdict; the last: {unfit[-1].detail}"
         )
 
 
@@ -210,7 +209,7 @@ def _stored(answer: Answer) -> Stored:
 
 
 def _verdict(stored: Stored | None, recipe: JudgeRecipe, swap: bool) -> Verdict | None:
-    """Returns the verdict of a stored answer; None if there is none, or the answer holds none."""
+    """Returns the verdict of a stored answer; ``None`` if there is no answer, or it has no verdict."""
     if stored is None:
         return None
     verdict = read_verdict(stored.choice, recipe.method, swap, loose=not recipe.published)

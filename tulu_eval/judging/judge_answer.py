@@ -1,6 +1,6 @@
-"""Reads a judge's answer: a preference in [1, 2], or the class of failure that it is.
+"""Reads a judge's answer as a preference in [1, 2], or as a class of failure.
 
-2 means that the model wins, 1 the baseline, whatever the order they were shown in. With logprobs, the preference for the
+2 means that the model wins, 1 that the baseline wins, in either order of the outputs. With logprobs, the preference for the
 output shown second is ``2 - p(m) / (p(m) + p(M))`` over the alternatives of the first token; a missing one has probability 0.
 Source: tatsu-lab/alpaca_eval @ 46ca37b6 (v0.6.2), ``completion_parsers.logprob_parser`` with ``is_binarize`` off.
 """
@@ -15,23 +15,23 @@ from tulu_eval.endpoint.answer import end_of, filtered, text_of
 from tulu_eval.endpoint.said import one_line
 from tulu_eval.judging.judge_recipe import FIRST, SECOND, Method
 
-INSTEAD = "--method text reads the answer instead, which makes another number"
-"""What to do with a judge that has no logprobs."""
+INSTEAD = "--method text reads the answer's text instead, which gives a different number"
+"""Advice for a judge without logprobs."""
 
 SHOWN = 80
-"""Characters of an answer in a message."""
+"""Largest number of characters of an answer in a message."""
 
 VerdictFailure = Literal["refusal", "no_logprobs", "no_verdict"]
 
 
 class Verdict(NamedTuple):
-    """What one answer says.
+    """The verdict of one answer.
 
     Attributes:
-        kind: ``judged``, or why not: ``refusal`` (the judge or its provider declined), ``no_logprobs`` (the endpoint gave
-            none), ``no_verdict`` (neither m nor M).
-        preference: In [1, 2] if judged, else None.
-        detail: One line, where it failed.
+        kind: ``judged``, or the failure: ``refusal`` (the judge or its provider declined), ``no_logprobs`` (the endpoint
+            returned none), ``no_verdict`` (neither m nor M).
+        preference: In [1, 2] if judged, else ``None``.
+        detail: One line about the failure; empty if judged.
     """
 
     kind: Literal["judged"] | VerdictFailure
@@ -43,10 +43,10 @@ def read_verdict(choice: Mapping[str, Any], method: Method, swapped: bool, loose
     """Returns the verdict of one ``choices[0]`` of a chat completion.
 
     Args:
-        choice: As the endpoint sent it.
-        method: How it was asked.
-        swapped: Whether the model's output was shown first.
-        loose: Count tokens that are m or M but for white space and a tokenizer's word marks; off for the published judge.
+        choice: The choice as the endpoint sent it.
+        method: Method of asking.
+        swapped: Whether the judge saw the model's output first.
+        loose: Ignore white space and a tokenizer's word marks around m and M; off for the published judge.
     """
     message = choice.get("message")
     message = message if isinstance(message, Mapping) else {}
@@ -80,7 +80,7 @@ def _read_logprobs(logprobs: Any, text: str, loose: bool) -> Verdict:
 
 
 def first_alternatives(logprobs: Any) -> list[tuple[str, float]] | None:
-    """Returns (token, logprob) of the first token's alternatives; None where the endpoint gave none, or no proper numbers."""
+    """Returns (token, logprob) of the first token's alternatives; ``None`` if there are none, or a number is invalid."""
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not isinstance(content, Sequence) or not content or not isinstance(content[0], Mapping):
         return None
@@ -97,7 +97,7 @@ def first_alternatives(logprobs: Any) -> list[tuple[str, float]] | None:
 
 
 def _read_text(text: str, cut: bool) -> Verdict:
-    """Reads the one letter that the prompt asks for, marks around it and reasoning before ``</think>`` left out."""
+    """Returns the verdict of an answer that is one letter, ignoring marks around it and reasoning before ``</think>``."""
     answer = text.rsplit("</think>", 1)[-1].strip(" \t\r\n\"'`*.")
     if answer == FIRST:
         return Verdict("judged", 1.0)

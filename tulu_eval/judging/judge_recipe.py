@@ -1,14 +1,14 @@
-"""How AlpacaEval 2 asks its judge: the prompt, the order of the two outputs, and the settings of the request.
+"""AlpacaEval 2's request to its judge: the prompt, the order of the two outputs, and the settings.
 
-The prompt and the settings are read from the installed ``alpaca-eval`` package, without importing it (an import sets the root
-logger and needs setuptools<82), and the prompt is checked by its sha256. What a request looks like for an instruction I with
-the baseline's output A and the model's output B, when the seeded order is not swapped::
+This module reads the prompt and the settings from the installed ``alpaca-eval`` package without importing it (an import sets
+the root logger and needs setuptools<82), and checks the prompt's sha256. This is the request for an instruction I with the
+baseline's output A and the model's output B, if the seeded order is not swapped::
 
     system: You are a highly efficient assistant, ...
     user:   ... {"model_identifier": "m", "output": A} ... {"model_identifier": "M", "output": B} ...
 
 Source: tatsu-lab/alpaca_eval @ 46ca37b6 (v0.6.2), ``evaluators_configs/weighted_alpaca_eval_gpt4_turbo``, ``processors.py``,
-``utils.py``. Left out on purpose: an output that contains ``{output_2}`` or ``<|im_start|>`` does not change the template here.
+``utils.py``. One deliberate difference: an output with ``{output_2}`` or ``<|im_start|>`` in it does not change the template.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from tulu_eval.records import content_hash
 Method = Literal["logprobs", "text"]
 
 ORIGINAL_JUDGE = "gpt-4-1106-preview"
-"""The judge behind the leaderboard; any other makes another column."""
+"""The leaderboard's judge; any other judge gives another column."""
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 PROMPT_SHA256 = "784227e6dc2832fc08c43d2c8ea3a308e7523780187a1aaad2f85e30bac85f62"
-"""Of ``alpaca_eval_clf.txt`` in alpaca-eval 0.6.6; the same bytes since v0.6."""
+"""Hash of ``alpaca_eval_clf.txt`` in alpaca-eval 0.6.6; the bytes are the same since v0.6."""
 
 TEXT_LIMIT = 4096
-"""Tokens for a text verdict: a reasoning judge spends them before it says one letter. Others stop by themselves."""
+"""Token limit of a text verdict. A reasoning judge needs many tokens before its one letter; other judges stop by themselves."""
 
 FIRST, SECOND = "m", "M"
-"""How the prompt names the output shown first and the one shown second."""
+"""The prompt's names for the output shown first and the output shown second."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +49,6 @@ class Message:
 
     Attributes:
         role: ``system`` or ``user``.
-        content: Its text.
     """
 
     role: str
@@ -58,13 +57,11 @@ class Message:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
-    """Two outputs to compare.
+    """Two outputs to compare: the baseline's, and the model's (``output``).
 
     Attributes:
         id: Stable name, ``alpaca-<place>`` for one of the 805.
-        instruction: What both were asked.
-        baseline: The baseline's output.
-        output: The model's output.
+        instruction: The instruction that both outputs answer.
     """
 
     id: str
@@ -78,10 +75,9 @@ class Question:
     """One request to a judge.
 
     Attributes:
-        key: sha256 over judge, prompt, parameters and messages: equal keys are the same question.
+        key: sha256 of judge, prompt, parameters and messages; equal keys mean the same question.
         model: The judge's name at its endpoint.
-        messages: The turns.
-        parameters: Everything else in the request's body.
+        parameters: All other fields of the request's body.
     """
 
     key: str
@@ -97,14 +93,14 @@ class Question:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JudgeRecipe:
-    """A judge and how it is asked.
+    """A judge with its prompt and settings.
 
     Attributes:
         judge: The model's name at its endpoint.
-        method: ``logprobs`` weighs the first token's probabilities, as published; ``text`` reads the answer: another method.
+        method: ``logprobs`` weighs the first token's probabilities, as published; ``text`` reads the answer's text.
         template: Turns with ``{instruction}``, ``{output_1}`` and ``{output_2}``.
-        prompt_sha256: Of the template's file.
-        parameters: Of the request.
+        prompt_sha256: Hash of the template's file.
+        parameters: Fields of the request's body besides model and messages.
     """
 
     judge: str
@@ -115,11 +111,11 @@ class JudgeRecipe:
 
     @property
     def published(self) -> bool:
-        """Whether this is the judge behind the leaderboard, asked as it was."""
+        """Whether this is the leaderboard's judge with the leaderboard's method."""
         return self.judge == ORIGINAL_JUDGE and self.method == "logprobs"
 
     def question(self, pair: Pair) -> Question:
-        """Returns the request for a pair, its outputs in the seeded order."""
+        """Returns the request for a pair with its outputs in the seeded order."""
         first, second = (pair.output, pair.baseline) if swapped(pair.instruction) else (pair.baseline, pair.output)
         values = {"instruction": pair.instruction, "output_1": first, "output_2": second}
         turns = tuple(Message(turn.role, fill(turn.content, values)) for turn in self.template)
@@ -133,21 +129,21 @@ class JudgeRecipe:
 
 
 def swapped(instruction: str) -> bool:
-    """Whether the model's output is shown first; depends on the instruction alone (annotator seed 0)."""
+    """Whether the judge sees the model's output first; depends on the instruction only (annotator seed 0)."""
     seed = f"is_switched_outputs{instruction}0"
     return random.Random(seed).choices([False, True], k=1)[0]  # noqa: S311 - the recipe's own generator
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """Returns the template with each ``{name}`` replaced in one pass, so that what was put in is never read again."""
+    """Returns the template with each ``{name}`` replaced in one pass, so that a name in an inserted text is not replaced."""
     return re.sub("|".join(re.escape(f"{{{name}}}") for name in values), lambda found: values[found[0][1:-1]], template)
 
 
 def parse_template(text: str) -> tuple[Message, ...]:
-    """Returns the turns of a template with ``<|im_start|>role`` and ``<|im_end|>`` around each, contents stripped.
+    """Returns the turns of a template, each between ``<|im_start|>role`` and ``<|im_end|>``, with stripped contents.
 
     Raises:
-        ValueError: There is no such turn.
+        ValueError: If there is no such turn.
     """
     turns = re.findall(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", text, flags=re.DOTALL)
     if not turns:
@@ -157,7 +153,10 @@ def parse_template(text: str) -> tuple[Message, ...]:
 
 @functools.cache
 def _package() -> tuple[str, Mapping[str, Any]]:
-    """Returns the prompt's text and the judge's settings, as installed."""
+    """Returns the prompt's text and the judge's settings from the installed package.
+
+    Raises PreflightError if the package is missing or its prompt is not the published one.
+    """
     import yaml
 
     spec = importlib.util.find_spec("alpaca_eval")
@@ -177,16 +176,17 @@ def _package() -> tuple[str, Mapping[str, Any]]:
 
 
 def load_recipe(judge: str = ORIGINAL_JUDGE, method: Method = "logprobs") -> JudgeRecipe:
-    """Returns the published way to ask, for any judge.
+    """Returns the published recipe, for any judge.
 
-    With ``text`` the answer is read, not weighed: no logprobs, no temperature (reasoning models accept none but their own).
+    ``text`` reads the answer's text, so the request asks for no logprobs and sets no temperature (reasoning models accept only
+    their own).
 
-    Other judges than the original are asked with temperature 0, which leaves the logprobs alone: vLLM's server lists the drawn
-    token first and cuts after five, so that a drawn token outside the five likeliest pushes the fifth out, and with it, at
-    times, m or M (6 of 79 judgments by SmolLM2 at temperature 1, up to 0.35 off; vllm 0.32).
+    Judges other than the original get temperature 0, which does not change the logprobs. vLLM's server lists the sampled token
+    first and cuts after five, so a sampled token outside the five most likely displaces the fifth, which may be m or M (6 of 79
+    judgments by SmolLM2 at temperature 1, up to 0.35 off; vllm 0.32).
 
     Raises:
-        PreflightError: alpaca-eval is missing, or what it ships is not the published prompt.
+        PreflightError: If alpaca-eval is missing, or its prompt is not the published one.
     """
     text, settings = _package()
     parameters = {**settings, "top_p": 1.0} if method == "logprobs" else {"max_completion_tokens": TEXT_LIMIT}
@@ -196,7 +196,7 @@ def load_recipe(judge: str = ORIGINAL_JUDGE, method: Method = "logprobs") -> Jud
 
 
 def preview(pairs: Sequence[Pair], recipe: JudgeRecipe, n: int = 3) -> list[str]:
-    """Returns the first n requests as text for people, for ``--dry-run``."""
+    """Returns the texts of the first n requests, for ``--dry-run``."""
     shown = []
     for pair in pairs[:n]:
         order = "model first" if swapped(pair.instruction) else "baseline first"
@@ -206,6 +206,6 @@ def preview(pairs: Sequence[Pair], recipe: JudgeRecipe, n: int = 3) -> list[str]
 
 
 def pair_id(instruction: str) -> str:
-    """Returns ``alpaca-<place>`` for one of the 805 instructions, else ``other-`` and the start of its hash."""
+    """Returns ``alpaca-<place>`` for one of the 805 instructions, else ``other-`` and the first 12 hex digits of its hash."""
     place = position(instruction)
     return f"alpaca-{place}" if place is not None else f"other-{content_hash(instruction)[:12]}"

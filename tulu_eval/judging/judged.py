@@ -1,4 +1,4 @@
-"""What a score is made of: one row a judged pair, and who judged it."""
+"""The input of a score: one row per judged pair, and the judge."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tulu_eval.judging.judge_recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
-    """One row that a score is made of.
+    """One row of a score's input.
 
     Attributes:
-        place: Of the instruction among the 805; its difficulty is looked up there.
-        preference: In [1, 2], or 0 for an old tie; None where it failed.
+        place: 0-based place of the instruction among the 805, which gives its difficulty.
+        preference: In [1, 2], or 0 for an old tie; ``None`` if judging failed.
         baseline_characters: Length of the baseline's output.
         output_characters: Length of the model's output.
         kind: ``judged``, ``identical``, or the class of the failure.
@@ -34,12 +34,11 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judge:
-    """Who decided, and how it was asked.
+    """A judge with the method and the prompt of its verdicts.
 
     Attributes:
-        name: The judge.
-        method: How the verdict was read; ``unknown`` for annotations of another's making.
-        prompt_sha256: Of the prompt; empty where it is not known.
+        method: ``logprobs`` or ``text``; ``unknown`` for annotations by another annotator.
+        prompt_sha256: Hash of the prompt; empty if unknown.
     """
 
     name: str
@@ -48,12 +47,12 @@ class Judge:
 
     @property
     def label(self) -> str:
-        """What its numbers are filed under: a verdict read from text is another judge's than one that was weighed."""
+        """The name of its numbers; verdicts read from text have another name than weighed ones."""
         return f"{self.name} (text)" if self.method == "text" else self.name
 
     @property
     def original(self) -> bool:
-        """Whether it is the judge behind the leaderboard, asked as it was."""
+        """Whether this is the leaderboard's judge with the leaderboard's method and prompt."""
         return (self.name, self.method, self.prompt_sha256) == (ORIGINAL_JUDGE, "logprobs", PROMPT_SHA256)
 
     @classmethod
@@ -64,14 +63,12 @@ class Judge:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Terms:
-    """What a score's rows are: who judged against whom, and in which ways it was not as behind the published numbers.
+    """The terms of a score: judge, baseline, and deviations from the published numbers' procedure.
 
     Attributes:
-        judge: Who decided.
-        baseline: Whose outputs the model's were compared with, known by the outputs; None in folders of versions that did not
-            record it.
+        baseline: The baseline, identified by its outputs; ``None`` in folders of versions that did not record it.
         exchanged: Whether a row was written with the model as ``output_1``.
-        positional: Whether places are row numbers, and not all of them the instructions' own.
+        positional: Whether row numbers replace the instructions' places and at least one differs.
     """
 
     judge: Judge
@@ -81,16 +78,16 @@ class Terms:
 
 
 def from_judgments(pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Judged]:
-    """Returns the rows of pairs that were judged here.
+    """Returns the rows of pairs that this program judged.
 
     Raises:
-        UserError: An instruction is not one of the 805.
+        UserError: If an instruction is not one of the 805.
     """
     rows = []
     for pair, judgment in zip(pairs, judgments, strict=True):
         place = position(pair.instruction)
         if place is None:
-            raise UserError(f"{pair.id} is not one of AlpacaEval's {SIZE} instructions, so it has no place in its score")
+            raise UserError(f"{pair.id} is not one of AlpacaEval's {SIZE} instructions, so the score has no place for it")
         rows.append(Judged(place, judgment.preference, len(pair.baseline), len(pair.output), judgment.kind))
     return rows
 
@@ -100,7 +97,7 @@ def from_annotations(annotations: Annotations, positional: bool = False) -> list
 
     Args:
         annotations: The file.
-        positional: Take the row's number for its place, as alpaca_eval does; wrong where rows are missing, and there only for
+        positional: Use the row's number as its place, as alpaca_eval does. This is wrong if rows are missing; it only serves
             parity with numbers that were published so.
     """
     rows = []
@@ -119,7 +116,7 @@ def terms_of(annotations: Annotations, positional: bool = False) -> Terms:
 
 
 def annotator_judge(annotations: Annotations) -> Judge:
-    """Returns the judge of a published file; of others than AlpacaEval 2's only the annotator's name is known."""
+    """Returns the judge of a published file; for an annotator other than AlpacaEval 2's, only its name is known."""
     if annotations.annotator == ANNOTATOR:
         return Judge(ORIGINAL_JUDGE, "logprobs", PROMPT_SHA256)
     return Judge(annotations.annotator or "unknown", "unknown", "")

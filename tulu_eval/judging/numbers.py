@@ -1,13 +1,13 @@
-"""A score as rows of a table, each with its signature, and what a row's signature says of it.
+"""Turns a score into rows of a table with signatures, and reads a row's settings from its signature.
 
 A signature is enough to repeat a row from the same judgments::
 
     alpaca-eval|n:805/805|judge:gpt-4-1106-preview|by:logprobs|prompt:784227e6|b:gpt4_1106_preview@170a7549
     |lc:v1|folds:leaderboard|C:2.78256|gamed:hub
 
-``b`` is the baseline, known by its outputs; folders of versions that did not record it have none, and are never given one.
-``sides:exchanged``: rows were written with the model as ``output_1``. ``places:rows``: difficulties went by row number, and not
-all rows were in order. ``folds:none``: C was given and not chosen.
+``b`` is the baseline, identified by its outputs; folders of versions that did not record it have none, and never get one.
+``sides:exchanged``: rows were written with the model as ``output_1``. ``places:rows``: row numbers chose the difficulties, and
+not all rows were in order. ``folds:none``: the user gave C, so cross-validation did not choose it.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ Z95 = 1.959963984540054
 """0.975 quantile of the normal distribution."""
 
 CALIBRATED = "_calibrated"
-"""Ends the metric of a win rate that a calibration maps to the original judge's scale."""
+"""Suffix of the metric of a win rate that a calibration maps to the original judge's scale."""
 
 NOT_RECORDED = "not recorded"
 
 _ODD = ("sides", "places")
-"""Parts that are in a signature only where something was not done as behind the published numbers."""
+"""Parts of a signature that only occur if something deviates from the published numbers' procedure."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JudgeSettings:
-    """How a stored row was made of its judgments, read from its signature.
+    """The settings of a stored row, read from its signature.
 
     Attributes:
         lc: Whether there is a length-controlled win rate.
-        partial: Whether it stands on fewer than 805.
-        folds: Fold mode.
-        c: Regularisation constant, where it was given.
-        draws: Bootstrap resamples.
-        gamed: Which gamed rows: ``hub``, ``re-derived``, empty without LC.
-        positional: Whether difficulties went by row number.
+        partial: Whether LC uses fewer than 805 instructions.
+        folds: Folds of the cross-validation that chose C.
+        c: Regularisation constant that the user gave; ``None`` if cross-validation chose it.
+        draws: Number of bootstrap resamples; 0 for no interval.
+        gamed: Source of the gamed rows: ``hub``, ``re-derived``, empty without LC.
+        positional: Whether row numbers chose the difficulties.
     """
 
     lc: bool
@@ -62,7 +62,7 @@ class JudgeSettings:
 
 
 def published_parts() -> dict[str, str]:
-    """Returns the parts of the signature of a win rate that was made as the published ones were."""
+    """Returns the signature parts that a win rate on the published scale has."""
     return {"judge": ORIGINAL_JUDGE, "by": "logprobs", "prompt": PROMPT_SHA256[:8], "b": known()[0].baseline.label}
 
 
@@ -72,12 +72,12 @@ def parts(signature: str) -> dict[str, str]:
 
 
 def results(found: Score, as_before: bool = False) -> tuple[Result, ...]:
-    """Returns the numbers for tables: the length-controlled win rate where there is one, then the raw one.
+    """Returns the numbers for tables: the length-controlled win rate if there is one, then the raw one.
 
     Args:
         found: The score.
-        as_before: Count and span as versions did that recorded no baseline: all that has no preference was a failure of the
-            judge, what is absent included, and no interval spanned failures. Only to check what such a version wrote.
+        as_before: Reproduce versions that recorded no baseline, only to check their files. They counted every row without a
+            preference, even an absent one, as a failure of the judge, and their intervals did not span failures.
     """
     ok = found.counts["judged"] + found.counts["identical"]
     errors, silent = (sum(found.counts.values()) - ok, 0) if as_before else (found.errors, found.counts[NO_VERDICT])
@@ -99,7 +99,7 @@ def results(found: Score, as_before: bool = False) -> tuple[Result, ...]:
 
 
 def _normal(raw: WinRate) -> tuple[float, float]:
-    """Returns the 95 % interval of a raw win rate; all of 0 to 100 where one row says nothing about spread."""
+    """Returns the 95 % interval of a raw win rate in percent; (0, 100) for a single row, which shows no spread."""
     if raw.n_total < 2:
         return 0.0, 100.0
     half = Z95 * raw.standard_error
@@ -107,7 +107,7 @@ def _normal(raw: WinRate) -> tuple[float, float]:
 
 
 def label(found: Score) -> str:
-    """Returns what a score is filed under: its judge, and all that keeps it off the published scale."""
+    """Returns the name of a score: its judge, and every deviation that keeps it off the published scale."""
     terms = found.terms
     odd = [
         f"against {terms.baseline.label}" if terms.baseline is not None and not terms.baseline.published else "",
@@ -119,7 +119,7 @@ def label(found: Score) -> str:
 
 
 def signature(found: Score) -> str:
-    """Returns one line, enough to repeat the numbers from the same judgments."""
+    """Returns one line from which the numbers can be repeated with the same judgments."""
     terms = found.terms
     line = [f"alpaca-eval|n:{found.n}/{SIZE}", *judge_parts(terms.judge)]
     line += [f"b:{terms.baseline.label}"] if terms.baseline is not None else []
@@ -141,10 +141,10 @@ def judge_parts(judge: Judge) -> list[str]:
 
 
 def settings_of(rows: Sequence[Result]) -> JudgeSettings:
-    """Returns how the rows of one score were made.
+    """Returns the settings of the rows of one score.
 
     Raises:
-        ValueError: Their signatures or intervals are not of this form.
+        ValueError: If their signatures or intervals do not have this form.
     """
     if not all(isinstance(text, str) for row in rows for text in (row.metric, row.interval, row.signature)):
         raise ValueError("a metric, an interval's method or a signature is not text")
@@ -169,19 +169,19 @@ def settings_of(rows: Sequence[Result]) -> JudgeSettings:
 
 
 def is_win_rate(metric: str) -> bool:
-    """Whether a metric is a judge's, so that it means something only beside the judge's name."""
+    """Whether a metric is a judge's win rate, which is meaningless without the judge's name."""
     return metric.removesuffix(CALIBRATED) in ("lc_win_rate", "win_rate")
 
 
 def by_original_judge(row: Result) -> bool:
-    """Whether a win rate is of the judge behind the published ones, asked as it was, against the published baseline."""
+    """Whether a win rate has the published ones' judge, method, prompt and baseline, without any deviation."""
     found = parts(row.signature)
     as_published = all(found.get(name) == value for name, value in published_parts().items())
     return as_published and not any(name in found for name in _ODD) and found.get("folds") != "none"
 
 
 def other_scale(row: Result) -> str:
-    """Returns what a win rate is filed under where it is not on the published ones' scale; empty where it is, or is none."""
+    """Returns the name of a win rate that is not on the published scale; empty for one that is, and for other metrics."""
     if not is_win_rate(row.metric) or by_original_judge(row):
         return ""
     return row.scorer if "b" in parts(row.signature) else f"{row.scorer}, baseline {NOT_RECORDED}"
@@ -190,7 +190,7 @@ def other_scale(row: Result) -> str:
 def maps_to_published(row: Result) -> bool:
     """Whether a calibrated win rate is on the published scale.
 
-    Its baseline has to be the published one, and its calibration to stand on several models: with one, the interval lacks how
-    far the judge shifts from model to model.
+    Its baseline must be the published one, and its calibration must cover several models: with one model, the interval does
+    not include the judge's spread between models.
     """
     return parts(row.signature).get("b") == published_parts()["b"] and not row.signature.endswith(" of 1 model")

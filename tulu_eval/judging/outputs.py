@@ -1,4 +1,4 @@
-"""A model's outputs in alpaca_eval's format, read with every row placed by its instruction's text.
+"""Reads a model's outputs in alpaca_eval's format, and places every row by its instruction's text.
 
 ``model_outputs.json``: a JSON list (or JSON lines, as open-instruct writes) of ``{"instruction", "output", "generator"}``.
 """
@@ -20,8 +20,8 @@ class Outputs:
     """A model's outputs.
 
     Attributes:
-        generator: Its name; empty where the file has none or several.
-        by_place: Output by the instruction's place among the 805.
+        generator: Name of the model; empty if the file has none.
+        by_place: Outputs by the instruction's 0-based place among the 805.
     """
 
     generator: str
@@ -29,16 +29,16 @@ class Outputs:
 
 
 def place_of(path: Path, number: int, instruction: str, seen: dict[int, int]) -> int:
-    """Returns the place of a row's instruction, and notes it.
+    """Returns the place of a row's instruction, and adds it to ``seen``.
 
     Raises:
-        DataError: It is not one of the 805, or was there before.
+        DataError: If the instruction is not one of the 805, or occurred in an earlier row.
     """
     place = position(instruction)
     if place is None:
         start = instruction[:50].replace("\n", " ")
         stripped = position(instruction.strip())
-        why = "is one of AlpacaEval's but for white space" if stripped is not None else "is not one of AlpacaEval's 805"
+        why = "is one of AlpacaEval's up to white space" if stripped is not None else "is not one of AlpacaEval's 805"
         raise DataError(path, f"row {number}: the instruction {start!r}... {why} (changed or foreign)")
     if place in seen:
         raise DataError(path, f"row {number} has the same instruction as row {seen[place]}")
@@ -47,22 +47,22 @@ def place_of(path: Path, number: int, instruction: str, seen: dict[int, int]) ->
 
 
 def name_in(path: Path, row: Mapping[str, Any], field: str) -> str:
-    """Returns the name that a row has in a field, without white space around it; empty where there is none.
+    """Returns the name in a row's field without white space around it; empty if there is none.
 
     Raises:
-        DataError: It is not text.
+        DataError: If the value is not text.
     """
     value = row.get(field)
     if value is not None and not isinstance(value, str):
-        raise DataError(path, f"{field!r} is {value!r:.40}, which is no name")
+        raise DataError(path, f"{field!r} is {value!r:.40}, which is not a name")
     return (value or "").strip()
 
 
 def one_name(path: Path, rows: Sequence[Mapping[str, Any]], field: str) -> str:
-    """Returns the one name that a field has in all rows; empty where no row has one.
+    """Returns the one name that a field has in all rows; empty if no row has one.
 
     Raises:
-        DataError: Rows have different names, or what is no name.
+        DataError: If rows have different names, or a value is not a name.
     """
     names = {name_in(path, row, field) for row in rows}
     if len(names) > 1:
@@ -71,14 +71,14 @@ def one_name(path: Path, rows: Sequence[Mapping[str, Any]], field: str) -> str:
 
 
 def read_outputs(path: Path, partial: bool = False) -> Outputs:
-    """Returns the outputs of a model, placed by instruction.
+    """Returns the outputs of a model by their instructions' places.
 
     Args:
         path: The file.
         partial: Whether fewer than 805 are allowed.
 
     Raises:
-        DataError: An instruction is missing, twice there, changed or foreign, or the file is not of this form.
+        DataError: If an instruction is missing, duplicate, changed or foreign, or the file does not have this form.
     """
     rows = read_rows(path, ("instruction", "output"))
     seen: dict[int, int] = {}
@@ -95,7 +95,7 @@ def from_texts(texts: Mapping[str, str], generator: str) -> Outputs:
     """Returns the outputs of a run from its texts by item id, ``alpaca-<place>``.
 
     Raises:
-        UserError: An id is not of this form.
+        UserError: If an id does not have this form.
     """
     by_place = {}
     for item, text in texts.items():
@@ -107,7 +107,7 @@ def from_texts(texts: Mapping[str, str], generator: str) -> Outputs:
 
 
 def make_pairs(rows: Sequence[EvalRow], outputs: Outputs) -> list[Pair]:
-    """Returns a pair for each output, in the data set's order."""
+    """Returns one pair per output, in the data set's order."""
     return [
         Pair(f"alpaca-{place}", row.instruction, row.baseline, outputs.by_place[place])
         for place, row in enumerate(rows)

@@ -1,4 +1,4 @@
-"""What is written of a judging: annotations for alpaca_eval's own tools, judgments without any text, and a manifest."""
+"""Reads and writes the files of a judging: annotations for alpaca_eval's tools, judgments without texts, and a manifest."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tulu_eval.judging.win_rates import Score
 from tulu_eval.records import Result, content_hash, to_json
 
 LIMIT = 1_000_000
-"""Bytes of the largest calibration that is read; it has one number a field."""
+"""Largest size of a calibration file in bytes; it has one number per field."""
 
 KINDS = frozenset({"judged", "identical", *FAILURES, "missing"})
 
 MOST_CHARACTERS = 10**9
-"""Of an output; a longer one is no output."""
+"""Largest length of an output in characters; a larger number is an error."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class StoredJudgment:
     """One line of ``judgments.jsonl``.
 
     Attributes:
-        id: Of the pair, ``alpaca-<place>``.
-        judged: The row that a score is made of.
+        id: Id of the pair, ``alpaca-<place>``.
+        judged: The row for the score.
         output_sha256: Hash of the model's output.
         baseline_sha256: Hash of the baseline's output; empty in files of versions that did not record it.
         exchanged: Whether the row was written with the model as ``output_1``.
@@ -57,21 +57,21 @@ class StoredJudgments:
     """A file of judgments.
 
     Attributes:
-        rows: In the file's order.
-        baseline: Known by the outputs' hashes; None where the file has none.
+        rows: Judgments in the file's order.
+        baseline: The baseline, identified by the outputs' hashes; ``None`` if the file has none.
     """
 
     rows: tuple[StoredJudgment, ...]
     baseline: Baseline | None
 
     def judged(self, positional: bool = False) -> list[Judged]:
-        """Returns the rows of a score; ``positional`` takes the row's number for its place."""
+        """Returns the rows for a score; with ``positional``, the row's number is its place."""
         if positional:
             return [dataclasses.replace(row.judged, place=number) for number, row in enumerate(self.rows)]
         return [row.judged for row in self.rows]
 
     def terms(self, judge: Judge, positional: bool = False) -> Terms:
-        """Returns the terms of a score, the judge given."""
+        """Returns the terms of a score by this judge."""
         moved = positional and any(number != row.judged.place for number, row in enumerate(self.rows))
         return Terms(judge, self.baseline, any(row.exchanged for row in self.rows), moved)
 
@@ -79,7 +79,7 @@ class StoredJudgments:
 def write_annotations(
     path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment], recipe: JudgeRecipe, generator: str
 ) -> None:
-    """Writes ``annotations.json`` as alpaca_eval's own tools read it; has texts. A failed pair has no preference (null)."""
+    """Writes ``annotations.json``, with texts, for alpaca_eval's own tools; a failed pair gets the preference null."""
     annotator = ANNOTATOR if recipe.published else f"{recipe.judge}-{recipe.method}"
     data = [
         {
@@ -100,12 +100,12 @@ def write_annotations(
 def write_judgments(
     path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment], exchanged: Collection[str] = frozenset()
 ) -> None:
-    """Writes judgments without any text, one JSON line per pair: what may be published of licensed data.
+    """Writes judgments without any text, one JSON line per pair, which may be published although the data is licensed.
 
     Args:
         path: The file.
-        pairs: What was judged.
-        judgments: Of each pair.
+        pairs: The judged pairs.
+        judgments: The judgment of each pair, in the same order.
         exchanged: Ids of pairs that were written with the model as ``output_1``.
     """
     lines = []
@@ -126,10 +126,10 @@ def write_judgments(
 
 
 def read_judgments(path: Path) -> StoredJudgments:
-    """Returns what :func:`write_judgments` wrote, to be scored again without any text.
+    """Returns the judgments that :func:`write_judgments` wrote; they can be scored again without any text.
 
     Raises:
-        DataError: The file is not of this form.
+        DataError: If the file does not have this form.
     """
     rows: dict[str, StoredJudgment] = {}
     for number, data in enumerate(read_rows(path, ("id", "kind", "output_sha256")), start=1):
@@ -138,16 +138,16 @@ def read_judgments(path: Path) -> StoredJudgments:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(path, f"is not a judgment: {error}", number) from error
         if rows.setdefault(row.id, row) is not row:
-            raise DataError(path, f"{row.id} is there twice", number)
+            raise DataError(path, f"{row.id} appears twice", number)
     hashed = [row for row in rows.values() if row.baseline_sha256]
     if hashed and len(hashed) < len(rows):
-        raise DataError(path, f"names the baseline's output in {len(hashed)} of {len(rows)} judgments only")
+        raise DataError(path, f"has the baseline's hash in only {len(hashed)} of {len(rows)} judgments")
     baseline = identify({row.judged.place: row.baseline_sha256[:16] for row in hashed}) if hashed else None
     return StoredJudgments(tuple(rows.values()), baseline)
 
 
 def _stored(data: Mapping[str, Any]) -> StoredJudgment:
-    """Returns one line; raises a ``ValueError``, ``KeyError`` or ``TypeError`` that says what is wrong there."""
+    """Returns the judgment of one line; raises ValueError, KeyError or TypeError if the line is not one."""
     place, value, kind = int(data["id"].removeprefix("alpaca-")), data["preference"], data["kind"]
     lengths = data["baseline_characters"], data["output_characters"]
     if not 0 <= place < SIZE or data["id"] != f"alpaca-{place}":
@@ -156,7 +156,7 @@ def _stored(data: Mapping[str, Any]) -> StoredJudgment:
         raise ValueError("a length is not a number of characters")
     in_range = type(value) in (int, float) and 1 <= value <= 2
     if kind not in KINDS or in_range != (kind in ("judged", "identical")) or not (in_range or value is None):
-        raise ValueError(f"preference {value!r:.40} of kind {kind!r:.40} is none")
+        raise ValueError(f"preference {value!r:.40} of kind {kind!r:.40} is invalid")
     theirs = data.get("baseline_sha256", "")
     for digest in (data["output_sha256"], *([theirs] if theirs != "" else [])):
         if not (isinstance(digest, str) and re.fullmatch(r"[0-9a-f]{64}", digest)):
@@ -168,15 +168,15 @@ def _stored(data: Mapping[str, Any]) -> StoredJudgment:
 def manifest(
     judging: Judging, recipe: JudgeRecipe, where: str, generator: str, price: Price | None, estimate: JudgingEstimate | None
 ) -> dict[str, Any]:
-    """Returns what is recorded beside the judgments; no key, no text.
+    """Returns the manifest of a judging; it has no key and no text.
 
     Args:
-        judging: What came of it.
-        recipe: How the judge was asked.
+        judging: The finished judging.
+        recipe: Judge, prompt and settings.
         where: The endpoint's address, or the engine's name.
-        generator: Whose outputs were judged.
-        price: Of the judge; None where it is not known.
-        estimate: Made before the first call.
+        generator: Name of the model whose outputs were judged.
+        price: Price of the judge; ``None`` if unknown.
+        estimate: Cost estimate from before the first call; ``None`` if there was none.
     """
     usage = judging.usage
     return {
@@ -208,10 +208,10 @@ def write_calibration(path: Path, found: Calibration) -> None:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Returns what :func:`write_calibration` wrote.
+    """Returns the calibration that :func:`write_calibration` wrote.
 
     Raises:
-        DataError: The file is not a calibration.
+        DataError: If the file is not a calibration.
     """
     data = files.read_bytes(path, LIMIT)
     wrong = DataError(path, "is not a calibration of a judge; make one with tulu-eval calibrate-judge")
@@ -226,18 +226,18 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def calibration_of(data: Any) -> Calibration:
-    """Returns the calibration of its JSON; raises a ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+    """Returns the calibration from JSON data; raises ValueError, KeyError or TypeError if the data is not one."""
     biases = {name: Bias(*map(float, data[name])) for name in ("replacement_bias", "original_bias")}
     return Calibration(**{**data, **biases, "models": tuple(map(str, data["models"]))})
 
 
 def calibrated(found: Score, calibration: Calibration) -> Result:
-    """Returns the raw win rate mapped to the original judge's scale: an estimate, named after the judge that made it.
+    """Returns the raw win rate mapped to the original judge's scale: an estimate, under the replacement judge's name.
 
-    There is no such number for LC: the mapping is of preferences, not of fits.
+    LC has no such number, because the calibration maps preferences, not fits.
 
     Raises:
-        UserError: The calibration is of another judge, method or prompt, or the score has another baseline.
+        UserError: If the calibration has another judge, method or prompt than the score, or the baseline is not the published.
     """
     judge = found.judge
     if (judge.name, judge.method, judge.prompt_sha256) != (calibration.judge, calibration.method, calibration.prompt_sha256):
@@ -246,7 +246,7 @@ def calibrated(found: Score, calibration: Calibration) -> Result:
         )
     if found.terms.baseline is None or not found.terms.baseline.published:
         raise UserError(
-            f"a calibration is to the scale of {BASELINE} as the baseline, and that is not the baseline of this score"
+            f"a calibration maps to the scale with the baseline {BASELINE}, which is not the baseline of this score"
         )
     value, _ = calibration.apply(found.win_rate.win_rate, found.win_rate.standard_error)
     ways = [calibration.apply(one.win_rate, one.standard_error) for one in (found.worst, found.best)]

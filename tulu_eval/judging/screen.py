@@ -1,7 +1,7 @@
-"""Finds outputs that are not answers: the same for every instruction, copied, or addressed to the judge.
+"""Finds outputs that are not answers: constant, copied, or addressed to the judge.
 
 A constant output that imitates the end of the judge's prompt reaches 86 LC on the public leaderboard ("NullModel",
-tatsu-lab/alpaca_eval pull request 414), so a number is shown together with these flags.
+tatsu-lab/alpaca_eval pull request 414), so reports show these flags together with the number.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from tulu_eval.judging.judge_recipe import Pair
 
 SHARE = 0.02
-"""Share of the outputs from which a repetition or a copy makes the number doubtful. Of 805 outputs of each of five honest
-models, at most 2 were the same text and at most 4 the baseline's (short answers such as a name)."""
+"""Share of repeated or copied outputs (0 to 1) from which the number is doubtful. Among the 805 outputs of each of five honest
+models, at most 2 were the same text, and at most 4 equalled the baseline's (short answers such as a name)."""
 
 TO_THE_JUDGE = re.compile(
     r"model_identifier|best model identifier|<\|im_(?:start|end)\|>|unordered outputs from the models"
@@ -23,27 +23,27 @@ TO_THE_JUDGE = re.compile(
     r"|(?:evaluator|judge|grader)\s*[:,]\s*(?:please\s+)?(?:ignore|disregard|select|choose|prefer)",
     re.IGNORECASE,
 )
-"""Words of the judge's prompt (``alpaca_eval_clf.txt``), its chat marks, or an order to choose one of its identifiers."""
+"""Phrases of the judge's prompt (``alpaca_eval_clf.txt``), its chat marks, or a command to choose one of its identifiers."""
 
 
 REASONING = re.compile(r"</?(?:think|thinking|thought|reasoning|reflection)>|<\|channel\|>analysis|\[/?THINK\]", re.IGNORECASE)
-"""Marks around what models write before their answer: DeepSeek-R1 and Qwen3 (``<think>``), gpt-oss's harmony format
-(``<|channel|>analysis``), Magistral (``[THINK]``), and names that fine-tuned models use."""
+"""Marks around a model's reasoning before its answer: DeepSeek-R1 and Qwen3 (``<think>``), gpt-oss's harmony format
+(``<|channel|>analysis``), Magistral (``[THINK]``), and the names that fine-tuned models use."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Screen:
-    """What was found among a model's outputs; ids of pairs.
+    """Suspicious outputs of a model; all fields but ``n`` are ids of pairs.
 
     Attributes:
-        n: Outputs looked at.
-        constant: Ids that share the most common output, if more than one does.
-        copies_instruction: The output is the instruction.
-        copies_baseline: The output is the baseline's.
-        to_the_judge: The output speaks to the judge.
+        n: Number of outputs.
+        constant: The pairs that share the most common output, if at least two do.
+        copies_instruction: The output equals the instruction up to white space.
+        copies_baseline: The output equals the baseline's up to white space.
+        to_the_judge: The output addresses the judge.
         empty: The output has no text.
-        reasoning: The output has a reasoning block. The published recipe takes outputs as they are, so it is judged with the
-            rest and counts in the length that LC controls for.
+        reasoning: The output has a reasoning block. The published recipe leaves outputs unchanged, so the judge sees the block,
+            and it counts in the length for which LC controls.
     """
 
     n: int
@@ -56,13 +56,13 @@ class Screen:
 
     @property
     def flags(self) -> list[str]:
-        """One line for each finding that makes the number doubtful; empty where there is none."""
+        """One line per finding that makes the number doubtful; empty if there is none."""
         found = (
-            (self.constant, "outputs are one and the same text", SHARE),
+            (self.constant, "outputs are the same text", SHARE),
             (self.copies_instruction, "outputs repeat the instruction", SHARE),
-            (self.copies_baseline, "outputs are the baseline's own", SHARE),
+            (self.copies_baseline, "outputs equal the baseline's", SHARE),
             (self.empty, "outputs are empty", SHARE),
-            (self.to_the_judge, "outputs speak to the judge", 0.0),
+            (self.to_the_judge, "outputs address the judge", 0.0),
             (self.reasoning, "outputs have a reasoning block, which is judged and counts in their length", 0.0),
         )
         return [
@@ -71,7 +71,7 @@ class Screen:
 
 
 def screen(pairs: Sequence[Pair]) -> Screen:
-    """Looks at a model's outputs before they are judged or scored."""
+    """Returns the suspicious outputs among a model's pairs."""
     common = Counter(pair.output.strip() for pair in pairs if pair.output.strip()).most_common(1)
     text, times = common[0] if common else ("", 0)
     return Screen(

@@ -1,8 +1,8 @@
-"""From outputs to a number, in two steps: ``prepare`` sends nothing and costs nothing, ``execute`` asks the judge and writes.
+"""Judges outputs in two steps: ``prepare`` sends nothing and costs nothing, ``execute`` asks the judge and writes files.
 
-Everything that can fail without the judge fails in ``prepare``: files, prompt, the gamed rows that LC needs, the price. What
-``execute`` writes into its folder: ``judgments.jsonl`` and ``judging.json`` (the manifest) without any text, and
-``annotations.json`` with the instructions' text for alpaca_eval's own tools, which is not to be published (CC-BY-NC-4.0).
+Everything that can fail without the judge fails in ``prepare``: files, prompt, the gamed rows for LC, the price. ``execute``
+writes ``judgments.jsonl`` and ``judging.json`` (the manifest) without any text into its folder, and ``annotations.json`` for
+alpaca_eval's own tools. The last has the instructions' text and must not be published (CC-BY-NC-4.0).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scoring:
-    """How judgments become a number.
+    """The settings of a score.
 
     Attributes:
-        gamed: A copy of ``df_gamed.csv``; None fetches the pinned one.
-        folds: Fold mode.
-        partial: Whether LC may stand on fewer than 805.
-        draws: Bootstrap resamples.
-        c: Regularisation constant of LC; None takes the one that the folds choose.
+        gamed: A copy of ``df_gamed.csv``; ``None`` fetches the pinned file.
+        folds: Folds of the cross-validation that chooses C.
+        partial: Whether LC may use fewer than 805 instructions.
+        draws: Number of bootstrap resamples; 0 for no interval.
+        c: Regularisation constant of LC; ``None``: cross-validation chooses it.
     """
 
     gamed: Path | None = None
@@ -55,7 +55,7 @@ class Scoring:
     c: float | None = None
 
     def score(self, rows: Sequence[Judged], terms: Terms, gamed: GamedFile | None) -> Score:
-        """Returns the score of rows; raises as :func:`tulu_eval.judging.win_rates.score` does."""
+        """Returns the score of rows; raises what :func:`tulu_eval.judging.win_rates.score` raises."""
         return score(rows, terms, gamed, self.folds, self.partial, self.draws, self.c)
 
 
@@ -64,14 +64,11 @@ class Prepared:
     """A judging before its first call.
 
     Attributes:
-        generator: Whose outputs are judged.
-        pairs: What to judge.
-        recipe: How.
-        price: Of the judge; None where it is not known.
-        estimate: Of what is not in the cache.
-        screen: What is odd about the outputs.
-        gamed: What LC needs; None where there will be none.
-        scoring: How the number is made.
+        generator: Name of the model whose outputs are judged.
+        price: Price of the judge; ``None`` if unknown.
+        estimate: Estimated cost of the questions that the cache lacks.
+        screen: Outputs that may not be answers.
+        gamed: Gamed rows for LC; ``None`` if there will be no LC.
     """
 
     generator: str
@@ -89,9 +86,7 @@ class ScoredOutputs:
     """A file of annotations with its numbers.
 
     Attributes:
-        annotations: What was read.
-        score: The numbers.
-        screen: What is odd about the outputs.
+        screen: Outputs that may not be answers.
     """
 
     annotations: Annotations
@@ -100,7 +95,7 @@ class ScoredOutputs:
 
     @property
     def flags(self) -> list[str]:
-        """What makes the numbers doubtful, one line each."""
+        """Reasons to doubt the numbers, one line each."""
         return [*self.annotations.notes, *self.screen.flags]
 
 
@@ -109,9 +104,8 @@ class JudgingOutcome:
     """A judging after its last call.
 
     Attributes:
-        judging: Every pair accounted for.
-        score: The numbers.
-        results: The same as rows of a table.
+        judging: All pairs, judged or not.
+        results: The numbers as rows of a table.
     """
 
     judging: Judging
@@ -128,19 +122,19 @@ def prepare(
     limit: int | None = None,
     scoring: Scoring | None = None,
 ) -> Prepared:
-    """Returns a judging ready to start.
+    """Returns a judging that is ready to start.
 
     Args:
-        outputs: Of the model.
+        outputs: The model's outputs.
         recipe: Judge, prompt and settings.
         cache: Answers so far.
-        baseline: A copy of the baseline's outputs; None fetches the pinned ones.
-        price: Takes the place of the table's.
-        limit: Only the first so many instructions.
-        scoring: How the number is made.
+        baseline: A copy of the baseline's outputs; ``None`` fetches the pinned file.
+        price: Price of the judge; ``None`` takes the price table's.
+        limit: Number of instructions to judge, the first ones, 1 or more; ``None`` for all.
+        scoring: Settings of the score; ``None`` for the defaults.
 
     Raises:
-        UserError: Anything that can be known to fail without the judge.
+        UserError: If anything fails that does not need the judge: a file, the prompt, the gamed rows, the limit.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be 1 or more, not {limit}")
@@ -164,20 +158,20 @@ def execute(
     progress: Callable[[int], None] = lambda done: None,
     calibration: Calibration | None = None,
 ) -> JudgingOutcome:
-    """Asks the judge, scores, and writes into a folder.
+    """Asks the judge, scores the answers, and writes the files into a folder.
 
     Args:
-        prepared: From :func:`prepare`.
-        endpoint: Where the judge is.
-        where: Its address, for the manifest.
-        cache: Answers so far; new ones are added.
-        folder: Where to write.
-        max_cost: Dollars that this invocation may spend.
-        progress: Called with the number of answers that have come, among threads.
-        calibration: Of this judge, kept in the manifest so that what it makes of the numbers can be computed again.
+        prepared: The judging from :func:`prepare`.
+        endpoint: Endpoint of the judge.
+        where: The endpoint's address, or the engine's name, for the manifest.
+        cache: Answers so far; the function adds new ones.
+        folder: Folder for the files.
+        max_cost: Limit of this invocation in dollars; ``None`` for no limit.
+        progress: Called with the number of new answers so far; several threads may call it.
+        calibration: Calibration of this judge. The manifest keeps it, so that the calibrated numbers can be computed again.
 
     Raises:
-        UserError: The endpoint, the judge or the disk failed, or there is nothing to score; the cache has what was paid.
+        UserError: If the endpoint, the judge or the disk fails, or there is nothing to score; the cache keeps all paid answers.
     """
     pairs, recipe, scoring = prepared.pairs, prepared.recipe, prepared.scoring
     budget = Budget(prepared.price, max_cost)
@@ -200,17 +194,17 @@ def execute(
 def score_files(
     annotations: Path, outputs: files.Outputs | None = None, scoring: Scoring | None = None, positional: bool = False
 ) -> ScoredOutputs:
-    """Scores anyone's annotations offline, in alpaca_eval's format.
+    """Scores any annotations in alpaca_eval's format, offline.
 
     Args:
-        annotations: ``annotations.json``.
-        outputs: Of the model, checked to be what was judged; None for no check.
-        scoring: How the number is made.
-        positional: Difficulties by row number, only for parity with numbers that were published so.
+        annotations: Path of ``annotations.json``.
+        outputs: The model's outputs, which must be the judged ones; ``None`` for no check.
+        scoring: Settings of the score; ``None`` for the defaults.
+        positional: Take difficulties by row number, only for parity with numbers that were published so.
 
     Raises:
-        DataError: A file is not of its form, or rows have no preference and ``partial`` was not asked for.
-        UserError: The annotations are of other outputs.
+        DataError: If a file does not have its form, or rows have no preference and ``partial`` is off.
+        UserError: If the annotations judge other outputs.
     """
     scoring = scoring or Scoring()
     found = read_annotations(annotations)
@@ -218,7 +212,7 @@ def score_files(
     if failed and not scoring.partial:
         raise DataError(
             annotations,
-            f"row {failed[0]} has no preference (null), as {len(failed)} of {len(found.rows)} have: the judge failed there; "
+            f"row {failed[0]} has no preference (null); the judge failed in {len(failed)} of {len(found.rows)} rows: "
             "--partial counts them as failed and scores the others",
         )
     if outputs is not None:
@@ -247,15 +241,15 @@ def calibrate_judge(
     """Runs a replacement judge over annotated pairs and measures it against the original.
 
     Args:
-        sample: From :func:`tulu_eval.judging.calibrate_judge.draw`.
-        recipe: The replacement and how it is asked.
-        endpoint: Where it is.
-        cache: Answers so far; new ones are added.
-        budget: What may be spent.
-        progress: Called with the number of answers that have come, among threads.
+        sample: Pairs from :func:`tulu_eval.judging.calibrate_judge.draw`.
+        recipe: The replacement with its prompt and settings.
+        endpoint: Endpoint of the replacement.
+        cache: Answers so far; the function adds new ones.
+        budget: Counts and limits the cost.
+        progress: Called with the number of new answers so far; several threads may call it.
 
     Raises:
-        UserError: The endpoint or the judge failed, or too few pairs were judged.
+        UserError: If the endpoint or the judge fails, or it judges too few pairs.
     """
     judging = judge_pairs([one.annotation.pair for one in sample], recipe, endpoint, cache, budget, progress)
     preferences = [judgment.preference for judgment in judging.judgments]
@@ -266,7 +260,7 @@ def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[Annotation, ...]]:
     """Returns the annotated rows of several models' files, for :func:`tulu_eval.judging.calibrate_judge.draw`.
 
     Raises:
-        UserError: A file is not of its form, or was judged by another than the original judge.
+        UserError: If a file does not have its form, or has another judge than the original, or another baseline or order.
     """
     found = {}
     for name, path in paths.items():

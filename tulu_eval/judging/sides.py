@@ -1,7 +1,7 @@
-"""Which of two outputs is the baseline's: known by the outputs, for a name in a file is a label and may be absent or wrong.
+"""Finds the baseline's side in a file of output pairs by the outputs, because names in a file may be absent or wrong.
 
-A row's sides are known where one of them is what a known baseline answered. Where no known baseline is in a file, its names
-have to say which side is the baseline, and the comparison is one with an unknown baseline.
+The sides of a row are known if one of its outputs is a known baseline's. If a file has no known baseline, its names must tell
+which side is the baseline, and the baseline is unknown.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tulu_eval.errors import DataError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TwoOutputs:
-    """One row of a file as it stands.
+    """One row of a file.
 
     Attributes:
-        place: Of the instruction among the 805.
+        place: 0-based place of the instruction among the 805.
         outputs: ``output_1`` and ``output_2``.
-        names: ``generator_1`` and ``generator_2``; empty where there is none.
+        names: ``generator_1`` and ``generator_2``; an empty text for a missing name.
     """
 
     place: int
@@ -31,13 +31,13 @@ class TwoOutputs:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sides:
-    """Who is who in a file.
+    """The sides of a file's rows.
 
     Attributes:
-        baseline: Whose outputs the model was compared with.
+        baseline: The baseline, identified by its outputs.
         exchanged: For each row, whether ``output_1`` is the model's and ``output_2`` the baseline's.
-        model: The model's name; empty where the file has none, or only the baseline's.
-        notes: What the names say against the outputs, one line each.
+        model: The model's name; empty if the file has none, or gives the baseline's name.
+        notes: Contradictions between names and outputs, one line each.
     """
 
     baseline: Baseline
@@ -47,16 +47,16 @@ class Sides:
 
 
 def find_sides(path: Path, rows: Sequence[TwoOutputs]) -> Sides:
-    """Returns who is who in a file's rows.
+    """Returns the sides of a file's rows.
 
     Raises:
-        DataError: Neither the outputs nor the names tell, the file mixes baselines, or names and outputs are exchanged.
+        DataError: If neither outputs nor names tell the sides, the file mixes baselines, or names and outputs are exchanged.
     """
     hashes = [(output_hash(row.outputs[0]), output_hash(row.outputs[1])) for row in rows]
     found = _known_baseline(path, rows, hashes)
     if found is None:
         return _named_sides(path, rows, hashes)
-    told = [row for row, pair in enumerate(hashes) if pair[0] != pair[1]]  # two outputs that are the same tell nothing
+    told = [row for row, pair in enumerate(hashes) if pair[0] != pair[1]]  # two equal outputs tell nothing
     turned = {row for row in told if hashes[row][0] != found.outputs[rows[row].place]}
     every = bool(turned) and len(turned) == len(told)
     exchanged = tuple(row in turned or every for row in range(len(rows)))
@@ -68,17 +68,19 @@ def find_sides(path: Path, rows: Sequence[TwoOutputs]) -> Sides:
     if model == name and theirs not in ("", name):
         raise DataError(
             path,
-            f"its names or its outputs are exchanged: the outputs that it says are {theirs}'s are those of {name}, and not the "
-            "others",
+            f"its names or its outputs are exchanged: the outputs under the name {theirs} are those of {name}",
         )
     notes = [] if theirs in ("", name) else [f"the file says that the outputs of {name} are {theirs}'s"]
     if model == name and told:
-        notes.append(f"the file says that the model is {name}, whose outputs are others; whose they are is not known")
+        notes.append(f"the file says that the model is {name}, but {name} has other outputs; the model is unknown")
     return Sides(found.baseline, exchanged, "" if model == name and told else model, tuple(notes))
 
 
 def _known_baseline(path: Path, rows: Sequence[TwoOutputs], hashes: Sequence[tuple[str, str]]) -> KnownBaseline | None:
-    """Returns the known baseline that is in every row: on the first side, else on the second, else now here, now there."""
+    """Returns the known baseline with an output in every row: on side 1, else on side 2, else on either side.
+
+    Returns ``None`` if there is none; raises DataError if a known baseline is in more than half of the rows but not in all.
+    """
 
     def count(one: KnownBaseline, *sides: int) -> int:
         return sum(one.outputs[row.place] in [pair[side] for side in sides] for row, pair in zip(rows, hashes, strict=True))
@@ -93,23 +95,26 @@ def _known_baseline(path: Path, rows: Sequence[TwoOutputs], hashes: Sequence[tup
             raise DataError(
                 path,
                 f"has outputs of the baseline {one.baseline.name} in {there} of {len(rows)} rows and none in row "
-                f"{places.index(True) + 1}: was one of them changed?",
+                f"{places.index(True) + 1}; check whether somebody changed an output",
             )
     return None
 
 
 def _named_sides(path: Path, rows: Sequence[TwoOutputs], hashes: Sequence[tuple[str, str]]) -> Sides:
-    """Returns the sides of a file without a known baseline: output_1 is the baseline's, as the format has it."""
+    """Returns the sides of a file without a known baseline: output_1 is the baseline's, as the format says.
+
+    Raises DataError if the names do not name two models.
+    """
     straight = (False,) * len(rows)
     model, theirs = (_names(path, rows, straight, side) for side in ("model", "baseline"))
     if not model or not theirs or model == theirs:
         raise DataError(
             path,
-            "who is the baseline is not known: neither output_1 nor output_2 are the outputs of a known baseline, and "
+            "the baseline is unknown: neither output_1 nor output_2 are the outputs of a known baseline, and "
             f"generator_1 {theirs!r} and generator_2 {model!r} do not name two models",
         )
     baseline = identify({row.place: pair[0] for row, pair in zip(rows, hashes, strict=True)})
-    notes = [f"the file says that the baseline is {theirs}, whose outputs are others"] if theirs in _known_names() else []
+    notes = [f"the file says that the baseline is {theirs}, which has other outputs"] if theirs in _known_names() else []
     return Sides(dataclasses.replace(baseline, name=UNKNOWN), straight, model, tuple(notes))
 
 
@@ -118,7 +123,7 @@ def _known_names() -> tuple[str, ...]:
 
 
 def _names(path: Path, rows: Sequence[TwoOutputs], exchanged: Sequence[bool], side: str) -> str:
-    """Returns the one name that a side has in all rows."""
+    """Returns the one name that a side has in all rows; raises DataError if it has several."""
     wanted = {row.names[turned != (side == "model")] for row, turned in zip(rows, exchanged, strict=True)}
     if len(wanted) > 1:
         shown = ", ".join(repr(name) for name in sorted(wanted)[:3])

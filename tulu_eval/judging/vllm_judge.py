@@ -1,4 +1,4 @@
-"""A judge in this process: a vLLM engine asked the same questions as an endpoint, with the same answers' form."""
+"""A judge in this process: a vLLM engine that takes the same questions as an endpoint and answers in the same form."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from vllm import LLM
 
 CHUNK = 128
-"""Questions handed to the engine at a time; their answers are stored before the next ones are asked."""
+"""Questions per call of the engine; their answers are stored before the next call."""
 
 
 Write = Callable[[Sequence[Question]], list[tuple[list[int], str]]]
-"""Writes questions in the model's chat template: token ids of each, or why it cannot be written."""
+"""Applies the model's chat template to questions; returns for each its token ids, and an error if the template fails."""
 
 
 class VllmJudge:
-    """A chat model of vLLM's as a judge; use it as a context manager. It costs nothing, so only its tokens are counted.
+    """A chat model in vLLM as a judge; a context manager. It costs nothing, so the budget only counts its tokens.
 
     Args:
-        engine: A loaded ``vllm.LLM`` whose ``max_logprobs`` is at least 5, vLLM's own default being 20.
-        write: Writes the questions.
+        engine: A loaded ``vllm.LLM`` whose ``max_logprobs`` is at least 5; vLLM's default is 20.
+        write: Applies the chat template.
     """
 
     def __init__(self, engine: LLM, write: Write) -> None:
@@ -34,28 +34,26 @@ class VllmJudge:
 
     @classmethod
     def load(cls, settings: Mapping[str, Any], write: Write) -> VllmJudge:
-        """Returns a judge with a model loaded; the settings are those of ``vllm.LLM``."""
+        """Returns a judge with a loaded model; ``settings`` are the arguments of ``vllm.LLM``."""
         from vllm import LLM
 
         return cls(LLM(**settings, use_tqdm_on_load=False), write)
 
     def ask(self, questions: Sequence[Question], budget: Budget, done: Callable[[Answer], None]) -> None:
-        """Asks every question and hands each answer to ``done``, a chunk at a time."""
+        """Asks the questions in chunks of :data:`CHUNK` and hands each answer to ``done``."""
         for start in range(0, len(questions), CHUNK):
             allowed = []
             for question in questions[start : start + CHUNK]:
                 if budget.reserve(question):
                     allowed.append(question)
                 else:
-                    done(
-                        Answer(question, None, failure="over_budget", detail="the limit of --max-cost could have been crossed")
-                    )
+                    done(Answer(question, None, failure="over_budget", detail="the request could have exceeded --max-cost"))
             for answer in self._answers(allowed):
                 budget.settle(answer.question, answer.usage)
                 done(answer)
 
     def close(self) -> None:
-        """Ends the engine's process and frees its memory; may be called twice."""
+        """Ends the engine's process and frees its memory; a second call does nothing."""
         self._engine.llm_engine.engine_core.shutdown()
 
     def __enter__(self) -> Self:
@@ -65,7 +63,7 @@ class VllmJudge:
         self.close()
 
     def _answers(self, questions: Sequence[Question]) -> Iterator[Answer]:
-        """Yields the answers to questions of one recipe; one that the model cannot be asked is rejected, as a server would."""
+        """Yields the answers to questions of one recipe; a question that does not fit is rejected, as a server would do."""
         from vllm import SamplingParams
 
         prompts: list[tuple[Question, list[int]]] = []
@@ -89,14 +87,14 @@ class VllmJudge:
             yield _answer(question, output)
 
     def _too_long(self, question: Question, tokens: int) -> str:
-        """Returns why a question of so many tokens cannot be asked, empty if it can."""
+        """Returns an error if a question of ``tokens`` tokens does not fit with its answer, else an empty text."""
         room = self._engine.llm_engine.vllm_config.model_config.max_model_len
         wanted = tokens + answer_limit(question)
         return f"{wanted} tokens with its answer, and the judge has {room} positions" if wanted > room else ""
 
 
 def _answer(question: Question, output: Any) -> Answer:
-    """Returns a vLLM output in the form of a chat completion's."""
+    """Returns a vLLM output in the form of a chat completion."""
     made = output.outputs[0]
     choice: dict[str, Any] = {"finish_reason": made.finish_reason, "message": {"role": "assistant", "content": made.text}}
     if made.logprobs:
@@ -107,6 +105,6 @@ def _answer(question: Question, output: Any) -> Answer:
 
 
 def _alternatives(position: Mapping[int, Any]) -> list[dict[str, Any]]:
-    """Returns the alternatives of one position, likeliest first; the drawn token is among them however unlikely it was."""
+    """Returns the alternatives at one position, most likely first; they always include the sampled token."""
     ranked = sorted(position.values(), key=lambda one: -one.logprob)
     return [{"token": one.decoded_token or "", "logprob": one.logprob} for one in ranked]

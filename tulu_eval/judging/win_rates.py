@@ -1,7 +1,7 @@
-"""What judgments add up to: raw win rate, length-controlled win rate, their intervals, and an account of all 805.
+"""Scores judgments: raw win rate, length-controlled win rate, their intervals, and an account of all 805 rows.
 
-LC stands on all 805 instructions. With fewer there is none, and the score says why; asked for all the same (``partial``), it is
-marked. Another judge or another baseline makes another number, so judge, method, prompt and baseline go with it.
+LC needs all 805 instructions. With fewer there is no LC, and the score gives the reason; with ``partial`` there is one, marked
+as partial. The number depends on judge, method, prompt and baseline, so the score carries these.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 
 DRAWS = 1000
 NO_VERDICT = "no_verdict"
-"""The judge answered and named neither output. The published recipe drops such a row; it is an answer, not a failure."""
+"""The judge answered but named neither output. The published recipe drops such a row; it is an answer, not a failure."""
 
 ERRORS = (*(kind for kind in FAILURES if kind != NO_VERDICT), "missing")
-"""Kinds of rows in which the judge failed: it could have said anything, so intervals span both."""
+"""Kinds of rows in which the judge failed; either verdict was possible, so intervals span both."""
 
 SMALLEST_C, LARGEST_C = 1e-4, 1e4
-"""Ends of the grid of constants, ``tulu_eval.stats.length_control.CS``, which is not imported here for it needs numpy."""
+"""Ends of the grid ``tulu_eval.stats.length_control.CS``, which this module does not import because it needs numpy."""
 
 SMALLEST_PUBLISHED_C = 2.782559402207126
-"""The smallest regularisation constant behind 56 of the public leaderboard's rows; it follows from the fit's stationarity in
-the bias (tatsu-lab/alpaca_eval @ cd543a14: 28 rows have it, 19 have 21.5, 5 have 166.8, 1 has 1292, 3 have 10000)."""
+"""The smallest regularisation constant of 56 rows of the public leaderboard, derived from the fit's stationarity in the bias
+(tatsu-lab/alpaca_eval @ cd543a14: 28 rows have it, 19 have 21.5, 5 have 166.8, 1 has 1292, 3 have 10000)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Score:
-    """Win rates in percent, with everything that must go with them.
+    """Win rates in percent with their terms, counts, intervals and settings.
 
     Attributes:
-        terms: Who judged against whom.
-        counts: Rows by kind; their sum is 805 unless rows are foreign to it.
-        win_rate: Raw, over the rows with a preference.
-        worst: The same with the rows that the judge failed on lost.
-        best: The same with them won.
-        lc: The length-controlled fit; None where there is none.
-        interval: Of LC, by a bootstrap that refits; failed rows as above.
-        grid: The same fit at every constant of the grid, ascending in C; empty without LC.
-        why_no_lc: One line, where there is none.
-        partial: Whether LC stands on fewer than 805 instructions.
-        folds: Fold mode from which C was chosen.
-        c_given: Whether C was given and not chosen.
-        gamed: Which gamed rows: ``hub``, ``re-derived``, empty without LC.
+        terms: Judge, baseline, and deviations from the published procedure.
+        counts: Number of rows by kind; the sum is 805 if there is at most one row per instruction.
+        win_rate: Raw win rate over the rows with a preference.
+        worst: Raw win rate if the model loses every row on which the judge failed.
+        best: Raw win rate if the model wins every row on which the judge failed.
+        lc: The length-controlled fit; ``None`` if there is none.
+        interval: Interval of LC by a bootstrap that refits; it spans failed rows as ``worst`` and ``best`` do.
+        grid: The fit for every constant of the grid, ascending in C; empty without LC.
+        why_no_lc: One line that says why there is no LC; empty if there is one.
+        partial: Whether LC uses fewer than 805 instructions.
+        folds: Folds of the cross-validation that chose C.
+        c_given: Whether the user gave C.
+        gamed: Source of the gamed rows: ``hub``, ``re-derived``, empty without LC.
         mean_characters: Mean length of the model's outputs.
     """
 
@@ -73,28 +73,28 @@ class Score:
 
     @property
     def judge(self) -> Judge:
-        """Who decided."""
+        """The judge."""
         return self.terms.judge
 
     @property
     def n(self) -> int:
-        """Rows with a preference."""
+        """Number of rows with a preference."""
         return self.win_rate.n_total
 
     @property
     def errors(self) -> int:
-        """Rows in which the judge failed."""
+        """Number of rows in which the judge failed."""
         return sum(self.counts[kind] for kind in ERRORS)
 
     @property
     def lc_range(self) -> tuple[float, float] | None:
-        """Smallest and largest LC over the constants that published rows have, 2.78 to 10000; None without LC."""
+        """Smallest and largest LC over the constants of published rows, 2.78 to 10000; ``None`` without LC."""
         values = [fit.value for fit in self.grid if fit.c >= SMALLEST_PUBLISHED_C * (1 - 1e-9)]
         return (min(values), max(values)) if values else None
 
     @property
     def warning(self) -> str:
-        """One line where LC is so far from the raw win rate that the fit may have failed (alpaca_eval's rule), else empty."""
+        """One line if LC is so far from the raw win rate that the fit may have failed (alpaca_eval's rule), else empty."""
         if self.lc is None:
             return ""
         raw, value = self.win_rate.win_rate, self.lc.value
@@ -103,7 +103,7 @@ class Score:
         return ""
 
     def account(self) -> str:
-        """Returns ``805 = judged + failed + identical`` with every class of failure that occurred, and what is not there."""
+        """Returns ``805 = judged + failed + identical`` with the classes of failure, rows without a verdict and absent rows."""
         counts = self.counts
         failed = {kind: counts[kind] for kind in ERRORS if counts[kind]}
         names = f" ({', '.join(f'{kind} {n}' for kind, n in failed.items())})" if failed else ""
@@ -126,16 +126,16 @@ def score(
     """Scores judged rows.
 
     Args:
-        rows: At most one an instruction, in the data set's order where LC is to be the published number.
-        terms: Who judged against whom.
-        gamed: What LC needs beside them; None for the raw win rate alone.
-        folds: Fold mode.
-        partial: Whether LC may stand on fewer than 805.
-        draws: Bootstrap resamples; 0 for no interval.
-        c: Regularisation constant of LC, in place of the one that the folds choose.
+        rows: At most one row per instruction; to reproduce the published LC, in the data set's order.
+        terms: Judge, baseline, and deviations from the published procedure.
+        gamed: Gamed rows for LC; ``None`` for the raw win rate only.
+        folds: Folds of the cross-validation that chooses C.
+        partial: Whether LC may use fewer than 805 instructions.
+        draws: Number of bootstrap resamples; 0 for no interval.
+        c: Regularisation constant of LC; ``None``: cross-validation chooses it.
 
     Raises:
-        UserError: No row has a preference.
+        UserError: If no row has a preference.
     """
     from tulu_eval.stats import length_control
 
@@ -186,7 +186,7 @@ def _length_controlled(
     draws: int,
     c: float | None,
 ) -> tuple[Fit, BootstrapInterval | None, tuple[Fit, ...]]:
-    """Returns LC, its interval and LC over the grid of C; a model whose outputs are all the baseline's has 50, as published."""
+    """Returns LC, its interval and LC over the grid of C; a model with only the baseline's outputs has 50, as published."""
     from tulu_eval.stats import length_control
 
     if all(row.kind == "identical" for row in rows):
@@ -200,7 +200,7 @@ def _length_controlled(
 
 
 def _both_ways(rows: Sequence[Judged], given: JudgedRows) -> tuple[JudgedRows, ...]:
-    """Returns the rows with what the judge failed on lost, and with it won; only the rows themselves where it never failed."""
+    """Returns the rows with every failed row lost, and with every failed row won; the rows alone if none failed."""
     import numpy as np
 
     failed = np.array([row.kind in ERRORS for row in rows])
@@ -216,7 +216,7 @@ def _why_no_lc(n: int, gamed: GamedFile | None, partial: bool) -> str:
 
 
 def arrays(rows: Sequence[Judged], gamed: GamedFile | None) -> JudgedRows:
-    """Returns what the statistics need of rows; difficulties are 0 where there are no gamed rows to give them."""
+    """Returns the arrays for the statistics, each of shape (rows,); difficulties are 0 without gamed rows."""
     import numpy as np
 
     from tulu_eval.stats.length_control import JudgedRows

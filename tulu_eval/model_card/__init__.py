@@ -1,1 +1,1 @@
-"""Model cards: read, checked and made."""
+"""Reads, checks and makes model cards."""

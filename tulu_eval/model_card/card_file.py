@@ -1,7 +1,7 @@
-"""A model card as a file: its metadata, links and tables, each with the place where it stands.
+"""Reads a model card: its metadata, links and tables, each with its place in the text.
 
-The metadata (front matter) is the YAML between the first two lines ``---``. The hub reads it only at the very start of the
-file; here it is found anywhere, so that a card saved together with the page around it can be checked too.
+The metadata (front matter) is the YAML between the first two lines ``---``. The hub reads it only at the start of the file.
+This module finds it anywhere, so that a card saved with the page around it can be checked too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tulu_eval.errors import DataError
 from tulu_eval.registry.card_tables import Link
 
 LIMIT = 1_000_000
-"""Bytes of the largest card that is read; the largest of the suite has 11 000."""
+"""Largest size of a card in bytes; the largest card of the suite has 11 000."""
 
 _FENCE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _LINK = re.compile(r"\[(?P<text>[^\[\]\n]*)\]\((?P<target>[^()\[\]\s]*)\)")
@@ -27,20 +27,20 @@ _LINK = re.compile(r"\[(?P<text>[^\[\]\n]*)\]\((?P<target>[^()\[\]\s]*)\)")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CardSpan:
-    """A piece of the card's text: first character, the one after the last, and the text."""
+    """A piece of the card's text: the offsets of its first character and of the one after its last, and the text."""
 
     start: int
     end: int
     text: str
 
     def meets(self, other: CardSpan) -> bool:
-        """Whether the two have a character in common."""
+        """Whether both spans share a character."""
         return self.start < other.end and other.start < self.end
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TableRow:
-    """A row of a Markdown table: the titles above it and its cells, stripped, one a title or fewer."""
+    """A row of a Markdown table: the titles above it and its stripped cells, at most one per title."""
 
     header: tuple[str, ...]
     cells: tuple[CardSpan, ...]
@@ -51,10 +51,10 @@ class CardFile:
     """A model card.
 
     Attributes:
-        text: All of it, its lines ended by a newline alone.
-        metadata: Its front matter.
-        front: The front matter's text.
-        body: Where the text after the front matter begins.
+        text: The whole text, with one newline character per line end.
+        metadata: The parsed front matter.
+        front: Place of the front matter without its fences.
+        body: Offset of the text after the front matter.
     """
 
     text: str
@@ -63,7 +63,7 @@ class CardFile:
     body: int
 
     def line(self, place: int) -> int:
-        """Returns the one-based line of a character."""
+        """Returns the one-based line of a character, given by its offset."""
         return bisect.bisect_left(self._ends, place) + 1
 
     @functools.cached_property
@@ -71,18 +71,18 @@ class CardFile:
         return [found.start() for found in re.finditer("\n", self.text)]
 
     def key(self, name: str) -> CardSpan:
-        """Returns the line of a key of the front matter; the line before it where it has no such key."""
+        """Returns the line of a key of the front matter; if there is no such key, the line before the front matter."""
         found = re.compile(rf"^{re.escape(name)}:.*$", re.MULTILINE).search(self.text, self.front.start, self.front.end)
         start = self.text.rfind("\n", 0, self.front.start - 1) + 1
         return CardSpan(*found.span(), found.group()) if found else CardSpan(start, self.front.start, "---")
 
     def links(self, within: CardSpan | None = None) -> Iterator[tuple[CardSpan, Link]]:
-        """Yields the Markdown links of a piece of the text; of all after the front matter where none is given."""
+        """Yields the Markdown links in a span; ``None`` for all text after the front matter."""
         for found in _LINK.finditer(self.text, *((within.start, within.end) if within else (self.body,))):
             yield CardSpan(*found.span(), found.group()), Link(found["text"], found["target"], "")
 
     def lines(self) -> Iterator[CardSpan]:
-        """Yields every line after the front matter, without its end."""
+        """Yields every non-empty line after the front matter, without its line end."""
         for found in re.compile(r"[^\n]+").finditer(self.text, self.body):
             yield CardSpan(*found.span(), found.group())
 
@@ -106,7 +106,7 @@ def read_card(path: Path) -> CardFile:
     """Returns a model card.
 
     Raises:
-        DataError: It cannot be read, is not text, or has no front matter that is YAML and a mapping.
+        DataError: If the file cannot be read, is not text, or has no front matter that is a YAML mapping.
     """
     text = files.read_text(path, LIMIT).replace("\r\n", "\n")
     fences = [found for _, found in zip(range(2), _FENCE.finditer(text), strict=False)]
@@ -136,7 +136,7 @@ def _yaml(path: Path, front: CardSpan, first: int) -> dict[str, Any]:
 
 
 def _cells(line: CardSpan) -> Iterator[CardSpan]:
-    """Yields the cells of a table's line; a bar before the first and after the last is optional."""
+    """Yields the cells of a table's line; the bars before the first and after the last cell are optional."""
     text = line.text.rstrip()
     inner = len(text) - len(text.lstrip())
     place = inner + 1 if text[inner : inner + 1] == "|" else inner

@@ -1,9 +1,9 @@
-"""What a model card says against the registry, against itself, or in a form that the hub does not read.
+"""Finds statements of a model card that contradict the registry or the card itself, or that the hub cannot read.
 
-Two kinds of findings. Those of the record are the registry's contradictions whose first statement stands in this very card; a
-pattern finds each place. Those of the rules hold for any card: links that lead elsewhere than they say, published numbers that
-nobody published, sizes, base and reward models other than the registry's, metadata that is empty or in the wrong place. Where a
-rule and the record speak of the same place, the record says more and is kept.
+There are two kinds of findings. Findings of the record are the registry's contradictions whose first statement is in this card;
+a pattern finds each place. Findings of the rules apply to any card: links whose text names another model, "published" numbers
+that nobody published, sizes, base and reward models that differ from the registry's, metadata that is empty or misplaced. If a
+rule and the record concern the same place, the check keeps the record's finding, which says more.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _REWARD_MODEL_SIZE = re.compile(r"\b(?:used|using|with) an? (\d+(?:\.\d+)?B) (?:
 _NUMBER = re.compile(r"\d+(?:\.(\d+))?")
 _NAME = re.compile(r"[\w.-]+/[\w.-]+|\w[\w.]*-[\w.-]+")
 _COLUMNS = {"GSM8K_8shot_CoT": re.compile(r"gsm8k", re.I), "AlpacaEval2_LC": re.compile(r"alpaca.?eval.?2.{0,60}\bLC\b", re.I)}
-"""Metric of a results table's column by its title."""
+"""Patterns of a results table's column titles, by metric."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing wrong in a card.
+    """One error in a card.
 
     Attributes:
-        line: One-based.
+        line: One-based line.
         check: Id of the contradiction, or name of the rule.
-        says: What the card says.
-        instead: What is known instead.
-        source: Who says so.
-        advice: What to do; empty where ``instead`` says it.
-        place: Where in the card.
+        says: The card's statement, one sentence.
+        instead: The fact that contradicts it.
+        source: Source of the fact in ``instead``.
+        advice: What to do; empty if ``instead`` makes it obvious.
+        place: Place of the statement in the card.
     """
 
     line: int
@@ -55,7 +55,7 @@ class Finding:
 
 
 def model_of(card: CardFile, suite: Suite) -> Model | None:
-    """Returns the model of the registry whose card this is by its own metadata; None if it names none."""
+    """Returns the registry's model that the card's metadata names; ``None`` if it names none."""
     index = card.metadata.get("model-index")
     first = index[0] if isinstance(index, list) and index else None
     name = first.get("name") if isinstance(first, dict) else None
@@ -63,12 +63,12 @@ def model_of(card: CardFile, suite: Suite) -> Model | None:
 
 
 def check(card: CardFile, suite: Suite, model: Model | None) -> tuple[Finding, ...]:
-    """Returns what is wrong in a card, in its order.
+    """Returns the errors in a card, in the card's order.
 
     Args:
         card: The card.
         suite: The registry.
-        model: Whose card it is; without one, only what any card can have wrong is looked for.
+        model: The card's model; ``None`` applies only the rules that need no model.
     """
     recorded = list(_recorded(card, suite, model)) if model else []
     ruled = [*_metadata(card), *_links(card, suite), *(found for row in card.rows() for found in _row(card, suite, model, row))]
@@ -97,7 +97,7 @@ def _known(suite: Suite, name: str) -> Model | None:
 
 
 def _recorded(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
-    """Yields each place of each contradiction that was recorded of this model's card."""
+    """Yields each place of each contradiction that the registry records for this model's card."""
     own = {key for key, source in suite.sources.items() if source.document == f"model card of {model.hub_id}"}
     for entry in suite.contradictions():
         if entry.first_source not in own or not entry.pattern:
@@ -126,10 +126,10 @@ def _metadata(card: CardFile) -> Iterator[Finding]:
 
         results: list[Any] = model_index_to_eval_results(card.metadata["model-index"])[1]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        lost = " 'results' stands beside model-index, not in its entry." if "results" in card.metadata else ""
+        lost = " 'results' is beside model-index, not in its entry." if "results" in card.metadata else ""
         instead = f"The hub refuses such a model-index ({type(error).__name__}: {error}).{lost}"
         yield _finding(
-            card, place, "metadata-model-index", "The metadata's model-index has not the form it must have.", instead, METADATA
+            card, place, "metadata-model-index", "The metadata's model-index lacks the required form.", instead, METADATA
         )
         return
     if not results and numbers:
@@ -165,7 +165,7 @@ def _row(card: CardFile, suite: Suite, model: Model | None, row: TableRow) -> It
 
 
 def _numbers(card: CardFile, suite: Suite, model: Model | None, row: TableRow) -> Iterator[Finding]:
-    """Yields numbers in a row of a results table that nobody published of its model, or that the record contradicts."""
+    """Yields numbers in a results row that nobody published for the row's model, or that the record contradicts."""
     columns = [(key, cell) for title, cell in zip(row.header, row.cells, strict=False) if (key := _column(title))]
     subject = _subject(suite, model, row) if columns else None
     for key, cell in columns:
@@ -195,7 +195,7 @@ def _column(title: str) -> str:
 
 
 def _subject(suite: Suite, model: Model | None, row: TableRow) -> Model | None:
-    """Returns the model that a row of a results table is about: this one, one of the suite card's labels, or one by name."""
+    """Returns the model of a row of a results table: the card's own, one with a label of the suite's card, or one by name."""
     label = plain(row.cells[0].text)
     if "this model" in label.lower():
         return model
@@ -223,7 +223,7 @@ def _base(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
 
 
 def _sizes(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
-    """Yields sizes in the card's title that are neither the model's nor its reward model's."""
+    """Yields sizes in the card's title that neither the model nor its reward model has."""
     title = next((line for line in card.lines() if line.text.startswith("# ")), None)
     reward = _known(suite, model.reward_model) if model.reward_model else None
     sizes = {model.size, *([reward.size] if reward else [])}
@@ -234,7 +234,7 @@ def _sizes(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
 
 
 def _reward_model(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
-    """Yields statements about the model's reward model, outside tables, that are not of the registry's."""
+    """Yields statements outside tables about the model's reward model that contradict the registry."""
     reward = _known(suite, model.reward_model) if model.reward_model else None
     if reward is None:
         return

@@ -1,4 +1,4 @@
-"""The suite as data (TOML) and the code that looks it up: models, aliases, published numbers with sources, contradictions."""
+"""The suite as TOML data, and the code that reads it: models, aliases, published numbers with sources, contradictions."""
 
 from tulu_eval.registry.card_tables import CardRow, FamilyRow, Link, plain
 from tulu_eval.registry.entries import Defect, Metric, Model, Package, Source

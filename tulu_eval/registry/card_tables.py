@@ -1,6 +1,6 @@
-"""The two tables of the suite's model card, cell by cell as printed.
+"""The results table and the family table of the suite's model card, cell by cell as printed.
 
-As in :mod:`tulu_eval.registry.entries`, a field is the TOML key of the same name.
+As in :mod:`tulu_eval.registry.entries`, each field is the TOML key of the same name.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class CardRow:
         alignment: Third column.
         gsm8k: Fourth column as printed, bold marks included.
         alpaca_eval: Fifth column as printed, bold marks included.
-        model: Hub id of the model it is about.
+        model: Hub id of the row's model.
         source: Key of the card's source.
-        identity: Whether the row names this model.
-        note: How the model was found, and what is wrong in the row.
+        identity: ``certain`` if the row names this model; ``inferred`` if we worked it out.
+        note: How the model was identified, and what is wrong in the row.
     """
 
     label: str
@@ -54,10 +54,6 @@ class FamilyRow:
     Attributes:
         printed_split: Name of the preference data as printed.
         split: That split's name in ``allenai/tulu-2.5-preference-data``.
-        dpo: Cell of the DPO model.
-        ppo: Cell of the PPO model.
-        reward_model: Cell of the reward model.
-        value_model: Cell of the value model.
     """
 
     printed_split: str
@@ -74,7 +70,7 @@ class FamilyRow:
 
     @property
     def links(self) -> tuple[Link | None, ...]:
-        """What the four model cells link to; none where a cell has no link."""
+        """Links in the four model cells; ``None`` for a cell without a link."""
         return tuple(Link.read(cell) for cell in self.printed[1:])
 
 
@@ -83,9 +79,7 @@ class Link:
     """A Markdown link in a cell.
 
     Attributes:
-        text: What is shown.
-        target: Address.
-        suffix: Text after the link.
+        text: Text that the link shows.
     """
 
     text: str
@@ -94,13 +88,13 @@ class Link:
 
     @classmethod
     def read(cls, cell: str) -> Link | None:
-        """Returns the link that a cell starts with, if it does."""
+        """Returns the link that a cell starts with, ``None`` if it starts with none."""
         found = _LINK.fullmatch(cell)
         return cls(**found.groupdict()) if found else None
 
     @property
     def hub_id(self) -> str:
-        """Hub id that the address leads to; empty if it leads elsewhere."""
+        """Hub id in the address; empty if the address is not on the Hugging Face hub."""
         return self.target.removeprefix(HUB) if self.target.startswith(HUB) else ""
 
 

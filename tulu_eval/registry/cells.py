@@ -1,4 +1,4 @@
-"""From numbers as written in TOML to published cells: tables taken apart, values computed, impossible ones refused."""
+"""Turns numbers as written in TOML into published cells: splits tables, computes values, refuses impossible numbers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _PRINTED = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def from_table(table: Placed[TableEntry]) -> Iterator[Placed[CellEntry]]:
-    """Yields one cell for each number of a table.
+    """Yields one cell per number of a table.
 
     Raises:
-        DataError: A row is too short or too long, or ``fractions`` names no column.
+        DataError: If a row is too short or too long, or ``fractions`` names something that is not a column.
     """
     record, entry = table
     for name in record.fractions:
         if name not in record.columns:
-            entry.fail(f"'fractions' names {name!r}, which is no column")
+            entry.fail(f"'fractions' names {name!r}, which is not a column")
     for row in record.rows:
         model, *numbers = row or ("",)
         if len(numbers) != len(record.columns):
@@ -55,10 +55,10 @@ def publish(
     metrics: Mapping[str, Metric],
     sources: Mapping[str, Source],
 ) -> tuple[PublishedCell, ...]:
-    """Returns the cells resolved; standing is that of the source until contradictions are looked at.
+    """Returns the cells with their metrics and sources; each has its source's standing until :func:`contradict` changes it.
 
     Raises:
-        DataError: A reference to nothing, a number twice, or one that cannot be.
+        DataError: If a cell names an unknown model, metric or source, a number is given twice, or a number is impossible.
     """
     published: dict[tuple[str, str, str], PublishedCell] = {}
     for cell, entry in cells:
@@ -67,7 +67,7 @@ def publish(
         entry.refer(sources, cell.source, "source")
         place = (cell.model, cell.metric, cell.source)
         if place in published:
-            entry.fail(f"{cell.metric} of {cell.model} in source {cell.source!r} is there twice")
+            entry.fail(f"{cell.metric} of {cell.model} in source {cell.source!r} appears twice")
         published[place] = _resolve(cell, metrics[cell.metric], sources[cell.source], entry)
     return tuple(published.values())
 
@@ -108,7 +108,7 @@ def _resolve(cell: CellEntry, metric: Metric, source: Source, entry: Entry) -> P
 
 
 def _check_count(value: Decimal, n: int, what: str, entry: Entry) -> None:
-    """Refuses a percentage that no k of n rounds to, at its decimals; a half may be rounded up or down."""
+    """Raises DataError if no k of n rounds to the percentage at its decimals; a half may round up or down."""
     exponent = value.as_tuple().exponent
     half_unit = Decimal(5).scaleb(int(exponent) - 1)
     below = math.floor(value * n / 100)
@@ -120,5 +120,5 @@ def _check_count(value: Decimal, n: int, what: str, entry: Entry) -> None:
 
 
 def contradict(cell: PublishedCell, ids: tuple[str, ...]) -> PublishedCell:
-    """Returns the cell with its standing taken away by these contradictions, if there are any."""
+    """Returns the cell with the standing ``contradicted`` and the ids; the cell unchanged if there are no ids."""
     return dataclasses.replace(cell, standing="contradicted", contradictions=ids) if ids else cell

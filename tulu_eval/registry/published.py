@@ -1,6 +1,6 @@
-"""What the registry holds of published numbers, and of statements that contradict each other.
+"""Records of the registry's published numbers, and of statements that contradict each other.
 
-As in :mod:`tulu_eval.registry.entries`, a field is the TOML key of the same name.
+As in :mod:`tulu_eval.registry.entries`, each field is the TOML key of the same name.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Literal
 from tulu_eval.registry.entries import Source
 
 Standing = Literal["published", "secondary", "contradicted"]
-"""``published``: first-hand. ``secondary``: known through a third party. ``contradicted``: the record also says otherwise."""
+"""``published``: from the authors. ``secondary``: from a third party. ``contradicted``: another statement contradicts it."""
 
 Identity = Literal["certain", "inferred"]
-"""Whether the source names the model itself, or the model was worked out from what the source prints."""
+"""``certain``: the source names the model. ``inferred``: we worked the model out from what the source prints."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,14 +24,13 @@ class CellEntry:
     Attributes:
         model: Hub id.
         metric: Key of a metric.
-        printed: Exactly as the source prints it, bold marks left out.
+        printed: The number exactly as the source prints it, without bold marks.
         source: Key of a source.
-        fraction: Whether the source prints a fraction where the metric is in percent.
-        n: Items, where it differs from the metric's.
-        se: Standard error in the metric's unit, where the source gives one.
-        label: What the source calls the model, where that is not its name.
-        identity: Whether the source names this model.
-        note: Anything else.
+        fraction: Whether the source prints a fraction although the metric is in percent.
+        n: Items behind the number; ``None`` for the metric's ``n``.
+        se: Standard error in the metric's unit; ``None`` if the source gives none.
+        label: The source's name for the model if it differs from the model's name, else empty.
+        note: Anything else; empty for the source's note.
     """
 
     model: str
@@ -48,14 +47,14 @@ class CellEntry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TableEntry:
-    """A table of published numbers as written in TOML: the same as one :class:`CellEntry` for each number in it.
+    """A table of published numbers as written in TOML; it stands for one :class:`CellEntry` per number.
 
     Attributes:
         source: Key of a source.
         columns: Keys of metrics.
-        rows: A row is a hub id and one printed number for each column, empty where the source has none.
+        rows: Each row is a hub id and one printed number per column; an empty text where the source has no number.
         fractions: Columns in which the source prints fractions.
-        note: Goes with every number.
+        note: Note of every number in the table.
     """
 
     source: str
@@ -67,25 +66,21 @@ class TableEntry:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PublishedCell:
-    """One published number, with everything that goes with it.
+    """One published number with its metric, source and standing.
 
     Attributes:
         model: Hub id.
         metric_key: The registry's name of the metric, e.g. ``GSM8K_8shot_CoT``.
         benchmark: Name of the benchmark, e.g. ``gsm8k``.
-        protocol: This project's protocol that makes the number; none where it has none.
+        protocol: This project's protocol that gives the number; ``None`` if it has none.
         metric: Metric of that protocol, e.g. ``exact_match``.
-        value: In ``unit``.
+        value: The number in ``unit``.
         unit: ``percent``, ``points`` or ``characters``.
-        n: Items behind it, where known.
-        se: Standard error in ``unit``, where published.
-        printed: As the source prints it.
-        source: Where it is printed.
-        standing: What it is worth.
-        label: What the source calls the model, where that is not its name.
-        identity: Whether the source names this model.
-        note: Anything else.
-        contradictions: Ids of the contradictions that take its standing away.
+        n: Items behind the number; ``None`` if unknown.
+        se: Standard error in ``unit``; ``None`` if not published.
+        printed: The number as the source prints it.
+        label: The source's name for the model if it differs from the model's name, else empty.
+        contradictions: Ids of the contradictions that make the number ``contradicted``.
     """
 
     model: str
@@ -107,13 +102,13 @@ class PublishedCell:
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """What tells it from every other number: model, metric and source."""
+        """Model, metric key and source key, which identify the number."""
         return (self.model, self.metric_key, self.source.key)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CellRef:
-    """Names one published number: model, metric and source."""
+    """A reference to one published number by the model's hub id and the keys of metric and source."""
 
     model: str
     metric: str
@@ -122,18 +117,18 @@ class CellRef:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contradiction:
-    """Two statements of the published record that cannot both be right, or one that is plainly wrong.
+    """Two published statements that cannot both be right, or one that is plainly wrong.
 
     Attributes:
         id: Short name.
         first: One statement.
         first_source: Key of its source.
-        second: The other statement, or what is known instead.
+        second: The other statement, or the fact that refutes the first.
         second_source: Key of its source.
         advice: One line for a user.
         models: Hub ids of the models concerned.
         cells: Published numbers that it makes ``contradicted``.
-        pattern: Regular expression (multi-line) that finds the first statement in the text of the card, where it can be found.
+        pattern: Multi-line regular expression that finds the first statement in the card's text; empty if the card lacks it.
     """
 
     id: str

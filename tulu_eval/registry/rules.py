@@ -1,4 +1,4 @@
-"""What must hold between entries: names are unique, references lead somewhere, contradictions concern what exists."""
+"""Rules between entries: names are unique, references lead to entries, contradictions concern existing numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ REFERENCES: Mapping[str, tuple[Stage, ...]] = {
     "value_model": ("value",),
     "trained_with": ("PPO",),
 }
-"""Fields of a model that hold a hub id, and the stages that it can have there; ``base`` depends on the model's own stage."""
+"""Fields of a model that hold a hub id, and the allowed stages of the model named there.
+
+The stages for ``base`` depend on the model's own stage.
+"""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FAMILY_CELLS = ("dpo", "ppo", "reward_model", "value_model")
@@ -28,7 +31,7 @@ def index(entries: Iterable[Placed[Keyed]], field: str) -> dict[str, Keyed]:
     """Returns records by their key.
 
     Raises:
-        DataError: A key is there twice.
+        DataError: If two entries have the same key.
     """
     found: dict[str, Keyed] = {}
     for record, entry in entries:
@@ -40,10 +43,10 @@ def index(entries: Iterable[Placed[Keyed]], field: str) -> dict[str, Keyed]:
 
 
 def names(models: Iterable[Placed[Model]]) -> dict[str, str]:
-    """Returns hub id by every name that is written down, in lower case: hub ids, aliases, short names.
+    """Returns the hub id by each written name in lower case: hub ids, aliases, short names.
 
     Raises:
-        DataError: A hub id is not ``organisation/name``, or a name is taken.
+        DataError: If a hub id is not ``organisation/name``, or two models have the same name.
     """
     taken: dict[str, str] = {}
     for model, entry in models:
@@ -62,8 +65,8 @@ def check_models(models: Sequence[Placed[Model]], known: Mapping[str, Model]) ->
     """Checks the references of every model.
 
     Raises:
-        DataError: A reference leads to nothing, in a circle, or to a model of a stage that cannot stand there, or ``inferred``
-            names no filled field.
+        DataError: If a reference names an unknown model or one of a wrong stage, ``base`` leads in a circle, ``inferred`` names
+            a field that is not given, or ``context`` is below 1.
     """
     for model, entry in models:
         for field, stages in {"base": STARTS_FROM[model.stage], **REFERENCES}.items():
@@ -74,7 +77,9 @@ def check_models(models: Sequence[Placed[Model]], known: Mapping[str, Model]) ->
             found = known[reference].stage
             if found not in stages:
                 can = ", ".join(stages)
-                entry.fail(f"{field!r} names {reference!r} of stage {found}; of a model of stage {model.stage} it can be {can}")
+                entry.fail(
+                    f"{field!r} names {reference!r} of stage {found}; for a model of stage {model.stage} it must be {can}"
+                )
         for field in model.inferred:
             if not getattr(model, field, None):
                 entry.fail(f"'inferred' names {field!r}, which is not given here")
@@ -96,10 +101,10 @@ def check_contradictions(
     sources: Mapping[str, Source],
     cells: Sequence[PublishedCell],
 ) -> dict[tuple[str, str, str], tuple[str, ...]]:
-    """Returns, for each cell contradicted, the ids of its contradictions; cells are named by model, metric and source.
+    """Returns the ids of the contradictions of each contradicted cell, by model, metric and source.
 
     Raises:
-        DataError: A model, source or cell that is not there, or a pattern that is no regular expression.
+        DataError: If an entry names an unknown model, source or cell, or a pattern is not a regular expression.
     """
     present = {(cell.model, cell.metric_key, cell.source.key) for cell in cells}
     contradicted: dict[tuple[str, str, str], tuple[str, ...]] = {}
@@ -113,7 +118,7 @@ def check_contradictions(
             if place not in present:
                 entry.fail(f"'cells' names {cell.metric} of {cell.model} in source {cell.source!r}, which is not there")
             if cell.model not in record.models:
-                entry.fail(f"'cells' names {cell.model}, which 'models' does not")
+                entry.fail(f"'cells' names {cell.model}, but 'models' does not")
             contradicted[place] = (*contradicted.get(place, ()), record.id)
         try:
             re.compile(record.pattern)
@@ -128,16 +133,16 @@ def check_card(
     models: Mapping[str, Model],
     own: object,
 ) -> None:
-    """Checks that the card's rows lead to models of the registry and stand in the suite's own files.
+    """Checks that the card's rows link to models of the registry and are in the suite's own files.
 
     Args:
         rows: Rows of the results table.
         family: Rows of the family table.
         models: All models.
-        own: Folder of the suite's files; the two tables are those of its card and of no other.
+        own: Folder of the suite's files; only these may hold rows of the card's two tables.
 
     Raises:
-        DataError: A row elsewhere, or a link that leads to no model.
+        DataError: If a row is in another file, or a link leads to no model of the registry.
     """
     for _, entry in (*rows, *family):
         if entry.path.parent != own:

@@ -1,4 +1,4 @@
-"""The suite: models, published numbers and contradictions, loaded from TOML, checked, and looked up by name.
+"""The suite: loads models, published numbers and contradictions from TOML, checks them, and finds them by name.
 
 The suite's own files are in ``data/`` beside this module. A user adds models and numbers with a file of the same schema::
 
@@ -43,14 +43,14 @@ DATA = Path(__file__).resolve().parent / "data"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Suite:
-    """Everything the registry knows. Made by :func:`load_suite`.
+    """All entries of the registry, as :func:`load_suite` returns them.
 
     Attributes:
         models: All models, in the files' order.
         sources: Documents by key.
         metrics: Kinds of numbers by key.
-        card_rows: The card's results table.
-        family_rows: The card's family table.
+        card_rows: Rows of the card's results table.
+        family_rows: Rows of the card's family table.
     """
 
     models: tuple[Model, ...]
@@ -65,11 +65,11 @@ class Suite:
     _bare: dict[str, tuple[str, ...]]
 
     def find(self, name: str) -> Model:
-        """Returns the model of a name: hub id, its address, alias, or either without the organisation, in any case.
+        """Returns the model with this name: a hub id, its address or an alias, with or without the organisation, in any case.
 
         Raises:
-            UnknownName: No model has this name.
-            UserError: Several have it as their name without the organisation.
+            UnknownName: If no model has this name.
+            UserError: If several models have this name without the organisation.
         """
         wanted = name.strip().removeprefix(HUB).lower()
         owners = (self._names[wanted],) if "/" in wanted and wanted in self._names else self._bare.get(wanted, ())
@@ -81,7 +81,7 @@ class Suite:
         raise UnknownName("model", name, known)
 
     def cells(self, model: Model | None = None, benchmark: str | None = None) -> tuple[PublishedCell, ...]:
-        """Returns the published numbers, of one model and of one benchmark where given."""
+        """Returns the published numbers; only those of ``model`` and ``benchmark`` if given."""
         return tuple(
             cell
             for cell in self._cells
@@ -89,22 +89,22 @@ class Suite:
         )
 
     def contradictions(self, model: Model | None = None) -> tuple[Contradiction, ...]:
-        """Returns the contradictions of the record, those that concern one model where given."""
+        """Returns the contradictions; only those that concern ``model`` if given."""
         return tuple(entry for entry in self._contradictions if model is None or model.hub_id in entry.models)
 
     def lineage(self, model: Model) -> Lineage:
-        """Returns where a model comes from, and the models beside which it was trained."""
+        """Returns the ancestors of a model and the models that took part in its training."""
         return lineage(model, self._by_id)
 
 
 def load_suite(extra: Path | None = None) -> Suite:
-    """Returns the suite, with a user's models and numbers added where a file is given.
+    """Returns the suite, with a user's models and numbers added if a file is given.
 
     Args:
-        extra: A TOML file of the same schema. It may add to what is known and may redefine nothing.
+        extra: A TOML file of the same schema. It may add entries but not redefine any.
 
     Raises:
-        DataError: The file, or what it says, is wrong; one line that names the table.
+        DataError: If the file cannot be read or an entry is wrong; the message is one line that names the table.
     """
     return _packaged_suite() if extra is None else _assemble([*_packaged(), *read_file(extra)])
 
@@ -160,7 +160,7 @@ def _named(model: Model) -> Model:
 
 
 def _bare(names: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """Returns hub ids by name without organisation, all of them where several share one."""
+    """Returns the hub ids by name without organisation; several if models share that name."""
     owners: dict[str, tuple[str, ...]] = {}
     for name, hub_id in names.items():
         bare = name.rpartition("/")[2]

@@ -1,8 +1,8 @@
-"""Reads one TOML file of the registry into records, and says in one line what is wrong with it.
+"""Reads one TOML file of the registry into records; an error is one line.
 
-The schema is the records of :mod:`~tulu_eval.registry.entries`, :mod:`~tulu_eval.registry.published`
-and :mod:`~tulu_eval.registry.card_tables`: a key is a field, its type is the field's, and a field without
-a default is required.
+The records of :mod:`~tulu_eval.registry.entries`, :mod:`~tulu_eval.registry.published` and
+:mod:`~tulu_eval.registry.card_tables` are the schema: a key is a field and has the field's type, and a field without a default
+is required.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tulu_eval.registry.entries import Defect, Metric, Model, Package, Source
 from tulu_eval.registry.published import CellEntry, CellRef, Contradiction, TableEntry
 
 LIMIT = 10_000_000
-"""Bytes of the largest registry file that is read; the suite's own largest has 60 kB."""
+"""Largest size of a registry file in bytes; the suite's own largest has 60 kB."""
 
 KINDS: dict[str, type[Any]] = {
     "source": Source,
@@ -33,7 +33,7 @@ KINDS: dict[str, type[Any]] = {
     "card_row": CardRow,
     "family_row": FamilyRow,
 }
-"""Name of each array of tables, and the record that one table of it is."""
+"""Record type of a table, by the name of its array of tables."""
 
 _RECORDS = (*KINDS.values(), CellRef, Defect, Package)
 _HINTS = {cls: get_type_hints(cls) for cls in _RECORDS}
@@ -47,14 +47,12 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One table of a TOML file, and where it is, for messages.
+    """One table of a TOML file with its place, which messages name.
 
     Attributes:
-        path: The file.
         kind: Name of the array of tables.
-        index: Zero-based position in it.
-        data: The table.
-        text: The whole file.
+        index: Zero-based position in that array.
+        text: Text of the whole file.
     """
 
     path: Path
@@ -65,7 +63,7 @@ class Entry:
 
     @property
     def line(self) -> int | None:
-        """One-based line of the table's header; none if the file does not write it as ``[[kind]]``."""
+        """One-based line of the table's header; ``None`` if the file does not write the header as ``[[kind]]``."""
         headers = [
             number
             for number, line in enumerate(self.text.splitlines(), start=1)
@@ -74,20 +72,12 @@ class Entry:
         return headers[self.index] if self.index < len(headers) else None
 
     def fail(self, message: str) -> NoReturn:
-        """Raises a one-line error that names this table.
-
-        Raises:
-            DataError: Always.
-        """
+        """Raises DataError, always, with one line that names this table."""
         name = next((self.data[key] for key in _NAMED_BY if isinstance(self.data.get(key), str)), str(self.index + 1))
         raise DataError(self.path, f"[[{self.kind}]] {name}: {message}", self.line)
 
     def refer(self, known: Mapping[str, object], key: str, field: str) -> None:
-        """Checks that a reference leads to something known.
-
-        Raises:
-            DataError: It does not.
-        """
+        """Raises DataError if a reference is not in ``known``."""
         if key not in known:
             self.fail(f"{field!r} names {key!r}, which is not in the registry.{suggest(key, known)}")
 
@@ -103,7 +93,7 @@ def read_file(path: Path) -> Iterator[Placed[Any]]:
     """Yields every table of a registry file as a record, in the file's order of kinds.
 
     Raises:
-        DataError: The file is missing, is not TOML, or a table is not what its kind asks for.
+        DataError: If the file is missing or not TOML, or a table does not match the schema of its kind.
     """
     text = files.read_text(path, LIMIT)
     data = files.parse_toml(text, path)
@@ -129,11 +119,11 @@ def _record(cls: type[Any], table: dict[str, Any], entry: Entry, where: str) -> 
 
 
 def _value(kind: Any, value: Any, entry: Entry, where: str) -> Any:
-    """Returns a TOML value as the field's type; lists become tuples, tables become records."""
+    """Returns a TOML value as the field's type; a list becomes a tuple, a table becomes a record."""
     origin = get_origin(kind)
     if origin is Literal:
         if value not in get_args(kind):
-            entry.fail(f"{where!r} is {value!r}, and can be {', '.join(map(str, get_args(kind)))}")
+            entry.fail(f"{where!r} is {value!r}; allowed: {', '.join(map(str, get_args(kind)))}")
         return value
     if origin is tuple:
         if not isinstance(value, list):
@@ -154,4 +144,4 @@ def _scalar(options: list[type], value: Any, entry: Entry, where: str) -> Any:
         return value
     if float in options and type(value) is int:
         return float(value)
-    entry.fail(f"{where!r} must be {' or '.join(_TYPE_WORDS[option] for option in options)}, and is {value!r}")
+    entry.fail(f"{where!r} must be {' or '.join(_TYPE_WORDS[option] for option in options)}, not {value!r}")

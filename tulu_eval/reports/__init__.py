@@ -1,1 +1,1 @@
-"""Tables and pages; reads results, computes nothing new."""
+"""Tables and pages: formats the fields of results and computes nothing new."""

@@ -1,4 +1,4 @@
-"""An audit for people."""
+"""The report of ``audit`` for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tulu_eval.findings.audit import Audit
 
 
 def as_text(audit: Audit) -> str:
-    """Returns what changed in each repetition, the share of grades that flip, and the interval widened by it."""
+    """Returns the changes in each repetition, the share of grades that flip, and the interval that includes this noise."""
     from tabulate import tabulate
 
     header = ("repeated", "items", "tokens changed", "grade flipped", "first difference at token")

@@ -1,6 +1,6 @@
-"""The leaderboard's rows as plain data: one a model and published number, with what was measured beside it.
+"""The leaderboard's rows as plain data: one per model and published number, with the measured number beside it.
 
-The card's rows come first, then other models that were measured, then every other number that was published of the suite.
+The card's rows come first, then other measured models, then all other published numbers of the suite.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tulu_eval.runs.reading import StoredRun
 
 
 def charts(table: CollectedTable, suite: Suite) -> list[dict[str, str]]:
-    """Returns the charts that the rows belong to, one for each metric and judge: its name, its axis and the axis' unit."""
+    """Returns the charts of the rows, one per metric and judge: its name, the label of its axis, and the axis' unit."""
     return [
         {"name": _chart(column), "axis": _axis(suite, column), "unit": suite.metrics[column.metric_key].unit}
         for column in table.columns
@@ -45,9 +45,9 @@ def rows(table: CollectedTable, suite: Suite, runs: Mapping[Path, int]) -> list[
     """Returns the rows.
 
     Args:
-        table: The card's table with runs beside it.
+        table: The card's table with the measured numbers.
         suite: The registry.
-        runs: Place of each run by its folder.
+        runs: Position of each run by its folder.
     """
     found: list[dict[str, Any]] = []
     shown: set[tuple[str, str, str]] = set()
@@ -62,7 +62,7 @@ def rows(table: CollectedTable, suite: Suite, runs: Mapping[Path, int]) -> list[
 
 
 def _beside(suite: Suite, column: Column, line: TableLine, one: TableCell) -> list[TableCell]:
-    """Returns a line's entry; where the card has no number of a measured model, one for each number published elsewhere."""
+    """Returns a line's entry; if the card has no number of a measured model, one entry per number published elsewhere."""
     known = any(model.hub_id == line.model for model in suite.models)
     if one.cell is not None or one.measured is None or column.judge or not known:
         return [one]
@@ -85,7 +85,7 @@ def _cells(suite: Suite, column: Column) -> list[PublishedCell]:
 
 
 def _number(cell: PublishedCell) -> tuple[str, str, str]:
-    """What makes two cells one row: the same number of the same model, whoever prints it."""
+    """Returns the key of a cell's row: cells with the same model, metric and value share a row, whatever their sources."""
     return cell.model, cell.metric_key, f"{cell.value:.1f}"
 
 
@@ -111,7 +111,7 @@ def _row(suite: Suite, column: Column, line: TableLine, one: TableCell, runs: Ma
 
 
 def _lineage(lineage: Lineage) -> dict[str, Any]:
-    """Returns the path of the weights, and beside it the models that scored and estimated."""
+    """Returns the path of the weights, and the reward model and the value model beside it."""
 
     def step(model: Model | None) -> str | None:
         return f"{model.name} ({model.stage})" if model else None
@@ -124,7 +124,7 @@ def _lineage(lineage: Lineage) -> dict[str, Any]:
 
 
 def _beware(measured: Measured) -> list[str]:
-    """Returns what must stand under a measured number: failures that are in it, where it is from, what is odd about it."""
+    """Returns the warnings for a measured number: failures in it, its source, its flags."""
     row = measured.row
     failed = [f"{row.failed} of {row.n} failed"] if row.failed else []
     return [*failed, *filter(None, [measured.source]), *measured.flags]
@@ -152,7 +152,7 @@ def _published(suite: Suite, one: TableCell) -> dict[str, Any]:
 
 
 def result(row: Result) -> dict[str, Any]:
-    """Returns a measured row as plain data; without bounds where it has no interval."""
+    """Returns a measured row as plain data; its bounds are ``None`` if it has no interval."""
     bare = row.interval == "none"
     return {
         "value": row.value,
@@ -185,7 +185,7 @@ def _verdict(one: TableCell) -> dict[str, Any]:
 
 
 def run(finished: StoredRun, root: Path) -> dict[str, Any]:
-    """Returns what the page says of a run."""
+    """Returns the page's data about a run."""
     manifest = finished.manifest
     protocol = {"name": finished.results[0].protocol} if finished.of_files else manifest["protocol"]
     return {
@@ -211,7 +211,7 @@ def run(finished: StoredRun, root: Path) -> dict[str, Any]:
 
 
 def _source(manifest: dict[str, Any]) -> str:
-    """Returns where the samples of a run are from, if they were not made here."""
+    """Returns the source of a run's samples; empty if this program generated them."""
     imported = manifest.get("imported")
     return f"{manifest['backend']}'s {imported['file']}" if imported else str(manifest.get("source", ""))
 

@@ -1,4 +1,4 @@
-"""What ``card --check`` found, for people and as plain data."""
+"""The report of ``card --check``, for people and as plain data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH = 120
 
 
 def as_json(path: Path, model: Model | None, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Returns everything as plain data."""
+    """Returns the report as plain data."""
     names = ("line", "check", "says", "instead", "source", "advice")
     return {
         "card": str(path),
@@ -24,7 +24,7 @@ def as_json(path: Path, model: Model | None, findings: Sequence[Finding]) -> dic
 
 
 def as_text(path: Path, model: Model | None, findings: Sequence[Finding]) -> str:
-    """Returns one paragraph a finding, which begins as a compiler's message does, and a closing line."""
+    """Returns one paragraph per finding, which starts like a compiler's message, and a closing line."""
     places: dict[tuple[str, ...], list[int]] = {}
     for one in findings:
         places.setdefault((one.check, one.says, one.instead, one.source, one.advice), []).append(one.line)

@@ -1,4 +1,4 @@
-"""What ``compare`` found, for people and as plain data."""
+"""The report of ``compare``, for people and as plain data."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tulu_eval.reports.layout import data, grid, wrapped
 from tulu_eval.runs.signature import UNKNOWN
 
 CAUSES = {
-    "prompt unknown": "another completion, and another harness kept no prompt",
-    "prompt differs": "the two prompts are not the same",
-    "text differs": "same prompt, another completion",
-    "extraction": "same completion, another answer was read out of it",
-    "grade": "same answer, judged otherwise",
+    "prompt unknown": "different completion, and another harness kept no prompt",
+    "prompt differs": "different prompt",
+    "text differs": "same prompt, different completion",
+    "extraction": "same completion, different answer extracted from it",
+    "grade": "same answer, different grade",
 }
 _SHOWN = 24
-"""Characters of a hash or other long value that are shown."""
+"""Characters of a long value, e.g. a hash, that the report shows."""
 
 
 def as_json(found: Compared) -> dict[str, Any]:
-    """Returns everything as plain data."""
+    """Returns the report as plain data."""
     return {
         "a": str(found.a.folder),
         "b": str(found.b.folder),
@@ -38,7 +38,7 @@ def as_json(found: Compared) -> dict[str, Any]:
 
 
 def as_text(found: Compared) -> str:
-    """Returns the test, the flips one by one, and what differs between the manifests."""
+    """Returns the test, each flip, and the differences between the manifests."""
     blocks = [_heading(found), _test(found.paired), _flips(found), _changes(found)]
     return "\n\n".join(block for block in blocks if block)
 
@@ -85,7 +85,7 @@ def _flips(found: Compared) -> str:
     rows = [
         (flip.item, flip.target, _answer(flip, "a"), _answer(flip, "b"), flip.cause, _parting(flip)) for flip in found.flips
     ]
-    table = grid(("item", "target", "A", "B", "cause", "parts at"), rows, keep=(0, 1))
+    table = grid(("item", "target", "A", "B", "cause", "first difference"), rows, keep=(0, 1))
     meanings = "\n".join(f"{count} x {cause}: {CAUSES[cause]}" for cause, count in causes.most_common())
     return f"{table}\n\n{meanings}"
 
@@ -98,7 +98,7 @@ def _answer(flip: Flip, which: str) -> str:
 
 def _parting(flip: Flip) -> str:
     if flip.divergence is None:
-        return "texts are the same"
+        return "texts are equal"
     parting = flip.divergence
     place = f"token {parting.token}" if parting.token is not None else f"character {parting.character}"
     return f"{place}: {parting.a!r} / {parting.b!r}"
@@ -118,7 +118,7 @@ def _changes(found: Compared) -> str:
 
 
 def _short(name: str) -> str:
-    """Returns a field's name, of packages and machine only that: what an import cannot know of them is all."""
+    """Returns a field's name; for packages, machine and engine only this word, because an import knows none of their fields."""
     first = name.partition(".")[0]
     return first if first in ("packages", "machine", "engine") else name
 

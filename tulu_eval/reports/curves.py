@@ -1,7 +1,7 @@
-"""Training runs as the page shows them: every number of every step, sample rollouts, the probe, and the settings.
+"""The page's data about training runs: every number of every step, sample rollouts, the probe, and the settings.
 
-A training run's folder has ``manifest.json``, ``metrics.jsonl``, and where it was watched ``samples.jsonl`` and
-``probe.jsonl``; :mod:`tulu_eval.training.metrics` says what is in them. A run that still goes is shown as far as it is.
+A training run's folder has ``manifest.json`` and ``metrics.jsonl``, and if it was watched, ``samples.jsonl`` and
+``probe.jsonl``; :mod:`tulu_eval.training.metrics` documents them. A run that is still training is shown up to its last step.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from tulu_eval.runs.manifest import MANIFEST
 METRICS, SAMPLES, PROBE = "metrics.jsonl", "samples.jsonl", "probe.jsonl"
 
 MOST_STEPS = 2000
-"""Steps of a run that are shown; of more, every second or third and so on, and the last."""
+"""Largest number of steps that the page shows; of more, it shows every second, third and so on, and the last."""
 
 MOST_LOOKS = 40
-"""Looks at rollouts that are shown; of more, some between the first and the last."""
+"""Largest number of rollout samples that the page shows; of more, it shows evenly spaced ones."""
 
 MOST_BYTES = 1 << 28
-"""Of a file; 100,000 steps have 0.1 GB of numbers."""
+"""Largest size of a file in bytes; 100,000 steps have 0.1 GB of numbers."""
 
 _PROBED = ("value", "low", "high", "gain", "gain_low", "gain_high", "p_value")
 
 
 def find(root: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Returns the training runs under a folder, and why others could not be used, one line each."""
+    """Returns the training runs under a folder, and the problems of unusable ones, one line each."""
     found = []
     places, problems = files.find(root, (METRICS,))
     for folder in (path.parent for path in places[METRICS]):
@@ -46,7 +46,7 @@ def read(folder: Path) -> dict[str, Any]:
     """Returns a training run as plain data.
 
     Raises:
-        DataError: One of its files is not what a training run writes.
+        DataError: If one of its files does not have the form that a training run writes.
     """
     steps = _lines(folder / METRICS)
     keys = list(dict.fromkeys(key for line in steps for key in line if key not in ("step", "time")))
@@ -91,16 +91,16 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def _private(value: Any) -> str:
-    """Returns a setting as text; of a path, its last part: a page says nothing about the machine."""
+    """Returns a setting as text; of a path only the last part, because a page must not reveal the machine's folders."""
     text = str(value)
     return Path(text).name if text.startswith(("/", "~")) else text
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Returns the lines of a file, none where there is no file; a last one that was cut off is left out.
+    """Returns the lines of a file without a last one that was cut off; empty if there is no file.
 
     Raises:
-        DataError: Another line is not an object with a step.
+        DataError: If any other line is not an object with a step.
     """
     if not path.exists():
         return []
@@ -122,7 +122,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _some(lines: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """Returns at most so many of the lines, and the last one, evenly spaced."""
+    """Returns at most ``most`` evenly spaced lines, and the last one."""
     if len(lines) <= most:
         return lines
     every = math.ceil(len(lines) / most)
@@ -130,7 +130,7 @@ def _some(lines: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
 
 
 def _number(value: Any) -> float | None:
-    """Returns a number to six digits; None where it is not finite, or was not noted."""
+    """Returns a number rounded to six digits; ``None`` if it is not finite, or missing."""
     if value is None:
         return None
     found = float(value)

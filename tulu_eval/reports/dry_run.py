@@ -1,4 +1,4 @@
-"""A plan for people, before anything is loaded."""
+"""The report of a run's plan, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tulu_eval.runs.estimate import common_prefix, estimate
 from tulu_eval.runs.run_plan import Plan
 
 SHOWN = 2
-"""Prompts printed whole."""
+"""Number of prompts that the report prints in full."""
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 
 def as_text(plan: Plan) -> str:
-    """Returns the plan for people."""
+    """Returns the plan as text for people."""
     data = as_json(plan)
     limit = f", at most {data['max_new_tokens']} new tokens each"
     lines = [
@@ -75,11 +75,11 @@ def as_text(plan: Plan) -> str:
 
 def _prompts(plan: Plan, data: dict[str, Any]) -> str:
     if not data["prompt_tokens"]:
-        return f"prompts: template {data['template']}, tokens counted by the server; ends where the server ends it"
+        return f"prompts: template {data['template']}; the server counts the tokens and ends completions"
     dated = f" with the date {plan.template.date}" if plan.template.date else ""
     return (
-        f"prompts: template {data['template']}{dated}, {data['prompt_tokens']:,} tokens, of which "
-        f"{data['shared_prefix_tokens']:,} are one prefix of all; ends at token {describe(plan.end_tokens.chosen)}"
+        f"prompts: template {data['template']}{dated}, {data['prompt_tokens']:,} tokens; shared prefix of "
+        f"{data['shared_prefix_tokens']:,} tokens; end tokens: {describe(plan.end_tokens.chosen)}"
     )
 
 

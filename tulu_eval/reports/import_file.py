@@ -1,4 +1,4 @@
-"""What ``import`` did, for people and as plain data."""
+"""The report of ``import``, for people and as plain data."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tulu_eval.exchange.import_file import Imported
 from tulu_eval.reports import run
 
 SHOWN = 5
-"""Answers or items of one kind that are named; the rest is counted."""
+"""Number of answers or items of a kind that the report names; it counts the rest."""
 
 _KINDS = {
-    "foreign": "to no item of the benchmark, left out",
-    "changed": "to an item whose question or right answer was changed, left out",
-    "repeated": "to an item that has one already, left out",
+    "foreign": "left out (no such item in the benchmark)",
+    "changed": "left out (the item has another question or right answer)",
+    "repeated": "left out (the item already has an answer)",
 }
 
 
 def as_json(done: Imported) -> dict[str, Any]:
-    """Returns everything as plain data, texts left out."""
+    """Returns the report as plain data, without the answers' texts."""
     named = {kind: [{"line": one.line, "question": one.question} for one in getattr(done.matched, kind)] for kind in _KINDS}
     return {
         "folder": str(done.folder),
@@ -44,7 +44,7 @@ def as_json(done: Imported) -> dict[str, Any]:
 
 
 def as_text(done: Imported) -> str:
-    """Returns what was taken, what was left out and why, and the rows."""
+    """Returns the imported answers, those left out with the reason, and the rows."""
     source, matched = done.source, done.matched
     lines = [
         f"{source.harness} {source.version}, task {source.task}: {len(matched.answers)} answers from {source.lines} lines",
@@ -53,12 +53,12 @@ def as_text(done: Imported) -> str:
     if matched.missing:
         lines.append(f"{len(matched.missing)} items without an answer: {_few([item.id for item in matched.missing])}")
     if source.nulls:
-        lines.append(f"{source.nulls} answers are null in the file: taken as empty")
+        lines.append(f"{source.nulls} answers are null in the file and count as empty")
     if done.misread:
         lines.append(
-            f"{len(done.misread)} where {source.harness} read another answer than its own rule does here: {_few(done.misread)}"
+            f"{len(done.misread)} answers that {source.harness} read differently than its own rule here: {_few(done.misread)}"
         )
-    lines.append(f"{source.harness} keeps no reason why an answer ended, so none is counted as truncated")
+    lines.append(f"{source.harness} does not record why an answer ended, so none counts as truncated")
     return "\n".join(map(printable, lines)) + f"\n\n{run.of_run(done.results, done.tally)}\n\n{done.folder}"
 
 

@@ -1,4 +1,4 @@
-"""What a judge's verdicts come to, for people and as plain data."""
+"""The report of a judge's scores, for people and as plain data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORDS = {
 
 
 def as_text(found: Score, rows: Sequence[Result], flags: Sequence[str]) -> str:
-    """Returns the account of all instructions, the numbers, what to beware of, and the signatures."""
+    """Returns the account of all instructions, the numbers, the warnings, and the signatures."""
     from tabulate import tabulate
 
     body = [
@@ -37,9 +37,9 @@ def as_text(found: Score, rows: Sequence[Result], flags: Sequence[str]) -> str:
 
 
 def over_grid(found: Score) -> str:
-    """Returns how far LC hangs on its regularisation constant, one line; empty without LC.
+    """Returns one line about how LC depends on its regularisation constant C; empty without LC.
 
-    The folds that choose C hang on the machine, so a published number may have another C than the one chosen here.
+    The folds that choose C depend on the machine, so a published number may have another C.
     """
     if found.lc is None or found.lc_range is None:
         return ""
@@ -47,12 +47,12 @@ def over_grid(found: Score) -> str:
     ends = min(fit.value for fit in found.grid), max(fit.value for fit in found.grid)
     return (
         f"LC at C = {found.lc.c:.6g}; at the constants behind published numbers ({SMALLEST_PUBLISHED_C:.3g} to "
-        f"{found.grid[-1].c:.0f}) it is {low:.3f} to {high:.3f}, over all of the grid {ends[0]:.3f} to {ends[1]:.3f}"
+        f"{found.grid[-1].c:.0f}) it is {low:.3f} to {high:.3f}, over the whole grid {ends[0]:.3f} to {ends[1]:.3f}"
     )
 
 
 def failures(outcome: JudgingOutcome, quiet: bool) -> list[str]:
-    """Returns what the judge failed on, the commonest cause first; what was merely without a verdict unless ``quiet``."""
+    """Returns the causes of failures, the most common first; unless ``quiet``, also all others and missing verdicts."""
     errors, reasons = outcome.score.errors, outcome.judging.reasons
     failed = [reason for reason in reasons if not reason.startswith(NO_VERDICT)]
     lines = [f"{errors} of {len(outcome.judging.judgments)} pairs failed, most often: {failed[0]}"] if errors else []
@@ -61,26 +61,26 @@ def failures(outcome: JudgingOutcome, quiet: bool) -> list[str]:
 
 
 def remarks(found: Score, flags: Sequence[str]) -> list[str]:
-    """Returns what must be said with the numbers, one line each."""
+    """Returns the warnings that belong to the numbers, one line each."""
     said = [f"no length-controlled win rate: {found.why_no_lc}"] if found.why_no_lc else []
     if found.partial and found.lc is not None:
-        said.append(f"LC stands on {found.n} instructions only; it is not the number of the leaderboard")
+        said.append(f"LC uses {found.n} instructions only, so it is not the leaderboard's number")
     if found.warning:
         said.append(found.warning)
     if not found.judge.original:
-        said.append(f"judged by {found.judge.name}: not comparable with the leaderboard's numbers, whose judge was another")
+        said.append(f"judged by {found.judge.name}: not comparable with the leaderboard's numbers, which have another judge")
     baseline = found.terms.baseline
     if baseline is None:
-        said.append("whose outputs the baseline's were is not recorded")
+        said.append("the baseline is not recorded")
     elif not baseline.published:
-        said.append(f"against {baseline.label}: not comparable with the leaderboard's numbers, whose baseline was another")
+        said.append(f"against {baseline.label}: not comparable with the leaderboard's numbers, which have another baseline")
     if found.terms.positional:
-        said.append("difficulties go by row number, and not all rows are in the data set's order: LC is not what it should be")
+        said.append("row numbers chose the difficulties, but not all rows are in the data set's order, so LC is wrong")
     return [*said, *flags]
 
 
 def as_json(found: Score, rows: Sequence[Result], flags: Sequence[str]) -> dict[str, Any]:
-    """Returns everything as plain data."""
+    """Returns the report as plain data."""
     return {
         "counts": dict(found.counts),
         "results": [dataclasses.asdict(row) for row in rows],
@@ -93,10 +93,10 @@ def as_json(found: Score, rows: Sequence[Result], flags: Sequence[str]) -> dict[
 
 
 def spent(found: Spent) -> str:
-    """Returns what judging has cost, one line."""
+    """Returns the cost of judging as one line."""
     money = "" if found.dollars is None else f", ${found.dollars:.4f}"
     perhaps = (
-        f"; {found.unconfirmed} of them without a report of tokens, perhaps billed: at most ${found.unconfirmed_dollars:.4f}"
+        f"; {found.unconfirmed} of them without a token count, perhaps billed: at most ${found.unconfirmed_dollars:.4f}"
         if found.unconfirmed
         else ""
     )

@@ -11,14 +11,14 @@ from typing import Any
 from tulu_eval.errors import printable
 
 UNBOUNDED = 10_000
-"""Width where there is no terminal: nothing is wrapped in a file or a pipe."""
+"""Width without a terminal, so that nothing is wrapped in a file or a pipe."""
 
 _GAP = 2
-"""Characters that tabulate's plain format puts between columns, and, as ``MIN_PADDING``, beside a title."""
+"""Characters that tabulate's plain format puts between columns, and beside a title (``MIN_PADDING``)."""
 
 
 def terminal_width() -> int:
-    """Returns the terminal's columns; :data:`UNBOUNDED` where the output goes elsewhere and ``COLUMNS`` is not set."""
+    """Returns the terminal's columns; :data:`UNBOUNDED` if the output goes elsewhere and ``COLUMNS`` is not set."""
     return shutil.get_terminal_size((UNBOUNDED, 24)).columns
 
 
@@ -30,14 +30,14 @@ def grid(
     keep: Collection[int] = (0,),
     width: int | None = None,
 ) -> str:
-    """Returns a plain table, its widest columns wrapped until it fits.
+    """Returns a plain table whose widest columns are wrapped until it fits.
 
     Args:
         header: Titles.
-        rows: Cells, one a title.
-        right: Positions of columns that are set to the right.
-        keep: Positions of columns that are never wrapped, e.g. names to be copied.
-        width: Characters there are; the terminal's unless given.
+        rows: Cells, one per title.
+        right: Positions of right-aligned columns.
+        keep: Positions of columns that are never wrapped, e.g. names that a user copies.
+        width: Width in characters; ``None`` for the terminal's.
     """
     from tabulate import tabulate
 
@@ -45,7 +45,7 @@ def grid(
     header, rows = [printable(title) for title in header], [[printable(cell) for cell in row] for row in rows]
     limits = _limits(header, rows, keep, terminal_width() if width is None else width) if rows else None
     cells = [[f"{cell} " if cell in ("True", "False") else cell for cell in row] for row in rows]
-    text = tabulate(  # to wrap a cell it makes these two words booleans, and fails on them; the space goes again
+    text = tabulate(  # when it wraps a cell, tabulate fails on these two words as booleans; rstrip removes the space again
         cells, headers=list(header), disable_numparse=True, colalign=align if rows else None, maxcolwidths=limits,
         maxheadercolwidths=limits,
     )  # fmt: skip
@@ -53,9 +53,9 @@ def grid(
 
 
 def _limits(header: Sequence[str], rows: Sequence[Sequence[str]], keep: Collection[int], width: int) -> list[int]:
-    """Returns the width of each column: its natural one, the widest of the others taken down until the sum fits.
+    """Returns the width of each column: its natural width, after narrowing the widest columns until the sum fits.
 
-    A word is never cut: a column keeps the width of its longest one, even if the table is then wider than it should be.
+    No word is cut: a column keeps the width of its longest word, even if the table is then too wide.
     """
     columns = [(title, max((len(row[place]) for row in rows), default=0)) for place, title in enumerate(header)]
     limits = [max(len(title), cells) for title, cells in columns]
@@ -74,7 +74,7 @@ def _limits(header: Sequence[str], rows: Sequence[Sequence[str]], keep: Collecti
 
 
 def wrapped(text: str, indent: str = "", width: int | None = None) -> str:
-    """Returns a paragraph wrapped at the terminal's width, words kept whole; lines after the first are indented."""
+    """Returns a paragraph wrapped at the terminal's width, without cutting words; lines after the first are indented."""
     return textwrap.fill(
         text,
         width=terminal_width() if width is None else width,

@@ -1,4 +1,4 @@
-"""The registry for people: a list of models, and one model with its numbers, sources, contradictions and lineage."""
+"""The report of the registry: a list of models, or one model with its numbers, sources, contradictions and lineage."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tulu_eval.reports.layout import data, grid, wrapped
 
 STAGES: tuple[str, ...] = get_args(Stage)
 CONTRADICTED = "!"
-"""Mark behind a number that the record contradicts."""
+"""Mark after a contradicted number."""
 
 
 def chosen(suite: Suite, stage: str | None) -> tuple[Model, ...]:
-    """Returns the models of a stage, or all, by family in the registry's order, then by stage.
+    """Returns the models of a stage, ``None`` for all, sorted by family in the registry's order, then by stage and name.
 
     Raises:
-        UnknownName: There is no such stage.
+        UnknownName: If there is no such stage.
     """
     known = {name.lower(): name for name in STAGES}
     if stage is not None and stage.lower() not in known:
@@ -32,7 +32,7 @@ def chosen(suite: Suite, stage: str | None) -> tuple[Model, ...]:
 
 
 def list_as_text(suite: Suite, models: Sequence[Model]) -> str:
-    """Returns models as one table a family."""
+    """Returns models as one table per family."""
     header = ("model", "stage", "size", "trained on", *TITLES.values())
     blocks = []
     for family in dict.fromkeys(model.family for model in models):
@@ -44,7 +44,7 @@ def list_as_text(suite: Suite, models: Sequence[Model]) -> str:
         blocks.append(f"{family}\n\n{grid(header, rows, right=(2,), keep=(0, 1, 2))}")
     sizes = ", ".join(f"{title} on {suite.metrics[key].n} items" for key, title in TITLES.items())
     blocks.append(
-        f"{len(models)} models. Published numbers are of {sizes}; {CONTRADICTED} marks a contradicted one.\n"
+        f"{len(models)} models. Published numbers: {sizes}; {CONTRADICTED} marks a contradicted number.\n"
         "'tulu-eval models show NAME' gives sources, contradictions and lineage."
     )
     return "\n\n".join(blocks)
@@ -69,7 +69,7 @@ def list_as_json(suite: Suite, models: Sequence[Model]) -> list[dict[str, Any]]:
 
 
 def one_as_json(suite: Suite, model: Model) -> dict[str, Any]:
-    """Returns one model with everything that is known of it as plain data."""
+    """Returns one model with its lineage, numbers and contradictions as plain data."""
     return {
         "model": data(model),
         "lineage": lineage_as_data(suite.lineage(model)),
@@ -94,7 +94,7 @@ def lineage_as_data(lineage: Lineage) -> dict[str, Any]:
 
 
 def one_as_text(suite: Suite, model: Model) -> str:
-    """Returns one model for people."""
+    """Returns one model as text for people."""
     blocks = [_facts(model), _lineage(suite, model), _cells(suite, model), _defects(model), _contradictions(suite, model)]
     return "\n\n".join(block for block in blocks if block)
 
@@ -160,7 +160,7 @@ def _cells(suite: Suite, model: Model) -> str:
 
 def _defects(model: Model) -> str:
     lines = [
-        f"  {d.file}, {d.field}: {d.found} instead of {d.right}. {d.effect} {'Mended here.' if d.mend else 'Left as it is.'}"
+        f"  {d.file}, {d.field}: {d.found} instead of {d.right}. {d.effect} {'Corrected here.' if d.mend else 'Not corrected.'}"
         for d in model.defects
     ]
     lines = [wrapped(line, "    ") for line in lines]

@@ -1,8 +1,8 @@
-"""One HTML file with its styles, scripts and data inside: it asks the network for nothing, and forbids the browser to.
+"""Renders one HTML file with its styles, scripts and data inside; the file requests nothing and forbids any request.
 
-Data go in as JSON that the page's own script reads and shows as text. The content security policy lets no script run but those
-that are here, by their hashes, and lets nothing be fetched, so even a mistake in the script cannot turn a model's output into
-code or into a request.
+The data is JSON, which the page's own script reads and shows as text. The content security policy only allows the page's own
+scripts, by their hashes, and forbids every request, so even an error in a script cannot turn a model's output into code or into
+a request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCRIPTS = (
     "training.js",
     "start.js",
 )
-"""In the order in which they run. Under ``vendor``: Observable Plot and D3, which it draws with; see its README.md."""
+"""The page's scripts in order of execution. ``vendor`` has Observable Plot and D3, which Plot needs; see its README.md."""
 
 _WEB = resources.files("tulu_eval.reports") / "web"
 
@@ -39,9 +39,9 @@ def render(title: str, data: Mapping[str, Any], blobs: Mapping[str, str]) -> str
     """Returns the page.
 
     Args:
-        title: Of the document.
-        data: What is shown at once.
-        blobs: What is opened on demand, by name; see :func:`squeeze`.
+        title: Title of the document.
+        data: Data that the page shows at once.
+        blobs: Parts that the page opens on demand, by name; see :func:`squeeze`.
     """
     scripts = [_read(name) for name in SCRIPTS]
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts)
@@ -56,13 +56,13 @@ def render(title: str, data: Mapping[str, Any], blobs: Mapping[str, str]) -> str
 
 
 def squeeze(data: Any) -> str:
-    """Returns a part that is opened on demand: base64 of deflated JSON."""
+    """Returns data for a part that the page opens on demand: base64 of deflated JSON."""
     raw = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
     return base64.b64encode(zlib.compress(raw, 9)).decode()
 
 
 def _json(data: Mapping[str, Any]) -> str:
-    """Returns JSON that can stand in a script element: with no ``<``, nothing in it can end the element or open a comment."""
+    """Returns JSON for a script element: without ``<``, nothing in it can end the element or open a comment."""
     return json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
 
 

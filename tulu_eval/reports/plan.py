@@ -1,4 +1,4 @@
-"""What ``plan`` computed, for people."""
+"""The report of ``plan`` for people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tulu_eval.reports.layout import grid, wrapped
 
 
 def as_text(found: Planning) -> str:
-    """Returns the items needed, what the benchmark's protocols can show, and the cost of the runs."""
+    """Returns the number of items needed, the differences that each protocol can detect, and the cost of the runs."""
     shares = _range(*(f"{100 * share:g}" for share in found.discordance))
     items = [
         (
@@ -53,7 +53,7 @@ def _verdict(found: Planning) -> str:
         return f"{found.benchmark} has the items: compare the two runs item by item with 'tulu-eval compare'."
     if "perhaps" in answers:
         return (
-            f"{found.benchmark} has {most:,} items, enough if few items are right in one model only; 'tulu-eval compare' tells."
+            f"{found.benchmark} has {most:,} items, enough if few items are right in one model only; see 'tulu-eval compare'."
         )
     return f"{found.benchmark} has {most:,} items at most: do not run it to decide a difference of {found.detect:g} points."
 
@@ -63,7 +63,7 @@ def _costs(found: Planning) -> str:
     table = grid(header, [_cost(cost) for cost in found.costs], right=(2, 3), keep=(0, 1, 2))
     lines = dict.fromkeys(line for cost in found.costs for line in cost.assumed)
     remarks = "".join("\n" + wrapped(f"Assumed: {line}.", "  ") for line in lines)
-    return f"{table}\n\nEngine start is not counted; prompts' shared beginning is computed once.{remarks}"
+    return f"{table}\n\nEngine start is not counted; the prompts' shared prefix is computed once.{remarks}"
 
 
 def _cost(cost: Cost) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def _cost(cost: Cost) -> tuple[str, ...]:
 
 
 def _duration(seconds: float) -> str:
-    """Returns a duration in the unit that gives a number from 1 to 99 or so."""
+    """Returns a duration in the unit that gives a number from about 1 to 120."""
     for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"

@@ -1,7 +1,6 @@
-"""The leaderboard for people: everything under a results folder in one HTML file, with the suite's published numbers beside it.
+"""The leaderboard: all runs under a results folder in one HTML file, with the suite's published numbers beside them.
 
-A folder that cannot be read, or whose files do not follow from each other, is named on the page with the reason, and nothing of
-it is shown as a result.
+If a folder cannot be read, or its files do not match each other, the page names it with the reason and shows no result of it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval import __version__
 from tulu_eval.findings.table import TITLES, arrange
 from tulu_eval.records import STATUSES
 from tulu_eval.registry import Suite
@@ -23,6 +21,7 @@ from tulu_eval.runs.manifest import LEDGER
 from tulu_eval.runs.packed import there
 from tulu_eval.runs.prompts import PromptSource
 from tulu_eval.runs.reading import StoredRun, find_runs
+from tulu_eval.version import __version__
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,11 +29,11 @@ class Leaderboard:
     """The page.
 
     Attributes:
-        text: HTML.
-        runs: Number of runs that it shows.
-        trained: Number of training runs that it shows.
-        problems: What it does not show, one line each.
-        promptless: Why the prompts of a benchmark are not on it, one line each.
+        text: The HTML file's text.
+        runs: Number of runs on the page.
+        trained: Number of training runs on the page.
+        problems: Folders that the page does not show, with the reason, one line each.
+        promptless: Reasons why the prompts of a benchmark are not on the page, one line each.
     """
 
     text: str
@@ -57,8 +56,8 @@ def make(
         suite: The registry.
         results: The folder.
         data: Files with the items of benchmarks, by benchmark, for the prompts' text.
-        each: Goes through the run folders while they are read, and may show how far it is.
-        training: Folder of training runs; none are shown unless given.
+        each: Iterates over the run folders while they are read; may show progress.
+        training: Folder of training runs; ``None`` shows none.
     """
     found, unusable = find_runs(results, each)
     problems = [_inside(results, line) for line in unusable]
@@ -88,7 +87,7 @@ def make(
 
 
 def _inside(results: Path, line: str) -> str:
-    """Returns a line about a run folder with its path from the results folder on: a page says nothing about the machine."""
+    """Returns a line about a run folder with the path below the results folder only, to not reveal the machine's folders."""
     return line.replace(f"{results}/", "")
 
 

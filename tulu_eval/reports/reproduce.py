@@ -1,4 +1,4 @@
-"""What ``tulu-eval reproduce`` found, for people: as text, and as the Markdown that lies beside its numbers."""
+"""The report of ``tulu-eval reproduce``: as text, and as the Markdown file beside its numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tabulate import tabulate
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """Returns the tables and what they mean, for a terminal."""
+    """Returns the tables and their meaning, for a terminal."""
     return _render(found, "simple")
 
 
 def as_markdown(found: Mapping[str, Any]) -> str:
-    """Returns the same as a page."""
+    """Returns the same as a Markdown page."""
     command = f"`tulu-eval reproduce --recipe {found['recipe']}`"
     return f"# {command}\n\n{_render(found, 'pipe')}\n"
 

@@ -1,4 +1,4 @@
-"""A run's rows as a table for people."""
+"""The report of a run's rows, for people and as plain data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tulu_eval.runs.tally import Tally
 
 
 def as_json(folder: Path, results: Sequence[Result], tally: Tally) -> dict[str, Any]:
-    """Returns what a run came to as plain data."""
+    """Returns a run's results as plain data."""
     return {
         "folder": str(folder),
         **dataclasses.asdict(tally),
@@ -26,7 +26,7 @@ def as_json(folder: Path, results: Sequence[Result], tally: Tally) -> dict[str, 
 
 
 def of_run(results: Sequence[Result], tally: Tally) -> str:
-    """Returns rows as a plain table, what is missing or failed named under it, and the signature of each number."""
+    """Returns rows as a plain table, followed by missing and failed items and the signature of each number."""
     from tabulate import tabulate
 
     header = ("protocol", "scorer", "value", "95 % interval", "n", "of")
@@ -40,7 +40,7 @@ def of_run(results: Sequence[Result], tally: Tally) -> str:
         shown = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         lines.append(f"{protocol}: {shown}")
     if tally.unfinished:
-        whole = f"; what stands here is the whole beginning of its order, {results[0].n} items" if results else ""
+        whole = f"; the results cover the first {results[0].n} items of its order" if results else ""
         lines.append(f"{tally.unfinished}{whole}")
     if tally.failures:
         lines.append(f"{tally.failures}; the interval spans all of them wrong and all of them right")
@@ -50,12 +50,12 @@ def of_run(results: Sequence[Result], tally: Tally) -> str:
 
 
 def interval(row: Result) -> str:
-    """Returns a row's 95 % interval."""
+    """Returns a row's 95 % interval as text."""
     return "no interval" if row.interval == "none" else f"[{row.low:.1f}, {row.high:.1f}]"
 
 
 def failed(row: Result) -> str:
-    """Returns what must stand behind a value that failures are in; empty for a value without any."""
+    """Returns the number of failures as text to put after a value; empty if there are none."""
     return f" ({row.failed} failed)" if row.failed else ""
 
 
@@ -92,7 +92,7 @@ def _cells(row: Result) -> tuple[str | int, ...]:
 
 
 def of_disagreements(scored: Regraded) -> str:
-    """Returns the items on which the scorers differ, with what each read; empty for a benchmark with one scorer."""
+    """Returns the items on which the scorers differ, with each scorer's answer; empty for a benchmark with one scorer."""
     from tabulate import tabulate
 
     if len(scored.scorers) < 2:

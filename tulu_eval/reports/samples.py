@@ -1,9 +1,9 @@
-"""The samples of many runs, packed for a page that opens at once: compressed blocks that the browser opens when it needs them.
+"""Packs the samples of many runs into compressed blocks, which the browser opens on demand, so that the page opens at once.
 
-A block has some items of one benchmark, each with its question and what every run wrote: texts about one question resemble each
-other, so they compress together, and one block shows an item across all runs. Beside the blocks, each run has an index with
-statuses, answers and scores, which is all a list of its samples needs. What is packed is data to the browser, never markup:
-JSON, deflated, in base64.
+A block has some items of one benchmark, each with its question and every run's text. Texts about one question resemble each
+other, so they compress well together, and one block shows an item across all runs. Each run also has an index with statuses,
+answers and scores, which is enough for a list of its samples. To the browser the packed parts are data, never markup: JSON,
+deflated, in base64.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tulu_eval.runs.prompts import Prompts, PromptSource
 from tulu_eval.runs.reading import StoredRun
 
 BLOCK = 1 << 16
-"""Characters of text after which a block ends: twice the window of deflate, beyond which nothing is gained."""
+"""Characters of text after which a block ends: twice deflate's window, because a larger block compresses no better."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -30,11 +30,11 @@ class _Group:
     """Items that several runs have, with the same right answers.
 
     Attributes:
-        name: Of the benchmark.
-        data: Hash of the data where a protocol does not fix the items.
-        targets: Right answer by item, in the order of the first run.
-        questions: By item, as far as they are known.
-        members: Places of its runs.
+        name: Name of the items' benchmark.
+        data: Hash of the data; empty if the protocol fixes the items.
+        targets: Right answers by item, in the order of the first run.
+        questions: Known questions by item.
+        members: Positions of its runs.
     """
 
     name: str
@@ -44,7 +44,7 @@ class _Group:
     members: list[int]
 
     def takes(self, run: StoredRun, samples: Sequence[Sample], prompts: Prompts | None) -> bool:
-        """Whether a run's items are the same as those here, wherever both have them."""
+        """Whether a run has the same benchmark and data, and the same targets and questions for the common items."""
         targets = {sample.item: sample.target for sample in samples}
         questions = prompts.questions if prompts else {}
         agree = all(
@@ -57,11 +57,11 @@ class _Group:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packed:
-    """What goes into the page.
+    """The page's data about samples.
 
     Attributes:
-        runs: For each run: its group, scorers, judges, prompt, and why there is none.
-        groups: For each group: benchmark, number of items, and the first item of each block.
+        runs: For each run: its group, number of samples, scorers and prompt, or the reason why there is no prompt.
+        groups: For each group: its benchmark, number of items, and the first item of each block.
         blobs: Compressed parts by name.
     """
 
@@ -71,7 +71,7 @@ class Packed:
 
 
 def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSource) -> Packed:
-    """Returns the samples of runs, packed."""
+    """Returns the packed samples of runs."""
     groups: list[_Group] = []
     about: list[dict[str, Any]] = []
     listed = [samples or _without_text(run) for run, samples in runs]
@@ -119,7 +119,7 @@ def _prompts(run: StoredRun, samples: Sequence[Sample], source: PromptSource) ->
 
 
 def _without_text(run: StoredRun) -> list[Sample]:
-    """Returns the samples of a run that was published without them, as far as its digests go: item and class."""
+    """Returns items and classes from the digests of a run that was published without its samples; empty without digests."""
     if not (run.folder / DIGESTS).exists():
         return []
     return [
@@ -162,7 +162,7 @@ def _index(run: StoredRun, samples: Sequence[Sample], places: dict[str, int]) ->
 
 
 def _blocks(group: _Group, members: Sequence[tuple[int, Sequence[Sample]]]) -> Iterator[tuple[int, list[Any]]]:
-    """Yields the place of its first item and the content of each block: for each item, its question and each run's text."""
+    """Yields each block: the position of its first item, and for each item its question and each run's text."""
     texts: dict[str, list[list[Any]]] = {item: [] for item in group.targets}
     for member, samples in members:
         for sample in samples:

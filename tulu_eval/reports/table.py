@@ -1,4 +1,4 @@
-"""The card's table, published beside measured, in five formats."""
+"""Writes the card's table, with published and measured numbers side by side, in five formats."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("plain", "markdown", "latex", "csv", "json")
 SUFFIXES = {".txt": "plain", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
-"""Format of a file by its name's end."""
+"""Formats by file name suffix."""
 
 NOT_MEASURED = "not measured"
 LEFT = 3
-"""Columns that name a row: model, size, alignment."""
+"""Number of columns that name a row: model, size, alignment."""
 
 
 class RenderedTable(NamedTuple):
-    """A table for people: titles, cells, which columns belong to which benchmark, and the lines that belong under it."""
+    """A table for people: titles, cells, the range of columns per benchmark, and the notes and signatures under it."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -47,7 +47,7 @@ def write(table: CollectedTable, suite: Suite, form: str) -> str:
 
 
 def _plain(shown: RenderedTable) -> str:
-    """Returns a table a benchmark, one under the other: all columns side by side are wider than a terminal."""
+    """Returns one table per benchmark, one below the other, because all columns together are wider than a terminal."""
     bodies = []
     for block in shown.blocks:
         places = (*range(LEFT), *block)
@@ -103,7 +103,7 @@ def _render(table: CollectedTable, suite: Suite) -> RenderedTable:
 
 
 class _Part:
-    """The columns that one pair of published and measured numbers takes; those that nothing fills are left out."""
+    """The columns of one pair of published and measured numbers, without empty ones."""
 
     def __init__(self, table: CollectedTable, place: int) -> None:
         self.place = place
@@ -123,7 +123,7 @@ class _Part:
         self.titles = [name for name, shown in self.shows.items() if shown]
 
     def cells(self, line: TableLine, marks: dict[str, int]) -> list[str]:
-        """Returns a line's cells, one a title."""
+        """Returns a line's cells, one per title."""
         entry = line.entries[self.place]
         full = entry.measured.full if entry.measured else None
         texts = (
@@ -165,7 +165,7 @@ def _verdict(entry: TableCell) -> str:
 
 
 def _marks(table: CollectedTable) -> dict[str, int]:
-    """Returns a number for each contradiction of a published cell of the table, in reading order."""
+    """Returns the number of each contradiction of a published cell in the table, in reading order from 1."""
     ids = [name for line in table.lines for entry in line.entries if entry.cell for name in entry.cell.contradictions]
     return {name: place for place, name in enumerate(dict.fromkeys(ids), start=1)}
 
@@ -249,7 +249,7 @@ def _record(column: Column, entry: TableCell) -> dict[str, Any]:
 
 
 def _flat_frame(table: CollectedTable) -> pd.DataFrame:
-    """Returns one row a line and column of the table, with every figure in a column of its own."""
+    """Returns one row per line and column of the table, with every figure in its own column."""
     import pandas as pd
 
     keys = ("label", "size", "alignment", "model", "on_card")

@@ -1,4 +1,4 @@
-"""What ``verify`` found, for people and as plain data."""
+"""The report of ``verify``, for people and as plain data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tulu_eval.runs.signature import UNKNOWN
 
 
 def as_json(found: Verification) -> dict[str, Any]:
-    """Returns everything as plain data."""
+    """Returns the report as plain data."""
     return {
         "run": str(found.run.folder),
         "model": found.model.hub_id,
@@ -34,7 +34,7 @@ def as_json(found: Verification) -> dict[str, Any]:
 
 
 def as_text(found: Verification) -> str:
-    """Returns the verdicts, what they rest on, and what differs from the published recipe."""
+    """Returns the verdicts, their reasons, and the differences from the published recipe."""
     explained = [one.agreement.explanation for one in found.comparisons if one.main]
     explained += [one.explanation for one in found.untested]
     blocks = [
@@ -69,14 +69,14 @@ def _heading(found: Verification) -> str:
 
 
 def _weights(found: Verification) -> str:
-    """Returns why the weights do not count as those of the published number."""
+    """Returns why the weights do not count as the published number's, to put after the names of model and benchmark."""
     manifest = found.run.manifest
     if not found.run.imported or found.run.model != found.model.hub_id:
         return f"compared with the numbers of {found.model.hub_id}, as other weights"
     if manifest["model"]["revision"] == UNKNOWN:
-        return f"whose revision the import does not name, so the weights may be others than those of {found.model.hub_id}"
+        return f"whose revision the import does not name, so the weights may differ from those of {found.model.hub_id}"
     if manifest["settings"]["quantization"] == UNKNOWN:
-        return "of which the import does not say whether the weights were altered"
+        return "whose import does not say whether the weights were altered"
     return f"compared with the numbers of {found.model.hub_id}, as other weights"
 
 
@@ -106,17 +106,17 @@ def _table(found: Verification) -> str:
 
 
 def _on_other_scale(row: Result) -> str:
-    """Returns a win rate that is of another metric or judge than the published one, and says so."""
+    """Returns a win rate with its metric and judge, which differ from the published number's."""
     return f"{row.value:.1f} ({row.metric} by {row.scorer})"
 
 
 def _published(cell: PublishedCell) -> tuple[str, str, str, str]:
-    """Returns a published number in the unit of the run's, its n, standing and source."""
+    """Returns a published number in the run's unit, and its n, standing and source."""
     return f"{cell.value:.1f}", str(cell.n or "unknown"), cell.standing, cell.source.key
 
 
 def _odd(cell: PublishedCell) -> bool:
-    """Whether a source prints a number otherwise than in this column, e.g. as a fraction."""
+    """Whether a source prints a number differently than this column, e.g. as a fraction."""
     return cell.printed.strip("*% ") != f"{cell.value:.1f}"
 
 
@@ -124,8 +124,8 @@ def _allowance(allowance: Allowance) -> str:
     rate, n = 100 * allowance.rate, allowance.items
     what = (
         f"Allowance for noise: between two greedy runs of the same weights, each of the {n} items may flip with a chance of "
-        f"{rate:.2g} % (about {allowance.rate * n:.0f} items), to right and to wrong alike, by batch size, kernels or "
-        "engine version."
+        f"{rate:.2g} % (about {allowance.rate * n:.0f} items), to right as likely as to wrong, because of batch size, kernels "
+        "or engine version."
     )
     if allowance.measured:
         return f"{what} 'tulu-eval audit' measured it on this run: the upper end of its interval."
@@ -143,4 +143,4 @@ def _differences(found: Verification) -> str:
 
 
 def _reach(setting: Setting) -> str:
-    return "single items: noise" if setting.noise else f"the {setting.changes}, by any number of items"
+    return "single items: noise" if setting.noise else f"the {setting.changes}, for any number of items"

@@ -1,6 +1,7 @@
 """Intervals, paired and unpaired tests, agreement with a published cell, power: pure functions on numbers.
 
-Counts go in as counts, proportions as fractions (0 to 1); only cells and agreement speak percent, as what is printed does.
+Functions take counts as counts and proportions as fractions (0 to 1). Only :mod:`~tulu_eval.stats.printed` and
+:mod:`~tulu_eval.stats.agreement` use percent, because published tables do.
 """
 
 from tulu_eval.stats.agreement import (

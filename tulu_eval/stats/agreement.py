@@ -2,27 +2,29 @@
 
 Three verdicts, each with one meaning:
 
-* **inconsistent**: the test's p-value is below 0.05. Agreement would rarely show a gap this large.
-* **consistent**: it is not, *and* a gap of the margin (5 points unless told) would have been called inconsistent with 80 %
-  power. So a run that is off by the margin or more gets "consistent" at most one time in five.
-* **cannot tell**: it is not, and the test is too weak to see the margin. Two hundred independent items are.
+* **inconsistent**: the test's p-value is below 0.05. A run that agrees rarely shows a gap this large.
+* **consistent**: the p-value is 0.05 or more, *and* the test would have detected a gap of the margin (default: 5 points) with
+  80 % power. So a run that is off by the margin or more gets "consistent" at most one time in five.
+* **cannot tell**: the p-value is 0.05 or more, and the test has less than 80 % power at the margin. Two hundred independent
+  items have less.
 
-Which test is right follows from what the two numbers share:
+What the two numbers share decides which test applies:
 
 =====================================  ===================  ================================================================
-items, weights                         method               what chance may do
+items, weights                         method               what chance explains
 =====================================  ===================  ================================================================
-the published items, same weights      symmetric flips      noise flips items, as many to right as to wrong on average
-contain the published, same weights    hypergeometric       the published items are a draw from the run's own outcomes
+the published items, same weights      symmetric flips      noise flips items, on average as many to right as to wrong
+contain the published, same weights    hypergeometric       the published items are a sample of the run's own outcomes
 anything else                          Fisher exact         both are independent samples
 two win rates with standard errors     normal               both vary by their standard errors
 =====================================  ===================  ================================================================
 
-Fisher's test on shared items is conservative, because items that are hard for one model are hard for most. McNemar's test
-would be sharper, but a cell does not tell which items were right; the explanation says what it could have given.
-Where the run's outcomes on the published items are known, compare those: the hypergeometric test is much weaker. It takes the
-run's outcomes as the published ones; noise between two runs of the same weights is not in it, and adds little (false alarms
-at most 6 % with 5 % of the items flipping, as ``benchmarks/calibration.py`` shows for every test).
+Fisher's test on shared items is conservative, because items that are hard for one model are hard for most. McNemar's test has
+more power, but a published cell does not say which items were right; the explanation gives the range of McNemar's p-value.
+Where the run's outcomes on the published items are known, compare those, because the hypergeometric test has much less power.
+That test assumes that the published run had the same outcomes as this run. It ignores noise between two runs of the same
+weights, which adds little: at most 6 % false alarms with 5 % of the items flipping, as ``benchmarks/calibration.py`` shows for
+every test.
 """
 
 from __future__ import annotations
@@ -41,25 +43,26 @@ from tulu_eval.stats.unpaired_power import detectable_unpaired
 Verdict = Literal["consistent", "inconsistent", "cannot tell"]
 Method = Literal["symmetric flips", "hypergeometric", "Fisher exact", "normal"]
 Items = Literal["same", "superset", "other"]
-"""The run's items are exactly the published ones, contain them, or are others (or nobody knows)."""
+"""``same``: the run's items are exactly the published ones. ``superset``: they contain them. ``other``: neither, or unknown."""
 
 MARGIN = 5.0
-"""Gap in percent points that has to be visible before a run is called consistent.
+"""Gap in percentage points that the test must be able to detect before a run is called consistent.
 
-What users report as "not reproduced" starts about there: 40.0 for 44.4 (llama-cookbook#810), 28 for 33 (open-instruct#255),
+Users report gaps from about this size as "not reproduced": 40.0 for 44.4 (llama-cookbook#810), 28 for 33 (open-instruct#255),
 79.8 for 85.4 and 83.8 for 91.8 (open-r1#224).
 """
 
 FLIP_RATE = 0.05
-"""Share of items allowed to change between two greedy runs of the same weights, by batch size, kernels or engine version.
+"""Share of items (0 to 1) that may change between two greedy runs of the same weights: batch size, kernels, engine version.
 
-An allowance, not a measurement: HumanEval's 164 items gave 31.7, 30.5 and 29.3 at batch 128, 64 and 16 (opencompass#1097), net
-changes of 2 to 4 items, where 5 % of items flipping give a net change with standard deviation 2.9. Measure it by a second run.
+This is an allowance, not a measurement. HumanEval's 164 items gave 31.7, 30.5 and 29.3 at batch 128, 64 and 16
+(opencompass#1097): net changes of 2 to 4 items. If 5 % of the items flip, the net change has standard deviation 2.9. A second
+run measures the rate.
 """
 
 
 class Count(NamedTuple):
-    """A proportion as it was counted: ``right`` of ``n`` items."""
+    """A proportion as counts: ``right`` of ``n`` items."""
 
     right: int
     n: int
@@ -77,14 +80,13 @@ class Agreement:
     """Whether a run agrees with a published cell.
 
     Attributes:
-        verdict: See the module's docstring.
+        verdict: The module's docstring defines the three.
         p_value: Two-sided.
-        method: The test.
-        difference: Run minus published, in percent points.
-        detectable: Smallest gap in percent points, in either direction, that the test would have found with 80 % power;
-            ``None`` where it would have found none.
-        margin: Gap in percent points that "consistent" has to be able to see.
-        explanation: All of it in one line.
+        difference: Run minus published, in percentage points.
+        detectable: Smallest gap in percentage points, in either direction, that the test detects with 80 % power; ``None`` if
+            it detects none.
+        margin: Gap in percentage points that the test must be able to detect before the verdict is "consistent".
+        explanation: The fields above, in one line.
     """
 
     verdict: Verdict
@@ -108,20 +110,20 @@ def agree(
     """Returns whether a run agrees with a published cell, by the test that fits what they share.
 
     Args:
-        run: What was measured.
-        published: What was published, of the same kind.
-        items: What the run's items are to the published ones.
-        same_weights: The run's weights are those the cell was measured on.
-        flip_rate: Share of items that may change between two runs of the same weights; used on the same items only.
-        margin: Gap in percent points that "consistent" has to be able to see.
+        run: The measured number.
+        published: The published number, of the same kind as ``run``.
+        items: How the run's items relate to the published ones.
+        same_weights: Whether the cell was measured on the run's weights.
+        flip_rate: Share of items (0 to 1) that may change between two runs of the same weights; used for the same items only.
+        margin: Gap in percentage points that the test must be able to detect before the verdict is "consistent".
 
     Raises:
-        ValueError: Impossible counts, a count against a mean, or items that the sizes contradict.
+        ValueError: If a count is impossible, one number is a count and the other a mean, or the sizes contradict ``items``.
     """
     if isinstance(run, Mean) and isinstance(published, Mean):
         return agree_of_means(run, published, margin=margin)
     if not isinstance(run, Count) or not isinstance(published, Count):
-        raise ValueError("a count agrees with a count and a mean with a mean, not one with the other")
+        raise ValueError("only two counts or two means can be compared, not one with the other")
     if items == "same" and same_weights:
         return agree_same_items(run, published, flip_rate=flip_rate, margin=margin)
     if items == "superset" and same_weights:
@@ -132,11 +134,11 @@ def agree(
 def agree_same_items(run: Count, published: Count, *, flip_rate: float = FLIP_RATE, margin: float = MARGIN) -> Agreement:
     """Compares two runs of the same weights on the same items.
 
-    Chance can only flip items: each with probability ``flip_rate``, to right or to wrong alike, independently. The p-value is
-    the probability of a net change at least as large as the one seen.
+    The null hypothesis: each item flips independently with probability ``flip_rate``, to right as likely as to wrong. The
+    p-value is the probability of a net change at least as large as the one seen.
 
     Raises:
-        ValueError: Impossible counts, different sizes, or a rate outside 0 to 1.
+        ValueError: If a count is impossible, the sizes differ, or the rate lies outside 0 to 1.
     """
     pairing = _same_items(run, published)
     n = run.n
@@ -159,12 +161,12 @@ def agree_same_items(run: Count, published: Count, *, flip_rate: float = FLIP_RA
 
 
 def agree_superset(run: Count, published: Count, *, margin: float = MARGIN) -> Agreement:
-    """Compares a published cell with a run of the same weights over items that contain the published ones, unknown which.
+    """Compares a published cell with a run of the same weights whose items contain the published ones; which ones is unknown.
 
-    Chance picks the published items: a draw without replacement from the run's outcomes.
+    The null hypothesis: the published items are a draw without replacement from the run's outcomes.
 
     Raises:
-        ValueError: Impossible counts, or fewer items than the published cell has.
+        ValueError: If a count is impossible, or the run has fewer items than the published cell.
     """
     if run.n < published.n:
         raise ValueError(f"{run.n} items of the run cannot contain {published.n} published ones")
@@ -177,14 +179,14 @@ def agree_independent(run: Count, published: Count, *, shared: bool = False, mar
     """Compares two counts as independent samples.
 
     Args:
-        run: What was measured.
-        published: What was published.
-        shared: Both are over the same items, but the weights differ: the test is then conservative, and the explanation says
-            what McNemar's test could have given.
-        margin: Gap in percent points that "consistent" has to be able to see.
+        run: The measured count.
+        published: The published count.
+        shared: Whether both counts cover the same items with different weights. The test is then conservative, and the
+            explanation gives the range of McNemar's p-value.
+        margin: Gap in percentage points that the test must be able to detect before the verdict is "consistent".
 
     Raises:
-        ValueError: Impossible counts.
+        ValueError: If a count is impossible.
     """
     p_value = fisher(*run, *published)
     how = "independent samples"
@@ -198,10 +200,10 @@ def agree_independent(run: Count, published: Count, *, shared: bool = False, mar
 def agree_of_means(run: Mean, published: Mean, *, margin: float = MARGIN) -> Agreement:
     """Compares two values with a standard error each, e.g. win rates, as independent and normal.
 
-    On the same prompts both errors are partly the same one, which makes the test conservative.
+    On the same prompts the two errors are correlated, which makes the test conservative.
 
     Raises:
-        ValueError: A negative standard error, or none at all.
+        ValueError: If a standard error is negative, or both are 0.
     """
     if not (run.standard_error >= 0.0 and published.standard_error >= 0.0):
         raise ValueError("a standard error is 0 or more")
@@ -263,7 +265,10 @@ def _flips_needed(pairing: Pairings, n: int) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _detectable_superset(run: Count, n: int) -> float | None:
-    """Returns the gap in percent points, between the run and what the n were drawn from, that the test shows, if any."""
+    """Returns the gap in percentage points that the test detects, ``None`` if it detects none.
+
+    The gap lies between the run and the outcomes from which the n published items were drawn.
+    """
     rejected = {k for k in range(n + 1) if hypergeometric(k, n, *run) < ALPHA}
 
     def power(total_right: int) -> float:
@@ -276,7 +281,7 @@ def _detectable_superset(run: Count, n: int) -> float | None:
 
 
 def _first_shown(power: Callable[[int], float], room: int) -> int | None:
-    """Returns the smallest shift from 1 to ``room`` items that is found with 80 % power, if any."""
+    """Returns the smallest shift, from 1 to ``room`` items, that the test detects with 80 % power; ``None`` if none."""
     shift = 1 + bisect.bisect_left(range(1, room + 1), POWER, key=power)
     return shift if shift <= room else None
 

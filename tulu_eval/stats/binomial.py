@@ -1,4 +1,4 @@
-"""Binomial probabilities of many counts at once, without the seconds that importing ``scipy.stats`` takes."""
+"""Binomial probabilities of many counts at once, without ``scipy.stats``, whose import takes seconds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WIDTH = 7.0
-"""Standard deviations about the mean, and as many counts more, beyond which a count is left out: 1.3e-12 of a normal tail."""
+"""A count is left out if it lies more than this many standard deviations, plus this many counts, from the mean.
+
+A normal tail beyond 7 standard deviations has a probability of 1.3e-12.
+"""
 
 
 def likely_counts(n: int, p: float) -> tuple[int, NDArray[np.float64]]:
-    """Returns the smallest count that n tosses of a coin plausibly show, and from it on the probability of each count.
+    """Returns the smallest plausible count of heads in n tosses, and the probabilities of it and the plausible counts above.
 
-    The probabilities come from their ratios, outward from the most likely count, and sum to 1.
+    The function multiplies ratios of neighbouring probabilities, outward from the most likely count. The result sums to 1.
     """
     import numpy as np
 

@@ -1,9 +1,9 @@
-"""Which counts Fisher's exact test rejects, for all totals of right items: one walk along the bounds of the region.
+"""The counts that Fisher's exact test rejects, for all totals of right items, found by one walk along the region's bounds.
 
-Given the total t of right items in both samples, the first sample's count k is hypergeometric, and the test rejects the least
-likely counts as long as they have less than :data:`~tulu_eval.stats.power.ALPHA` together: all up to a lower bound, and all
-from an upper one. From t to t + 1 both bounds move by a count or so, and a tail is carried along by what the last right item
-adds::
+Given the total t of right items in both samples, the first sample's count k is hypergeometric. The test rejects the least
+likely counts as long as their probabilities sum to less than :data:`~tulu_eval.stats.power.ALPHA`: all counts up to a lower
+bound, and all from an upper bound. From t to t + 1 both bounds move by about one count, and the tail follows from the last
+tail::
 
     P(K <= l | t + 1) = P(K <= l | t) - P(K = l | t) * (n1 - l) / (n1 + n2 - t)
 """
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TIE = 1 + 1e-9
-"""Two counts whose probabilities have a smaller ratio are equally likely; rounding leaves 1e-11 over 100,000 totals."""
+"""Two counts are equally likely if the ratio of their probabilities is smaller; rounding errs by 1e-11 over 100,000 totals."""
 
 _BELOW = ALPHA - 1e-13
-"""Where rounding is in doubt, the p-value is exactly :data:`ALPHA`, e.g. 1/20, and the test does not reject."""
+"""A p-value this close to :data:`ALPHA` is exactly :data:`ALPHA`, e.g. 1/20, but for rounding; the test does not reject it."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Bounds:
-    """The bounds at one total; the counts from ``low + 1`` to ``high - 1`` are not rejected.
+    """The bounds at one total; the test does not reject the counts from ``low + 1`` to ``high - 1``.
 
     Attributes:
         n1: Items of the first sample.
         n2: Items of the second sample.
-        total: Right items in both.
+        total: Right items in both samples together.
         low: Largest count rejected from below, or one less than the smallest possible count.
         high: Smallest count rejected from above, or one more than the largest possible count.
         below: Probability of counts up to ``low``.
@@ -62,31 +62,31 @@ class _Bounds:
         return k * (self.n2 - self.total + k) / ((self.n1 - k + 1) * (self.total - k + 1))
 
     def raise_low(self) -> None:
-        """Rejects one count more from below."""
+        """Rejects one more count from below."""
         self.low += 1
         self.below += self.first
         self.first *= self.up(self.low)
 
     def lower_low(self) -> None:
-        """Rejects one count less from below."""
+        """Rejects one fewer count from below."""
         self.first *= self.down(self.low + 1)
         self.below -= self.first
         self.low -= 1
 
     def raise_high(self) -> None:
-        """Rejects one count less from above."""
+        """Rejects one fewer count from above."""
         self.last *= self.up(self.high - 1)
         self.above -= self.last
         self.high += 1
 
     def lower_high(self) -> None:
-        """Rejects one count more from above."""
+        """Rejects one more count from above."""
         self.high -= 1
         self.above += self.last
         self.last *= self.down(self.high)
 
     def next_total(self) -> None:
-        """Adds a right item; the bounds stay, unless the smallest possible count was the one above ``low``."""
+        """Adds a right item; the bounds stay, unless ``low + 1`` was the smallest possible count."""
         if self.low + 1 == self.total - self.n2:
             if self.low + 1 == self.high - 1:
                 self.raise_high()
@@ -102,7 +102,7 @@ class _Bounds:
         return (self.n2 - self.total + k) * (self.total + 1) / (self.total + 1 - k)
 
     def settle(self) -> None:
-        """Moves the bounds to where they belong at this total."""
+        """Moves both bounds to the ones that the test has at this total."""
         while True:
             below, above = self.first * self.down(self.low + 1), self.last * self.up(self.high - 1)
             if self.below + self.above < _BELOW and max(below, above) * _TIE < min(self.first, self.last):
@@ -122,10 +122,12 @@ class _Bounds:
 
 
 def rejection_bounds(n1: int, n2: int, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the lower and the upper bound for every total from ``first`` to ``last``: counts up to and from which it rejects.
+    """Returns the bounds for every total from ``first`` to ``last``, each of shape ``(last - first + 1,)``.
+
+    The test rejects counts of the first sample up to the lower bound and from the upper bound on.
 
     Args:
-        n1: Items of the first sample, whose counts the bounds are.
+        n1: Items of the first sample.
         n2: Items of the second sample.
         first: Smallest total of right items.
         last: Largest total, ``n1 + n2`` or less.
@@ -144,9 +146,10 @@ def rejection_bounds(n1: int, n2: int, first: int, last: int) -> tuple[NDArray[n
 
 
 def _at(n1: int, n2: int, total: int) -> _Bounds:
-    """Returns bounds that reject everything but the most likely count; they have not settled yet.
+    """Returns bounds, not settled yet, that reject everything but the most likely count.
 
-    Probabilities come from their ratios, outward from the most likely count to 12 standard deviations (1e-32) beyond.
+    The function multiplies ratios of neighbouring probabilities, outward from the most likely count to 12 standard deviations
+    (a tail of 1e-32).
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
-"""Groups that the data can separate, shown instead of ranks.
+"""Letters for groups of results that the tests separate (a compact letter display), shown instead of ranks.
 
-The rule of display: two results share a letter if and only if the test of their difference is not significant after Holm's
-correction over all pairs. A group is a largest such set: nothing can be added to it without adding a separated pair. A result
-may stand in several groups ("AB": separated from neither). Groups are lettered in the order of their best result.
+Two results share a letter if and only if the test of their difference is not significant after Holm's correction over all
+pairs. A group is a maximal set of results without a separated pair: adding any result adds one. A result may be in several
+groups ("AB": separated from neither). The order of the groups' best results gives the letters.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tulu_eval.stats.power import ALPHA
 
 
 def count_groups(counts: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """Returns the letters of each of several independent results, compared pair by pair with Fisher's exact test.
+    """Returns the letters of each independent result; Fisher's exact test compares every pair.
 
     Args:
-        counts: Items right and items, one pair a result.
+        counts: Items right and items, one pair per result.
 
     Raises:
-        ValueError: Impossible count.
+        ValueError: If a count is impossible.
     """
     pairs = itertools.combinations(range(len(counts)), 2)
     p_values = {(i, j): fisher(*counts[i], *counts[j]) for i, j in pairs}
@@ -32,11 +32,11 @@ def letter_groups(values: Sequence[float], p_values: Mapping[tuple[int, int], fl
     """Returns the letters of each result from the p-value of every pair.
 
     Args:
-        values: The results; larger is better. They order the letters only.
+        values: The results; larger is better. They only decide the order of the letters.
         p_values: Uncorrected p-value for every pair of positions ``(i, j)`` with ``i < j``.
 
     Raises:
-        ValueError: A pair is missing or too many.
+        ValueError: If a pair is missing, or a key is no such pair.
     """
     if set(p_values) != set(itertools.combinations(range(len(values)), 2)):
         raise ValueError(f"p-values are needed for exactly the pairs (i, j), i < j, of {len(values)} results")
@@ -50,7 +50,7 @@ def letter_groups(values: Sequence[float], p_values: Mapping[tuple[int, int], fl
 
 
 def _largest_groups(results: Sequence[int], separated: set[tuple[int, int]]) -> list[frozenset[int]]:
-    """Returns all largest sets without a separated pair, each once: every separated pair splits the sets that hold it.
+    """Returns every maximal set without a separated pair once: each separated pair splits the sets that contain it.
 
     Source: Piepho (2004), Journal of Computational and Graphical Statistics 13, 456-466, insert and absorb.
     """

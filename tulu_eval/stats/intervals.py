@@ -1,7 +1,7 @@
 """Intervals for one proportion, for a mean, and for the difference of two independent proportions.
 
-All take counts and give fractions (0 to 1, differences -1 to 1), never percent. :func:`wilson` is what every result
-carries; it costs about a microsecond, so that a progress bar can call it at every step.
+All but :func:`mean_interval` take counts and return fractions (0 to 1, differences -1 to 1), never percent. Every result
+carries the :func:`wilson` interval; it takes about a microsecond, so a progress bar can call it at every step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def z_value(level: float) -> float:
     """Returns the standard normal quantile that leaves ``(1 - level) / 2`` above it, e.g. 1.96 for 0.95.
 
     Raises:
-        ValueError: The level is not strictly between 0 and 1.
+        ValueError: If the level is not strictly between 0 and 1.
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"a confidence level lies strictly between 0 and 1, not at {level}")
@@ -32,11 +32,7 @@ def z_value(level: float) -> float:
 
 
 def check_count(k: int, n: int) -> None:
-    """Checks that k of n can be.
-
-    Raises:
-        ValueError: ``n < 1`` or k outside 0 to n.
-    """
+    """Raises ValueError if ``n < 1`` or k lies outside 0 to n."""
     if n < 1:
         raise ValueError(f"a proportion needs at least one item, not {n}")
     if not 0 <= k <= n:
@@ -46,8 +42,8 @@ def check_count(k: int, n: int) -> None:
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     """Returns the score interval of a proportion.
 
-    Its coverage lies on both sides of the level: at level 0.95, for n from 50 to 1319 and proportions from 0.1 to 0.9, it is
-    0.93 to 0.9705 (enumerated in the tests).
+    Its coverage lies above or below the level: at level 0.95, for n from 50 to 1319 and proportions from 0.1 to 0.9, the
+    coverage is 0.93 to 0.9705 (the tests enumerate it).
     Source: Wilson (1927), Journal of the American Statistical Association 22, 209-212.
 
     Args:
@@ -56,7 +52,7 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
         level: Confidence level.
 
     Raises:
-        ValueError: Impossible count or level.
+        ValueError: If the count or the level is impossible.
     """
     check_count(k, n)
     z = z_value(level)
@@ -68,7 +64,9 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
 
 
 def exact(k: int, n: int, level: float = 0.95) -> Interval:
-    """Returns the interval of all proportions that neither one-sided exact binomial test rejects; it never covers too seldom.
+    """Returns the interval of all proportions that neither one-sided exact binomial test rejects.
+
+    Its coverage is never below the level.
 
     Source: Clopper and Pearson (1934), Biometrika 26, 404-413.
 
@@ -78,7 +76,7 @@ def exact(k: int, n: int, level: float = 0.95) -> Interval:
         level: Confidence level.
 
     Raises:
-        ValueError: Impossible count or level.
+        ValueError: If the count or the level is impossible.
     """
     from scipy.special import betaincinv
 
@@ -93,11 +91,11 @@ def exact(k: int, n: int, level: float = 0.95) -> Interval:
 def newcombe(k1: int, n1: int, k2: int, n2: int, level: float = 0.95) -> Interval:
     """Returns the interval of the difference ``k1/n1 - k2/n2`` of two independent proportions, from their Wilson intervals.
 
-    Coverage at level 0.95, enumerated for 50 and for 200 items each and proportions from 0.1 to 0.9: 0.942 to 0.964.
+    Its coverage at level 0.95 is 0.942 to 0.964, enumerated for 50 and 200 items per sample and proportions from 0.1 to 0.9.
     Source: Newcombe (1998), Statistics in Medicine 17, 873-890, method 10.
 
     Raises:
-        ValueError: Impossible count or level.
+        ValueError: If the count or the level is impossible.
     """
     first, second = wilson(k1, n1, level), wilson(k2, n2, level)
     p1, p2 = k1 / n1, k2 / n2
@@ -109,10 +107,10 @@ def newcombe(k1: int, n1: int, k2: int, n2: int, level: float = 0.95) -> Interva
 
 
 def mean_interval(value: float, standard_error: float, level: float = 0.95) -> Interval:
-    """Returns ``value ± z · standard_error``, in the unit of both.
+    """Returns ``value ± z · standard_error``, in the unit of the arguments.
 
     Raises:
-        ValueError: Negative standard error or impossible level.
+        ValueError: If the standard error is negative or the level is impossible.
     """
     if not standard_error >= 0.0:
         raise ValueError(f"a standard error is 0 or more, not {standard_error}")

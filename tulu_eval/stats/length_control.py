@@ -1,18 +1,18 @@
-"""AlpacaEval 2's win rate and its length-controlled (LC) form, as published; pure functions on arrays.
+"""AlpacaEval 2's win rate and its length-controlled (LC) win rate, as published; pure functions on arrays.
 
-For a row i, with the preference in [1, 2] (2: the model wins), the length difference in Python characters (baseline minus
-model) and the instruction's difficulty::
+Row i has a preference in [1, 2] (2: the model wins), a length difference in Python characters (baseline minus model) and the
+instruction's difficulty d_i::
 
     y_i = preference_i - 1                      t_i = tanh(difference_i / std(difference, ddof=1))
     P(model wins) = sigmoid(length * t_i + difficulty * d_i + constant)
 
-The three weights are an L1-penalised logistic fit (no intercept, the constant is penalised too) on these rows and on the
-1610 "gamed" rows of two baselines told to be verbose or concise, whose constant is 0 and whose weight is 0.1. LC is the
-mean prediction with t_i = 0. Source: tatsu-lab/alpaca_eval @ 46ca37b6 (v0.6.2), ``metrics/glm_winrate.py``,
+An L1-penalised logistic regression fits the three weights (no intercept; it penalises the constant too). It uses these rows
+and 1610 "gamed" rows: two baselines told to be verbose or concise, with constant 0 and sample weight 0.1. LC is the mean
+prediction with t_i = 0. Source: tatsu-lab/alpaca_eval @ 46ca37b6 (v0.6.2), ``metrics/glm_winrate.py``,
 ``length_controlled_v1``; Dubois et al. 2024, arXiv:2404.04475.
 
-The published number is the one liblinear stops at with seed 123, up to 0.016 points from the optimum, and its C comes
-from cross-validation over folds that an unstable sort made; so both are kept here instead of something better.
+The published number is the one at which liblinear stops with seed 123, up to 0.016 points from the optimum. Its C comes from
+cross-validation over folds that an unstable sort made. This module keeps both instead of something better.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FoldMode = Literal["leaderboard", "stable"]
 
 FOLD_MODES: tuple[FoldMode, ...] = ("leaderboard", "stable")
 """``leaderboard``: the partition behind the public leaderboard (scikit-learn < 1.9, numpy without SIMD sort).
-``stable``: fold = (n - 1 - i) mod 5, what scikit-learn >= 1.9 gives everywhere."""
+``stable``: fold = (n - 1 - i) mod 5, the partition of scikit-learn >= 1.9 on every machine."""
 
 FOLDS = 5
 CS: tuple[float, ...] = tuple(float(c) for c in np.logspace(-4, 4, 10))
@@ -42,13 +42,16 @@ MAX_ITERATIONS = 100
 """``random_state`` of v0.6.2 and scikit-learn's defaults for liblinear."""
 
 GAMED_WEIGHT = 0.2 / 2
-"""``regularize_to_baseline_lambda`` over the two gamed baselines."""
+"""``regularize_to_baseline_lambda`` divided by the number of gamed baselines."""
 
 L1R_LR = 6
-"""liblinear's number for L1-regularised logistic regression."""
+"""liblinear's solver number for L1-regularised logistic regression."""
 
 FOLDS_FILE = Path(__file__).with_name("cv_folds_introsort.npz")
-"""``np.argsort`` (introsort) of equal keys inside ``GroupKFold(5)``, for 2400 to 2415 rows; computed for this project."""
+"""Folds from ``np.argsort`` (introsort) of equal keys inside ``GroupKFold(5)``, for 2400 to 2415 rows.
+
+They were computed for this project.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,9 +59,8 @@ class JudgedRows:
     """A model's annotated rows. All arrays have shape (n,).
 
     Attributes:
-        preference: In [1, 2]; 0 is an old tie; NaN where the judge failed.
+        preference: In [1, 2]; 0 is the old code of a tie; NaN if the judge failed.
         difference: ``len(baseline output) - len(model output)``, in Python characters.
-        difficulty: The instruction's difficulty.
     """
 
     preference: Array
@@ -66,7 +68,7 @@ class JudgedRows:
     difficulty: Array
 
     def take(self, index: npt.NDArray[np.int64]) -> JudgedRows:
-        """Returns the rows at ``index``, in that order, repeats allowed."""
+        """Returns the rows at ``index``, in that order; an index may repeat."""
         return JudgedRows(self.preference[index], self.difference[index], self.difficulty[index])
 
 
@@ -76,8 +78,7 @@ class Gamed:
 
     Attributes:
         score: Preference minus 1, in [0, 1].
-        length: Standardised length difference; tanh is not yet applied.
-        difficulty: The instruction's difficulty.
+        length: Standardised length difference, before tanh.
     """
 
     score: Array
@@ -86,7 +87,7 @@ class Gamed:
 
 
 class Weights(NamedTuple):
-    """Weights of the fit, in the order of the published table."""
+    """Weights of the logistic regression, in the order of the published table."""
 
     length: float
     difficulty: float
@@ -94,7 +95,7 @@ class Weights(NamedTuple):
 
 
 class WinRate(NamedTuple):
-    """The raw win rate; percent where not a count."""
+    """The raw win rate. Rates and the standard error are in percent; ``n_`` fields are counts of rows."""
 
     win_rate: float
     standard_error: float
@@ -106,7 +107,7 @@ class WinRate(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A length-controlled win rate in percent, with what it hangs on."""
+    """A length-controlled win rate in percent, with the C and the weights that give it."""
 
     value: float
     c: float
@@ -114,7 +115,7 @@ class Fit(NamedTuple):
 
 
 class BootstrapInterval(NamedTuple):
-    """A bootstrap interval, in percent points."""
+    """A bootstrap interval and its standard error, in percentage points, from ``draws`` resamples."""
 
     low: float
     high: float
@@ -123,10 +124,10 @@ class BootstrapInterval(NamedTuple):
 
 
 def scores(preference: Array) -> Array:
-    """Returns preference minus 1, with 0 (an old way to write a tie) read as 1.5.
+    """Returns preference minus 1, with 0 (the old code of a tie) read as 1.5.
 
     Raises:
-        ValueError: A preference is neither 0, nor NaN, nor within [1, 2].
+        ValueError: If a preference is neither 0, nor NaN, nor within [1, 2].
     """
     odd = ~np.isnan(preference) & (preference != 0) & ~((preference >= 1) & (preference <= 2))
     if odd.any():
@@ -138,7 +139,7 @@ def win_rate(preference: Array) -> WinRate:
     """Returns the raw win rate over the judged rows, as ``alpaca_eval.metrics.get_winrate`` does.
 
     Raises:
-        ValueError: No row is judged, or a preference is out of range.
+        ValueError: If no row is judged, or a preference is out of range.
     """
     judged = scores(preference)
     judged = judged[~np.isnan(judged)]
@@ -163,7 +164,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def from_weights(weights: Weights, difficulty: Array) -> float:
-    """Returns LC in percent from a fit's weights and the difficulties of all instructions, shape (n,)."""
+    """Returns LC in percent from the weights and the difficulties of all instructions, shape (n,)."""
     return 100.0 * float(sigmoid(weights.constant + weights.difficulty * difficulty).mean())
 
 
@@ -177,7 +178,7 @@ def folds(n: int, mode: FoldMode) -> npt.NDArray[np.int64]:
     """Returns the fold, 0 to 4, of each of n rows; shape (n,).
 
     Raises:
-        ValueError: The leaderboard's partition is not known for n rows.
+        ValueError: If the leaderboard's partition is not known for n rows.
     """
     if mode == "stable":
         return (n - 1 - np.arange(n)) % FOLDS
@@ -208,16 +209,16 @@ def _design(rows: JudgedRows, gamed: Gamed) -> _Design:
 
 
 def _seeds(n: int) -> list[int]:
-    """Returns the first n seeds that scikit-learn draws for liblinear from ``RandomState(123)``, one a fit."""
+    """Returns the first n seeds that scikit-learn draws for liblinear from ``RandomState(123)``, one per fit."""
     state = np.random.RandomState(SEED)
     return [int(state.randint(np.iinfo("i").max)) for _ in range(n)]
 
 
 class _Solver:
-    """liblinear on rows doubled into label 1 with weight s*y and label 0 with weight s*(1-y).
+    """liblinear on doubled rows: each row with weight s has label 1 with weight s*y and label 0 with weight s*(1-y).
 
-    scikit-learn's public estimators spend two thirds of the time on checks: 87 ms an LC against 30 ms through the solver
-    they call (1 thread). The call is the same from scikit-learn 1.4 to 1.9.
+    scikit-learn's public estimators spend two thirds of the time on checks: an LC takes 87 ms with them and 30 ms through the
+    solver that they call (1 thread). The call is the same from scikit-learn 1.4 to 1.9.
     """
 
     def __init__(self, design: _Design) -> None:
@@ -231,7 +232,7 @@ class _Solver:
         self._class_weight = np.ones(2)
 
     def solve(self, c: float, seed: int) -> Weights:
-        """Returns the weights at a regularisation constant."""
+        """Returns the weights for a regularisation constant ``c``."""
         found, _ = self._train(
             self._x, self._label, False, L1R_LR, TOLERANCE, -1.0, c, self._class_weight, MAX_ITERATIONS, seed, 0.1, self._weight
         )  # fmt: skip
@@ -257,13 +258,13 @@ def fit(rows: JudgedRows, gamed: Gamed, mode: FoldMode = "leaderboard", c: float
     """Returns the length-controlled win rate.
 
     Args:
-        rows: The model's rows; those without a preference stay out of the fit and in the mean, as published.
+        rows: The model's rows. Rows without a preference are left out of the fit but not of the mean, as published.
         gamed: The rows of ``df_gamed.csv``.
-        mode: Folds from which C is chosen.
-        c: Takes the place of the choice.
+        mode: Folds for the cross-validation that chooses C.
+        c: Regularisation constant; ``None``: cross-validation chooses it.
 
     Raises:
-        ValueError: A preference is out of range, lengths do not vary, no row is judged, or the folds are not known.
+        ValueError: If a preference is out of range, the lengths do not vary, no row is judged, or the folds are not known.
     """
     if np.isnan(rows.preference).all():
         raise ValueError("no row is judged")
@@ -275,9 +276,9 @@ def fit(rows: JudgedRows, gamed: Gamed, mode: FoldMode = "leaderboard", c: float
 
 
 def over_grid(rows: JudgedRows, gamed: Gamed) -> tuple[Fit, ...]:
-    """Returns the fit at every C of the grid, ascending; raises as :func:`fit` does.
+    """Returns the fit for every C of the grid, in ascending order; raises what :func:`fit` raises.
 
-    Which of them is published hangs on the folds, and those hang on the machine that made the number.
+    The folds decide which of these fits is published, and the folds depend on the machine that computed the number.
     """
     design, seed = _design(rows, gamed), _seeds(1)[0]
     solver = _Solver(design)
@@ -288,19 +289,19 @@ def over_grid(rows: JudgedRows, gamed: Gamed) -> tuple[Fit, ...]:
 def bootstrap(
     rows: JudgedRows, gamed: Gamed, c: float, draws: int = 1000, seed: int = 0, level: float = 0.95
 ) -> BootstrapInterval:
-    """Returns a percentile interval of LC over instructions, refitting all three weights in every draw.
+    """Returns a percentile bootstrap interval of LC over instructions; every draw refits all three weights.
 
-    The package's ``lc_standard_error`` is the spread of predictions over instructions, not an error of LC. Here the rows
-    are drawn anew and standardised, fitted and averaged again; C stays at the full sample's choice, and the gamed rows stay,
-    being the prior that they are.
+    The package's ``lc_standard_error`` is the spread of predictions over instructions, not a standard error of LC. Each draw
+    resamples the rows, then standardises, fits and averages them again. C stays at the full sample's choice, and the gamed
+    rows stay, because they act as a prior.
 
     Args:
         rows: The model's rows.
         gamed: The rows of ``df_gamed.csv``.
-        c: The regularisation constant of :func:`fit`.
+        c: The regularisation constant that :func:`fit` chose.
         draws: Number of resamples.
-        seed: Of the resamples.
-        level: Mass of the interval.
+        seed: Seed of the resampling.
+        level: Confidence level, 0 to 1.
     """
     rng = np.random.default_rng(seed)
     n = len(rows.preference)

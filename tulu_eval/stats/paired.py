@@ -1,6 +1,6 @@
-"""Tests of a difference: on shared items (McNemar, Tango's interval), on independent ones (Fisher), and a family (Holm).
+"""Tests of a difference: on shared items (McNemar, Tango's interval), on independent items (Fisher), in a family (Holm).
 
-The exact tests count with whole numbers and divide once: no tolerance decides which outcomes are as rare as the one seen.
+The exact tests count with integers and divide once, so no tolerance decides which outcomes are as rare as the one seen.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Pairings(NamedTuple):
-    """What McNemar's test could say of two counts on the same items, over all ways the items can pair up.
+    """The range of McNemar's p-value for two counts on the same items, over all possible pairings of the items.
 
     Attributes:
-        p_low: Smallest p-value: only as many items differ as must.
-        p_high: Largest p-value: as many items differ as can.
-        flips: Fewest differing items for which the p-value is 0.05 or more; ``None`` if it is below for every pairing.
+        p_low: Smallest p-value: as few items differ as possible.
+        p_high: Largest p-value: as many items differ as possible.
+        flips: Fewest differing items for which the p-value is 0.05 or more; ``None`` if every pairing gives less.
     """
 
     p_low: float
@@ -44,7 +44,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
         only_b: Items that B has right and A wrong.
 
     Raises:
-        ValueError: A count is negative.
+        ValueError: If a count is negative.
     """
     if only_a < 0 or only_b < 0:
         raise ValueError(f"discordant counts are 0 or more, not {only_a} and {only_b}")
@@ -60,7 +60,7 @@ def pairings(k1: int, k2: int, n: int) -> Pairings:
     """Returns the range of McNemar's p-value for two counts on the same n items whose pairing is not known.
 
     Raises:
-        ValueError: Impossible counts.
+        ValueError: If a count is impossible.
     """
     check_count(k1, n)
     check_count(k2, n)
@@ -74,12 +74,13 @@ def pairings(k1: int, k2: int, n: int) -> Pairings:
 
 @functools.lru_cache(maxsize=16)
 def net_flips(n: int, rate: float) -> NDArray[np.float64]:
-    """Returns the probabilities of a net change of -n to n right items, each item flipping either way with ``rate / 2``.
+    """Returns the probabilities of a net change of -n to n right items; shape ``(2 n + 1,)``, read-only.
 
-    Shape: ``(2 n + 1,)``, read-only. By repeated squaring, so that every term stays positive and small tails stay exact.
+    Each item flips with probability ``rate / 2`` to right and with ``rate / 2`` to wrong. Repeated squaring keeps every term
+    positive and small tails exact.
 
     Raises:
-        ValueError: No items, or a rate outside 0 to 1.
+        ValueError: If there are no items, or the rate lies outside 0 to 1.
     """
     import numpy as np
 
@@ -99,7 +100,7 @@ def net_flips(n: int, rate: float) -> NDArray[np.float64]:
 def paired_difference(only_a: int, only_b: int, n: int, level: float = 0.95) -> Interval:
     """Returns Tango's score interval of the difference ``(only_a - only_b) / n`` of two runs on the same n items.
 
-    It holds every difference that the score test, with the nuisance probability at its restricted maximum, does not reject.
+    It contains every difference that the score test, with the nuisance probability at its restricted maximum, does not reject.
     Source: Tango (1998), Statistics in Medicine 17, 891-908.
 
     Args:
@@ -109,10 +110,10 @@ def paired_difference(only_a: int, only_b: int, n: int, level: float = 0.95) -> 
         level: Confidence level.
 
     Raises:
-        ValueError: A count is negative, or more discordant items than items.
+        ValueError: If a count is negative, or there are more discordant items than items.
     """
     if min(only_a, only_b) < 0 or only_a + only_b > n or n < 1:
-        raise ValueError(f"{only_a} and {only_b} discordant of {n} items cannot be")
+        raise ValueError(f"{only_a} and {only_b} discordant of {n} items are impossible")
     z = z_value(level)
     estimate = (only_a - only_b) / n
 
@@ -134,11 +135,11 @@ def paired_difference(only_a: int, only_b: int, n: int, level: float = 0.95) -> 
 def fisher(k1: int, n1: int, k2: int, n2: int) -> float:
     """Returns Fisher's exact two-sided p-value of "both proportions are equal" for two independent samples.
 
-    Two-sided: all tables with the same margins that are at most as likely as the one seen.
+    It sums over all tables with the same margins that are at most as likely as the one seen.
     Source: Fisher (1935), Journal of the Royal Statistical Society 98, 39-82.
 
     Raises:
-        ValueError: Impossible count.
+        ValueError: If a count is impossible.
     """
     check_count(k1, n1)
     check_count(k2, n2)
@@ -148,16 +149,16 @@ def fisher(k1: int, n1: int, k2: int, n2: int) -> float:
 def hypergeometric(k: int, n: int, total_right: int, total: int) -> float:
     """Returns the two-sided p-value of "k right of n is a draw without replacement from ``total_right`` of ``total``".
 
-    Two-sided: all counts that are at most as likely as k; 0 if k cannot be drawn at all.
+    It sums over all counts that are at most as likely as k; it is 0 if k cannot be drawn.
 
     Args:
-        k: Right ones in the draw.
-        n: Size of the draw.
-        total_right: Right ones in the whole.
-        total: Size of the whole, n or more.
+        k: Right items in the draw.
+        n: Items in the draw.
+        total_right: Right items in the population.
+        total: Items in the population, n or more.
 
     Raises:
-        ValueError: Impossible count, or a draw larger than the whole.
+        ValueError: If a count is impossible, or the draw is larger than the population.
     """
     check_count(k, n)
     check_count(total_right, total)
@@ -170,7 +171,7 @@ def hypergeometric(k: int, n: int, total_right: int, total: int) -> float:
 
 
 def hypergeometric_weights(n: int, total_right: int, total: int) -> tuple[int, list[int]]:
-    """Returns the smallest count of right ones in a draw of n, and from it on the number of draws with each count."""
+    """Returns the smallest count of right items in a draw of n, and the number of draws for that count and each above it."""
     total_wrong = total - total_right
     first = max(0, n - total_wrong)
     weights = [math.comb(total_right, first) * math.comb(total_wrong, n - first)]
@@ -180,15 +181,15 @@ def hypergeometric_weights(n: int, total_right: int, total: int) -> tuple[int, l
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Returns adjusted p-values: rejecting those below alpha makes any false rejection in the family at most alpha likely.
+    """Returns adjusted p-values; rejecting those below alpha keeps the family-wise error rate at alpha or less.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
 
     Args:
-        p_values: One a test, in any order; the result is in the same order.
+        p_values: One per test, in any order; the result is in the same order.
 
     Raises:
-        ValueError: A p-value lies outside 0 to 1.
+        ValueError: If a p-value lies outside 0 to 1.
     """
     if not all(0.0 <= p <= 1.0 for p in p_values):
         raise ValueError("a p-value lies between 0 and 1")
@@ -201,7 +202,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _bisect(is_above: Callable[[float], bool], low: float, high: float) -> float:
-    """Returns the point between low and high from which on ``is_above`` holds, to the last bits."""
+    """Returns the point between low and high from which ``is_above`` holds, to the last bits."""
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if is_above(middle) else (middle, high)

@@ -1,13 +1,13 @@
-"""Exact power of McNemar's test on shared items: the items that a comparison needs, and the difference that n items show.
+"""Exact power of McNemar's test on shared items: the items that a comparison needs, and the difference that n items detect.
 
 The test is :func:`tulu_eval.stats.mcnemar` at :data:`~tulu_eval.stats.power.ALPHA`, exact and two-sided, as ``compare`` runs
-it. It looks at discordant items only, those that one of two models has right and the other wrong. Of n items their number D is
+it. It uses discordant items only: items that one of two models has right and the other wrong. Their number D among n items is
 binomial, and given D the test rejects with a probability that does not depend on n::
 
     power(n) = sum over D of P(D of n items are discordant) * P(the test rejects | D)
 
-Nothing is approximated but tails of the first factor below 1e-9, which are left out. Power is not monotone in n: where
-the critical count stays as D grows by one, a little power is lost.
+The only approximation: tails of the first factor below 1e-9 are left out. Power is not monotone in n: it drops a little where
+D grows by one and the critical count stays.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 def paired_power(n: int, difference: float, discordance: float) -> float:
-    """Returns the probability that McNemar's exact test on n shared items finds a difference.
+    """Returns the probability that McNemar's exact test on n shared items detects a difference.
 
     Args:
         n: Shared items.
-        difference: Difference of the two proportions.
-        discordance: Share of items that one has right and the other wrong; at least the difference.
+        difference: Difference of the two proportions, -1 to 1.
+        discordance: Share of items (0 to 1) that one model has right and the other wrong; at least the difference.
 
     Raises:
-        ValueError: No items, or a discordance that does not allow the difference.
+        ValueError: If there are no items, or the discordance does not allow the difference.
     """
     _check(difference, discordance)
     discordant, chance = _discordant(n, discordance)
@@ -42,14 +42,14 @@ def paired_power(n: int, difference: float, discordance: float) -> float:
 
 @functools.lru_cache(maxsize=256)
 def paired_items(difference: float, discordance: float) -> int:
-    """Returns the smallest number of shared items from which on the test's power stays at :data:`POWER` or more.
+    """Returns the smallest number of shared items from which the test's power stays at :data:`POWER` or more.
 
     Args:
-        difference: Difference of the two proportions; only its size counts.
-        discordance: Share of items that one has right and the other wrong; at least the difference.
+        difference: Difference of the two proportions, -1 to 1; the sign does not matter.
+        discordance: Share of items (0 to 1) that one model has right and the other wrong; at least the difference.
 
     Raises:
-        ValueError: No difference, or a discordance that does not allow it.
+        ValueError: If the difference is 0, or the discordance does not allow it.
     """
     import numpy as np
 
@@ -57,13 +57,13 @@ def paired_items(difference: float, discordance: float) -> int:
     _check(difference, discordance)
     if difference == 0.0:
         raise ValueError("no number of items shows a difference of 0")
-    # Connor (1987), Biometrics 43, 207-211: the normal approximation, to know where to look.
+    # Connor (1987), Biometrics 43, 207-211: the normal approximation gives the range to search.
     near = (Z_ALPHA * math.sqrt(discordance) + Z_POWER * math.sqrt(discordance - difference**2)) ** 2 / difference**2
     middle = near * discordance
     first = max(0, int(middle - 16 * math.sqrt(middle) - 40))
     discordant = np.arange(first, int(middle + 24 * math.sqrt(middle) + 80))
     rejects = _rejects(discordant, critical_counts(discordant), difference / discordance)
-    # The largest rising sequence below the probabilities: its mean over D rises with n, so it bounds all n beyond.
+    # The largest non-decreasing sequence below the probabilities: its mean over D rises with n, so it bounds all larger n.
     rising = np.minimum.accumulate(rejects[::-1])[::-1]
     low, high = 0, int((discordant[-1] - WIDTH * (math.sqrt(discordant[-1]) + 1)) / discordance)
     while high - low > 1:
@@ -75,12 +75,12 @@ def paired_items(difference: float, discordance: float) -> int:
 
 
 def detectable_paired(n: int, discordance: float) -> float | None:
-    """Returns the smallest difference that the test finds with :data:`POWER` on n shared items.
+    """Returns the smallest difference that the test detects with :data:`POWER` on n shared items.
 
-    ``None`` where it does not find the largest difference that the discordance allows, which is the discordance itself.
+    Returns ``None`` if the test does not detect the largest possible difference, which is the discordance itself.
 
     Raises:
-        ValueError: No items, or a discordance outside 0 to 1.
+        ValueError: If there are no items, or the discordance lies outside 0 to 1.
     """
     _check(0.0, discordance)
     discordant, chance = _discordant(n, discordance)
@@ -99,10 +99,10 @@ def detectable_paired(n: int, discordance: float) -> float | None:
 
 
 def critical_counts(discordant: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the largest count on the rarer side for which McNemar's exact test rejects, -1 where it never does.
+    """Returns the largest count on the rarer side for which McNemar's exact test rejects, -1 if it never rejects.
 
-    No p-value equals :data:`ALPHA`, being a whole number over a power of two. The count is one of the three nearest to that of
-    the normal approximation; this was compared with ``scipy.stats.binom.ppf`` for all D below 200,000.
+    No p-value equals :data:`ALPHA`, because each is an integer divided by a power of two. The count is one of the three nearest
+    to that of the normal approximation, as a comparison with ``scipy.stats.binom.ppf`` showed for all D below 200,000.
     """
     import numpy as np
 
@@ -115,7 +115,7 @@ def critical_counts(discordant: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _check(difference: float, discordance: float) -> None:
     if not 0.0 <= abs(difference) <= discordance <= 1.0 or discordance == 0.0:
-        raise ValueError(f"a difference of {difference} cannot be with {discordance} of the items discordant")
+        raise ValueError(f"a difference of {difference} is impossible with {discordance} of the items discordant")
 
 
 def _discordant(n: int, discordance: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -123,19 +123,22 @@ def _discordant(n: int, discordance: float) -> tuple[NDArray[np.int64], NDArray[
     import numpy as np
 
     if n < 1:
-        raise ValueError(f"{n} items show nothing")
+        raise ValueError(f"the number of items must be 1 or more, not {n}")
     first, chance = likely_counts(n, discordance)
     return np.arange(first, first + len(chance)), chance
 
 
 def _rejects(discordant: NDArray[np.int64], critical: NDArray[np.int64], excess: float) -> NDArray[np.float64]:
-    """Returns P(the test rejects | D), where a discordant item favours one model with probability ``(1 + excess) / 2``."""
+    """Returns P(the test rejects | D) if a discordant item favours one model with probability ``(1 + excess) / 2``."""
     share = (1 + excess) / 2
     return at_most(critical, discordant, share) + at_most(critical, discordant, 1 - share)
 
 
 def _expected(n: int, discordance: float, first: int, values: NDArray[np.float64]) -> float:
-    """Returns the mean over the D of n items of a value that is known from D = ``first`` on and counts as 0 elsewhere."""
+    """Returns the mean of a value over D, the discordant items among n.
+
+    ``values`` gives the value from D = ``first`` on; elsewhere the value is 0.
+    """
     start, chance = likely_counts(n, discordance)
     known = values[max(0, start - first) : max(0, start - first + len(chance))]
     skipped = max(0, first - start)

@@ -1,7 +1,7 @@
-"""What a printed cell can have been: the count behind it, and the numbers of items that can print it.
+"""The count behind a printed cell, and the numbers of items for which a cell can be printed.
 
-A cell is a percentage rounded to a few decimals. Whether a tie was rounded up or to even is not known, so both are allowed.
-The idea of checking printed means against their granularity is GRIM: Brown and Heathers (2017), Social Psychological and
+A cell is a percentage rounded to a few decimals. The source may have rounded a tie up or to even, so both are allowed.
+GRIM is the idea of checking printed means against their granularity: Brown and Heathers (2017), Social Psychological and
 Personality Science 8, 363-369.
 """
 
@@ -13,15 +13,15 @@ from fractions import Fraction
 
 
 def cell_count(value_percent: float, n: int, decimals: int = 1) -> int:
-    """Returns the number of right items that a printed cell stands for; the nearest one where several print the same.
+    """Returns the number of right items behind a printed cell; the nearest count if several print the same.
 
     Args:
         value_percent: The cell as printed, e.g. 67.0.
-        n: Items behind it.
-        decimals: Decimals it is printed with.
+        n: Items behind the cell.
+        decimals: Printed decimals.
 
     Raises:
-        ValueError: No count of n prints this value, e.g. 67.3 at n = 200.
+        ValueError: If no count of n prints this value, e.g. 67.3 at n = 200.
     """
     if n < 1:
         raise ValueError(f"a cell needs at least one item, not {n}")
@@ -35,19 +35,19 @@ def cell_count(value_percent: float, n: int, decimals: int = 1) -> int:
 
 
 def compatible_sizes(values_percent: Sequence[float], largest: int, decimals: int = 1) -> tuple[int, ...]:
-    """Returns every n from 1 to ``largest`` for which each printed cell is some count of n, rounded.
+    """Returns every n from 1 to ``largest`` for which each printed cell is a rounded count of n.
 
     Args:
         values_percent: The cells as printed.
         largest: Largest n to try.
-        decimals: Decimals they are printed with.
+        decimals: Printed decimals.
     """
     values = [_printed(value, decimals) for value in values_percent]
     return tuple(n for n in range(1, largest + 1) if all(_prints(round(v * n / 100), n, v, decimals) for v in values))
 
 
 def _printed(value_percent: float, decimals: int) -> Fraction:
-    """Returns the decimal number that was printed, not the binary one nearest to it."""
+    """Returns the printed decimal number, not the nearest binary one."""
     if not 0.0 <= value_percent <= 100.0:
         raise ValueError(f"a percentage lies between 0 and 100, not at {value_percent}")
     value = Fraction(repr(value_percent))

@@ -1,11 +1,11 @@
-"""Exact power of Fisher's test on two independent samples: the items that each needs, and the gap that given sizes show.
+"""Exact power of Fisher's test on two independent samples: the items that each needs, and the gap that given sizes detect.
 
-The test is :func:`tulu_eval.stats.fisher` at :data:`~tulu_eval.stats.power.ALPHA`, two-sided, as ``verify`` runs it for other
-weights or other items. Power is the probability of all pairs of counts for which it rejects::
+The test is :func:`tulu_eval.stats.fisher` at :data:`~tulu_eval.stats.power.ALPHA`, two-sided, as ``verify`` runs it if the
+weights or the items differ. Power is the probability of all pairs of counts for which the test rejects::
 
     power = sum over (k1, k2) that the test rejects of P(k1 of n1) * P(k2 of n2)
 
-Nothing is approximated but tails of ``k1 + k2`` below 1e-9, which count as not rejected. Power is not monotone in n.
+The only approximation: tails of ``k1 + k2`` below 1e-9 count as not rejected. Power is not monotone in n.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class _Crossings(NamedTuple):
-    """Where a bound passes counts of the first sample, one step an element.
+    """The steps at which a bound passes counts of the first sample, one element per step.
 
     Attributes:
-        place: The count that is passed.
-        total: The total of right items at which it is.
+        place: The count that the bound passes.
+        total: The total of right items at which the bound passes the count.
         sign: 1 upwards, -1 downwards.
     """
 
@@ -38,7 +38,7 @@ class _Crossings(NamedTuple):
 
 
 def unpaired_power(p1: float, n1: int, p2: float, n2: int) -> float:
-    """Returns the probability that Fisher's exact test finds that two samples' proportions differ.
+    """Returns the probability that Fisher's exact test detects that two samples' proportions differ.
 
     Args:
         p1: Proportion behind the first sample.
@@ -47,7 +47,7 @@ def unpaired_power(p1: float, n1: int, p2: float, n2: int) -> float:
         n2: Items of the second sample.
 
     Raises:
-        ValueError: Not a proportion, or an empty sample.
+        ValueError: If a proportion lies outside 0 to 1, or a sample is empty.
     """
     _check(p1, n1)
     _check(p2, n2)
@@ -58,35 +58,35 @@ def unpaired_power(p1: float, n1: int, p2: float, n2: int) -> float:
 
 @functools.lru_cache(maxsize=256)
 def unpaired_items(p1: float, p2: float) -> int:
-    """Returns the smallest number of items for each of two independent samples from which on power stays at :data:`POWER`.
+    """Returns the smallest number of items per sample from which the power on two samples stays at :data:`POWER` or more.
 
     Raises:
-        ValueError: Not two different proportions.
+        ValueError: If a proportion lies outside 0 to 1, or both are equal.
     """
     _check(p1, 1)
     _check(p2, 1)
     if p1 == p2:
         raise ValueError(f"{p1} and {p2} are not two different proportions")
     # Fleiss, Levin and Paik (2003), Statistical Methods for Rates and Proportions, 3rd ed., chapter 4: the normal
-    # approximation, to know where to begin. A tenth more and 40 lies beyond the last n that lacks power: for 204 pairs of
-    # proportions all n up to a quarter more were tried.
+    # approximation gives the start. A tenth and 40 items more lies beyond the last n that lacks power, as a search over
+    # all n up to a quarter more showed for 204 pairs of proportions.
     near = (Z_ALPHA + Z_POWER) ** 2 * (p1 * (1 - p1) + p2 * (1 - p2)) / (p1 - p2) ** 2
     n = math.ceil(1.1 * near) + 40
     while n:
         spare = unpaired_power(p1, n, p2, n) - POWER
         if spare < 0.0:
             break
-        # One item less costs 0.4 / n of power by the normal approximation, and where a step of the test lies between, it adds
-        # power. Half as many as would use up what is spare are skipped, and none where the approximation is coarse.
+        # By the normal approximation one item less costs 0.4 / n of power; a step of the test in between adds power. The
+        # search skips half the items that would use up the spare power, and skips none where the approximation is coarse.
         n -= max(1, int(spare * n / 0.8)) if n > 500 else 1
     return n + 1
 
 
 @functools.lru_cache(maxsize=256)
 def detectable_unpaired(p: float, n1: int, n2: int) -> float | None:
-    """Returns the smallest gap from ``p``, in either direction, that the test finds with :data:`POWER`.
+    """Returns the smallest gap from ``p``, in either direction, that the test detects with :data:`POWER`.
 
-    A direction that has no room for such a gap does not count; ``None`` where neither has.
+    A direction without room for such a gap does not count. Returns ``None`` if neither direction has room.
 
     Args:
         p: Proportion behind the first sample.
@@ -94,7 +94,7 @@ def detectable_unpaired(p: float, n1: int, n2: int) -> float | None:
         n2: Items of the second sample.
 
     Raises:
-        ValueError: Not a proportion, or an empty sample.
+        ValueError: If the proportion lies outside 0 to 1, or a sample is empty.
     """
     _check(p, n1)
     _check(p, n2)
@@ -115,7 +115,7 @@ def detectable_unpaired(p: float, n1: int, n2: int) -> float | None:
 
 def _check(p: float, n: int) -> None:
     if not 0.0 <= p <= 1.0 or n < 1:
-        raise ValueError(f"a proportion of {p} on {n} items cannot be")
+        raise ValueError(f"a proportion of {p} on {n} items is impossible")
 
 
 @functools.lru_cache(maxsize=64)
@@ -124,7 +124,7 @@ def _all_crossings(n1: int, n2: int) -> tuple[_Crossings, _Crossings]:
 
 
 def _crossings(n1: int, n2: int, first: int, last: int) -> tuple[_Crossings, _Crossings]:
-    """Returns where the lower and the upper bound of rejection pass each count of the first sample, over a range of totals."""
+    """Returns the crossings of the lower and of the upper bound of rejection, for all totals from ``first`` to ``last``."""
     import numpy as np
 
     low, high = rejection_bounds(n1, n2, first, last)
@@ -132,7 +132,7 @@ def _crossings(n1: int, n2: int, first: int, last: int) -> tuple[_Crossings, _Cr
 
 
 def _passed(path: NDArray[np.int64], first: int) -> _Crossings:
-    """Returns the steps of a bound, one for each count that it passes; ``path[i + 1]`` is reached at total ``first + i``."""
+    """Returns the steps of a bound, one per count that it passes; it reaches ``path[i + 1]`` at total ``first + i``."""
     import numpy as np
 
     size = np.abs(np.diff(path))
@@ -145,7 +145,7 @@ def _passed(path: NDArray[np.int64], first: int) -> _Crossings:
 def _power(p1: float, n1: int, p2: float, n2: int, low: _Crossings, high: _Crossings) -> float:
     """Returns the probability of rejection.
 
-    A count k1 is rejected from the total on where the lower bound passes it, and until the upper bound does.
+    The test rejects a count k1 from the total at which the lower bound passes it, and up to the one at which the upper does.
     """
     import numpy as np
 

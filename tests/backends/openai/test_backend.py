@@ -138,7 +138,7 @@ def test_a_server_that_dies_midway_leaves_what_it_answered(model_server: Any, or
 
     with model_server(draw) as server:
         plan = plan_of(order(server, batch_size=1))
-        with pytest.raises(EngineError, match=r"25 in a row failed at the server http.*; the last: HTTP 500"):
+        with pytest.raises(EngineError, match=r"25 requests in a row failed at the server http.*; the last: HTTP 500"):
             execute(plan, QUIET)
         manifest = files.read_manifest(plan.folder)
         assert manifest["status"] == "incomplete"

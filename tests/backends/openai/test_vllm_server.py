@@ -143,6 +143,6 @@ def test_what_a_real_server_refuses_is_one_line(url: str, tiny: ModelFiles, requ
     long = [Request(f"l{at}", (5,) * 600, "") for at in range(6)]
     with (
         OpenAIBackend.load(tiny, EngineSettings(served=served), (1,), 500) as server,
-        pytest.raises(EngineError, match=r"5 of the first requests, all of them, failed at the server .* HTTP 400"),
+        pytest.raises(EngineError, match=r"5 requests failed, and none was answered, at the server .* HTTP 400"),
     ):
         list(server.generate([dataclasses.replace(one, key=f"{one.key}-") for one in long], Decoding(8)))

@@ -1,1 +1,1 @@
-"""The engine that runs wherever transformers does."""
+"""The engine on transformers, for every device that transformers supports."""

@@ -1,8 +1,8 @@
-"""The engine that runs wherever transformers does: CPU, CUDA, Apple silicon.
+"""The backend on transformers, for CPU, CUDA and Apple silicon.
 
-Prompts of a benchmark share a prefix; where the architecture allows, its keys and values are kept once
-(:mod:`~tulu_eval.backends.hf.shared_prefix`). Elsewhere plain batched generation takes over by itself
-(:mod:`~tulu_eval.backends.hf.plain`), and ``describe()["attention"]`` says why.
+The prompts of a benchmark share a prefix. If the architecture allows it, the engine keeps the prefix's keys and values once
+(:mod:`~tulu_eval.backends.hf.shared_prefix`). Otherwise it uses plain batched generation
+(:mod:`~tulu_eval.backends.hf.plain`), and ``describe()["attention"]`` gives the reason.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from tulu_eval.records import Completion, Decoding, Request
 _LOG = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16", "float16")
-"""What a model can be computed in."""
+"""dtypes in which a model can be computed."""
 
 CPU_BATCH = 128
-"""Rows decoded together on a CPU at most where nothing is asked for.
+"""Largest number of rows decoded together on a CPU if ``batch_size`` is 0.
 
-SmolLM2-135M in bfloat16 on one core, milliseconds a step and row: 6.4 with 16 rows, 4.2 with 32, 3.3 with 64, 2.5 with 128.
+SmolLM2-135M in bfloat16 on one core takes, in milliseconds per step and row: 6.4 with 16 rows, 4.2 with 32, 3.3 with 64, 2.5
+with 128.
 """
 
 GPU_BATCH = 256
-"""Rows decoded together on an accelerator at most where nothing is asked for."""
+"""Largest number of rows decoded together on an accelerator if ``batch_size`` is 0."""
 
 
 def resolve_device(name: str) -> str:
     """Returns the torch device of a setting; ``auto`` is cuda, then mps, then cpu.
 
     Raises:
-        UnknownName: No such kind of device.
-        PreflightError: The device is not there.
+        UnknownName: If there is no such kind of device.
+        PreflightError: If the machine does not have the device.
     """
     import torch
 
@@ -50,15 +51,15 @@ def resolve_device(name: str) -> str:
     if kind not in there or not re.fullmatch("[0-9]{0,4}", index):
         raise UnknownName("device", name, ["auto", *there])
     if not there[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
-        raise PreflightError(f"device {name} is not there; use --device auto")
+        raise PreflightError(f"this machine has no device {name}; use --device auto")
     return name
 
 
 def resolve_dtype(setting: str, stored: str) -> str:
-    """Returns the dtype to compute in; ``auto`` is the dtype the weights are stored in.
+    """Returns the dtype of the computation; ``auto`` is the dtype of the stored weights.
 
     Raises:
-        UnknownName: Not one of :data:`DTYPES`.
+        UnknownName: If the dtype is not in :data:`DTYPES`.
     """
     dtype = stored if setting == "auto" else setting
     if dtype not in DTYPES:
@@ -67,7 +68,7 @@ def resolve_dtype(setting: str, stored: str) -> str:
 
 
 def free_bytes(device: str) -> int:
-    """Returns the memory that is free on a device, in bytes."""
+    """Returns the free memory of a device in bytes."""
     import psutil
     import torch
 
@@ -81,10 +82,10 @@ class TransformersBackend(Backend):
 
     Args:
         model: The loaded model, in evaluation mode.
-        tokenizer: Its tokenizer; only decodes here.
-        settings: How it was loaded.
+        tokenizer: Its tokenizer, used for decoding only.
+        settings: Settings with which the model was loaded.
         eos_ids: Tokens that end a completion.
-        max_length: Tokens that a row may have; one that gets there ends with ``length``.
+        max_length: Largest length of a row in tokens; a row of this length ends with ``length``.
     """
 
     name = "transformers"
@@ -108,11 +109,12 @@ class TransformersBackend(Backend):
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
-        """Says what is missing before weights are loaded.
+        """Raises PreflightError if something is missing or not allowed; loads no weights.
 
         Raises:
-            PreflightError: Device or memory missing, a setting of another engine, or pickle or code that is not allowed.
-            UnknownName: A device or dtype that there is not.
+            PreflightError: If a device or memory is missing, a setting belongs to another engine, or the model needs pickle or
+                code that is not allowed.
+            UnknownName: If there is no such device or dtype.
         """
         device = resolve_device(settings.device)
         dtype = resolve_dtype(settings.dtype, model.dtype)
@@ -133,10 +135,10 @@ class TransformersBackend(Backend):
 
     @classmethod
     def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
-        """Loads the model and finds out whether it can share a prefix.
+        """Loads the model and tests whether it can share a prefix.
 
         Raises:
-            PreflightError: A file is corrupt or incomplete.
+            PreflightError: If a file is corrupt or incomplete.
         """
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -164,10 +166,10 @@ class TransformersBackend(Backend):
         return cls(loaded.to(device).eval(), tokenizer, settings, eos_ids, max_length)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion a request, as they finish; a prompt that cannot be decoded at all as an error.
+        """Yields one completion per request as soon as it finishes; the completion of an impossible prompt is an error.
 
         Raises:
-            EngineError: The engine died; what was yielded before is good.
+            EngineError: If the engine fails; completions yielded before are valid.
         """
         from tulu_eval.backends.growing import Finisher
         from tulu_eval.backends.hf.batching import Scheduler
@@ -190,7 +192,7 @@ class TransformersBackend(Backend):
             yield from PlainDecoder(self._model, finisher, decoding, rows, self._padding).run(good)
 
     def _refuse(self, request: Request) -> str:
-        """Returns why a request cannot be decoded, empty where it can; an index error on CUDA would end the process."""
+        """Returns why a request cannot be decoded, empty if it can; on CUDA an index error would end the process."""
         if not request.token_ids:
             return "the prompt has no tokens"
         size = self._model.get_input_embeddings().weight.shape[0]
@@ -200,7 +202,7 @@ class TransformersBackend(Backend):
         return f"the prompt has {length} tokens, and a row has room for {room}" if length >= room else ""
 
     def _batch_size(self, requests: Sequence[Request], decoding: Decoding) -> int:
-        """Returns how many rows to decode together: as asked for, else what memory has room for."""
+        """Returns how many rows to decode together: ``batch_size``, or if it is 0, as many as fit into memory."""
         if self._settings.batch_size:
             return self._settings.batch_size
         config = self._model.config.get_text_config()
@@ -214,7 +216,7 @@ class TransformersBackend(Backend):
         return max(1, min(fits, CPU_BATCH if device == "cpu" else GPU_BATCH))
 
     def usage(self) -> Usage | None:
-        """Returns where the time went; None on the plain path, whose steps belong to transformers."""
+        """Returns tokens and seconds; ``None`` on the plain path, on which transformers runs the steps."""
         return self._usage if self._shared else None
 
     def describe(self) -> dict[str, str]:
@@ -231,7 +233,7 @@ class TransformersBackend(Backend):
         }
 
     def close(self) -> None:
-        """Frees the model's memory. May be called twice."""
+        """Frees the model's memory; a second call does nothing."""
         import torch
 
         self._model = None

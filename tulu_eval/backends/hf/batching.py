@@ -1,6 +1,6 @@
-"""The loop that keeps a batch full: longest first, finished rows out, waiting rows in, half the batch after out-of-memory.
+"""Continuous batching: longest prompts first, waiting rows replace finished rows, half the batch after out-of-memory.
 
-It knows rows and tokens; how logits come about is a :class:`~tulu_eval.backends.hf.shared_prefix.SharedPrefixDecoder`'s.
+This module handles rows and tokens; :class:`~tulu_eval.backends.hf.shared_prefix.SharedPrefixDecoder` computes the logits.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tulu_eval.records import Completion, Decoding, Request
 _LOG = logging.getLogger(__name__)
 
 PREFILL_TOKENS = 4096
-"""Prompt tokens that go through the model in one forward at most."""
+"""Largest number of prompt tokens in one forward pass."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device; the CPU allocator only says so in words."""
+    """Whether an error means that memory ran out on any device; the CPU allocator's error only differs by its words."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     words = ("out of memory", "can't allocate memory", "not enough memory")
@@ -36,16 +36,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def choose_tokens(logits: Tensor, rows: Sequence[GrowingRow], decoding: Decoding) -> list[int]:
-    """Returns the next token of each row; -1 where a row's logits are not finite.
+    """Returns the next token of each row; -1 if a row's logits are not finite.
 
-    Greedy takes the likeliest token. Otherwise each row draws one number of its own and takes the token at which the
-    cumulated probability passes it, so that a row's draw does not depend on its neighbours. Order of the filters:
-    temperature, top-k, top-p.
+    Greedy decoding takes the most likely token. Otherwise each row draws one number from its own generator and takes the token
+    at which the cumulative probability passes it, so a row's sample does not depend on its neighbours. The order of the
+    filters: temperature, top-k, top-p.
 
     Args:
         logits: [rows, vocabulary].
         rows: The rows, in the same order.
-        decoding: How to draw.
+        decoding: Temperature and filters.
     """
     best, token = logits.max(dim=-1)
     finite = torch.isfinite(best)
@@ -66,7 +66,7 @@ def choose_tokens(logits: Tensor, rows: Sequence[GrowingRow], decoding: Decoding
 
 
 def shared_prefix(requests: Sequence[Request]) -> tuple[int, ...]:
-    """Returns the longest common prefix of the prompts that leaves each of them at least one token."""
+    """Returns the longest common prefix of the prompts that leaves each prompt at least one token; empty if there is none."""
     if not requests:
         return ()
     low, high = min(r.token_ids for r in requests), max(r.token_ids for r in requests)
@@ -76,14 +76,14 @@ def shared_prefix(requests: Sequence[Request]) -> tuple[int, ...]:
 
 
 class Scheduler:
-    """Decodes requests in a batch that is kept full.
+    """Decodes requests in a batch, in which waiting rows replace finished ones.
 
     Args:
-        model: A causal language model whose attention is the shared-prefix one.
+        model: A causal language model with the shared-prefix attention.
         finisher: Ends rows.
-        decoding: How tokens are drawn.
-        batch_size: Rows decoded together at most.
-        usage: Where time and tokens are added up.
+        decoding: Settings of generation.
+        batch_size: Largest number of rows decoded together.
+        usage: Counter to which the scheduler adds tokens and seconds.
     """
 
     def __init__(self, model: Any, finisher: Finisher, decoding: Decoding, batch_size: int, usage: Usage) -> None:
@@ -96,10 +96,10 @@ class Scheduler:
         self._capacity = 0
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Yields a completion for every request, as they finish.
+        """Yields one completion per request as soon as it finishes.
 
         Raises:
-            EngineError: Memory does not suffice for one row, or the engine broke for all rows.
+            EngineError: If memory does not suffice for one row, or the engine fails for all rows.
         """
         self._waiting = deque(sorted(requests, key=lambda request: len(request.token_ids), reverse=True))
         self._prefix = shared_prefix(requests)
@@ -113,28 +113,31 @@ class Scheduler:
                 self._halve()
 
     def _guarded(self, work: Callable[[], list[Completion]]) -> tuple[list[Completion], bool]:
-        """Does a piece of work; says whether memory ran out, with the failed work's tensors released."""
+        """Returns the completions of a piece of work, and whether memory ran out; the failed work's tensors are then free.
+
+        Raises EngineError if the work fails for another reason.
+        """
         try:
             return work(), False
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
-                raise EngineError(f"the engine failed: {one_line(error)}; resume the run to go on") from error
+                raise EngineError(f"the engine failed: {one_line(error)}; run the command again to resume") from error
         return [], True
 
     def _room(self) -> int:
-        """Returns how many waiting rows to take in now: none until an eighth of the batch is free, to prefill few at a time."""
+        """Returns how many waiting rows to admit now: none until an eighth of the batch is free, so that prefills are few."""
         free = min(self._batch - len(self._rows), len(self._waiting))
         return free if not self._rows or free >= min(max(1, self._batch // 8), len(self._waiting)) else 0
 
     def _halve(self) -> None:
-        """Halves the batch; rows that no longer fit begin anew later, and have not been yielded."""
+        """Halves the batch; evicted rows start again later and were not yielded. Raises EngineError if the batch is one row."""
         if self._batch == 1:
             raise EngineError("out of memory with a single row; use a device with more memory or a smaller dtype")
         self._batch = max(1, min(self._batch, len(self._rows) or self._batch) // 2)
         evicted = self._rows[self._batch :]
         del self._rows[self._batch :]
         self._waiting.extendleft(row.request for row in reversed(evicted))
-        _LOG.warning("out of memory: going on with %d rows at a time", self._batch)
+        _LOG.warning("out of memory: continuing with %d rows at a time", self._batch)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -144,7 +147,7 @@ class Scheduler:
             self._decoder = None
 
     def _ready(self) -> SharedPrefixDecoder:
-        """Returns the decoder, with the prefix encoded; a new one at the beginning, and where memory ran out."""
+        """Returns the decoder with the encoded prefix; makes a new one at the start and after memory ran out."""
         if self._decoder is None:
             self._decoder = SharedPrefixDecoder(self._model, self._prefix, self._batch, self._capacity)
         return self._decoder
@@ -179,11 +182,14 @@ class Scheduler:
         return done
 
     def _stored(self, row: GrowingRow) -> int:
-        """Returns how many own tokens of a row have keys and values: all but the newest."""
+        """Returns how many tokens of a row after the prefix have keys and values: all but the newest."""
         return len(row.request.token_ids) - len(self._prefix) + len(row.tokens) - 1
 
     def _take(self, start: int, chosen: Sequence[int]) -> list[Completion]:
-        """Appends a token to each row from slot ``start`` on; takes finished rows out and closes the gaps."""
+        """Appends a token to each row from slot ``start`` on, removes finished rows and closes the gaps.
+
+        Returns the completions of the finished rows.
+        """
         done: list[Completion] = []
         gone: list[int] = []
         for slot, token in enumerate(chosen, start):

@@ -1,4 +1,4 @@
-"""Whether a model can decode with a shared prefix: looked up in its config, then tried on a few tokens."""
+"""Decides whether a model can decode with a shared prefix: from its config, then by a trial on a few tokens."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from torch import Tensor
 from tulu_eval.backends.hf.shared_prefix import ATTENTION, SharedPrefixDecoder, UnsupportedAttentionError, attention
 
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
-"""Rotary kinds whose frequencies depend on the longest row of a forward (transformers, ``modeling_rope_utils``)."""
+"""Kinds of rotary embedding whose frequencies depend on the longest row of a forward pass.
+
+Source: transformers, ``modeling_rope_utils``.
+"""
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.15}
-"""Largest relative difference of logits, shared-prefix against plain.
+"""Largest relative difference of logits between shared-prefix and plain attention, by dtype.
 
-Measured on SmolLM2-135M: 6e-7 in float32, 0.02 in bfloat16; an attention that differs in kind gives 0.5 and more.
+Measured on SmolLM2-135M: 6e-7 in float32, 0.02 in bfloat16; another kind of attention gives 0.5 and more.
 """
 
 _PREFIX, _SUFFIXES = 8, (3, 1, 5)
 
 
 def enable_shared_prefix(model: Any, max_length: int) -> str:
-    """Gives a model the shared-prefix attention, or leaves it as it was.
+    """Gives a model the shared-prefix attention if it applies, else leaves the model unchanged.
 
     Args:
         model: A causal language model of transformers, on its device.
-        max_length: Longest row that will be decoded.
+        max_length: Largest length of a row in tokens.
 
     Returns:
-        Why it does not apply; empty where it does, and the model is changed.
+        The reason why it does not apply; empty if it does.
     """
     reason = config_reason(model, max_length)
     if not reason and not {"position_ids", "logits_to_keep"} <= set(inspect.signature(model.forward).parameters):
@@ -55,7 +58,7 @@ def enable_shared_prefix(model: Any, max_length: int) -> str:
 
 
 def config_reason(model: Any, max_length: int) -> str:
-    """Returns what in the config or class rules an attention of our own out, empty where nothing does."""
+    """Returns why the config or the class excludes the shared-prefix attention; empty if nothing excludes it."""
     config = model.config.get_text_config()
     if model.config.is_encoder_decoder:
         return "an encoder-decoder model"
@@ -79,7 +82,7 @@ def config_reason(model: Any, max_length: int) -> str:
 
 
 def _rows(model: Any) -> list[list[int]]:
-    """Returns three short rows with a common prefix, of tokens spread over the vocabulary."""
+    """Returns three short rows with a common prefix, with tokens from all of the vocabulary."""
     size = model.get_input_embeddings().weight.shape[0]
     tokens = [(11 + 7919 * index) % size for index in range(_PREFIX + sum(_SUFFIXES) + len(_SUFFIXES))]
     rows, start = [], _PREFIX
@@ -91,7 +94,7 @@ def _rows(model: Any) -> list[list[int]]:
 
 @torch.inference_mode()
 def _plain_logits(model: Any) -> Tensor:
-    """Returns the logits after each row, [rows, vocabulary], from one plain forward a row."""
+    """Returns the logits after each row, [rows, vocabulary], from one plain forward pass per row."""
     device = model.get_input_embeddings().weight.device
     return torch.stack(
         [model(input_ids=torch.tensor([row], device=device), use_cache=False).logits[0, -1] for row in _rows(model)]
@@ -99,7 +102,7 @@ def _plain_logits(model: Any) -> Tensor:
 
 
 def _difference(model: Any, expected: Tensor, max_length: int) -> str:
-    """Returns how the shared-prefix logits differ, empty where they agree."""
+    """Returns how the shared-prefix logits differ from the expected ones; empty if they agree."""
     rows = _rows(model)
     decoder = SharedPrefixDecoder(model, rows[0][:_PREFIX], len(rows), max(_SUFFIXES) + 1, max_length)
     decoder.admit(0, [row[_PREFIX:-1] for row in rows])

@@ -1,8 +1,7 @@
 """Decoding for models without a shared prefix: one padded batch after the other through transformers' ``generate``.
 
-``generate`` only runs the model and its cache. Which token comes next and when a row ends is decided here, by the same
-functions as in the shared-prefix path, and its settings are all explicit:
-nothing of the model's own ``generation_config`` is left.
+``generate`` only runs the model and its cache. This module chooses the tokens and ends the rows, with the same functions as the
+shared-prefix path. All settings of ``generate`` are explicit, so it uses nothing of the model's ``generation_config``.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from tulu_eval.records import Completion, Decoding, Request
 _LOG = logging.getLogger(__name__)
 
 _PAD = 0
-"""Token that fills up rows; masked on the left, and after a row's end never looked at."""
+"""Padding token; it is masked on the left, and nothing reads it after a row's end."""
 
 
 class _Rows(LogitsProcessor):
@@ -58,7 +57,7 @@ class _Finished(StoppingCriteria):
 
 @torch.inference_mode()
 def padding_is_safe(model: Any, tolerance: float) -> bool:
-    """Whether a row's logits are the same with padding on its left; state-space models and others may not mask it."""
+    """Whether left padding leaves a row's logits unchanged; state-space models and others may not mask it."""
     device = model.get_input_embeddings().weight.device
     row, padding = list(range(3, 9)), 3
     plain = model(input_ids=torch.tensor([row], device=device)).logits[0, -1].float()
@@ -76,9 +75,9 @@ class PlainDecoder:
 
     Args:
         model: A causal language model of transformers.
-        finisher: Chooses when rows end.
-        decoding: How tokens are drawn.
-        batch_size: Rows decoded together at most.
+        finisher: Ends rows.
+        decoding: Settings of generation.
+        batch_size: Largest number of rows decoded together.
         padding: Whether rows of different lengths may share a batch, padded on the left.
     """
 
@@ -87,10 +86,10 @@ class PlainDecoder:
         self._batch, self._padding = batch_size, padding
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Yields a completion for every request, batch by batch, longest prompts first.
+        """Yields one completion per request, batch by batch, longest prompts first.
 
         Raises:
-            EngineError: Memory does not suffice for one row, or the engine broke for all rows.
+            EngineError: If memory does not suffice for one row, or the engine fails for all rows.
         """
         waiting = sorted(requests, key=lambda request: len(request.token_ids), reverse=True)
         while waiting:
@@ -106,19 +105,19 @@ class PlainDecoder:
             yield from done
 
     def _guarded(self, group: Sequence[Request]) -> list[Completion] | None:
-        """Returns the group's completions, None where memory ran out."""
+        """Returns the group's completions, ``None`` if memory ran out; raises EngineError if the engine fails otherwise."""
         try:
             return self._generate(group)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
-                raise EngineError(f"the engine failed: {one_line(error)}; resume the run to go on") from error
+                raise EngineError(f"the engine failed: {one_line(error)}; run the command again to resume") from error
         return None
 
     def _halve(self, rows: int) -> None:
         if rows == 1:
             raise EngineError("out of memory with a single row; use a device with more memory or a smaller dtype")
         self._batch = max(1, rows // 2)
-        _LOG.warning("out of memory: going on with %d rows at a time", self._batch)
+        _LOG.warning("out of memory: continuing with %d rows at a time", self._batch)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -134,7 +133,7 @@ class PlainDecoder:
         config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=limit, do_sample=False, num_beams=1, use_cache=True, pad_token_id=_PAD
         )
-        # Whatever an explicit config leaves out is otherwise filled from the model's own.
+        # Otherwise transformers fills what an explicit config leaves out from the model's own.
         self._model.generation_config = config
         chosen = _Rows(rows, self._finisher, self._decoding)
         with torch.inference_mode():

@@ -1,19 +1,21 @@
-"""Decoding with one shared prefix: its keys and values are kept once and attended to by every row in one product.
+"""Decoding with one shared prefix: its keys and values are stored once, and all rows attend to them in one product.
 
-All prompts of a benchmark like 8-shot GSM8K begin with the same tokens. Plain batched decoding keeps those tokens' keys and
-values once a row and reads them once a row at every step. Here they are kept once; what follows, a row's *own* part, lives in
-a slot of a preallocated buffer. Each layer attends twice, to the prefix (one product for all rows) and to the own part (batched
-over rows), and merges the two by their log-sum-exp, which is exact: with :math:`L_p, L_o` the two log-sum-exps,
+All prompts of a benchmark like 8-shot GSM8K start with the same tokens. Plain batched decoding stores these tokens' keys and
+values once per row and reads them once per row at every step. This module stores them once. The tokens after the prefix, a
+row's *own* part, are in a slot of a preallocated buffer. Each layer attends twice, to the prefix (one product for all rows) and
+to the own part (batched over rows), and merges both exactly by their log-sum-exps :math:`L_p, L_o`:
 ``out = out_p + sigmoid(L_o - L_p) * (out_o - out_p)``.
 
-Rows are *packed*: a forward sees one sequence of all new tokens, ``[1, tokens]``, with explicit positions, so that prompts of
-different lengths cost no padding in the linear layers. It reaches the model through the attention interface of transformers,
-without a cache object: the attention function stores keys and values itself.
+Rows are *packed*: a forward pass sees one sequence of all new tokens, ``[1, tokens]``, with explicit positions, so prompts of
+different lengths need no padding in the linear layers. The module reaches the model through the attention interface of
+transformers, without a cache object: the attention function stores keys and values itself.
 
-Memory, with ``L`` layers, ``K`` key-value heads of width ``D``, ``b`` bytes a number (an 8B Llama-3: 32, 8, 128, 2):
-prefix ``2 L K D b`` bytes a token, once (128 KiB; 742 tokens: 93 MiB); own part ``2 L K D b`` bytes a token and slot
-(256 rows of 200 + 512 tokens: 22 GiB); one layer's scores against the prefix, where no fused kernel is used,
-``4 heads tokens prefix`` bytes (4096 packed prompt tokens: 371 MiB).
+Memory, with ``L`` layers, ``K`` key-value heads of width ``D``, ``b`` bytes per number (an 8B Llama-3: 32, 8, 128, 2):
+
+* the prefix: ``2 L K D b`` bytes per token, once (128 KiB; 742 tokens: 93 MiB);
+* the own parts: ``2 L K D b`` bytes per token and slot (256 rows of 200 + 512 tokens: 22 GiB);
+* one layer's scores against the prefix, without a fused kernel: ``4 heads tokens prefix`` bytes (4096 packed prompt tokens:
+  371 MiB).
 """
 
 from __future__ import annotations
@@ -30,15 +32,15 @@ ATTENTION = "tulu_eval_shared_prefix"
 """Name of the attention function in transformers' registry."""
 
 BUCKET = 32
-"""The visible part of the own buffers grows by this many tokens: kernels see few different shapes, and masks whose rows begin
-at addresses that the CUDA kernel takes."""
+"""Number of tokens by which the visible part of the own buffers grows, so that kernels see few different shapes, and the rows
+of masks start at addresses that the CUDA kernel accepts."""
 
 _REFUSED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
-"""Arguments of attention functions that change the scores in a way that is not implemented here."""
+"""Arguments of attention functions that change the scores in a way that this module does not implement."""
 
 
 class UnsupportedAttentionError(Exception):
-    """The model's attention is not plain causal softmax attention; the message says in what way."""
+    """The model's attention is not plain causal softmax attention; the message gives the difference."""
 
 
 class Partial(NamedTuple):
@@ -49,29 +51,29 @@ class Partial(NamedTuple):
 
 
 def partial_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Partial:
-    """Attends to a part of the keys and keeps the log-sum-exp of the scores.
+    """Returns attention over a part of the keys, with the log-sum-exp of the scores.
 
     Args:
         query: [batch, heads, queries, width]; grouped-query heads are folded into the queries.
-        key: [batch, heads, keys, width], like ``value``.
-        value: What is averaged.
-        mask: Added to the scores, broadcast to [batch, heads, queries, keys].
+        key: [batch, heads, keys, width].
+        value: [batch, heads, keys, width].
+        mask: Added to the scores; broadcast to [batch, heads, queries, keys]. ``None`` for no mask.
         scale: Factor of the scores.
     """
     if query.device.type == "cpu":
-        # 163 against 418 us (prefix of 700) and 292 against 869 us (own part of 192) for 32 rows of SmolLM2-135M in bfloat16.
+        # 163 instead of 418 us (prefix of 700) and 292 instead of 869 us (own part of 192): 32 rows, SmolLM2-135M, bfloat16.
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=mask, scale=scale)
         return Partial(out, lse)
     if query.is_cuda:
         queries = query.shape[2]
         bias = None if mask is None else mask.expand(*query.shape[:3], key.shape[2])
         found = torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, bias, True, scale=scale)
-        return Partial(found[0], found[1][:, :, :queries])  # the kernel fills its log-sum-exps up to a multiple of 32
+        return Partial(found[0], found[1][:, :, :queries])  # the kernel pads its log-sum-exps to a multiple of 32
     return unfused_partial_attention(query, key, value, mask, scale)
 
 
 def unfused_partial_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Partial:
-    """Does the same in products and a softmax in float32, on any device."""
+    """Returns the same as :func:`partial_attention` on any device, from matrix products and a softmax in float32."""
     scores = torch.matmul(query, key.transpose(2, 3)).float() * scale
     if mask is not None:
         scores += mask
@@ -81,15 +83,15 @@ def unfused_partial_attention(query: Tensor, key: Tensor, value: Tensor, mask: T
 
 
 def _in_buckets(tokens: int) -> int:
-    """Returns a number of tokens rounded up to whole buckets."""
+    """Returns a number of tokens, rounded up to a multiple of :data:`BUCKET`."""
     return -(-tokens // BUCKET) * BUCKET
 
 
 class PrefixPlan:
-    """A forward that encodes the prefix.
+    """A forward pass that encodes the prefix.
 
     Args:
-        store: Where its keys and values are kept.
+        store: Store for its keys and values.
     """
 
     def __init__(self, store: Store) -> None:
@@ -104,14 +106,14 @@ class PrefixPlan:
 
 
 class RowsPlan:
-    """A forward of new tokens of rows that come after the prefix.
+    """A forward pass of new tokens of rows, after the prefix.
 
     Args:
-        store: Where keys and values are kept.
-        rows: The slots that the packed tokens belong to.
+        store: Store for keys and values.
+        rows: The slots of the packed tokens.
         places: For every packed token, ``slot * capacity + position`` in the own buffers. [tokens]
-        mask: Added to the scores of the own part: [rows, 1, 1, keys] for one token a row, else [queries, keys].
-        padded: For every packed token, its index in a [rows, queries] rectangle; None for one token a row. [tokens]
+        mask: Added to the scores of the own part: [rows, 1, 1, keys] for one token per row, else [queries, keys].
+        padded: For every packed token, its index in a [rows, queries] rectangle; ``None`` for one token per row. [tokens]
     """
 
     def __init__(self, store: Store, rows: slice, places: Tensor, mask: Tensor, padded: Tensor | None = None) -> None:
@@ -132,7 +134,7 @@ class RowsPlan:
         return out.reshape(1, tokens, heads, width)
 
     def _own(self, layer: int, grouped: Tensor, key: Tensor, value: Tensor, scale: float) -> Partial:
-        """Attends to the own parts: output [tokens, kv_heads, group, width] and log-sum-exp [tokens, kv_heads, group]."""
+        """Returns attention over own parts: output [tokens, kv_heads, group, width], log-sum-exp [tokens, kv_heads, group]."""
         keys, values = self.store.write(layer, self.places, key[0].transpose(0, 1), value[0].transpose(0, 1))
         visible = self.mask.shape[-1]
         keys = keys[self.rows, :visible].transpose(1, 2)
@@ -155,9 +157,9 @@ class Store:
     """Keys and values: the prefix once, and ``slots`` rows of ``capacity`` own tokens, allocated at the first write.
 
     Args:
-        slots: Rows that can be decoded together.
-        capacity: Longest own part, in tokens; rounded up to whole buckets.
-        reach: Longest row, prefix included; a sliding window that is at least as long does not matter.
+        slots: Number of rows that can be decoded together.
+        capacity: Largest own part in tokens; rounded up to a multiple of :data:`BUCKET`.
+        reach: Largest row in tokens, including the prefix; a sliding window of at least this length has no effect.
     """
 
     def __init__(self, slots: int, capacity: int, reach: int) -> None:
@@ -168,7 +170,7 @@ class Store:
     def write(self, layer: int, places: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Writes [tokens, kv_heads, width] at ``places``; returns the layer's buffers [slots, capacity, kv_heads, width]."""
         if layer not in self.own:
-            # Zeros, for what is masked is still multiplied (by zero), and must be finite.
+            # Zeros, because masked numbers are still multiplied (by zero) and must be finite.
             shape = (self.slots, self.capacity, *key.shape[1:])
             self.own[layer] = (key.new_zeros(shape), value.new_zeros(shape))
         keys, values = self.own[layer]
@@ -192,7 +194,7 @@ class Store:
 
     @torch.inference_mode()
     def shrink(self, slots: int) -> None:
-        """Keeps the first ``slots`` slots; layer by layer, so that little more memory is needed while it is done."""
+        """Keeps the first ``slots`` slots; copies one layer at a time, so that it needs little more memory."""
         self.slots = slots
         for layer, (keys, values) in self.own.items():
             self.own[layer] = (keys[:slots].clone(), values[:slots].clone())
@@ -208,10 +210,20 @@ def attention(
     tulu_plan: PrefixPlan | RowsPlan | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """The function behind :data:`ATTENTION`; query [1, heads, tokens, width], key and value [1, kv_heads, tokens, width].
+    """Computes the attention named :data:`ATTENTION`, with the plan that the model passes on.
+
+    Args:
+        module: The model's attention module, which knows its layer.
+        query: [1, heads, tokens, width].
+        key: [1, kv_heads, tokens, width].
+        value: [1, kv_heads, tokens, width].
+        attention_mask: Must be ``None``.
+        scaling: Factor of the scores; ``None`` for ``1 / sqrt(width)``.
+        tulu_plan: The forward pass to which the tokens belong.
+        options: Other arguments from the model; those in ``_REFUSED`` must be absent.
 
     Raises:
-        UnsupportedAttentionError: The model asks for something else than causal softmax attention.
+        UnsupportedAttentionError: If the model asks for anything but causal softmax attention.
     """
     if tulu_plan is None:
         raise UnsupportedAttentionError("the model does not hand keyword arguments to its attention")
@@ -241,10 +253,10 @@ class SharedPrefixDecoder:
 
     Args:
         model: A causal language model of transformers.
-        prefix: Tokens that every row begins with; may be empty.
-        slots: Rows that can be decoded together.
-        capacity: Longest own part (prompt after the prefix, and new tokens).
-        reach: Longest row, prefix included; the sum of both where it is 0.
+        prefix: Tokens with which every row starts; may be empty.
+        slots: Number of rows that can be decoded together.
+        capacity: Largest own part in tokens: the prompt after the prefix, and new tokens.
+        reach: Largest row in tokens, including the prefix; 0 for the prefix's length plus ``capacity``.
     """
 
     def __init__(self, model: Any, prefix: Sequence[int], slots: int, capacity: int, reach: int = 0) -> None:
@@ -266,7 +278,7 @@ class SharedPrefixDecoder:
         return logits
 
     def admit(self, start: int, suffixes: Sequence[Sequence[int]]) -> Tensor:
-        """Prefills rows into slots ``start ...``; returns the logits after each row's last token, [rows, vocabulary]."""
+        """Prefills rows into slots from ``start`` on; returns the logits after each row's last token, [rows, vocabulary]."""
         longest = max(map(len, suffixes))
         tokens = [token for suffix in suffixes for token in suffix]
         inner = [position for suffix in suffixes for position in range(len(suffix))]
@@ -283,11 +295,11 @@ class SharedPrefixDecoder:
         return self._forward(packed[0], packed[1] + self._prefix, plan, torch.tensor(ends, device=self._device))
 
     def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """Decodes one token a row.
+        """Decodes one token per row.
 
         Args:
             tokens: The newest token of each row in slots ``0 .. n-1``.
-            lengths: Own tokens that each row has stored.
+            lengths: Number of stored own tokens of each row.
 
         Returns:
             Logits of the next token, [rows, vocabulary].

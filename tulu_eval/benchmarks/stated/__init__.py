@@ -1,1 +1,1 @@
-"""Reads the number that a completion states as its answer; ``statement.py`` says what a statement is."""
+"""Reads the number that a completion states as its answer; ``statement.py`` defines a statement."""

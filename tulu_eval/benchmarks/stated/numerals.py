@@ -1,7 +1,7 @@
 """Reads numerals as people and models write them, exactly: ``1,234.50``, ``9{,}500``, ``1 1/2``, ``1.5 × 10^3``.
 
-A numeral is read whole or not at all: ``1,2,3`` and ``3.5.2`` are none. Values are fractions, so ``0.1`` is one tenth. They are
-bounded (:data:`MAX_DIGITS`, :data:`MAX_EXPONENT`), so that no text can hold the reader.
+The reader takes a whole numeral or nothing: ``1,2,3`` and ``3.5.2`` are not numerals. Values are fractions, so ``0.1`` is one
+tenth. Their size is limited (:data:`MAX_DIGITS`, :data:`MAX_EXPONENT`), so that no text can stall the reader.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from fractions import Fraction
 from tulu_eval.benchmarks.stated.tokens import Token
 
 MAX_DIGITS = 100
-"""Digits of one numeral; a longer one is not read. No benchmark asks for more than about ten."""
+"""Largest number of digits of a numeral; the reader rejects longer ones. No benchmark needs more than about ten."""
 
 MAX_EXPONENT = 100
-"""Largest power, positive or negative, that is worked out."""
+"""Largest absolute value of an exponent that the reader evaluates."""
 
 _FRACTIONS = frozenset((r"\frac", r"\dfrac", r"\tfrac", r"\cfrac"))
 
 
 def literal(text: str, rupees: bool = False) -> Fraction | None:
-    """Returns the value of digits with separators, or None where it is not certain.
+    """Returns the value of digits with separators, ``None`` if it is ambiguous.
 
-    A single ``.`` is a decimal point and ``,`` stands between thousands; ``1.000.000`` and ``1.234,56`` can only be meant the
-    other way round. With ``rupees``, ``1,00,000`` is read too, which without could be a list.
+    A single ``.`` is a decimal point and ``,`` separates thousands. ``1.000.000`` and ``1.234,56`` can only mean the reverse,
+    so the function reads them so. With ``rupees``, ``1,00,000`` is a number too; without, it could be a list.
     """
     text = re.sub(r",?\\[,;:! ] ?|~|\{,\}", "\x00", text)
     digits, _, power = text.lower().partition("e")
@@ -45,7 +45,7 @@ def literal(text: str, rupees: bool = False) -> Fraction | None:
 
 
 def _grouped(whole: str, mark: str, rupees: bool) -> bool:
-    """Whether the part before the decimal point is digits, or groups of them with one kind of mark between."""
+    """Whether the part before the decimal point is digits, or groups of digits with one kind of separator."""
     if not mark or mark not in whole:
         return whole.isdecimal()
     first, *rest = whole.split(mark)
@@ -61,8 +61,7 @@ class Numeral:
     """A numeral without its sign.
 
     Attributes:
-        value: What it is.
-        after: Index of the first token behind it.
+        after: Index of the first token after the numeral.
     """
 
     value: Fraction
@@ -70,7 +69,7 @@ class Numeral:
 
 
 def numeral(tokens: Sequence[Token], at: int, rupees: bool = False) -> Numeral | None:
-    """Returns the numeral that starts at a token, as long as it goes; None if there is none, or one that is not certain."""
+    """Returns the longest numeral that starts at a token; ``None`` if there is none, or if it is ambiguous."""
     whole = _atom(tokens, at, rupees)
     if whole is None:
         return None
@@ -111,7 +110,7 @@ def _is_fraction(tokens: Sequence[Token], at: int, part: Numeral) -> bool:
 
 
 def _latex_fraction(tokens: Sequence[Token], at: int) -> Numeral | None:
-    r"""Reads ``\frac{3}{4}`` and arguments with text or a currency around them."""
+    r"""Returns the value of ``\frac{3}{4}`` or ``\frac34``, with a sign before either argument; ``None`` for anything else."""
     digits = _text(tokens, at + 1)
     if _kind(tokens, at + 1) == "number" and len(digits) == 2 and digits.isdecimal():
         return Numeral(Fraction(int(digits[0]), int(digits[1])), at + 2) if digits[1] != "0" else None
@@ -158,7 +157,7 @@ def _power_of_ten(tokens: Sequence[Token], at: int) -> Numeral | None:
 
 
 def written(value: Fraction) -> str:
-    """Returns a value as a decimal where it has one of at most 30 places, else as a fraction: ``18``, ``-0.75``, ``1/3``."""
+    """Returns a value as a decimal if 30 places are enough, else as a fraction: ``18``, ``-0.75``, ``1/3``."""
     if value.denominator == 1:
         return str(value.numerator)
     places = next((size for size in range(1, 31) if not 10**size % value.denominator), None)

@@ -1,7 +1,7 @@
-"""Reads one statement, token by token, to its end: the value, what belongs to it, and whether anything behind it casts doubt.
+"""Reads one statement, token by token: the value, its sign, currency and unit, and anything after it that casts doubt.
 
-A statement ends with its sentence or its line. Within it the value ends with its clause: at a comma, a dash, or a word such as
-``because``. With another number in the clause of the value, or in one that does not explain it, nothing is read.
+A statement ends with its sentence or its line. The value ends with its clause: at a comma, a dash, or a word such as
+``because``. The reader returns nothing if the value's clause, or a clause that does not explain it, has another number.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class StatementReader:
     """One statement.
 
     Args:
-        tokens: Of the text behind ``answer is``.
-        whole: Whether the text is all there is; if not, the statement has to end within it.
+        tokens: Tokens of the text after ``answer is``.
+        whole: Whether the text is complete; if not, the statement must end within it.
     """
 
     def __init__(self, tokens: Sequence[Token], whole: bool) -> None:
@@ -39,7 +39,7 @@ class StatementReader:
         self.end = tokens[self._stop - 1].end if self._stop > start else 0
 
     def value(self) -> Fraction | None:
-        """Returns what the statement says; None if that is not one number, or not certain."""
+        """Returns the number that the statement gives; ``None`` if it gives none or several, or is ambiguous."""
         tokens = self._tokens
         if not tokens or not self._ended or self._is_question() or self._is_list_item():
             return None
@@ -56,7 +56,7 @@ class StatementReader:
         return -value if value is not None and head.negative else value
 
     def _sentence_end(self, at: int) -> int:
-        """Returns the index of the first token behind the sentence; a line goes on if the next one starts with an operator."""
+        """Returns the index of the first token after the sentence; a line that starts with an operator continues the last."""
         while at < len(self._all):
             token = self._all[at]
             if token.kind == "line" and self._ends_line(at):
@@ -67,7 +67,7 @@ class StatementReader:
         return at
 
     def _ends_line(self, at: int) -> bool:
-        """Whether a line ends the statement: there is a number, and neither this line nor the next asks to be read on."""
+        """Whether the end of a line ends the statement: a number came, and neither this line nor the next continues it."""
         around = self._all[max(0, at - 1) : at + 3]
         number = any(token.kind == "number" for token in self._all[:at])
         open_end = around[0].text.lower() in _OPEN_ENDS
@@ -88,7 +88,7 @@ class StatementReader:
         return self._stop < len(self._all) and self._all[self._stop].text == "?"
 
     def _is_list_item(self) -> bool:
-        """Whether a line below is the first item of a list, "1. Add ...": a number, a full stop, and more on its line."""
+        """Whether a line below starts a list, as "1. Add ..." does: a number, a full stop, and more text on its line."""
         if self._stop + 1 >= len(self._all) or self._all[self._stop].text != ".":
             return False
         digits = next((at for at, token in enumerate(self._all) if token.kind == "number"), 0)
@@ -96,7 +96,7 @@ class StatementReader:
         return below and self._all[self._stop + 1].kind != "line"
 
     def _right_side(self) -> int | None:
-        """Returns where the last side of an equation starts, 0 where there is none, None where a side before is not read."""
+        """Returns the start of an equation's last side; 0 without an equation, ``None`` if an earlier side is unreadable."""
         begin, seen = 0, False
         for at, token in enumerate(self._tokens):
             if token.text in RELATIONS:
@@ -111,7 +111,7 @@ class StatementReader:
 
 
 def _is_left_side(side: Sequence[Token]) -> bool:
-    """Whether a side names what the next one is worth: words without a number, or numbers without an unknown."""
+    """Whether a side can stand left of ``=``: words without a number, or numbers without an unknown."""
     numbers = any(token.kind == "number" for token in side)
     names = [token.text.lower() for token in side if token.kind == "word"]
     if any(name in vocabulary.REFUSED_LEFT for name in names) or any(token.text in "<>≠≥≤!~" for token in side):
@@ -129,13 +129,13 @@ def _is_times(side: Sequence[Token], at: int) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Head:
-    """What stands before the digits.
+    """The tokens before the digits.
 
     Attributes:
-        after: Index of the token they start at.
-        negative: Whether a minus sign does.
-        money: Whether a currency does.
-        rupees: Whether that is the rupee, whose thousands are grouped in twos.
+        after: Index of the token at which the digits start.
+        negative: Whether there is a minus sign.
+        money: Whether there is a currency.
+        rupees: Whether the currency is the rupee, which groups digits above a thousand in twos.
     """
 
     after: int
@@ -145,7 +145,7 @@ class _Head:
 
     @classmethod
     def read(cls, tokens: Sequence[Token], at: int) -> _Head | None:
-        """Returns it, or None where anything stands there that could change the number."""
+        """Returns the head that starts at a token; ``None`` if a token before the digits could change the number."""
         negative = signed = money = rupees = False
         while at + 1 < len(tokens) or (at < len(tokens) and tokens[at].kind == "number"):
             token, name = tokens[at], tokens[at].text.lower()
@@ -166,14 +166,14 @@ class _Head:
 
 
 def _is_currency(token: Token, following: Token) -> bool:
-    """Whether a token is a currency, or the first letters of one: ``$``, ``USD``, the ``HK`` of ``HK$``."""
+    """Whether a token is a currency, or its first letters: ``$``, ``USD``, the ``HK`` of ``HK$``."""
     if unicodedata.category(token.text[0]) == "Sc" or token.text.lower() in vocabulary.CURRENCIES:
         return True
     return token.kind == "word" and token.text.isupper() and following.glued and unicodedata.category(following.text[0]) == "Sc"
 
 
 def _is_harmless(tokens: Sequence[Token], at: int) -> bool:
-    """Whether a token before the number does not change it: markup, a word such as ``approximately``, a pause."""
+    """Whether a token before the number leaves it unchanged: markup, a word such as ``approximately``, a pause."""
     name = tokens[at].text.lower()
     if tokens[at].text == "—":
         return not tokens[at + 1].glued  # else it may be a minus sign

@@ -1,4 +1,4 @@
-"""What of a completion is the model's own answer: not its reasoning, and not what it asks itself afterwards."""
+"""Cuts a completion down to the model's answer: without its reasoning, and without questions that it asks itself afterwards."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ their relatives."""
 
 _ANALYSIS = re.compile(r"\A\s*+(?:<\|start\|>assistant)?(?:<\|channel\|>)?analysis(?=[A-Za-z<])")
 _FINAL = ("<|channel|>final<|message|>", "assistantfinal")
-"""How gpt-oss starts reasoning and answer, with and without special tokens (sgl-project/sglang pull request 9190)."""
+"""The start of gpt-oss's answer, with and without special tokens (sgl-project/sglang pull request 9190)."""
 
 _NEXT = re.compile(r"\A[*#>_ ]*+(?:Question(?: \d{1,4})?[*_ ]{0,4}:|Q:)")
-"""How a line starts on which a model asks itself the next question."""
+"""The start of a line on which a model asks itself the next question."""
 
 _TURN = re.compile(r"<\|[A-Za-z_]{1,30}\|>|</s>")
-"""Marks of a turn's start or end, where an engine leaves them in the text."""
+"""Marks of a turn's start or end, which some engines leave in the text."""
 
 _OPENING = re.compile(rf"\A\s*+(?:(?:{_TURN.pattern})\s*+)++")
 
@@ -30,8 +30,8 @@ _OPENING = re.compile(rf"\A\s*+(?:(?:{_TURN.pattern})\s*+)++")
 def without_reasoning(text: str) -> str:
     """Returns a text without its reasoning blocks, which may be nested.
 
-    A closing tag without an opening one ends a block that the prompt opened, so everything before it goes. A block that is
-    never closed leaves nothing: the model did not come to its answer.
+    A closing tag without an opening tag ends a block that the prompt opened, so the function removes everything before it. If a
+    block is never closed, the result is empty, because the model never came to its answer.
     """
     if _ANALYSIS.match(text):
         end = max(text.rfind(mark) + len(mark) if mark in text else -1 for mark in _FINAL)
@@ -61,9 +61,9 @@ def without_reasoning(text: str) -> str:
 
 
 def before_next_question(text: str) -> str:
-    """Returns a :func:`~tulu_eval.benchmarks.stated.tokens.plain` text up to where the model runs on, its first line at least.
+    """Returns the part of a :func:`~tulu_eval.benchmarks.stated.tokens.plain` text before the model asks itself a question.
 
-    The next turn is not the model's own either; marks of a turn before all text are left out.
+    The result has at least the first line. It also stops at the mark of the next turn, and leaves out turn marks at the start.
     """
     opening = _OPENING.match(text)
     lines = _TURN.split(text[opening.end() :] if opening else text, maxsplit=1)[0].split("\n")

@@ -1,16 +1,16 @@
-r"""Finds where a completion states its answer, and reads that statement to its end.
+r"""Finds the statement of a completion's answer, and reads it to its end.
 
-A statement is ``answer is`` (``would be``, ``equals``, ``final answer:``), as the exemplars end, or a last line ``Answer: 18``,
-``A: 18`` or ``#### 18``. The first that states a number counts: the exemplars end with it, so what follows is the model running
-on; one that is taken back in so many words ("That is wrong.") does not count. What can be read:
+A statement is ``answer is`` (``would be``, ``equals``, ``final answer:``), with which the exemplars end, or a last line
+``Answer: 18``, ``A: 18`` or ``#### 18``. The first statement with a number counts: the exemplars end with theirs, so the text
+after it is the model running on. A statement that the completion retracts ("That is wrong.") does not count. Readable are:
 
 * a numeral (:mod:`tulu_eval.benchmarks.stated.numerals`) with sign, currency, percent, unit, noun, markup or ``approximately``;
 * ``20 thousand``, ``1.5 million``, ``1.5k``, ``18 dollars and 50 cents``;
-* an equation, which is worth what stands behind its last ``=``: ``10 - 4 = 6`` is 6, ``x = 18`` is 18.
+* an equation, whose value is that of the part after its last ``=``: ``10 - 4 = 6`` is 6, ``x = 18`` is 18.
 
-Everything else is no answer, never a part of it: ranges, alternatives, lists, ratios, times of day, bounds such as ``at least
-18``, quantities of two units (``5 feet 3 inches``), a sum that was not worked out (``10 - 4`` may be a range), ``5 dozen`` (the
-target may be 5 or 60) and numbers in words. An explanation behind the answer may hold other numbers (``18, which is 2 * 9``).
+Anything else gives no answer, not even from a part of it: ranges, alternatives, lists, ratios, times of day, bounds such as
+``at least 18``, quantities in two units (``5 feet 3 inches``), an unevaluated sum (``10 - 4`` may be a range), ``5 dozen`` (the
+target may be 5 or 60) and numbers in words. An explanation after the answer may have other numbers (``18, which is 2 * 9``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tulu_eval.benchmarks.stated.reasoning import before_next_question, without_
 from tulu_eval.benchmarks.stated.tokens import plain, tokenize
 
 WINDOW = 400
-"""Characters of a statement that are looked at; one that goes on is not read."""
+"""Largest length of a statement in characters; a longer one gives no answer."""
 
 _MARKS = r"[*_\"']{0,3}"
 _ABOUT = r"(?: ?\([^()\n]{1,60}\))?(?: (?:to|for|of|in|here|then|now|thus|therefore)\b[^\n.:;=?!]{0,80}?)?"
@@ -40,7 +40,7 @@ _DOUBTS = frozenset((
     "if", "whether", "what", "suppose", "supposing", "assume", "assuming", "unless", "doubt", "might", "may", "not", "cannot",
     "never", "wrong", "incorrect", "false", "each", "every", "per", "first", "second", "third", "next", "previous", "other",
 ))  # fmt: skip
-"""Words right before "answer" with which it is not stated: "if the answer is 5", "I do not think that the answer is 5", "each
+"""Words right before "answer" that make it no statement: "if the answer is 5", "I do not think that the answer is 5", "each
 correct answer is 3 points"."""
 
 _CLAUSE = re.compile(r"[\n.:;,?!]|\b(?:so|thus|therefore|hence)\b", re.IGNORECASE)
@@ -50,21 +50,21 @@ _TAKEN_BACK = re.compile(
     r"|\b(?:mistake|oops)\b|^no(?:,|$)|^correction\b|^actually\b|^(?:wait,? )?(?:wrong|incorrect)\b",
     re.IGNORECASE,
 )
-"""A short sentence behind a statement that takes it back. "Wait" alone does not: it is how a model that runs on goes on."""
+"""A short sentence after a statement that retracts it. "Wait" alone does not, because models that run on often continue so."""
 
 
 def stated_answer(text: str) -> Fraction | None:
-    """Returns the number that a completion states as its answer, or None.
+    """Returns the number that a completion states as its answer, ``None`` if it states none.
 
     Args:
-        text: The completion, reasoning and run-on included; of any length, in linear time.
+        text: The completion with its reasoning and run-on, of any length; the time is linear in the length.
     """
     own = before_next_question(plain(without_reasoning(text)))
     return next(_stated(own), None)
 
 
 def read_number(text: str) -> Fraction | None:
-    """Returns the number that a whole text is, as a statement of it would be read; None if it is not one number."""
+    """Returns the number that a whole text is, read like a statement; ``None`` if the text is not one number."""
     return StatementReader(tokenize(plain(text[: WINDOW + 1])), whole=len(text) <= WINDOW).value()
 
 

@@ -1,4 +1,4 @@
-"""Reads what stands behind the digits of a statement: what belongs to the value, and what casts doubt on it."""
+"""Reads the tokens after the digits of a statement: those that belong to the value, and those that cast doubt on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tulu_eval.benchmarks.stated.numerals import numeral
 from tulu_eval.benchmarks.stated.tokens import OPENING_LATEX, Token
 
 CLOSING = frozenset("*_\"'`)]}$") | {"**"}
-"""Markup, quotes and brackets that may stand behind a number."""
+"""Markup, quotes and brackets that may follow a number."""
 
 RELATIONS = frozenset(("=", "==", "≈"))
 """Signs between the sides of an equation."""
@@ -21,7 +21,7 @@ _PAUSES = frozenset((",", ";", ":", "—", "--", "---"))
 
 
 def is_break(tokens: Sequence[Token], at: int) -> bool:
-    """Whether the clause of the value ends at a token: a pause, a word that explains, or a dash before one."""
+    """Whether the clause of the value ends at a token: a pause, a word such as ``because``, or a dash before such a word."""
     token = tokens[at]
     following = tokens[at + 1] if at + 1 < len(tokens) else None
     if token.text in _PAUSES:
@@ -32,7 +32,7 @@ def is_break(tokens: Sequence[Token], at: int) -> bool:
 
 
 class Tail:
-    """What stands behind the digits; reading it may change the value ("20 thousand")."""
+    """The tokens after the digits; reading them may change the value ("20 thousand")."""
 
     def __init__(self, tokens: Sequence[Token], at: int, money: bool, value: Fraction) -> None:
         self._tokens = tokens
@@ -43,7 +43,7 @@ class Tail:
         self._value = value
 
     def read(self) -> Fraction | None:
-        """Returns the value, if it is all that the statement says."""
+        """Returns the value; ``None`` if the statement may mean something else."""
         self._multiply()
         while self._at < len(self._tokens):
             if is_break(self._tokens, self._at):
@@ -68,7 +68,7 @@ class Tail:
         self._first = -1
 
     def _step(self) -> int:
-        """Returns how many tokens at the current place belong to the value as unit or markup; 0 if it is not certain."""
+        """Returns how many tokens at the current place belong to the value as unit or markup; 0 if that is ambiguous."""
         token = self._tokens[self._at]
         if token.kind == "word":
             return self._unit(token)
@@ -115,7 +115,10 @@ class Tail:
         return 1
 
     def _joined(self, name: str) -> int:
-        """Reads "and 50 cents", which counts, and "in 7 days", which does not; words without a number are nouns."""
+        """Returns the number of tokens that a word such as "and" joins to the value; 0 if that is ambiguous.
+
+        "and 50 cents" is added to the value, "in 7 days" is not; words without a number are nouns.
+        """
         number = self._tokens[self._at + 1] if self._at + 1 < len(self._tokens) else None
         if number is None or number.kind != "number":
             following = self._word(self._at + 1)[0]
@@ -132,7 +135,7 @@ class Tail:
         return 3
 
     def _power(self) -> int:
-        r"""Reads the power of a unit, ``m^2`` or ``cm^{3}``, and the ring of ``5^\circ``."""
+        r"""Returns the number of tokens of a unit's power (``m^2``, ``cm^{3}``) or of the degree in ``5^\circ``, else 0."""
         braces = self._text(self._at + 1) == "{"
         size = 4 if braces else 2
         if braces and self._text(self._at + 3) != "}":
@@ -142,14 +145,14 @@ class Tail:
         return size if raised == "°" or (unit and raised in ("2", "3")) else 0
 
     def _bracket(self, closing: str) -> int:
-        """Reads a remark in brackets, which may hold numbers if it explains the value or repeats it."""
+        """Returns the number of tokens of a remark in brackets; 0 if its numbers neither explain nor repeat the value."""
         end = next((at for at in range(self._at, len(self._tokens)) if self._tokens[at].text == closing), None)
         if end is None or (self._tokens[self._at].glued and self._at == self._first):
             return 0
         return end + 1 - self._at if self._explains(self._at, end) else 0
 
     def _explains(self, at: int, end: int) -> bool:
-        """Whether tokens from a break or bracket on cannot mean another value: no number, the same, or an explanation."""
+        """Whether tokens from a break or bracket cannot mean another value: no number, the same number, or an explanation."""
         names = [token.text.lower() for token in self._tokens[at + 1 : end] if token.kind == "word"]
         first = self._tokens[at].text.lower()
         if first not in vocabulary.BREAKS and names[:1] and self._tokens[at + 1].kind == "word":
@@ -169,7 +172,7 @@ class Tail:
         return any(token.kind == "number" or token.text.lower() in vocabulary.NUMBERS for token in self._tokens[at:end])
 
     def _repeats(self, at: int, end: int) -> bool:
-        """Whether tokens say the value again, alone or as the last side of an equation, or in brackets work it out."""
+        """Whether tokens repeat the value, alone or as the last side of an equation, or derive it in brackets."""
         bracket = self._tokens[at - 1].text in _BRACKETS
         side = max((place + 1 for place in range(at, end) if self._tokens[place].text in RELATIONS), default=at)
         if bracket and side == at and any(token.text in ("+", "×", "*") for token in self._tokens[at + 1 : end]):
@@ -182,6 +185,6 @@ class Tail:
         return self._tokens[at].text if at < len(self._tokens) else ""
 
     def _word(self, at: int) -> tuple[str, bool]:
-        """Returns the word at a place in lower case, empty if there is none, and whether it is glued."""
+        """Returns the word at a place in lower case, empty if there is none, and whether no space precedes it."""
         token = self._tokens[at] if at < len(self._tokens) else None
         return (token.text.lower(), token.glued) if token is not None and token.kind == "word" else ("", False)

@@ -1,4 +1,4 @@
-"""Makes plain characters of a statement, and tokens of those: numbers, words, signs, LaTeX commands and ends of lines."""
+"""Normalises a statement's characters and splits them into tokens: numbers, words, signs, LaTeX commands, ends of lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OPENING_LATEX = frozenset((
     r"\boxed", r"\fbox", r"\text", r"\textbf", r"\textit", r"\textrm", r"\mathrm", r"\mathbf", r"\mathit", r"\mathsf", r"\mbox",
     r"\underline", r"\emph", r"\operatorname", r"\displaystyle",
 ))  # fmt: skip
-"""Commands that change how their argument looks, not what it says."""
+"""Commands that change the look of their argument, not its meaning."""
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
@@ -28,7 +28,7 @@ _SIGNS = {
 
 
 class _Plain(dict[int, str]):
-    """Maps a character to its plain form, which is looked up once and kept."""
+    """Maps a character to its plain form; each is computed once and cached."""
 
     def __missing__(self, code: int) -> str:
         letter = chr(code)
@@ -42,7 +42,7 @@ def _plain(letter: str) -> str:
         return str(unicodedata.decimal(letter))
     kind, form = unicodedata.category(letter), unicodedata.normalize("NFKC", letter)
     if kind == "Cf":
-        return ""  # not seen, as the zero-width space
+        return ""  # invisible, e.g. the zero-width space
     if kind == "No":
         return " " + form.replace("⁄", "/") if "⁄" in form and form[0].isdecimal() else letter  # "1½" is "1 1/2"
     return form if len(form) == 1 and form.isascii() else letter
@@ -52,9 +52,9 @@ _PLAIN = _Plain()
 
 
 def plain(text: str) -> str:
-    """Returns a text with digits of all scripts, full-width forms, signs, quotes and spaces as ASCII has them.
+    """Returns a text with digits of all scripts, full-width forms, signs, quotes and spaces converted to ASCII.
 
-    White space within a line becomes one space. Raised digits become ``^{…}``.
+    White space within a line becomes one space. Superscript digits become ``^{…}``.
     """
     raised = _RAISED.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", text)
     return "\n".join(" ".join(line.split()) for line in raised.translate(_PLAIN).splitlines())
@@ -65,10 +65,10 @@ class Token:
     """A piece of a statement.
 
     Attributes:
-        kind: What it is; of a ``sign`` the text is the sign itself, ``line`` is the end of a line.
-        text: As it stands; LaTeX commands for signs are those signs.
-        glued: Whether nothing stands between it and the token before.
-        end: Where it ends in the text.
+        kind: ``number``, ``word``, ``latex``, ``sign`` (the text is the sign itself) or ``line`` (the end of a line).
+        text: The token's text; a LaTeX command for a sign becomes that sign.
+        glued: Whether no space separates it from the previous token.
+        end: Offset of its end in the text.
     """
 
     kind: str
@@ -86,11 +86,11 @@ _TOKEN = re.compile(
     r"|(?P<sign>=>|->|-{2,3}|==|<=|>=|!=|\*\*|.)"
 )
 _MARKUP = re.compile(r"</?[A-Za-z]{1,12}>|<<[^<>\n]{0,100}>>|\\(?:left|right)(?![A-Za-z])")
-"""Tags such as ``<answer>``, GSM8K's calculator notes such as ``<<2*3=6>>``, and LaTeX's sizes of brackets."""
+"""Tags such as ``<answer>``, GSM8K's calculator annotations such as ``<<2*3=6>>``, and LaTeX's bracket sizes."""
 
 
 def tokenize(text: str) -> list[Token]:
-    """Returns the tokens of a :func:`plain` text, its markup left out and spaces between digit groups closed."""
+    """Returns the tokens of a :func:`plain` text without its markup and without spaces between digit groups."""
     tokens: list[Token] = []
     glued = False
     blank = _MARKUP.sub(lambda found: "\x00" * len(found[0]), text)  # positions stay
@@ -114,7 +114,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def _continues(before: Token, token: Token, text: str) -> bool:
-    """Whether ``000`` of ``12 000`` belongs to the number before: one space, three digits, and spaces only between groups."""
+    """Whether a token continues the last number, as ``000`` in ``12 000``: one space, three digits, no other separator."""
     head = before.text.replace(r"\,", "")
     groups = token.text.partition(".")[0]
     return (

@@ -1,4 +1,4 @@
-"""The words that :mod:`tulu_eval.benchmarks.stated.reader` knows around a number; every other word is taken for its noun."""
+"""The words around a number that :mod:`tulu_eval.benchmarks.stated.reader` knows; it takes every other word for a noun."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ FILLERS = _words(
     "now indeed also clearly obviously actually definitely certainly probably likely finally really an still equal equals "
     "to given by a total of the as follows following below be number value amount"
 )
-"""May stand between "answer is" and the number without changing it."""
+"""Words between "answer is" and the number that do not change it."""
 
 DOTTED = _words("approx ca rs re")
-"""Before the number, these may end with a full stop."""
+"""Words before the number that may end in a full stop."""
 
 RUPEES = _words("₹ rs inr")
 CURRENCIES = _words("usd eur gbp inr jpy cny cad aud nzd chf us rs")
-"""Names of currencies that may stand before the number."""
+"""Names of currencies that may precede the number."""
 
 MONEY = _words("dollar dollars usd euro euros pound pounds")
 """Units whose hundredths may follow: "18 dollars and 50 cents"."""
@@ -31,13 +31,13 @@ MULTIPLIERS = {
     "crore": 10**7, "crores": 10**7, "bn": 10**9, "mn": 10**6,
 }  # fmt: skip
 SUFFIXES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
-"""Letters glued to the number."""
+"""Multipliers by letter, directly after the number without a space."""
 
 NUMBERS = _words(
     "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
     "nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion trillion"
 )
-"""Count as numbers; "one" does not, which is also a pronoun ("18 for each one")."""
+"""Words that count as numbers; "one" is not among them, because it is also a pronoun ("18 for each one")."""
 
 REFUSED = _words(
     "dozen dozens half halves third thirds quarter quarters fifth fifths sixth sixths eighth eighths tenth tenths "
@@ -45,51 +45,51 @@ REFUSED = _words(
     "plus minus doubled tripled halved twice divided multiplied modulo mod choose point am pm o'clock mil mille tausend "
     "recurring repeating power wrong incorrect false i e pi x y z n"
 )
-"""Behind the number, these make it another one, a time of day, or a formula."""
+"""Words after the number that make it another number, a time of day, or a formula."""
 
 OPEN_ENDED = _words("up over above more beyond below under counting")
-"""Behind "and", these make a bound of the number: "18 and up"."""
+"""Words after "and" that make the number a bound: "18 and up"."""
 
 REFUSED_FIRST = _words(
     "is are was were equals noon midnight bc ad bce ce january february march april may june july august september october "
     "november december jan feb mar apr jun jul aug sep sept oct nov dec"
 )
-"""Right behind the number, these say something of it instead of stating it ("18 is too many"), or make a date of it."""
+"""Words right after the number that comment on it instead of stating it ("18 is too many"), or make it a date."""
 
 TIMES_OF_DAY = _words("morning afternoon evening")
-"""Behind a number and "in the", these make a time of it."""
+"""Words after a number and "in the" that make it a time of day."""
 
 RATES = _words("a per each every as more in larger bigger faster longer")
-"""May follow "3 times"; what else follows is multiplied by it ("3 times the price")."""
+"""Words that may follow "3 times"; before any other word, "times" is a multiplication ("3 times the price")."""
 
 REFUSED_LEFT = _words("or and not if")
-"""Before ``=``, these make more than one equation of it, or none."""
+"""Words before ``=`` that make several equations, or none."""
 
 ORDINALS = _words("st nd rd th ths")
 LETTERS = _words("a g h l m s t c p A C F L V W J N")
-"""Single letters that are units, or the article."""
+"""Single letters that are units or the article "a"."""
 
 UNITS = _words(
     "g kg mg lb lbs oz t m km cm mm mi ft in yd l ml cl h hr hrs min mins sec secs ms c f w kw kwh v j n mph kph kmh usd "
     "eur gbp inr cad aud sq µm μm ωs pts px gb mb tb kb day days"
 )
-"""Units that may be glued to the number, or are not ASCII."""
+"""Units that may follow the number without a space, or are not ASCII."""
 
 TIMES = _words("second seconds minute minutes hour hours day days week weeks month months year years decade decades")
-"""Behind "in 7", a span of time."""
+"""Units of time, as in "in 7 days"."""
 
 ABBREVIATIONS = _words("approx ca ft in lb lbs oz hr hrs min mins sec secs yd yds mi sq cu vs e.g i.e dr mr mrs ms st rs no")
-"""A full stop behind these is not the end of the sentence."""
+"""Words after which a full stop does not end the sentence."""
 
 BREAKS = _words(
     "because since which as that who where so but when if given considering obtained calculated leaving not meaning"
 )
-"""End the clause of the number."""
+"""Words that end the number's clause."""
 
 EXPLAINS = _words("because since which as that who where given considering obtained calculated leaving not meaning")
-"""Start a clause whose numbers are not the answer."""
+"""Words that start a clause whose numbers are not the answer."""
 
 DOUBTFUL = _words(
     "or about around roughly nearly total altogether combined actually wait no rather instead should correct correction but"
 )
-"""In a clause with other numbers, these may make one of them the answer."""
+"""Words that, in a clause with other numbers, may make one of these the answer."""

@@ -138,8 +138,8 @@ page.board = (function () {
           make("caption", {}, `${state.chart.axis}. An interval is a 95 % interval; n is the number of items behind a number. A model's name opens sources, verdict and signature.`),
           make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, columns.map(heading))),
           make("tbody", { role: "rowgroup" }, shown.map((row) => body(row, columns))))));
-    const way = sorted ? `, by ${sorted.title.toLowerCase()}, ${state.down ? "descending" : "ascending"}` : ", in the card's order";
-    fill("board-status", `${page.count(shown.length, "row")}${way}.`);
+    const way = sorted ? `Order: ${sorted.title.toLowerCase()}, ${state.down ? "descending" : "ascending"}` : "Order: the card's";
+    fill("board-status", `${page.count(shown.length, "row")} shown. ${way}.`);
     page.dots(shown, state.chart);
   }
 

@@ -37,7 +37,7 @@ page.sheet = function ({ sample, run, own, question, written, name, mark, answer
 
   function prompt() {
     const constant = run.before.length + run.after.length;
-    const sure = run.proven ? "Its sha256 is the ledger's." : `${run.source ? "It is as the benchmark has it; what another harness really sent may differ" : "A chat template goes around it, whose text is not in the run folder"}.${run.prefill ? ` The answer starts with “${run.prefill}”.` : ""}`;
+    const sure = run.proven ? "Its sha256 is the ledger's." : `${run.source ? "It is the benchmark's prompt; the other harness may have sent another" : "A chat template surrounds it, whose text is not in the run folder"}.${run.prefill ? ` The answer starts with “${run.prefill}”.` : ""}`;
     return make("details", {}, make("summary", {}, `Whole prompt (${page.count(constant + question.length, "character")}, of which ${constant.toLocaleString("en")} are the same for every item)`),
       make("p", { className: "hint" }, sure),
       make("pre", { tabIndex: 0 }, make("span", { className: "constant" }, run.before), question, make("span", { className: "constant" }, run.after)));

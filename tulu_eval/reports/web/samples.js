@@ -43,7 +43,7 @@ page.samples = (function () {
     right: ["Right", (sample) => sample.scores[0] === 1],
     wrong: ["Wrong", (sample) => sample.scores[0] !== 1],
     apart: ["Scorers disagree", apart],
-    unread: ["Scorers read other answers", (sample) => new Set(sample.answers).size > 1],
+    unread: ["Scorers read different answers", (sample) => new Set(sample.answers).size > 1],
   };
 
   async function choose(place, item) {
@@ -127,7 +127,7 @@ page.samples = (function () {
           make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head.map((title) => make("th", { scope: "col", role: "columnheader", className: title === "Tokens" ? "number" : "" }, title)))),
           make("tbody", { role: "rowgroup" }, rows))),
       make("div", { className: "pages" }, step(-PAGE, "Previous 50", state.from === 0),
-        make("span", { role: "status" }, shown.length ? `${state.from + 1} to ${last} of ${page.count(shown.length, "sample")}` : samples.length ? "No sample is like that." : "This run's samples are not here: its numbers were made of a file."),
+        make("span", { role: "status" }, shown.length ? `${state.from + 1} to ${last} of ${page.count(shown.length, "sample")}` : samples.length ? "No sample matches the filters." : "This run's samples are not here: its numbers were made of a file."),
         step(PAGE, "Next 50", last === shown.length)));
   }
 

@@ -67,7 +67,7 @@ page.lineage = function () {
   const grown = (model) => 1 + children(model.hub_id).reduce((sum, child) => sum + grown(child), 0);
   const has = (model, wanted) => wanted.has(model.hub_id) || children(model.hub_id).some((child) => has(child, wanted));
   fill("lineage",
-    make("p", { className: "hint" }, "base → SFT → DPO, or SFT → reward model (RM) and PPO. A model stands under the one that its training started from; a PPO model names its reward and value models."),
+    make("p", { className: "hint" }, "base → SFT → DPO, or SFT → reward model (RM) and PPO. A model is below the one from which its training started; a PPO model names its reward and value models."),
     roots.map((root) => make("details", { className: "tree", open: has(root, card) && grown(root) < 12 },
       make("summary", {}, `${root.name}, ${page.count(grown(root), "model")}`), make("ul", { className: "lineage" }, node(root)))));
 };
@@ -98,6 +98,6 @@ page.leftOut = function () {
   const box = document.getElementById("left-out");
   box.hidden = !problems.length;
   fill(box, make("h2", { id: "left-out-title" }, `${page.count(problems.length, "run folder")} left out`),
-    make("p", {}, "Nothing of these is shown as a result:"),
+    make("p", {}, "The page shows no result of these:"),
     make("ul", {}, problems.map((line) => make("li", {}, line))));
 };

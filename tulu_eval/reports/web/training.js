@@ -8,13 +8,13 @@ page.training = (function () {
   let data = null;
   let width = 0;
 
-  // Titles, units, and in the order in which they are looked at; what is not here comes last under its own name.
+  // Titles and units, in the order of the page; a curve that is not listed comes last under its own name.
   const CURVES = [
-    ["score", "Reward", "mean of a response"],
-    ["kl", "KL from the start", "nats a response"],
+    ["score", "Reward", "mean per response"],
+    ["kl", "KL from the start", "nats per response"],
     ["eos_rate", "EOS rate", "share of responses that ended"],
-    ["length", "Length", "tokens a response"],
-    ["entropy", "Entropy", "nats a token"],
+    ["length", "Length", "tokens per response"],
+    ["entropy", "Entropy", "nats per token"],
     ["clip_fraction", "Clip fraction", "share of tokens"],
     ["explained_variance", "Explained variance", "of the value model"],
     ["accuracy", "Accuracy", "share of pairs"],
@@ -23,16 +23,16 @@ page.training = (function () {
     ["policy_gradient_norm", "Gradient norm, policy", "before clipping"],
     ["value_model_gradient_norm", "Gradient norm, value model", "before clipping"],
     ["reward_model_gradient_norm", "Gradient norm, reward model", "before clipping"],
-    ["tokens_per_second", "Tokens a second", ""],
+    ["tokens_per_second", "Tokens per second", ""],
     ["mfu", "MFU", "share of the machine's peak"],
     ["learning_rate", "Learning rate", ""],
-    ["approximate_kl", "Approximate KL", "of one update, nats a token"],
-    ["kl_per_token", "KL a token", "nats"],
+    ["approximate_kl", "Approximate KL", "per update, nats per token"],
+    ["kl_per_token", "KL per token", "nats"],
     ["score_deviation", "Reward, deviation", "over responses"],
     ["policy_loss", "Policy loss", ""],
     ["value_loss", "Value loss", ""],
-    ["seconds", "Seconds a step", ""],
-    ["tokens", "Tokens a step", ""],
+    ["seconds", "Seconds per step", ""],
+    ["tokens", "Tokens per step", ""],
     ["skipped", "Updates skipped so far", "not finite"],
   ];
 
@@ -105,7 +105,7 @@ page.training = (function () {
     if (!data.rollouts.length) return null;
     const place = state.look < 0 ? data.rollouts.length - 1 : state.look;
     const [step, seen] = data.rollouts[place];
-    const some = data.looks > data.rollouts.length ? ` ${data.rollouts.length} of ${data.looks} looks are in this file.` : "";
+    const some = data.looks > data.rollouts.length ? ` ${data.rollouts.length} of ${data.looks} samplings are in this file.` : "";
     const select = page.select("Step", data.rollouts.map(([at], number) => [String(number), at.toLocaleString("en")]), String(place), (value) => {
       state.look = Number(value);
       fill("rollouts", rollouts());
