@@ -36,7 +36,7 @@ def start(tmp_path: Path) -> Start:
             [sys.executable, "-m", "tulu_eval", *map(str, words)],
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1200,
             check=False,
             env={**os.environ, **cache, **environment},
             cwd=tmp_path,

