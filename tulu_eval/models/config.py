@@ -34,8 +34,8 @@ class Config:
         context: Positions.
         vocabulary: Token ids.
         width: Numbers that stand for a token between two layers.
-        heads: Of a layer, that attend.
-        kv_heads: Of a layer, that have keys and values of their own.
+        heads: Attention heads per layer.
+        kv_heads: Heads per layer with keys and values of their own.
         head_size: Numbers of a head.
         layers: Number of layers of the language model.
         extra_layers: Layers behind those, which only guess further tokens ahead and are not used here.

@@ -59,7 +59,7 @@ class VllmBackend(Backend):
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
-        """Says what is missing before anything heavy is loaded; see :func:`tulu_eval.backends.vllm.preflight.check`."""
+        """Raises PreflightError if something is missing; see :func:`tulu_eval.backends.vllm.preflight.check`."""
         check_settings(cls.name, settings)
         preflight.check(model, settings)
 

@@ -24,7 +24,7 @@ CLOSE_SECONDS = 15.0
 """How long an engine may take to end by itself before its process group is killed."""
 
 LOG_BYTES = 1 << 24
-"""Of a log that are looked through; an engine that starts and fails writes some hundred kB."""
+"""Most bytes of a log that are searched, from its end; an engine that fails while it starts writes some hundred kB."""
 
 _RAISED = re.compile(r"(?<![\w.])((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): (.+)")
 """An exception's name and text; it begins where a word does, else a long word would be tried from each of its letters."""
