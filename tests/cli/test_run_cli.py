@@ -146,14 +146,6 @@ def test_data_set_missing(start: Start, llama3_like: Path, tmp_path: Path) -> No
     assert "the data set openai/gsm8k is not in the local cache; give the file with --data test.jsonl" in done.stderr
 
 
-def test_doctor_names_every_extra(invoke: Run) -> None:
-    data = json.loads(invoke("doctor", "--json").stdout)
-    assert set(data["extras"]) == {"gguf", "symbolic", "vllm", "alpaca"}
-    text = invoke("doctor").stdout
-    assert "torch " in text
-    assert "disk free" in text
-
-
 def test_shell_completion(start: Start) -> None:
     done = start(_TULU_EVAL_COMPLETE="bash_complete", COMP_WORDS="tulu-eval run gs", COMP_CWORD="2")
     assert {"plain,gsm8k", "plain,gsm-symbolic"} <= set(done.stdout.split())

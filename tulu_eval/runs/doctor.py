@@ -1,11 +1,11 @@
-"""What ``tulu-eval doctor`` looks at."""
+"""What is installed here: packages, machine, devices, hub, disks and extras."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import shutil
 from pathlib import Path
-from typing import Any
 
 from tulu_eval.caching import cache_folder
 from tulu_eval.runs import environment
@@ -13,45 +13,57 @@ from tulu_eval.runs import environment
 EXTRAS = {
     "gguf": ("gguf", "reads GGUF files"),
     "symbolic": ("reasoning_gym", "the benchmark gsm-symbolic"),
+    "tensorboard": ("tensorboard", "curves of train --tensorboard"),
     "vllm": ("vllm", "the backend vllm"),
     "alpaca": ("alpaca_eval", "the judge prompts of alpaca-eval"),
 }
 """Extra of pyproject.toml: the module that shows that it is installed, and what it adds."""
 
 
-def look() -> dict[str, Any]:
-    """Returns versions, machine, devices, hub, disks and extras as plain data."""
-    return {
-        "packages": environment.packages(),
-        "machine": environment.machine(),
-        "devices": environment.devices(),
-        "hub": _hub(),
-        "disk_free_gb": {"model cache": _free(_hub_cache()), "own cache": _free(cache_folder()), "here": _free(Path())},
-        "extras": {
-            name: {"installed": importlib.util.find_spec(module) is not None, "adds": adds}
-            for name, (module, adds) in EXTRAS.items()
-        },
-    }
+@dataclasses.dataclass(frozen=True, slots=True)
+class Extra:
+    """One extra of pyproject.toml.
+
+    Attributes:
+        installed: Whether its module can be imported.
+        adds: What the extra is for, as half a sentence.
+    """
+
+    installed: bool
+    adds: str
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """Returns the findings for people."""
-    blocks = {
-        "packages": [f"{name} {version}" for name, version in found["packages"].items()],
-        "machine": [f"{name} {value}" for name, value in found["machine"].items()],
-        "devices": found["devices"],
-        "hub": [found["hub"]],
-        "disk free": [f"{name} {gigabytes:.0f} GB" for name, gigabytes in found["disk_free_gb"].items()],
-        "extras": [
-            f"{name}: {extra['adds']} ({'installed' if extra['installed'] else _advice(name)})"
-            for name, extra in found["extras"].items()
-        ],
-    }
-    return "\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in blocks.items())
+@dataclasses.dataclass(frozen=True, slots=True)
+class Installation:
+    """What is installed here.
+
+    Attributes:
+        packages: Versions of the installed packages that can change a number.
+        machine: Processor, cores, memory in GiB, system and Python's version; no host name.
+        devices: A line for each accelerator and one for the processor.
+        hub: Whether the Hugging Face Hub answers, and if not, why.
+        disk_free_gb: Free space in 10^9 bytes where models are cached, where this package caches, and in the working folder.
+        extras: Extras of pyproject.toml by name.
+    """
+
+    packages: dict[str, str]
+    machine: dict[str, str | int]
+    devices: list[str]
+    hub: str
+    disk_free_gb: dict[str, float]
+    extras: dict[str, Extra]
 
 
-def _advice(extra: str) -> str:
-    return f"missing: pip install 'tulu-eval[{extra}]'"
+def examine() -> Installation:
+    """Looks at this machine; waits at most 3 s for the hub."""
+    return Installation(
+        packages=environment.packages(),
+        machine=environment.machine(),
+        devices=environment.devices(),
+        hub=_hub(),
+        disk_free_gb={"model cache": _free(_hub_cache()), "own cache": _free(cache_folder()), "here": _free(Path())},
+        extras={name: Extra(importlib.util.find_spec(module) is not None, adds) for name, (module, adds) in EXTRAS.items()},
+    )
 
 
 def _hub() -> str:
@@ -77,6 +89,7 @@ def _hub_cache() -> Path:
 
 
 def _free(folder: Path) -> float:
+    """Returns the free space in 10^9 bytes of the disk that has a folder, or will have it."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return round(shutil.disk_usage(folder).free / 1e9, 1)
