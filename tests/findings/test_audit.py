@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,18 @@ def test_float32_on_one_machine_does_not_flip(finished: RunOutcome, order: Order
     assert found.widened == pytest.approx((row.low, row.high))
     assert found.rate == wilson(0, 12)
     assert measured_flip_rate(read_run(finished.folder)) == FLIP_RATE, "twelve trials say nothing against the general allowance"
+
+
+def test_a_run_that_was_given_a_name_is_repeated(order: Order) -> None:
+    """The name is part of what a completion's key is made of."""
+    named = execute(make_plan(dataclasses.replace(order, limit=2, name="mine"), load_suite()), QUIET)
+    assert audit(named.folder, load_suite(), QUIET, items=2, model=order.model, data=order.data).flips == 0
+
+
+def test_a_name_that_differs_is_said(finished: RunOutcome, order: Order, tmp_path: Path) -> None:
+    moved = shutil.copytree(order.model, tmp_path / "elsewhere" / "model")
+    with pytest.raises(UserError, match=r"^the model's name here differs from the run's; give the run's own with --model"):
+        audit(finished.folder, load_suite(), QUIET, items=1, model=str(moved), data=order.data)
 
 
 def test_a_shaky_engine_is_seen(finished: RunOutcome, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:

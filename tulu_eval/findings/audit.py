@@ -19,6 +19,8 @@ from msgspec import UNSET, Meta, UnsetType
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import Record
+from tulu_eval.models.model_files import NAME
+from tulu_eval.models.resolve import find_path
 from tulu_eval.records import Completion, Request, Result
 from tulu_eval.registry import Suite
 from tulu_eval.runs import schema
@@ -195,6 +197,7 @@ def _same_plan(manifest: dict[str, Any], suite: Suite, model: str | None, data: 
         settings=EngineSettings(**{name: value for name, value in manifest["settings"].items() if name in known}),
         seed=manifest["seed"],
         date=manifest["template"].get("date"),
+        name=_given_name(manifest, model),
     )
     plan = make_plan(order, suite)
     if plan.settings_sha256 != manifest["settings_sha256"]:
@@ -207,7 +210,8 @@ def _same_plan(manifest: dict[str, Any], suite: Suite, model: str | None, data: 
             )
             if before != now
         ]
-        what = " and ".join(differing) or "a setting"
+        other = "a setting" if manifest["model"]["name"] == plan.model.name else "the model's name"
+        what = " and ".join(differing) or other
         raise UserError(f"{what} here differs from the run's; give the run's own with --model and --data")
     return plan
 
@@ -215,6 +219,12 @@ def _same_plan(manifest: dict[str, Any], suite: Suite, model: str | None, data: 
 def _name_with_revision(manifest: dict[str, Any]) -> str:
     name, revision = manifest["model"]["name"], manifest["model"]["revision"]
     return name if revision.startswith("sha256:") else f"{name}@{revision}"
+
+
+def _given_name(manifest: dict[str, Any], model: str | None) -> str:
+    """Returns the name that a model in a folder or file has in the run; empty for any other model, and for a path as a name."""
+    name: str = manifest["model"]["name"]
+    return name if model and find_path(model) and NAME.fullmatch(name) else ""
 
 
 def _repeat(
