@@ -30,7 +30,7 @@ def test_a_run_in_one_line(make_run: MakeRun) -> None:
         "published stated-answer 60.5 [53.6, 67.0], n = 200 of 200>"
     )
     assert (run.model, run.benchmark, run.doubts) == ("allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm", "gsm8k", ())
-    assert [one.item for one in run.samples()][:2] == run.manifest["planned"][:2]
+    assert [one.item for one in run.samples()][:2] == list(run.manifest.planned[:2])
 
 
 def test_no_number_without_an_interval(make_run: MakeRun) -> None:

@@ -81,7 +81,7 @@ def test_widening_adds_the_noise_in_quadrature(finished: RunOutcome) -> None:
 
 def write_audit(run: StoredRun, flips: int, items: int, ways: int = 3) -> dict[str, Any]:
     """Writes an audit of some items of a run, each repeated so many times, of which so many flipped; returns it."""
-    ids = tuple(run.manifest["planned"][:items])
+    ids = run.manifest.planned[:items]
     flipped = [ids[: max(0, min(items, flips - way * items))] for way in range(ways)]
     repetitions = tuple(Repetition(f"way {way}", one, one, {}) for way, one in enumerate(flipped))
     data = {"format": 1, **dataclasses.asdict(summarize(repetitions, ids, run.results[0]))}

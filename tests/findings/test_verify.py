@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tulu_eval.errors import DataError, UnknownName, UserError
 from tulu_eval.findings.published_cells import as_released, released_model
@@ -120,11 +121,14 @@ def test_changed_weights_are_other_weights(make_run: MakeRun) -> None:
 
 def test_what_differs_from_the_published_recipe_is_listed_with_noise_last(make_run: MakeRun) -> None:
     run = read_run(make_run(right=121, form="plain", backend="transformers"))
-    run.manifest["settings"]["dtype"] = "float16"
-    run.manifest["decoding"]["max_new_tokens"] = 256
-    run.manifest["protocol"]["prompt_id"] = "0badcafe"
-    run.manifest["benchmark"]["version"] = 7
-    found = verify(run, load_suite())
+    manifest = replace(
+        run.manifest,
+        settings=replace(run.manifest.settings, dtype="float16"),
+        decoding=replace(run.manifest.decoding, max_new_tokens=256),
+        protocol=replace(run.manifest.protocol, prompt_id="0badcafe"),
+        benchmark=replace(run.manifest.benchmark, version=7),
+    )
+    found = verify(dataclasses.replace(run, about=manifest), load_suite())
     assert [(s.name, s.published, s.run, s.noise) for s in found.differences] == [
         ("template", "tulu", "plain", False),
         ("prompt", "bc98d286", "0badcafe", False),
@@ -199,9 +203,9 @@ def test_rows_that_nothing_was_published_for(make_run: MakeRun) -> None:
         with pytest.raises(UserError, match=message):
             verify(read_run(folder), load_suite())
     run = read_run(make_run(output="other"))
-    run.manifest["items"] = {"custom": ["row-1"]}
+    other = dataclasses.replace(run, about=replace(run.manifest, items={"custom": ("row-1",)}))
     with pytest.raises(UserError, match="its items are those of protocol published"):
-        verify(run, load_suite())
+        verify(other, load_suite())
 
 
 @pytest.mark.parametrize(
@@ -260,4 +264,4 @@ def test_reading_changes_nothing(make_run: MakeRun) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sum(1 for _ in run.samples()) == 200
     assert run.ended
-    assert dataclasses.replace(run, manifest={**run.manifest, "sessions": []}).ended == ""
+    assert dataclasses.replace(run, about=replace(run.manifest, sessions=())).ended == ""

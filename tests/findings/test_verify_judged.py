@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_eval import AlpacaEval
@@ -40,11 +41,8 @@ def rows(
 def judged(folder: Path, *found: Result) -> StoredRun:
     """Returns a run as if it were of AlpacaEval and had judges' rows."""
     run = read_run(folder)
-    manifest = {
-        **run.manifest,
-        "benchmark": {**run.manifest["benchmark"], "name": "alpaca-eval", "version": AlpacaEval.version},
-    }
-    return dataclasses.replace(run, manifest=manifest, results=found)
+    benchmark = replace(run.manifest.benchmark, name="alpaca-eval", version=AlpacaEval.version)
+    return dataclasses.replace(run, about=replace(run.manifest, benchmark=benchmark), results=found)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def make(folder: Path) -> Bundle:
         "samples": len(items),
     }
     prompt = benchmark.constant_prompt().encode()
-    known = hashlib.sha256(prompt).hexdigest().startswith(run.manifest["protocol"]["prompt_id"])
+    known = hashlib.sha256(prompt).hexdigest().startswith(run.manifest.protocol.prompt_id)
     parts = {
         HEAD: (json.dumps(head, indent=1) + "\n").encode(),
         MANIFEST: files.read_bytes(folder / MANIFEST),
@@ -250,6 +250,6 @@ def _head_problems(run: StoredRun, head: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _prompt_problems(run: StoredRun, data: Mapping[str, bytes]) -> Iterator[str]:
-    wanted = run.manifest["protocol"]["prompt_id"]
+    wanted = run.manifest.protocol.prompt_id
     if PROMPT in data and not hashlib.sha256(data[PROMPT]).hexdigest().startswith(wanted):
         yield f"{PROMPT} is not the prompt that {MANIFEST} has the hash of ({wanted})"

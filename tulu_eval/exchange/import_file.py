@@ -11,20 +11,35 @@ import contextlib
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.exchange.foreign import Foreign, ForeignAnswer, read_foreign
+from tulu_eval.files import Place, checked
 from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import Ledger, Sample, asked_of
+from tulu_eval.runs.manifest_schema import (
+    Manifest,
+    Session,
+    Setup,
+    StoredBenchmark,
+    StoredDecoding,
+    StoredImported,
+    StoredModel,
+    StoredProtocol,
+    StoredSettings,
+    StoredTemplate,
+    plain,
+)
 from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.signature import UNKNOWN
@@ -100,18 +115,18 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
         )
     name, revision = _model(model, source, suite)
     manifest = _manifest(path, source, benchmark, protocol, items, matched, name, revision, data)
-    folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest['settings_sha256'][:8]}"
-    samples = [grade_sample(benchmark, _sample(item, answer, manifest["settings_sha256"])) for item, answer in matched.answers]
+    folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest.settings_sha256[:8]}"
+    samples = [grade_sample(benchmark, _sample(item, answer, manifest.settings_sha256)) for item, answer in matched.answers]
     asked = [(sample.completion.key, sample.item) for sample in samples]
-    files.pin(manifest, map(asked_of, samples))
+    manifest = files.with_asked(manifest, map(asked_of, samples))
     with files.locked(folder):
-        files.write_json(folder / files.MANIFEST, manifest)
+        files.write_manifest(folder, manifest)
         with Ledger(folder / files.LEDGER) as ledger:
             for sample in samples:
                 if not ledger.has(sample.completion.key, sample.item):
                     ledger.append(sample)
             rows = write_rows(folder, manifest, benchmark, ledger.lines(asked))
-        files.write_json(folder / files.MANIFEST, manifest)
+        files.write_manifest(folder, rows.manifest)
     misread = tuple(
         sample.item for sample, (_, answer) in zip(samples, matched.answers, strict=True)
         if answer.prediction is not None and sample.grades[0].answered and sample.grades[0].answer != answer.prediction
@@ -199,66 +214,66 @@ def _manifest(
     name: str,
     revision: str,
     data: Path | None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Returns the run's manifest: what the file does not say is ``unknown``, or null where a number or a list is expected."""
     digest = file_sha256(path)
     form, prompt_id = _prompts(benchmark, matched)
     items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
+    decoding = checked(source.decoding, StoredDecoding, Place(path))
     recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
-    recipe |= {"decoding": source.decoding, "plain_decoding": source.decoding}
+    recipe |= {"decoding": plain(decoding), "plain_decoding": plain(decoding)}
     now = files.now()
-    manifest: dict[str, Any] = {
-        "format": files.FORMAT,
-        "model": {
-            "name": name,
-            "revision": revision,
-            "weights_sha256": UNKNOWN,
-            "tokenizer_sha256": f"{UNKNOWN}-{digest[:8]}",
-            "architecture": UNKNOWN,
-            "parameters": source.parameters,
-            "context": 0,
-        },
-        "benchmark": {
-            "name": benchmark.name,
-            "version": benchmark.version,
-            "data_sha256": file_sha256(data) if data else items_sha256,
-            "items_sha256": items_sha256,
-        },
-        "protocol": {**recipe, "sha256": content_hash(recipe)},
-        "template": {"form": form, "sha256": source.template_sha256, "source": source.harness},
-        "decoding": source.decoding,
-        "eos_ids": None,
-        "backend": source.harness,
-        "dtype": source.dtype,
-        "settings": {"quantization": source.quantization, "adapter": source.adapter},
-        "seed": None,
-        "limit": source.limit,
-        "items": {key: list(ids) for key, ids in benchmark.members(protocol, items).items()},
-        "planned": [item.id for item, _ in matched.answers],
-        "engine": {
+    setup = Setup(
+        model=StoredModel(
+            name=name,
+            revision=revision,
+            weights_sha256=UNKNOWN,
+            tokenizer_sha256=f"{UNKNOWN}-{digest[:8]}",
+            architecture=UNKNOWN,
+            parameters=source.parameters,
+            context=0,
+        ),
+        benchmark=StoredBenchmark(
+            name=benchmark.name,
+            version=benchmark.version,
+            data_sha256=file_sha256(data) if data else items_sha256,
+            items_sha256=items_sha256,
+        ),
+        protocol=checked({**recipe, "sha256": content_hash(recipe)}, StoredProtocol, Place(path)),
+        template=StoredTemplate(form=form, sha256=source.template_sha256, source=source.harness),
+        decoding=decoding,
+        eos_ids=None,
+        backend=source.harness,
+        dtype=source.dtype,
+        settings=StoredSettings(quantization=source.quantization, adapter=source.adapter),
+        imported=StoredImported(
+            file=path.name,
+            sha256=digest,
+            called=source.called,
+            lines=source.lines,
+            nulls=source.nulls,
+            end_reasons=UNKNOWN,
+            **{field.name: len(getattr(matched, field.name)) for field in dataclasses.fields(matched)},
+        ),
+    )
+    return Manifest(
+        **msgspec.structs.asdict(setup),
+        format=files.FORMAT,
+        settings_sha256=settings_hash(setup),
+        seed=None,
+        limit=source.limit,
+        items=benchmark.members(protocol, items),
+        planned=tuple(item.id for item, _ in matched.answers),
+        engine={
             "harness": source.harness,
             "task": source.task,
             "model": source.engine,
-            "other_decoding": list(source.other_decoding),
+            "other_decoding": source.other_decoding,
         },
-        "packages": {"tulu-eval": __version__, source.harness: source.version},
-        "commit": "",
-        "machine": {},
-        "command": files.command_line(),
-        "sessions": [{"started": now, "finished": now, "samples": 0, "prompt_tokens": 0, "new_tokens": 0, "ended": "imported"}],
-        "status": "imported",
-        "imported": {
-            "file": path.name,
-            "sha256": digest,
-            "called": source.called,
-            "lines": source.lines,
-            **{name: len(value) for name, value in _fields(matched).items()},
-            "nulls": source.nulls,
-            "end_reasons": UNKNOWN,
-        },
-    }
-    return {**manifest, "settings_sha256": settings_hash(manifest)}
-
-
-def _fields(matched: Matched) -> Mapping[str, tuple[Any, ...]]:
-    return {field.name: getattr(matched, field.name) for field in dataclasses.fields(matched)}
+        packages={"tulu-eval": __version__, source.harness: source.version},
+        commit="",
+        machine={},
+        command=files.command_line(),
+        sessions=(Session(started=now, finished=now, samples=0, prompt_tokens=0, new_tokens=0, ended="imported"),),
+        status="imported",
+    )

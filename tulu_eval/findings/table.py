@@ -247,7 +247,7 @@ def _card_cell(suite: Suite, column: Column, model: str, source: str) -> Publish
 
 def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[StoredRun]) -> TableLine:
     model = released_model(runs[0], suite)
-    parameters = runs[0].manifest["model"]["parameters"]
+    parameters = runs[0].about.model.parameters
     counted = f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
     size = model.size if model else counted if parameters else "-"
     label = model.name if model is not None and model.hub_id == owner else owner
@@ -302,8 +302,7 @@ def _measured(column: Column, runs: Sequence[StoredRun]) -> Measured | None:
     ]
     full = max(whole_sets, key=lambda one: (one[0].n, one[1].ended))[0] if whole_sets else None
     flags = [*filter(None, [run.unhashed]), *(flags_of(run.folder) if is_win_rate(row.metric) else [])]
-    source = str(run.manifest.get("source", ""))
-    return Measured(row, run, len(having), full, source, tuple(flags), run.lc_ranges.get(row.signature))
+    return Measured(row, run, len(having), full, run.source, tuple(flags), run.lc_ranges.get(row.signature))
 
 
 def _no_verdict(row: Result) -> str:

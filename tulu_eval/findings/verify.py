@@ -263,7 +263,7 @@ def _untestable(run: StoredRun, suite: Suite, cell: PublishedCell) -> str:
     """Returns why a published number cannot be compared with this run; empty if it can."""
     rows = _rows(run, cell)
     if not rows:
-        return f"its items are those of protocol {cell.protocol}, and the run has protocol {run.manifest['protocol']['name']}"
+        return f"its items are those of protocol {cell.protocol}, and the run has protocol {run.manifest.protocol.name}"
     if suite.metrics[cell.metric_key].counted:
         return "" if cell.n is not None else "the number of items behind it is not known; 'n' of the cell can say it"
     if cell.unit != "percent":

@@ -18,6 +18,7 @@ from tulu_eval.reports.page import squeeze
 from tulu_eval.runs.digests import DIGESTS, read_digests
 from tulu_eval.runs.judge import preferences
 from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.prompts import Prompts, PromptSource
 from tulu_eval.runs.reading import StoredRun
 
@@ -111,7 +112,7 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
 
 def _prompts(run: StoredRun, samples: Sequence[Sample], source: PromptSource) -> tuple[Prompts | None, str]:
     if not samples:
-        return None, "" if "source" in run.manifest else f"{run.benchmark}: a run was published without its samples"
+        return None, "" if run.of_files else f"{run.benchmark}: a run was published without its samples"
     try:
         return source.prompts(run, samples), ""
     except UserError as error:
@@ -129,12 +130,12 @@ def _without_text(run: StoredRun) -> list[Sample]:
 
 
 def _data(run: StoredRun) -> str:
-    protocol, benchmark = run.manifest.get("protocol", {}), run.manifest["benchmark"]
-    return "" if protocol.get("n") else str(benchmark.get("data_sha256", ""))
+    fixed = isinstance(run.about, Manifest) and run.about.protocol.n
+    return "" if fixed else run.about.benchmark.data_sha256 or ""
 
 
 def _in_order(run: StoredRun, samples: Sequence[Sample]) -> list[Sample]:
-    order = {item: place for place, item in enumerate(run.manifest.get("planned", ()))}
+    order = {item: place for place, item in enumerate(run.about.planned if isinstance(run.about, Manifest) else ())}
     return sorted(samples, key=lambda sample: order.get(sample.item, len(order)))
 
 

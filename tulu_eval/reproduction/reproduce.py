@@ -220,7 +220,7 @@ def _summary(whole: ReproducedStages, recipe: str, seconds: dict[str, float]) ->
         "gain": dataclasses.asdict(paired),
         "verdicts": verdicts,
         "left_out_of_data": files.read_as(whole.folder / "data" / rule.LEFT_OUT, dict[str, int]),
-        "parameters": before.manifest["model"]["parameters"],
+        "parameters": before.manifest.model.parameters,
         "seconds": seconds,
         "machine": environment.machine(),
         "commit": environment.commit(),

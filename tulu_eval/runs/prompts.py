@@ -58,9 +58,9 @@ class PromptSource:
         Raises:
             UserError: The items cannot be had, or are others than those of the run.
         """
-        items = self._load(run.benchmark, run.manifest["protocol"]["name"])
+        items = self._load(run.benchmark, run.manifest.protocol.name)
         benchmark = catalog.benchmark(run.benchmark)
-        form = run.manifest["template"]["form"]
+        form = run.manifest.template.form
         frames = set()
         questions = {}
         proven = True

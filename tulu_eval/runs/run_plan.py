@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from tulu_eval.backends.base import Backend, EngineSettings, check_settings
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.caching import file_sha256
@@ -21,6 +23,17 @@ from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, template_date
 from tulu_eval.runs.identity import of_completions, settings_hash
+from tulu_eval.runs.manifest_schema import (
+    Setup,
+    StoredBenchmark,
+    StoredDecoding,
+    StoredEndTokens,
+    StoredModel,
+    StoredProtocol,
+    StoredSettings,
+    StoredTemplate,
+    stored,
+)
 
 SHARDS = "shards"
 """Folder in a run's folder with the folders of its shards."""
@@ -127,38 +140,44 @@ class Plan:
         return self.end_tokens.ids
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says of model, benchmark, prompts, decoding and engine, in its own words."""
-        return {
-            "model": {
-                "name": self.model.name,
-                "revision": self.model.revision,
-                "weights_sha256": self.model.weights_sha256,
-                "tokenizer_sha256": self.model.tokenizer_sha256,
-                "architecture": self.model.architecture,
-                "parameters": self.model.parameters,
-                "context": self.model.context,
-            },
-            "benchmark": {
-                "name": self.benchmark.name,
-                "version": self.benchmark.version,
-                "data_sha256": self.data_sha256,
-                "items_sha256": self.items_sha256,
-            },
-            "protocol": dataclasses.asdict(self.protocol),
-            "template": {name: value for name, value in dataclasses.asdict(self.template).items() if value},
-            "decoding": dataclasses.asdict(self.decoding),
-            "eos_ids": list(self.eos_ids),
-            "end_tokens": dataclasses.asdict(self.end_tokens),
-            "backend": self.backend.name,
-            "dtype": self.dtype,
-            "settings": _plain(self.order.settings),
-        }
+    def setup(self) -> Setup:
+        """The part of the manifest that does not depend on which items run."""
+        return Setup(
+            model=StoredModel(
+                name=self.model.name,
+                revision=self.model.revision,
+                weights_sha256=self.model.weights_sha256,
+                tokenizer_sha256=self.model.tokenizer_sha256,
+                architecture=self.model.architecture,
+                parameters=self.model.parameters,
+                context=self.model.context,
+            ),
+            benchmark=StoredBenchmark(
+                name=self.benchmark.name,
+                version=self.benchmark.version,
+                data_sha256=self.data_sha256,
+                items_sha256=self.items_sha256,
+            ),
+            protocol=stored(self.protocol, StoredProtocol, sha256=content_hash(self.protocol)),
+            template=StoredTemplate(
+                form=self.template.form,
+                sha256=self.template.sha256,
+                source=self.template.source or UNSET,
+                date=self.template.date or UNSET,
+                reasoning=self.template.reasoning or UNSET,
+            ),
+            decoding=stored(self.decoding, StoredDecoding),
+            eos_ids=self.eos_ids,
+            end_tokens=stored(self.end_tokens, StoredEndTokens),
+            backend=self.backend.name,
+            dtype=self.dtype,
+            settings=stored(self.order.settings, StoredSettings),
+        )
 
     @property
     def settings_sha256(self) -> str:
         """Hash of all that is the same for every sample of this model, benchmark and setting, whatever the items."""
-        return settings_hash(self.facts)
+        return settings_hash(self.setup)
 
     @property
     def folder(self) -> Path:
@@ -227,7 +246,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     date = _date(plan, writer)
     items = items[: order.limit]
     prompts = [benchmark.render(item) for item in items]
-    requests = _requests(items, prompts, writer, date, of_completions(plan.facts))
+    requests = _requests(items, prompts, writer, date, of_completions(plan.setup))
     planned = tuple(_part(requests, order.shard))
     _check_lengths(planned, model)
     return dataclasses.replace(
@@ -308,11 +327,6 @@ def _requests(
             Planned(item, Request(key, ids, text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
         )
     return planned
-
-
-def _plain(settings: EngineSettings) -> dict[str, Any]:
-    """Returns settings as plain data, those left out that have no value."""
-    return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
 
 
 def _check_lengths(planned: tuple[Planned, ...], model: ModelFiles) -> None:
