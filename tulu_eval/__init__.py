@@ -5,7 +5,7 @@
 >>> run
 <Run smollm2-135m-instruct on gsm-symbolic: full last-number 0.0 [0.0, 13.8], n = 24 of 500, ...>
 
-Names are fetched when they are first used, so that the import itself takes nothing.
+Names are fetched when they are first used, so that the import itself loads no other module.
 """
 
 TYPE_CHECKING = False  # type checkers take it for true; the one of ``typing`` would cost a third of the import
@@ -70,7 +70,7 @@ _FILES = {
     "train": ("plan_training", "train"),
     "verify": ("verify",),
 }  # fmt: skip
-"""File of ``tulu_eval/api/``: what it offers, as type checkers read above."""
+"""The public names by their file in ``tulu_eval/api/``; the imports above say the same to type checkers."""
 
 __all__ = [
     "Backend",

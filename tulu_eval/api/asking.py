@@ -1,4 +1,4 @@
-"""What the functions that ask a judge share: who is asked and how, what it may cost, and how far it is."""
+"""What the functions that ask a judge share: the judge and its settings, the consent to the costs, and the progress."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tulu_eval.runs import judge as judge_runs
 from tulu_eval.runs import local_judge
 
 Confirm = bool | Callable[[JudgingEstimate], object]
-"""Whether judging may cost what is estimated; or what is called with the estimate first, and raises to stop."""
+"""Whether judging may cost the estimate; or a function that gets the estimate first and raises to stop."""
 
 Counter = Callable[[int, int], None]
-"""Is told, among threads, how many answers have come and how many there will be."""
+"""A function that gets the number of answers so far and the number of all; threads call it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Asking:
 
     Attributes:
         recipe: Judge, prompt and settings.
-        local: Its files, where it is a model in this process; None for a server.
-        price: What a million tokens cost; None where it is not known.
+        local: Files of a model in this process; None for a server.
+        price: Dollars per million tokens; None if unknown.
         cache: File of its answers.
         url: Address of its server.
         concurrency: Requests in flight.
@@ -56,7 +56,7 @@ class Asking:
         """Yields the endpoint and its address for the manifest.
 
         Args:
-            needed: Whether anything will be asked; if not, no server has to be there and no engine is started.
+            needed: Whether anything will be asked; if not, the server is not looked for and no engine starts.
         """
         name = f"vllm in process: {self.recipe.judge}"
         if self.local and needed:
@@ -84,7 +84,7 @@ def asking_of(
     """Returns how the chosen judge is asked.
 
     Raises:
-        UserError: No judge was named, two were, there is no such model, or the price cannot be read.
+        UserError: If no judge is named, or two are, if there is no such model, or the price cannot be read.
     """
     if vllm and url:
         raise UserError("--judge-url and --judge-vllm are two judges; give one of them")
@@ -99,10 +99,10 @@ def asking_of(
 def _price(
     recipe: JudgeRecipe, price: str | tuple[float, float] | None, prices: AnyPath | None, local: ModelFiles | None
 ) -> Price | None:
-    """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known.
+    """Returns the judge's price: the given one, else that of the given table, else of the package's; None if unknown.
 
     Raises:
-        UserError: Price and table are both given, or one cannot be read.
+        UserError: If price and table are both given, or one cannot be read.
     """
     if price is not None and prices is not None:
         raise UserError("--price and --prices both say what it costs; give one of them")
@@ -114,10 +114,10 @@ def _price(
 
 
 def settle(estimate: JudgingEstimate, confirm: Confirm, max_cost: float | None) -> None:
-    """Lets nothing be asked that might cost money and that nobody agreed to.
+    """Checks that the user agreed to what judging may cost.
 
     Raises:
-        UserError: It may cost something, and neither a limit nor a confirmation was given.
+        UserError: If it may cost something, and neither a limit nor a confirmation is given.
     """
     if callable(confirm):
         confirm(estimate)
@@ -127,7 +127,7 @@ def settle(estimate: JudgingEstimate, confirm: Confirm, max_cost: float | None) 
 
 @contextlib.contextmanager
 def counting(progress: bool | Counter, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields what is told the number of answers that have come, among threads."""
+    """Yields a function that shows the number of answers so far; threads may call it."""
     if callable(progress):
         yield lambda done: progress(done, total)
         return

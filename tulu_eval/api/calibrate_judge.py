@@ -25,7 +25,7 @@ class Calibrated:
 
     Attributes:
         calibration: Agreement, biases, and the mapping of its win rates to the original's.
-        spent: What it has cost.
+        spent: Tokens and dollars of this call.
         output: The file that was written.
     """
 
@@ -65,17 +65,17 @@ def calibrate_judge(
         url: Address of the judge's server.
         vllm: A model in this process instead.
         method: ``logprobs`` or ``text``.
-        max_cost: Stop before so many dollars are crossed.
-        confirm: Whether it may cost what it costs.
+        max_cost: Most dollars; judging stops before it would cost more.
+        confirm: Whether it may cost the estimate; or a function, as :func:`judge` takes it.
         price: Dollars per million tokens.
         prices: A price table of your own.
         cache: File of this judge's answers.
         concurrency: Requests in flight.
         timeout: Seconds for one answer.
-        progress: Draw a bar, or what is told.
+        progress: Draw a bar; or a function that gets the number of answers so far and of all.
 
     Raises:
-        UserError: A file is not of its form or was judged by another, the judge failed, or nobody agreed to the cost.
+        UserError: If a file has another form or another judge's verdicts, the judge fails, or nobody agreed to the costs.
     """
     asking = asking_of(judge, vllm, url, method, price, prices, cache, concurrency, timeout)
     budget = Budget(asking.price, max_cost)
@@ -121,7 +121,7 @@ def plan_calibration(
         cache: File of this judge's answers.
 
     Raises:
-        UserError: Anything that can be known to fail without the judge.
+        UserError: If something is wrong that can be found without the judge.
     """
     asking = asking_of(judge, vllm, url, method, price, prices, cache)
     Budget(asking.price, max_cost)

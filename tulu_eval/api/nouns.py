@@ -1,4 +1,4 @@
-"""The records and base classes that a caller of the door meets, or that a package with a benchmark or a backend builds on."""
+"""Records and base classes for Python callers and for packages that add a benchmark or a backend."""
 
 from __future__ import annotations
 
