@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
@@ -29,27 +30,43 @@ Counter = Callable[[int, int], None]
 """Is told, among threads, how many answers have come and how many there will be."""
 
 
+class AskingOptions(TypedDict, total=False):
+    """How a judge is asked; :func:`tulu_eval.judge` describes each."""
+
+    url: str | None
+    vllm: str | None
+    method: Method
+    max_cost: float | None
+    price: str | tuple[float, float] | None
+    prices: AnyPath | None
+    cache: AnyPath | None
+    concurrency: int
+    timeout: float
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asking:
     """How a judge is asked.
 
     Attributes:
         recipe: Judge, prompt and settings.
-        local: Its files, where it is a model in this process; None for a server.
-        price: What a million tokens cost; None where it is not known.
-        cache: File of its answers.
-        url: Address of its server.
-        concurrency: Requests in flight.
+        local: The judge's files if it is a model in this process; ``None`` for a server.
+        price: ``None`` if the price is not known.
+        max_cost: Limit in dollars; ``None`` for no limit.
+        cache: File of the judge's answers.
+        url: Address of the judge's server.
+        concurrency: Largest number of requests in flight.
         timeout: Seconds for one answer.
     """
 
     recipe: JudgeRecipe
     local: ModelFiles | None
     price: Price | None
+    max_cost: float | None
     cache: Path
     url: str
-    concurrency: int = 8
-    timeout: float = 120.0
+    concurrency: int
+    timeout: float
 
     @contextlib.contextmanager
     def endpoint(self, *, needed: bool) -> Iterator[tuple[Endpoint, str]]:
@@ -72,19 +89,22 @@ class Asking:
 
 def asking_of(
     judge: str,
-    vllm: str | None,
-    url: str | None,
-    method: Method,
-    price: str | tuple[float, float] | None,
-    prices: AnyPath | None,
-    cache: AnyPath | None,
+    *,
+    url: str | None = None,
+    vllm: str | None = None,
+    method: Method = "logprobs",
+    max_cost: float | None = None,
+    price: str | tuple[float, float] | None = None,
+    prices: AnyPath | None = None,
+    cache: AnyPath | None = None,
     concurrency: int = 8,
     timeout: float = 120.0,
 ) -> Asking:
     """Returns how the chosen judge is asked.
 
     Raises:
-        UserError: No judge was named, two were, there is no such model, or the price cannot be read.
+        UserError: If no judge is named, or two are, there is no such model, or the price cannot be read, or ``max_cost`` needs
+            a price and there is none.
     """
     if vllm and url:
         raise UserError("--judge-url and --judge-vllm are two judges; give one of them")
@@ -93,7 +113,10 @@ def asking_of(
     local = resolve.resolve(vllm, load_suite())[0] if vllm else None
     recipe = load_recipe(judge or (local_judge.judge_name(local) if local else ""), method)
     file = judge_runs.cache_of(recipe) if cache is None else Path(cache)
-    return Asking(recipe, local, _price(recipe, price, prices, local), file, url or OPENAI_URL, concurrency, timeout)
+    known = _price(recipe, price, prices, local)
+    if max_cost is not None and known is None:
+        raise UserError(f"--max-cost needs a price, and the table has none for {recipe.judge}: give --price IN,OUT")
+    return Asking(recipe, local, known, max_cost, file, url or OPENAI_URL, concurrency, timeout)
 
 
 def _price(

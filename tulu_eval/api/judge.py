@@ -6,14 +6,13 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from tulu_eval.api.asking import Asking, Confirm, Counter, asking_of, counting, settle
+from tulu_eval.api.asking import Asking, AskingOptions, Confirm, Counter, asking_of, counting, settle
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, folder_of
 from tulu_eval.api.score import calibration_of, scoring
 from tulu_eval.api.words import spoken
-from tulu_eval.errors import UserError
 from tulu_eval.judging.budget import JudgingEstimate
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.judge_recipe import Method, preview
@@ -113,8 +112,10 @@ def judge(
     Raises:
         UserError: The outputs, the judge or the disk failed, or it may cost money and nobody agreed; what was paid is kept.
     """
-    asking = asking_of(judge, vllm, url, method, price, prices, cache, concurrency, timeout)
-    _check(asking, max_cost)
+    asking = asking_of(
+        judge, url=url, vllm=vllm, method=method, max_cost=max_cost, price=price, prices=prices, cache=cache,
+        concurrency=concurrency, timeout=timeout,
+    )  # fmt: skip
     how, mapping = scoring(gamed, folds, partial, c), calibration_of(calibration)
     found = judge_runs.find(folder_of(run_or_outputs), partial)
     folder = judge_runs.folder_of(found, asking.recipe, limit) if output is None else Path(output)
@@ -131,20 +132,14 @@ def plan_judging(
     run_or_outputs: Run | AnyPath,
     judge: str = "",
     *,
-    url: str | None = None,
-    vllm: str | None = None,
-    method: Method = "logprobs",
-    max_cost: float | None = None,
     limit: int | None = None,
     data: AnyPath | None = None,
-    price: str | tuple[float, float] | None = None,
-    prices: AnyPath | None = None,
-    cache: AnyPath | None = None,
     gamed: AnyPath | None = None,
     folds: FoldMode = "leaderboard",
     c: float | None = None,
     partial: bool = False,
     calibration: AnyPath | None = None,
+    **asking: Unpack[AskingOptions],
 ) -> JudgingPlan:
     """Returns what :func:`judge` would cost, and three of the judge's prompts; sends nothing.
 
@@ -153,41 +148,24 @@ def plan_judging(
     Args:
         run_or_outputs: As :func:`judge` takes it, and so are all that follow.
         judge: The judge's name.
-        url: Address of its server.
-        vllm: A model in this process instead.
-        method: ``logprobs`` or ``text``.
-        max_cost: Dollars; needs a price.
         limit: Only the first so many instructions.
         data: Copy of the baseline's outputs.
-        price: Dollars per million tokens.
-        prices: A price table of your own.
-        cache: File of this judge's answers, which are not asked again.
         gamed: Copy of df_gamed.csv.
         folds: How rows are dealt.
         c: LC's regularisation constant.
         partial: Take fewer than 805.
         calibration: File that :func:`calibrate_judge` wrote.
+        asking: As :func:`calibrate_judge` takes it.
 
     Raises:
-        UserError: Anything that can be known to fail without the judge.
+        UserError: If anything fails that can be known to fail without the judge.
     """
-    asking = asking_of(judge, vllm, url, method, price, prices, cache)
-    _check(asking, max_cost)
+    asked = asking_of(judge, **asking)
     how = scoring(gamed, folds, partial, c)
     calibration_of(calibration)
     found = judge_runs.find(folder_of(run_or_outputs), partial)
-    with _prepared(found, asking, how, limit, data, read_only=True) as (_, ready):
-        return JudgingPlan(ready.estimate, tuple(ready.screen.flags), tuple(preview(ready.pairs, asking.recipe)))
-
-
-def _check(asking: Asking, max_cost: float | None) -> None:
-    """Refuses a limit that cannot be held.
-
-    Raises:
-        UserError: The judge's price is not known.
-    """
-    if max_cost is not None and asking.price is None:
-        raise UserError(f"--max-cost needs a price, and the table has none for {asking.recipe.judge}: give --price IN,OUT")
+    with _prepared(found, asked, how, limit, data, read_only=True) as (_, ready):
+        return JudgingPlan(ready.estimate, tuple(ready.screen.flags), tuple(preview(ready.pairs, asked.recipe)))
 
 
 @contextlib.contextmanager

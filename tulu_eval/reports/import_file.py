@@ -6,13 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tulu_eval.errors import printable
+from tulu_eval.errors import few, printable
 from tulu_eval.exchange.foreign import ForeignAnswer
 from tulu_eval.exchange.import_file import Imported
 from tulu_eval.reports import run
-
-SHOWN = 5
-"""Number of answers or items of a kind that the report names; it counts the rest."""
 
 _KINDS = {
     "foreign": "left out (no such item in the benchmark)",
@@ -51,21 +48,16 @@ def as_text(done: Imported) -> str:
         *(f"{len(found)} {what}: {_lines(found)}" for kind, what in _KINDS.items() if (found := getattr(matched, kind))),
     ]
     if matched.missing:
-        lines.append(f"{len(matched.missing)} items without an answer: {_few([item.id for item in matched.missing])}")
+        lines.append(f"{len(matched.missing)} items without an answer: {few([item.id for item in matched.missing])}")
     if source.nulls:
         lines.append(f"{source.nulls} answers are null in the file and count as empty")
     if done.misread:
         lines.append(
-            f"{len(done.misread)} answers that {source.harness} read differently than its own rule here: {_few(done.misread)}"
+            f"{len(done.misread)} answers that {source.harness} read differently than its own rule here: {few(done.misread)}"
         )
     lines.append(f"{source.harness} does not record why an answer ended, so none counts as truncated")
     return "\n".join(map(printable, lines)) + f"\n\n{run.of_run(done.results, done.tally)}\n\n{done.folder}"
 
 
 def _lines(found: Sequence[ForeignAnswer]) -> str:
-    return _few([f"line {one.line} ({one.question[:40]!r})" for one in found])
-
-
-def _few(things: Sequence[str]) -> str:
-    more = f" and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
-    return ", ".join(things[:SHOWN]) + more
+    return few([f"line {one.line} ({one.question[:40]!r})" for one in found])

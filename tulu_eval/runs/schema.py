@@ -96,25 +96,6 @@ class SampleLine(Record, frozen=True):
     crc: str
 
 
-class BundledItem(Record, frozen=True):
-    """A line of a bundle's ``items.jsonl``."""
-
-    id: str
-    target: str
-    prompt_sha256: Name
-
-
-class DigestLine(Record, frozen=True):
-    """A line of ``digests.jsonl``."""
-
-    item: str
-    status: Status
-    prompt_sha256: Name
-    text_sha256: Hash
-    characters: Count
-    line_sha256: Hash
-
-
 def read_object(path: Path, kind: type[Record], what: str, limit: int = SMALL_BYTES) -> dict[str, Any]:
     """Returns a file's JSON object, of which every field has been checked.
 
