@@ -11,10 +11,8 @@ from tulu_eval.api.judge import JudgingPlan
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.words import spoken
 from tulu_eval.judging import session
-from tulu_eval.judging.budget import Budget, Spent, estimate
-from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.budget import Spent
 from tulu_eval.judging.calibrate_judge import Calibration, Sampled, draw
-from tulu_eval.judging.judge import missing
 from tulu_eval.judging.judge_recipe import Method, preview
 from tulu_eval.judging.record import write_calibration
 
@@ -77,15 +75,17 @@ def calibrate_judge(
     Raises:
         UserError: A file is not of its form or was judged by another, the judge failed, or nobody agreed to the cost.
     """
-    asking = asking_of(judge, vllm, url, method, price, prices, cache, concurrency, timeout)
-    budget = Budget(asking.price, max_cost)
+    asking = asking_of(
+        judge, vllm=vllm, url=url, method=method, price=price, prices=prices, max_cost=max_cost, cache=cache,
+        concurrency=concurrency, timeout=timeout,
+    )  # fmt: skip
     sample = _drawn(annotations, size)
-    with Cache(asking.cache) as cached:
-        before = estimate(missing([one.annotation.pair for one in sample], asking.recipe, cached), asking.price)
+    with asking.job(read_only=False) as job:
+        before = job.estimate([one.annotation.pair for one in sample])
         settle(before, confirm, max_cost)
         asked = before.requests
-        with asking.endpoint(needed=asked > 0) as (endpoint, _), counting(progress, asked) as told:
-            found, judging = session.calibrate_judge(sample, asking.recipe, endpoint, cached, budget, told)
+        with asking.endpoint(needed=asked > 0) as endpoint, counting(progress, asked) as told:
+            found, judging = session.calibrate_judge(sample, job, endpoint, told)
     write_calibration(Path(output), found)
     return Calibrated(found, judging.spent, Path(output))
 
@@ -123,11 +123,12 @@ def plan_calibration(
     Raises:
         UserError: Anything that can be known to fail without the judge.
     """
-    asking = asking_of(judge, vllm, url, method, price, prices, cache)
-    Budget(asking.price, max_cost)
+    asking = asking_of(
+        judge, vllm=vllm, url=url, method=method, price=price, prices=prices, max_cost=max_cost, cache=cache
+    )  # fmt: skip
     pairs = [one.annotation.pair for one in _drawn(annotations, size)]
-    with Cache(asking.cache, read_only=True) as cached:
-        before = estimate(missing(pairs, asking.recipe, cached), asking.price)
+    with asking.job(read_only=True) as job:
+        before = job.estimate(pairs)
     return JudgingPlan(before, (), tuple(preview(pairs, asking.recipe)))
 
 
