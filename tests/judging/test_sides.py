@@ -13,7 +13,8 @@ import pytest
 from tulu_eval.errors import DataError
 from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.numbers import by_original_judge, label, results, signature
-from tulu_eval.judging.session import ScoredOutputs, Scoring, score_files
+from tulu_eval.judging.session import ScoredOutputs, score_files
+from tulu_eval.judging.win_rates import Scoring
 
 Rows = list[dict[str, Any]]
 LC, RAW = 28.155196141629148, 17.188240356708075

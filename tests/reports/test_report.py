@@ -21,7 +21,8 @@ from msgspec.structs import replace
 
 from tulu_eval.exchange.import_file import import_file
 from tulu_eval.judging.numbers import results as score_rows
-from tulu_eval.judging.session import Scoring, score_files
+from tulu_eval.judging.session import score_files
+from tulu_eval.judging.win_rates import Scoring
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board, page
 from tulu_eval.reports.report import make

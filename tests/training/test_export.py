@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tulu_eval.records import STATUSES, Result
-from tulu_eval.training import export, networks
+from tulu_eval.training import export, loading, networks
 from tulu_eval.training.text import TEMPLATE
 
 
@@ -84,13 +84,13 @@ def test_a_reward_model_is_one_to_transformers_too(toys: Any, llama3_like: Path,
     tokenizer = AutoTokenizer.from_pretrained(llama3_like)
     scorer = toys.scorer(len(tokenizer))
     state = {name: value.to(torch.bfloat16) for name, value in scorer.state_dict().items()}
-    networks.save(scorer, state, tmp_path, tokenizer)
+    loading.save(scorer, state, tmp_path, tokenizer)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.dtype == torch.bfloat16
     assert loaded.config.pad_token_id is None
     ids = torch.tensor([[5, 6, 7, tokenizer.eos_token_id]])
     batch = networks.collate([toys.tokens(ids[0].tolist())], torch.device("cpu"))
-    own = networks.load_scorer(tmp_path, compute="bfloat16", trained=False)
+    own = loading.load_scorer(tmp_path, compute="bfloat16", trained=False)
     expected = networks.last_token_scores(own(batch), batch)
     assert loaded(ids).logits.flatten().tolist() == pytest.approx(expected.tolist(), abs=1e-2)
 

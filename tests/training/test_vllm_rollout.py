@@ -21,7 +21,7 @@ from tulu_eval.errors import EngineError
 from tulu_eval.models import model_files
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Decoding
-from tulu_eval.training import networks
+from tulu_eval.training import loading
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine, roll_out
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine, stale
@@ -82,7 +82,7 @@ class TestEngine:
     pytestmark = needs_vllm
 
     def test_new_weights_arrive_and_old_prefixes_are_forgotten(self, engine: VllmEngine, tiny: Path, toys: Any) -> None:
-        policy = networks.load_policy(tiny / "policy", compute="float32", trained=True)
+        policy = loading.load_policy(tiny / "policy", compute="float32", trained=True)
         prompts = [(n, toys.tokens([7 + n, 8, 9, *range(10, 42)])) for n in range(12)]
         greedy = Decoding(12)
         for seed in (0, 1):
@@ -100,7 +100,7 @@ class TestEngine:
         engine.update(policy)
 
     def test_draws_are_the_policys_distribution(self, engine: VllmEngine, tiny: Path, toys: Any) -> None:
-        policy = networks.load_policy(tiny / "policy", compute="float32", trained=True)
+        policy = loading.load_policy(tiny / "policy", compute="float32", trained=True)
         with torch.no_grad():
             policy.model.lm_head.weight.mul_(0.05)
         engine.update(policy)
@@ -117,7 +117,7 @@ class TestEngine:
     def test_weights_that_do_not_arrive_stop_the_run(
         self, engine: VllmEngine, tiny: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        policy = networks.load_policy(tiny / "policy", compute="float32", trained=True)
+        policy = loading.load_policy(tiny / "policy", compute="float32", trained=True)
         engine.update(policy)
         old = engine._folder.with_name("old")
         shutil.copytree(engine._folder, old)

@@ -13,8 +13,8 @@ from tulu_eval.errors import UserError
 from tulu_eval.judging.calibrate_judge import Calibration
 from tulu_eval.judging.numbers import results
 from tulu_eval.judging.record import read_calibration
-from tulu_eval.judging.session import Scoring, score_files
-from tulu_eval.judging.win_rates import LARGEST_C, SMALLEST_C, Score
+from tulu_eval.judging.session import score_files
+from tulu_eval.judging.win_rates import LARGEST_C, SMALLEST_C, Score, Scoring
 from tulu_eval.records import Result
 from tulu_eval.runs import judge, rescored
 from tulu_eval.runs.score import Regraded, score

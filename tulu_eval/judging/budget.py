@@ -169,17 +169,18 @@ class Budget:
     Args:
         price: Price of the judge; ``None`` counts tokens only and limits nothing.
         max_cost: Limit for this invocation in dollars; ``None`` for no limit.
+        judge: Name of the judge, for messages.
 
     Raises:
         UserError: If there is a limit without a price, or the limit is below 0.
     """
 
-    def __init__(self, price: Price | None = None, max_cost: float | None = None) -> None:
+    def __init__(self, price: Price | None = None, max_cost: float | None = None, judge: str = "this judge") -> None:
         if max_cost is not None and price is None:
-            raise UserError("--max-cost needs a price, and the table has none for this judge: give --price IN,OUT")
+            raise UserError(f"--max-cost needs a price, and the table has none for {judge}: give --price IN,OUT")
         if max_cost is not None and not max_cost >= 0:
             raise UserError(f"--max-cost {max_cost} is not 0 or more dollars")
-        self._price = price
+        self.price = price
         self._max_cost = max_cost
         self._changed = threading.Condition()
         self._in_flight = 0
@@ -190,7 +191,7 @@ class Budget:
         self.stopped = False
 
     def _bound(self, question: Question) -> float:
-        return self._price.dollars(prompt_bound(question), answer_limit(question)) if self._price else 0.0
+        return self.price.dollars(prompt_bound(question), answer_limit(question)) if self.price else 0.0
 
     def reserve(self, question: Question) -> bool:
         """Reserves the largest possible cost of a request; returns False if the request could exceed the limit.
@@ -229,7 +230,7 @@ class Budget:
             if usage is not None:
                 self._counts["prompt_tokens"] += usage.prompt_tokens
                 self._counts["answer_tokens"] += usage.answer_tokens
-                self._dollars += self._price.dollars(usage.prompt_tokens, usage.answer_tokens) if self._price else 0.0
+                self._dollars += self.price.dollars(usage.prompt_tokens, usage.answer_tokens) if self.price else 0.0
             elif perhaps_billed:
                 self._counts["unconfirmed"] += 1
                 self._unconfirmed_dollars += bound
@@ -242,7 +243,7 @@ class Budget:
                 requests=self._counts["requests"],
                 prompt_tokens=self._counts["prompt_tokens"],
                 answer_tokens=self._counts["answer_tokens"],
-                dollars=self._dollars if self._price else None,
+                dollars=self._dollars if self.price else None,
                 unconfirmed=self._counts["unconfirmed"],
                 unconfirmed_dollars=self._unconfirmed_dollars,
             )

@@ -30,7 +30,7 @@ from tulu_eval.runs.manifest import write_json
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.runner import execute
-from tulu_eval.training import assess, export, forms, job, launch, metrics, networks, recipes
+from tulu_eval.training import assess, export, forms, job, launch, loading, metrics, recipes
 from tulu_eval.training.data import RowReader
 from tulu_eval.training.stages import PPORecipe, Stage
 from tulu_eval.training.text import Encoder
@@ -174,7 +174,7 @@ def _assess(whole: ReproducedStages) -> None:
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - the stage's
     reader = RowReader(Encoder(tokenizer), recipe.max_length + recipe.max_new_tokens, scratch.VOCABULARY)
     data = whole.folder / "data"
-    scorer = networks.load_scorer(whole.models("tiny-rm"), compute=recipe.compute_dtype, trained=False)
+    scorer = loading.load_scorer(whole.models("tiny-rm"), compute=recipe.compute_dtype, trained=False)
     accuracies = {
         kind: assess.accuracy(scorer, reader.pairs([data / f"{rule.held_out(kind)}.jsonl"]).rows) for kind in rule.KINDS
     }

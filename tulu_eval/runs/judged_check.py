@@ -152,7 +152,7 @@ def _score_again(
         )
     terms = judgments.terms(judge_of(manifest), settings.positional)
     try:
-        found = score(rows, terms, gamed, settings.folds, settings.partial, settings.draws, settings.c)
+        found = score(rows, terms, gamed, settings.scoring)
     except UserError as error:
         raise DataError(folder / JUDGMENTS, str(error)) from error
     return found, lacking

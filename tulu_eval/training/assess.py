@@ -12,7 +12,7 @@ import torch
 
 from tulu_eval.records import Decoding
 from tulu_eval.stats import mean_interval, wilson
-from tulu_eval.training import networks, ppo, reward_model
+from tulu_eval.training import loading, ppo, reward_model
 from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.networks import Policy, Scorer
 from tulu_eval.training.parallel import Ranks
@@ -73,8 +73,8 @@ def policies(
         95 % interval; and under ``difference`` the paired difference of the rewards.
     """
     how: dict[str, Any] = {"compute": recipe.compute_dtype, "trained": False}
-    scorer = networks.load_scorer(reward, **how)
-    loaded = {name: networks.load_policy(folder, **how) for name, folder in folders.items()}
+    scorer = loading.load_scorer(reward, **how)
+    loaded = {name: loading.load_policy(folder, **how) for name, folder in folders.items()}
     start = next(iter(loaded.values()))
     found: dict[str, Any] = {}
     rewards = []

@@ -18,7 +18,7 @@ from tulu_eval.errors import DataError, EngineError, PreflightError, UserError
 from tulu_eval.models import exported, model_files
 from tulu_eval.records import Result
 from tulu_eval.runs.run_plan import safe_name
-from tulu_eval.training import metrics, networks, parallel
+from tulu_eval.training import loading, metrics, parallel
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.stages import Stage
 
@@ -118,7 +118,7 @@ def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping
         draft = _draft(final)
         shutil.rmtree(draft, ignore_errors=True)
         try:
-            networks.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
+            loading.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
             weights = model_files.inspect(draft, name).weights_sha256
             own = {"name": name_of(name, manifest, weights), "weights_sha256": weights, **manifest}
             (draft / MANIFEST).write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")

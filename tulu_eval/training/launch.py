@@ -17,7 +17,7 @@ from tulu_eval.errors import PreflightError
 from tulu_eval.models import model_files
 from tulu_eval.runs import catalog, environment
 from tulu_eval.runs.manifest import MANIFEST, locked, write_json
-from tulu_eval.training import checkpoint, cost, dpo, export, networks, parallel, ppo, reward_model, sft
+from tulu_eval.training import checkpoint, cost, dpo, export, loading, networks, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import MICRO_TOKENS, LoopSettings, Trainer
 from tulu_eval.training.parallel import Ranks, shard
@@ -168,10 +168,10 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
         return shard(whole, ranks, *methods)
 
     def policy(trained: bool) -> networks.Policy:
-        return made(partial(networks.load_policy, folder, compute=compute, trained=trained), trained, "next_logits")
+        return made(partial(loading.load_policy, folder, compute=compute, trained=trained), trained, "next_logits")
 
     def scorer(path: Path, trained: bool, new_head: tuple[int, float] | None = None) -> networks.Scorer:
-        return made(partial(networks.load_scorer, path, compute=compute, trained=trained, new_head=new_head), trained)
+        return made(partial(loading.load_scorer, path, compute=compute, trained=trained, new_head=new_head), trained)
 
     def trainer(trained: dict[str, Any]) -> Trainer:
         return Trainer(recipe, ranks, trained, len(rows), job.rows_per_step, job.updates_per_step, settings)

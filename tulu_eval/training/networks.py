@@ -12,10 +12,8 @@ Log-probabilities and values are aligned with the tokens: column t is about toke
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,15 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from tulu_eval.errors import PreflightError
-from tulu_eval.models import config as configs
-from tulu_eval.models import weights
-from tulu_eval.models.skeleton import check_shapes, first_line
 from tulu_eval.training.formulas import head_logprobs, token_logprobs, wide
 from tulu_eval.training.packing import Packing, packed_arguments, spread
 from tulu_eval.training.packing import enable as enable_packing
-from tulu_eval.training.randomness import derive
-from tulu_eval.training.text import TEMPLATE, Tokens
+from tulu_eval.training.text import Tokens
 
 
 class Batch(NamedTuple):
@@ -217,70 +210,6 @@ def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
     return once_more
 
 
-def load_policy(folder: Path, *, compute: str, trained: bool) -> Policy:
-    """Loads a causal language model; a trained one in float32, a frozen one in the dtype it computes in.
-
-    Raises:
-        PreflightError: It cannot be loaded, or weights are missing.
-    """
-    from transformers import AutoModelForCausalLM
-
-    dtype = torch.float32 if trained else getattr(torch, compute)
-    model, missing = _load(AutoModelForCausalLM, folder, dtype)
-    if missing:
-        raise PreflightError(f"{folder} cannot be trained: weights are missing, {missing[0]} and {len(missing) - 1} more")
-    policy = Policy(model, getattr(torch, compute))
-    policy.requires_grad_(trained)
-    return policy
-
-
-def load_scorer(folder: Path, *, compute: str, trained: bool, new_head: tuple[int, float] | None = None) -> Scorer:
-    """Loads a reward model, or makes one from a causal language model.
-
-    Args:
-        folder: The model.
-        compute: dtype of its passes.
-        trained: Whether it is trained; if not it is frozen.
-        new_head: Seed and standard deviation of a new head, which takes the place of the old model's.
-
-    Raises:
-        PreflightError: It cannot be loaded, or is no reward model and no new head was asked for.
-    """
-    from transformers import AutoModelForSequenceClassification
-
-    dtype = torch.float32 if trained else getattr(torch, compute)
-    model, missing = _load(AutoModelForSequenceClassification, folder, dtype, num_labels=1)
-    head: object = getattr(model, "score", None)
-    if not isinstance(head, nn.Linear) or "bias" in dict(head.named_parameters()):
-        raise PreflightError(f"{folder} is of an architecture whose reward models have no plain 'score' head")
-    if new_head is not None:
-        seed, deviation = new_head
-        generator = torch.Generator().manual_seed(derive(seed, "score head"))
-        drawn = torch.randn(head.weight.shape, generator=generator) * deviation
-        head.weight = nn.Parameter(drawn.to(dtype))
-        missing = [name for name in missing if name != "score.weight"]
-    if missing:
-        raise PreflightError(f"{folder} is not a reward model: {missing[0]} is missing; train one with 'tulu-eval train rm'")
-    scorer = Scorer(model, getattr(torch, compute))
-    scorer.requires_grad_(trained)
-    return scorer
-
-
-def _load(auto: Any, folder: Path, dtype: torch.dtype, **more: Any) -> tuple[Any, list[str]]:
-    try:
-        there = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise PreflightError(f"{folder} cannot be loaded: {error.strerror}") from error
-    check_shapes(auto, folder, weights.choose(folder, there, str(folder), allow_pickle=False), **more)
-    try:
-        model, report = auto.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **more
-        )
-    except Exception as error:  # transformers raises of any kind where a config does not fit its weights
-        raise PreflightError(f"{folder} cannot be loaded: {first_line(error)}") from error
-    return model, sorted(report["missing_keys"])
-
-
 @torch.no_grad()
 def _has_plain_head(model: Any) -> bool:
     """Whether a model's logits are its last layer times its head's weight, with nothing added, scaled or capped."""
@@ -290,36 +219,3 @@ def _has_plain_head(model: Any) -> bool:
     ids = torch.tensor([[1, 2]]) % head.weight.shape[0]
     hidden: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     return torch.equal(model(input_ids=ids, use_cache=False).logits.float(), functional.linear(hidden, head.weight).float())
-
-
-def vocabulary(model: _Model) -> int:
-    """Returns the number of token ids that a model has an embedding for."""
-    return int(model.model.get_input_embeddings().weight.shape[0])
-
-
-def save(model: _Model, state: dict[str, Tensor], folder: Path, tokenizer: Any) -> None:
-    """Writes a model as a folder that transformers loads: safetensors, config, tokenizer.
-
-    Args:
-        model: What to write.
-        state: Its weights, whole, as :func:`~tulu_eval.training.parallel.whole_state` returns them.
-        folder: Where.
-        tokenizer: What goes with it.
-    """
-    from transformers import GenerationConfig
-
-    config = model.model.config
-    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
-    # transformers looks for a row's last token by the padding token: one that ends texts too would hide it.
-    config.pad_token_id = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
-    if isinstance(model, Policy):
-        # The released checkpoints' says that token 2 ends a text, an ordinary token of Llama 3's vocabulary.
-        model.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-        )
-    model.model.save_pretrained(folder, state_dict={name.removeprefix("model."): value for name, value in state.items()})
-    written = configs.read_object(folder / "config.json", configs.MAX_CONFIG)
-    written["dtype"] = str(next(iter(state.values())).dtype).removeprefix("torch.")  # there: that of the model in memory
-    (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)

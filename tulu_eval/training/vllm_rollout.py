@@ -23,7 +23,7 @@ from tulu_eval.caching import file_sha256
 from tulu_eval.errors import EngineError
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request
-from tulu_eval.training import networks, parallel
+from tulu_eval.training import loading, networks, parallel
 from tulu_eval.training.networks import Policy
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.text import Tokens
@@ -92,7 +92,7 @@ class VllmEngine:
         state = parallel.whole_state(policy, keep=self._ranks.first)
         if self._ranks.first:
             shutil.rmtree(self._folder, ignore_errors=True)
-            networks.save(policy, {name: value.to(self._dtype) for name, value in state.items()}, self._folder, self._tokenizer)
+            loading.save(policy, {name: value.to(self._dtype) for name, value in state.items()}, self._folder, self._tokenizer)
         self._ranks.wait()
         files = sorted(self._folder.glob("*.safetensors"))
         digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
