@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tulu_eval.benchmarks.gsm8k import GSM8K
-from tulu_eval.benchmarks.gsm8k_scorers import extract_last_number, grade_last_number, grade_stated_answer
+from tulu_eval.benchmarks.gsm8k_scorers import (
+    extract_last_number,
+    grade_hash_answer,
+    grade_last_number,
+    grade_stated_answer,
+)
 
 
 def test_extraction_goldens(shared: Path) -> None:
@@ -56,3 +61,22 @@ def test_a_whole_number_is_found_behind_any_words(number: int, words: str) -> No
     text = f"{words} the answer is {number:,} {words}"
     assert grade_last_number(str(number), text).score == 1.0
     assert grade_stated_answer(str(number), f"So the answer is {number:,}.").score == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "score"),
+    [
+        ("12 + 6 = <<12+6=18>>18\n#### 18", "18", 1.0),
+        ("#### 18\n\n#### 19", "18", 1.0),
+        ("#### 19\n\n#### 18", "19", 0.0),
+        ("#### 18.", "18.", 0.0),
+        ("#### 18.00", "18.00", 0.0),
+        ("#### 1,8", "18", 1.0),
+        ("#### $18", "", 0.0),
+        ("####18", "", 0.0),
+        ("So the answer is 18.", "", 0.0),
+    ],
+)
+def test_hash_answer(text: str, answer: str, score: float) -> None:
+    grade = grade_hash_answer("18", text)
+    assert (grade.answer, grade.score, grade.answered) == (answer, score, bool(answer))

@@ -38,6 +38,7 @@ from typing import ClassVar
 
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.benchmarks.gsm8k_data import TEST_SIZE, check_rows, read_rows
+from tulu_eval.benchmarks.gsm8k_lighteval import LIGHTEVAL, LightevalGSM8K
 from tulu_eval.benchmarks.gsm8k_scorers import grade_last_number, grade_stated_answer
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.records import Decoding, Grade
@@ -72,8 +73,13 @@ class GSM8K(Benchmark):
             ),
             "full": _protocol("full", "all 1319 items, the published 200 first", TEST_SIZE, ("published", "full")),
             "custom": _protocol("custom", "the same recipe on the rows of --data", 0, ("custom",)),
+            LIGHTEVAL.name: LIGHTEVAL,
         }
     )
+
+    def under(self, protocol: str) -> Benchmark:
+        """Returns the benchmark of another harness's protocol, which has prompts and scorers of its own."""
+        return LightevalGSM8K() if protocol == LIGHTEVAL.name else self
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
         """Returns the published 200 items in their order, then, for ``full``, the rest in the file's order."""

@@ -42,3 +42,14 @@ def grade_stated_answer(target: str, text: str) -> Grade:
     if found is None:
         return Grade("stated-answer", "", False, 0.0)
     return Grade("stated-answer", written(found), True, float(found == read_number(target)))
+
+
+def grade_hash_answer(target: str, text: str) -> Grade:
+    """Returns the grade of lighteval's scorer: the first number behind ``####`` without commas, compared as a string.
+
+    The regular expression is that of ``gsm8k_normalizer`` (huggingface/lighteval @ ea46419a, ``metrics/normalizations.py``). A
+    full stop behind the number belongs to it, so ``#### 18.`` is wrong.
+    """
+    found = re.search(r"#### (\-?[0-9\.\,]+)", text)
+    answer = found[1].replace(",", "") if found else ""
+    return Grade("hash-answer", answer, found is not None, float(found is not None and answer == target))
