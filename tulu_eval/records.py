@@ -10,7 +10,10 @@ import dataclasses
 import hashlib
 import json
 import random
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+Role = Literal["system", "user", "assistant"]
+"""Who speaks in a turn."""
 
 FinishReason = Literal["stop", "length", "error", "unknown"]
 """Why generation ended. ``stop``: an end token or stop string. ``length``: the token limit. ``error``: the engine failed.
@@ -66,6 +69,13 @@ class Decoding:
         return random.Random(hashlib.sha256(f"{self.seed}\0{key}".encode()).digest())  # noqa: S311 - nothing secret
 
 
+class Turn(NamedTuple):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
     """One prompt for a backend.
@@ -73,12 +83,15 @@ class Request:
     Attributes:
         key: Content key: equal keys mean equal work (model, token ids, decoding, dtype, backend).
         token_ids: The whole prompt, including the beginning-of-sequence token.
-        text: The same prompt as text, without the beginning-of-sequence token if the tokenizer adds it.
+        text: The same prompt as text, without the beginning-of-sequence token if the tokenizer adds it; for a server that
+            applies its own template, the content of the one user turn, or several turns as JSON.
+        turns: The turns for a server that applies its own template; empty if ``text`` is the one user turn, and for all others.
     """
 
     key: str
     token_ids: tuple[int, ...]
     text: str
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tulu_eval.benchmarks.gsm8k import GSM8K, TEST_SIZE
+from tulu_eval.benchmarks.gsm8k import GSM8K
+from tulu_eval.benchmarks.gsm8k_data import TEST_SIZE
 from tulu_eval.errors import DataError, PreflightError, UnknownName, UserError
 from tulu_eval.findings import plan
 from tulu_eval.findings.plan import parameters_of, plan_comparison

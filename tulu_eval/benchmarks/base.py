@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from tulu_eval import files
 from tulu_eval.errors import UnknownName
-from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Status
+from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Status, Turn
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,14 +39,21 @@ class Prompt:
     """One request before a model's template is applied.
 
     Attributes:
-        user: Content of the single user turn.
-        prefill: Start of the assistant's turn; a space precedes it unless the template ends in a newline. Empty for none.
+        user: Content of the last turn, which the user speaks.
+        prefill: Start of the assistant's answer; a space precedes it unless the template ends in a newline. Empty for none.
         plain: The whole prompt for a base model, which has no template.
+        earlier: Turns before the last one: a system prompt, examples as pairs of user and assistant. Empty for none.
     """
 
     user: str
     prefill: str
     plain: str
+    earlier: tuple[Turn, ...] = ()
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """All turns in order."""
+        return (*self.earlier, Turn("user", self.user))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,6 +150,10 @@ class Benchmark(abc.ABC):
         if name not in self.protocols:
             raise UnknownName(f"protocol of {self.name}", name, self.protocols)
         return self.protocols[name]
+
+    def under(self, protocol: str) -> Benchmark:
+        """Returns the benchmark with a protocol's own prompts and scorers: itself, unless a benchmark overrides this."""
+        return self
 
     def members(self, protocol: Protocol, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
         """Returns the ids of the items of each protocol that ``protocol`` covers, by protocol name.

@@ -102,7 +102,7 @@ def make(folder: Path) -> Bundle:
         UserError: If the run's texts may not be published, or it is too large.
     """
     run = finished(read_run(folder))
-    benchmark = catalog.benchmark(run.benchmark)
+    benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
     if not benchmark.publishable:
         raise UserError(
             f"{folder} is a run of {run.benchmark}, whose texts may not be published (AlpacaEval's are CC-BY-NC-4.0), so it is "

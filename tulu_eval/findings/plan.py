@@ -241,12 +241,13 @@ def _cost_of_absent(
         "memory of the weights alone"
     ]
     try:
+        benchmark = benchmark.under(protocol.name)
         prompts = [benchmark.render(item) for item in benchmark.load(protocol, data)]
     except PreflightError:
         assumed.append(f"the items of {benchmark.name} are not here either (--data FILE), so tokens and time are not known")
         work = Work(parameters, ASSUMED_DTYPE, protocol.n, 0, 0, protocol.decoding.max_new_tokens, 0, 0)
         return _priced(model.name, protocol, work, None, tuple(assumed))
-    texts = [prompt.user + prompt.prefill for prompt in prompts]
+    texts = ["".join(turn.content for turn in prompt.turns) + prompt.prefill for prompt in prompts]
     assumed.append(f"{CHARACTERS_PER_TOKEN:.2f} characters a token, as in Llama 2's tokens of the GSM8K prompt")
     lengths = [round(len(text) / CHARACTERS_PER_TOKEN) for text in texts]
     work = Work(

@@ -125,7 +125,7 @@ class StoredRun:
             if not self.regraded:
                 yield from ledger.samples(self.asked)
                 return
-            benchmark = catalog.benchmark(self.benchmark)
+            benchmark = catalog.benchmark(self.benchmark, self.manifest.protocol.name)
             for sample in ledger.samples(self.asked):
                 yield grade_sample(benchmark, sample)
 
@@ -246,8 +246,8 @@ def find_runs(
 
 
 def _installed(manifest: Manifest) -> Benchmark | None:
-    name = manifest.benchmark.name
-    return catalog.benchmark(name) if name in catalog.names(catalog.BENCHMARKS) else None
+    name, protocol = manifest.benchmark.name, manifest.protocol.name
+    return catalog.benchmark(name, protocol) if name in catalog.names(catalog.BENCHMARKS) else None
 
 
 def _recorded(folder: Path) -> tuple[Recorded | None, list[str]]:

@@ -61,7 +61,7 @@ def score(folder: Path) -> Regraded:
         DataError: If the folder is not a run's, has no samples, or has samples that are not what the run's model answered.
     """
     run = read_answers(folder)
-    benchmark = catalog.benchmark(run.benchmark)
+    benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
     differing: list[Disagreement] = []
 
     def graded(samples: Iterator[Sample]) -> Iterator[bytes]:
