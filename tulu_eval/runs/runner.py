@@ -285,7 +285,9 @@ def _generate(
         session["prompt_tokens"] += len(owners[0].request.token_ids)
         session["new_tokens"] += len(completion.token_ids)
         for one in owners:
-            sample = grade_sample(plan.benchmark, Sample(one.item.id, one.item.target, one.prompt_sha256, completion, "ok", ()))
+            item = one.item
+            answered = Sample(item.id, item.target, one.prompt_sha256, completion, "ok", (), item.group)
+            sample = grade_sample(plan.benchmark, answered)
             ledger.append(sample)
             session["samples"] += 1
             progress.sample(sample)

@@ -252,6 +252,7 @@ class SampleGrade(Record, frozen=True):
     answer: str
     answered: bool
     score: Fraction
+    weight: Positive = 1.0
 
 
 class SampleLine(Record, frozen=True):
@@ -269,6 +270,7 @@ class SampleLine(Record, frozen=True):
     grades: list[SampleGrade]
     seconds: Positive
     crc: str
+    group: str = ""
 
 
 class BundledItem(Record, frozen=True):

@@ -16,6 +16,7 @@ from tulu_eval.stats.agreement import (
     agree_same_items,
     agree_superset,
 )
+from tulu_eval.stats.clustered import Clustered, clustered
 from tulu_eval.stats.groups import count_groups, letter_groups
 from tulu_eval.stats.intervals import Interval, exact, mean_interval, newcombe, wilson
 from tulu_eval.stats.paired import Pairings, fisher, holm, hypergeometric, mcnemar, paired_difference, pairings
@@ -30,6 +31,7 @@ __all__ = [
     "MARGIN",
     "POWER",
     "Agreement",
+    "Clustered",
     "Count",
     "Interval",
     "Mean",
@@ -40,6 +42,7 @@ __all__ = [
     "agree_same_items",
     "agree_superset",
     "cell_count",
+    "clustered",
     "compatible_sizes",
     "count_groups",
     "detectable_paired",
