@@ -121,12 +121,14 @@ class Grade:
         answer: The answer that the scorer extracted from the text; may be empty.
         answered: Whether the scorer found an answer in the text.
         score: 0 to 1.
+        weight: How much the score counts in a ratio of sums, 0 or more: the number of parts that the score is the mean of.
     """
 
     scorer: str
     answer: str
     answered: bool
     score: float
+    weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,7 +145,8 @@ class Result:
             longest complete prefix of the run's order, never the items that happened to finish first.
         low: Lower end of the 95 % interval, in percent; with failures, the lower end if all of them were wrong.
         high: Upper end of the 95 % interval, in percent; with failures, the upper end if all of them were right.
-        interval: Name of the interval's method, e.g. ``wilson95``; ``none`` if there is no interval.
+        interval: Name of the interval's method: ``wilson95`` for a share of right items, ``clustered95`` for a value that is no
+            such share; ``none`` if there is no interval.
         counts: Number of items per status.
         signature: One line from which the number can be repeated.
     """

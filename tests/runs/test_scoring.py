@@ -13,10 +13,10 @@ from tulu_eval.errors import DataError
 from tulu_eval.records import Completion, FinishReason
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, Sample, encode
+from tulu_eval.runs.ledger import Ledger, Marks, Sample, encode
 from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.score import score
-from tulu_eval.runs.scoring import Marks, grade_sample, make_rows
+from tulu_eval.runs.scoring import grade_sample, make_rows
 
 TEXTS: list[tuple[str, FinishReason]] = [
     ("So the answer is 1.", "stop"),  # right for both

@@ -13,11 +13,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from tulu_eval import files
 from tulu_eval.errors import UnknownName
-from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Status, Turn
+from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Status, Turn, content_hash
+
+Aggregate = Literal["ratio", "macro"]
+"""How scores that are more than right or wrong become a value. ``ratio``: the sum of score times weight, over the sum of
+weights. ``macro``: the mean over groups of each group's ratio."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,11 +32,13 @@ class Item:
     Attributes:
         id: Stable name within the benchmark, e.g. ``test-1309``.
         target: The right answer; empty if there is none and a judge decides.
+        group: Name of the group in a macro mean, e.g. a subject; empty if the benchmark has no groups.
     """
 
     id: str
     question: str
     target: str = ""
+    group: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +95,9 @@ class Benchmark(abc.ABC):
         name: Name for ``tulu-eval run``.
         protocols: Protocols by name; the first is the default.
         scorers: Names of the scorers in order; the first gave the published numbers.
+        aggregates: How a scorer's scores become its value. A scorer that is not named grades items as right or wrong: its value
+            is :meth:`aggregate` of the scores without weights, with an interval for a share of items.
+        metrics: A scorer's name of its value where it is not the protocol's ``metric``.
         version: An integer that rises when a prompt or a grade can differ from before.
         publishable: Whether a run's samples may be published. If not, the run also writes their hashes, which may be.
     """
@@ -95,6 +105,8 @@ class Benchmark(abc.ABC):
     name: ClassVar[str]
     protocols: ClassVar[Mapping[str, Protocol]]
     scorers: ClassVar[tuple[str, ...]]
+    aggregates: ClassVar[Mapping[str, Aggregate]] = MappingProxyType({})
+    metrics: ClassVar[Mapping[str, str]] = MappingProxyType({})
     version: ClassVar[int] = 1
     publishable: ClassVar[bool] = True
 
@@ -186,6 +198,12 @@ def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
 def subset_hash(ids: Iterable[str]) -> str:
     """Returns the first 8 hex digits of the sha256 of item ids joined by newlines."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
+
+
+def items_hash(items: Iterable[Item]) -> str:
+    """Returns the sha256 (64 hex digits) of items with all that they hold; a group that is empty changes no hash."""
+    found = [dataclasses.asdict(item) for item in items]
+    return content_hash([{name: value for name, value in one.items() if name != "group" or value} for one in found])
 
 
 def read_rows(path: Path, fields: Sequence[str]) -> list[files.Row]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
+from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.exchange.foreign import Foreign, ForeignAnswer, read_foreign
@@ -187,7 +187,7 @@ def _sample(item: Item, answer: ForeignAnswer, settings: str) -> Sample:
     prompt = UNKNOWN if answer.prompt is None else _sha256(answer.prompt)
     key = content_hash({"settings": settings, "item": item.id})
     completion = Completion(key, answer.text, (), "unknown", 0.0)
-    return Sample(item.id, item.target, prompt, completion, "ok", ())
+    return Sample(item.id, item.target, prompt, completion, "ok", (), item.group)
 
 
 def _sha256(text: str) -> str:
@@ -218,7 +218,7 @@ def _manifest(
     """Returns the run's manifest: what the file does not say is ``unknown``, or null where a number or a list is expected."""
     digest = file_sha256(path)
     form, prompt_id = _prompts(benchmark, matched)
-    items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
+    items_sha256 = items_hash(items)
     decoding = checked(source.decoding, StoredDecoding, Place(path))
     recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
     recipe |= {"decoding": plain(decoding), "plain_decoding": plain(decoding)}

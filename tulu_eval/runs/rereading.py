@@ -13,10 +13,10 @@ from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.digests import DIGESTS, Digest
 from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.ledger import Asked, Ledger, asked_of, decode, encode, marks, timeless, ungraded
+from tulu_eval.runs.ledger import Asked, Ledger, Marks, asked_of, decode, encode, marks, timeless, ungraded
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, asked_hash, combined, manifest_hash
 from tulu_eval.runs.manifest_schema import Manifest, plain
-from tulu_eval.runs.scoring import Marks, grade_sample, make_rows, tally_of
+from tulu_eval.runs.scoring import grade_sample, make_rows, tally_of
 from tulu_eval.runs.tally import Tally
 
 NOT_AS_MADE = "is not as it was made; put its files back, or make the run again with --fresh"
@@ -60,17 +60,17 @@ class _Read:
 
     def note(self, line: bytes, benchmark: Benchmark | None) -> None:
         """Takes a line in."""
-        item, status, scores = marks(line)
-        self.kept[item] = Marks(status, scores)
+        item, found = marks(line)
+        self.kept[item] = found
         self.answers.append(hashlib.sha256(ungraded(line)).digest())
         self.as_kept.append(hashlib.sha256(timeless(line)).digest())
         sample = decode(line)
         self.asked[item] = asked_of(sample)
-        if status == "engine_error":
+        if found.status == "engine_error":
             self.causes.append(sample.completion.error)
         if benchmark is not None:
             fresh = grade_sample(benchmark, sample)
-            self.fresh[item] = Marks(fresh.status, tuple(grade.score for grade in fresh.grades))
+            self.fresh[item] = fresh.marks
             if fresh == sample:
                 self.as_fresh.append(self.as_kept[-1])
             else:

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import UNSET
 
 from tulu_eval.backends.base import Backend, EngineSettings, check_settings
-from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
+from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, items_hash
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
 from tulu_eval.models import resolve, served
@@ -231,7 +231,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     prompts = [benchmark.render(item) for item in items]
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
     dtype = dtype if backend.local else SERVED
-    items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
+    items_sha256 = items_hash(items)
     plan = Plan(
         order=order,
         benchmark=benchmark,

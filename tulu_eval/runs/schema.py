@@ -77,6 +77,7 @@ class SampleGrade(Record, frozen=True):
     answer: str
     answered: bool
     score: Fraction
+    weight: Positive = 1.0
 
 
 class SampleLine(Record, frozen=True):
@@ -94,6 +95,7 @@ class SampleLine(Record, frozen=True):
     grades: list[SampleGrade]
     seconds: Positive
     crc: str
+    group: str = ""
 
 
 def read_object(path: Path, kind: type[Record], what: str, limit: int = SMALL_BYTES) -> dict[str, Any]:
