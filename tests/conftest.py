@@ -224,7 +224,7 @@ def make_run_in() -> Callable[..., Path]:
         tmp_path: Path,
         right: int | Callable[[int], bool] = 121,
         *,
-        protocol: str = "published",
+        protocol: str = "card-200",
         limit: int | None = None,
         model: str = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm",
         revision: str = "4a372aa0",

@@ -27,7 +27,7 @@ def subset(shared: Path) -> dict[str, object]:
 
 def test_published_items_are_the_200_in_their_order(shared: Path, subset: dict[str, list[object]]) -> None:
     benchmark = GSM8K()
-    items = benchmark.load(benchmark.protocol("published"), shared / "data/gsm8k/test.jsonl")
+    items = benchmark.load(benchmark.protocol("card-200"), shared / "data/gsm8k/test.jsonl")
     assert [int(item.id.removeprefix("test-")) for item in items] == subset["indices"]
     assert [item.target for item in items] == subset["targets"]
     assert sha256(json.dumps(gsm8k.published_indices())) == subset["sha256_of_json_dumps_indices"]
@@ -46,11 +46,11 @@ def test_published_prompts_byte_for_byte(shared: Path, subset: dict[str, list[ob
 def test_full_has_the_published_items_first_and_all_once(shared: Path) -> None:
     benchmark = GSM8K()
     full = benchmark.load(benchmark.protocol("full"), shared / "data/gsm8k/test.jsonl")
-    first = benchmark.load(benchmark.protocol("published"), shared / "data/gsm8k/test.jsonl")
+    first = benchmark.load(benchmark.protocol("card-200"), shared / "data/gsm8k/test.jsonl")
     assert full[:200] == first
     assert sorted(int(item.id.removeprefix("test-")) for item in full) == list(range(1319))
     members = benchmark.members(benchmark.protocol("full"), full)
-    assert {name: len(ids) for name, ids in members.items()} == {"published": 200, "full": 1319}
+    assert {name: len(ids) for name, ids in members.items()} == {"card-200": 200, "full": 1319}
 
 
 def test_plain_form_ends_in_answer() -> None:
@@ -76,7 +76,7 @@ def test_bad_data_files(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        GSM8K().load(GSM8K().protocol("published"), path)
+        GSM8K().load(GSM8K().protocol("card-200"), path)
     assert str(caught.value).removeprefix(str(path)).removeprefix(": ").strip() == message.strip()
 
 

@@ -59,7 +59,7 @@ CASES = [
     (GOOD + " --name a --name b", "2 --name for 1 --model."),
     (GOOD + " -m {model} --name a --name a", "two models cannot have one --name."),
     ("run gsm-symbolic -m smollm2-135m-instruct --name a", "--name a: smollm2-135m-instruct is no folder or file here"),
-    ("run gsm8k -m {model} --protocol publishd", "unknown protocol of gsm8k 'publishd'. Did you mean 'published'?"),
+    ("run gsm8k -m {model} --protocol card-20", "unknown protocol of gsm8k 'card-20'. Did you mean 'card-200'?"),
     ("run gsm8k -m {model} --protocol custom", "--protocol custom: needs --data FILE"),
     ("run gsm8k -m {model} --backend vlm", "unknown backend 'vlm'. Did you mean 'vllm'?"),
     ("run gsm8k -m {model} --dtype int4", "Invalid value for '--dtype': 'int4' is not one of"),

@@ -118,8 +118,8 @@ def test_what_lm_eval_really_writes(genuine: Path, test_set: Path, tmp_path: Pat
     run = read_run(done.folder)
     assert [sample.completion.text for sample in run.samples()] == ["lol"] * 4
     assert [(row.protocol, row.scorer, row.n, row.n_protocol, row.counts["no_answer"]) for row in run.results] == [
-        ("published", "last-number", 1, 200, 1),
-        ("published", "stated-answer", 1, 200, 1),
+        ("card-200", "last-number", 1, 200, 1),
+        ("card-200", "stated-answer", 1, 200, 1),
         ("full", "last-number", 4, 1319, 4),
         ("full", "stated-answer", 4, 1319, 4),
     ]
@@ -138,9 +138,9 @@ def test_open_instruct_predictions_verify_compare_score_table_and_bundle(
     assert (len(done.matched.answers), len(done.matched.missing), done.misread) == (200, 1119, ())
     run = read_run(done.folder)
     row = run.results[0]
-    assert (row.protocol, row.value, row.n, row.partial) == ("published", 46.0, 200, False)
+    assert (row.protocol, row.value, row.n, row.partial) == ("card-200", 46.0, 200, False)
     assert row.signature == (
-        "gsm8k:published|n:200@67fd6fed|p:unknown/imported@unknown|x:last-number|d:unknown,unknown"
+        "gsm8k:card-200|n:200@67fd6fed|p:unknown/imported@unknown|x:last-number|d:unknown,unknown"
         "|m:allenai/tulu-2-13b@unknown|e:open-instruct-unknown/unknown+unknown"
     )
     found = verify(run, SUITE)
@@ -415,8 +415,8 @@ def test_a_row_with_anything_in_it_is_read_or_is_one_line(
     ("path", "change"),
     [
         (("planned",), lambda ids: ids[::-1]),
-        (("items", "published"), lambda ids: ids[:-1]),
-        (("items", "published"), lambda ids: [*ids[:-1], "test-5000"]),
+        (("items", "card-200"), lambda ids: ids[:-1]),
+        (("items", "card-200"), lambda ids: [*ids[:-1], "test-5000"]),
         (("imported", "answers"), lambda count: count + 1),
         (("imported", "missing"), lambda count: count - 1),
     ],

@@ -111,7 +111,7 @@ FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "of a number without an end": lambda data: {**data, "trials": float("inf")},
     "of nothing": lambda data: {**data, "flips": 0, "trials": 0, "items": [], "repetitions": []},
     "of another format": lambda data: {**data, "format": 9},
-    "of another run": lambda data: {**data, "row": {**data["row"], "signature": "gsm8k:published|n:1"}},
+    "of another run": lambda data: {**data, "row": {**data["row"], "signature": "gsm8k:card-200|n:1"}},
     "of other items": lambda data: {**data, "items": [f"row-{at}" for at in range(10)]},
     "of numbers alone": lambda data: {"format": 1, "flips": 0, "trials": 600},
     "a list": lambda data: [data],

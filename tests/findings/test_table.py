@@ -37,11 +37,14 @@ def gsm8k(table: CollectedTable, model: str) -> TableCell:
 def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", "win_rate")) -> StoredRun:
     """Returns a run as if it were of AlpacaEval and had win rates by a judge."""
     run = read_run(folder)
-    manifest = replace(run.manifest, benchmark=replace(run.manifest.benchmark, name="alpaca-eval"))
+    items = {"alpacaeval2-805": run.manifest.planned}
+    manifest = replace(run.manifest, benchmark=replace(run.manifest.benchmark, name="alpaca-eval"), items=items)
     counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
     signature = f"alpaca-eval|n:805/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}|b:{known()[0].baseline.label}"
     rows = [
-        Result("alpaca-eval", "published", judge, metric, 20.0, 805, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature)
+        Result(
+            "alpaca-eval", "alpacaeval2-805", judge, metric, 20.0, 805, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature
+        )
         for metric in metrics
     ]
     return dataclasses.replace(run, about=manifest, results=tuple(rows))

@@ -87,7 +87,7 @@ def test_both_protocols_of_a_full_run_and_the_published_one_decides(make_run: Ma
     found = verify(read_run(make_run(right=lambda place: place % 200 < 121, protocol="full")), load_suite())
     of_card = [one for one in found.comparisons if one.cell.source.key == "card"]
     assert [(one.row.protocol, one.items, one.main, one.agreement.method) for one in of_card] == [
-        ("published", "same", True, "symmetric flips"),
+        ("card-200", "same", True, "symmetric flips"),
         ("full", "superset", False, "hypergeometric"),
     ]
     assert {row.scorer for row in found.beside} == {"stated-answer"}
@@ -146,7 +146,7 @@ def test_a_partial_run_gets_no_verdict_unless_asked(make_run: MakeRun) -> None:
     found = verify(run, load_suite(), partial=True)
     assert {one.items for one in found.comparisons} == {"other"}
     assert found.comparisons[0].agreement.p_value == fisher_p_value(30, 50, 134, 200)
-    assert found.notes == ("protocol published: 50 of 200 items are there",)
+    assert found.notes == ("protocol card-200: 50 of 200 items are there",)
 
 
 def test_failures_count_both_ways_and_one_verdict_must_hold_in_both(make_run: MakeRun) -> None:
@@ -156,7 +156,7 @@ def test_failures_count_both_ways_and_one_verdict_must_hold_in_both(make_run: Ma
     assert (row.low, row.high) == (100 * wilson(118, 200).low, 100 * wilson(121, 200).high)
     of_67 = next(one.agreement for one in found.comparisons if one.cell.printed == "67.0")
     assert (of_67.verdict, of_67.p_value) == ("inconsistent", pytest.approx(flips_p_value(13, 200), abs=1e-11))
-    assert found.notes == ("protocol published: 3 of 200 failed, so nobody knows whether the model has them right",)
+    assert found.notes == ("protocol card-200: 3 of 200 failed, so nobody knows whether the model has them right",)
 
 
 def test_failures_that_decide_the_verdict_make_it_cannot_tell(make_run: MakeRun) -> None:
@@ -171,7 +171,7 @@ def test_failures_that_decide_the_verdict_make_it_cannot_tell(make_run: MakeRun)
 
 def test_a_whole_published_part_of_an_unfinished_full_run_is_enough(make_run: MakeRun) -> None:
     found = verify(read_run(make_run(right=121, protocol="full", limit=300)), load_suite())
-    assert {one.row.protocol for one in found.comparisons} == {"published"}
+    assert {one.row.protocol for one in found.comparisons} == {"card-200"}
     assert found.notes == ("protocol full: 300 of 1319 items are there",)
 
 
@@ -204,7 +204,7 @@ def test_rows_that_nothing_was_published_for(make_run: MakeRun) -> None:
             verify(read_run(folder), load_suite())
     run = read_run(make_run(output="other"))
     other = dataclasses.replace(run, about=replace(run.manifest, items={"custom": ("row-1",)}))
-    with pytest.raises(UserError, match="its items are those of protocol published"):
+    with pytest.raises(UserError, match="its items are those of protocol card-200"):
         verify(other, load_suite())
 
 

@@ -148,7 +148,7 @@ def test_a_forged_run_is_named_and_is_no_result(make_run: Callable[..., Path], t
     found = make(load_suite(), tmp_path / "results", {})
     assert found.runs == 0
     (line,) = found.problems
-    assert line.startswith("my__forged/gsm8k/published-first80-")
+    assert line.startswith("my__forged/gsm8k/card-200-first80-")
     assert "settings_sha256 differs" in line
     rows = json.loads(Parsed(found.text).scripts["data"])["board"]
     assert not any(row["measured"] for row in rows)

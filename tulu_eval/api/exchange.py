@@ -62,7 +62,7 @@ class Written:
 def bundle(run: Run | AnyPath, *, output: AnyPath | None = None) -> Written:
     """Puts a run into one archive with all that is needed to compute its numbers again.
 
-    >>> tulu_eval.bundle("results/my-checkpoint/gsm8k/published-1a2b3c4d", output="proof.zip").id
+    >>> tulu_eval.bundle("results/my-checkpoint/gsm8k/card-200-1a2b3c4d", output="proof.zip").id
 
     Args:
         run: The run, or its folder.

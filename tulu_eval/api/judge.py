@@ -79,7 +79,7 @@ def judge(
 
     Every answer is kept as it comes: the same call again asks only what failed, and pays for nothing twice.
 
-    >>> done = tulu_eval.judge("results/my-checkpoint/alpaca-eval/published-1a2b3c4d", "gpt-4.1", max_cost=8.0)
+    >>> done = tulu_eval.judge("results/my-checkpoint/alpaca-eval/alpacaeval2-805-1a2b3c4d", "gpt-4.1", max_cost=8.0)
     >>> [(row.metric, row.value, row.low, row.high, row.n) for row in done.outcome.results]
 
     Args:

@@ -44,7 +44,7 @@ class WinRates:
 def rescore(run: Run | AnyPath) -> Regraded:
     """Grades a run's samples again with the benchmark as it is now, and writes its ``result.json``.
 
-    >>> scored = tulu_eval.rescore("results/my-checkpoint/gsm8k/published-1a2b3c4d")
+    >>> scored = tulu_eval.rescore("results/my-checkpoint/gsm8k/card-200-1a2b3c4d")
     >>> [one.item for one in scored.disagreements]  # items on which the scorers differ
 
     Args:
@@ -68,7 +68,7 @@ def rescore_judgments(
 ) -> WinRates:
     """Scores the folder of a judge again, without any text and without the judge; writes nothing.
 
-    >>> tulu_eval.rescore_judgments("results/my-checkpoint/alpaca-eval/published-1a2b3c4d/judged/gpt-4.1-logprobs").results
+    >>> tulu_eval.rescore_judgments("results/mine/alpaca-eval/alpacaeval2-805-1a2b3c4d/judged/gpt-4.1-logprobs").results
 
     Args:
         folder: What :func:`judge` wrote.

@@ -99,6 +99,7 @@ class Benchmark(abc.ABC):
             is :meth:`aggregate` of the scores without weights, with an interval for a share of items.
         metrics: A scorer's name of its value where it is not the protocol's ``metric``.
         version: An integer that rises when a prompt or a grade can differ from before.
+        aliases: Earlier names of protocols, by earlier name: runs that have one, and ``--protocol``, mean today's.
         publishable: Whether a run's samples may be published. If not, the run also writes their hashes, which may be.
     """
 
@@ -108,6 +109,7 @@ class Benchmark(abc.ABC):
     aggregates: ClassVar[Mapping[str, Aggregate]] = MappingProxyType({})
     metrics: ClassVar[Mapping[str, str]] = MappingProxyType({})
     version: ClassVar[int] = 1
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType({})
     publishable: ClassVar[bool] = True
 
     @abc.abstractmethod
@@ -159,9 +161,10 @@ class Benchmark(abc.ABC):
         """
         if name is None:
             return next(iter(self.protocols.values()))
-        if name not in self.protocols:
+        today = self.aliases.get(name, name)
+        if today not in self.protocols:
             raise UnknownName(f"protocol of {self.name}", name, self.protocols)
-        return self.protocols[name]
+        return self.protocols[today]
 
     def under(self, protocol: str) -> Benchmark:
         """Returns the benchmark with a protocol's own prompts and scorers: itself, unless a benchmark overrides this."""

@@ -46,6 +46,9 @@ from tulu_eval.records import Decoding, Grade
 PREFIX_SHA256 = "bc98d2864d2c74ae324561ed4fa497c577cd251cc06aeae2c2a23bd5ef60c404"
 """Hash of the 2294 characters before the question; computed from open-instruct's ``eval/gsm/examplars.py`` @ ea3467db."""
 
+CARD = "card-200"
+"""The protocol behind the cells of the Tulu cards."""
+
 SUBSET_SIZE = 200
 SUBSET_SEED = 42
 
@@ -68,14 +71,14 @@ class GSM8K(Benchmark):
     version: ClassVar[int] = 2  # in version 1, stated-answer took the first digits behind "answer is"
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
-            "published": _protocol(
-                "published", "the 200 items (seed 42) behind the published cells", SUBSET_SIZE, ("published",)
-            ),
-            "full": _protocol("full", "all 1319 items, the published 200 first", TEST_SIZE, ("published", "full")),
+            CARD: _protocol(CARD, "the 200 items (seed 42) behind the published cells", SUBSET_SIZE, (CARD,)),
+            "full": _protocol("full", "all 1319 items, the published 200 first", TEST_SIZE, (CARD, "full")),
             "custom": _protocol("custom", "the same recipe on the rows of --data", 0, ("custom",)),
             LIGHTEVAL.name: LIGHTEVAL,
         }
     )
+
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType({"published": CARD})  # until 2026-11-30
 
     def under(self, protocol: str) -> Benchmark:
         """Returns the benchmark of another harness's protocol, which has prompts and scorers of its own."""
@@ -91,7 +94,7 @@ class GSM8K(Benchmark):
             return [Item(f"row-{index}", item.question, item.target) for index, item in enumerate(items)]
         check_rows(rows, data)
         first = published_indices()
-        if protocol.name == "published":
+        if protocol.name == CARD:
             return [items[index] for index in first]
         chosen = set(first)
         return [items[index] for index in first] + [item for index, item in enumerate(items) if index not in chosen]

@@ -86,7 +86,7 @@ class IFEval(Benchmark):
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
             # open-instruct: greedy, 2048 tokens, no stop string, chat form or the prompt alone (run_eval.py l.205-240)
-            "published": _protocol("published", "the 541 prompts as open-instruct runs them, 2048 tokens", SIZE, 2048),
+            "card-541": _protocol("card-541", "the 541 prompts as open-instruct runs them, 2048 tokens", SIZE, 2048),
             # lighteval @ea46419a, extended|ifeval|0|0: greedy, 1280 tokens, no stop string
             "lighteval": _protocol("lighteval", "the 541 prompts as lighteval runs them, 1280 tokens", SIZE, 1280),
             "custom": _protocol("custom", "the published recipe on the rows of --data", 0, 2048),

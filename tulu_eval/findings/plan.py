@@ -140,7 +140,8 @@ def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suit
             f"--detect {detect} takes millions of items, more than any benchmark has; give {SMALLEST:g} points or more"
         )
     benchmark = catalog.benchmark(name)
-    protocols = [protocol for protocol in benchmark.protocols.values() if protocol.n]
+    recipe = benchmark.protocol(None).prompt_id
+    protocols = [protocol for protocol in benchmark.protocols.values() if protocol.n and protocol.prompt_id == recipe]
     if not protocols:
         raise UserError(f"{name} has no protocol with a fixed number of items")
     centre, source = _centre(name, models, suite)

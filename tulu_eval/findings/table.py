@@ -28,9 +28,6 @@ TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
 RAW = "AlpacaEval2_WR"
 """Metric of the registry that a raw win rate is, and that a calibrated one estimates."""
 
-PROTOCOL = "published"
-"""The protocol whose rows stand beside published numbers."""
-
 FULL = "full"
 """The protocol that has every item of the benchmark."""
 
@@ -43,6 +40,7 @@ class Column:
         metric_key: Metric of the registry.
         title: For display.
         benchmark: Whose runs it shows.
+        protocol: Protocol of a result that it takes: the one behind the published numbers.
         metric: Metric of a result that it takes.
         judge: Whose numbers it takes; empty for the published judge, or where nobody judges.
     """
@@ -50,6 +48,7 @@ class Column:
     metric_key: str
     title: str
     benchmark: str
+    protocol: str | None
     metric: str
     judge: str = ""
 
@@ -184,7 +183,7 @@ def _apart(models: Iterable[str], owners: Iterable[str]) -> Iterator[str]:
 def _columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
     for key, title in TITLES.items():
         metric = suite.metrics[key]
-        own = Column(key, title, metric.benchmark, metric.metric)
+        own = Column(key, title, metric.benchmark, metric.protocol, metric.metric)
         yield own
         if is_win_rate(metric.metric):
             yield from (_of_judge(own, judge) for judge in _judges(own, runs) if judge)
@@ -193,7 +192,7 @@ def _columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
 
 def _raw_columns(own: Column, runs: Sequence[StoredRun]) -> Iterator[Column]:
     """Yields a column of raw win rates for each judge that gave a run nothing else, and one for each calibrated judge."""
-    raw = Column(RAW, "AlpacaEval 2 win rate", own.benchmark, "win_rate")
+    raw = Column(RAW, "AlpacaEval 2 win rate", own.benchmark, own.protocol, "win_rate")
     only_raw = {judge for run in runs for judge in {*_judges(raw, [run])} - {*_judges(own, [run])}}
     yield from (_of_judge(raw, judge) for judge in sorted(only_raw))
     mapped = dataclasses.replace(raw, metric=raw.metric + CALIBRATED)
@@ -214,7 +213,7 @@ def _rows(run: StoredRun, column: Column) -> list[Result]:
     """Returns the rows of a run that have a column's metric, whoever judged."""
     if run.benchmark != column.benchmark:
         return []
-    return [row for row in run.results if row.protocol == PROTOCOL and row.metric == column.metric]
+    return [row for row in run.results if row.protocol == column.protocol and row.metric == column.metric]
 
 
 def _row(run: StoredRun, column: Column) -> Result | None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tulu_eval.benchmarks.alpaca_baselines import known
-from tulu_eval.benchmarks.alpaca_set import SIZE
+from tulu_eval.benchmarks.alpaca_set import ALPACA_EVAL_2, SIZE
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.judging.judged import Judge
 from tulu_eval.judging.win_rates import DRAWS, LARGEST_C, NO_VERDICT, SMALLEST_C, Score, Scoring
@@ -87,7 +87,7 @@ def results(found: Score, as_before: bool = False) -> tuple[Result, ...]:
         numbers.insert(0, ("lc_win_rate", found.lc.value, ends, method))
     scorer, line = label(found), signature(found)
     return tuple(
-        Result("alpaca-eval", "published", scorer, metric, value, found.n, SIZE, found.n, low, high, method, counts, line)
+        Result("alpaca-eval", ALPACA_EVAL_2, scorer, metric, value, found.n, SIZE, found.n, low, high, method, counts, line)
         for metric, value, (low, high), method in numbers
     )
 

@@ -39,6 +39,13 @@ def benchmark(name: str, protocol: str | None = None) -> Benchmark:
     return made if protocol is None else made.under(protocol)
 
 
+def protocol_name(benchmark_name: str, name: str) -> str:
+    """Returns today's name of a protocol; the name as it is if the benchmark is not installed here."""
+    if benchmark_name not in names(BENCHMARKS):
+        return name
+    return benchmark(benchmark_name).aliases.get(name, name)
+
+
 def backend(name: str) -> type[Backend]:
     """Returns a backend class by name; raises as :func:`benchmark` does."""
     found = _load(BACKENDS, "backend", name)

@@ -226,7 +226,8 @@ def _items_fit(manifest: Manifest, benchmark: Benchmark | None) -> bool:
     """
     protocol, items, planned = manifest.protocol, manifest.items, manifest.planned
     whole = items.get(protocol.name, ())
-    sizes = {name: known.n for name, known in benchmark.protocols.items()} if benchmark else {}
+    known = {name for name in items if name in {*benchmark.protocols, *benchmark.aliases}} if benchmark else set()
+    sizes = {name: benchmark.protocol(name).n for name in known} if benchmark else {}
     sizes[protocol.name] = protocol.n
     if manifest.imported:
         answered = set(planned)
@@ -249,7 +250,7 @@ def rows(
     """Returns a run's rows, computed again where that can be, and a line where the file has others."""
     if benchmark is None or found.marks is None:
         return recorded.rows if recorded else (), []
-    if strange := sorted(set(manifest.items) - set(benchmark.protocols)):
+    if strange := sorted(set(manifest.items) - {*benchmark.protocols, *benchmark.aliases}):
         return recorded.rows if recorded else (), [f"{MANIFEST}: {benchmark.name} has no protocol {strange[0]}"]
     made = make_rows(manifest, benchmark, found.marks)
     if recorded is None or _same(made, recorded):

@@ -116,7 +116,7 @@ def _row(
         benchmark=benchmark.name,
         protocol=protocol,
         scorer=scorer,
-        metric=benchmark.metrics.get(scorer, benchmark.protocols[protocol].metric),
+        metric=benchmark.metrics.get(scorer, benchmark.protocol(protocol).metric),
         value=value,
         n=n,
         n_protocol=len(manifest.items[protocol]),
