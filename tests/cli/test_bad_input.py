@@ -94,7 +94,7 @@ CASES = [
     ("score {dir}", "is not a run folder: it has no manifest.json"),
     ("score {dir}/nowhere", "nowhere: no such run folder"),
     ("verify {dir}/" + "x" * 300, "File name too long"),
-    ("train sft -r tiny -m {model} --data {rows} --probe-data {rows} --dry-run --json", "--probe-data is the file of --probe"),
+    ("train sft -r tiny -m {model} --data {rows} --probe-data {rows} --dry-run --json", "--probe-data needs --probe"),
 ]
 
 

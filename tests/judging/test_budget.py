@@ -1,4 +1,4 @@
-"""What judging costs, and what it has paid for."""
+"""The cost of judging, and the cache of paid answers."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ LINES_THAT_ARE_NONE = [
     *((LINE % more).encode() for more in (',"key":"other"', ',"unknown":1')),
     *((LINE % "").replace(old, new).encode() for old, new in (('"t"', "1"), ("{}", "[]"), (":1", ":-1"), (":1", ":1.5"))),
 ]
-"""A name twice, a name that is not known, values of another type or range."""
+"""A duplicate name, an unknown name, values of another type or range."""
 
 
 @pytest.mark.parametrize("line", LINES_THAT_ARE_NONE)

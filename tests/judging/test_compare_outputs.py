@@ -1,4 +1,4 @@
-"""Checks without a judge: outputs beside published ones, and outputs that are no answers."""
+"""Checks without a judge: comparison with published outputs, and outputs that are not answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A score's rows: failures spanned, LC over the grid of C, signatures that say how a row was made and cannot be forged."""
+"""A score's rows: intervals span failures, LC over the grid of C, and signatures that nobody can forge."""
 
 from __future__ import annotations
 

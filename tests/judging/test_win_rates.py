@@ -1,4 +1,4 @@
-"""Scores from published files and from judgments: the numbers, the account, and when there is none."""
+"""Scores from published files and from judgments: the numbers, the account of all rows, and scores without LC."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_padded_equals_alone(toys: ModuleType, kind: str) -> None:
 
 
 def test_an_end_token_that_is_also_the_padding_counts(toys: ModuleType) -> None:
-    """Masks come from lengths: token 0, which also fills rows up, is a token like any other."""
+    """Masks come from lengths, so token 0, which is also the padding, is an ordinary token."""
     rows = [toys.tokens([2, 5, 0], 2), toys.tokens([2, 5, 4, 3, 0], 3)]
     batch = collate(rows, CPU)
     assert batch.mask.sum(1).tolist() == [2, 3]

@@ -1,4 +1,4 @@
-"""Rollouts on a real vLLM: the weights of each step arrive in its engine, and those that do not are noticed."""
+"""Rollouts on a real vLLM: the weights of each step arrive in the engine, and an error reports weights that do not."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TestStale:
         assert not stale([-1.0, -2.0], [-1.1, -2.0], [-1.1, -2.01], changed=True)
 
     def test_weights_of_another_model_are_noticed(self) -> None:
-        assert "1.50 nats a token off the policy's" in stale([-9.0, -9.0], [-1.0, -2.0], [-2.0, -4.0], changed=True)
+        assert "by 1.50 nats per token" in stale([-9.0, -9.0], [-1.0, -2.0], [-2.0, -4.0], changed=True)
         assert "nan" in stale([-9.0], [float("nan")], [-2.0], changed=True)
 
 
@@ -125,7 +125,7 @@ class TestEngine:
             policy.model.lm_head.weight.mul_(1.01)
         right = backend.VllmBackend.update_weights
         monkeypatch.setattr(backend.VllmBackend, "update_weights", lambda self, folder, probe: right(self, old, probe))
-        with pytest.raises(EngineError, match="did not arrive in vLLM: they changed, and a probe's log-probabilities did not"):
+        with pytest.raises(EngineError, match="did not arrive in vLLM: they changed, but a probe's log-probabilities did not"):
             engine.update(policy)
 
 

@@ -13,6 +13,9 @@ import threading
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, UserError
@@ -50,16 +53,18 @@ class Price:
         return (prompt_tokens * self.input + answer_tokens * self.output) / 1e6
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class JudgeUsage:
+TokenCount = Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class JudgeUsage(files.Record, frozen=True):
     """Tokens of one request, as the endpoint counted them.
 
     Attributes:
         answer_tokens: Tokens of the answer, including reasoning.
     """
 
-    prompt_tokens: int
-    answer_tokens: int
+    prompt_tokens: TokenCount
+    answer_tokens: TokenCount
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import DataError, UserError
@@ -165,7 +167,7 @@ def _manifest(prepared: Prepared, judging: Judging, calibration: Calibration | N
         "estimate": dataclasses.asdict(prepared.estimate),
         "spent": dataclasses.asdict(judging.spent),
         "whole": {
-            **dataclasses.asdict(usage),
+            **msgspec.to_builtins(usage),
             "dollars": price.dollars(usage.prompt_tokens, usage.answer_tokens) if price else None,
         },
         "price": dataclasses.asdict(price) if price else None,

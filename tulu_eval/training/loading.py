@@ -19,10 +19,10 @@ from tulu_eval.training.text import TEMPLATE
 
 
 def load_policy(folder: Path, *, compute: str, trained: bool) -> Policy:
-    """Loads a causal language model; a trained one in float32, a frozen one in the dtype it computes in.
+    """Loads a causal language model: in float32 to train it, else frozen in the compute dtype.
 
     Raises:
-        PreflightError: It cannot be loaded, or weights are missing.
+        PreflightError: If it cannot be loaded, or weights are missing.
     """
     from transformers import AutoModelForCausalLM
 
@@ -39,13 +39,13 @@ def load_scorer(folder: Path, *, compute: str, trained: bool, new_head: tuple[in
     """Loads a reward model, or makes one from a causal language model.
 
     Args:
-        folder: The model.
-        compute: dtype of its passes.
-        trained: Whether it is trained; if not it is frozen.
-        new_head: Seed and standard deviation of a new head, which takes the place of the old model's.
+        folder: Folder of the model.
+        compute: dtype of forward and backward passes.
+        trained: Whether to train the model; otherwise it is frozen.
+        new_head: Seed and standard deviation of a new head; ``None`` keeps the model's own.
 
     Raises:
-        PreflightError: It cannot be loaded, or is no reward model and no new head was asked for.
+        PreflightError: If it cannot be loaded, or it is not a reward model and gets no new head.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -77,7 +77,7 @@ def _load(auto: Any, folder: Path, dtype: torch.dtype, **more: Any) -> tuple[Any
         model, report = auto.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **more
         )
-    except Exception as error:  # transformers raises of any kind where a config does not fit its weights
+    except Exception as error:  # transformers raises errors of any kind if a config does not fit its weights
         raise PreflightError(f"{folder} cannot be loaded: {first_line(error)}") from error
     return model, sorted(report["missing_keys"])
 
@@ -86,25 +86,25 @@ def save(model: Policy | Scorer, state: dict[str, Tensor], folder: Path, tokeniz
     """Writes a model as a folder that transformers loads: safetensors, config, tokenizer.
 
     Args:
-        model: What to write.
-        state: Its weights, whole, as :func:`~tulu_eval.training.parallel.whole_state` returns them.
-        folder: Where.
-        tokenizer: What goes with it.
+        model: The model.
+        state: The model's whole weights, from :func:`~tulu_eval.training.parallel.whole_state`.
+        folder: Folder to write.
+        tokenizer: The model's tokenizer; the function sets its chat template.
     """
     from transformers import GenerationConfig
 
     config = model.model.config
     config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
-    # transformers looks for a row's last token by the padding token: one that ends texts too would hide it.
+    # transformers finds a row's last token by the padding token, so that must not be the end token too.
     config.pad_token_id = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
     if isinstance(model, Policy):
-        # The released checkpoints' says that token 2 ends a text, an ordinary token of Llama 3's vocabulary.
+        # In the released checkpoints' generation config, token 2 ends a text; in Llama 3's vocabulary it is an ordinary token.
         model.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )
     model.model.save_pretrained(folder, state_dict={name.removeprefix("model."): value for name, value in state.items()})
     written = configs.read_object(folder / "config.json", configs.MAX_CONFIG)
-    written["dtype"] = str(next(iter(state.values())).dtype).removeprefix("torch.")  # there: that of the model in memory
+    written["dtype"] = str(next(iter(state.values())).dtype).removeprefix("torch.")  # save_pretrained wrote the dtype in memory
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)

@@ -1,12 +1,11 @@
-"""The models: what they take and give, and how they are loaded. Nothing here knows a stage.
+"""The models of training: policies, which give log-probabilities, and scorers, which give one number per token.
 
-Rows stand at the left of a batch and are filled up at the right. The filling goes through no model: what is computed is one
-sequence of all rows' tokens (:mod:`~tulu_eval.training.packing`), and for log-probabilities the logits of a whole batch are
-never there at once. A model that cannot be packed computes the filling too, without an effect, since in a causal model no
-token sees what is behind it. Masks come from lengths, never from token ids; a padding token that is also the end token does no
-harm.
+The rows of a batch are padded on the right. No padding goes through a model: a forward pass takes one sequence of all rows'
+tokens (:mod:`~tulu_eval.training.packing`). It never holds the logits of a whole batch. A model that cannot be packed also
+computes the padding, which has no effect, because in a causal model no token sees later ones. Masks come from lengths, never
+from token ids, so a padding token may also be the end token.
 
-Log-probabilities and values are aligned with the tokens: column t is about token t, given those before it.
+Log-probabilities and values are aligned with the tokens: column t is about token t, given the tokens before it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Batch(NamedTuple):
     """Rows of tokens as tensors.
 
     Attributes:
-        ids: [rows, tokens], int64; 0 behind a row's end.
+        ids: [rows, tokens], int64; 0 after a row's end.
         lengths: [rows], int64.
         mask: [rows, tokens], bool: the tokens that count.
     """
@@ -54,27 +53,27 @@ def collate(rows: Sequence[Tokens], device: torch.device) -> Batch:
 
 
 def responses(x: Tensor, batch: Batch) -> Tensor:
-    """Returns the columns [rows, longest response] of x [rows, tokens] at which each row's mask begins; junk behind its end."""
+    """Returns [rows, longest response]: the columns of x [rows, tokens] from the start of each row's mask, then junk."""
     first = batch.mask.int().argmax(1)
     columns = first.unsqueeze(1) + torch.arange(int(batch.mask.sum(1).max()), device=x.device)
     return x.gather(1, columns.clamp(max=x.shape[1] - 1))
 
 
 def response_mask(batch: Batch) -> Tensor:
-    """Returns the mask [rows, longest response] that goes with :func:`responses`."""
+    """Returns the mask [rows, longest response] of the result of :func:`responses`."""
     counts = batch.mask.sum(1)
     return torch.arange(int(counts.max()), device=counts.device) < counts.unsqueeze(1)
 
 
 class _Model(nn.Module):
-    """A model of transformers without dropout, computed in a dtype of its own.
+    """A model of transformers without dropout.
 
     Args:
-        model: Of transformers, on the CPU.
-        compute: dtype of its passes.
+        model: The model of transformers, on the CPU.
+        compute: dtype of forward and backward passes.
 
     Attributes:
-        packed: Whether forward passes leave padding out (:mod:`~tulu_eval.training.packing`).
+        packed: Whether forward passes omit padding (:mod:`~tulu_eval.training.packing`).
     """
 
     def __init__(self, model: Any, compute: torch.dtype) -> None:
@@ -90,7 +89,7 @@ class _Model(nn.Module):
         self._body: int = sum(parameter.numel() for parameter in model.parameters()) - sum(outside.values())
 
     def _flops(self, lengths: Sequence[int], said: int) -> float:
-        """Returns the operations of a forward pass over rows of so many tokens, with the head at ``said`` of them."""
+        """Returns the operations of a forward pass over rows of these lengths, with the head applied to ``said`` tokens."""
         squares = sum(length * length for length in lengths)
         return float(2 * (self._body * sum(lengths) + self._head * said + self._attention_width * squares))
 
@@ -100,13 +99,13 @@ class _Model(nn.Module):
         return torch.autocast(device.type, self.compute)
 
     def _run(self, part: Any, said: str, ids: Tensor, packing: Packing) -> Tensor:
-        """Returns what a part of the model says of each packed token: [packed tokens, width]."""
+        """Returns the output ``said`` of a part of the model for each packed token: [packed tokens, width]."""
         arguments = packed_arguments(ids, packing) if self.packed else {"input_ids": ids, "use_cache": False}
         found: Tensor = getattr(part(**arguments), said).flatten(0, 1)
         return found if self.packed else found[packing.places]
 
     def train(self, mode: bool = True) -> _Model:
-        """Stays in evaluation mode: a second forward pass must give the same numbers, so there is no dropout."""
+        """Keeps evaluation mode, without dropout, because a second forward pass must give the same numbers."""
         return super().train(False)
 
 
@@ -114,7 +113,7 @@ class Policy(_Model):
     """A causal language model: log-probabilities of tokens, and the logits of the next one.
 
     Attributes:
-        plain_head: Whether its logits are one product of the last layer and a matrix; else they are taken as they come.
+        plain_head: Whether the logits are the product of the last layer and a matrix, so that they can be computed in parts.
     """
 
     def __init__(self, model: Any, compute: torch.dtype) -> None:
@@ -122,11 +121,11 @@ class Policy(_Model):
         self.plain_head = _has_plain_head(model)
 
     def forward(self, batch: Batch, temperature: float = 1.0) -> Tensor:
-        """Returns [rows, tokens], float32: the log-probability of each token that counts given those before it; else 0."""
+        """Returns [rows, tokens], float32: the log-probability of each token that counts, given the earlier ones; else 0."""
         rows, width = batch.ids.shape
         counts = batch.mask.clone()
-        counts[:, 0] = False  # nothing stands before it
-        # What stands behind the last token that counts, that token included, has no effect on any of them.
+        counts[:, 0] = False  # there is no earlier token
+        # The last token that counts, and later ones, have no effect on any log-probability.
         last = (counts * torch.arange(width, device=counts.device)).amax(1)
         packed = Packing.of(last, width)
         following = packed.places + 1
@@ -141,15 +140,15 @@ class Policy(_Model):
         return spread(found, following[chosen], rows, width)
 
     def flops(self, rows: Sequence[Tokens]) -> float:
-        """Returns the operations that log-probabilities of rows need."""
+        """Returns the operations for the log-probabilities of rows."""
         return self._flops([len(row) - 1 for row in rows], sum(int(row.mask.sum()) for row in rows))
 
     def next_logits(self, ids: Tensor, attention: Tensor | None, positions: Tensor, cache: Any) -> Tensor:
-        """Returns [rows, vocabulary], the logits behind the last of ``ids`` [rows, tokens]; the cache goes on.
+        """Returns [rows, vocabulary], the logits after the last of ``ids``; adds keys and values to the cache.
 
         Args:
-            ids: What the cache does not have yet.
-            attention: [rows, all tokens so far], 0 for filling at the left; none: there is none.
+            ids: [rows, tokens], tokens that the cache lacks.
+            attention: [rows, all tokens so far], 0 for padding on the left; ``None`` without padding.
             positions: [rows, tokens].
             cache: Keys and values so far, of transformers.
         """
@@ -167,13 +166,13 @@ class Policy(_Model):
 
 
 class Scorer(_Model):
-    """A model with one number a token: a reward model, or a value model, which is a copy of one.
+    """A model with one number per token: a reward model, or a value model, which starts as a copy of one.
 
-    It is ``*ForSequenceClassification`` of transformers, whose own pooling is not used: it looks for padding tokens.
+    It is ``*ForSequenceClassification`` of transformers without its pooling, which depends on padding tokens.
     """
 
     def forward(self, batch: Batch) -> Tensor:
-        """Returns [rows, tokens], float32: the number behind each token; 0 behind a row's end."""
+        """Returns [rows, tokens], float32: the number at each token; 0 after a row's end."""
         rows, width = batch.ids.shape
         packed = Packing.of(batch.lengths, width)
         with self._computing(batch.ids.device):
@@ -181,22 +180,22 @@ class Scorer(_Model):
         return spread(wide(numbers)[:, 0], packed.places, rows, width)
 
     def flops(self, rows: Sequence[Tokens]) -> float:
-        """Returns the operations that the numbers of rows need."""
+        """Returns the operations for the numbers of rows."""
         return self._flops([len(row) for row in rows], 0)
 
 
 def last_token_scores(scores: Tensor, batch: Batch) -> Tensor:
-    """Returns [rows], what a scorer says at each row's last token: a reward."""
+    """Returns [rows], a scorer's number at each row's last token: the reward."""
     return scores.gather(1, (batch.lengths - 1).unsqueeze(1)).squeeze(1)
 
 
 def values_before(scores: Tensor) -> Tensor:
-    """Returns [rows, tokens], the value of the state before each token, from what a scorer says behind each."""
+    """Returns [rows, tokens], the value of the state before each token, from a scorer's numbers at the tokens."""
     return functional.pad(scores[:, :-1], (1, 0))
 
 
 def checkpoint_activations(model: _Model) -> None:
-    """Has each layer keep only its input for the backward pass, and compute the rest once more."""
+    """Makes each layer keep only its input for the backward pass, which then computes the layer again."""
     for layer in max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len):
         layer.forward = _checkpointed(layer.forward)
 
@@ -212,7 +211,7 @@ def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 @torch.no_grad()
 def _has_plain_head(model: Any) -> bool:
-    """Whether a model's logits are its last layer times its head's weight, with nothing added, scaled or capped."""
+    """Whether a model's logits are its last layer times the head's weight, with no bias, scale or cap."""
     head: object = model.get_output_embeddings()
     if not isinstance(head, nn.Linear) or "bias" in dict(head.named_parameters()):
         return False
