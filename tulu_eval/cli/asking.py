@@ -28,8 +28,8 @@ LOG_SECONDS = 10.0
 _OPTIONS = (
     click.option("--judge", "judge_name", metavar="NAME", help="The judge's name at its endpoint, e.g. gpt-4.1."),
     click.option("--judge-url", "url", metavar="URL", help="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1; "
-                 "OpenAI's own unless given, or Azure's as --base-url of run takes it. The key comes from TULU_EVAL_JUDGE_KEY, for "
-                 "OpenAI also from OPENAI_API_KEY, for Azure from AZURE_OPENAI_API_KEY."),
+                 "OpenAI's own unless given, or Azure's as --base-url of run takes it. The key comes from TULU_EVAL_JUDGE_KEY, "
+                 "for OpenAI also from OPENAI_API_KEY, for Azure from AZURE_OPENAI_API_KEY."),
     click.option("--judge-vllm", "vllm", metavar="MODEL", help="Judge with a vLLM engine in this process instead: a model as "
                  "--model of run takes it. For one on several GPUs use 'vllm serve' and --judge-url."),
     click.option("--method", default="logprobs", show_default=True, type=click.Choice(["logprobs", "text"]),
