@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tulu_eval.backends.hf.backend import TransformersBackend
@@ -84,7 +85,7 @@ def write_audit(run: StoredRun, flips: int, items: int, ways: int = 3) -> dict[s
     ids = run.manifest.planned[:items]
     flipped = [ids[: max(0, min(items, flips - way * items))] for way in range(ways)]
     repetitions = tuple(Repetition(f"way {way}", one, one, {}) for way, one in enumerate(flipped))
-    data = {"format": 1, **dataclasses.asdict(summarize(repetitions, ids, run.results[0]))}
+    data = {"format": 1, **msgspec.to_builtins(summarize(repetitions, ids, run.results[0]))}
     (run.folder / module.FILE).write_text(json.dumps(data))
     return data
 
