@@ -167,6 +167,7 @@ class StoredImported(Record, frozen=True):
     changed: Count = 0
     repeated: Count = 0
     missing: Count = 0
+    reworded: Count = 0
     nulls: Count = 0
     end_reasons: Name = ""
 
