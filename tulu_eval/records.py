@@ -181,6 +181,12 @@ class Result:
         return sum(self.counts.get(status, 0) for status in FAILURES)
 
     @property
+    def is_share(self) -> bool:
+        """Whether the value is a share of the n items, so that it can be tested as a number of right items."""
+        right = self.value * self.n / 100
+        return not self.interval.startswith("clustered") and abs(right - round(right)) < 1e-6
+
+    @property
     def whole(self) -> bool:
         """Whether the result covers all items of its protocol, each with an answer of the model."""
         return not self.partial and not self.failed

@@ -1,8 +1,9 @@
 """A run folder from another harness's file: its answers, graded by our scorers, with what is known of how they were made.
 
 Items are matched by the text of the question. What matches no item, an item twice, an item whose right answer is another, and
-items that are missing are counted and named; nothing is guessed. Prompts that are not ours, settings and end reasons that the
-file does not have are ``unknown`` in the manifest and in the signature.
+items that are missing are counted and named; nothing is guessed. Where a file has one row per item, all in the benchmark's order,
+a few rows with reworded questions belong to the items at their places, and are named too. Prompts that are not ours, settings and
+end reasons that the file does not have are ``unknown`` in the manifest and in the signature.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
-from tulu_eval.exchange.foreign import Foreign, ForeignAnswer, read_foreign
+from tulu_eval.exchange.foreign import RESPONSES, Foreign, ForeignAnswer, read_foreign
 from tulu_eval.files import Place, checked
 from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
@@ -46,6 +47,9 @@ from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.runs.tally import Tally
 from tulu_eval.version import __version__
 
+REWORDED = 0.01
+"""Largest share of rows whose question may differ from that of the item at their place."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Matched:
@@ -57,6 +61,7 @@ class Matched:
         changed: Answers to an item whose question differs in letter case or space, or whose right answer is another.
         repeated: Answers to an item that has one already.
         missing: Items without an answer.
+        reworded: Answers among the matched ones that stand at the place of an item with a differently worded question.
     """
 
     answers: tuple[tuple[Item, ForeignAnswer], ...]
@@ -64,6 +69,7 @@ class Matched:
     changed: tuple[ForeignAnswer, ...]
     repeated: tuple[ForeignAnswer, ...]
     missing: tuple[Item, ...]
+    reworded: tuple[ForeignAnswer, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,6 +114,8 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     if not any(item.target for item in items):
         raise UserError(f"{benchmark_name} has no right answers to grade with; 'tulu-eval judge' takes files of outputs")
     matched = match(items, source.answers)
+    if source.harness == RESPONSES:
+        matched = placed(items, source.answers, matched)
     if not matched.answers:
         first = source.answers[0].question if source.answers else ""
         raise UserError(
@@ -146,7 +154,7 @@ def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
         item = exact.get(answer.question.strip())
         if item is None:
             (changed if _loose(answer.question) in loose else foreign).append(answer)
-        elif right_answer(answer.answer) != right_answer(item.target):
+        elif answer.answer is not None and right_answer(answer.answer) != right_answer(item.target):
             changed.append(answer)
         elif item.id in found:
             repeated.append(answer)
@@ -159,6 +167,20 @@ def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
         repeated=tuple(repeated),
         missing=tuple(item for item in items if item.id not in found),
     )
+
+
+def placed(items: Sequence[Item], answers: Sequence[ForeignAnswer], matched: Matched) -> Matched:
+    """Returns the match with a few answers to no item joined by their place, if all others stand at their items' places."""
+    if len(answers) != len(items) or not 0 < len(matched.missing) <= REWORDED * len(items):
+        return matched
+    found = {item.id: answer for item, answer in matched.answers}
+    reworded = []
+    for item, answer in zip(items, answers, strict=True):
+        if item.id not in found:
+            reworded.append(answer)
+        elif found[item.id] is not answer:
+            return matched
+    return Matched(tuple(zip(items, answers, strict=True)), (), (), (), (), tuple(reworded))
 
 
 def right_answer(text: str) -> str:
@@ -223,6 +245,7 @@ def _manifest(
     recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
     recipe |= {"decoding": plain(decoding), "plain_decoding": plain(decoding)}
     now = files.now()
+    counts = {field.name: len(getattr(matched, field.name)) for field in dataclasses.fields(matched)}
     setup = Setup(
         model=StoredModel(
             name=name,
@@ -253,7 +276,7 @@ def _manifest(
             lines=source.lines,
             nulls=source.nulls,
             end_reasons=UNKNOWN,
-            **{field.name: len(getattr(matched, field.name)) for field in dataclasses.fields(matched)},
+            **{name: n for name, n in counts.items() if n or name != "reworded"},
         ),
     )
     return Manifest(
