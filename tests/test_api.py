@@ -42,7 +42,7 @@ def test_the_lines_of_the_readme_run(
     names: dict[str, object] = {}
     exec(compile(lines, "README.md", "exec"), names)
     shown = capsys.readouterr().out
-    assert re.search(r"<Run .*sft on gsm8k: published last-number [0-9.]+ \[[0-9., ]+\], n = 16 of 200", shown)
+    assert re.search(r"<Run .*sft on gsm8k: card-200 last-number [0-9.]+ \[[0-9., ]+\], n = 16 of 200", shown)
     assert re.search(r"\['(consistent|inconsistent|cannot tell)'", shown)
     assert "| Tulu V2.5 PPO 13B " in shown
     sft, ppo, again, answers = (names[name] for name in ("sft", "ppo", "again", "answers"))

@@ -32,6 +32,7 @@ from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.runner import execute
 from tulu_eval.training import assess, export, forms, job, launch, loading, recipes
+from tulu_eval.training.assess import HeldOutNumber
 from tulu_eval.training.data import RowReader
 from tulu_eval.training.stages import PPORecipe, Stage
 from tulu_eval.training.text import Encoder
@@ -177,7 +178,7 @@ def _assess(whole: ReproducedStages) -> None:
     reader = RowReader(Encoder(tokenizer), recipe.max_length + recipe.max_new_tokens, scratch.VOCABULARY)
     data = whole.folder / "data"
     scorer = loading.load_scorer(whole.models("tiny-rm"), compute=recipe.compute_dtype, trained=False)
-    accuracies = {
+    accuracies: dict[str, HeldOutNumber] = {
         kind: assess.accuracy(scorer, reader.pairs([data / f"{rule.held_out(kind)}.jsonl"]).rows) for kind in rule.KINDS
     }
     prompts = reader.prompts([data / "held-out-prompts.jsonl"], bos=recipe.prompt_bos).rows

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from tulu_eval import files
@@ -27,7 +25,7 @@ class HeldOut(files.Record, frozen=True):
         reward_model: Share of the held-out pairs that the reward model orders as the rule does, by kind of pair.
     """
 
-    reward_model: Mapping[str, HeldOutNumber]
+    reward_model: dict[str, HeldOutNumber]
     policies: HeldOutPolicies
 
 
@@ -63,7 +61,7 @@ class ReproductionSummary(files.Record, frozen=True):
 
     recipe: str
     benchmark: str
-    reward_model: Mapping[str, HeldOutNumber]
+    reward_model: dict[str, HeldOutNumber]
     policies: HeldOutPolicies
     before: tuple[Result, ...]
     after: tuple[Result, ...]
