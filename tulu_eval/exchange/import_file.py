@@ -1,9 +1,9 @@
 """A run folder from another harness's file: its answers, graded by our scorers, with what is known of how they were made.
 
 Items are matched by the text of the question. What matches no item, an item twice, an item whose right answer is another, and
-items that are missing are counted and named; nothing is guessed. Where a file has one row per item, all in the benchmark's order,
-a few rows with reworded questions belong to the items at their places, and are named too. Prompts that are not ours, settings and
-end reasons that the file does not have are ``unknown`` in the manifest and in the signature.
+items that are missing are counted and named; nothing is guessed. Where a file has one row per item, all in the benchmark's
+order, a few rows with reworded questions belong to the items at their places, and are named too. Prompts that are not ours,
+settings and end reasons that the file does not have are ``unknown`` in the manifest and in the signature.
 """
 
 from __future__ import annotations
