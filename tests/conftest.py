@@ -53,6 +53,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
+def punkt() -> None:
+    """Skips where nltk's data are absent, without which IFEval's checkers do not run; in CI that is a failure."""
+    from tulu_eval.benchmarks.ifeval_checkers import load
+    from tulu_eval.errors import PreflightError
+
+    try:
+        load()
+    except PreflightError as error:
+        if os.environ.get("TULU_EVAL_REQUIRE_SHARED") == "1":
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data; skips where it is absent, which in CI is a failure."""
     folder = Path(os.environ.get("TULU_EVAL_SHARED", ROOT.parent / "shared"))
