@@ -46,6 +46,7 @@ def test_it_goes_on_where_it_was_stopped_and_comes_to_the_same(tmp_path: Path, m
     assert found["policies"]["tiny-sft"]["kl"]["value"] == pytest.approx(0.0, abs=1e-6)
     assert found["gain"]["n"] == 8
     assert set(found["reward_model"]) == set(rule.KINDS)
+    assert all(type(one["n"]) is int for one in found["reward_model"].values())
     assert {one["verdict"] for one in found["verdicts"].values()} <= {"consistent", "inconsistent", "cannot tell"}
     page = (tmp_path / "whole" / "README.md").read_text()
     assert "| tiny-ppo | PPO" in page
