@@ -25,7 +25,7 @@ RANK = {
     "benchmarks": 9, "registry": 9, "stats": 9,
     "hub": 10, "caching": 10, "endpoint": 10,
     "files": 11,
-    "escaping": 12,
+    "escaping": 12, "logprobs": 12,
     "records": 13, "errors": 13, "version": 13,
     "__init__": 14,
 }  # fmt: skip

@@ -303,10 +303,8 @@ def _requests(
     shared = content_hash(key_parts)
     planned = []
     for item, text, ids in zip(items, texts, writer.encode(texts, names), strict=True):
-        key = content_hash({"settings": shared, "token_ids": ids} | ({} if ids else {"text": text}))
-        planned.append(
-            Planned(item, Request(key, ids, text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
-        )
+        request = Request.of(shared, ids, text)
+        planned.append(Planned(item, request, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()))
     return planned
 
 
