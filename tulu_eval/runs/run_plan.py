@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.base import Backend, EngineSettings, check_settings
+from tulu_eval.backends.base import Backend, EngineSettings
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
@@ -269,7 +269,7 @@ def _find_model(
 ) -> tuple[EngineSettings, ModelFiles, PromptWriter | TextWriter]:
     """Returns the settings, of a served model with what its server said; the model; and what writes its prompts."""
     settings = order.settings
-    check_settings(backend.name, settings)
+    backend.check_settings(settings)
     if not backend.local:
         if settings.served is None:
             raise PreflightError(f"--backend {backend.name} needs --base-url URL, such as http://localhost:8000/v1")
