@@ -26,7 +26,7 @@ RANK = {
     "benchmarks": 10, "registry": 10, "stats": 10,
     "hub": 11, "caching": 11, "endpoint": 11,
     "files": 12,
-    "escaping": 13,
+    "escaping": 13, "logprobs": 13,
     "records": 14, "errors": 14, "version": 14,
     "__init__": 15,
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """The records that cross rooms: frozen, slotted, and equal after a round trip through JSON.
 
-A backend takes ``Request`` and ``Decoding`` and yields a ``Completion``; a benchmark turns that into one ``Grade`` per scorer;
-all grades of a scorer give a ``Result``.
+A backend takes ``Request`` and ``Decoding`` and yields a ``Completion`` (:mod:`tulu_eval.logprobs` has its other requests and
+answers); a benchmark turns that into one ``Grade`` per scorer; all grades of a scorer give a ``Result``.
 """
 
 from __future__ import annotations
@@ -76,12 +76,25 @@ class Turn(NamedTuple):
     content: str
 
 
+def request_key(settings: str, token_ids: tuple[int, ...], text: str, **more: Any) -> str:
+    """Returns a request's content key: equal keys mean equal work.
+
+    Args:
+        settings: Hash of what changes the answer and is not the request's own (model, decoding, dtype, backend).
+        token_ids: The whole prompt; empty if a server tokenizes it.
+        text: The prompt as text; part of the key only without token ids.
+        more: What the request has besides its prompt.
+    """
+    prompt: dict[str, Any] = {"token_ids": token_ids} if token_ids else {"token_ids": (), "text": text}
+    return content_hash({"settings": settings} | prompt | more)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt for a backend.
+    """One prompt for a backend to continue.
 
     Attributes:
-        key: Content key: equal keys mean equal work (model, token ids, decoding, dtype, backend).
+        key: Content key, as :func:`request_key` makes it.
         token_ids: The whole prompt, including the beginning-of-sequence token.
         text: The same prompt as text, without the beginning-of-sequence token if the tokenizer adds it; for a server that
             applies its own template, the content of the one user turn, or several turns as JSON.
@@ -92,6 +105,23 @@ class Request:
     token_ids: tuple[int, ...]
     text: str
     turns: tuple[Turn, ...] = ()
+
+    @classmethod
+    def of(
+        cls, settings: str, token_ids: tuple[int, ...], text: str, *, turns: tuple[Turn, ...] = (), draw: int = 0
+    ) -> Request:
+        """Returns a request with its key.
+
+        Args:
+            settings: As for :func:`request_key`.
+            token_ids: The prompt.
+            text: The prompt as text.
+            turns: The turns for a server that applies its own template.
+            draw: Number of this sample of the prompt, 0 or more. Each draw has its own key and thus its own seed
+                (:meth:`Decoding.draws`), so any process may compute any draw. The key of draw 0 is that of a single sample.
+        """
+        key = request_key(settings, token_ids, text, **({"draw": draw} if draw else {}))
+        return cls(key, token_ids, text, turns)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ CASES = [
     (GOOD + " --limits 3", "No such option '--limits'. Did you mean '--limit'?"),
     (GOOD + " --batch-size -1", "--batch-size must be 0 (the backend chooses) or more, not -1"),
     (GOOD + " --batch-size -4 --dry-run", "--batch-size must be 0 (the backend chooses) or more, not -4"),
-    (GOOD + " --backend transformers --tensor-parallel 2 --dry-run", "--tensor-parallel is a setting of --backend vllm"),
+    (GOOD + " --backend transformers --tensor-parallel 2 --dry-run", "--tensor-parallel is no setting of --backend trans"),
     (GOOD + " --device tpu", "unknown device 'tpu'"),
     (GOOD + " --device tpu --dry-run", "unknown device 'tpu'"),
     (GOOD + " --device cuda:²", "unknown device 'cuda:²'"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from tulu_eval.backends.base import Backend, EngineSettings, check_settings
+from tulu_eval.backends.base import Backend, EngineSettings
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, items_hash
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
@@ -291,7 +291,7 @@ def _find_model(
 ) -> tuple[EngineSettings, ModelFiles, PromptWriter | TextWriter]:
     """Returns the settings, of a served model with what its server said; the model; and what writes its prompts."""
     settings = order.settings
-    check_settings(backend.name, settings)
+    backend.check_settings(settings)
     if not backend.local:
         if settings.served is None:
             raise PreflightError(f"--backend {backend.name} needs --base-url URL, such as http://localhost:8000/v1")
@@ -325,11 +325,9 @@ def _requests(
     shared = content_hash(key_parts)
     planned = []
     for item, prompt, text, ids in zip(items, prompts, texts, writer.encode(texts, names), strict=True):
-        key = content_hash({"settings": shared, "token_ids": ids} | ({} if ids else {"text": text}))
         sent = prompt.turns if writer.template.form == "served" and prompt.earlier else ()
-        planned.append(
-            Planned(item, Request(key, ids, text, sent), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
-        )
+        request = Request.of(shared, ids, text, turns=sent)
+        planned.append(Planned(item, request, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()))
     return planned
 
 
