@@ -1,8 +1,8 @@
-"""A run folder from another harness's file: its answers, graded by our scorers, with what is known of how they were made.
+"""Makes a run folder from another harness's file: its answers, graded by this project's scorers, and its settings.
 
-Items are matched by the text of the question. What matches no item, an item twice, an item whose right answer is another, and
-items that are missing are counted and named; nothing is guessed. Prompts that are not ours, settings and end reasons that the
-file does not have are ``unknown`` in the manifest and in the signature.
+The text of the question tells which item an answer belongs to. Answers to no item, second answers to an item, answers to an
+item with another right answer, and items without an answer are counted and named; nothing is guessed. Prompts that differ from
+this project's, and settings and end reasons that the file does not have, are ``unknown`` in the manifest and the signature.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from tulu_eval.version import __version__
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Matched:
-    """The file's answers against the benchmark's items.
+    """The file's answers, matched with the benchmark's items.
 
     Attributes:
-        answers: The first of each item, in the benchmark's order.
+        answers: The first answer to each item, in the benchmark's order.
         foreign: Answers to no item.
-        changed: Answers to an item whose question differs in letter case or space, or whose right answer is another.
-        repeated: Answers to an item that has one already.
+        changed: Answers to an item whose question differs in letter case or white space, or that has another right answer.
+        repeated: Further answers to an item.
         missing: Items without an answer.
     """
 
@@ -53,15 +53,11 @@ class Matched:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import came to.
+    """An imported run.
 
     Attributes:
         folder: The run's folder.
-        source: The file.
-        matched: Its answers against the benchmark's items.
-        misread: Items of which the harness read something else out of the text than the same rule does here.
-        results: The rows.
-        tally: How many of the answers the harness failed on.
+        misread: Ids of items for which the harness extracted another answer than the same rule does here.
     """
 
     folder: Path
@@ -73,18 +69,18 @@ class Imported:
 
 
 def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, output: Path, suite: Suite) -> Imported:
-    """Makes a run folder of another harness's file; nothing is written before all of the file is read and matched.
+    """Makes a run folder from another harness's file; writes nothing before it has read and matched the whole file.
 
     Args:
         path: The file.
-        model: Name of the model that wrote the answers, ``@revision`` after it where known.
-        benchmark_name: The benchmark.
-        data: The benchmark's data file, instead of its own source.
+        model: Name of the model that wrote the answers, followed by ``@revision`` if known.
+        benchmark_name: Name of the benchmark.
+        data: A data file to read instead of the benchmark's own source.
         output: Folder under which runs are kept.
         suite: The registry.
 
     Raises:
-        UserError: The file is of no known harness, or nothing in it is of this benchmark.
+        UserError: If no known harness wrote the file, or it has no answer to an item of the benchmark.
     """
     benchmark = catalog.benchmark(benchmark_name)
     source = read_foreign(path)
@@ -120,7 +116,7 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
 
 
 def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
-    """Returns the answers by item."""
+    """Matches answers with items."""
     exact = {item.question.strip(): item for item in items}
     loose = {_loose(item.question): item for item in items}
     found: dict[str, ForeignAnswer] = {}
@@ -147,7 +143,7 @@ def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
 
 
 def right_answer(text: str) -> str:
-    """Returns the right answer of a row: what follows ``####`` where a whole solution is there, thousands commas left out."""
+    """Returns the right answer in a text without thousands commas: all text, or what follows ``####`` in a whole solution."""
     return re.sub(r"(?<=\d),(?=\d)", "", text.rpartition("####")[2].strip())
 
 
@@ -156,13 +152,13 @@ def _loose(question: str) -> str:
 
 
 def _model(asked: str, source: Foreign, suite: Suite) -> tuple[str, str]:
-    """Returns the name to file the run under, and the revision, from the command or else from the harness."""
+    """Returns the name under which the run is filed, and the revision: the harness's, else the command's."""
     name, _, revision = asked.partition("@")
     if not name.strip() or not name.isprintable():
         raise UserError(f"--model {asked!r} is no name of a model")
     if revision and source.revision not in (UNKNOWN, revision) and not source.revision.startswith(revision):
         raise UserError(f"--model says revision {revision}, and the harness measured {source.revision}")
-    with contextlib.suppress(UnknownName):  # then it is filed under the name as given
+    with contextlib.suppress(UnknownName):  # a model outside the registry keeps the name as given
         known = suite.find(name)
         name = known.name if known.package else known.hub_id
     return name, source.revision if source.revision != UNKNOWN else revision or UNKNOWN
@@ -180,7 +176,7 @@ def _sha256(text: str) -> str:
 
 
 def _prompts(benchmark: Benchmark, matched: Matched) -> tuple[str, str]:
-    """Returns the form of the prompts, and the hash of their constant part if it is the benchmark's own, else unknown."""
+    """Returns the form of the prompts, and the hash of their constant part: the benchmark's own, or unknown."""
     pairs = [(benchmark.render(item), answer) for item, answer in matched.answers]
     if all(answer.prompt == prompt.plain for prompt, answer in pairs):
         return "plain", benchmark.protocol(None).prompt_id
@@ -200,12 +196,13 @@ def _manifest(
     revision: str,
     data: Path | None,
 ) -> dict[str, Any]:
-    """Returns the run's manifest: what the file does not say is ``unknown``, or null where a number or a list is expected."""
+    """Returns the run's manifest; a fact that the file does not have is ``unknown``, or null in a field of numbers or lists."""
     digest = file_sha256(path)
     form, prompt_id = _prompts(benchmark, matched)
     items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
     recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
-    recipe |= {"decoding": source.decoding, "plain_decoding": source.decoding}
+    decoding = dataclasses.asdict(source.decoding)
+    recipe |= {"decoding": decoding, "plain_decoding": decoding}
     now = files.now()
     manifest: dict[str, Any] = {
         "format": files.FORMAT,
@@ -226,7 +223,7 @@ def _manifest(
         },
         "protocol": {**recipe, "sha256": content_hash(recipe)},
         "template": {"form": form, "sha256": source.template_sha256, "source": source.harness},
-        "decoding": source.decoding,
+        "decoding": decoding,
         "eos_ids": None,
         "backend": source.harness,
         "dtype": source.dtype,
