@@ -1,4 +1,4 @@
-"""Other harnesses' files become runs: what they say is kept, what they do not say is unknown, what does not fit is named."""
+"""Runs from other harnesses' files: they keep what a file says, the rest is unknown, and answers that do not fit are named."""
 
 from __future__ import annotations
 

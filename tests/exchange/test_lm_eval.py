@@ -1,4 +1,4 @@
-"""What lm-eval's settings come to, beside what its own code of version 0.4.13 makes of them."""
+"""The decoding for lm-eval's settings, compared with what the code of lm-eval 0.4.13 does with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def settings_of(
 
 
 def by_hf(kwargs: dict[str, Any]) -> float:
-    """The temperature that ``HFLM._model_generate`` comes to, after ``normalize_gen_kwargs``."""
+    """Returns the temperature that ``HFLM._model_generate`` uses after ``normalize_gen_kwargs``."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
     found: Any = normalize_gen_kwargs(kwargs)

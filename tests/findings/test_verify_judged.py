@@ -38,7 +38,7 @@ def rows(
 
 
 def judged(folder: Path, *found: Result) -> StoredRun:
-    """Returns a run as if it were of AlpacaEval and had judges' rows."""
+    """Returns a run with the benchmark AlpacaEval and judges' rows."""
     run = read_run(folder)
     manifest = {
         **run.manifest,
