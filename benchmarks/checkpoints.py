@@ -86,9 +86,9 @@ def main() -> None:
         seconds_shared = time.perf_counter() - began
         lines = ["| | start or change of weights, s | all, s |", "|---|---|---|"]
         for name, outcomes, seconds in (("engine each", each, seconds_apart), ("one engine", shared, seconds_shared)):
-            starts = [files.read_manifest(one.folder)["sessions"][-1]["load_seconds"] for one in outcomes]
+            starts = [files.read_manifest(one.folder).sessions[-1].load_seconds or 0.0 for one in outcomes]
             lines.append(f"| {name} | {', '.join(f'{start:.1f}' for start in starts)} | {seconds:.1f} |")
-        engines = [files.read_manifest(one.folder)["engine"] for one in shared]
+        engines = [files.read_manifest(one.folder).engine for one in shared]
         prints = [f"{one['fingerprint_before']} -> {one['fingerprint']}" for one in engines if "fingerprint" in one]
         total = order.items * order.checkpoints
         equal = sum(len(set(samples(one.folder)) & set(samples(other.folder))) for one, other in zip(each, shared, strict=True))

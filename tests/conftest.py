@@ -209,10 +209,11 @@ def make_run_in() -> Callable[..., Path]:
     """
     from tulu_eval.backends.base import EngineSettings
     from tulu_eval.benchmarks.base import Item
-    from tulu_eval.benchmarks.gsm8k import GSM8K, TEST_SIZE, published_indices
+    from tulu_eval.benchmarks.gsm8k import GSM8K, published_indices
+    from tulu_eval.benchmarks.gsm8k_data import TEST_SIZE
     from tulu_eval.models.base import ModelFiles
     from tulu_eval.models.end_tokens import EndToken, EndTokens
-    from tulu_eval.models.tokenizer import Template
+    from tulu_eval.models.prompt_form import Template
     from tulu_eval.records import Completion, Request, content_hash
     from tulu_eval.runs.progress import Progress
     from tulu_eval.runs.run_plan import Order, Plan, Planned
@@ -223,7 +224,7 @@ def make_run_in() -> Callable[..., Path]:
         tmp_path: Path,
         right: int | Callable[[int], bool] = 121,
         *,
-        protocol: str = "published",
+        protocol: str = "card-200",
         limit: int | None = None,
         model: str = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm",
         revision: str = "4a372aa0",

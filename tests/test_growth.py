@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends.vllm.process import explain
-from tulu_eval.benchmarks.gsm8k import grade_last_number, grade_stated_answer
+from tulu_eval.benchmarks.gsm8k_scorers import grade_last_number, grade_stated_answer
 from tulu_eval.benchmarks.stated.reasoning import without_reasoning
 from tulu_eval.benchmarks.stated.statement import read_number
 from tulu_eval.endpoint.said import error_in, words_of
@@ -23,7 +23,8 @@ from tulu_eval.registry import load_suite
 from tulu_eval.reproduction.rule import follows
 
 MODULES = (
-    "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.gsm8k", "tulu_eval.benchmarks.gsm_symbolic",
+    "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.gsm8k", "tulu_eval.benchmarks.gsm8k_scorers",
+    "tulu_eval.benchmarks.gsm_symbolic",
     "tulu_eval.benchmarks.stated.numerals", "tulu_eval.benchmarks.stated.reader", "tulu_eval.benchmarks.stated.reasoning",
     "tulu_eval.benchmarks.stated.statement", "tulu_eval.benchmarks.stated.tail", "tulu_eval.benchmarks.stated.tokens",
     "tulu_eval.judging.screen", "tulu_eval.judging.judge_answer", "tulu_eval.reproduction.rule",

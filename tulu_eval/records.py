@@ -10,7 +10,10 @@ import dataclasses
 import hashlib
 import json
 import random
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+Role = Literal["system", "user", "assistant"]
+"""Who speaks in a turn."""
 
 FinishReason = Literal["stop", "length", "error", "unknown"]
 """Why generation ended. ``stop``: an end token or stop string. ``length``: the token limit. ``error``: the engine failed.
@@ -66,6 +69,13 @@ class Decoding:
         return random.Random(hashlib.sha256(f"{self.seed}\0{key}".encode()).digest())  # noqa: S311 - nothing secret
 
 
+class Turn(NamedTuple):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
     """One prompt for a backend.
@@ -73,12 +83,15 @@ class Request:
     Attributes:
         key: Content key: equal keys mean equal work (model, token ids, decoding, dtype, backend).
         token_ids: The whole prompt, including the beginning-of-sequence token.
-        text: The same prompt as text, without the beginning-of-sequence token if the tokenizer adds it.
+        text: The same prompt as text, without the beginning-of-sequence token if the tokenizer adds it; for a server that
+            applies its own template, the content of the one user turn, or several turns as JSON.
+        turns: The turns for a server that applies its own template; empty if ``text`` is the one user turn, and for all others.
     """
 
     key: str
     token_ids: tuple[int, ...]
     text: str
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,12 +121,14 @@ class Grade:
         answer: The answer that the scorer extracted from the text; may be empty.
         answered: Whether the scorer found an answer in the text.
         score: 0 to 1.
+        weight: How much the score counts in a ratio of sums, 0 or more: the number of parts that the score is the mean of.
     """
 
     scorer: str
     answer: str
     answered: bool
     score: float
+    weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +145,8 @@ class Result:
             longest complete prefix of the run's order, never the items that happened to finish first.
         low: Lower end of the 95 % interval, in percent; with failures, the lower end if all of them were wrong.
         high: Upper end of the 95 % interval, in percent; with failures, the upper end if all of them were right.
-        interval: Name of the interval's method, e.g. ``wilson95``; ``none`` if there is no interval.
+        interval: Name of the interval's method: ``wilson95`` for a share of right items, ``clustered95`` for a value that is no
+            such share; ``none`` if there is no interval.
         counts: Number of items per status.
         signature: One line from which the number can be repeated.
     """
@@ -163,6 +179,12 @@ class Result:
     def failed(self) -> int:
         """Number of items on which an engine or a judge failed."""
         return sum(self.counts.get(status, 0) for status in FAILURES)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the value is a share of the n items, so that it can be tested as a number of right items."""
+        right = self.value * self.n / 100
+        return not self.interval.startswith("clustered") and abs(right - round(right)) < 1e-6
 
     @property
     def whole(self) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Never
 
-import click
 import pytest
 from click.testing import CliRunner
+from click_tree import commands
 
 import tulu_eval
 from tulu_eval.cli import cli
@@ -54,17 +54,8 @@ class Called(Exception):
     """Ends a verb where it calls a public function."""
 
 
-def callbacks(group: click.Group, above: str = "") -> Iterator[str]:
-    """Yields every verb that does something by itself."""
-    for name, command in group.commands.items():
-        if not isinstance(command, click.Group) or command.invoke_without_command:
-            yield f"{above}{name}"
-        if isinstance(command, click.Group):
-            yield from callbacks(command, f"{above}{name} ")
-
-
 def test_every_verb_is_in_the_list() -> None:
-    verbs = set(callbacks(cli))
+    verbs = set(dict(commands()))
     assert verbs <= set(FUNCTIONS)
     assert {verb.split(" --")[0].removesuffix(" JUDGED").removesuffix(" alpaca-eval") for verb in FUNCTIONS} == verbs
     functions = [function for function, _ in FUNCTIONS.values()]

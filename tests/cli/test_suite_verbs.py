@@ -20,26 +20,8 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
-@pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 1)], ids=["plain", "strict"])
-def test_verify_says_verdicts_contradiction_and_allowance(
-    invoke: Run, make_run: MakeRun, options: tuple[str, ...], code: int
-) -> None:
-    done = invoke("verify", make_run(right=121), *options)
-    assert (done.exit_code, done.stderr) == (code, "")
-    for words in (
-        "measured 60.5 % [53.6, 67.0], n = 200, protocol published, scorer last-number",
-        "inconsistent: 60.5 % (121/200) against 67.0 % (134/200) published, -6.5 points",
-        "consistent: 60.5 % (121/200) against 58.0 % (116/200) published, +2.5 points",
-        "each of the 200 items may flip with a chance of 5 % (about 10 items)",
-        "The record contradicts itself (ppo-13b-gsm8k)",
-        "No setting in the manifest differs from the published recipe. So none of them explains an inconsistent verdict.",
-        "card-8b-uf-rm: model card of allenai/llama-3-tulu-v2.5-8b-uf-mean-8b-uf-rm @6d52b05",
-        "gsm8k:published|n:200@",
-    ):
-        assert words in done.stdout
-
-
-def test_strict_passes_a_consistent_run(invoke: Run, make_run: MakeRun) -> None:
+def test_strict_is_about_inconsistent_runs_alone(invoke: Run, make_run: MakeRun) -> None:
+    assert invoke("verify", make_run(right=121), "--strict").exit_code == 1
     assert invoke("verify", make_run(right=92, model="allenai/tulu-2-13b"), "--strict").exit_code == 0
 
 
@@ -55,14 +37,6 @@ def test_verify_names_the_settings_to_look_at_first(invoke: Run, make_run: MakeR
     assert "The settings above differ though no verdict is inconsistent." in other.stdout
 
 
-def test_verify_as_json_is_the_same(invoke: Run, make_run: MakeRun) -> None:
-    found = json.loads(invoke("verify", make_run(right=121), "--json").stdout)
-    verdicts = {(one["cell"]["printed"], one["agreement"]["verdict"]) for one in found["comparisons"]}
-    assert verdicts == {("67.0", "inconsistent"), ("58.0", "consistent")}
-    assert found["inconsistent"] is True
-    assert found["contradictions"][0]["id"] == "ppo-13b-gsm8k"
-
-
 def test_verify_a_local_checkpoint_as_another_model(invoke: Run, make_run: MakeRun) -> None:
     folder = make_run(right=121, model="my-checkpoint", revision="sha256:1")
     done = invoke("verify", folder, "--as", PPO.upper())
@@ -71,19 +45,9 @@ def test_verify_a_local_checkpoint_as_another_model(invoke: Run, make_run: MakeR
     assert "cannot tell: 60.5 % (121/200) against 67.0 % (134/200)" in done.stdout
 
 
-def test_compare_prints_flips_and_what_differs(invoke: Run, make_run: MakeRun) -> None:
-    a = make_run(right=121)
-    b = make_run(right=lambda place: 8 <= place < 124, output="b", backend="transformers", failed=0)
-    done = invoke("compare", a, b)
-    assert done.exit_code == 0
-    assert "A minus B: +2.5 points" in done.stdout
-    assert "11 items flip (5.5 %): 8 right in A only, 3 in B only; exact McNemar p = 0.23: chance explains it" in done.stdout
-    assert "11 x text differs: same prompt, different completion" in done.stdout
-    assert "token 18: '1.' / '0.'" in done.stdout
-    found = json.loads(invoke("compare", a, b, "--json").stdout)
-    assert len(found["flips"]) == 11
-    assert [change["name"] for change in found["changes"]] == ["backend"]
-    same = invoke("compare", a, a).stdout
+def test_a_run_does_not_differ_from_itself(invoke: Run, make_run: MakeRun) -> None:
+    run = make_run(right=121)
+    same = invoke("compare", run, run).stdout
     assert "0 items flip" in same
     assert "Nothing differs between the manifests but times." in same
 
@@ -101,14 +65,7 @@ def test_compare_says_what_it_leaves_out(invoke: Run, make_run: MakeRun) -> None
     assert "50 items are in A only and 0 in B only" in done.stdout
 
 
-def test_plan_says_when_not_to_run(invoke: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tulu_eval.hub.try_to_load", None, raising=False)
-    done = invoke(
-        "plan", "gsm8k", "--models", "tulu-v2.5-dpo-13b-uf-mean", "llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm", "--detect", "2.0"
-    )
-    assert done.exit_code == 0
-    assert "4,016 to 5,980" in done.stdout
-    assert "gsm8k has 1,319 items at most: do not run it to decide a difference of 2 points." in done.stdout
+def test_plan_says_when_the_items_are_enough(invoke: Run) -> None:
     found = json.loads(invoke("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-dpo-70b", "-d", "4.5", "--json").stdout)
     assert found["reaches"][1]["enough"] == "yes"
     assert [cost["parameters"] for cost in found["costs"]] == [13_000_000_000, 70_000_000_000]
@@ -274,14 +231,6 @@ def _edited(folder: Path, name: str, **fields: object) -> Path:
 def _swapped(folder: Path, other: Path) -> Path:
     (folder / "samples.jsonl").write_bytes((other / "samples.jsonl").read_bytes())
     return folder
-
-
-@pytest.mark.parametrize("verb", ["verify", "compare", "plan", "table", "models", "models show"])
-def test_help_has_examples_on_lines_of_their_own(invoke: Run, verb: str) -> None:
-    done = invoke(*verb.split(), "--help")
-    assert done.exit_code == 0
-    assert f"\n    tulu-eval {verb}" in done.stdout
-    assert "\\b" not in done.stdout
 
 
 @pytest.mark.parametrize("verb", ["verify", "compare", "plan", "models show"])

@@ -81,7 +81,10 @@ HOSTILE = {
     "nul": (made(named("a.json\0.exe")), "which no bundle of this version has"),
     "escape": (made(named("\x1b[2J")), "which no bundle of this version has"),
     "twice": (b"", "has the part 'a.json' twice"),
-    "bomb": (made(lambda f: f.writestr("a.json", b"\0" * 30_000_000), 8), "'a.json' is compressed or not where it must be"),
+    "bomb": (
+        made(lambda f: f.writestr("a.json", b"\0" * 30_000_000), 8),
+        "its part 'a.json' is compressed or not where it must be",
+    ),
     "many": (made(lambda f: [f.writestr(f"{n}", b"") for n in range(99)]), "has 99 parts in a directory of"),
     "words": (b"hello", "is not a bundle: 'tulu-eval bundle' makes one of a run"),
     "zeros": (b"\0" * 1000, "is not a bundle"),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
@@ -28,6 +29,7 @@ from tulu_eval.findings.table import collect
 from tulu_eval.findings.verify import verify
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import compare as compare_report
+from tulu_eval.runs.manifest_schema import StoredTemplate, plain
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.score import score
@@ -115,8 +117,8 @@ def test_what_lm_eval_really_writes(genuine: Path, test_set: Path, tmp_path: Pat
     run = read_run(done.folder)
     assert [sample.completion.text for sample in run.samples()] == ["lol"] * 4
     assert [(row.protocol, row.scorer, row.n, row.n_protocol, row.counts["no_answer"]) for row in run.results] == [
-        ("published", "last-number", 1, 200, 1),
-        ("published", "stated-answer", 1, 200, 1),
+        ("card-200", "last-number", 1, 200, 1),
+        ("card-200", "stated-answer", 1, 200, 1),
         ("full", "last-number", 4, 1319, 4),
         ("full", "stated-answer", 4, 1319, 4),
     ]
@@ -135,9 +137,9 @@ def test_open_instruct_predictions_verify_compare_score_table_and_bundle(
     assert (len(done.matched.answers), len(done.matched.missing), done.misread) == (200, 1119, ())
     run = read_run(done.folder)
     row = run.results[0]
-    assert (row.protocol, row.value, row.n, row.partial) == ("published", 46.0, 200, False)
+    assert (row.protocol, row.value, row.n, row.partial) == ("card-200", 46.0, 200, False)
     assert row.signature == (
-        "gsm8k:published|n:200@67fd6fed|p:unknown/imported@unknown|x:last-number|d:unknown,unknown"
+        "gsm8k:card-200|n:200@67fd6fed|p:unknown/imported@unknown|x:last-number|d:unknown,unknown"
         "|m:allenai/tulu-2-13b@unknown|e:open-instruct-unknown/unknown+unknown"
     )
     found = verify(run, SUITE)
@@ -177,7 +179,8 @@ def test_with_the_commit_that_lm_eval_noted_the_weights_are_the_released_ones(
         "p:unknown/imported@feedbeef|x:last-number|d:greedy,512|m:allenai/tulu-2-13b@01234567|e:lm-eval-0.4.9/bfloat16"
     )
     assert verify(run, SUITE).same_weights is True
-    assert run.manifest["imported"]["called"] == "tulu-2-13b"
+    assert run.manifest.imported
+    assert run.manifest.imported.called == "tulu-2-13b"
     assert "/home/me" not in (done.folder / "manifest.json").read_text()
     with pytest.raises(UserError, match="--model says revision fff, and the harness measured 0123456789abcdef"):
         imported(path, test_set, tmp_path / "results", f"{MODEL}@fff")
@@ -188,10 +191,10 @@ def test_what_the_file_does_not_say_is_unknown_in_every_field(
 ) -> None:
     done = imported(write(tmp_path / "predictions.jsonl", predictions(gsm8k_rows[:3], 3)), test_set, tmp_path / "r", "me/mine")
     manifest = read_run(done.folder).manifest
-    assert set(manifest["decoding"].values()) == {None}
-    assert manifest["settings"] == {"quantization": "unknown", "adapter": "unknown"}
-    assert (manifest["eos_ids"], manifest["seed"], manifest["limit"], manifest["dtype"]) == (None, None, "unknown", "unknown")
-    assert (manifest["template"]["sha256"], manifest["model"]["revision"]) == ("unknown", "unknown")
+    assert set(plain(manifest.decoding).values()) == {None}
+    assert plain(manifest.settings) == {"quantization": "unknown", "adapter": "unknown"}
+    assert (manifest.eos_ids, manifest.seed, manifest.limit, manifest.dtype) == (None, None, "unknown", "unknown")
+    assert (manifest.template.sha256, manifest.model.revision) == ("unknown", "unknown")
     sampled_rows = sampled(gsm8k_rows[:3])
     for one in sampled_rows:
         one["arguments"]["gen_args_0"]["arg_1"] = {"until": ["Q:"], "temperature": 0.7, "max_gen_toks": 512}
@@ -210,7 +213,7 @@ def test_the_samples_of_a_chat_server_and_a_null(shared: Path, test_set: Path, t
     assert done.matched.answers[0][1].turns[0].startswith(done.matched.answers[0][0].question[:20])
     run = read_run(done.folder)
     assert {sample.prompt_sha256 for sample in run.samples()} == {"unknown"}
-    assert run.manifest["template"] == {"form": "imported", "sha256": "unknown", "source": "lm-eval"}
+    assert run.manifest.template == StoredTemplate(form="imported", sha256="unknown", source="lm-eval")
     done = imported(cases / "nullresp.jsonl", test_set, tmp_path / "r", "me/served")
     lines = (cases / "nullresp.jsonl").read_text().splitlines()
     assert (done.source.nulls, len(done.matched.answers)) == (1, len(lines))
@@ -260,8 +263,8 @@ def test_two_runs_of_one_test_set_have_the_same_data_and_what_is_unknown_is_said
     text = compare_report.as_text(found)
     assert "Unknown in both: model.revision" in text
     assert "differs in the manifests" not in text
-    asked = {name: one.manifest[name] for name in ("planned", "keys")}
-    ours = dataclasses.replace(one, manifest={**read_run(make_run()).manifest, **asked})
+    manifest = replace(read_run(make_run()).manifest, planned=one.manifest.planned, keys=one.manifest.keys)
+    ours = dataclasses.replace(one, about=manifest)
     mixed = {change.name: (change.a, change.b) for change in compare(ours, other).changes if change.kind == "unknown"}
     assert mixed["decoding.temperature"] == ("0.0", "unknown")
     assert "benchmark.data_sha256" not in mixed
@@ -296,8 +299,9 @@ def test_foreign_changed_repeated_and_missing_items_are_told_apart(
     assert [one.line for one in found.repeated] == [9]
     assert done.misread == ("test-4",)
     assert (len(found.answers), len(found.missing)) == (5, 1314)
-    note = read_run(done.folder).manifest["imported"]
-    assert {name: note[name] for name in ("lines", "answers", "foreign", "changed", "repeated", "missing")} == {
+    note = read_run(done.folder).manifest.imported
+    assert note
+    assert {name: getattr(note, name) for name in ("lines", "answers", "foreign", "changed", "repeated", "missing")} == {
         "lines": 9, "answers": 5, "foreign": 1, "changed": 2, "repeated": 1, "missing": 1314,
     }  # fmt: skip
 
@@ -408,8 +412,8 @@ def test_a_row_with_anything_in_it_is_read_or_is_one_line(
     ("path", "change"),
     [
         (("planned",), lambda ids: ids[::-1]),
-        (("items", "published"), lambda ids: ids[:-1]),
-        (("items", "published"), lambda ids: [*ids[:-1], "test-5000"]),
+        (("items", "card-200"), lambda ids: ids[:-1]),
+        (("items", "card-200"), lambda ids: [*ids[:-1], "test-5000"]),
         (("imported", "answers"), lambda count: count + 1),
         (("imported", "missing"), lambda count: count - 1),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,18 @@ def test_float32_on_one_machine_does_not_flip(finished: RunOutcome, order: Order
     assert measured_flip_rate(read_run(finished.folder)) == FLIP_RATE, "twelve trials say nothing against the general allowance"
 
 
+def test_a_run_that_was_given_a_name_is_repeated(order: Order) -> None:
+    """The name is part of what a completion's key is made of."""
+    named = execute(make_plan(dataclasses.replace(order, limit=2, name="mine"), load_suite()), QUIET)
+    assert audit(named.folder, load_suite(), QUIET, items=2, model=order.model, data=order.data).flips == 0
+
+
+def test_a_name_that_differs_is_said(finished: RunOutcome, order: Order, tmp_path: Path) -> None:
+    moved = shutil.copytree(order.model, tmp_path / "elsewhere" / "model")
+    with pytest.raises(UserError, match=r"^the model's name here differs from the run's; give the run's own with --model"):
+        audit(finished.folder, load_suite(), QUIET, items=1, model=str(moved), data=order.data)
+
+
 def test_a_shaky_engine_is_seen(finished: RunOutcome, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     generate = TransformersBackend.generate
 
@@ -69,7 +82,7 @@ def test_widening_adds_the_noise_in_quadrature(finished: RunOutcome) -> None:
 
 def write_audit(run: StoredRun, flips: int, items: int, ways: int = 3) -> dict[str, Any]:
     """Writes an audit of ``items`` items of a run, repeated in ``ways`` ways, with ``flips`` flips in all; returns it."""
-    ids = tuple(run.manifest["planned"][:items])
+    ids = run.manifest.planned[:items]
     flipped = [ids[: max(0, min(items, flips - way * items))] for way in range(ways)]
     repetitions = tuple(Repetition(f"way {way}", one, one, {}) for way, one in enumerate(flipped))
     data = {"format": 1, **msgspec.to_builtins(summarize(repetitions, ids, run.results[0]))}
@@ -99,7 +112,7 @@ FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "of a number without an end": lambda data: {**data, "trials": float("inf")},
     "of nothing": lambda data: {**data, "flips": 0, "trials": 0, "items": [], "repetitions": []},
     "of another format": lambda data: {**data, "format": 9},
-    "of another run": lambda data: {**data, "row": {**data["row"], "signature": "gsm8k:published|n:1"}},
+    "of another run": lambda data: {**data, "row": {**data["row"], "signature": "gsm8k:card-200|n:1"}},
     "of other items": lambda data: {**data, "items": [f"row-{at}" for at in range(10)]},
     "of numbers alone": lambda data: {"format": 1, "flips": 0, "trials": 600},
     "a list": lambda data: [data],

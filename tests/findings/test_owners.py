@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tulu_eval.findings.owners import owners_of
 from tulu_eval.findings.table import collect
@@ -47,16 +50,21 @@ def test_two_commits_of_one_hub_id_are_two_owners(two_commits: list[StoredRun], 
     assert [run.results[0].value for runs in owners.values() for run in runs] == [46.0, 10.0, 46.0]
 
 
+def with_model(run: StoredRun, **changes: Any) -> StoredRun:
+    """Returns a run of the model with these fields changed."""
+    return dataclasses.replace(run, about=replace(run.manifest, model=replace(run.manifest.model, **changes)))
+
+
 def test_two_commits_with_the_same_weights_are_one_row(two_commits: list[StoredRun]) -> None:
     one, other = two_commits
-    other.manifest["model"]["weights_sha256"] = one.manifest["model"]["weights_sha256"]
-    assert list(owners_of([one, other], load_suite())) == ["allenai/tulu-2-13b"]
+    same = with_model(other, weights_sha256=one.manifest.model.weights_sha256)
+    assert list(owners_of([one, same], load_suite())) == ["allenai/tulu-2-13b"]
 
 
 def test_two_commits_that_begin_alike_are_told_by_their_weights(two_commits: list[StoredRun]) -> None:
     one, other = two_commits
-    other.manifest["model"]["revision"] = one.manifest["model"]["revision"]
-    assert list(owners_of([one, other], load_suite())) == [
+    alike = with_model(other, revision=one.manifest.model.revision)
+    assert list(owners_of([one, alike], load_suite())) == [
         "allenai/tulu-2-13b@1111111", "allenai/tulu-2-13b@1111111 (weights w2222222)",
     ]  # fmt: skip
 

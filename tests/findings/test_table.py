@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.errors import DataError
@@ -36,14 +37,17 @@ def gsm8k(table: CollectedTable, model: str) -> TableCell:
 def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", "win_rate")) -> StoredRun:
     """Returns a run with the benchmark AlpacaEval and win rates by a judge."""
     run = read_run(folder)
-    manifest = {**run.manifest, "benchmark": {**run.manifest["benchmark"], "name": "alpaca-eval"}}
+    items = {"alpacaeval2-805": run.manifest.planned}
+    manifest = replace(run.manifest, benchmark=replace(run.manifest.benchmark, name="alpaca-eval"), items=items)
     counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
     signature = f"alpaca-eval|n:805/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}|b:{known()[0].baseline.label}"
     rows = [
-        Result("alpaca-eval", "published", judge, metric, 20.0, 805, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature)
+        Result(
+            "alpaca-eval", "alpacaeval2-805", judge, metric, 20.0, 805, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature
+        )
         for metric in metrics
     ]
-    return dataclasses.replace(run, manifest=manifest, results=tuple(rows))
+    return dataclasses.replace(run, about=manifest, results=tuple(rows))
 
 
 def test_the_five_rows_are_there_though_nothing_was_measured(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tulu_eval.errors import DataError, UnknownName, UserError
 from tulu_eval.findings.published_cells import as_released, released_model
@@ -86,7 +87,7 @@ def test_both_protocols_of_a_full_run_and_the_published_one_decides(make_run: Ma
     found = verify(read_run(make_run(right=lambda place: place % 200 < 121, protocol="full")), load_suite())
     of_card = [one for one in found.comparisons if one.cell.source.key == "card"]
     assert [(one.row.protocol, one.items, one.main, one.agreement.method) for one in of_card] == [
-        ("published", "same", True, "symmetric flips"),
+        ("card-200", "same", True, "symmetric flips"),
         ("full", "superset", False, "hypergeometric"),
     ]
     assert {row.scorer for row in found.beside} == {"stated-answer"}
@@ -120,11 +121,14 @@ def test_changed_weights_are_other_weights(make_run: MakeRun) -> None:
 
 def test_what_differs_from_the_published_recipe_is_listed_with_noise_last(make_run: MakeRun) -> None:
     run = read_run(make_run(right=121, form="plain", backend="transformers"))
-    run.manifest["settings"]["dtype"] = "float16"
-    run.manifest["decoding"]["max_new_tokens"] = 256
-    run.manifest["protocol"]["prompt_id"] = "0badcafe"
-    run.manifest["benchmark"]["version"] = 7
-    found = verify(run, load_suite())
+    manifest = replace(
+        run.manifest,
+        settings=replace(run.manifest.settings, dtype="float16"),
+        decoding=replace(run.manifest.decoding, max_new_tokens=256),
+        protocol=replace(run.manifest.protocol, prompt_id="0badcafe"),
+        benchmark=replace(run.manifest.benchmark, version=7),
+    )
+    found = verify(dataclasses.replace(run, about=manifest), load_suite())
     assert [(s.name, s.published, s.run, s.noise) for s in found.differences] == [
         ("template", "tulu", "plain", False),
         ("prompt", "bc98d286", "0badcafe", False),
@@ -142,7 +146,7 @@ def test_a_partial_run_gets_no_verdict_unless_asked(make_run: MakeRun) -> None:
     found = verify(run, load_suite(), partial=True)
     assert {one.items for one in found.comparisons} == {"other"}
     assert found.comparisons[0].agreement.p_value == fisher_p_value(30, 50, 134, 200)
-    assert found.notes == ("protocol published: 50 of 200 items are there",)
+    assert found.notes == ("protocol card-200: 50 of 200 items are there",)
 
 
 def test_failures_count_both_ways_and_one_verdict_must_hold_in_both(make_run: MakeRun) -> None:
@@ -152,7 +156,7 @@ def test_failures_count_both_ways_and_one_verdict_must_hold_in_both(make_run: Ma
     assert (row.low, row.high) == (100 * wilson(118, 200).low, 100 * wilson(121, 200).high)
     of_67 = next(one.agreement for one in found.comparisons if one.cell.printed == "67.0")
     assert (of_67.verdict, of_67.p_value) == ("inconsistent", pytest.approx(flips_p_value(13, 200), abs=1e-11))
-    assert found.notes == ("protocol published: 3 of 200 failed, so nobody knows whether the model has them right",)
+    assert found.notes == ("protocol card-200: 3 of 200 failed, so nobody knows whether the model has them right",)
 
 
 def test_failures_that_decide_the_verdict_make_it_cannot_tell(make_run: MakeRun) -> None:
@@ -167,7 +171,7 @@ def test_failures_that_decide_the_verdict_make_it_cannot_tell(make_run: MakeRun)
 
 def test_a_whole_published_part_of_an_unfinished_full_run_is_enough(make_run: MakeRun) -> None:
     found = verify(read_run(make_run(right=121, protocol="full", limit=300)), load_suite())
-    assert {one.row.protocol for one in found.comparisons} == {"published"}
+    assert {one.row.protocol for one in found.comparisons} == {"card-200"}
     assert found.notes == ("protocol full: 300 of 1319 items are there",)
 
 
@@ -199,9 +203,9 @@ def test_rows_that_nothing_was_published_for(make_run: MakeRun) -> None:
         with pytest.raises(UserError, match=message):
             verify(read_run(folder), load_suite())
     run = read_run(make_run(output="other"))
-    run.manifest["items"] = {"custom": ["row-1"]}
-    with pytest.raises(UserError, match="its items are those of protocol published"):
-        verify(run, load_suite())
+    other = dataclasses.replace(run, about=replace(run.manifest, items={"custom": ("row-1",)}))
+    with pytest.raises(UserError, match="its items are those of protocol card-200"):
+        verify(other, load_suite())
 
 
 @pytest.mark.parametrize(
@@ -260,4 +264,4 @@ def test_reading_changes_nothing(make_run: MakeRun) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert sum(1 for _ in run.samples()) == 200
     assert run.ended
-    assert dataclasses.replace(run, manifest={**run.manifest, "sessions": []}).ended == ""
+    assert dataclasses.replace(run, about=replace(run.manifest, sessions=())).ended == ""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_eval import AlpacaEval
@@ -32,7 +33,9 @@ def rows(
     counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
     line = f"alpaca-eval|n:{n}/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}|b:{known()[0].baseline.label}{more}"
     return [
-        Result("alpaca-eval", "published", judge, metric, at, n, 805, n, max(0, at - half), at + half, interval, counts, line)
+        Result(
+            "alpaca-eval", "alpacaeval2-805", judge, metric, at, n, 805, n, max(0, at - half), at + half, interval, counts, line
+        )
         for metric, at in values.items()
     ]
 
@@ -40,11 +43,9 @@ def rows(
 def judged(folder: Path, *found: Result) -> StoredRun:
     """Returns a run with the benchmark AlpacaEval and judges' rows."""
     run = read_run(folder)
-    manifest = {
-        **run.manifest,
-        "benchmark": {**run.manifest["benchmark"], "name": "alpaca-eval", "version": AlpacaEval.version},
-    }
-    return dataclasses.replace(run, manifest=manifest, results=found)
+    benchmark = replace(run.manifest.benchmark, name="alpaca-eval", version=AlpacaEval.version)
+    items = {"alpacaeval2-805": run.manifest.planned}
+    return dataclasses.replace(run, about=replace(run.manifest, benchmark=benchmark, items=items), results=found)
 
 
 @pytest.fixture

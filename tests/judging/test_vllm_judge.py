@@ -1,6 +1,6 @@
-"""A judge in this process: the form of its answers, and what it cannot be asked.
+"""A judge in this process: the form of its answers, and questions that it rejects.
 
-A real engine is in ``tests/cli/test_judge_vllm_cli.py``.
+A real engine is in ``tests/cli/test_judge_vllm.py``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def test_the_metadata_is_what_the_hubs_library_makes_and_reads(make_run: MakeRun
     assert name == PPO
     assert [(one.metric_type, one.metric_value, one.metric_args["n"]) for one in results] == [("exact_match", 60.5, 200)] * 2
     assert results[0].metric_args["interval"] == [53.59, 67.02]
-    assert results[0].metric_args["signature"].startswith("gsm8k:published|n:200@67fd6fed|")
+    assert results[0].metric_args["signature"].startswith("gsm8k:card-200|n:200@67fd6fed|")
     plain = metadata_eval_result(
         model_pretty_name=PPO, task_pretty_name="Text Generation", task_id="text-generation",
         metrics_pretty_name="exact match, protocol published, scorer last-number, n = 200", metrics_id="exact_match",
@@ -87,7 +87,7 @@ def test_the_section_has_n_interval_verdict_counts_and_signature(make_run: MakeR
         "| GSM8K | published | exact match | last-number | 60.5 | [53.6, 67.0] | 200 | inconsistent with 67.0 (card); "
         "consistent with 58.0 (card-13b-70b-uf-rm); consistent with 58.0 (card-8b-uf-rm) |\n"
     ) in section
-    assert "\n- 200 ok: `gsm8k:published|n:200@67fd6fed|p:" in section
+    assert "\n- 200 ok: `gsm8k:card-200|n:200@67fd6fed|p:" in section
 
 
 def test_the_hubs_file_has_the_row_with_most_items(make_run: MakeRun, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From data to a verified row: the rule behind the pairs, each stage done once, and a kill that loses nothing."""
+"""From data to a verified row: each stage done once, and a kill that loses nothing."""
 
 from __future__ import annotations
 
@@ -13,46 +13,12 @@ import pytest
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from tulu_eval.benchmarks.gsm_symbolic import SEED, SIZE, GSMSymbolicZeroShot, generate
+from tulu_eval.benchmarks.gsm_symbolic import GSMSymbolicZeroShot
 from tulu_eval.records import Decoding
 from tulu_eval.reports import curves
 from tulu_eval.reproduction import reproduce as whole
 from tulu_eval.reproduction import rule
 from tulu_eval.training import launch, metrics
-
-
-class TestRule:
-    @pytest.mark.parametrize(
-        ("text", "right"),
-        [
-            ("So the answer is 12.", True),
-            (" So the answer is -1,200.5. \n", True),
-            ("So the answer is 12. Wait, so the answer is 3.", False),
-            ("the answer is 12.", False),
-            ("So the answer is.", False),
-            ("That is hard to say.", False),
-        ],
-    )
-    def test_what_follows_it(self, text: str, right: bool) -> None:
-        assert rule.follows(text) is right
-
-    def test_pairs_break_it_on_one_side_and_never_show_a_question_of_the_benchmark(self, tmp_path: Path) -> None:
-        rule.write(tmp_path / "data")
-        tested = {item.question for item in generate(SIZE, SEED)}
-        for name in rule.SIZES:
-            rows = [json.loads(line) for line in (tmp_path / "data" / f"{name}.jsonl").read_text().splitlines()]
-            assert 0.9 * rule.SIZES[name] < len(rows) <= rule.SIZES[name]
-            asked = {(row.get("messages") or row["chosen"])[0]["content"] for row in rows}
-            assert not asked & tested
-            for row in rows:
-                if "chosen" in row:
-                    chosen, rejected = (row[side][1]["content"] for side in ("chosen", "rejected"))
-                    assert rule.follows(chosen)
-                    assert rule.follows(rejected) == (row["kind"] == "number")
-                    assert chosen != rejected
-        left_out = json.loads((tmp_path / "data" / rule.LEFT_OUT).read_text())
-        assert sum(left_out.values()) > 0
-        assert not (tmp_path / "data.tmp").exists()
 
 
 @pytest.fixture
@@ -95,7 +61,7 @@ def test_it_goes_on_where_it_was_stopped_and_comes_to_the_same(tmp_path: Path, m
     assert trained[0]["rollouts"]
     assert str(tmp_path) not in json.dumps(trained)
 
-    # What is exported loads, and its card has the results of its own run.
+    # The exports load, and a card has the results of its own run.
     for name, auto in (("tiny-ppo", AutoModelForCausalLM), ("tiny-rm", AutoModelForSequenceClassification),
                        ("tiny-value", AutoModelForSequenceClassification)):  # fmt: skip
         auto.from_pretrained(tmp_path / "whole" / "models" / name)
@@ -103,7 +69,7 @@ def test_it_goes_on_where_it_was_stopped_and_comes_to_the_same(tmp_path: Path, m
     card = (tmp_path / "whole" / "models" / "tiny-ppo" / "README.md").read_text()
     assert found["after"][0]["signature"].replace("|", "\\|") in card
 
-    # Stopped after the reward model, with half of the next stage there: the finished stages are not done again.
+    # Stopped after the reward model, in the middle of the next stage: the finished stages do not run again.
     cut = tmp_path / "cut"
     shutil.copytree(tmp_path / "whole", cut)
     for name in ("models/tiny-ppo", "models/tiny-value", "ppo/policy", "results", "held-out.json", whole.SUMMARY):

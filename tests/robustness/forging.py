@@ -9,9 +9,12 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tulu_eval.records import content_hash
 from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.manifest import answers_hash, manifest_hash, samples_hash
+from tulu_eval.runs.manifest_schema import Manifest
 
 
 def rehash_manifest(data: dict[str, Any]) -> None:
@@ -20,7 +23,7 @@ def rehash_manifest(data: dict[str, Any]) -> None:
         protocol = {name: value for name, value in data["protocol"].items() if name != "sha256"}
         data["protocol"]["sha256"] = content_hash(protocol)
     with contextlib.suppress(Exception):
-        data["settings_sha256"] = settings_hash(data)
+        data["settings_sha256"] = settings_hash(msgspec.convert(data, Manifest))
 
 
 def forged_manifest(folder: Path, data: Any) -> None:
@@ -30,7 +33,8 @@ def forged_manifest(folder: Path, data: Any) -> None:
     text = json.dumps(data)
     (folder / "manifest.json").write_text(text)
     with contextlib.suppress(Exception):
-        forged_result(folder, json.loads((folder / "result.json").read_text()), manifest_sha256=manifest_hash(json.loads(text)))
+        own = manifest_hash(msgspec.convert(json.loads(text), Manifest))
+        forged_result(folder, json.loads((folder / "result.json").read_text()), manifest_sha256=own)
 
 
 def forged_manifest_alone(folder: Path, data: Any) -> None:

@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 
 import click
+from click_tree import commands
 from robustness import mutations
 from robustness.places import LINES, Place, verb_of
-
-from tulu_eval.cli import cli
 
 NUMERIC = (click.types.IntParamType, click.types.FloatParamType)
 WRITTEN = ("output", "write", "cache")
@@ -80,14 +79,6 @@ TEXTS = (
     "\ufeffgsm8k",
 )
 """Names, choices, addresses, days, parts and pairs."""
-
-
-def commands(group: click.Group = cli, before: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Yields every verb of the tree with its name."""
-    for name, command in group.commands.items():
-        yield before + name, command
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{before}{name} ")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

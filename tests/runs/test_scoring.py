@@ -6,16 +6,17 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from made_manifest import MANIFEST
 
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError
 from tulu_eval.records import Completion, FinishReason
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, Sample, encode
+from tulu_eval.runs.ledger import Ledger, Marks, Sample, encode
 from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.score import score
-from tulu_eval.runs.scoring import Marks, grade_sample, make_rows
+from tulu_eval.runs.scoring import grade_sample, make_rows
 
 TEXTS: list[tuple[str, FinishReason]] = [
     ("So the answer is 1.", "stop"),  # right for both
@@ -33,7 +34,7 @@ def folder(order: Order) -> Path:
     """A run folder as the runner leaves it, with seven scripted samples; targets are 1, 3, 5, ..."""
     plan = make_plan(order, load_suite())
     plan.folder.mkdir(parents=True)
-    files.write_json(plan.folder / files.MANIFEST, files.describe(plan))
+    files.write_manifest(plan.folder, files.describe(plan))
     with Ledger(plan.folder / files.LEDGER) as ledger:
         for one, (text, reason) in zip(plan.planned, TEXTS, strict=False):
             completion = Completion(one.request.key, text, (1,), reason, 0.1)
@@ -59,18 +60,11 @@ def test_rows_and_disagreements(folder: Path) -> None:
 
 def test_both_protocols_come_from_one_run() -> None:
     benchmark = GSM8K()
-    manifest = {
-        "items": {"published": ["a", "b"], "full": ["a", "b", "c", "d"]}, "planned": ["a", "b", "c"],
-        "benchmark": {"name": "gsm8k"}, "protocol": {"prompt_id": "p"}, "template": {"form": "tulu", "sha256": "t"},
-        "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 512}, "model": {"name": "m", "revision": "r"},
-        "packages": {"transformers": "1", "tulu-eval": "1"}, "backend": "transformers", "dtype": "float32",
-        "engine": {}, "settings": {"quantization": "", "adapter": ""},
-    }  # fmt: skip
     marks = {item: Marks("ok", (float(item in "ab"), 0.0)) for item in "abc"}
-    rows = make_rows(manifest, benchmark, marks)
+    rows = make_rows(MANIFEST, benchmark, marks)
     assert [(row.protocol, row.scorer, row.n, row.n_protocol, round(row.value, 1)) for row in rows] == [
-        ("published", "last-number", 2, 2, 100.0),
-        ("published", "stated-answer", 2, 2, 0.0),
+        ("card-200", "last-number", 2, 2, 100.0),
+        ("card-200", "stated-answer", 2, 2, 0.0),
         ("full", "last-number", 3, 4, 66.7),
         ("full", "stated-answer", 3, 4, 0.0),
     ]

@@ -12,7 +12,7 @@ from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import template_date
-from tulu_eval.runs.manifest import read_manifest
+from tulu_eval.runs.manifest import describe, read_manifest
 from tulu_eval.runs.merge import merge
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import Order, Plan, make_plan
@@ -71,18 +71,18 @@ def test_a_run_killed_before_midnight_goes_on_after_it(dated: Order, today: pyte
     after = execute(plan_of(dated), QUIET)
     assert after.generated == 0
     manifest = read_manifest(after.folder)
-    assert manifest["template"]["date"] == FIRST
+    assert manifest.template.date == FIRST
     assert "2026-11-29" in after.results[0].signature
     whole = execute(plan_of(dated, limit=None), QUIET)
     assert whole.generated == 12 - 4, "the samples of another limit are taken over, with their day"
-    assert read_manifest(before.folder)["settings_sha256"] == manifest["settings_sha256"]
+    assert read_manifest(before.folder).settings_sha256 == manifest.settings_sha256
 
 
 def test_fresh_begins_with_the_day_of_today(dated: Order, today: pytest.MonkeyPatch) -> None:
     execute(plan_of(dated), QUIET)
     today.setattr(template_date, "today", lambda: SECOND)
     anew = execute(plan_of(dated, fresh=True), QUIET, fresh=True)
-    assert read_manifest(anew.folder)["template"]["date"] == SECOND
+    assert read_manifest(anew.folder).template.date == SECOND
 
 
 def test_a_run_has_one_day(dated: Order, today: pytest.MonkeyPatch) -> None:
@@ -118,6 +118,5 @@ def test_a_day_for_a_template_without_one_is_refused(order: Order) -> None:
 
 def test_the_signature_names_the_day_where_there_is_one(order: Order, dated: Order, today: pytest.MonkeyPatch) -> None:
     for plan, day in ((plan_of(dated), f",{FIRST}|"), (plan_of(order), "|")):
-        manifest = {**plan.facts, "engine": {}, "packages": {"transformers": "5.19.0"}}
         form, sha = plan.template.form, plan.template.sha256[:8]
-        assert f"/{form}@{sha}{day}x:" in signature(manifest, "custom", "last-number", ["a"])
+        assert f"/{form}@{sha}{day}x:" in signature(describe(plan), "custom", "last-number", ["a"])

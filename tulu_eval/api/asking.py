@@ -14,9 +14,10 @@ from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.endpoint.url import OPENAI_URL, key_for, parse_base_url
 from tulu_eval.errors import UserError
-from tulu_eval.judging.budget import JudgingEstimate, Price, find_price, parse_price, read_prices
+from tulu_eval.judging.budget import Budget, JudgingEstimate, Price, find_price, parse_price, read_prices
+from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import KEY_VARIABLE, HttpJudge
-from tulu_eval.judging.judge import Endpoint
+from tulu_eval.judging.judge import Endpoint, JudgeJob
 from tulu_eval.judging.judge_recipe import JudgeRecipe, Method, load_recipe
 from tulu_eval.models import resolve
 from tulu_eval.models.base import ModelFiles
@@ -51,8 +52,7 @@ class Asking:
     Attributes:
         recipe: Judge, prompt and settings.
         local: The judge's files if it is a model in this process; ``None`` for a server.
-        price: ``None`` if the price is not known.
-        max_cost: Limit in dollars; ``None`` for no limit.
+        budget: Price, limit and count of the cost.
         cache: File of the judge's answers.
         url: Address of the judge's server.
         concurrency: Largest number of requests in flight.
@@ -61,30 +61,39 @@ class Asking:
 
     recipe: JudgeRecipe
     local: ModelFiles | None
-    price: Price | None
-    max_cost: float | None
+    budget: Budget
     cache: Path
     url: str
     concurrency: int
     timeout: float
 
     @contextlib.contextmanager
-    def endpoint(self, *, needed: bool) -> Iterator[tuple[Endpoint, str]]:
-        """Yields the endpoint and its address for the manifest.
+    def job(self, *, read_only: bool) -> Iterator[JudgeJob]:
+        """Yields the job of the judge, whose cache is open until the end.
+
+        Raises:
+            UserError: If the cache or the URL cannot be used.
+        """
+        with Cache(self.cache, read_only) as cached:
+            where = f"vllm in process: {self.recipe.judge}" if self.local else str(parse_base_url(self.url, "the judge"))
+            yield JudgeJob(self.recipe, cached, self.budget, where)
+
+    @contextlib.contextmanager
+    def endpoint(self, *, needed: bool) -> Iterator[Endpoint]:
+        """Yields the endpoint.
 
         Args:
             needed: Whether anything will be asked; if not, no server has to be there and no engine is started.
         """
-        name = f"vllm in process: {self.recipe.judge}"
         if self.local and needed:
             with local_judge.local_judge(self.local) as engine:
-                yield engine, name
+                yield engine
             return
         key = key_for(parse_base_url(self.url, "the judge"), os.environ, KEY_VARIABLE) if needed else ""
         judge = HttpJudge(self.url, key, self.concurrency, self.timeout)
         if needed:
             judge.check()
-        yield judge, name if self.local else str(judge.url)
+        yield judge
 
 
 def asking_of(
@@ -113,10 +122,8 @@ def asking_of(
     local = resolve.resolve(vllm, load_suite())[0] if vllm else None
     recipe = load_recipe(judge or (local_judge.judge_name(local) if local else ""), method)
     file = judge_runs.cache_of(recipe) if cache is None else Path(cache)
-    known = _price(recipe, price, prices, local)
-    if max_cost is not None and known is None:
-        raise UserError(f"--max-cost needs a price, and the table has none for {recipe.judge}: give --price IN,OUT")
-    return Asking(recipe, local, known, max_cost, file, url or OPENAI_URL, concurrency, timeout)
+    budget = Budget(_price(recipe, price, prices, local), max_cost, recipe.judge)
+    return Asking(recipe, local, budget, file, url or OPENAI_URL, concurrency, timeout)
 
 
 def _price(

@@ -12,10 +12,8 @@ from tulu_eval.api.judge import JudgingPlan
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.words import spoken
 from tulu_eval.judging import session
-from tulu_eval.judging.budget import Budget, Spent, estimate
-from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.budget import Spent
 from tulu_eval.judging.calibrate_judge import Calibration, Sampled, draw
-from tulu_eval.judging.judge import missing
 from tulu_eval.judging.judge_recipe import preview
 from tulu_eval.judging.record import write_calibration
 
@@ -64,14 +62,13 @@ def calibrate_judge(
         UserError: A file is not of its form or was judged by another, the judge failed, or nobody agreed to the cost.
     """
     how = asking_of(judge, **asking)
-    budget = Budget(how.price, how.max_cost)
     sample = _drawn(annotations, size)
-    with Cache(how.cache) as cached:
-        before = estimate(missing([one.annotation.pair for one in sample], how.recipe, cached), how.price)
-        settle(before, confirm, how.max_cost)
+    with how.job(read_only=False) as job:
+        before = job.estimate([one.annotation.pair for one in sample])
+        settle(before, confirm, asking.get("max_cost"))
         asked = before.requests
-        with how.endpoint(needed=asked > 0) as (endpoint, _), counting(progress, asked) as told:
-            found, judging = session.calibrate_judge(sample, how.recipe, endpoint, cached, budget, told)
+        with how.endpoint(needed=asked > 0) as endpoint, counting(progress, asked) as told:
+            found, judging = session.calibrate_judge(sample, job, endpoint, told)
     write_calibration(Path(output), found)
     return Calibrated(found, judging.spent, Path(output))
 
@@ -94,10 +91,9 @@ def plan_calibration(
         UserError: If anything fails that can be known to fail without the judge.
     """
     how = asking_of(judge, **asking)
-    Budget(how.price, how.max_cost)
     pairs = [one.annotation.pair for one in _drawn(annotations, size)]
-    with Cache(how.cache, read_only=True) as cached:
-        before = estimate(missing(pairs, how.recipe, cached), how.price)
+    with how.job(read_only=True) as job:
+        before = job.estimate(pairs)
     return JudgingPlan(before, (), tuple(preview(pairs, how.recipe)))
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tulu_eval.api.words import spoken
-from tulu_eval.runs import checkup
+from tulu_eval.runs.doctor import Installation, examine
 
 
 @spoken
-def doctor() -> dict[str, Any]:
-    """Returns versions, machine, devices, hub, free disk space and extras as plain data.
+def doctor() -> Installation:
+    """Returns versions, machine, devices, hub, free disk space and extras.
 
-    >>> tulu_eval.doctor()["extras"]["vllm"]["installed"]
+    >>> tulu_eval.doctor().extras["vllm"].installed
     """
-    return checkup.look()
+    return examine()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from tulu_eval.api.asking import Asking, AskingOptions, Confirm, Counter, asking_of, counting, settle
+from tulu_eval.api.asking import AskingOptions, Confirm, Counter, asking_of, counting, settle
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, folder_of
 from tulu_eval.api.score import calibration_of, scoring
 from tulu_eval.api.words import spoken
 from tulu_eval.judging.budget import JudgingEstimate
-from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.judge_recipe import Method, preview
-from tulu_eval.judging.session import JudgingOutcome, Prepared, Scoring, prepare
+from tulu_eval.judging.session import JudgingOutcome, prepare
 from tulu_eval.runs import judge as judge_runs
 
 if TYPE_CHECKING:
@@ -82,7 +79,7 @@ def judge(
 
     Every answer is kept as it comes: the same call again asks only what failed, and pays for nothing twice.
 
-    >>> done = tulu_eval.judge("results/my-checkpoint/alpaca-eval/published-1a2b3c4d", "gpt-4.1", max_cost=8.0)
+    >>> done = tulu_eval.judge("results/my-checkpoint/alpaca-eval/alpacaeval2-805-1a2b3c4d", "gpt-4.1", max_cost=8.0)
     >>> [(row.metric, row.value, row.low, row.high, row.n) for row in done.outcome.results]
 
     Args:
@@ -119,11 +116,12 @@ def judge(
     how, mapping = scoring(gamed, folds, partial, c), calibration_of(calibration)
     found = judge_runs.find(folder_of(run_or_outputs), partial)
     folder = judge_runs.folder_of(found, asking.recipe, limit) if output is None else Path(output)
-    with _prepared(found, asking, how, limit, data, read_only=False) as (cached, ready):
+    with asking.job(read_only=False) as job:
+        ready = prepare(found.outputs, job, how, None if data is None else Path(data), limit)
         settle(ready.estimate, confirm, max_cost)
         asked = ready.estimate.requests
-        with asking.endpoint(needed=asked > 0) as (endpoint, address), counting(progress, asked) as told:
-            outcome = judge_runs.judge(ready, endpoint, address, cached, folder, max_cost, mapping, told)
+        with asking.endpoint(needed=asked > 0) as endpoint, counting(progress, asked) as told:
+            outcome = judge_runs.judge(ready, endpoint, folder, mapping, told)
     return JudgedRun(outcome, tuple(ready.screen.flags), folder)
 
 
@@ -164,15 +162,6 @@ def plan_judging(
     how = scoring(gamed, folds, partial, c)
     calibration_of(calibration)
     found = judge_runs.find(folder_of(run_or_outputs), partial)
-    with _prepared(found, asked, how, limit, data, read_only=True) as (_, ready):
-        return JudgingPlan(ready.estimate, tuple(ready.screen.flags), tuple(preview(ready.pairs, asked.recipe)))
-
-
-@contextlib.contextmanager
-def _prepared(
-    found: judge_runs.JudgeTarget, asking: Asking, how: Scoring, limit: int | None, data: AnyPath | None, *, read_only: bool
-) -> Iterator[tuple[Cache, Prepared]]:
-    """Yields the judge's answers so far, and what is still to be asked."""
-    baseline = None if data is None else Path(data)
-    with Cache(asking.cache, read_only=read_only) as cached:
-        yield cached, prepare(found.outputs, asking.recipe, cached, baseline, asking.price, limit, how)
+    with asked.job(read_only=True) as job:
+        ready = prepare(found.outputs, job, how, None if data is None else Path(data), limit)
+    return JudgingPlan(ready.estimate, tuple(ready.screen.flags), tuple(preview(ready.pairs, asked.recipe)))

@@ -26,7 +26,7 @@ def audit(folder: Path, items: int, model: str | None, data: Path | None, as_jso
 
     \b
     Example:
-      tulu-eval audit results/smollm2-135m-instruct/gsm8k/published-1a2b3c4d --data test.jsonl --items 16
+      tulu-eval audit results/smollm2-135m-instruct/gsm8k/card-200-1a2b3c4d --data test.jsonl --items 16
     """
     set_up_logging(0, quiet)
     import msgspec

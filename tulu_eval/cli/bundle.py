@@ -23,7 +23,7 @@ def bundle(folder: Path, output: Path | None, as_json: bool) -> None:
 
     \b
     Examples:
-      tulu-eval bundle results/allenai__tulu-2-13b/gsm8k/published-1a2b3c4d
+      tulu-eval bundle results/allenai__tulu-2-13b/gsm8k/card-200-1a2b3c4d
       tulu-eval bundle RUN --output proof.zip
     """
     made = tulu_eval.bundle(folder, output=output)
@@ -44,7 +44,7 @@ def verify_bundle(file: Path, as_json: bool) -> None:
 
     \b
     Examples:
-      tulu-eval verify-bundle allenai__tulu-2-13b-gsm8k-published-1a2b3c4d.zip
+      tulu-eval verify-bundle allenai__tulu-2-13b-gsm8k-card-200-1a2b3c4d.zip
       tulu-eval verify-bundle proof.zip --json
     """
     import dataclasses

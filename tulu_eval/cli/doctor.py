@@ -1,6 +1,8 @@
-"""``tulu-eval doctor``: what is here, and what each extra would add."""
+"""``tulu-eval doctor``: what is installed here, and what each extra would add."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import click
 
@@ -12,10 +14,10 @@ from tulu_eval.cli.common import print_json, print_text
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def doctor(as_json: bool) -> None:
     """Show versions, devices, the hub, the disk, and what each extra would add."""
-    from tulu_eval.runs import checkup
+    from tulu_eval.reports import doctor as report
 
     found = tulu_eval.doctor()
     if as_json:
-        print_json(found)
+        print_json(dataclasses.asdict(found))
     else:
-        print_text(checkup.as_text(found))
+        print_text(report.as_text(found))

@@ -48,7 +48,7 @@ def judge(
 
     \b
     Examples:
-      tulu-eval judge results/my-checkpoint/alpaca-eval/published-1a2b3c4d --judge gpt-4.1 --dry-run
+      tulu-eval judge results/my-checkpoint/alpaca-eval/alpacaeval2-805-1a2b3c4d --judge gpt-4.1 --dry-run
       tulu-eval judge model_outputs.json --judge gpt-4.1 --max-cost 8
       tulu-eval judge RUN --judge llama-3-70b --judge-url http://127.0.0.1:8000/v1 --yes
       tulu-eval judge RUN --judge-vllm meta-llama/Meta-Llama-3-8B-Instruct

@@ -138,13 +138,16 @@ def _settings(changes: tuple[str, ...]) -> dict[str, object]:
 
 
 def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
-    from tulu_eval.training import cost
+    from tulu_eval.reports import train as report
+    from tulu_eval.training.cost import estimate
 
+    if not as_json:
+        print_text(report.recipe_as_text(plan.recipe))  # first, since models or data may be missing
+    job, cost = plan.job, estimate(plan.job, plan.device, plan.world)
     if as_json:
-        print_json(cost.as_json(plan.job, plan.device, plan.world))
-        return
-    print_text(cost.recipe_as_text(plan.recipe))  # first, since models or data may be missing
-    print_text(cost.as_text(plan.job, plan.device, plan.world))
+        print_json(report.as_json(job, cost, plan.world))
+    else:
+        print_text(report.as_text(job, cost, plan.world))
 
 
 class Steps:

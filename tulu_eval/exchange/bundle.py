@@ -102,7 +102,7 @@ def make(folder: Path) -> Bundle:
         UserError: If the run's texts may not be published, or it is too large.
     """
     run = finished(read_run(folder))
-    benchmark = catalog.benchmark(run.benchmark)
+    benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
     if not benchmark.publishable:
         raise UserError(
             f"{folder} is a run of {run.benchmark}, whose texts may not be published (AlpacaEval's are CC-BY-NC-4.0), so it is "
@@ -116,7 +116,7 @@ def make(folder: Path) -> Bundle:
     made_by, check_with = f"tulu-eval {__version__}", "tulu-eval verify-bundle FILE"
     head = BundleHead(FORMAT, made_by, check_with, run.benchmark, run.model, len(items))
     prompt = benchmark.constant_prompt().encode()
-    known = hashlib.sha256(prompt).hexdigest().startswith(run.manifest["protocol"]["prompt_id"])
+    known = hashlib.sha256(prompt).hexdigest().startswith(run.manifest.protocol.prompt_id)
     parts = {
         HEAD: (json.dumps(dataclasses.asdict(head), indent=1) + "\n").encode(),
         MANIFEST: files.read_bytes(folder / MANIFEST),
@@ -216,6 +216,6 @@ def _head_problems(run: StoredRun, head: BundleHead) -> Iterator[str]:
 
 
 def _prompt_problems(run: StoredRun, parts: Mapping[str, bytes]) -> Iterator[str]:
-    wanted = run.manifest["protocol"]["prompt_id"]
+    wanted = run.manifest.protocol.prompt_id
     if PROMPT in parts and not hashlib.sha256(parts[PROMPT]).hexdigest().startswith(wanted):
         yield f"{PROMPT} is not the prompt that {MANIFEST} has the hash of ({wanted})"

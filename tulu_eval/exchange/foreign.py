@@ -10,6 +10,10 @@ and beside it ``results_DATE.json``, which has versions and the model. open-inst
 ``eval/gsm/run_eval.py``) writes ``predictions.jsonl``, which has neither prompts nor settings::
 
     {"question": ..., "answer": "18", "model_output": " Janet sells ...", "prediction": "18"}
+
+Google's IFEval, and whoever keeps as little, has prompts and responses alone::
+
+    {"prompt": "Write a 300+ word summary ...", "response": "Raymond III was ..."}
 """
 
 from __future__ import annotations
@@ -27,9 +31,13 @@ from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.files import Row
 from tulu_eval.runs.signature import UNKNOWN
 
-LM_EVAL, OPEN_INSTRUCT = "lm-eval", "open-instruct"
-_FIELDS = {LM_EVAL: {"doc", "resps", "arguments"}, OPEN_INSTRUCT: {"question", "answer", "model_output", "prediction"}}
-"""Fields that identify a row of each harness."""
+LM_EVAL, OPEN_INSTRUCT, RESPONSES = "lm-eval", "open-instruct", "responses"
+_FIELDS = {
+    LM_EVAL: {"doc", "resps", "arguments"},
+    OPEN_INSTRUCT: {"question", "answer", "model_output", "prediction"},
+    RESPONSES: {"prompt", "response"},
+}
+"""Fields that identify a row of each harness; ``responses`` is any harness that keeps only prompts and responses."""
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 
@@ -41,7 +49,7 @@ class ForeignAnswer:
     Attributes:
         line: One-based line in the file.
         question: The question as in the file.
-        answer: The right answer as in the file: a whole solution or the number alone.
+        answer: The right answer as in the file: a whole solution or the number alone; ``None`` if the file has none.
         prompt: The whole prompt; ``None`` if the harness did not keep it, or a server's template made it.
         text: The model's text; empty if the file has null, which lm-eval writes for a server that sent no content.
         prediction: The answer that the harness extracted; ``None`` if it did not keep it.
@@ -50,7 +58,7 @@ class ForeignAnswer:
 
     line: int
     question: str
-    answer: str
+    answer: str | None
     prompt: str | None
     text: str
     prediction: str | None
@@ -110,12 +118,12 @@ def read_foreign(path: Path) -> Foreign:
         fields = ", ".join(repr(name[:40]) for name in sorted(rows[0].data)[:6]) or "no field"
         raise rows[0].error(
             f"is of no harness known here (a row has {fields}); known are lm-eval's samples_TASK_DATE.jsonl "
-            "(--log_samples) and open-instruct's predictions.jsonl"
+            "(--log_samples), open-instruct's predictions.jsonl, and rows with 'prompt' and 'response'"
         )
     for row in rows:
         if missing := sorted(_FIELDS[harness] - row.data.keys()):
             raise row.error(f"has no {missing[0]!r}, which every row of {harness} has")
-    return _lm_eval(path, rows) if harness == LM_EVAL else _open_instruct(path, rows)
+    return {LM_EVAL: _lm_eval, OPEN_INSTRUCT: _open_instruct, RESPONSES: _responses}[harness](path, rows)
 
 
 def _open_instruct(path: Path, rows: Sequence[Row]) -> Foreign:
@@ -133,6 +141,12 @@ def _open_instruct(path: Path, rows: Sequence[Row]) -> Foreign:
     return Foreign(OPEN_INSTRUCT, UNKNOWN, "gsm", answers, len(rows), ForeignDecoding())
 
 
+def _responses(path: Path, rows: Sequence[Row]) -> Foreign:
+    found = [(row.place.number or 0, row.text("prompt"), row.text("response")) for row in rows]
+    answers = tuple(ForeignAnswer(line, prompt, None, None, text, None, (prompt,)) for line, prompt, text in found)
+    return Foreign(RESPONSES, UNKNOWN, UNKNOWN, answers, len(rows), ForeignDecoding())
+
+
 def _lm_eval(path: Path, rows: Sequence[Row]) -> Foreign:
     name = _SAMPLES.fullmatch(path.name.removesuffix(".gz"))
     results = _results(path.with_name(f"results_{name['date']}.json")) if name else {}
@@ -143,7 +157,8 @@ def _lm_eval(path: Path, rows: Sequence[Row]) -> Foreign:
         prompt, turns, kwargs = _arguments(row)
         response = _response(row)
         nulls += response is None
-        question, answer = doc.text("question"), doc.text("answer")
+        bare = "prompt" in doc.data and "question" not in doc.data  # IFEval's documents have no right answer
+        question, answer = (doc.text("prompt"), None) if bare else (doc.text("question"), doc.text("answer"))
         answers.append(ForeignAnswer(row.place.number or 0, question, answer, prompt, response or "", None, turns))
         settings.append(kwargs)
     quantization, adapter = lm_eval.altered(config)

@@ -1,8 +1,10 @@
 """Makes a run folder from another harness's file: its answers, graded by this project's scorers, and its settings.
 
 The text of the question tells which item an answer belongs to. Answers to no item, second answers to an item, answers to an
-item with another right answer, and items without an answer are counted and named; nothing is guessed. Prompts that differ from
-this project's, and settings and end reasons that the file does not have, are ``unknown`` in the manifest and the signature.
+item with another right answer, and items without an answer are counted and named; nothing is guessed. If a file has one row per
+item, all in the benchmark's order, a few rows with reworded questions belong to the items at their places, and are named too.
+Prompts that differ from this project's, and settings and end reasons that the file does not have, are ``unknown`` in the
+manifest and the signature.
 """
 
 from __future__ import annotations
@@ -11,25 +13,43 @@ import contextlib
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
+import msgspec
+
+from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
-from tulu_eval.exchange.foreign import Foreign, ForeignAnswer, read_foreign
+from tulu_eval.exchange.foreign import RESPONSES, Foreign, ForeignAnswer, read_foreign
+from tulu_eval.files import Place, checked
 from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import Ledger, Sample, asked_of
+from tulu_eval.runs.manifest_schema import (
+    Manifest,
+    Session,
+    Setup,
+    StoredBenchmark,
+    StoredDecoding,
+    StoredImported,
+    StoredModel,
+    StoredProtocol,
+    StoredSettings,
+    StoredTemplate,
+    plain,
+)
 from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.runs.tally import Tally
 from tulu_eval.version import __version__
+
+REWORDED = 0.01
+"""Largest share of rows whose question may differ from that of the item at their place."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +62,7 @@ class Matched:
         changed: Answers to an item whose question differs in letter case or white space, or that has another right answer.
         repeated: Further answers to an item.
         missing: Items without an answer.
+        reworded: Answers, among the matched ones, at the place of an item whose question has other words.
     """
 
     answers: tuple[tuple[Item, ForeignAnswer], ...]
@@ -49,6 +70,7 @@ class Matched:
     changed: tuple[ForeignAnswer, ...]
     repeated: tuple[ForeignAnswer, ...]
     missing: tuple[Item, ...]
+    reworded: tuple[ForeignAnswer, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,6 +111,8 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     if not any(item.target for item in items):
         raise UserError(f"{benchmark_name} has no right answers to grade with; 'tulu-eval judge' takes files of outputs")
     matched = match(items, source.answers)
+    if source.harness == RESPONSES:
+        matched = placed(items, source.answers, matched)
     if not matched.answers:
         first = source.answers[0].question if source.answers else ""
         raise UserError(
@@ -96,18 +120,18 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
         )
     name, revision = _model(model, source, suite)
     manifest = _manifest(path, source, benchmark, protocol, items, matched, name, revision, data)
-    folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest['settings_sha256'][:8]}"
-    samples = [grade_sample(benchmark, _sample(item, answer, manifest["settings_sha256"])) for item, answer in matched.answers]
+    folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest.settings_sha256[:8]}"
+    samples = [grade_sample(benchmark, _sample(item, answer, manifest.settings_sha256)) for item, answer in matched.answers]
     asked = [(sample.completion.key, sample.item) for sample in samples]
-    files.pin(manifest, map(asked_of, samples))
+    manifest = files.with_asked(manifest, map(asked_of, samples))
     with files.locked(folder):
-        files.write_json(folder / files.MANIFEST, manifest)
+        files.write_manifest(folder, manifest)
         with Ledger(folder / files.LEDGER) as ledger:
             for sample in samples:
                 if not ledger.has(sample.completion.key, sample.item):
                     ledger.append(sample)
             rows = write_rows(folder, manifest, benchmark, ledger.lines(asked))
-        files.write_json(folder / files.MANIFEST, manifest)
+        files.write_manifest(folder, rows.manifest)
     misread = tuple(
         sample.item for sample, (_, answer) in zip(samples, matched.answers, strict=True)
         if answer.prediction is not None and sample.grades[0].answered and sample.grades[0].answer != answer.prediction
@@ -127,7 +151,7 @@ def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
         item = exact.get(answer.question.strip())
         if item is None:
             (changed if _loose(answer.question) in loose else foreign).append(answer)
-        elif right_answer(answer.answer) != right_answer(item.target):
+        elif answer.answer is not None and right_answer(answer.answer) != right_answer(item.target):
             changed.append(answer)
         elif item.id in found:
             repeated.append(answer)
@@ -140,6 +164,20 @@ def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
         repeated=tuple(repeated),
         missing=tuple(item for item in items if item.id not in found),
     )
+
+
+def placed(items: Sequence[Item], answers: Sequence[ForeignAnswer], matched: Matched) -> Matched:
+    """Returns the match with a few answers to no item joined by their place, if all others stand at their items' places."""
+    if len(answers) != len(items) or not 0 < len(matched.missing) <= REWORDED * len(items):
+        return matched
+    found = {item.id: answer for item, answer in matched.answers}
+    reworded = []
+    for item, answer in zip(items, answers, strict=True):
+        if item.id not in found:
+            reworded.append(answer)
+        elif found[item.id] is not answer:
+            return matched
+    return Matched(tuple(zip(items, answers, strict=True)), (), (), (), (), tuple(reworded))
 
 
 def right_answer(text: str) -> str:
@@ -168,7 +206,7 @@ def _sample(item: Item, answer: ForeignAnswer, settings: str) -> Sample:
     prompt = UNKNOWN if answer.prompt is None else _sha256(answer.prompt)
     key = content_hash({"settings": settings, "item": item.id})
     completion = Completion(key, answer.text, (), "unknown", 0.0)
-    return Sample(item.id, item.target, prompt, completion, "ok", ())
+    return Sample(item.id, item.target, prompt, completion, "ok", (), item.group)
 
 
 def _sha256(text: str) -> str:
@@ -195,67 +233,67 @@ def _manifest(
     name: str,
     revision: str,
     data: Path | None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Returns the run's manifest; a fact that the file does not have is ``unknown``, or null in a field of numbers or lists."""
     digest = file_sha256(path)
     form, prompt_id = _prompts(benchmark, matched)
-    items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
+    items_sha256 = items_hash(items)
+    decoding = checked(dataclasses.asdict(source.decoding), StoredDecoding, Place(path))
     recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
-    decoding = dataclasses.asdict(source.decoding)
-    recipe |= {"decoding": decoding, "plain_decoding": decoding}
+    recipe |= {"decoding": plain(decoding), "plain_decoding": plain(decoding)}
     now = files.now()
-    manifest: dict[str, Any] = {
-        "format": files.FORMAT,
-        "model": {
-            "name": name,
-            "revision": revision,
-            "weights_sha256": UNKNOWN,
-            "tokenizer_sha256": f"{UNKNOWN}-{digest[:8]}",
-            "architecture": UNKNOWN,
-            "parameters": source.parameters,
-            "context": 0,
-        },
-        "benchmark": {
-            "name": benchmark.name,
-            "version": benchmark.version,
-            "data_sha256": file_sha256(data) if data else items_sha256,
-            "items_sha256": items_sha256,
-        },
-        "protocol": {**recipe, "sha256": content_hash(recipe)},
-        "template": {"form": form, "sha256": source.template_sha256, "source": source.harness},
-        "decoding": decoding,
-        "eos_ids": None,
-        "backend": source.harness,
-        "dtype": source.dtype,
-        "settings": {"quantization": source.quantization, "adapter": source.adapter},
-        "seed": None,
-        "limit": source.limit,
-        "items": {key: list(ids) for key, ids in benchmark.members(protocol, items).items()},
-        "planned": [item.id for item, _ in matched.answers],
-        "engine": {
+    counts = {field.name: len(getattr(matched, field.name)) for field in dataclasses.fields(matched)}
+    setup = Setup(
+        model=StoredModel(
+            name=name,
+            revision=revision,
+            weights_sha256=UNKNOWN,
+            tokenizer_sha256=f"{UNKNOWN}-{digest[:8]}",
+            architecture=UNKNOWN,
+            parameters=source.parameters,
+            context=0,
+        ),
+        benchmark=StoredBenchmark(
+            name=benchmark.name,
+            version=benchmark.version,
+            data_sha256=file_sha256(data) if data else items_sha256,
+            items_sha256=items_sha256,
+        ),
+        protocol=checked({**recipe, "sha256": content_hash(recipe)}, StoredProtocol, Place(path)),
+        template=StoredTemplate(form=form, sha256=source.template_sha256, source=source.harness),
+        decoding=decoding,
+        eos_ids=None,
+        backend=source.harness,
+        dtype=source.dtype,
+        settings=StoredSettings(quantization=source.quantization, adapter=source.adapter),
+        imported=StoredImported(
+            file=path.name,
+            sha256=digest,
+            called=source.called,
+            lines=source.lines,
+            nulls=source.nulls,
+            end_reasons=UNKNOWN,
+            **{name: n for name, n in counts.items() if n or name != "reworded"},
+        ),
+    )
+    return Manifest(
+        **msgspec.structs.asdict(setup),
+        format=files.FORMAT,
+        settings_sha256=settings_hash(setup),
+        seed=None,
+        limit=source.limit,
+        items=benchmark.members(protocol, items),
+        planned=tuple(item.id for item, _ in matched.answers),
+        engine={
             "harness": source.harness,
             "task": source.task,
             "model": source.engine,
-            "other_decoding": list(source.other_decoding),
+            "other_decoding": source.other_decoding,
         },
-        "packages": {"tulu-eval": __version__, source.harness: source.version},
-        "commit": "",
-        "machine": {},
-        "command": files.command_line(),
-        "sessions": [{"started": now, "finished": now, "samples": 0, "prompt_tokens": 0, "new_tokens": 0, "ended": "imported"}],
-        "status": "imported",
-        "imported": {
-            "file": path.name,
-            "sha256": digest,
-            "called": source.called,
-            "lines": source.lines,
-            **{name: len(value) for name, value in _fields(matched).items()},
-            "nulls": source.nulls,
-            "end_reasons": UNKNOWN,
-        },
-    }
-    return {**manifest, "settings_sha256": settings_hash(manifest)}
-
-
-def _fields(matched: Matched) -> Mapping[str, tuple[Any, ...]]:
-    return {field.name: getattr(matched, field.name) for field in dataclasses.fields(matched)}
+        packages={"tulu-eval": __version__, source.harness: source.version},
+        commit="",
+        machine={},
+        command=files.command_line(),
+        sessions=(Session(started=now, finished=now, samples=0, prompt_tokens=0, new_tokens=0, ended="imported"),),
+        status="imported",
+    )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from msgspec import UNSET
+
+from tulu_eval.runs.manifest_schema import Manifest, plain
 from tulu_eval.runs.signature import UNKNOWN
 
 _SETTINGS = (
@@ -50,7 +53,7 @@ class Change:
     kind: Literal["setting", "environment", "unknown"]
 
 
-def changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
+def changes(a: Manifest, b: Manifest) -> Iterator[Change]:
     """Yields the differences between two manifests, and the fields that one of them does not know."""
     kinds: tuple[tuple[Literal["setting", "environment"], tuple[str, ...]], ...] = (
         ("setting", _SETTINGS),
@@ -58,7 +61,7 @@ def changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
     )
     for kind, keys in kinds:
         of_a, of_b = (_fields(manifest, keys) for manifest in (a, b))
-        absent_a, absent_b = (UNKNOWN if "imported" in manifest else "" for manifest in (a, b))
+        absent_a, absent_b = (UNKNOWN if manifest.imported else "" for manifest in (a, b))
         for name in dict.fromkeys((*of_a, *of_b)):
             one, other = of_a.get(name, absent_a), of_b.get(name, absent_b)
             if name not in _DERIVED and not (UNKNOWN in (absent_a, absent_b) and name.startswith(_REPEATED)):
@@ -73,22 +76,24 @@ def _change(name: str, one: str, other: str, kind: Literal["setting", "environme
         yield Change(name, one, other, kind)
 
 
-def _data(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Change]:
+def _data(a: Manifest, b: Manifest) -> Iterator[Change]:
     """Yields the data if they differ, by the hash of the items, or of the file if an older run has no hash of the items.
 
     It yields nothing if both protocols fix their items, since these are the same from any file.
     """
-    if all((manifest.get("protocol") or {}).get("n") for manifest in (a, b)):
+    if a.protocol.n and b.protocol.n:
         return
-    name = "items_sha256" if all("items_sha256" in manifest["benchmark"] for manifest in (a, b)) else "data_sha256"
-    one, other = (str(manifest["benchmark"].get(name, "")) for manifest in (a, b))
+    of_items = UNSET not in (a.benchmark.items_sha256, b.benchmark.items_sha256)
+    name = "items_sha256" if of_items else "data_sha256"
+    one, other = (str(getattr(manifest.benchmark, name) or "") for manifest in (a, b))
     yield from _change(f"benchmark.{name}", one, other, "setting")
 
 
-def _fields(manifest: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
+def _fields(manifest: Manifest, keys: Sequence[str]) -> dict[str, str]:
     """Returns the fields of a manifest by path; ``unknown`` for each that an imported run's harness did not say."""
-    found = {name: value for key in keys for name, value in _flat(key, manifest.get(key))}
-    if "imported" not in manifest:
+    data = plain(manifest)
+    found = {name: value for key in keys for name, value in _flat(key, data.get(key))}
+    if not manifest.imported:
         return {name: str(value) for name, value in found.items() if value is not None}
     zero = {"model.parameters", "model.context"}
     return {

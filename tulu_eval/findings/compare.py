@@ -136,7 +136,7 @@ def compare(a: StoredRun, b: StoredRun) -> Compared:
     if a.benchmark != b.benchmark:
         raise UserError(f"{a.folder} is of {a.benchmark} and {b.folder} of {b.benchmark}: no items are shared")
     of_a, of_b = _by_item(a), _by_item(b)
-    order = [item for item in a.manifest["planned"] if item in of_a and item in of_b]
+    order = [item for item in a.manifest.planned if item in of_a and item in of_b]
     if not order:
         raise UserError(f"{a.folder} and {b.folder} share no item")
     shared = {item: (of_a[item], of_b[item]) for item in order}
@@ -149,7 +149,7 @@ def compare(a: StoredRun, b: StoredRun) -> Compared:
     if not answered:
         raise UserError(f"{a.folder} and {b.folder} share no item that the engine answered in both")
     scorer = _scorer(*next(iter(answered.values())))
-    tokenizers = {run.manifest["model"]["tokenizer_sha256"] for run in (a, b)}
+    tokenizers = {run.manifest.model.tokenizer_sha256 for run in (a, b)}
     same_tokenizer = len(tokenizers) == 1 and not any(map(is_unknown, tokenizers))
     sides = {item: (_side(one, scorer), _side(other, scorer)) for item, (one, other) in answered.items()}
     flips = tuple(

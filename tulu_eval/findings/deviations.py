@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+from msgspec import UNSET
+
 from tulu_eval.judging.numbers import NOT_RECORDED, is_win_rate, parts, published_parts
 from tulu_eval.records import Result
 from tulu_eval.registry import Model
 from tulu_eval.runs import catalog
+from tulu_eval.runs.manifest_schema import StoredDecoding, stored
 from tulu_eval.runs.reading import StoredRun
 
 PUBLISHED_BACKEND = "vllm"
@@ -64,18 +67,18 @@ def differences(run: StoredRun, row: Result, model: Model, same_weights: bool) -
     manifest = run.manifest
     benchmark = catalog.benchmark(run.benchmark)
     protocol = benchmark.protocol(None)
-    form = manifest["template"]["form"]
-    decoding = dataclasses.asdict(protocol.plain_decoding if form == "plain" else protocol.decoding)
-    version = benchmark.version if run.regraded else manifest["benchmark"]["version"]
+    form = manifest.template.form
+    recipe = stored(protocol.plain_decoding if form == "plain" else protocol.decoding, StoredDecoding)
+    version = benchmark.version if run.regraded else manifest.benchmark.version
     pairs: list[tuple[str, Any, Any, Changes]] = [
         ("template", _FORMS.get(model.template, form), form, "prompts"),
-        ("prompt", protocol.prompt_id, manifest["protocol"]["prompt_id"], "prompts"),
-        *((f"decoding.{name}", value, _listed(manifest["decoding"].get(name)), "answers")
-          for name, value in decoding.items() if name != "seed"),
-        ("quantization", "", manifest["settings"].get("quantization", ""), "weights"),
-        ("adapter", "", manifest["settings"].get("adapter", ""), "weights"),
+        ("prompt", protocol.prompt_id, manifest.protocol.prompt_id, "prompts"),
+        *((f"decoding.{name}", getattr(recipe, name), getattr(manifest.decoding, name), "answers")
+          for name in recipe.__struct_fields__ if name != "seed"),
+        ("quantization", "", manifest.settings.quantization, "weights"),
+        ("adapter", "", manifest.settings.adapter, "weights"),
         ("benchmark version", benchmark.version, version, "grades"),
-        ("backend", PUBLISHED_BACKEND, manifest["backend"], "numerics"),
+        ("backend", PUBLISHED_BACKEND, manifest.backend, "numerics"),
     ]  # fmt: skip
     if row.metric == protocol.metric:
         pairs.append(("scorer", benchmark.scorers[0], row.scorer, "grades"))
@@ -86,17 +89,13 @@ def differences(run: StoredRun, row: Result, model: Model, same_weights: bool) -
         )
         pairs += [(names[key], value, asked.get(key, NOT_RECORDED), "grades") for key, value in published_parts().items()]
         pairs += [(key, "", asked.get(key, ""), "grades") for key in ("sides", "places")]
-    if manifest["settings"].get("dtype", "auto") != "auto":
-        pairs.append(("dtype", "as the model's config says", f"{manifest['dtype']}, asked for", "numerics"))
+    if (manifest.settings.dtype or "auto") != "auto":
+        pairs.append(("dtype", "as the model's config says", f"{manifest.dtype}, asked for", "numerics"))
     if not same_weights:
-        pairs.insert(0, ("model", model.hub_id, f"{run.model} @ {manifest['model']['revision'][:15]}", "weights"))
+        pairs.insert(0, ("model", model.hub_id, f"{run.model} @ {manifest.model.revision[:15]}", "weights"))
     found = [Setting(name, _shown(a), _shown(b), changes) for name, a, b, changes in pairs if a != b]
     return tuple(sorted(found, key=lambda setting: setting.noise))
 
 
-def _listed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, tuple) else "unknown" if value is None else str(value) or "none"
+    return repr(value) if isinstance(value, tuple) else "unknown" if value in (None, UNSET) else str(value) or "none"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tulu_eval.findings.published_cells import as_released, released_model
 from tulu_eval.registry import Suite
-from tulu_eval.runs.identity import of_completions
+from tulu_eval.runs.identity import adapter_hash
 from tulu_eval.runs.reading import StoredRun
 
 
@@ -46,17 +46,18 @@ def _weights(run: StoredRun, suite: Suite) -> str:
     """Returns a description that identifies a run's weights; empty if nothing is known of them."""
     if run.of_files:
         return ""
-    facts = of_completions(run.manifest)
-    sha256 = str(run.manifest["model"].get("weights_sha256") or run.manifest["model"]["revision"])
+    model, settings = run.about.model, run.about.settings
+    sha256 = model.weights_sha256 or model.revision
     if _released(run, suite):
         return sha256
-    altered = [*filter(None, (facts["quantization"], f"adapter {facts['adapter'][:8]}" if facts["adapter"] else ""))]
+    adapter = f"adapter {adapter_hash(settings.adapter)[:8]}" if settings.adapter else ""
+    altered = [*filter(None, (settings.quantization, adapter))]
     return ", ".join([f"weights {sha256[:8]}", *altered])
 
 
 def _with_commit(name: str, run: StoredRun, suite: Suite) -> str:
     """Returns a name with the run's commit on the hub; empty if the weights are not those of a commit of the hub."""
-    revision = str(run.manifest["model"]["revision"])
+    revision = run.about.model.revision
     return f"{name}@{revision[:7]}" if _released(run, suite) and not revision.startswith("sha256:") else ""
 
 

@@ -138,7 +138,8 @@ def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suit
             f"--detect {detect} takes millions of items, more than any benchmark has; give {SMALLEST:g} points or more"
         )
     benchmark = catalog.benchmark(name)
-    protocols = [protocol for protocol in benchmark.protocols.values() if protocol.n]
+    recipe = benchmark.protocol(None).prompt_id
+    protocols = [protocol for protocol in benchmark.protocols.values() if protocol.n and protocol.prompt_id == recipe]
     if not protocols:
         raise UserError(f"{name} has no protocol with a fixed number of items")
     centre, source = _centre(name, models, suite)
@@ -239,12 +240,13 @@ def _cost_of_absent(
         "memory of the weights alone"
     ]
     try:
+        benchmark = benchmark.under(protocol.name)
         prompts = [benchmark.render(item) for item in benchmark.load(protocol, data)]
     except PreflightError:
         assumed.append(f"the items of {benchmark.name} are not here either (--data FILE), so tokens and time are not known")
         work = Work(parameters, ASSUMED_DTYPE, protocol.n, 0, 0, protocol.decoding.max_new_tokens, 0, 0)
         return _priced(model.name, protocol, work, None, tuple(assumed))
-    texts = [prompt.user + prompt.prefill for prompt in prompts]
+    texts = ["".join(turn.content for turn in prompt.turns) + prompt.prefill for prompt in prompts]
     assumed.append(f"{CHARACTERS_PER_TOKEN:.2f} characters a token, as in Llama 2's tokens of the GSM8K prompt")
     lengths = [round(len(text) / CHARACTERS_PER_TOKEN) for text in texts]
     work = Work(

@@ -99,7 +99,7 @@ def released_model(run: StoredRun, suite: Suite) -> Model | None:
         known = suite.find(run.model)
     except UserError:
         return None
-    local = run.manifest["model"]["revision"].startswith("sha256:")
+    local = run.about.model.revision.startswith("sha256:")
     return None if local and known.package is None else known
 
 
@@ -107,13 +107,12 @@ def as_released(run: StoredRun) -> bool:
     """Whether a run used unaltered weights: not quantised, without adapter, and if it was imported, of a known commit."""
     if unnamed_revision(run):
         return False
-    settings = run.manifest["settings"]
-    return not settings.get("quantization") and not settings.get("adapter")
+    return not run.about.settings.quantization and not run.about.settings.adapter
 
 
 def unnamed_revision(run: StoredRun) -> bool:
     """Whether a run was imported without the revision of its model."""
-    return bool(run.imported) and run.manifest["model"]["revision"] == "unknown"
+    return bool(run.imported) and run.about.model.revision == "unknown"
 
 
 def _unknown(run: StoredRun, suite: Suite) -> str:

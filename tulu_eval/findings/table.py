@@ -28,9 +28,6 @@ TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
 RAW = "AlpacaEval2_WR"
 """The registry's metric of raw win rates; a calibrated win rate is an estimate of it."""
 
-PROTOCOL = "published"
-"""The protocol whose rows are compared with published numbers."""
-
 FULL = "full"
 """The protocol that has every item of the benchmark."""
 
@@ -41,6 +38,7 @@ class Column:
 
     Attributes:
         metric_key: Key of the metric in the registry.
+        protocol: Protocol of the results in the column: the one behind the published numbers.
         metric: Metric of the results in the column.
         judge: Name of the judge; empty for the published judge, and for a metric without a judge.
     """
@@ -48,6 +46,7 @@ class Column:
     metric_key: str
     name: str
     benchmark: str
+    protocol: str | None
     metric: str
     judge: str = ""
 
@@ -184,11 +183,11 @@ def _columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
     """Yields the columns: of a win rate one per judge, of a raw one only for judges of runs without another."""
     for key, name in TITLES.items():
         metric = suite.metrics[key]
-        own = Column(key, name, metric.benchmark, metric.metric)
+        own = Column(key, name, metric.benchmark, metric.protocol, metric.metric)
         yield own
         if not is_win_rate(metric.metric):
             continue
-        raw = Column(RAW, "AlpacaEval 2 win rate", own.benchmark, "win_rate")
+        raw = Column(RAW, "AlpacaEval 2 win rate", own.benchmark, own.protocol, "win_rate")
         mapped = dataclasses.replace(raw, metric=raw.metric + CALIBRATED)
         only_raw = {judge for run in runs for judge in {*_judges(raw, [run])} - {*_judges(own, [run])}}
         judges = ((own, filter(None, _judges(own, runs))), (raw, sorted(only_raw)), (mapped, _judges(mapped, runs)))
@@ -204,7 +203,7 @@ def _rows(run: StoredRun, column: Column) -> list[Result]:
     """Returns the rows of a run with a column's metric, by any judge."""
     if run.benchmark != column.benchmark:
         return []
-    return [row for row in run.results if row.protocol == PROTOCOL and row.metric == column.metric]
+    return [row for row in run.results if row.protocol == column.protocol and row.metric == column.metric]
 
 
 def _row(run: StoredRun, column: Column) -> Result | None:
@@ -237,7 +236,7 @@ def _card_cell(suite: Suite, column: Column, model: str, source: str) -> Publish
 
 def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[StoredRun]) -> TableLine:
     model = released_model(runs[0], suite)
-    parameters = runs[0].manifest["model"]["parameters"]
+    parameters = runs[0].about.model.parameters
     counted = f"{parameters / 1e9:.1f}B" if parameters >= 1e9 else f"{parameters / 1e6:.0f}M"
     size = model.size if model else counted if parameters else "-"
     label = model.name if model is not None and model.hub_id == owner else owner
@@ -291,8 +290,7 @@ def _measured(column: Column, runs: Sequence[StoredRun]) -> Measured | None:
     all_items = [(one, its) for _, its in having for one in its.results if (one.protocol, one.scorer, one.metric) == wanted]
     full, _ = max(all_items, key=lambda one: (one[0].n, one[1].ended), default=(None, run))
     flags = [*filter(None, [run.unhashed]), *(flags_of(run.folder) if is_win_rate(row.metric) else [])]
-    source = str(run.manifest.get("source", ""))
-    return Measured(row, run, len(having), full, source, tuple(flags), run.lc_ranges.get(row.signature))
+    return Measured(row, run, len(having), full, run.source, tuple(flags), run.lc_ranges.get(row.signature))
 
 
 def _grouped(lines: Sequence[TableLine], columns: int) -> tuple[TableLine, ...]:

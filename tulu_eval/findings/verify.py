@@ -141,7 +141,7 @@ def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial
         if not usable:
             raise UserError(f"{run.folder}: {_lacking(rows[0])}; --partial compares these {rows[0].n}")
         notes += [f"protocol {row.protocol}: {_lacking(row)}" for row in rows if not row.whole]
-        if cell.se is None and not suite.metrics[cell.metric_key].counted:
+        if cell.se is None and not _is_count(suite, cell, rows[0]):
             notes.append(f"{cell.printed} ({cell.source}) has no standard error; the run's own is taken for it too")
         found = [against(run, row, cell, suite, same_weights=published.same_weights) for row in usable]
         found.sort(key=lambda one: one.items != "same")
@@ -174,7 +174,7 @@ def against(run: StoredRun, row: Result, cell: PublishedCell, suite: Suite, *, s
     these verdicts differ.
     """
     items = _items(run, row, cell)
-    counted = suite.metrics[cell.metric_key].counted and cell.n is not None
+    counted = _is_count(suite, cell, row) and cell.n is not None
 
     def test(value: float, n: int) -> Agreement:
         if counted and cell.n is not None:
@@ -240,14 +240,21 @@ def _beginning(run: StoredRun) -> str:
 def _why_no_test(run: StoredRun, suite: Suite, cell: PublishedCell, rows: list[Result]) -> str:
     """Returns why a published number has no test with these rows of the run; empty if it has one."""
     if not rows:
-        return f"its items are those of protocol {cell.protocol}, and the run has protocol {run.manifest['protocol']['name']}"
-    if suite.metrics[cell.metric_key].counted:
+        return f"its items are those of protocol {cell.protocol}, and the run has protocol {run.manifest.protocol.name}"
+    if _is_count(suite, cell, rows[0]):
         return "" if cell.n is not None else "the number of items behind it is not known; 'n' of the cell can say it"
     if cell.unit != "percent":
         return f"a number in {cell.unit} has no test here"
     if rows[0].interval == "none":
         return "the run's number has no interval"
+    if rows[0].interval.startswith("clustered") and rows[0].failed:
+        return f"{rows[0].failed} items failed, and how far they move a number that is no share of items is not known"
     return ""
+
+
+def _is_count(suite: Suite, cell: PublishedCell, row: Result) -> bool:
+    """Whether both numbers are shares of right items, which have exact tests; any other is a mean with a standard error."""
+    return suite.metrics[cell.metric_key].counted and row.is_share
 
 
 def _on_other_scales(run: StoredRun, cell: PublishedCell, compared: set[str]) -> list[Untested]:

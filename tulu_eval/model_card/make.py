@@ -179,7 +179,7 @@ def _title(entry: CardEntry) -> str:
 
 def _origin(run: StoredRun) -> str:
     """Returns the source of a run's answers or judgments, to put after a name; empty for a run of this program."""
-    source = f"imported from {run.imported}" if run.imported else run.manifest.get("source")
+    source = f"imported from {run.imported}" if run.imported else run.source
     return f", {source}" if source else ""
 
 

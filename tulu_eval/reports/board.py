@@ -16,6 +16,7 @@ from tulu_eval.records import Result
 from tulu_eval.registry import Lineage, PublishedCell, Suite
 from tulu_eval.reports.layout import data
 from tulu_eval.reports.models import step
+from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.reading import StoredRun
 
 
@@ -157,23 +158,23 @@ def _verdict(one: TableCell) -> dict[str, Any]:
 
 def run(finished: StoredRun, root: Path) -> dict[str, Any]:
     """Returns the page's data about a run."""
-    manifest = finished.manifest
-    protocol = {"name": finished.results[0].protocol} if finished.of_files else manifest["protocol"]
+    manifest = None if finished.of_files else finished.manifest
+    sessions = manifest.sessions if manifest else ()
     return {
         "folder": finished.folder.relative_to(root).as_posix(),
         "model": finished.model,
-        "revision": manifest["model"]["revision"],
+        "revision": finished.about.model.revision,
         "benchmark": finished.benchmark,
-        "protocol": protocol["name"],
-        "summary": protocol.get("summary", ""),
-        "form": manifest.get("template", {}).get("form", ""),
-        "source": _source(manifest),
-        "engine": _engine(manifest),
-        "shards": len({session["shard"] for session in manifest["sessions"] if "shard" in session}),
+        "protocol": manifest.protocol.name if manifest else finished.results[0].protocol,
+        "summary": manifest.protocol.summary if manifest else "",
+        "form": manifest.template.form if manifest else "",
+        "source": _source(finished),
+        "engine": _engine(manifest) if manifest else "",
+        "shards": len({session.shard for session in sessions if session.shard}),
         "ended": finished.ended,
-        "status": manifest.get("status", ""),
-        "command": " ".join(map(str, manifest.get("command", ()))),
-        "commit": manifest.get("commit", ""),
+        "status": (manifest and manifest.status) or "",
+        "command": " ".join((manifest and manifest.command) or ()),
+        "commit": manifest.commit if manifest else "",
         "regraded": finished.regraded,
         "unfinished": finished.tally.unfinished,
         "failures": finished.tally.failures,
@@ -181,17 +182,18 @@ def run(finished: StoredRun, root: Path) -> dict[str, Any]:
     }
 
 
-def _source(manifest: dict[str, Any]) -> str:
+def _source(finished: StoredRun) -> str:
     """Returns the source of a run's samples; empty if this program generated them."""
-    imported = manifest.get("imported")
-    return f"{manifest['backend']}'s {imported['file']}" if imported else str(manifest.get("source", ""))
+    if finished.of_files or not (imported := finished.manifest.imported):
+        return finished.source
+    return f"{finished.imported}'s {imported.file}"
 
 
-def _engine(manifest: dict[str, Any]) -> str:
-    if "backend" not in manifest or "imported" in manifest:
+def _engine(manifest: Manifest) -> str:
+    if manifest.imported:
         return ""
-    engine = manifest["engine"]
-    if "served" in manifest["settings"]:
+    engine = manifest.engine
+    if manifest.settings.served:
         software, prompts = engine.get("software", "unknown software"), engine.get("prompts", "unknown")
         return f"{software} behind a server, prompts sent as {prompts}"
-    return f"{manifest['backend']}, {manifest['dtype']}, {engine.get('device', 'device not recorded')}"
+    return f"{manifest.backend}, {manifest.dtype}, {engine.get('device', 'device not recorded')}"

@@ -15,6 +15,7 @@ _KINDS = {
     "foreign": "left out (no such item in the benchmark)",
     "changed": "left out (the item has another question or right answer)",
     "repeated": "left out (the item already has an answer)",
+    "reworded": "taken by their place (the item's question is worded differently)",
 }
 
 
@@ -41,7 +42,7 @@ def as_json(done: Imported) -> dict[str, Any]:
 
 
 def as_text(done: Imported) -> str:
-    """Returns the imported answers, those left out with the reason, and the rows."""
+    """Returns the imported answers, those left out or taken by their place with the reason, and the rows."""
     source, matched = done.source, done.matched
     lines = [
         f"{source.harness} {source.version}, task {source.task}: {len(matched.answers)} answers from {source.lines} lines",

@@ -9,7 +9,7 @@ deflated, in base64.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tulu_eval.errors import UserError
@@ -18,6 +18,7 @@ from tulu_eval.reports.page import squeeze
 from tulu_eval.runs.digests import DIGESTS, read_digests
 from tulu_eval.runs.judge import preferences
 from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.prompts import Prompts, PromptSource
 from tulu_eval.runs.reading import StoredRun
 
@@ -73,11 +74,13 @@ class Packed:
 def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSource) -> Packed:
     """Returns the packed samples of runs."""
     groups: list[_Group] = []
+    own: dict[int, dict[str, str]] = {}
     about: list[dict[str, Any]] = []
     listed = [samples or _without_text(run) for run, samples in runs]
     for place, (run, written) in enumerate(runs):
         samples = listed[place]
         prompts, why = _prompts(run, written, source)
+        own[place] = prompts.own if prompts else {}
         group = next((one for one in groups if one.takes(run, samples, prompts)), None)
         if group is None:
             groups.append(group := _Group(run.benchmark, _data(run), {}, {}, []))
@@ -102,7 +105,7 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
         for member in group.members:
             blobs[f"run-{member}"] = squeeze(_index(runs[member][0], listed[member], places))
         starts: list[int] = []
-        for start, block in _blocks(group, [(member, runs[member][1]) for member in group.members]):
+        for start, block in _blocks(group, [(member, runs[member][1], own[member]) for member in group.members]):
             blobs[f"block-{number}-{len(starts)}"] = squeeze(block)
             starts.append(start)
         described.append({"benchmark": group.name, "items": len(group.targets), "starts": starts})
@@ -111,7 +114,7 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
 
 def _prompts(run: StoredRun, samples: Sequence[Sample], source: PromptSource) -> tuple[Prompts | None, str]:
     if not samples:
-        return None, "" if "source" in run.manifest else f"{run.benchmark}: a run was published without its samples"
+        return None, "" if run.of_files else f"{run.benchmark}: a run was published without its samples"
     try:
         return source.prompts(run, samples), ""
     except UserError as error:
@@ -129,12 +132,12 @@ def _without_text(run: StoredRun) -> list[Sample]:
 
 
 def _data(run: StoredRun) -> str:
-    protocol, benchmark = run.manifest.get("protocol", {}), run.manifest["benchmark"]
-    return "" if protocol.get("n") else str(benchmark.get("data_sha256", ""))
+    fixed = isinstance(run.about, Manifest) and run.about.protocol.n
+    return "" if fixed else run.about.benchmark.data_sha256 or ""
 
 
 def _in_order(run: StoredRun, samples: Sequence[Sample]) -> list[Sample]:
-    order = {item: place for place, item in enumerate(run.manifest.get("planned", ()))}
+    order = {item: place for place, item in enumerate(run.about.planned if isinstance(run.about, Manifest) else ())}
     return sorted(samples, key=lambda sample: order.get(sample.item, len(order)))
 
 
@@ -161,17 +164,25 @@ def _index(run: StoredRun, samples: Sequence[Sample], places: dict[str, int]) ->
     }
 
 
-def _blocks(group: _Group, members: Sequence[tuple[int, Sequence[Sample]]]) -> Iterator[tuple[int, list[Any]]]:
-    """Yields each block: the position of its first item, and for each item its question and each run's text."""
+def _blocks(
+    group: _Group, members: Sequence[tuple[int, Sequence[Sample], Mapping[str, str]]]
+) -> Iterator[tuple[int, list[Any]]]:
+    """Yields each block: the position of its first item, and for each item its question and what each run has of it.
+
+    Args:
+        group: The items.
+        members: Each run's position, its samples, and what stood before each question where that differs between items.
+    """
     texts: dict[str, list[list[Any]]] = {item: [] for item in group.targets}
-    for member, samples in members:
+    for member, samples, own in members:
         for sample in samples:
-            error = [sample.completion.error] if sample.completion.error else []
-            texts[sample.item].append([member, sample.completion.text, *error])
+            error = sample.completion.error
+            more = [error, own[sample.item]] if sample.item in own else [error] if error else []
+            texts[sample.item].append([member, sample.completion.text, *more])
     start, size, block = 0, 0, []
     for place, (item, written) in enumerate(texts.items()):
         block.append([group.questions.get(item), written])
-        size += sum(len(one[1]) for one in written)
+        size += sum(len(text) for one in written for text in one[1:])
         if size >= BLOCK:
             yield start, block
             start, size, block = place + 1, 0, []

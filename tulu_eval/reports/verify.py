@@ -70,12 +70,12 @@ def _heading(found: Verification) -> str:
 
 def _weights(found: Verification) -> str:
     """Returns why the weights do not count as the published number's, to put after the names of model and benchmark."""
-    manifest = found.run.manifest
+    manifest = found.run.about
     if not found.run.imported or found.run.model != found.model.hub_id:
         return f"compared with the numbers of {found.model.hub_id}, as other weights"
-    if manifest["model"]["revision"] == UNKNOWN:
+    if manifest.model.revision == UNKNOWN:
         return f"whose revision the import does not name, so the weights may differ from those of {found.model.hub_id}"
-    if manifest["settings"]["quantization"] == UNKNOWN:
+    if manifest.settings.quantization == UNKNOWN:
         return "whose import does not say whether the weights were altered"
     return f"compared with the numbers of {found.model.hub_id}, as other weights"
 

@@ -16,7 +16,11 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import read_json
@@ -24,14 +28,16 @@ from tulu_eval.files import write_json as write_json
 from tulu_eval.files import write_text as write_text
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs import environment, schema
+from tulu_eval.runs.identity import settings_hash
 from tulu_eval.runs.ledger import timeless, ungraded
+from tulu_eval.runs.manifest_schema import MANIFEST_BYTES, Manifest, checked_manifest, plain
 from tulu_eval.runs.tally import Tally
 from tulu_eval.version import __version__
 
 if TYPE_CHECKING:
     from tulu_eval.runs.run_plan import Plan
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 """Version of the run folder's files; a folder of another version is refused, never guessed at."""
 
 LOCK_SECONDS = 1.0
@@ -45,35 +51,33 @@ RESULT = "result.json"
 LEDGER = "samples.jsonl"
 
 
-def describe(plan: Plan) -> dict[str, Any]:
-    """Returns the part of the manifest that is known before anything is loaded."""
-    order, facts = plan.order, plan.facts
-    manifest = {
-        "format": FORMAT,
-        "settings_sha256": plan.settings_sha256,
-        **facts,
-        "protocol": {**facts["protocol"], "sha256": content_hash(plan.protocol)},
-        "seed": order.seed,
-        "limit": order.limit,
-        "items": {name: list(ids) for name, ids in plan.members.items()},
-        "planned": [planned.item.id for planned in plan.planned],
-        "engine": {},
-        "packages": environment.packages(),
-        "commit": environment.commit(),
-        "machine": environment.machine(),
-        "command": command_line(),
-        "sessions": [],
-        "status": "running",
-        **({"shard": list(order.shard)} if order.shard else {}),
-    }
-    pin(manifest, ((one.item.id, one.request.key, one.item.target, one.prompt_sha256) for one in plan.planned))
-    return manifest
+def describe(plan: Plan) -> Manifest:
+    """Returns the manifest of a run of which nothing is loaded yet."""
+    order, setup = plan.order, plan.setup
+    manifest = Manifest(
+        **msgspec.structs.asdict(setup),
+        format=FORMAT,
+        settings_sha256=settings_hash(setup),
+        seed=order.seed,
+        limit=order.limit,
+        items=plan.members,
+        planned=tuple(planned.item.id for planned in plan.planned),
+        engine={},
+        packages=environment.packages(),
+        commit=environment.commit(),
+        machine=environment.machine(),
+        command=command_line(),
+        sessions=(),
+        status="running",
+        shard=order.shard or UNSET,
+    )
+    return with_asked(manifest, ((one.item.id, one.request.key, one.item.target, one.prompt_sha256) for one in plan.planned))
 
 
-def command_line() -> list[str]:
+def command_line() -> tuple[str, ...]:
     """Returns the command as typed, the program's folder and the folders of absolute paths left out."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return [Path(word).name if word.startswith(("/", "~")) else word for word in words]
+    return tuple(Path(word).name if word.startswith(("/", "~")) else word for word in words)
 
 
 def now() -> str:
@@ -81,7 +85,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """Returns a run folder's manifest.
 
     Raises:
@@ -95,9 +99,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise DataError(folder, f"is not a run folder: it has no {MANIFEST}")
     except OSError as error:
         raise DataError(folder, f"cannot be read: {error.strerror}") from error
-    data = _of_format(path, schema.MANIFEST_BYTES)
-    schema.check_manifest(path, data)
-    return data
+    return checked_manifest(path, _of_format(path, MANIFEST_BYTES))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes a run folder's manifest."""
+    write_json(folder / MANIFEST, {"format": manifest.format, **plain(manifest)})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,16 +161,20 @@ def asked_hash(asked: tuple[str, str, str, str]) -> str:
     return content_hash(asked)[:16]
 
 
-def pin(manifest: dict[str, Any], asked: Iterable[tuple[str, str, str, str]]) -> None:
-    """Writes into a manifest which samples its run asks for: item, key, right answer and hash of the prompt, in its order."""
+def with_asked(manifest: Manifest, asked: Iterable[tuple[str, str, str, str]]) -> Manifest:
+    """Returns a manifest that says which samples its run asks for.
+
+    Args:
+        manifest: The manifest.
+        asked: Item, key, right answer and hash of the prompt of each planned sample, in the run's order.
+    """
     asked = list(asked)
-    manifest["keys"] = [key for _, key, _, _ in asked]
-    manifest["asked"] = list(map(asked_hash, asked))
+    return replace(manifest, keys=tuple(key for _, key, _, _ in asked), asked=tuple(map(asked_hash, asked)))
 
 
-def manifest_hash(manifest: dict[str, Any]) -> str:
+def manifest_hash(manifest: Manifest) -> str:
     """Returns the hash of all that a manifest says of model, items, prompts, settings and packages."""
-    return content_hash({name: value for name, value in manifest.items() if name not in _FREE})
+    return content_hash({name: value for name, value in plain(manifest).items() if name not in _FREE})
 
 
 def answers_hash(lines: Iterable[bytes]) -> str:

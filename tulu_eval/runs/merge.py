@@ -10,7 +10,9 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from tulu_eval.benchmarks.base import Benchmark, Item
 from tulu_eval.errors import DataError, UserError
@@ -18,6 +20,7 @@ from tulu_eval.records import Result
 from tulu_eval.runs import catalog, signature
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, Sample, asked_of, decode, marks, ungraded
+from tulu_eval.runs.manifest_schema import Manifest, Session
 from tulu_eval.runs.reading import StoredRun, read_run, sound
 from tulu_eval.runs.run_plan import SHARDS
 from tulu_eval.runs.scoring import write_rows
@@ -47,7 +50,7 @@ class Shard:
         return self.run.folder
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """Its manifest."""
         return self.run.manifest
 
@@ -87,8 +90,9 @@ def merge(folders: Sequence[Path], output: Path | None = None, data: Path | None
     _check_parts(shards)
     planned = _interleave(shards)
     target = output or _around(shards)
-    benchmark = catalog.benchmark(shards[0].manifest["benchmark"]["name"])
-    items = _items(benchmark, shards[0].manifest, data)
+    manifest = shards[0].manifest
+    benchmark = catalog.benchmark(manifest.benchmark.name, manifest.protocol.name)
+    items = _items(benchmark, manifest, data)
     with contextlib.ExitStack() as stack:
         for shard in shards:
             stack.enter_context(files.locked(shard.folder))
@@ -113,10 +117,9 @@ def _expand(folders: Sequence[Path]) -> list[Path]:
 
 def _read(folder: Path) -> Shard:
     run = read_run(folder)
-    try:
-        part, parts = map(int, run.manifest["shard"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(folder, "is a whole run, not a shard of one") from error
+    if not run.manifest.shard:
+        raise DataError(folder, "is a whole run, not a shard of one")
+    part, parts = run.manifest.shard
     return Shard(run, part, parts)
 
 
@@ -126,9 +129,9 @@ def _check_one_run(shards: Sequence[Shard]) -> None:
         if shard.parts != first.parts:
             raise DataError(shard.folder, f"is one of {shard.parts} shards, and {first.folder} is one of {first.parts}")
         one, other = first.manifest, shard.manifest
-        differing = [name for name in _SAME if one.get(name) != other.get(name)]
-        engines = [signature.engine(manifest) for manifest in (one, other) if manifest["engine"]]
-        if not differing and one["settings_sha256"] != other["settings_sha256"]:
+        differing = [name for name in _SAME if getattr(one, name) != getattr(other, name)]
+        engines = [signature.engine(manifest) for manifest in (one, other) if manifest.engine]
+        if not differing and one.settings_sha256 != other.settings_sha256:
             differing = ["settings"]
         if not differing and len(set(engines)) > 1:
             differing = [f"engine ({engines[0]} and {engines[1]})"]
@@ -153,9 +156,9 @@ def _check_parts(shards: Sequence[Shard]) -> None:
 
 def _interleave(shards: Sequence[Shard]) -> list[str]:
     """Returns the ids of the run's items in its order, from those of its shards, each of which has every Nth."""
-    whole = [""] * sum(len(shard.manifest["planned"]) for shard in shards)
+    whole = [""] * sum(len(shard.manifest.planned) for shard in shards)
     for shard in shards:
-        planned = shard.manifest["planned"]
+        planned = shard.manifest.planned
         if len(whole[shard.part - 1 :: shard.parts]) != len(planned):
             raise DataError(shard.folder, f"has {len(planned)} items, which do not fit those of the other shards")
         whole[shard.part - 1 :: shard.parts] = planned
@@ -173,11 +176,11 @@ def _around(shards: Sequence[Shard]) -> Path:
     return shards[0].folder.parent.parent if shards[0].folder.name else around.pop().parent
 
 
-def _items(benchmark: Benchmark, manifest: dict[str, Any], data: Path | None) -> dict[str, Item]:
+def _items(benchmark: Benchmark, manifest: Manifest, data: Path | None) -> dict[str, Item]:
     """Returns the items by id where the benchmark writes files for other tools from them; none elsewhere."""
     if type(benchmark).export is Benchmark.export:
         return {}
-    return {item.id: item for item in benchmark.load(benchmark.protocol(manifest["protocol"]["name"]), data)}
+    return {item.id: item for item in benchmark.load(benchmark.protocol(manifest.protocol.name), data)}
 
 
 def _lines(shards: Sequence[Shard], stack: contextlib.ExitStack) -> dict[str, bytes]:
@@ -208,8 +211,8 @@ def _write(
     manifest = _manifest(target, shards, planned)
     samples = [decode(lines[item]) for item in planned]
     asked = [(sample.completion.key, sample.item) for sample in samples]
-    files.pin(manifest, map(asked_of, samples))
-    files.write_json(target / files.MANIFEST, manifest)
+    manifest = files.with_asked(manifest, map(asked_of, samples))
+    files.write_manifest(target, manifest)
     added = 0
     with Ledger(target / files.LEDGER) as ledger:
         kept = {marks(line)[0]: ungraded(line) for line in ledger.lines(asked)}
@@ -219,39 +222,36 @@ def _write(
                 added += 1
         ledger.set_strangers_aside(asked)
         rows = write_rows(target, manifest, benchmark, ledger.lines(asked))
-        for name, text in benchmark.export(_answers(ledger.samples(asked), planned, items), manifest["model"]["name"]).items():
+        for name, text in benchmark.export(_answers(ledger.samples(asked), planned, items), manifest.model.name).items():
             files.write_text(target / name, text)
-    manifest["status"] = "failures" if rows.tally.failed else "complete"
-    files.write_json(target / files.MANIFEST, manifest)
+    files.write_manifest(target, replace(rows.manifest, status="failures" if rows.tally.failed else "complete"))
     return Merged(target, len(shards), added, rows.tally, rows.results)
 
 
-def _manifest(target: Path, shards: Sequence[Shard], planned: Sequence[str]) -> dict[str, Any]:
+def _manifest(target: Path, shards: Sequence[Shard], planned: Sequence[str]) -> Manifest:
     """Returns the run's manifest: the first shard's, with every session and the machine that it was on."""
-    own = ("shard", "tally", "answers_sha256")
-    manifest = {name: value for name, value in shards[0].manifest.items() if name not in own}
-    sessions: list[dict[str, Any]] = []
+    first = shards[0].manifest
+    sessions: tuple[Session, ...] = ()
     if (target / files.MANIFEST).exists():
         before = files.read_manifest(target)
-        if before["settings_sha256"] != manifest["settings_sha256"]:
+        if before.settings_sha256 != first.settings_sha256:
             raise DataError(target, "belongs to a run with other settings; choose another --output")
-        sessions = [session for session in before["sessions"] if "shard" not in session]
+        sessions = tuple(session for session in before.sessions if not session.shard)
     for shard in shards:
-        place = {
-            "shard": f"{shard.part}/{shard.parts}",
-            "machine": shard.manifest["machine"],
-            "commit": shard.manifest["commit"],
-        }
-        sessions += [{**session, **place} for session in shard.manifest["sessions"]]
-    engines = (shard.manifest["engine"] for shard in shards)
-    manifest |= {
-        "planned": list(planned),
-        "engine": next(filter(None, engines), {}),
-        "command": files.command_line(),
-        "sessions": sessions,
-        "status": "incomplete",
-    }
-    return manifest
+        name, machine, commit = f"{shard.part}/{shard.parts}", shard.manifest.machine, shard.manifest.commit
+        own = shard.manifest.sessions
+        sessions += tuple(replace(session, shard=name, machine=machine, commit=commit) for session in own)
+    return replace(
+        first,
+        planned=tuple(planned),
+        engine=next((shard.manifest.engine for shard in shards if shard.manifest.engine), {}),
+        command=files.command_line(),
+        sessions=sessions,
+        status="incomplete",
+        shard=UNSET,
+        tally=UNSET,
+        answers_sha256=UNSET,
+    )
 
 
 def _answers(samples: Iterator[Sample], planned: Sequence[str], items: dict[str, Item]) -> Iterator[tuple[Item, str]]:

@@ -12,7 +12,6 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tulu_eval import files
 from tulu_eval.benchmarks.base import Benchmark
@@ -23,6 +22,7 @@ from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
 from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, JudgedResult, lc_ranges, outputs_by_hash, read_judged
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
+from tulu_eval.runs.manifest_schema import Manifest, OutputsOnly
 from tulu_eval.runs.packed import there
 from tulu_eval.runs.remembered import Reading
 from tulu_eval.runs.rereading import NOT_AS_MADE, Reread
@@ -37,7 +37,7 @@ class StoredRun:
 
     Attributes:
         folder: The run's folder.
-        manifest: Its manifest.
+        about: Its manifest; of a file of outputs, the little that is known.
         results: Its rows, computed from its samples wherever the benchmark is installed, and after them those of judges.
         tally: How much of the run is there.
         doubts: What does not follow from the rest, one line each; empty for a run that is as it was made.
@@ -50,7 +50,7 @@ class StoredRun:
     """
 
     folder: Path
-    manifest: dict[str, Any] = dataclasses.field(repr=False)
+    about: Manifest | OutputsOnly = dataclasses.field(repr=False)
     results: tuple[Result, ...]
     tally: Tally
     doubts: tuple[str, ...] = ()
@@ -60,30 +60,47 @@ class StoredRun:
     lc_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
+    def manifest(self) -> Manifest:
+        """Its manifest.
+
+        Raises:
+            DataError: If it is win rates of a file of outputs, of which no run is known.
+        """
+        if not isinstance(self.about, Manifest):
+            raise DataError(self.folder, "has the win rates of a file of outputs, of which no run is known")
+        return self.about
+
+    @property
     def model(self) -> str:
         """Name that the run is filed under: hub id, name of the registry, or name of a folder."""
-        return str(self.manifest["model"]["name"])
+        return self.about.model.name
 
     @property
     def benchmark(self) -> str:
         """Name of the benchmark."""
-        return str(self.manifest["benchmark"]["name"])
+        return self.about.benchmark.name
 
     @property
     def imported(self) -> str:
         """Name of the harness whose file it was imported from; empty for a run of our own."""
-        return str(self.manifest["backend"]) if "imported" in self.manifest else ""
+        return self.about.backend if isinstance(self.about, Manifest) and self.about.imported else ""
 
     @property
     def of_files(self) -> bool:
-        """Whether it is win rates of files of outputs, of which no run is known."""
-        return "protocol" not in self.manifest
+        """Whether it is win rates of a file of outputs, of which no run is known."""
+        return isinstance(self.about, OutputsOnly)
+
+    @property
+    def source(self) -> str:
+        """``outputs of a file`` or ``re-scored`` if no run is known; empty for a run."""
+        return self.about.source if isinstance(self.about, OutputsOnly) else ""
 
     @property
     def ended(self) -> str:
         """When its last session ended, ISO 8601; empty if none did."""
-        sessions = self.manifest["sessions"]
-        return str(sessions[-1].get("finished", "")) if sessions else ""
+        if isinstance(self.about, OutputsOnly):
+            return self.about.finished
+        return (self.about.sessions[-1].finished or "") if self.about.sessions else ""
 
     @property
     def asked(self) -> Asked | None:
@@ -92,7 +109,10 @@ class StoredRun:
 
     def members(self, protocol: str | None) -> frozenset[str]:
         """Returns the ids of a protocol's items as the run had them; empty for a protocol that it does not cover."""
-        return frozenset(self.manifest.get("items", {}).get(protocol, ()))
+        if protocol is None or isinstance(self.about, OutputsOnly):
+            return frozenset()
+        members = {catalog.protocol_name(self.benchmark, name): ids for name, ids in self.about.items.items()}
+        return frozenset(members.get(catalog.protocol_name(self.benchmark, protocol), ()))
 
     def samples(self) -> Iterator[Sample]:
         """Yields every sample that the run asked for, in the order of the ledger, with the grades that its rows stand on.
@@ -106,7 +126,7 @@ class StoredRun:
             if not self.regraded:
                 yield from ledger.samples(self.asked)
                 return
-            benchmark = catalog.benchmark(self.benchmark)
+            benchmark = catalog.benchmark(self.benchmark, self.manifest.protocol.name)
             for sample in ledger.samples(self.asked):
                 yield grade_sample(benchmark, sample)
 
@@ -132,10 +152,16 @@ def read_run(folder: Path) -> StoredRun:
                 remembered.note(name, found)
     except OSError as error:
         raise DataError(folder, f"cannot be read: {error.strerror}") from error
-    return StoredRun(folder, manifest, **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
+    fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    return StoredRun(folder, manifest, **(fields | {"results": today(found.results)}))
 
 
-def _read(folder: Path, manifest: dict[str, Any], benchmark: Benchmark | None) -> Reading:
+def today(rows: Iterable[Result]) -> tuple[Result, ...]:
+    """Returns rows with today's names of their protocols; their signatures keep the names that they were signed with."""
+    return tuple(dataclasses.replace(row, protocol=catalog.protocol_name(row.benchmark, row.protocol)) for row in rows)
+
+
+def _read(folder: Path, manifest: Manifest, benchmark: Benchmark | None) -> Reading:
     recorded, doubts = _recorded(folder)
     found = _reread(folder, manifest, recorded, benchmark)
     rows, wrong = rereading.rows(manifest, benchmark, found, recorded)
@@ -226,9 +252,9 @@ def find_runs(
     return tuple(runs), tuple(problems)
 
 
-def _installed(manifest: dict[str, Any]) -> Benchmark | None:
-    name = manifest["benchmark"]["name"]
-    return catalog.benchmark(name) if name in catalog.names(catalog.BENCHMARKS) else None
+def _installed(manifest: Manifest) -> Benchmark | None:
+    name, protocol = manifest.benchmark.name, manifest.protocol.name
+    return catalog.benchmark(name, protocol) if name in catalog.names(catalog.BENCHMARKS) else None
 
 
 def _recorded(folder: Path) -> tuple[Recorded | None, list[str]]:
@@ -241,7 +267,7 @@ def _recorded(folder: Path) -> tuple[Recorded | None, list[str]]:
         return None, [str(error).removeprefix(f"{folder}/")]
 
 
-def _reread(folder: Path, manifest: dict[str, Any], recorded: Recorded | None, benchmark: Benchmark | None) -> Reread:
+def _reread(folder: Path, manifest: Manifest, recorded: Recorded | None, benchmark: Benchmark | None) -> Reread:
     if there(folder / LEDGER):
         with Ledger(folder / LEDGER, read_only=True) as ledger:
             return rereading.of_ledger(ledger, manifest, recorded, benchmark)
@@ -252,8 +278,8 @@ def _reread(folder: Path, manifest: dict[str, Any], recorded: Recorded | None, b
             return dataclasses.replace(found, doubts=(f"{DIGESTS} is not what {RESULT} was computed from", *found.doubts))
         return found
     if recorded is None:
-        return Reread(Tally(len(manifest["planned"]), 0, 0))
-    return Reread(Tally(len(manifest["planned"]), 0, 0), doubts=(f"{LEDGER} is missing, so {RESULT} cannot be checked",))
+        return Reread(Tally(len(manifest.planned), 0, 0))
+    return Reread(Tally(len(manifest.planned), 0, 0), doubts=(f"{LEDGER} is missing, so {RESULT} cannot be checked",))
 
 
 def _judged(folder: Path, asked: Asked | None) -> tuple[dict[str, JudgedResult], list[str]]:

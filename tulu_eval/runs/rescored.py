@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tulu_eval.benchmarks.alpaca_set import file_hash
 from tulu_eval.errors import DataError
@@ -26,6 +25,7 @@ from tulu_eval.records import Result
 from tulu_eval.runs.judge import BENCHMARK, checked
 from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash, lc_ranges, read_judging
 from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
+from tulu_eval.runs.manifest_schema import OutputsOnly, StoredBenchmark, StoredModel, StoredSettings
 from tulu_eval.runs.reading import StoredRun
 from tulu_eval.runs.run_plan import safe_name
 from tulu_eval.runs.tally import Tally
@@ -90,12 +90,12 @@ def read(folder: Path) -> StoredRun:
     data = read_judging(folder)
     if not data.get("generator"):
         raise DataError(folder / JUDGING, "names no generator, so whose numbers these are is not known")
-    manifest: dict[str, Any] = {
-        "model": {"name": data["generator"], "revision": "", "parameters": 0},
-        "benchmark": {"name": BENCHMARK},
-        "settings": {},
-        "sessions": [{"finished": data.get("finished", "")}],
-        "source": "re-scored" if "annotations_sha256" in data else "outputs of a file",
-    }
+    about = OutputsOnly(
+        model=StoredModel(name=data["generator"], revision="", tokenizer_sha256="", parameters=0),
+        benchmark=StoredBenchmark(name=BENCHMARK, version=0),
+        settings=StoredSettings(quantization="", adapter=""),
+        source="re-scored" if "annotations_sha256" in data else "outputs of a file",
+        finished=data.get("finished", ""),
+    )
     n = rows[0].n if rows else 0
-    return StoredRun(folder, manifest, rows, Tally(n, n, 0), lc_ranges=lc_ranges(found))
+    return StoredRun(folder, about, rows, Tally(n, n, 0), lc_ranges=lc_ranges(found))

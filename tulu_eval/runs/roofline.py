@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any
 
 from tulu_eval.caching import cache_folder, read_json, write_quietly
 from tulu_eval.models.model_files import DTYPE_BYTES
 from tulu_eval.records import content_hash
 from tulu_eval.runs import environment
 from tulu_eval.runs.estimate import Rates, measure_rates
+from tulu_eval.runs.manifest_schema import Manifest, StoredUsage
 
 _DEVICES = ("tensor_parallel", "pipeline_parallel", "data_parallel")
 """Facts of an engine whose product is its number of devices; on a CPU they share the one that was measured."""
@@ -50,47 +50,48 @@ def machine_rates(device: str, dtype: str, done: Rates) -> Rates:
     return best
 
 
-def line(manifest: dict[str, Any]) -> str:
+def line(manifest: Manifest) -> str:
     """Returns the line for a run's last session; empty where nothing was generated.
 
     Args:
         manifest: Of the run.
     """
-    session = manifest["sessions"][-1] if manifest["sessions"] else {}
-    if session.get("ended") != "complete":
+    session = manifest.sessions[-1] if manifest.sessions else None
+    if session is None or session.ended != "complete":
         return ""
-    seconds = session["generate_seconds"]
-    parts = [f"start {session['load_seconds']:.1f} s"]
-    usage, traffic = session.get("usage"), session.get("traffic")
-    if traffic is not None:
+    seconds, made = session.generate_seconds or 0.0, session.new_tokens or 0
+    parts = [f"start {session.load_seconds or 0.0:.1f} s"]
+    usage, traffic = session.usage, session.traffic
+    if traffic:
         parts.append(
-            f"served {seconds:.1f} s: {traffic['sent']:,} requests, {traffic['resent']:,} of them sent again, "
-            f"{session['new_tokens'] / max(seconds, 1e-9):,.0f} new tok/s"
-            if session["new_tokens"]
-            else f"served {seconds:.1f} s: {traffic['sent']:,} requests, {traffic['resent']:,} of them sent again"
+            f"served {seconds:.1f} s: {traffic.sent or 0:,} requests, {traffic.resent or 0:,} of them sent again, "
+            f"{made / max(seconds, 1e-9):,.0f} new tok/s"
+            if made
+            else f"served {seconds:.1f} s: {traffic.sent or 0:,} requests, {traffic.resent or 0:,} of them sent again"
         )
-    elif usage is None:
+    elif not usage:
         parts.append(
-            f"prefill and decoding {seconds:.1f} s: {session['prompt_tokens']:,} prompt tokens (shared ones not all computed), "
-            f"{session['new_tokens']:,} new, {session['new_tokens'] / max(seconds, 1e-9):,.0f} new tok/s"
+            f"prefill and decoding {seconds:.1f} s: {session.prompt_tokens or 0:,} prompt tokens "
+            f"(shared ones not all computed), {made:,} new, {made / max(seconds, 1e-9):,.0f} new tok/s"
         )
     else:
         parts += _split(usage, manifest)
-    parts.append(f"scoring {session.get('score_seconds', 0.0):.1f} s")
+    parts.append(f"scoring {session.score_seconds or 0.0:.1f} s")
     return " · ".join(parts)
 
 
-def _split(usage: dict[str, Any], manifest: dict[str, Any]) -> list[str]:
-    parameters, engine, dtype = manifest["model"]["parameters"], manifest["engine"], manifest["dtype"]
-    devices = 1 if engine["device"] == "cpu" else math.prod(int(engine.get(name, 1)) for name in _DEVICES)
-    prefill = max(usage["prefill_seconds"], 1e-9)
-    decode = max(usage["decode_seconds"], 1e-9)
-    read = usage["decode_steps"] * parameters * DTYPE_BYTES.get(dtype, 2)
-    done = Rates(flops=2 * parameters * usage["prefill_tokens"] / prefill / devices, bytes=read / decode / devices)
-    rates = machine_rates(engine["device"], dtype, done)
+def _split(usage: StoredUsage, manifest: Manifest) -> list[str]:
+    parameters, engine = manifest.model.parameters, manifest.engine
+    device = str(engine["device"])
+    devices = 1 if device == "cpu" else math.prod(int(str(engine.get(name, 1))) for name in _DEVICES)
+    prefill, prefilled = max(usage.prefill_seconds or 0.0, 1e-9), usage.prefill_tokens or 0
+    decode, decoded = max(usage.decode_seconds or 0.0, 1e-9), usage.decode_tokens or 0
+    read = (usage.decode_steps or 0) * parameters * DTYPE_BYTES.get(manifest.dtype, 2)
+    done = Rates(flops=2 * parameters * prefilled / prefill / devices, bytes=read / decode / devices)
+    rates = machine_rates(device, manifest.dtype, done)
     return [
-        f"prefill {prefill:.1f} s, {usage['prefill_tokens'] / prefill:,.0f} tok/s, "
+        f"prefill {prefill:.1f} s, {prefilled / prefill:,.0f} tok/s, "
         f"{100 * done.flops / rates.flops:.0f} % of {devices * rates.flops / 1e12:,.2f} TFLOP/s",
-        f"decoding {decode:.1f} s, {usage['decode_tokens'] / decode:,.0f} tok/s, "
+        f"decoding {decode:.1f} s, {decoded / decode:,.0f} tok/s, "
         f"{100 * done.bytes / rates.bytes:.0f} % of {devices * rates.bytes / 1e9:,.0f} GB/s",
     ]

@@ -8,19 +8,34 @@ import re
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from tulu_eval.backends.base import Backend, EngineSettings, check_settings
-from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
+from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, items_hash
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
 from tulu_eval.models import resolve, served
 from tulu_eval.models.base import SERVED, ModelFiles
 from tulu_eval.models.end_tokens import EndTokens
+from tulu_eval.models.prompt_form import Template
 from tulu_eval.models.template import ANY_DAY
-from tulu_eval.models.tokenizer import PromptWriter, Template, TextWriter, load_tokenizer
+from tulu_eval.models.text_writer import TextWriter
+from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, template_date
 from tulu_eval.runs.identity import of_completions, settings_hash
+from tulu_eval.runs.manifest_schema import (
+    Setup,
+    StoredBenchmark,
+    StoredDecoding,
+    StoredEndTokens,
+    StoredModel,
+    StoredProtocol,
+    StoredSettings,
+    StoredTemplate,
+    stored,
+)
 
 SHARDS = "shards"
 """Folder in a run's folder with the folders of its shards."""
@@ -127,38 +142,44 @@ class Plan:
         return self.end_tokens.ids
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says of model, benchmark, prompts, decoding and engine, in its own words."""
-        return {
-            "model": {
-                "name": self.model.name,
-                "revision": self.model.revision,
-                "weights_sha256": self.model.weights_sha256,
-                "tokenizer_sha256": self.model.tokenizer_sha256,
-                "architecture": self.model.architecture,
-                "parameters": self.model.parameters,
-                "context": self.model.context,
-            },
-            "benchmark": {
-                "name": self.benchmark.name,
-                "version": self.benchmark.version,
-                "data_sha256": self.data_sha256,
-                "items_sha256": self.items_sha256,
-            },
-            "protocol": dataclasses.asdict(self.protocol),
-            "template": {name: value for name, value in dataclasses.asdict(self.template).items() if value},
-            "decoding": dataclasses.asdict(self.decoding),
-            "eos_ids": list(self.eos_ids),
-            "end_tokens": dataclasses.asdict(self.end_tokens),
-            "backend": self.backend.name,
-            "dtype": self.dtype,
-            "settings": _plain(self.order.settings),
-        }
+    def setup(self) -> Setup:
+        """The part of the manifest that does not depend on which items run."""
+        return Setup(
+            model=StoredModel(
+                name=self.model.name,
+                revision=self.model.revision,
+                weights_sha256=self.model.weights_sha256,
+                tokenizer_sha256=self.model.tokenizer_sha256,
+                architecture=self.model.architecture,
+                parameters=self.model.parameters,
+                context=self.model.context,
+            ),
+            benchmark=StoredBenchmark(
+                name=self.benchmark.name,
+                version=self.benchmark.version,
+                data_sha256=self.data_sha256,
+                items_sha256=self.items_sha256,
+            ),
+            protocol=stored(self.protocol, StoredProtocol, sha256=content_hash(self.protocol)),
+            template=StoredTemplate(
+                form=self.template.form,
+                sha256=self.template.sha256,
+                source=self.template.source or UNSET,
+                date=self.template.date or UNSET,
+                reasoning=self.template.reasoning or UNSET,
+            ),
+            decoding=stored(self.decoding, StoredDecoding),
+            eos_ids=self.eos_ids,
+            end_tokens=stored(self.end_tokens, StoredEndTokens),
+            backend=self.backend.name,
+            dtype=self.dtype,
+            settings=stored(self.order.settings, StoredSettings),
+        )
 
     @property
     def settings_sha256(self) -> str:
         """Hash of all that is the same for every sample of this model, benchmark and setting, whatever the items."""
-        return settings_hash(self.facts)
+        return settings_hash(self.setup)
 
     @property
     def folder(self) -> Path:
@@ -197,6 +218,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         raise UserError(f"--limit must be 1 or more, not {order.limit}")
     benchmark = catalog.benchmark(order.benchmark)
     protocol = benchmark.protocol(order.protocol)
+    benchmark = benchmark.under(protocol.name)
     backend = catalog.backend(_backend_name(order))
     settings, model, writer = _find_model(order, backend, suite)
     order = dataclasses.replace(order, settings=settings)
@@ -206,15 +228,16 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     decoding = protocol.plain_decoding if writer.template.form == "plain" else protocol.decoding
     if not decoding.greedy:
         decoding = dataclasses.replace(decoding, seed=order.seed)
+    prompts = [benchmark.render(item) for item in items]
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
     dtype = dtype if backend.local else SERVED
-    items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
+    items_sha256 = items_hash(items)
     plan = Plan(
         order=order,
         benchmark=benchmark,
         protocol=protocol,
         model=model,
-        template=writer.template,
+        template=writer.template_of(prompts),
         decoding=decoding,
         end_tokens=writer.end_tokens,
         backend=backend,
@@ -225,9 +248,8 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         items_sha256=items_sha256,
     )
     date = _date(plan, writer)
-    items = items[: order.limit]
-    prompts = [benchmark.render(item) for item in items]
-    requests = _requests(items, prompts, writer, date, of_completions(plan.facts))
+    items, prompts = items[: order.limit], prompts[: order.limit]
+    requests = _requests(items, prompts, writer, date, of_completions(plan.setup))
     planned = tuple(_part(requests, order.shard))
     _check_lengths(planned, model)
     return dataclasses.replace(
@@ -302,17 +324,13 @@ def _requests(
     texts = writer.texts(prompts, names, date or ANY_DAY)
     shared = content_hash(key_parts)
     planned = []
-    for item, text, ids in zip(items, texts, writer.encode(texts, names), strict=True):
+    for item, prompt, text, ids in zip(items, prompts, texts, writer.encode(texts, names), strict=True):
         key = content_hash({"settings": shared, "token_ids": ids} | ({} if ids else {"text": text}))
+        sent = prompt.turns if writer.template.form == "served" and prompt.earlier else ()
         planned.append(
-            Planned(item, Request(key, ids, text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+            Planned(item, Request(key, ids, text, sent), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
         )
     return planned
-
-
-def _plain(settings: EngineSettings) -> dict[str, Any]:
-    """Returns settings as plain data, those left out that have no value."""
-    return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
 
 
 def _check_lengths(planned: tuple[Planned, ...], model: ModelFiles) -> None:

@@ -8,7 +8,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from tulu_eval.backends.base import Traffic, Usage
 from tulu_eval.benchmarks.base import Item
@@ -19,6 +22,7 @@ from tulu_eval.runs import roofline
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.identity import of_completions
 from tulu_eval.runs.ledger import Asked, Ledger, Sample
+from tulu_eval.runs.manifest_schema import Manifest, Plain, Session, StoredTraffic, StoredUsage
 from tulu_eval.runs.packed import packed, there
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
@@ -26,6 +30,9 @@ from tulu_eval.runs.rereading import NOT_AS_MADE
 from tulu_eval.runs.run_plan import SHARDS, Plan, Planned
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.tally import Tally
+
+T = TypeVar("T", Usage, Traffic)
+R = TypeVar("R", StoredUsage, StoredTraffic)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,16 +99,18 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Run
             pending = [one for one in plan.planned if not ledger.has(one.request.key, one.item.id)]
             progress.begin(len(plan.planned), len(plan.planned) - len(pending))
             if pending:
-                _forget_result(folder, manifest)
-                _session(plan, pending, ledger, manifest, folder, progress, engine)
+                manifest = _forget_result(folder, manifest)
+                manifest = _session(plan, pending, ledger, manifest, folder, progress, engine)
             began = time.perf_counter()
             rows = write_rows(folder, manifest, plan.benchmark, ledger.lines(_asked(plan)))
+            manifest = rows.manifest
             if pending:
-                manifest["sessions"][-1]["score_seconds"] = round(time.perf_counter() - began, 3)
+                last = replace(manifest.sessions[-1], score_seconds=round(time.perf_counter() - began, 3))
+                manifest = replace(manifest, sessions=(*manifest.sessions[:-1], last))
             for name, text in plan.benchmark.export(_answers(plan, ledger), plan.model.name).items():
                 files.write_text(folder / name, text)
-        manifest["status"] = "failures" if rows.tally.failed else "complete"
-        files.write_json(folder / files.MANIFEST, manifest)
+        manifest = replace(manifest, status="failures" if rows.tally.failed else "complete")
+        files.write_manifest(folder, manifest)
     return RunOutcome(folder, rows.results, rows.tally, len(pending), roofline.line(manifest) if pending else "")
 
 
@@ -123,17 +132,18 @@ def _clean(plan: Plan, ledger: Ledger, progress: Progress) -> None:
         progress.say(f"{len(again)} samples had other grades than {plan.benchmark.name} gives now; they were graded again")
 
 
-def _forget_result(folder: Path, manifest: dict[str, Any]) -> None:
-    """Takes a result away before samples are added: from then on it would be that of fewer."""
+def _forget_result(folder: Path, manifest: Manifest) -> Manifest:
+    """Removes a result before samples are added: from then on it would be the result of fewer samples."""
     (folder / files.RESULT).unlink(missing_ok=True)
-    if manifest.pop("answers_sha256", None) is not None:
-        manifest.pop("tally", None)
-        files.write_json(folder / files.MANIFEST, manifest)
+    if manifest.answers_sha256:
+        manifest = replace(manifest, answers_sha256=UNSET, tally=UNSET)
+        files.write_manifest(folder, manifest)
+    return manifest
 
 
-def _check_answers(plan: Plan, ledger: Ledger, folder: Path, manifest: Mapping[str, Any]) -> None:
+def _check_answers(plan: Plan, ledger: Ledger, folder: Path, manifest: Manifest) -> None:
     """Refuses a whole ledger whose answers are not those that the run's result was computed from."""
-    noted = {manifest.get("answers_sha256", "")}
+    noted = {manifest.answers_sha256 or ""}
     with contextlib.suppress(DataError):  # it is written anew
         noted.add(files.read_results(folder).answers_sha256)
     if noted - {""} and not ledger.corrupt and noted - {""} != {files.answers_hash(ledger.lines(_asked(plan)))}:
@@ -153,7 +163,7 @@ def _pending(plan: Plan, folder: Path) -> bool:
         return not all(ledger.has(one.request.key, one.item.id) for one in plan.planned)
 
 
-def _open_manifest(plan: Plan, folder: Path, fresh: bool) -> dict[str, Any]:
+def _open_manifest(plan: Plan, folder: Path, fresh: bool) -> Manifest:
     """Returns the manifest to go on with, and puts it on disk; the sessions of earlier calls stay in it."""
     manifest = files.describe(plan)
     if (folder / files.MANIFEST).exists():
@@ -164,15 +174,21 @@ def _open_manifest(plan: Plan, folder: Path, fresh: bool) -> dict[str, Any]:
                     (folder / name).replace(folder / f"{stamp}-{name}")
         else:
             before = files.read_manifest(folder)
-            if before["settings_sha256"] != manifest["settings_sha256"]:
+            if before.settings_sha256 != manifest.settings_sha256:
                 raise DataError(
                     folder, "belongs to a run with other settings; choose another --output, or --fresh to set it aside"
                 )
-            days = [one["template"].get("date", "") for one in (before, manifest)]
+            days = [one.template.date or "" for one in (before, manifest)]
             if days[0] != days[1]:
                 raise DataError(folder, f"was started with --date {days[0]}; leave --date away, or --fresh to set it aside")
-            manifest |= {name: before[name] for name in ("sessions", "engine", "tally", "answers_sha256") if name in before}
-    files.write_json(folder / files.MANIFEST, manifest)
+            manifest = replace(
+                manifest,
+                sessions=before.sessions,
+                engine=before.engine,
+                tally=before.tally,
+                answers_sha256=before.answers_sha256,
+            )
+    files.write_manifest(folder, manifest)
     return manifest
 
 
@@ -200,7 +216,7 @@ def _adopt(plan: Plan, ledger: Ledger, folder: Path, progress: Progress) -> None
 
 def _siblings(plan: Plan, folder: Path) -> Iterator[Path]:
     """Yields the folders of runs, and of their shards, whose completions were made with the plan's model and settings."""
-    own = content_hash(of_completions(plan.facts))
+    own = content_hash(of_completions(plan.setup))
     for pattern in ("*", f"*/{SHARDS}/*"):
         for path in sorted(plan.run_folder.parent.glob(f"{pattern}/{files.MANIFEST}")):
             if path.parent == folder:
@@ -217,49 +233,64 @@ def _session(
     plan: Plan,
     pending: list[Planned],
     ledger: Ledger,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     folder: Path,
     progress: Progress,
     engine: Engine,
-) -> None:
-    """Starts the engine and generates what is pending, with times and counts recorded in the manifest however it ends."""
-    session: dict[str, Any] = {"started": files.now(), "samples": 0, "prompt_tokens": 0, "new_tokens": 0}
-    manifest["sessions"].append(session)
+) -> Manifest:
+    """Starts the engine, generates what is pending, and returns the manifest with the new session.
+
+    However it ends, the manifest on disk has the session with its times and counts.
+    """
+    session = Session(started=files.now())
+    made = _Made()
+    said: Mapping[str, Plain] = manifest.engine
     try:
         backend = engine.start(plan)
-        manifest["engine"] = backend.describe()
-        session["load_seconds"] = round(engine.load_seconds, 3)
+        said = backend.describe()
+        session = replace(session, load_seconds=round(engine.load_seconds, 3))
         before = dataclasses.replace(backend.usage() or Usage())
         sent = dataclasses.replace(backend.traffic() or Traffic())
         began = time.perf_counter()
         progress.generating()
-        _generate(plan, pending, ledger, session, backend.generate(_requests(pending), plan.decoding), progress)
-        session["generate_seconds"] = round(time.perf_counter() - began, 3)
-        session["usage"] = _spent(before, backend.usage())
-        if backend.traffic() is not None:
-            session["traffic"] = _spent(sent, backend.traffic())
-        manifest["engine"] = backend.describe()
-        session["ended"] = "complete"
+        _generate(plan, pending, ledger, made, backend.generate(_requests(pending), plan.decoding), progress)
+        session = replace(
+            session,
+            generate_seconds=round(time.perf_counter() - began, 3),
+            usage=_spent(before, backend.usage(), StoredUsage),
+            traffic=_spent(sent, backend.traffic(), StoredTraffic) or UNSET,
+            ended="complete",
+        )
+        said = backend.describe()
     except KeyboardInterrupt as error:
-        session["ended"] = "interrupted"
+        session = replace(session, ended="interrupted")
         kept = sum(ledger.has(one.request.key, one.item.id) for one in plan.planned)
         raise InterruptedRunError(
             f"interrupted: {kept} of {len(plan.planned)} samples are kept in {folder}; the same command goes on from there"
         ) from error
     finally:
         progress.end()
-        session.setdefault("ended", "failed")
-        session["finished"] = files.now()
-        manifest["status"] = "incomplete"
-        files.write_json(folder / files.MANIFEST, manifest)
+        session = replace(session, ended=session.ended or "failed", finished=files.now(), **dataclasses.asdict(made))
+        manifest = replace(manifest, sessions=(*manifest.sessions, session), engine=said, status="incomplete")
+        files.write_manifest(folder, manifest)
+    return manifest
 
 
-def _spent(before: Usage | Traffic, after: Usage | Traffic | None) -> dict[str, float] | None:
-    """Returns what was used between two looks at an engine that several runs share; None where it cannot tell."""
+@dataclasses.dataclass(slots=True)
+class _Made:
+    """The number of samples that a session has added to the ledger, and of tokens of its different requests."""
+
+    samples: int = 0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+
+
+def _spent(before: T, after: T | None, kind: type[R]) -> R | None:
+    """Returns what an engine, which several runs may share, used between two looks; ``None`` if it cannot tell."""
     if after is None:
         return None
     names = [field.name for field in dataclasses.fields(after)]
-    return {name: round(getattr(after, name) - getattr(before, name), 3) for name in names}
+    return kind(**{name: round(getattr(after, name) - getattr(before, name), 3) for name in names})
 
 
 def _requests(pending: list[Planned]) -> list[Request]:
@@ -271,7 +302,7 @@ def _generate(
     plan: Plan,
     pending: list[Planned],
     ledger: Ledger,
-    session: dict[str, Any],
+    made: _Made,
     completions: Iterable[Completion],
     progress: Progress,
 ) -> None:
@@ -282,12 +313,14 @@ def _generate(
         if completion.key not in waiting:
             raise EngineError(f"the backend {plan.backend.name} answered a request twice, or one that it was not asked")
         owners = waiting.pop(completion.key)
-        session["prompt_tokens"] += len(owners[0].request.token_ids)
-        session["new_tokens"] += len(completion.token_ids)
+        made.prompt_tokens += len(owners[0].request.token_ids)
+        made.new_tokens += len(completion.token_ids)
         for one in owners:
-            sample = grade_sample(plan.benchmark, Sample(one.item.id, one.item.target, one.prompt_sha256, completion, "ok", ()))
+            item = one.item
+            answered = Sample(item.id, item.target, one.prompt_sha256, completion, "ok", (), item.group)
+            sample = grade_sample(plan.benchmark, answered)
             ledger.append(sample)
-            session["samples"] += 1
+            made.samples += 1
             progress.sample(sample)
     if waiting:
         raise EngineError(

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec import UNSET
+
 from tulu_eval.errors import DataError
 from tulu_eval.records import Result
-from tulu_eval.runs import catalog
+from tulu_eval.runs import catalog, rereading
 from tulu_eval.runs.ledger import Ledger, Sample, asked_of, encode
-from tulu_eval.runs.manifest import LEDGER, MANIFEST, locked, pin, write_json
-from tulu_eval.runs.reading import read_answers
+from tulu_eval.runs.manifest import LEDGER, locked, with_asked, write_manifest
+from tulu_eval.runs.reading import read_answers, today
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.tally import Tally
 
@@ -59,7 +61,7 @@ def score(folder: Path) -> Regraded:
         DataError: If the folder is not a run's, has no samples, or has samples that are not what the run's model answered.
     """
     run = read_answers(folder)
-    benchmark = catalog.benchmark(run.benchmark)
+    benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
     differing: list[Disagreement] = []
 
     def graded(samples: Iterator[Sample]) -> Iterator[bytes]:
@@ -72,11 +74,12 @@ def score(folder: Path) -> Regraded:
             yield encode(fresh)
 
     with locked(folder), Ledger(folder / LEDGER, read_only=True) as ledger:
-        if run.asked is None:  # of an older version; that these are its samples was just seen
+        manifest = run.manifest
+        if manifest.keys is UNSET:  # of an older version; these were just seen to be its samples
             by_item = {sample.item: asked_of(sample) for sample in ledger.samples()}
-            pin(run.manifest, [by_item[item] for item in run.manifest["planned"]])
-        rows = write_rows(folder, run.manifest, benchmark, graded(ledger.samples(run.asked)))
+            manifest = with_asked(manifest, [by_item[item] for item in manifest.planned])
+        rows = write_rows(folder, manifest, benchmark, graded(ledger.samples(rereading.pinned(manifest))))
         if not rows.tally.done + rows.tally.failed:
             raise DataError(folder / LEDGER, "has no samples")
-        write_json(folder / MANIFEST, run.manifest)
-    return Regraded(rows.results, rows.tally, benchmark.scorers, tuple(differing), run.unhashed)
+        write_manifest(folder, rows.manifest)
+    return Regraded(today(rows.results), rows.tally, benchmark.scorers, tuple(differing), run.unhashed)

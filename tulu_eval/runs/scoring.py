@@ -5,32 +5,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from tulu_eval.benchmarks.base import Benchmark, classify, count_statuses
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.runs.causes import commonest
 from tulu_eval.runs.digests import Digest, digest, write_digests
-from tulu_eval.runs.ledger import Sample, decode, marks, ungraded
+from tulu_eval.runs.ledger import Marks, Sample, decode, marks, ungraded
 from tulu_eval.runs.manifest import Recorded, combined, manifest_hash, samples_hash, write_results
+from tulu_eval.runs.manifest_schema import Manifest, stored
+from tulu_eval.runs.schema import StoredTally
 from tulu_eval.runs.signature import signature
 from tulu_eval.runs.tally import Tally
-from tulu_eval.stats import wilson
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Marks:
-    """What aggregation needs of a sample; a million of them fit in memory.
-
-    Attributes:
-        status: The class the sample falls in.
-        scores: One a scorer.
-    """
-
-    status: str
-    scores: tuple[float, ...]
+from tulu_eval.stats import clustered, wilson
 
 
 def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
@@ -47,17 +37,18 @@ class ScoredRows:
     Attributes:
         results: One row per covered protocol and scorer.
         tally: How much of the run they stand on.
+        manifest: The run's manifest with the tally and the hash of the answers; the caller writes it.
     """
 
     results: tuple[Result, ...]
     tally: Tally
+    manifest: Manifest
 
 
-def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lines: Iterable[bytes]) -> ScoredRows:
+def write_rows(folder: Path, manifest: Manifest, benchmark: Benchmark, lines: Iterable[bytes]) -> ScoredRows:
     """Computes the rows of a run from the lines of its graded samples, and writes them to ``result.json``.
 
-    Where samples may not be published, ``digests.jsonl`` is written too. The manifest gets the tally and the hash of the
-    answers; writing it is left to the caller.
+    If samples may not be published, it writes ``digests.jsonl`` too.
     """
     found: dict[str, Marks] = {}
     digests: list[Digest] = []
@@ -67,29 +58,28 @@ def write_rows(folder: Path, manifest: dict[str, Any], benchmark: Benchmark, lin
 
     def noted() -> Iterator[bytes]:
         for line in lines:
-            item, status, scores = marks(line)
-            one = Marks(status, scores)
+            item, one = marks(line)
             found[item] = shared.setdefault(one, one)
             answers.append(hashlib.sha256(ungraded(line)).digest())
-            if status == "engine_error":
+            if one.status == "engine_error":
                 causes.append(decode(line).completion.error)
             if not benchmark.publishable:
                 digests.append(digest(line))
             yield line
 
     whole = samples_hash(noted())
-    rows = ScoredRows(make_rows(manifest, benchmark, found), tally_of(manifest, found, causes))
+    results, tally = make_rows(manifest, benchmark, found), tally_of(manifest, found, causes)
     if digests:
         write_digests(folder, digests)
-    manifest |= {"tally": dataclasses.asdict(rows.tally), "answers_sha256": combined(answers)}
-    recorded = Recorded(rows.results, whole, combined(answers), manifest_hash(manifest), benchmark.version)
-    write_results(folder, recorded, rows.tally)
-    return rows
+    manifest = replace(manifest, tally=stored(tally, StoredTally), answers_sha256=combined(answers))
+    recorded = Recorded(results, whole, combined(answers), manifest_hash(manifest), benchmark.version)
+    write_results(folder, recorded, tally)
+    return ScoredRows(results, tally, manifest)
 
 
-def tally_of(manifest: dict[str, Any], found: Mapping[str, Marks], causes: Iterable[str] = ()) -> Tally:
+def tally_of(manifest: Manifest, found: Mapping[str, Marks], causes: Iterable[str] = ()) -> Tally:
     """Returns how many of the planned items were answered, and how many failed."""
-    planned = manifest["planned"]
+    planned = manifest.planned
     failed = sum(found[item].status in FAILURES for item in planned if item in found)
     cause = commonest(causes)
     said = "" if cause is None else " ".join(cause.text.split())
@@ -98,15 +88,15 @@ def tally_of(manifest: dict[str, Any], found: Mapping[str, Marks], causes: Itera
     return Tally(len(planned), sum(item in found for item in planned) - failed, failed, said)
 
 
-def make_rows(manifest: dict[str, Any], benchmark: Benchmark, found: Mapping[str, Marks]) -> tuple[Result, ...]:
+def make_rows(manifest: Manifest, benchmark: Benchmark, found: Mapping[str, Marks]) -> tuple[Result, ...]:
     """Returns the rows: every covered protocol with planned items that were graded, and every scorer, the published ones first.
 
     Samples come in the order in which they finish, so those of a run that was stopped are the short answers. Its rows stand on
     the whole beginning of the protocol's order instead, and have no interval.
     """
     results = []
-    planned = set(manifest["planned"])
-    for protocol, ids in manifest["items"].items():
+    planned = set(manifest.planned)
+    for protocol, ids in manifest.items.items():
         wanted = [item for item in ids if item in planned]
         present = tuple(itertools.takewhile(found.__contains__, wanted))
         for place in range(len(benchmark.scorers) if present else 0):
@@ -115,25 +105,39 @@ def make_rows(manifest: dict[str, Any], benchmark: Benchmark, found: Mapping[str
 
 
 def _row(
-    manifest: dict[str, Any], benchmark: Benchmark, protocol: str, place: int, graded: Mapping[str, Marks], planned: int
+    manifest: Manifest, benchmark: Benchmark, protocol: str, place: int, graded: Mapping[str, Marks], planned: int
 ) -> Result:
     """Returns a protocol's row of the scorer at a place, over the graded items, of which so many were planned."""
-    scores = [one.scores[place] for one in graded.values()]
-    n, failed = len(graded), sum(one.status in FAILURES for one in graded.values())
-    low, high = wilson(round(sum(scores)), n).low, wilson(round(sum(scores)) + failed, n).high
-    method = "none" if n < planned else "wilson95, failures wrong to right" if failed else "wilson95"
+    scorer, n, failed = benchmark.scorers[place], len(graded), sum(one.status in FAILURES for one in graded.values())
+    value, low, high = _value(benchmark, scorer, place, list(graded.values()))
+    method = "clustered95" if scorer in benchmark.aggregates else "wilson95"
+    method = "none" if n < planned else f"{method}, failures wrong to right" if failed else method
     return Result(
         benchmark=benchmark.name,
         protocol=protocol,
-        scorer=benchmark.scorers[place],
-        metric=benchmark.protocols[protocol].metric,
-        value=benchmark.aggregate(scores),
+        scorer=scorer,
+        metric=benchmark.metrics.get(scorer, benchmark.protocol(protocol).metric),
+        value=value,
         n=n,
-        n_protocol=len(manifest["items"][protocol]),
+        n_protocol=len(manifest.items[protocol]),
         planned=planned,
         low=0.0 if method == "none" else 100 * low,
         high=100.0 if method == "none" else 100 * high,
         interval=method,
         counts=count_statuses(one.status for one in graded.values()),
-        signature=signature(manifest, protocol, benchmark.scorers[place], list(graded)),
+        signature=signature(manifest, protocol, scorer, list(graded)),
     )
+
+
+def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Marks]) -> tuple[float, float, float]:
+    """Returns a scorer's value in percent, and the ends of its interval as fractions: all failures wrong to all right."""
+    scores = [one.scores[place] for one in graded]
+    failed = [one.status in FAILURES for one in graded]
+    if scorer not in benchmark.aggregates:
+        right, n = round(sum(scores)), len(scores)
+        return benchmark.aggregate(scores), wilson(right, n).low, wilson(right + sum(failed), n).high
+    weights = [one.weights[place] if one.weights else 1.0 for one in graded]
+    groups = [one.group for one in graded] if benchmark.aggregates[scorer] == "macro" else None
+    found = clustered(scores, weights, groups)
+    best = [1.0 if unknown else score for score, unknown in zip(scores, failed, strict=True)]
+    return 100 * found.value, found.low, clustered(best, weights, groups).high

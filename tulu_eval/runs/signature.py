@@ -2,7 +2,7 @@
 
 ::
 
-    gsm8k:published|n:200@19eb9a97|p:bc98d286/tulu@1a2b3c4d|x:last-number|d:greedy,512|m:allenai/...@4d3fa46c|e:vllm-0.32.0/bfloat16
+    gsm8k:card-200|n:200@19eb9a97|p:bc98d286/tulu@1a2b3c4d|x:last-number|d:greedy,512|m:allenai/...@4d3fa46c|e:vllm-0.32.0/bfloat16
 
 benchmark and protocol; number of items and hash of their ids; hash of the constant part of the prompt, form and hash of the
 template, and the day that it wrote if it writes one; scorer (extraction); decoding and token limit; model and revision;
@@ -14,48 +14,47 @@ and what it did not keep is ``unknown``: ``+unknown`` where nothing says whether
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tulu_eval.benchmarks.base import subset_hash
+from tulu_eval.runs.manifest_schema import Manifest
 
 UNKNOWN = "unknown"
 """Stands for what is not known of a run that was imported."""
 
 
-def signature(manifest: dict[str, Any], protocol: str, scorer: str, ids: Sequence[str]) -> str:
+def signature(manifest: Manifest, protocol: str, scorer: str, ids: Sequence[str]) -> str:
     """Returns the signature of a row.
 
     Args:
-        manifest: Of the run.
+        manifest: The run's manifest.
         protocol: Protocol of the row.
         scorer: Scorer of the row.
-        ids: Ids of the items that were graded, in the protocol's order.
+        ids: Ids of the graded items in the protocol's order.
     """
-    decoding, template, model = manifest["decoding"], manifest["template"], manifest["model"]
-    temperature, limit = decoding["temperature"], decoding["max_new_tokens"]
-    seed = UNKNOWN if decoding["seed"] is None else decoding["seed"]
-    draw = "greedy" if temperature == 0 else f"t{temperature:g},seed{seed}" if temperature is not None else UNKNOWN
-    settings = manifest["settings"]
-    day = f",{template['date']}" if template.get("date") else ""
-    adapted = settings["adapter"] and settings["adapter"] != UNKNOWN
-    altered = (f"+{settings['quantization']}" if settings["quantization"] else "") + ("+lora" if adapted else "")
+    decoding, template, model, settings = manifest.decoding, manifest.template, manifest.model, manifest.settings
+    seed = UNKNOWN if decoding.seed is None else decoding.seed
+    drawn = UNKNOWN if decoding.temperature is None else f"t{decoding.temperature:g},seed{seed}"
+    draw = "greedy" if decoding.temperature == 0 else drawn
+    limit = UNKNOWN if decoding.max_new_tokens is None else decoding.max_new_tokens
+    day = f",{template.date}" if template.date else ""
+    altered = f"+{settings.quantization}" if settings.quantization else ""
+    altered += "+lora" if settings.adapter and settings.adapter != UNKNOWN else ""
     return "|".join(
         (
-            f"{manifest['benchmark']['name']}:{protocol}",
+            f"{manifest.benchmark.name}:{protocol}",
             f"n:{len(ids)}@{subset_hash(ids)}",
-            f"p:{manifest['protocol']['prompt_id']}/{template['form']}@{template['sha256'][:8]}{day}",
+            f"p:{manifest.protocol.prompt_id}/{template.form}@{template.sha256[:8]}{day}",
             f"x:{scorer}",
-            f"d:{draw},{UNKNOWN if limit is None else limit}",
-            f"m:{model['name']}@{model['revision'].removeprefix('sha256:')[:8]}",
-            f"e:{engine(manifest)}/{manifest['dtype']}{altered}",
+            f"d:{draw},{limit}",
+            f"m:{model.name}@{model.revision.removeprefix('sha256:')[:8]}",
+            f"e:{engine(manifest)}/{manifest.dtype}{altered}",
         )
     )
 
 
-def engine(manifest: dict[str, Any]) -> str:
-    """Returns a run's backend with the version of the engine; of a server, with what it says it is."""
-    backend, software = manifest["backend"], manifest["engine"].get("software")
-    if software:
+def engine(manifest: Manifest) -> str:
+    """Returns a run's backend with the version of the engine; of a server, with what the server says it is."""
+    backend, installed = manifest.backend, manifest.packages
+    if software := manifest.engine.get("software"):
         return f"{backend}+{software}"
-    installed = manifest["packages"]
     return f"{backend}-{installed.get(backend) or installed.get(f'{backend}-cpu') or installed['tulu-eval']}"

@@ -39,7 +39,7 @@ def settle(given: str | None, run_folder: Path, folder: Path, shards: str) -> st
         for path in sorted(run_folder.parent.glob(pattern))
     ]
     for one in sorted(started, key=lambda one: (one != folder, one != run_folder, run_folder not in one.parents)):
-        if noted := str(read_manifest(one)["template"].get("date", "")):
+        if noted := read_manifest(one).template.date:
             return _day(noted)
     return today()
 

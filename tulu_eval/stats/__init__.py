@@ -16,6 +16,7 @@ from tulu_eval.stats.agreement import (
     agree_same_items,
     agree_superset,
 )
+from tulu_eval.stats.clustered import Clustered, clustered
 from tulu_eval.stats.groups import count_groups, letter_groups
 from tulu_eval.stats.intervals import Interval, mean_interval, wilson
 from tulu_eval.stats.paired import Pairings, fisher, holm, hypergeometric, mcnemar, paired_difference, pairings
@@ -29,6 +30,7 @@ __all__ = [
     "MARGIN",
     "POWER",
     "Agreement",
+    "Clustered",
     "Count",
     "Interval",
     "Mean",
@@ -38,6 +40,7 @@ __all__ = [
     "agree_of_means",
     "agree_same_items",
     "agree_superset",
+    "clustered",
     "count_groups",
     "detectable_paired",
     "detectable_unpaired",

@@ -54,12 +54,22 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
         ValueError: If the count or the level is impossible.
     """
     check_count(k, n)
-    z = z_value(level)
-    p, spread = k / n, z * z / n
+    return score_interval(k / n, n, z_value(level))
+
+
+def score_interval(p: float, n: float, z: float) -> Interval:
+    """Returns Wilson's interval of a proportion p of n items, which may be an effective number that is not whole.
+
+    Args:
+        p: The proportion, 0 to 1.
+        n: Items, more than 0.
+        z: Quantile of the standard normal distribution.
+    """
+    spread = z * z / n
     centre = (p + spread / 2) / (1 + spread)
     half = math.sqrt(p * (1 - p) * spread + spread * spread / 4) / (1 + spread)
     # At the ends the formula is exactly 0 or 1; floating point is not.
-    return Interval(0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+    return Interval(0.0 if p == 0 else centre - half, 1.0 if p == 1 else centre + half)
 
 
 def mean_interval(value: float, standard_error: float, level: float = 0.95) -> Interval:

@@ -22,6 +22,7 @@ from tulu_eval.errors import EngineError, PreflightError, UnknownName
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, Sample
+from tulu_eval.runs.manifest_schema import StoredTraffic
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.run_plan import Order, Plan, make_plan
@@ -64,8 +65,8 @@ def test_token_ids_go_out_and_come_back_and_every_field_is_said(model_server: An
         assert sample.completion.finish_reason == "stop"
     manifest = files.read_manifest(outcome.folder)
     expected = {"software": "vllm-0.0.1", "prompts": "tokens", "token_ids": "returned", "served_name": "llama3-like0"}
-    assert expected.items() <= manifest["engine"].items()
-    assert manifest["sessions"][0]["traffic"] == {"sent": 48, "resent": 0}
+    assert expected.items() <= manifest.engine.items()
+    assert manifest.sessions[0].traffic == StoredTraffic(sent=48, resent=0)
     assert "|e:openai+vllm-0.0.1/served" in outcome.results[0].signature
     assert outcome.speed.startswith("start ")
     assert "48 requests, 0 of them sent again" in outcome.speed
@@ -100,13 +101,15 @@ def test_no_sample_is_lost_or_counted_twice(model_server: Any, order: Any, recor
     assert {sample.item: (sample.completion.text, sample.completion.token_ids) for sample in kept} == {
         item: (done.text, done.token_ids) for item, done in right.items()
     }
-    (session,) = files.read_manifest(outcome.folder)["sessions"]
+    (session,) = files.read_manifest(outcome.folder).sessions
     faults = {name: n for name, n in server.injected.items() if name}
     assert set(faults) == set(FAULTS)
-    assert session["samples"] == 48
-    assert session["traffic"]["sent"] == sum(server.requests.values()) - probes == 48 + session["traffic"]["resent"]
-    assert session["traffic"]["resent"] >= 20
-    record_property("traffic", f"{session['traffic']} served {sum(server.served.values())} kept {len(kept)} faults {faults}")
+    assert session.samples == 48
+    assert session.traffic
+    resent = session.traffic.resent or 0
+    assert session.traffic.sent == sum(server.requests.values()) - probes == 48 + resent
+    assert resent >= 20
+    record_property("traffic", f"{session.traffic} served {sum(server.served.values())} kept {len(kept)} faults {faults}")
 
 
 def test_what_fails_to_the_last_is_counted_and_redone(model_server: Any, order: Any) -> None:
@@ -141,7 +144,7 @@ def test_a_server_that_dies_midway_leaves_what_it_answered(model_server: Any, or
         with pytest.raises(EngineError, match=r"25 requests in a row failed at the server http.*; the last: HTTP 500"):
             execute(plan, QUIET)
         manifest = files.read_manifest(plan.folder)
-        assert manifest["status"] == "incomplete"
+        assert manifest.status == "incomplete"
         assert sum(sample.completion.finish_reason != "error" for sample in samples(plan.folder)) == 16
         server.draw = lambda user, times: ""
         done = execute(plan, QUIET)
@@ -161,8 +164,8 @@ def test_a_model_that_only_the_server_has_is_asked_in_turns(model_server: Any, o
         with pytest.raises(UnknownName, match="Did you mean 'gpt-x-mini'"):
             plan_of(order(server, model="gpt-x-min"))
     manifest = files.read_manifest(outcome.folder)
-    assert (manifest["template"]["form"], manifest["model"]["revision"]) == ("served", "served")
-    assert manifest["engine"]["token_ids"] == "not returned"
+    assert (manifest.template.form, manifest.model.revision) == ("served", "served")
+    assert manifest.engine["token_ids"] == "not returned"
     assert all(sample.completion.token_ids == () and sample.completion.text for sample in samples(outcome.folder))
     signature = outcome.results[0].signature
     assert "/served@" in signature

@@ -71,7 +71,7 @@ def test_an_unknown_word_is_kept_counted_and_said(
     said = [record.getMessage() for record in caplog.records if cause in record.getMessage()]
     assert len(said) == 1
     assert said[0].endswith("its text is graded as it is; whether it was cut at the limit of tokens is not known")
-    assert files.read_manifest(outcome.folder)["engine"]["unknown_ends"].endswith(": 6")
+    assert str(files.read_manifest(outcome.folder).engine["unknown_ends"]).endswith(": 6")
 
 
 def test_a_filters_cut_is_a_failure_whose_text_is_kept(ask: Any, answering: Any, scripted: Any) -> None:
@@ -121,7 +121,7 @@ def test_a_server_at_an_ipv6_address(ask: Any, scripted: Any) -> None:
     with scripted.Scripted(answer, host="::1") as server:
         outcome = ask(f"{server.root}/v1/")
         assert server.seen[0].headers["host"] == server.root.removeprefix("http://")
-    engine = files.read_manifest(outcome.folder)["engine"]
+    engine = files.read_manifest(outcome.folder).engine
     assert (engine["url"], engine["software"]) == (server.url, "vllm-0.32.0")
 
 
@@ -140,7 +140,7 @@ def test_a_key_in_token_ids_is_taken_out_with_them(prompts: str, ask: Any, scrip
     with scripted.Scripted(answer) as server:
         outcome = ask(server.url, model=str(llama3_like), prompts=prompts, name="m", n=2)
     assert {(one.completion.text, one.completion.token_ids) for one in samples(outcome.folder)} == {("It is [key].", ())}
-    assert files.read_manifest(outcome.folder)["engine"]["key_repeated"] == "yes"
+    assert files.read_manifest(outcome.folder).engine["key_repeated"] == "yes"
 
 
 FORGED = ["0.1|m:org/other@1234", "0.1\x1b[2J", "x" * 99, 7, None, {"a": 1}, "0.1\n"]
@@ -249,7 +249,7 @@ def test_azures_classic_address(ask: Any, scripted: Any) -> None:
         assert len(server.asked) == 6
         named = ask(f"{server.root}?api-version=2024-10-21", model="gpt-4o", name="my-gpt")
         assert named.tally.failed == 0
-    engine = files.read_manifest(outcome.folder)["engine"]
+    engine = files.read_manifest(outcome.folder).engine
     assert engine["served_name"] == "my-gpt"
     assert engine["url"] == f"{server.root}{CLASSIC}?api-version=2024-10-21"
     assert outcome.results[0].signature.endswith("|m:gpt-4o@served|e:openai+azure-2024-10-21/served")

@@ -63,18 +63,11 @@ def test_json_pipes_and_quiet_is_quiet(start: Start, command: tuple[str, ...], t
     assert (tmp_path / data["folder"] / "manifest.json").exists()
 
 
-def test_dry_run_loads_nothing_and_writes_nothing(invoke: Run, command: tuple[str, ...], tmp_path: Path) -> None:
+def test_dry_run_writes_nothing(invoke: Run, command: tuple[str, ...], tmp_path: Path) -> None:
     done = invoke(*command, "--dry-run", "-o", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert "custom: 12 items, at most 512 new tokens each" in done.stdout
-    assert "<|user|>\nAnswer the following questions." in done.stdout
-    assert "token ids: [0, " in done.stdout
     assert not (tmp_path / "out").exists()
-    (as_json,) = json.loads(invoke(*command, "--dry-run", "--json", "-o", str(tmp_path / "out")).stdout)
-    assert as_json["items"] == 12
-    assert as_json["prompts"][0]["token_ids"][0] == 0
-    assert as_json["shared_prefix_tokens"] > 100
-    assert 0 < as_json["seconds_at_least"] < as_json["seconds_at_most"]
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(command: tuple[str, ...], tmp_path: Path, programs: Any) -> None:
@@ -117,8 +110,8 @@ def test_the_command_the_project_exists_for(start: Start, llama3_like: Path, sha
     assert done.returncode == 0, done.stderr
     (data,) = json.loads(done.stdout)
     assert [(row["protocol"], row["scorer"], row["n"]) for row in data["results"]] == [
-        ("published", "last-number", 200),
-        ("published", "stated-answer", 200),
+        ("card-200", "last-number", 200),
+        ("card-200", "stated-answer", 200),
     ]
     manifest = json.loads((tmp_path / data["folder"] / "manifest.json").read_text())
     assert manifest["model"]["name"] == TARGET
@@ -144,14 +137,6 @@ def test_data_set_missing(start: Start, llama3_like: Path, tmp_path: Path) -> No
     done = start("run", "gsm8k", "--model", TARGET)
     assert done.returncode == 2
     assert "the data set openai/gsm8k is not in the local cache; give the file with --data test.jsonl" in done.stderr
-
-
-def test_doctor_names_every_extra(invoke: Run) -> None:
-    data = json.loads(invoke("doctor", "--json").stdout)
-    assert set(data["extras"]) == {"gguf", "symbolic", "vllm", "alpaca"}
-    text = invoke("doctor").stdout
-    assert "torch " in text
-    assert "disk free" in text
 
 
 def test_shell_completion(start: Start) -> None:

@@ -17,13 +17,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tulu_eval.exchange.import_file import import_file
 from tulu_eval.judging.numbers import results as score_rows
-from tulu_eval.judging.session import Scoring, score_files
+from tulu_eval.judging.session import score_files
+from tulu_eval.judging.win_rates import Scoring
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board, page
 from tulu_eval.reports.report import make
+from tulu_eval.runs.manifest_schema import Session, StoredServed
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.rescored import keep
 
@@ -145,7 +148,7 @@ def test_a_forged_run_is_named_and_is_no_result(make_run: Callable[..., Path], t
     found = make(load_suite(), tmp_path / "results", {})
     assert found.runs == 0
     (line,) = found.problems
-    assert line.startswith("my__forged/gsm8k/published-first80-")
+    assert line.startswith("my__forged/gsm8k/card-200-first80-")
     assert "settings_sha256 differs" in line
     rows = json.loads(Parsed(found.text).scripts["data"])["board"]
     assert not any(row["measured"] for row in rows)
@@ -261,13 +264,15 @@ def test_vendored_files_are_those_that_the_list_names() -> None:
 def test_a_served_and_a_merged_run_say_so(make_run: Callable[..., Path], tmp_path: Path) -> None:
     run = read_run(make_run(10, limit=20))
     assert board.run(run, tmp_path)["engine"] == "vllm, bfloat16, cpu"
-    manifest = run.manifest | {
-        "backend": "openai",
-        "settings": run.manifest["settings"] | {"served": {"url": "http://gpu-7:8000/v1", "name": "m", "prompts": "tokens"}},
-        "engine": {"software": "vllm-0.32.0", "prompts": "tokens"},
-        "sessions": [{"shard": "1/2"}, {"shard": "2/2"}, {"shard": "2/2"}],
-    }
-    shown = board.run(dataclasses.replace(run, manifest=manifest), tmp_path)
+    served = StoredServed(url="http://gpu-7:8000/v1", name="m", prompts="tokens", timeout=600.0)
+    manifest = replace(
+        run.manifest,
+        backend="openai",
+        settings=replace(run.manifest.settings, served=served),
+        engine={"software": "vllm-0.32.0", "prompts": "tokens"},
+        sessions=tuple(Session(started="2026-11-30", shard=shard) for shard in ("1/2", "2/2", "2/2")),
+    )
+    shown = board.run(dataclasses.replace(run, about=manifest), tmp_path)
     assert shown["engine"] == "vllm-0.32.0 behind a server, prompts sent as tokens"
     assert shown["shards"] == 2
     assert "gpu-7" not in json.dumps(shown), "a page says nothing about the machine"

@@ -1,0 +1,17 @@
+"""All verbs of the command line, from click's own tree: what a test says of every verb it says of a new one too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from tulu_eval.cli import cli
+
+
+def commands(group: click.Group = cli, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yields every verb with its name, e.g. ``models show``."""
+    for name, command in group.commands.items():
+        yield before + name, command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before}{name} ")

@@ -1,0 +1,41 @@
+"""What ``doctor`` finds on this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+import tulu_eval
+from tulu_eval.runs import doctor
+
+
+def test_it_finds_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "not" / "there" / "yet"))
+    found = tulu_eval.doctor()
+    assert found.packages["torch"] == importlib.metadata.version("torch")
+    assert found.machine["python"].startswith("3.")  # type: ignore[union-attr]
+    assert found.devices[-1].startswith("cpu ")
+    assert found.hub == "offline mode (HF_HUB_OFFLINE)"
+    assert set(found.disk_free_gb) == {"model cache", "own cache", "here"}
+    assert min(found.disk_free_gb.values()) > 0
+    assert found.extras["gguf"] == doctor.Extra(True, "reads GGUF files")
+
+
+def test_an_extra_without_its_module_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    monkeypatch.setitem(doctor.EXTRAS, "gguf", ("no_such_module_anywhere", "reads GGUF files"))
+    assert doctor.examine().extras["gguf"] == doctor.Extra(False, "reads GGUF files")
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    provided = importlib.metadata.metadata("tulu-eval").get_all("Provides-Extra") or []
+    assert set(doctor.EXTRAS) == set(provided)
+
+
+def test_a_hub_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert doctor.examine().hub == "unreachable (Connection refused); models come from the local cache, folders and packages"

@@ -1,0 +1,96 @@
+"""What is installed here: packages, machine, devices, hub, disks and extras."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import shutil
+from pathlib import Path
+
+from tulu_eval.caching import cache_folder
+from tulu_eval.runs import environment
+
+EXTRAS = {
+    "gguf": ("gguf", "reads GGUF files"),
+    "ifeval": ("langdetect", "the benchmark ifeval"),
+    "symbolic": ("reasoning_gym", "the benchmark gsm-symbolic"),
+    "tensorboard": ("tensorboard", "curves of a training in TensorBoard"),
+    "vllm": ("vllm", "the backend vllm"),
+    "alpaca": ("alpaca_eval", "the judge prompts of alpaca-eval"),
+}
+"""Extra of pyproject.toml: the module that shows that it is installed, and what it adds."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Extra:
+    """One extra of pyproject.toml.
+
+    Attributes:
+        installed: Whether its module can be imported.
+        adds: What the extra is for, as half a sentence.
+    """
+
+    installed: bool
+    adds: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Installation:
+    """What is installed here.
+
+    Attributes:
+        packages: Versions of the installed packages that can change a number.
+        machine: Processor, cores, memory in GiB, system and Python's version; no host name.
+        devices: A line for each accelerator and one for the processor.
+        hub: Whether the Hugging Face Hub answers, and if not, why.
+        disk_free_gb: Free space in 10^9 bytes where models are cached, where this package caches, and in the working folder.
+        extras: Extras of pyproject.toml by name.
+    """
+
+    packages: dict[str, str]
+    machine: dict[str, str | int]
+    devices: list[str]
+    hub: str
+    disk_free_gb: dict[str, float]
+    extras: dict[str, Extra]
+
+
+def examine() -> Installation:
+    """Looks at this machine; waits at most 3 s for the hub."""
+    return Installation(
+        packages=environment.packages(),
+        machine=environment.machine(),
+        devices=environment.devices(),
+        hub=_hub(),
+        disk_free_gb={"model cache": _free(_hub_cache()), "own cache": _free(cache_folder()), "here": _free(Path())},
+        extras={name: Extra(importlib.util.find_spec(module) is not None, adds) for name, (module, adds) in EXTRAS.items()},
+    )
+
+
+def _hub() -> str:
+    import socket
+    import urllib.parse
+
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return "offline mode (HF_HUB_OFFLINE)"
+    host = urllib.parse.urlsplit(constants.ENDPOINT)
+    try:
+        with socket.create_connection((host.hostname or "", host.port or 443), timeout=3):
+            return "reachable"
+    except OSError as error:
+        return f"unreachable ({error.strerror or error}); models come from the local cache, folders and packages"
+
+
+def _hub_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _free(folder: Path) -> float:
+    """Returns the free space in 10^9 bytes of the disk that has a folder, or will have it."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return round(shutil.disk_usage(folder).free / 1e9, 1)

@@ -1,0 +1,341 @@
+"""The typed records of a run folder's ``manifest.json``.
+
+A record has exactly the fields of its file, so that the hash of a record is the hash of the file that it was read from: a field
+that older versions did not write is ``UNSET`` there (false, and left out when it is written), a whole number stays one. An
+imported run has null for a value that its file does not say; a run of our own has none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from tulu_eval.errors import DataError
+from tulu_eval.files import Place, Record, checked
+from tulu_eval.runs.schema import Count, Hash, Integer, Name, Number, Positive, StoredTally
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+MANIFEST_BYTES = 1 << 28
+"""Largest size of a manifest in bytes: a million items take 0.1 GB, since it has their ids twice, and their keys."""
+
+Plain = Name | Integer | Annotated[float, Meta(ge=-1e15, le=1e15)] | bool | tuple[Name, ...] | None
+"""A value that an engine or a machine says of itself."""
+
+ShortHash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+Shard = Annotated[tuple[Count, ...], Meta(min_length=2, max_length=2)]
+
+R = TypeVar("R", bound=Record)
+
+_WRONG = "is not a manifest of this version: "
+
+
+class StoredModel(Record, frozen=True):
+    """The model of a run.
+
+    Attributes:
+        name: Hub id, name in the registry, or name of a local model.
+        revision: Commit of the hub, ``sha256:`` and a hash of local files, or ``served``; empty if no run is known.
+        tokenizer_sha256: Hash of the tokenizer's files.
+        parameters: Number of parameters; 0 if unknown.
+        weights_sha256: Hash of the weights' files; null if they are not on this machine.
+        architecture: Name of the model class; null if unknown.
+        context: Number of positions; 0 or null if unknown.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=4096)]
+    revision: Name
+    tokenizer_sha256: Name
+    parameters: Count
+    weights_sha256: Name | UnsetType | None = UNSET
+    architecture: Name | UnsetType | None = UNSET
+    context: Count | UnsetType | None = UNSET
+
+
+class StoredBenchmark(Record, frozen=True):
+    """The benchmark of a run; the hash of its data as a file, and as items."""
+
+    name: Name
+    version: Count
+    data_sha256: Name | UnsetType = UNSET
+    items_sha256: Name | UnsetType = UNSET
+
+
+class StoredDecoding(Record, frozen=True):
+    """The settings of generation; null is unknown."""
+
+    max_new_tokens: Count | None
+    temperature: Positive | None
+    seed: Integer | None
+    top_p: Positive | UnsetType | None = UNSET
+    top_k: Integer | UnsetType | None = UNSET
+    stop: tuple[Name, ...] | UnsetType | None = UNSET
+
+
+class StoredProtocol(Record, frozen=True):
+    """The protocol of a run; ``sha256`` is the hash of all other fields."""
+
+    name: Name
+    prompt_id: Name
+    n: Count
+    metric: Name
+    covers: tuple[Name, ...]
+    decoding: StoredDecoding
+    plain_decoding: StoredDecoding
+    summary: Name
+    sha256: Hash
+
+
+class StoredTemplate(Record, frozen=True):
+    """The chat template of a run; see :class:`tulu_eval.models.tokenizer.Template`."""
+
+    form: Name
+    sha256: Name
+    source: Name | UnsetType = UNSET
+    date: Name | UnsetType = UNSET
+    reasoning: Name | UnsetType = UNSET
+
+
+class StoredEndToken(Record, frozen=True):
+    """A token that a file of the model names as an end."""
+
+    id: Integer
+    text: str
+    origins: tuple[Name, ...]
+
+
+class StoredEndTokens(Record, frozen=True):
+    """The tokens that end a completion, and those that were passed over."""
+
+    chosen: tuple[StoredEndToken, ...]
+    passed_over: tuple[StoredEndToken, ...]
+
+
+class StoredServed(Record, frozen=True):
+    """A model behind a server; ``timeout`` is in seconds."""
+
+    url: Name
+    name: Name
+    prompts: Name
+    timeout: Positive
+
+
+class StoredSettings(Record, frozen=True):
+    """The settings of the engine; see :class:`tulu_eval.backends.base.EngineSettings`."""
+
+    quantization: Name
+    adapter: Name
+    dtype: Name | UnsetType = UNSET
+    device: Name | UnsetType = UNSET
+    batch_size: Count | UnsetType = UNSET
+    trust_remote_code: bool | UnsetType = UNSET
+    allow_pickle: bool | UnsetType = UNSET
+    prefix_caching: bool | UnsetType = UNSET
+    tensor_parallel: Count | UnsetType = UNSET
+    pipeline_parallel: Count | UnsetType = UNSET
+    data_parallel: Count | UnsetType = UNSET
+    gpu_memory_utilization: Positive | UnsetType = UNSET
+    max_model_len: Count | UnsetType = UNSET
+    served: StoredServed | UnsetType = UNSET
+
+
+class StoredUsage(Record, frozen=True):
+    """Tokens and seconds of an engine in one session; see :class:`tulu_eval.backends.base.Usage`."""
+
+    prefill_tokens: Number | UnsetType | None = UNSET
+    prefill_seconds: Number | UnsetType | None = UNSET
+    decode_tokens: Number | UnsetType | None = UNSET
+    decode_seconds: Number | UnsetType | None = UNSET
+    decode_steps: Number | UnsetType | None = UNSET
+
+
+class StoredTraffic(Record, frozen=True):
+    """Requests to a server in one session; see :class:`tulu_eval.backends.base.Traffic`."""
+
+    sent: Number | UnsetType | None = UNSET
+    resent: Number | UnsetType | None = UNSET
+
+
+class Session(Record, frozen=True):
+    """One call of ``run`` or ``import``; times of day are ISO 8601 in UTC.
+
+    Attributes:
+        usage: Tokens and seconds of the engine's parts; null if the engine cannot tell.
+        traffic: Requests to a server.
+        ended: ``complete``, ``interrupted``, ``failed`` or ``imported``.
+        shard: ``I/N`` if a merged run has the session from a shard, and then also the shard's machine and commit.
+    """
+
+    started: Name
+    samples: Count | UnsetType = UNSET
+    prompt_tokens: Count | UnsetType = UNSET
+    new_tokens: Count | UnsetType = UNSET
+    load_seconds: Positive | UnsetType = UNSET
+    generate_seconds: Positive | UnsetType = UNSET
+    score_seconds: Positive | UnsetType = UNSET
+    usage: StoredUsage | UnsetType | None = UNSET
+    traffic: StoredTraffic | UnsetType | None = UNSET
+    ended: Name | UnsetType = UNSET
+    finished: Name | UnsetType = UNSET
+    shard: Name | UnsetType = UNSET
+    machine: Mapping[str, Plain] | UnsetType = UNSET
+    commit: Name | UnsetType = UNSET
+
+
+class StoredImported(Record, frozen=True):
+    """The file of another harness that a run was made of; see :class:`tulu_eval.exchange.import_file.Matched`."""
+
+    file: Name
+    sha256: Hash
+    called: Name | UnsetType = UNSET
+    lines: Count | UnsetType = UNSET
+    answers: Count | UnsetType = UNSET
+    foreign: Count | UnsetType = UNSET
+    changed: Count | UnsetType = UNSET
+    repeated: Count | UnsetType = UNSET
+    missing: Count | UnsetType = UNSET
+    reworded: Count | UnsetType = UNSET
+    nulls: Count | UnsetType = UNSET
+    end_reasons: Name | UnsetType = UNSET
+
+
+class About(Record, frozen=True, kw_only=True):
+    """What is known of every set of answers: whose they are, and to what."""
+
+    model: StoredModel
+    benchmark: StoredBenchmark
+    settings: StoredSettings
+
+
+class OutputsOnly(About, frozen=True, kw_only=True):
+    """What is known of a file of outputs that no run is known of.
+
+    Attributes:
+        source: ``outputs of a file``, or ``re-scored`` if a judge's annotations came with them.
+        finished: When they were scored.
+    """
+
+    source: Name
+    finished: Name
+
+
+class Setup(About, frozen=True, kw_only=True):
+    """What a run was asked to do with its items; a plan knows it before anything is loaded.
+
+    Attributes:
+        eos_ids: Ids of the tokens that end a completion.
+        end_tokens: The same tokens with their origins; absent in older files.
+        dtype: As resolved; ``served`` for a model behind a server.
+        imported: Absent in a run of our own.
+    """
+
+    protocol: StoredProtocol
+    template: StoredTemplate
+    decoding: StoredDecoding
+    eos_ids: tuple[Integer, ...] | None
+    end_tokens: StoredEndTokens | UnsetType = UNSET
+    backend: Name
+    dtype: Name
+    imported: StoredImported | UnsetType = UNSET
+
+
+class Manifest(Setup, frozen=True, kw_only=True):
+    """``manifest.json``.
+
+    Attributes:
+        settings_sha256: Hash of the setup; see :func:`tulu_eval.runs.identity.settings_hash`.
+        seed: Seed of sampling.
+        limit: Value of ``--limit``; null for all items.
+        items: Ids of the items of each protocol that the run covers, by protocol, whatever the limit.
+        planned: Ids of the run's own items in its order.
+        keys: Key of each planned sample's request.
+        asked: Hash of each planned sample's item, key, right answer and prompt.
+        engine: What the engine said of itself; empty before it was started.
+        packages: Installed versions by package.
+        commit: Commit of tulu-eval's checkout; empty without one.
+        command: The command line without folders.
+        status: ``running``, ``incomplete``, ``complete``, ``failures`` or ``imported``.
+        tally: How much of the run is there.
+        answers_sha256: Hash of the samples without their grades.
+        shard: Part and number of parts.
+    """
+
+    format: Literal[1]
+    settings_sha256: Name
+    seed: Integer | None
+    limit: Integer | Annotated[float, Meta(ge=-1e15, le=1e15)] | Name | None
+    items: Mapping[str, tuple[Name, ...]]
+    planned: tuple[Name, ...]
+    engine: Mapping[str, Plain]
+    packages: Mapping[str, Name]
+    machine: Mapping[str, Plain]
+    sessions: tuple[Session, ...]
+    commit: Name
+    status: Name | UnsetType = UNSET
+    command: tuple[str, ...] | UnsetType = UNSET
+    keys: tuple[Hash, ...] | UnsetType = UNSET
+    asked: tuple[ShortHash, ...] | UnsetType = UNSET
+    tally: StoredTally | UnsetType = UNSET
+    answers_sha256: Hash | UnsetType = UNSET
+    shard: Shard | UnsetType = UNSET
+
+
+def stored(record: DataclassInstance, kind: type[R], **more: Any) -> R:
+    """Returns a dataclass of the program as its record in the manifest; fields that are ``None`` stay unset.
+
+    Args:
+        record: The dataclass.
+        kind: The record, with fields of the same names.
+        more: Further fields of the record.
+
+    Raises:
+        DataError: If a value is one that no manifest can have, such as a text of more than 4,096 characters.
+    """
+    data = {name: value for name, value in dataclasses.asdict(record).items() if value is not None}
+    return checked(data | more, kind, Place(type(record).__name__))
+
+
+def plain(record: Record) -> dict[str, Any]:
+    """Returns a record as plain JSON data, without the fields that are ``UNSET``."""
+    data: dict[str, Any] = msgspec.to_builtins(record)
+    return data
+
+
+def checked_manifest(path: Path, data: Mapping[str, Any]) -> Manifest:
+    """Returns the JSON object of a manifest as a record.
+
+    Raises:
+        DataError: If a field is missing, unknown, or not of its type or range, an item occurs twice in a list, or a run of our
+            own has a null.
+    """
+    manifest = checked(data, Manifest, Place(path), _WRONG)
+    for name, ids in (("planned", manifest.planned), *((f"items.{name}", ids) for name, ids in manifest.items.items())):
+        if len(set(ids)) != len(ids):
+            twice = Counter(ids).most_common(1)[0][0]
+            raise DataError(path, f"{_WRONG}{name}: has {twice!r:.80} twice")
+    if "tulu-eval" not in manifest.packages:
+        raise DataError(path, f"{_WRONG}packages: has no 'tulu-eval'")
+    if not manifest.imported and (null := _first_null(manifest)):
+        raise DataError(path, f"{_WRONG}{null}: is null, which only an imported run may have")
+    return manifest
+
+
+def _first_null(manifest: Manifest) -> str:
+    """Returns the first field that only an imported run may have as null."""
+    if manifest.eos_ids is None:
+        return "eos_ids"
+    if manifest.seed is None:
+        return "seed"
+    decodings = {
+        "decoding": manifest.decoding,
+        "protocol.decoding": manifest.protocol.decoding,
+        "protocol.plain_decoding": manifest.protocol.plain_decoding,
+    }
+    return next((f"{name}.{key}" for name, one in decodings.items() for key, value in plain(one).items() if value is None), "")
