@@ -1,4 +1,4 @@
-"""The archive of a bundle: one form of bytes, every byte accounted for, and every hostile form refused in one line."""
+"""The archive of a bundle: the same parts give the same bytes, every changed byte is seen, hostile files get one line."""
 
 from __future__ import annotations
 

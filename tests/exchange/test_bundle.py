@@ -1,4 +1,4 @@
-"""A bundle: the same bytes from the same run, checked without the run, and every lie in it found."""
+"""A bundle: the same run gives the same bytes, the check needs no run, and it finds every forgery."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parts_of(file: Path) -> dict[str, bytes]:
 
 
 def forged(file: Path, **changes: bytes | None) -> Path:
-    """Puts other parts in and makes sums and checksums agree with them, as a forger would; None leaves a part out."""
+    """Replaces parts, and makes sums and checksums agree as a forger would; ``None`` removes a part."""
     parts = parts_of(file)
     del parts[bundle.SUMS]
     for name, data in changes.items():
@@ -134,7 +134,7 @@ def test_no_changed_byte_anywhere_passes(file: Path, data: st.DataObject) -> Non
 
 
 def graded_higher(parts: dict[str, bytes]) -> bytes:
-    """The result with one point more, its own hash right."""
+    """Returns the result with five points more and the hash that fits."""
     data = json.loads(parts["result.json"])
     data.pop("sha256")
     data["results"][0]["value"] += 5
@@ -148,7 +148,7 @@ def test_a_number_that_the_samples_do_not_give(file: Path) -> None:
 
 
 def with_samples(file: Path, change: Callable[[Any], Any]) -> Path:
-    """Changes samples and makes checksums and the result's hash of samples right again; the grades stay."""
+    """Changes samples but not grades, and makes checksums and the result's hash of the samples fit."""
     parts = parts_of(file)
     lines = [encode(change(decode(line))) for line in parts["samples.jsonl"].splitlines(keepends=True)]
     data = json.loads(parts["result.json"])

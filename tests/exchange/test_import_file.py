@@ -1,4 +1,4 @@
-"""Other harnesses' files become runs: what they say is kept, what they do not say is unknown, what does not fit is named."""
+"""Runs from other harnesses' files: they keep what a file says, the rest is unknown, and answers that do not fit are named."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.exchange import bundle
 from tulu_eval.exchange.foreign import ForeignAnswer, read_foreign
 from tulu_eval.exchange.import_file import Imported, import_file, match, right_answer
+from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.findings.audit import audit
 from tulu_eval.findings.compare import compare
 from tulu_eval.findings.table import collect
@@ -112,9 +113,7 @@ def test_what_lm_eval_really_writes(genuine: Path, test_set: Path, tmp_path: Pat
     assert (done.source.harness, done.source.version, done.source.task) == ("lm-eval", "0.4.13", "gsm8k_cot_local")
     assert done.source.lines == 8  # two filters
     assert [item.id for item, _ in done.matched.answers] == ["test-1", "test-0", "test-2", "test-3"]  # published ones first
-    assert done.source.decoding == {
-        "max_new_tokens": None, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop": ["Q:", "</s>", "<|im_end|>"], "seed": 0,
-    }  # fmt: skip
+    assert done.source.decoding == ForeignDecoding(None, 0.0, 1.0, 0, ("Q:", "</s>", "<|im_end|>"), 0)
     run = read_run(done.folder)
     assert [sample.completion.text for sample in run.samples()] == ["lol"] * 4
     assert [(row.protocol, row.scorer, row.n, row.n_protocol, row.counts["no_answer"]) for row in run.results] == [
@@ -375,14 +374,12 @@ def test_arguments_of_older_versions(tmp_path: Path) -> None:
         write(tmp_path / "x.jsonl", [row(arguments=[["Q: q?", {"until": "\n", "do_sample": True, "temperature": 1}]])])
     )
     assert found.answers[0].prompt == "Q: q?"
-    assert found.decoding == {
-        "max_new_tokens": None, "temperature": 1.0, "top_p": None, "top_k": None, "stop": ["\n"], "seed": None,
-    }  # fmt: skip
+    assert found.decoding == ForeignDecoding(temperature=1.0, stop=("\n",))
 
 
 def test_settings_that_change_within_a_file_are_unknown(tmp_path: Path) -> None:
     other = row(doc_id=1, arguments={"gen_args_0": {"arg_0": "x", "arg_1": {"max_gen_toks": 7}}})
-    assert set(read_foreign(write(tmp_path / "x.jsonl", [row(), other])).decoding.values()) == {None}
+    assert read_foreign(write(tmp_path / "x.jsonl", [row(), other])).decoding == ForeignDecoding()
 
 
 JSON = st.recursive(

@@ -1,4 +1,4 @@
-"""The audit: a deterministic engine shows no flips, a shaky one shows each, and the interval is widened by them."""
+"""The audit: it sees no flip of a deterministic engine and every flip of a shaky one, and widens the interval by them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_widening_adds_the_noise_in_quadrature(finished: RunOutcome) -> None:
 
 
 def write_audit(run: StoredRun, flips: int, items: int, ways: int = 3) -> dict[str, Any]:
-    """Writes an audit of some items of a run, each repeated so many times, of which so many flipped; returns it."""
+    """Writes an audit of ``items`` items of a run, repeated in ``ways`` ways, with ``flips`` flips in all; returns it."""
     ids = run.manifest.planned[:items]
     flipped = [ids[: max(0, min(items, flips - way * items))] for way in range(ways)]
     repetitions = tuple(Repetition(f"way {way}", one, one, {}) for way, one in enumerate(flipped))

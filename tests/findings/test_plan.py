@@ -1,4 +1,4 @@
-"""Items that a comparison needs, what the benchmark's protocols can show, and what the runs cost."""
+"""The number of items that a comparison needs, the differences that protocols detect, and the cost of the runs."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def gsm8k(table: CollectedTable, model: str) -> TableCell:
 
 
 def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", "win_rate")) -> StoredRun:
-    """Returns a run as if it were of AlpacaEval and had win rates by a judge."""
+    """Returns a run with the benchmark AlpacaEval and win rates by a judge."""
     run = read_run(folder)
     items = {"alpacaeval2-805": run.manifest.planned}
     manifest = replace(run.manifest, benchmark=replace(run.manifest.benchmark, name="alpaca-eval"), items=items)
@@ -263,7 +263,7 @@ def test_one_measured_number_has_no_group(make_run: MakeRun, tmp_path: Path, cou
 
 
 def test_two_checkpoints_of_one_name_are_two_lines(make_run: MakeRun, tmp_path: Path) -> None:
-    """A row is of one checkpoint, told by its weights: whoever gives two the same name still sees both."""
+    """The weights tell checkpoints apart: two that a user gives one name have a row each."""
     make_run(right=100, model="mine", revision="aaaaaaaa")
     make_run(right=20, model="mine", revision="bbbbbbbb")
     make_run(right=40, model="other", revision="sha256:cccccccc")

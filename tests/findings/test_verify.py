@@ -1,4 +1,4 @@
-"""Verdicts on published numbers: by enumeration, for same and other weights, partial runs, and what differs."""
+"""Verdicts on published numbers, against enumeration: same and other weights, partial runs, differing settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeRun = Callable[..., Path]
 
 
 def flips_p_value(gap: int, n: int) -> float:
-    """Probability of a net change of at least ``gap`` when each of n items flips with 5 %, either way alike."""
+    """Probability of a net change of at least ``gap`` if each of n items flips with 5 %, to right as likely as to wrong."""
     rate = Fraction(1, 20)
     # More than 40 flips either way have a probability below 1e-12 at n = 200.
     ways = ((up, down) for up, down in itertools.product(range(41), repeat=2) if abs(up - down) >= gap)

@@ -41,7 +41,7 @@ def rows(
 
 
 def judged(folder: Path, *found: Result) -> StoredRun:
-    """Returns a run as if it were of AlpacaEval and had judges' rows."""
+    """Returns a run with the benchmark AlpacaEval and judges' rows."""
     run = read_run(folder)
     benchmark = replace(run.manifest.benchmark, name="alpaca-eval", version=AlpacaEval.version)
     items = {"alpacaeval2-805": run.manifest.planned}

@@ -1,9 +1,10 @@
-"""A run folder from another harness's file: its answers, graded by our scorers, with what is known of how they were made.
+"""Makes a run folder from another harness's file: its answers, graded by this project's scorers, and its settings.
 
-Items are matched by the text of the question. What matches no item, an item twice, an item whose right answer is another, and
-items that are missing are counted and named; nothing is guessed. Where a file has one row per item, all in the benchmark's
-order, a few rows with reworded questions belong to the items at their places, and are named too. Prompts that are not ours,
-settings and end reasons that the file does not have are ``unknown`` in the manifest and in the signature.
+The text of the question tells which item an answer belongs to. Answers to no item, second answers to an item, answers to an
+item with another right answer, and items without an answer are counted and named; nothing is guessed. If a file has one row per
+item, all in the benchmark's order, a few rows with reworded questions belong to the items at their places, and are named too.
+Prompts that differ from this project's, and settings and end reasons that the file does not have, are ``unknown`` in the
+manifest and the signature.
 """
 
 from __future__ import annotations
@@ -53,15 +54,15 @@ REWORDED = 0.01
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Matched:
-    """The file's answers against the benchmark's items.
+    """The file's answers, matched with the benchmark's items.
 
     Attributes:
-        answers: The first of each item, in the benchmark's order.
+        answers: The first answer to each item, in the benchmark's order.
         foreign: Answers to no item.
-        changed: Answers to an item whose question differs in letter case or space, or whose right answer is another.
-        repeated: Answers to an item that has one already.
+        changed: Answers to an item whose question differs in letter case or white space, or that has another right answer.
+        repeated: Further answers to an item.
         missing: Items without an answer.
-        reworded: Answers among the matched ones that stand at the place of an item with a differently worded question.
+        reworded: Answers, among the matched ones, at the place of an item whose question has other words.
     """
 
     answers: tuple[tuple[Item, ForeignAnswer], ...]
@@ -74,15 +75,11 @@ class Matched:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import came to.
+    """An imported run.
 
     Attributes:
         folder: The run's folder.
-        source: The file.
-        matched: Its answers against the benchmark's items.
-        misread: Items of which the harness read something else out of the text than the same rule does here.
-        results: The rows.
-        tally: How many of the answers the harness failed on.
+        misread: Ids of items for which the harness extracted another answer than the same rule does here.
     """
 
     folder: Path
@@ -94,18 +91,18 @@ class Imported:
 
 
 def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, output: Path, suite: Suite) -> Imported:
-    """Makes a run folder of another harness's file; nothing is written before all of the file is read and matched.
+    """Makes a run folder from another harness's file; writes nothing before it has read and matched the whole file.
 
     Args:
         path: The file.
-        model: Name of the model that wrote the answers, ``@revision`` after it where known.
-        benchmark_name: The benchmark.
-        data: The benchmark's data file, instead of its own source.
+        model: Name of the model that wrote the answers, followed by ``@revision`` if known.
+        benchmark_name: Name of the benchmark.
+        data: A data file to read instead of the benchmark's own source.
         output: Folder under which runs are kept.
         suite: The registry.
 
     Raises:
-        UserError: The file is of no known harness, or nothing in it is of this benchmark.
+        UserError: If no known harness wrote the file, or it has no answer to an item of the benchmark.
     """
     benchmark = catalog.benchmark(benchmark_name)
     source = read_foreign(path)
@@ -143,7 +140,7 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
 
 
 def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
-    """Returns the answers by item."""
+    """Matches answers with items."""
     exact = {item.question.strip(): item for item in items}
     loose = {_loose(item.question): item for item in items}
     found: dict[str, ForeignAnswer] = {}
@@ -184,7 +181,7 @@ def placed(items: Sequence[Item], answers: Sequence[ForeignAnswer], matched: Mat
 
 
 def right_answer(text: str) -> str:
-    """Returns the right answer of a row: what follows ``####`` where a whole solution is there, thousands commas left out."""
+    """Returns the right answer in a text without thousands commas: all text, or what follows ``####`` in a whole solution."""
     return re.sub(r"(?<=\d),(?=\d)", "", text.rpartition("####")[2].strip())
 
 
@@ -193,13 +190,13 @@ def _loose(question: str) -> str:
 
 
 def _model(asked: str, source: Foreign, suite: Suite) -> tuple[str, str]:
-    """Returns the name to file the run under, and the revision, from the command or else from the harness."""
+    """Returns the name under which the run is filed, and the revision: the harness's, else the command's."""
     name, _, revision = asked.partition("@")
     if not name.strip() or not name.isprintable():
         raise UserError(f"--model {asked!r} is no name of a model")
     if revision and source.revision not in (UNKNOWN, revision) and not source.revision.startswith(revision):
         raise UserError(f"--model says revision {revision}, and the harness measured {source.revision}")
-    with contextlib.suppress(UnknownName):  # then it is filed under the name as given
+    with contextlib.suppress(UnknownName):  # a model outside the registry keeps the name as given
         known = suite.find(name)
         name = known.name if known.package else known.hub_id
     return name, source.revision if source.revision != UNKNOWN else revision or UNKNOWN
@@ -217,7 +214,7 @@ def _sha256(text: str) -> str:
 
 
 def _prompts(benchmark: Benchmark, matched: Matched) -> tuple[str, str]:
-    """Returns the form of the prompts, and the hash of their constant part if it is the benchmark's own, else unknown."""
+    """Returns the form of the prompts, and the hash of their constant part: the benchmark's own, or unknown."""
     pairs = [(benchmark.render(item), answer) for item, answer in matched.answers]
     if all(answer.prompt == prompt.plain for prompt, answer in pairs):
         return "plain", benchmark.protocol(None).prompt_id
@@ -237,11 +234,11 @@ def _manifest(
     revision: str,
     data: Path | None,
 ) -> Manifest:
-    """Returns the run's manifest: what the file does not say is ``unknown``, or null where a number or a list is expected."""
+    """Returns the run's manifest; a fact that the file does not have is ``unknown``, or null in a field of numbers or lists."""
     digest = file_sha256(path)
     form, prompt_id = _prompts(benchmark, matched)
     items_sha256 = items_hash(items)
-    decoding = checked(source.decoding, StoredDecoding, Place(path))
+    decoding = checked(dataclasses.asdict(source.decoding), StoredDecoding, Place(path))
     recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
     recipe |= {"decoding": plain(decoding), "plain_decoding": plain(decoding)}
     now = files.now()

@@ -28,7 +28,7 @@ def as_json(done: Imported) -> dict[str, Any]:
         "version": done.source.version,
         "task": done.source.task,
         "engine": done.source.engine,
-        "decoding": done.source.decoding,
+        "decoding": dataclasses.asdict(done.source.decoding),
         "other_decoding": list(done.source.other_decoding),
         "quantization": done.source.quantization,
         "adapter": done.source.adapter,
