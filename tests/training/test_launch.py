@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from tulu_eval.models import model_files
 from tulu_eval.models.resolve import resolve
 from tulu_eval.registry import load_suite
-from tulu_eval.training import export, launch, networks
+from tulu_eval.training import export, launch, loading
 
 Train = Callable[..., Result]
 
@@ -115,7 +115,7 @@ def test_a_disk_that_is_full_when_the_model_is_written(train: Train, tmp_path: P
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(networks, "save", full)
+        patch.setattr(loading, "save", full)
         assert "No space left on device; the last checkpoint is whole: make room and give the same command" in line(train())
     assert not list((tmp_path / "run").glob("policy*"))
     assert train().exit_code == 0
