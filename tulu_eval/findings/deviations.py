@@ -1,7 +1,7 @@
 """Which settings of a run differ from the recipe behind a published number.
 
-The recipe is the benchmark's own ``published`` protocol, the model's template as the registry has it, and the engine of the
-original evaluation. What the publisher did not write down is not compared, and :data:`UNRECORDED` says so.
+The recipe is the protocol of the published number, the model's template as the registry has it, and the engine of the original
+evaluation. What the publisher did not write down is not compared, and :data:`UNRECORDED` says so.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from tulu_eval.judging.numbers import NOT_RECORDED, is_win_rate, parts, published_parts
 from tulu_eval.records import Result
-from tulu_eval.registry import Model
+from tulu_eval.registry import Model, PublishedCell
 from tulu_eval.runs import catalog
 from tulu_eval.runs.reading import StoredRun
 
 PUBLISHED_BACKEND = "vllm"
-"""open-instruct @ ea3467db, ``scripts/submit_eval_jobs.py``: GSM8K and AlpacaEval are run with ``--use_vllm``."""
+"""open-instruct @ ea3467db, ``scripts/submit_eval_jobs.py``: GSM8K and AlpacaEval are run with ``--use_vllm``. SmolLM2's card
+was made with lighteval's vLLM engine too."""
 
 UNRECORDED = "engine version, batch size and device of the published number"
 """What no card and no evaluation script of the suite says: vLLM was not pinned (open-instruct @ ea3467db, requirements.txt)."""
@@ -50,21 +51,22 @@ class Setting:
         return self.changes == "numerics"
 
 
-def differences(run: StoredRun, row: Result, model: Model, same_weights: bool) -> tuple[Setting, ...]:
-    """Returns every setting in which a run differs from the recipe behind a model's published numbers, noise last.
+def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, same_weights: bool) -> tuple[Setting, ...]:
+    """Returns every setting in which a run differs from the recipe behind a published number, noise last.
 
     Args:
         run: The run.
         row: Its row that is compared.
-        model: Whose published numbers it is compared with.
+        cell: The published number that it is compared with.
+        model: Whose number that is.
         same_weights: Whether the run measured that model's released weights as they are.
 
     Raises:
         UserError: The benchmark is not installed.
     """
     manifest = run.manifest
-    benchmark = catalog.benchmark(run.benchmark)
-    protocol = benchmark.protocol(None)
+    benchmark = catalog.benchmark(run.benchmark, cell.protocol)
+    protocol = benchmark.protocol(cell.protocol)
     form = manifest["template"]["form"]
     decoding = dataclasses.asdict(protocol.plain_decoding if form == "plain" else protocol.decoding)
     version = benchmark.version if run.regraded else manifest["benchmark"]["version"]

@@ -29,7 +29,7 @@ RAW = "AlpacaEval2_WR"
 """Metric of the registry that a raw win rate is, and that a calibrated one estimates."""
 
 PROTOCOL = "published"
-"""The protocol whose rows stand beside published numbers."""
+"""The protocol whose rows stand beside the card's numbers."""
 
 FULL = "full"
 """The protocol that has every item of the benchmark."""
@@ -44,6 +44,7 @@ class Column:
         title: For display.
         benchmark: Whose runs it shows.
         metric: Metric of a result that it takes.
+        protocol: Protocol of the rows that it takes.
         judge: Whose numbers it takes; empty for the published judge, or where nobody judges.
     """
 
@@ -51,6 +52,7 @@ class Column:
     title: str
     benchmark: str
     metric: str
+    protocol: str = PROTOCOL
     judge: str = ""
 
     @property
@@ -189,6 +191,11 @@ def _columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
         if is_win_rate(metric.metric):
             yield from (_of_judge(own, judge) for judge in _judges(own, runs) if judge)
             yield from _raw_columns(own, runs)
+    for metric in suite.metrics.values():
+        own = Column(metric.key, metric.title, metric.benchmark, metric.metric, metric.protocol or "")
+        published = any(cell.metric_key == metric.key for cell in suite.cells(benchmark=metric.benchmark))
+        if own.protocol not in ("", PROTOCOL) and published and any(_rows(run, own) for run in runs):
+            yield own
 
 
 def _raw_columns(own: Column, runs: Sequence[StoredRun]) -> Iterator[Column]:
@@ -214,7 +221,7 @@ def _rows(run: StoredRun, column: Column) -> list[Result]:
     """Returns the rows of a run that have a column's metric, whoever judged."""
     if run.benchmark != column.benchmark:
         return []
-    return [row for row in run.results if row.protocol == PROTOCOL and row.metric == column.metric]
+    return [row for row in run.results if row.protocol == column.protocol and row.metric == column.metric]
 
 
 def _row(run: StoredRun, column: Column) -> Result | None:
