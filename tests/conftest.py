@@ -257,7 +257,7 @@ def make_run_in() -> Callable[..., Path]:
         recipe = GSM8K().protocol(protocol)
         first = published_indices()
         rest = [index for index in range(TEST_SIZE) if index not in set(first)]
-        order_of_items = [f"test-{index}" for index in [*first, *(rest if protocol == "full" else [])]][: recipe.n]
+        order_of_items = [f"test-{index}" for index in [*first, *(rest if protocol != "published" else [])]][: recipe.n]
         files = ModelFiles(
             model, tmp_path, revision, f"w{revision}", tokenizer, "LlamaForCausalLM", 13_000_000_000, "bfloat16", 4096, 1
         )
@@ -287,7 +287,7 @@ def make_run_in() -> Callable[..., Path]:
             order=Order(
                 "gsm8k", model, protocol=protocol, limit=limit, backend=backend, settings=engine, output=tmp_path / output
             ),
-            benchmark=GSM8K(),
+            benchmark=GSM8K().under(protocol),
             protocol=recipe,
             model=files,
             template=Template(form, content_hash(form), "tokenizer"),

@@ -231,7 +231,7 @@ def test_wrong_data_end_in_one_line(tmp_path: Path, rows: list[dict[str, Any]], 
     path.write_text("".join(json.dumps(one) + "\n" for one in rows))
     benchmark = IFEval()
     with pytest.raises(DataError, match=re.escape(message)) as caught:
-        benchmark.load(benchmark.protocol("published"), path)
+        benchmark.load(benchmark.protocol("card-541"), path)
     assert "\n" not in str(caught.value)
 
 

@@ -131,6 +131,21 @@ def test_other_models_follow_and_never_take_a_row_of_the_card(make_run: MakeRun,
     assert (own.cell.printed, own.comparison.agreement.method) == ("46.0", "Fisher exact"), "as verify says it"
 
 
+def test_a_protocol_that_a_card_of_its_own_has_is_a_column(make_run: MakeRun) -> None:
+    folder = make_run(
+        right=18, protocol="lighteval", model="smollm2-135m-instruct", revision="sha256:1", form="chat",
+        write=lambda place, is_right: f"#### {place + 1 if is_right else 0}",
+    )  # fmt: skip
+    table = arrange(load_suite(), [read_run(folder)], ())
+    assert [column.metric_key for column in table.columns] == ["GSM8K_8shot_CoT", "AlpacaEval2_LC", "GSM8K_5shot_lighteval"]
+    (line,) = (line for line in table.lines if line.label == "smollm2-135m-instruct")
+    own = line.entries[2]
+    assert own.cell is not None
+    assert own.comparison is not None
+    assert (own.cell.printed, own.comparison.row.n, own.comparison.agreement.verdict) == ("1.4", 1319, "consistent")
+    assert line.entries[0].measured is None
+
+
 def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [
         judged(make_run(model=DPO_70B), ORIGINAL_JUDGE),

@@ -99,7 +99,11 @@ def test_both_protocols_of_a_full_run_and_the_published_one_decides(make_run: Ma
         ("my-checkpoint", "sha256:12", r"no published number of my-checkpoint: it is not in the registry\. --as NAME"),
         ("tulu-2-13b", "sha256:12", r"tulu-2-13b: it is a local folder .* is allenai/tulu-2-13b\. --as tulu-2-13b"),
         ("someone/else", "abcdef", "no published number of someone/else: it is not in the registry"),
-        ("smollm2-135m-instruct", "sha256:12", "no published number of smollm2-135m-instruct on gsm8k"),
+        (
+            "smollm2-135m-instruct",
+            "sha256:12",
+            r"nothing to compare: 1\.4 \(.*\): its items are those of protocol lighteval, and the run has protocol published",
+        ),
     ],
 )
 def test_a_model_without_published_numbers_is_told_so(make_run: MakeRun, model: str, revision: str, message: str) -> None:
@@ -108,6 +112,30 @@ def test_a_model_without_published_numbers_is_told_so(make_run: MakeRun, model: 
         verify(run, load_suite(), partial=True)
     with pytest.raises(UnknownName, match="Did you mean 'tulu-2-13b'"):
         verify(run, load_suite(), stand_in="tulu-2-13bb", partial=True)
+
+
+def lighteval_run(make_run: MakeRun, right: int) -> Path:
+    """A run of SmolLM2's protocol with the weights of the package index."""
+    return make_run(
+        right=right, protocol="lighteval", model="smollm2-135m-instruct", revision="sha256:12", form="chat",
+        write=lambda place, is_right: f" So it is {place + 1}.\n#### {place + 1 if is_right else 0}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(18, "consistent"), (60, "inconsistent")])
+def test_a_card_of_another_harness_is_compared_with_its_own_protocol(make_run: MakeRun, right: int, verdict: str) -> None:
+    found = verify(read_run(lighteval_run(make_run, right)), load_suite())
+    (one,) = found.comparisons
+    assert (one.cell.printed, one.row.scorer, one.row.n, one.items) == ("1.4", "hash-answer", 1319, "same")
+    assert (one.row.value, one.agreement.verdict) == (100 * right / 1319, verdict)
+    assert not found.same_weights, "the package's are quantised"
+    assert [(s.name, s.changes) for s in found.differences] == [("model", "weights")]
+
+
+def test_the_published_numbers_of_another_protocol_are_not_compared(make_run: MakeRun) -> None:
+    run = read_run(lighteval_run(make_run, 18))
+    with pytest.raises(UserError, match="its items are those of protocol published, and the run has protocol lighteval"):
+        verify(run, load_suite(), stand_in=PPO_13B)
 
 
 def test_changed_weights_are_other_weights(make_run: MakeRun) -> None:

@@ -27,10 +27,7 @@ in the output is the answer; an integer loses its sign; ``18.00`` is compared as
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 import random
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -38,9 +35,12 @@ from typing import ClassVar
 
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.benchmarks.gsm8k_data import TEST_SIZE, check_rows, read_rows
+from tulu_eval.benchmarks.gsm8k_exemplars import checked, so_exemplars
 from tulu_eval.benchmarks.gsm8k_lighteval import LIGHTEVAL, LightevalGSM8K
+from tulu_eval.benchmarks.gsm8k_lm_eval import LM_EVAL_COT, LmEvalGSM8K
+from tulu_eval.benchmarks.gsm8k_olmes import OLMES_TULU3, OlmesGSM8K
 from tulu_eval.benchmarks.gsm8k_scorers import grade_last_number, grade_stated_answer
-from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.errors import DataError
 from tulu_eval.records import Decoding, Grade
 
 PREFIX_SHA256 = "bc98d2864d2c74ae324561ed4fa497c577cd251cc06aeae2c2a23bd5ef60c404"
@@ -75,6 +75,8 @@ class GSM8K(Benchmark):
             "full": _protocol("full", "all 1319 items, the published 200 first", TEST_SIZE, (CARD, "full")),
             "custom": _protocol("custom", "the same recipe on the rows of --data", 0, ("custom",)),
             LIGHTEVAL.name: LIGHTEVAL,
+            LM_EVAL_COT.name: LM_EVAL_COT,
+            OLMES_TULU3.name: OLMES_TULU3,
         }
     )
 
@@ -82,7 +84,8 @@ class GSM8K(Benchmark):
 
     def under(self, protocol: str) -> Benchmark:
         """Returns the benchmark of another harness's protocol, which has prompts and scorers of its own."""
-        return LightevalGSM8K() if protocol == LIGHTEVAL.name else self
+        others = {LIGHTEVAL.name: LightevalGSM8K, LM_EVAL_COT.name: LmEvalGSM8K, OLMES_TULU3.name: OlmesGSM8K}
+        return others[protocol]() if protocol in others else self
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
         """Returns the published 200 items in their order, then, for ``full``, the rest in the file's order."""
@@ -128,23 +131,5 @@ def few_shot_prefix() -> str:
     Raises:
         PreflightError: If the package is missing, or its exemplars do not give the known bytes.
     """
-    import yaml
-
-    spec = importlib.util.find_spec("lm_eval")
-    if spec is None or not spec.submodule_search_locations:
-        raise PreflightError(
-            "the GSM8K exemplars come from the package lm-eval, which is missing: pip install 'lm-eval>=0.4.13'"
-        )
-    path = Path(spec.submodule_search_locations[0]) / "tasks" / "gsm8k" / "gsm8k-cot.yaml"
-    wrong = PreflightError(f"the exemplars in {path} do not give the published prompt: pip install 'lm-eval==0.4.13'")
-    try:
-        samples = yaml.safe_load(path.read_text(encoding="utf-8"))["fewshot_config"]["samples"]
-        shots = [(shot["question"], shot["target"]) for shot in samples]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise wrong from error
-    answers = [re.sub(r"The answer is (\S+)\Z", r"So the answer is \1", target) for _, target in shots]
-    blocks = [f"Question: {question}\nAnswer: {answer}" for (question, _), answer in zip(shots, answers, strict=True)]
-    prefix = "Answer the following questions.\n\n" + "\n\n".join(blocks) + "\n\n"
-    if hashlib.sha256(prefix.encode()).hexdigest() != PREFIX_SHA256:
-        raise wrong
-    return prefix
+    blocks = [f"Question: {question}\nAnswer: {answer}" for question, answer in so_exemplars()]
+    return checked("Answer the following questions.\n\n" + "\n\n".join(blocks) + "\n\n", PREFIX_SHA256)

@@ -42,6 +42,17 @@ def read_rows(data: Path | None, revision: str | None = None) -> list[tuple[str,
     return pairs
 
 
+def read_test_items(data: Path | None) -> list[base.Item]:
+    """Returns the 1319 items in the order of test.jsonl; the argument is that of :func:`read_rows`.
+
+    Raises:
+        DataError: If the rows are not those of the test set.
+    """
+    rows = read_rows(data)
+    check_rows(rows, data)
+    return [base.Item(f"test-{index}", question, target) for index, (question, target) in enumerate(rows)]
+
+
 def read_solutions(data: Path | None, revision: str) -> list[tuple[str, str]]:
     """Returns the question and the whole solution of every training row.
 

@@ -53,3 +53,37 @@ def grade_hash_answer(target: str, text: str) -> Grade:
     found = re.search(r"#### (\-?[0-9\.\,]+)", text)
     answer = found[1].replace(",", "") if found else ""
     return Grade("hash-answer", answer, found is not None, float(found is not None and answer == target))
+
+
+def grade_strict_match(target: str, text: str) -> Grade:
+    """Returns the grade of lm-eval's filter ``strict-match``: the first number behind "The answer is".
+
+    The pattern is that of ``gsm8k-cot.yaml`` of lm-eval 0.4.13, whose last dot stands for any character and has to be there.
+    """
+    found: list[str] = re.findall(r"The answer is (\-?[0-9\.\,]+).", text)
+    return _lm_eval_grade("strict-match", target, found[0] if found else None)
+
+
+def grade_flexible_extract(target: str, text: str) -> Grade:
+    """Returns the grade of lm-eval's filter ``flexible-extract``: the last number, dollar signs and commas in it."""
+    found: list[tuple[str, str]] = re.findall(r"(-?[$0-9.,]{2,})|(-?[0-9]+)", text)
+    return _lm_eval_grade("flexible-extract", target, next(filter(None, found[-1])) if found else None)
+
+
+def grade_exact_last_number(target: str, text: str) -> Grade:
+    """Returns the grade of olmes' ``gsm8k``: the last number, compared with its decimal point.
+
+    ``_extract_answer`` and ``_clean_short_answer`` (allenai/olmes @ b532dd59, ``gsm8k.py``) read both sides by the rule of
+    :func:`extract_last_number`, so an integer loses its sign on both.
+    """
+    found = extract_last_number(text)
+    return Grade("exact-last-number", found or "", found is not None, float(found == extract_last_number(target)))
+
+
+def _lm_eval_grade(scorer: str, target: str, found: str | None) -> Grade:
+    """Returns the grade by lm-eval's ``exact_match`` with the task's ``regexes_to_ignore``: commas, ``$`` and a last full stop.
+
+    The task also ignores everything up to ``####`` and a space, which no number has in it.
+    """
+    answer = (found or "").replace(",", "").replace("$", "").removesuffix(".")
+    return Grade(scorer, answer, found is not None, float(found is not None and answer == target))

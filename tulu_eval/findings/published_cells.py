@@ -59,7 +59,7 @@ def published_of(run: StoredRun, suite: Suite, stand_in: str | None = None) -> P
     if stand_in:
         model, same_weights = suite.find(stand_in), False
     elif (own := released_model(run, suite)) is not None:
-        model, same_weights = own, as_released(run)
+        model, same_weights = own, as_released(run) and not _requantized(run, own)
     elif (remembered := remembered_model(run.folder, suite)) is not None:
         model, same_weights = remembered, False
     else:
@@ -108,6 +108,12 @@ def as_released(run: StoredRun) -> bool:
     if unnamed_revision(run):
         return False
     return not run.about.settings.quantization and not run.about.settings.adapter
+
+
+def _requantized(run: StoredRun, model: Model) -> bool:
+    """Whether a run took a model's weights from a package that has them in another form than they were released in."""
+    from_package = run.manifest["model"]["revision"].startswith("sha256:")
+    return from_package and model.package is not None and bool(model.package.quantization)
 
 
 def unnamed_revision(run: StoredRun) -> bool:

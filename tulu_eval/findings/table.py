@@ -192,6 +192,19 @@ def _columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
         only_raw = {judge for run in runs for judge in {*_judges(raw, [run])} - {*_judges(own, [run])}}
         judges = ((own, filter(None, _judges(own, runs))), (raw, sorted(only_raw)), (mapped, _judges(mapped, runs)))
         yield from (dataclasses.replace(column, judge=judge) for column, names in judges for judge in names)
+    yield from _measured_columns(suite, runs)
+
+
+def _measured_columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
+    """Yields a column for each published metric that is not on the card and that a run has measured."""
+    for metric in suite.metrics.values():
+        own = Column(metric.key, metric.title, metric.benchmark, metric.protocol, metric.metric)
+        if metric.key in TITLES or is_win_rate(metric.metric) or metric.protocol is None:
+            continue
+        if any(_rows(run, own) for run in runs) and any(
+            cell.metric_key == metric.key for cell in suite.cells(benchmark=metric.benchmark)
+        ):
+            yield own
 
 
 def _judges(column: Column, runs: Sequence[StoredRun]) -> list[str]:

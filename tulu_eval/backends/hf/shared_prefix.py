@@ -50,7 +50,7 @@ def in_buckets(tokens: int) -> int:
     return -(-tokens // BUCKET) * BUCKET
 
 
-class Plan(Protocol):
+class AttentionPlan(Protocol):
     """A forward pass: which tokens it has, and to what they attend.
 
     Attributes:
@@ -184,7 +184,7 @@ def attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    tulu_plan: Plan | None = None,
+    tulu_plan: AttentionPlan | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Computes the attention named :data:`ATTENTION`, with the plan that the model passes on.
@@ -246,7 +246,7 @@ class SharedPrefixDecoder:
             tokens = torch.tensor(list(prefix), device=self._device)
             self.forward(tokens, torch.arange(len(prefix), device=self._device), PrefixPlan(self.store), tokens.new_zeros(1))
 
-    def forward(self, tokens: Tensor, positions: Tensor, plan: Plan, keep: Tensor | int) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, plan: AttentionPlan, keep: Tensor | int) -> Tensor:
         """Runs the model on packed tokens.
 
         Args:
