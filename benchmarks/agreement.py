@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import Backend, EngineSettings
-from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.benchmarks.gsm8k import GSM8K, Item
+from tulu_eval.benchmarks.gsm8k_data import read_rows
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Completion, Decoding, Request

@@ -32,11 +32,9 @@ from tulu_eval.stats import (
     Interval,
     Mean,
     agree,
-    exact,
     fisher,
     mcnemar,
     mean_interval,
-    newcombe,
     paired_difference,
     paired_items,
     unpaired_items,
@@ -103,12 +101,6 @@ def coverage(rng: np.random.Generator, draws: int) -> Iterator[Figure]:
         yield Figure(
             f"coverage, Wilson, n = {n}, p = {p}", share(k, covers(lambda k, n=n: wilson(k, n), p)), 0.93, 0.9705, draws
         )
-        yield Figure(f"coverage, exact, n = {n}, p = {p}", share(k, covers(lambda k, n=n: exact(k, n), p)), 0.95, 1.0, draws)
-    for n1, p1, n2, p2 in ((200, 0.67, 200, 0.58), (200, 0.485, 1319, 0.46), (50, 0.9, 50, 0.8)):
-        pair = np.column_stack([rng.binomial(n1, p1, draws), rng.binomial(n2, p2, draws)])
-        event = covers(lambda k1, k2, n1=n1, n2=n2: newcombe(k1, n1, k2, n2), p1 - p2)
-        what = f"coverage, Newcombe, {p1} of {n1} and {p2} of {n2}"
-        yield Figure(what, share(pair, event), 0.94, 0.965, draws)
     for n, only_a, only_b in ((200, 0.12, 0.10), (200, 0.03, 0.02), (1319, 0.15, 0.105)):
         both = rng.multinomial(n, [only_a, only_b, 1 - only_a - only_b], draws)[:, :2]
         event = covers(lambda a, b, n=n: paired_difference(a, b, n), only_a - only_b)

@@ -24,7 +24,7 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from tulu_eval.training import dpo, networks, ppo, recipes, sft
+from tulu_eval.training import dpo, loading, networks, ppo, recipes, sft
 from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.parallel import Ranks
@@ -93,13 +93,13 @@ class Bench:
 
     def policy(self, recipe: Any, *, trained: bool) -> networks.Policy:
         """Loads the policy onto the device."""
-        return networks.load_policy(self._folder / "policy", compute=recipe.compute_dtype, trained=trained).to(
+        return loading.load_policy(self._folder / "policy", compute=recipe.compute_dtype, trained=trained).to(
             self._ranks.device
         )
 
     def scorer(self, recipe: Any, *, trained: bool) -> networks.Scorer:
         """Loads the reward model onto the device."""
-        found = networks.load_scorer(self._folder / "reward_model", compute=recipe.compute_dtype, trained=trained)
+        found = loading.load_scorer(self._folder / "reward_model", compute=recipe.compute_dtype, trained=trained)
         return found.to(self._ranks.device)
 
     def train(self, stage: str, recipe: Any, trained: dict[str, Any], rows: int, work: Callable[[Trainer], None]) -> str:

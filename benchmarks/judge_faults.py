@@ -23,7 +23,7 @@ from typing import Any
 from tulu_eval.judging.budget import Budget
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import HttpJudge
-from tulu_eval.judging.judge import judge_pairs
+from tulu_eval.judging.judge import JudgeJob, judge_pairs
 from tulu_eval.judging.judge_recipe import JudgeRecipe, Message, Pair
 
 QUESTIONS, EVERY, CONCURRENCY = 805, 5, 8
@@ -47,7 +47,7 @@ def judge(url: str, cache_path: Path) -> int:
     pairs = [Pair(f"pair-{at}", f"question {at}", "baseline", f"output {mark(at)}") for at in range(QUESTIONS)]
     with Cache(cache_path) as cache:
         endpoint = HttpJudge(url, concurrency=CONCURRENCY, timeout=1.5, first_wait=0.05)
-        found = judge_pairs(pairs, recipe, endpoint, cache, Budget())
+        found = judge_pairs(pairs, JudgeJob(recipe, cache, Budget()), endpoint)
     if found.counts["judged"] != QUESTIONS:
         raise SystemExit(f"not all were judged: {found}")
     return found.cached

@@ -53,8 +53,8 @@ def main() -> int:
     from tulu_eval.judging.gamed import load_gamed
     from tulu_eval.judging.judged import from_annotations
     from tulu_eval.judging.numbers import results
-    from tulu_eval.judging.session import Scoring, score_files
-    from tulu_eval.judging.win_rates import arrays
+    from tulu_eval.judging.session import score_files
+    from tulu_eval.judging.win_rates import Scoring, arrays
     from tulu_eval.runs.judged_check import read_judged
     from tulu_eval.runs.rescored import keep
     from tulu_eval.stats import length_control

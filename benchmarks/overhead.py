@@ -64,16 +64,30 @@ def million(samples: int) -> None:
     """Writes a ledger of many samples, then opens, resumes and scores it; prints seconds of each and MiB."""
     from tulu_eval.benchmarks.gsm8k import GSM8K
     from tulu_eval.runs.ledger import Ledger, Sample, encode
+    from tulu_eval.runs.manifest_schema import (
+        Manifest,
+        StoredBenchmark,
+        StoredDecoding,
+        StoredModel,
+        StoredProtocol,
+        StoredSettings,
+        StoredTemplate,
+        stored,
+    )
     from tulu_eval.runs.scoring import grade_sample, write_rows
 
-    benchmark = GSM8K()
-    manifest = {
-        "items": {"custom": [f"row-{n}" for n in range(samples)]}, "planned": [f"row-{n}" for n in range(samples)],
-        "benchmark": {"name": "gsm8k"}, "protocol": {"prompt_id": "p"}, "template": {"form": "tulu", "sha256": "t"},
-        "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 512}, "model": {"name": "m", "revision": "r"},
-        "packages": {"transformers": "1", "tulu-eval": "1"}, "backend": "transformers", "dtype": "float32",
-        "settings": {"quantization": "", "adapter": ""}, "engine": {},
-    }  # fmt: skip
+    benchmark, recipe = GSM8K(), GSM8K.protocols["custom"]
+    items = tuple(f"row-{n}" for n in range(samples))
+    manifest = Manifest(
+        model=StoredModel(name="m", revision="r", tokenizer_sha256="t", parameters=0),
+        benchmark=StoredBenchmark(name="gsm8k", version=2),
+        settings=StoredSettings(quantization="", adapter=""),
+        protocol=stored(recipe, StoredProtocol, sha256="0" * 64),
+        template=StoredTemplate(form="tulu", sha256="t"),
+        decoding=stored(recipe.decoding, StoredDecoding),
+        eos_ids=(1,), backend="transformers", dtype="float32", format=1, settings_sha256="", seed=0, limit=None,
+        items={"custom": items}, planned=items, engine={}, packages={"tulu-eval": "1"}, machine={}, sessions=(), commit="",
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "samples.jsonl"
         with path.open("wb") as file:

@@ -134,7 +134,7 @@ def run_ours(folder: Path) -> dict[str, Any]:
     import toys
     import transformers
 
-    from tulu_eval.training import networks, ppo
+    from tulu_eval.training import loading, ppo
     from tulu_eval.training.loop import LoopSettings, Trainer
     from tulu_eval.training.parallel import Ranks
     from tulu_eval.training.rollout import PolicyEngine
@@ -142,12 +142,12 @@ def run_ours(folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     task = Task(**json.loads((folder / "task.json").read_text()))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    policy, reference = (networks.load_policy(folder / "policy", compute="float32", trained=one) for one in (True, False))
-    value = networks.load_scorer(folder / "reward_model", compute="float32", trained=True)
+    policy, reference = (loading.load_policy(folder / "policy", compute="float32", trained=one) for one in (True, False))
+    value = loading.load_scorer(folder / "reward_model", compute="float32", trained=True)
     if task.target is not None:
         reward = toys.count_reward(task.weight)
     else:
-        reward = ppo.RewardModel(networks.load_scorer(folder / "reward_model", compute="float32", trained=False))
+        reward = ppo.RewardModel(loading.load_scorer(folder / "reward_model", compute="float32", trained=False))
     prompts = [toys.tokens(prompt) for prompt in json.loads((folder / "prompts.json").read_text())]
     recipe = toys.recipe(
         "ppo", seed=task.seed, rollout_batch=task.batch, batch=task.batch, micro_tokens=1 << 14, max_new_tokens=task.response,

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm.settings import cpu_cache_gib
-from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.benchmarks.gsm8k import GSM8K, Item
+from tulu_eval.benchmarks.gsm8k_data import read_rows
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 

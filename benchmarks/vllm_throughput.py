@@ -25,7 +25,8 @@ from typing import Any
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm import settings
 from tulu_eval.backends.vllm.backend import VllmBackend
-from tulu_eval.benchmarks.gsm8k import GSM8K, Item, read_rows
+from tulu_eval.benchmarks.gsm8k import GSM8K, Item
+from tulu_eval.benchmarks.gsm8k_data import read_rows
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request

@@ -103,9 +103,18 @@ def check_pattern(pattern: re.Pattern[str]) -> None:
     check(lambda text: sum(1 for _ in pattern.finditer(text)), literals_of(pattern.pattern, pattern.flags))
 
 
+def screen(call: Callable[[str], object], literals: Iterable[str]) -> dict[Input, float]:
+    """Returns the seconds of a call on each of the :func:`inputs` at the larger size of :data:`SCREEN`.
+
+    Raises:
+        TooSlow: If one is worse than linear.
+    """
+    return {each: _compare(call, each, *SCREEN) for each in inputs(literals)}
+
+
 def check(call: Callable[[str], object], literals: Iterable[str]) -> None:
     """Raises :class:`TooSlow` if a call is worse than linear on any of the :func:`inputs`."""
-    times = {each: _compare(call, each, *SCREEN) for each in inputs(literals)}
+    times = screen(call, literals)
     for each in sorted(times, key=lambda one: times[one], reverse=True)[:SLOWEST]:
         _compare(call, each, *SIZES)
 

@@ -33,7 +33,7 @@ MANIFEST = Manifest(
     settings=StoredSettings(quantization="", adapter=""),
     seed=0,
     limit=None,
-    items={"published": ("a", "b"), "full": ("a", "b", "c", "d")},
+    items={"card-200": ("a", "b"), "full": ("a", "b", "c", "d")},
     planned=("a", "b", "c"),
     engine={"device": "cpu"},
     packages={"transformers": "1", "tulu-eval": "1"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends.vllm.process import explain
-from tulu_eval.benchmarks.gsm8k import grade_last_number, grade_stated_answer
+from tulu_eval.benchmarks.gsm8k_scorers import grade_last_number, grade_stated_answer
+from tulu_eval.benchmarks.ifeval_checkers import Instruction, checker
 from tulu_eval.benchmarks.stated.reasoning import without_reasoning
 from tulu_eval.benchmarks.stated.statement import read_number
 from tulu_eval.endpoint.said import error_in, words_of
@@ -23,7 +25,8 @@ from tulu_eval.registry import load_suite
 from tulu_eval.reproduction.rule import follows
 
 MODULES = (
-    "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.gsm8k", "tulu_eval.benchmarks.gsm_symbolic",
+    "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.gsm8k", "tulu_eval.benchmarks.gsm8k_data",
+    "tulu_eval.benchmarks.gsm8k_scorers", "tulu_eval.benchmarks.gsm_symbolic", "tulu_eval.benchmarks.ifeval_checkers",
     "tulu_eval.benchmarks.stated.numerals", "tulu_eval.benchmarks.stated.reader", "tulu_eval.benchmarks.stated.reasoning",
     "tulu_eval.benchmarks.stated.statement", "tulu_eval.benchmarks.stated.tail", "tulu_eval.benchmarks.stated.tokens",
     "tulu_eval.judging.screen", "tulu_eval.judging.judge_answer", "tulu_eval.reproduction.rule",
@@ -116,3 +119,58 @@ def test_every_reader_of_anothers_text_is_linear(growth: Any, read: Any) -> None
 def test_the_patterns_that_were_there_before_are_found(growth: Any, pattern: str) -> None:
     with pytest.raises(growth.TooSlow):
         growth.check_pattern(re.compile(pattern, re.IGNORECASE))
+
+
+BRACKETS = ("[", "<<", "*", "-", "p.s.", "p.p.s")
+
+OWN = (
+    Instruction("keywords:letter_frequency", {"letter": "#", "let_frequency": 4, "let_relation": "at least"}),
+    Instruction("detectable_content:number_placeholders", {"num_placeholders": 3}),
+    Instruction("detectable_content:postscript", {"postscript_marker": "P.P.S"}),
+    Instruction("detectable_format:number_bullet_lists", {"num_bullets": 3}),
+    Instruction("detectable_format:title", {}),
+)
+"""Kinds of IFEval's instructions with a checker of ours."""
+
+THEIRS = (
+    Instruction("change_case:capital_word_frequency", {"capital_frequency": 3, "capital_relation": "less than"}),
+    Instruction("change_case:english_lowercase", {}),
+    Instruction("combination:two_responses", {}),
+    Instruction("detectable_format:constrained_response", {}),
+    Instruction("detectable_format:json_format", {}),
+    Instruction("detectable_format:multiple_sections", {"section_spliter": "Section", "num_sections": 3}),
+    Instruction("detectable_format:number_highlighted_sections", {"num_highlights": 3}),
+    Instruction("keywords:existence", {"keywords": ["word"]}),
+    Instruction("keywords:forbidden_words", {"forbidden_words": ["word"]}),
+    Instruction("keywords:frequency", {"keyword": "word", "frequency": 3, "relation": "less than"}),
+    Instruction("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 1, "first_word": "a"}),
+    Instruction("length_constraints:number_paragraphs", {"num_paragraphs": 2}),
+    Instruction("length_constraints:number_sentences", {"num_sentences": 3, "relation": "less than"}),
+    Instruction("length_constraints:number_words", {"num_words": 3, "relation": "less than"}),
+    Instruction("punctuation:no_comma", {}),
+    Instruction("startend:end_checker", {"end_phrase": "word"}),
+    Instruction("startend:quotation", {}),
+)
+"""Kinds with lm-eval's checker, which are tried at the smaller sizes: nltk stops a match after 5 seconds."""
+
+
+@pytest.mark.parametrize("instruction", OWN, ids=lambda one: one.id)
+def test_every_checker_of_ours_is_linear(growth: Any, punkt: None, instruction: Instruction) -> None:
+    growth.check(checker(instruction), BRACKETS)
+
+
+@pytest.mark.parametrize("instruction", THEIRS, ids=lambda one: one.id)
+def test_every_checker_of_lm_eval_that_is_used_is_linear(growth: Any, punkt: None, instruction: Instruction) -> None:
+    check = checker(instruction)
+
+    def call(text: str) -> None:
+        with contextlib.suppress(RecursionError):  # of nested JSON: a class of its own
+            check(text)
+
+    growth.screen(call, (". ", "a. A", "word", "Section 1"))
+
+
+@pytest.mark.parametrize("pattern", [r"\[.*?\]", r"<<[^\n]+>>", r"^\s*\*[^\*].*$", r"\s*p\.\s?s\..*$"])
+def test_the_patterns_that_ours_replace_are_not_linear(growth: Any, pattern: str) -> None:
+    with pytest.raises(growth.TooSlow):
+        growth.check_pattern(re.compile(pattern, re.MULTILINE))

@@ -137,7 +137,7 @@ WRITERS = {
     "tulu_eval/judging/cache.py": "appends answers as they come",
     "tulu_eval/training/saved.py": "into a checkpoint's draft, a folder that the next run clears",
     "tulu_eval/training/export.py": "into a model's draft, a folder that the next run clears",
-    "tulu_eval/training/networks.py": "into the same",
+    "tulu_eval/training/loading.py": "into the same",
     "tulu_eval/reproduction/rule.py": "into a draft of files.replacing_folder",
     "tulu_eval/exchange/bundle.py": "into a temporary folder",
     "tulu_eval/runs/manifest.py": "a lock, which is empty",

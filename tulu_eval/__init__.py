@@ -21,21 +21,6 @@ if TYPE_CHECKING:
     from tulu_eval.api.judge import judge, plan_judging
     from tulu_eval.api.merge import merge
     from tulu_eval.api.models import find_model, list_models, load_suite
-    from tulu_eval.api.nouns import (
-        Backend,
-        Benchmark,
-        Completion,
-        Decoding,
-        EngineSettings,
-        Grade,
-        Item,
-        Prompt,
-        Protocol,
-        Request,
-        Result,
-        Served,
-        UserError,
-    )
     from tulu_eval.api.report import report
     from tulu_eval.api.reproduce import reproduce
     from tulu_eval.api.runs import Run, find_runs, load_run
@@ -43,34 +28,40 @@ if TYPE_CHECKING:
     from tulu_eval.api.table import table
     from tulu_eval.api.train import plan_training, train
     from tulu_eval.api.verify import verify
-
-    __version__: str
+    from tulu_eval.backends.base import Backend, EngineSettings
+    from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
+    from tulu_eval.errors import UserError
+    from tulu_eval.models.base import Served
+    from tulu_eval.records import Completion, Decoding, Grade, Request, Result
+    from tulu_eval.version import __version__ as __version__
 
 _FILES = {
-    "audit": ("audit",),
-    "calibrate_judge": ("calibrate_judge", "plan_calibration"),
-    "card": ("check_card", "make_card"),
-    "compare": ("compare", "compare_outputs"),
-    "doctor": ("doctor",),
-    "evaluate": ("evaluate", "plan"),
-    "exchange": ("bundle", "import_run", "verify_bundle"),
-    "items_needed": ("items_needed",),
-    "judge": ("judge", "plan_judging"),
-    "merge": ("merge",),
-    "nouns": (
-        "Backend", "Benchmark", "Completion", "Decoding", "EngineSettings", "Grade", "Item", "Prompt", "Protocol", "Request",
-        "Result", "Served", "UserError",
-    ),
-    "report": ("report",),
-    "reproduce": ("reproduce",),
-    "runs": ("Run", "find_runs", "load_run"),
-    "score": ("rescore", "rescore_judgments", "score_annotations"),
-    "models": ("find_model", "list_models", "load_suite"),
-    "table": ("table",),
-    "train": ("plan_training", "train"),
-    "verify": ("verify",),
-}  # fmt: skip
-"""The public names by their file in ``tulu_eval/api/``; the imports above say the same to type checkers."""
+    "api.audit": ("audit",),
+    "api.calibrate_judge": ("calibrate_judge", "plan_calibration"),
+    "api.card": ("check_card", "make_card"),
+    "api.compare": ("compare", "compare_outputs"),
+    "api.doctor": ("doctor",),
+    "api.evaluate": ("evaluate", "plan"),
+    "api.exchange": ("bundle", "import_run", "verify_bundle"),
+    "api.items_needed": ("items_needed",),
+    "api.judge": ("judge", "plan_judging"),
+    "api.merge": ("merge",),
+    "api.models": ("find_model", "list_models", "load_suite"),
+    "api.report": ("report",),
+    "api.reproduce": ("reproduce",),
+    "api.runs": ("Run", "find_runs", "load_run"),
+    "api.score": ("rescore", "rescore_judgments", "score_annotations"),
+    "api.table": ("table",),
+    "api.train": ("plan_training", "train"),
+    "api.verify": ("verify",),
+    "backends.base": ("Backend", "EngineSettings"),
+    "benchmarks.base": ("Benchmark", "Item", "Prompt", "Protocol"),
+    "errors": ("UserError",),
+    "models.base": ("Served",),
+    "records": ("Completion", "Decoding", "Grade", "Request", "Result"),
+    "version": ("__version__",),
+}
+"""Public names by their module; the imports above say the same to type checkers."""
 
 __all__ = [
     "Backend",
@@ -123,7 +114,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Returns a public name, and keeps it for the next time."""
-    place = "version" if name == "__version__" else next((f"api.{file}" for file, names in _FILES.items() if name in names), "")
+    place = next((module for module, names in _FILES.items() if name in names), "")
     if place:
         import importlib
 

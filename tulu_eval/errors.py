@@ -7,7 +7,7 @@ traceback (``--debug`` shows it). Any other error is a bug and keeps its traceba
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
@@ -73,6 +73,12 @@ class PreflightError(UserError):
 
 class EngineError(UserError):
     """The engine failed during generation. Finished samples are in the ledger, so the run can resume."""
+
+
+def few(things: Sequence[object], limit: int = 5) -> str:
+    """Returns the first things, separated by commas, and the number of others: ``a, b and 3 more``."""
+    more = f" and {len(things) - limit} more" if len(things) > limit else ""
+    return ", ".join(map(str, things[:limit])) + more
 
 
 def suggest(name: str, known: Iterable[str], limit: int = 3) -> str:

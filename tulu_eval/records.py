@@ -1,7 +1,7 @@
 """The records that cross rooms: frozen, slotted, and equal after a round trip through JSON.
 
-A backend takes ``Request`` and ``Decoding`` and yields a ``Completion``; a benchmark turns that into one ``Grade`` per scorer;
-all grades of a scorer give a ``Result``.
+A backend takes ``Request`` and ``Decoding`` and yields a ``Completion`` (:mod:`tulu_eval.logprobs` has its other requests and
+answers); a benchmark turns that into one ``Grade`` per scorer; all grades of a scorer give a ``Result``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import dataclasses
 import hashlib
 import json
 import random
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+Role = Literal["system", "user", "assistant"]
+"""Who speaks in a turn."""
 
 FinishReason = Literal["stop", "length", "error", "unknown"]
 """Why generation ended. ``stop``: an end token or stop string. ``length``: the token limit. ``error``: the engine failed.
@@ -66,19 +69,59 @@ class Decoding:
         return random.Random(hashlib.sha256(f"{self.seed}\0{key}".encode()).digest())  # noqa: S311 - nothing secret
 
 
+class Turn(NamedTuple):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+def request_key(settings: str, token_ids: tuple[int, ...], text: str, **more: Any) -> str:
+    """Returns a request's content key: equal keys mean equal work.
+
+    Args:
+        settings: Hash of what changes the answer and is not the request's own (model, decoding, dtype, backend).
+        token_ids: The whole prompt; empty if a server tokenizes it.
+        text: The prompt as text; part of the key only without token ids.
+        more: What the request has besides its prompt.
+    """
+    prompt: dict[str, Any] = {"token_ids": token_ids} if token_ids else {"token_ids": (), "text": text}
+    return content_hash({"settings": settings} | prompt | more)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt for a backend.
+    """One prompt for a backend to continue.
 
     Attributes:
-        key: Content key: equal keys mean equal work (model, token ids, decoding, dtype, backend).
+        key: Content key, as :func:`request_key` makes it.
         token_ids: The whole prompt, including the beginning-of-sequence token.
-        text: The same prompt as text, without the beginning-of-sequence token if the tokenizer adds it.
+        text: The same prompt as text, without the beginning-of-sequence token if the tokenizer adds it; for a server that
+            applies its own template, the content of the one user turn, or several turns as JSON.
+        turns: The turns for a server that applies its own template; empty if ``text`` is the one user turn, and for all others.
     """
 
     key: str
     token_ids: tuple[int, ...]
     text: str
+    turns: tuple[Turn, ...] = ()
+
+    @classmethod
+    def of(
+        cls, settings: str, token_ids: tuple[int, ...], text: str, *, turns: tuple[Turn, ...] = (), draw: int = 0
+    ) -> Request:
+        """Returns a request with its key.
+
+        Args:
+            settings: As for :func:`request_key`.
+            token_ids: The prompt.
+            text: The prompt as text.
+            turns: The turns for a server that applies its own template.
+            draw: Number of this sample of the prompt, 0 or more. Each draw has its own key and thus its own seed
+                (:meth:`Decoding.draws`), so any process may compute any draw. The key of draw 0 is that of a single sample.
+        """
+        key = request_key(settings, token_ids, text, **({"draw": draw} if draw else {}))
+        return cls(key, token_ids, text, turns)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,12 +151,14 @@ class Grade:
         answer: The answer that the scorer extracted from the text; may be empty.
         answered: Whether the scorer found an answer in the text.
         score: 0 to 1.
+        weight: How much the score counts in a ratio of sums, 0 or more: the number of parts that the score is the mean of.
     """
 
     scorer: str
     answer: str
     answered: bool
     score: float
+    weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +175,8 @@ class Result:
             longest complete prefix of the run's order, never the items that happened to finish first.
         low: Lower end of the 95 % interval, in percent; with failures, the lower end if all of them were wrong.
         high: Upper end of the 95 % interval, in percent; with failures, the upper end if all of them were right.
-        interval: Name of the interval's method, e.g. ``wilson95``; ``none`` if there is no interval.
+        interval: Name of the interval's method: ``wilson95`` for a share of right items, ``clustered95`` for a value that is no
+            such share; ``none`` if there is no interval.
         counts: Number of items per status.
         signature: One line from which the number can be repeated.
     """
@@ -163,6 +209,12 @@ class Result:
     def failed(self) -> int:
         """Number of items on which an engine or a judge failed."""
         return sum(self.counts.get(status, 0) for status in FAILURES)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the value is a share of the n items, so that it can be tested as a number of right items."""
+        right = self.value * self.n / 100
+        return not self.interval.startswith("clustered") and abs(right - round(right)) < 1e-6
 
     @property
     def whole(self) -> bool:

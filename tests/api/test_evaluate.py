@@ -78,7 +78,7 @@ def test_progress_is_a_bar(evaluate: Evaluate, llama3_like: Path, capfd: pytest.
         ({"settings": tulu_eval.EngineSettings(dtype="int8")}, "unknown dtype 'int8'"),
         ({"settings": {"served": {"uri": "http://127.0.0.1:1"}}}, "unknown setting of served 'uri'. Did you mean 'url'?"),
         ({"settings": {"served": 7}}, "settings: served"),
-        ({"settings": {"served": "http://127.0.0.1:1/v1"}, "backend": "vllm"}, "served is a setting of backend openai"),
+        ({"settings": {"served": "http://127.0.0.1:1/v1"}, "backend": "vllm"}, "served is no setting of backend vllm"),
         ({"shard": (3, 2)}, "shard must be I/N with I from 1 to N, such as 3/7, not '3/2'"),
         ({"shard": (1, 40)}, "shard 1/40: there are 12 items, so at most as many shards"),
         ({"protocol": "costum"}, "unknown protocol"),

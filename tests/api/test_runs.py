@@ -26,8 +26,8 @@ def test_a_run_in_one_line(make_run: MakeRun) -> None:
     run = tulu_eval.load_run(make_run(121))
     assert isinstance(run, tulu_eval.Run)
     assert repr(run) == (
-        "<Run allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm on gsm8k: published last-number 60.5 [53.6, 67.0], n = 200 of 200, "
-        "published stated-answer 60.5 [53.6, 67.0], n = 200 of 200>"
+        "<Run allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm on gsm8k: card-200 last-number 60.5 [53.6, 67.0], n = 200 of 200, "
+        "card-200 stated-answer 60.5 [53.6, 67.0], n = 200 of 200>"
     )
     assert (run.model, run.benchmark, run.doubts) == ("allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm", "gsm8k", ())
     assert [one.item for one in run.samples()][:2] == list(run.manifest.planned[:2])

@@ -36,8 +36,8 @@ def test_counts_name_every_class() -> None:
 
 
 def test_unknown_protocol_names_the_near_one() -> None:
-    with pytest.raises(UnknownName, match=r"unknown protocol of gsm8k 'publshed'. Did you mean 'published'\?"):
-        GSM8K().protocol("publshed")
+    with pytest.raises(UnknownName, match=r"unknown protocol of gsm8k 'card-20'. Did you mean 'card-200'\?"):
+        GSM8K().protocol("card-20")
 
 
 def test_subset_hash_depends_on_order() -> None:

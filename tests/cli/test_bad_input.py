@@ -59,7 +59,7 @@ CASES = [
     (GOOD + " --name a --name b", "2 --name for 1 --model."),
     (GOOD + " -m {model} --name a --name a", "two models cannot have one --name."),
     ("run gsm-symbolic -m smollm2-135m-instruct --name a", "--name a: smollm2-135m-instruct is no folder or file here"),
-    ("run gsm8k -m {model} --protocol publishd", "unknown protocol of gsm8k 'publishd'. Did you mean 'published'?"),
+    ("run gsm8k -m {model} --protocol card-20", "unknown protocol of gsm8k 'card-20'. Did you mean 'card-200'?"),
     ("run gsm8k -m {model} --protocol custom", "--protocol custom: needs --data FILE"),
     ("run gsm8k -m {model} --backend vlm", "unknown backend 'vlm'. Did you mean 'vllm'?"),
     ("run gsm8k -m {model} --dtype int4", "Invalid value for '--dtype': 'int4' is not one of"),
@@ -69,7 +69,7 @@ CASES = [
     (GOOD + " --limits 3", "No such option '--limits'. Did you mean '--limit'?"),
     (GOOD + " --batch-size -1", "--batch-size must be 0 (the backend chooses) or more, not -1"),
     (GOOD + " --batch-size -4 --dry-run", "--batch-size must be 0 (the backend chooses) or more, not -4"),
-    (GOOD + " --backend transformers --tensor-parallel 2 --dry-run", "--tensor-parallel is a setting of --backend vllm"),
+    (GOOD + " --backend transformers --tensor-parallel 2 --dry-run", "--tensor-parallel is no setting of --backend trans"),
     (GOOD + " --device tpu", "unknown device 'tpu'"),
     (GOOD + " --device tpu --dry-run", "unknown device 'tpu'"),
     (GOOD + " --device cuda:²", "unknown device 'cuda:²'"),
@@ -94,7 +94,7 @@ CASES = [
     ("score {dir}", "is not a run folder: it has no manifest.json"),
     ("score {dir}/nowhere", "nowhere: no such run folder"),
     ("verify {dir}/" + "x" * 300, "File name too long"),
-    ("train sft -r tiny -m {model} --data {rows} --probe-data {rows} --dry-run --json", "--probe-data is the file of --probe"),
+    ("train sft -r tiny -m {model} --data {rows} --probe-data {rows} --dry-run --json", "--probe-data needs --probe"),
 ]
 
 

@@ -118,7 +118,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "stop": (edited("decoding", "stop", value=["="]), "manifest.json: model, prompt, template or decoding"),
     "eos_ids": (edited("eos_ids", value=[3]), "manifest.json: model, prompt, template or decoding"),
     "packages": (edited("packages", "torch", value="1.0"), "manifest.json is not the one that result.json was computed under"),
-    "items": (edited("items", "published", value=["test-0"]), "manifest.json is not the one"),
+    "items": (edited("items", "card-200", value=["test-0"]), "manifest.json is not the one"),
 }
 """What was done to a run of 20 samples, and what every verb says of it."""
 

@@ -110,8 +110,8 @@ def test_the_command_the_project_exists_for(start: Start, llama3_like: Path, sha
     assert done.returncode == 0, done.stderr
     (data,) = json.loads(done.stdout)
     assert [(row["protocol"], row["scorer"], row["n"]) for row in data["results"]] == [
-        ("published", "last-number", 200),
-        ("published", "stated-answer", 200),
+        ("card-200", "last-number", 200),
+        ("card-200", "stated-answer", 200),
     ]
     manifest = json.loads((tmp_path / data["folder"] / "manifest.json").read_text())
     assert manifest["model"]["name"] == TARGET

@@ -1,7 +1,8 @@
-"""The archive of a bundle: one form of bytes, every byte accounted for, and every hostile form refused in one line."""
+"""The archive of a bundle: the same parts give the same bytes, every changed byte is seen, hostile files get one line."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -27,37 +28,25 @@ def saved(tmp_path: Path, data: bytes) -> Path:
 def test_round_trip_and_the_same_bytes_every_time(tmp_path: Path) -> None:
     data = archive.pack(PARTS)
     assert data == archive.pack(dict(PARTS))
-    found = archive.unpack(saved(tmp_path, data), KNOWN)
-    assert {name: part.data for name, part in found.parts.items()} == PARTS
-    assert found.odd is None
+    assert archive.unpack(saved(tmp_path, data), KNOWN) == (PARTS, True)
     with zipfile.ZipFile(io.BytesIO(data)) as file:  # as any other tool opens it
         assert file.testzip() is None
         assert file.read("b.txt") == PARTS["b.txt"]
 
 
-def test_every_changed_byte_is_seen_and_one_inside_a_part_is_located(tmp_path: Path) -> None:
+def test_every_changed_byte_is_seen(tmp_path: Path) -> None:
     data = archive.pack(PARTS)
-    whole = archive.unpack(saved(tmp_path, data), KNOWN)
-    inside = {part.offset + at: (name, at) for name, part in whole.parts.items() for at in range(len(part.data))}
     for place in range(len(data)):
         changed = bytearray(data)
         changed[place] ^= 0x15
-        try:
-            found = archive.unpack(saved(tmp_path, bytes(changed)), KNOWN)
-        except DataError:
-            assert place not in inside
-            continue
-        if place in inside:
-            name, at = inside[place]
-            assert found.odd is None
-            assert archive.locate(found.parts[name]) == (at, data[place])
-        else:
-            assert found.odd is not None
+        with contextlib.suppress(DataError):
+            _, whole = archive.unpack(saved(tmp_path, bytes(changed)), KNOWN)
+            assert not whole
 
 
 @pytest.mark.parametrize("keep", [0, 1, 21, 22, 60, -1, -22, -100])
 def test_a_cut_archive_is_refused(tmp_path: Path, keep: int) -> None:
-    with pytest.raises(DataError, match=r"is not a bundle|ends in the middle|cannot be read"):
+    with pytest.raises(DataError, match=r"is not a bundle|is cut off|cannot be read"):
         archive.unpack(saved(tmp_path, archive.pack(PARTS)[:keep]), KNOWN)
 
 
@@ -83,26 +72,32 @@ def twice(file: zipfile.ZipFile) -> None:
 
 
 HOSTILE = {
-    "up": (made(named("../a.json")), "holds a part '../a.json' that leads out of the archive; it is refused"),
-    "inner-up": (made(named("b/../../a.json")), "that leads out of the archive"),
-    "absolute": (made(named("/etc/passwd")), "holds a part '/etc/passwd' that leads out of the archive"),
-    "windows": (made(named("..\\a.json")), "that leads out of the archive"),
-    "drive": (made(named("C:\\a.json")), "that leads out of the archive"),
-    "unknown": (made(named("virus.exe")), "holds a part 'virus.exe', which no bundle of this version has"),
+    "up": (made(named("../a.json")), "has a part '../a.json', which no bundle of this version has"),
+    "inner-up": (made(named("b/../../a.json")), "which no bundle of this version has"),
+    "absolute": (made(named("/etc/passwd")), "has a part '/etc/passwd', which no bundle of this version has"),
+    "windows": (made(named("..\\a.json")), "which no bundle of this version has"),
+    "drive": (made(named("C:\\a.json")), "which no bundle of this version has"),
+    "unknown": (made(named("virus.exe")), "has a part 'virus.exe', which no bundle of this version has"),
     "nul": (made(named("a.json\0.exe")), "which no bundle of this version has"),
     "escape": (made(named("\x1b[2J")), "which no bundle of this version has"),
-    "link": (made(named("a.json", 0o120777)), "its part 'a.json' is a link or another special file; it is refused"),
-    "folder": (made(named("a.json", 0o040755)), "is a link or another special file"),
-    "twice": (b"", "holds the part 'a.json' twice"),
-    "bomb": (made(lambda f: f.writestr("a.json", b"\0" * 30_000_000), 8), "is compressed (30,000,000 bytes from"),
-    "many": (made(lambda f: [f.writestr(f"{n}", b"") for n in range(99)]), "holds 99 parts in a directory of"),
+    "twice": (b"", "has the part 'a.json' twice"),
+    "bomb": (
+        made(lambda f: f.writestr("a.json", b"\0" * 30_000_000), 8),
+        "its part 'a.json' is compressed or not where it must be",
+    ),
+    "many": (made(lambda f: [f.writestr(f"{n}", b"") for n in range(99)]), "has 99 parts in a directory of"),
     "words": (b"hello", "is not a bundle: 'tulu-eval bundle' makes one of a run"),
     "zeros": (b"\0" * 1000, "is not a bundle"),
     "nothing": (b"", "is not a bundle"),
     "gzip": (b"\x1f\x8b" + b"\0" * 100, "is not a bundle"),
-    "comment": (archive.pack(PARTS)[:-2] + b"\x05\x00hello", "ends in the middle"),
-    "joined": (archive.pack(PARTS) + archive.pack(PARTS), "is not where it must be"),
+    "comment": (archive.pack(PARTS)[:-2] + b"\x05\x00hello", "has other bytes after its end"),
+    "joined": (archive.pack(PARTS) + archive.pack(PARTS), "not where it must be"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("attributes", [0o120777, 0o040755])
+def test_a_link_or_a_folder_is_not_what_pack_makes(tmp_path: Path, attributes: int) -> None:
+    assert archive.unpack(saved(tmp_path, made(named("a.json", attributes))), KNOWN) == ({"a.json": b"x"}, False)
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -123,16 +118,13 @@ def test_sizes_that_are_claimed_and_not_there(tmp_path: Path) -> None:
         data[place : place + 4] = (1 << 31).to_bytes(4, "little")
     for place in (directory + 20, directory + 24):
         data[place : place + 4] = (1 << 31).to_bytes(4, "little")
-    with pytest.raises(DataError, match="is not where it must be"):
-        archive.unpack(saved(tmp_path, bytes(data)), KNOWN)
+    assert archive.unpack(saved(tmp_path, bytes(data)), KNOWN) == ({"a.json": bytes(data[36:])}, False)
 
 
 def test_too_large_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "LIMIT", 100)
     with pytest.raises(DataError, match="is larger than 100 bytes"):
         archive.unpack(saved(tmp_path, b"PK\x03\x04" + b"x" * 100), KNOWN)
-    with pytest.raises(ValueError, match="too large for one archive"):
-        archive.pack({"a.json": b"x" * 100})
 
 
 @settings(max_examples=300, deadline=None)
@@ -147,17 +139,4 @@ def test_any_change_is_an_error_or_is_seen(tmp_path_factory: pytest.TempPathFact
         found = archive.unpack(path, KNOWN)
     except DataError:
         return
-    seen = found.odd is not None or {name: part.data for name, part in found.parts.items()} != PARTS
-    assert seen == (changed != good)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.binary(min_size=1, max_size=200), st.data())
-def test_one_changed_byte_is_located_in_any_part(content: bytes, data: st.DataObject) -> None:
-    import zlib
-
-    place = data.draw(st.integers(0, len(content) - 1))
-    flip = data.draw(st.integers(1, 255))
-    changed = content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :]
-    assert archive.locate(archive.Part(changed, 0, zlib.crc32(content))) == (place, content[place])
-    assert archive.locate(archive.Part(content, 0, zlib.crc32(content))) is None
+    assert (found == (PARTS, True)) == (changed == good)

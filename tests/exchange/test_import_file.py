@@ -1,4 +1,4 @@
-"""Other harnesses' files become runs: what they say is kept, what they do not say is unknown, what does not fit is named."""
+"""Runs from other harnesses' files: they keep what a file says, the rest is unknown, and answers that do not fit are named."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.exchange import bundle
 from tulu_eval.exchange.foreign import ForeignAnswer, read_foreign
 from tulu_eval.exchange.import_file import Imported, import_file, match, right_answer
+from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.findings.audit import audit
 from tulu_eval.findings.compare import compare
 from tulu_eval.findings.table import collect
@@ -112,14 +113,12 @@ def test_what_lm_eval_really_writes(genuine: Path, test_set: Path, tmp_path: Pat
     assert (done.source.harness, done.source.version, done.source.task) == ("lm-eval", "0.4.13", "gsm8k_cot_local")
     assert done.source.lines == 8  # two filters
     assert [item.id for item, _ in done.matched.answers] == ["test-1", "test-0", "test-2", "test-3"]  # published ones first
-    assert done.source.decoding == {
-        "max_new_tokens": None, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "stop": ["Q:", "</s>", "<|im_end|>"], "seed": 0,
-    }  # fmt: skip
+    assert done.source.decoding == ForeignDecoding(None, 0.0, 1.0, 0, ("Q:", "</s>", "<|im_end|>"), 0)
     run = read_run(done.folder)
     assert [sample.completion.text for sample in run.samples()] == ["lol"] * 4
     assert [(row.protocol, row.scorer, row.n, row.n_protocol, row.counts["no_answer"]) for row in run.results] == [
-        ("published", "last-number", 1, 200, 1),
-        ("published", "stated-answer", 1, 200, 1),
+        ("card-200", "last-number", 1, 200, 1),
+        ("card-200", "stated-answer", 1, 200, 1),
         ("full", "last-number", 4, 1319, 4),
         ("full", "stated-answer", 4, 1319, 4),
     ]
@@ -138,9 +137,9 @@ def test_open_instruct_predictions_verify_compare_score_table_and_bundle(
     assert (len(done.matched.answers), len(done.matched.missing), done.misread) == (200, 1119, ())
     run = read_run(done.folder)
     row = run.results[0]
-    assert (row.protocol, row.value, row.n, row.partial) == ("published", 46.0, 200, False)
+    assert (row.protocol, row.value, row.n, row.partial) == ("card-200", 46.0, 200, False)
     assert row.signature == (
-        "gsm8k:published|n:200@67fd6fed|p:unknown/imported@unknown|x:last-number|d:unknown,unknown"
+        "gsm8k:card-200|n:200@67fd6fed|p:unknown/imported@unknown|x:last-number|d:unknown,unknown"
         "|m:allenai/tulu-2-13b@unknown|e:open-instruct-unknown/unknown+unknown"
     )
     found = verify(run, SUITE)
@@ -375,14 +374,12 @@ def test_arguments_of_older_versions(tmp_path: Path) -> None:
         write(tmp_path / "x.jsonl", [row(arguments=[["Q: q?", {"until": "\n", "do_sample": True, "temperature": 1}]])])
     )
     assert found.answers[0].prompt == "Q: q?"
-    assert found.decoding == {
-        "max_new_tokens": None, "temperature": 1.0, "top_p": None, "top_k": None, "stop": ["\n"], "seed": None,
-    }  # fmt: skip
+    assert found.decoding == ForeignDecoding(temperature=1.0, stop=("\n",))
 
 
 def test_settings_that_change_within_a_file_are_unknown(tmp_path: Path) -> None:
     other = row(doc_id=1, arguments={"gen_args_0": {"arg_0": "x", "arg_1": {"max_gen_toks": 7}}})
-    assert set(read_foreign(write(tmp_path / "x.jsonl", [row(), other])).decoding.values()) == {None}
+    assert read_foreign(write(tmp_path / "x.jsonl", [row(), other])).decoding == ForeignDecoding()
 
 
 JSON = st.recursive(
@@ -415,8 +412,8 @@ def test_a_row_with_anything_in_it_is_read_or_is_one_line(
     ("path", "change"),
     [
         (("planned",), lambda ids: ids[::-1]),
-        (("items", "published"), lambda ids: ids[:-1]),
-        (("items", "published"), lambda ids: [*ids[:-1], "test-5000"]),
+        (("items", "card-200"), lambda ids: ids[:-1]),
+        (("items", "card-200"), lambda ids: [*ids[:-1], "test-5000"]),
         (("imported", "answers"), lambda count: count + 1),
         (("imported", "missing"), lambda count: count - 1),
     ],

@@ -1,4 +1,4 @@
-"""What lm-eval's settings come to, beside what its own code of version 0.4.13 makes of them."""
+"""The decoding for lm-eval's settings, compared with what the code of lm-eval 0.4.13 does with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def settings_of(
 
 
 def by_hf(kwargs: dict[str, Any]) -> float:
-    """The temperature that ``HFLM._model_generate`` comes to, after ``normalize_gen_kwargs``."""
+    """Returns the temperature that ``HFLM._model_generate`` uses after ``normalize_gen_kwargs``."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
     found: Any = normalize_gen_kwargs(kwargs)
@@ -58,24 +58,24 @@ def test_a_temperature_that_is_said_is_the_one_that_lm_eval_used(
     engine: str, sampled: bool | None, temperature: float | None
 ) -> None:
     kwargs = settings_of(sampled, temperature)
-    said = lm_eval.decoding(kwargs, engine)["temperature"]
+    said = lm_eval.decoding(kwargs, engine).temperature
     if engine == "hf" and sampled and not temperature:
         return  # transformers refuses it, so there are no such answers
     assert said in (None, ENGINES[engine](kwargs))
-    without = lm_eval.decoding(kwargs, "unknown")["temperature"]
+    without = lm_eval.decoding(kwargs, "unknown").temperature
     assert without in (None, said)
     if without is None:
         assert len({use(kwargs) for use in ENGINES.values()} | {"version"}) > 1
 
 
 def test_what_is_unknown_without_the_engine() -> None:
-    unknown = {pair for pair in DRAWS if lm_eval.decoding(settings_of(*pair), "unknown")["temperature"] is None}
+    unknown = {pair for pair in DRAWS if lm_eval.decoding(settings_of(*pair), "unknown").temperature is None}
     assert unknown == {(False, 0.7), (False, 1), (None, 0.7), (None, 1), (None, None), (True, None)}
-    assert lm_eval.decoding(settings_of(None, 0.7), "local-chat-completions")["temperature"] == 0.7
-    assert lm_eval.decoding(settings_of(False, 0.7), "local-chat-completions")["temperature"] == 0.7
-    assert lm_eval.decoding(settings_of(None, None), "vllm")["temperature"] == 1.0
-    assert lm_eval.decoding(settings_of(False, 0.7), "hf")["temperature"] == 0.0
-    assert lm_eval.decoding(settings_of(False, 0.7), "vllm")["temperature"] is None  # 0.4.9 sampled, 0.4.10 does not
+    assert lm_eval.decoding(settings_of(None, 0.7), "local-chat-completions").temperature == 0.7
+    assert lm_eval.decoding(settings_of(False, 0.7), "local-chat-completions").temperature == 0.7
+    assert lm_eval.decoding(settings_of(None, None), "vllm").temperature == 1.0
+    assert lm_eval.decoding(settings_of(False, 0.7), "hf").temperature == 0.0
+    assert lm_eval.decoding(settings_of(False, 0.7), "vllm").temperature is None  # 0.4.9 sampled, 0.4.10 does not
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_is_unknown_without_the_engine() -> None:
         ({"max_tokens": 512}, "max_new_tokens", 512),
         ({"max_gen_toks": True}, "max_new_tokens", None),
         ({"until": None}, "stop", None),
-        ({"until": "x"}, "stop", ["x"]),
+        ({"until": "x"}, "stop", ("x",)),
         ({"until": ["x", 3]}, "stop", None),
         ({"temperature": "hot"}, "temperature", None),
         ({"temperature": float("nan")}, "temperature", None),
@@ -97,13 +97,13 @@ def test_what_is_unknown_without_the_engine() -> None:
     ],
 )
 def test_other_fields(more: dict[str, Any], field: str, value: Any) -> None:
-    assert lm_eval.decoding(settings_of(False, None, more), "hf")[field] == value
+    assert getattr(lm_eval.decoding(settings_of(False, None, more), "hf"), field) == value
 
 
 def test_sampled_draws_have_no_settings_that_nobody_said() -> None:
     found = lm_eval.decoding(settings_of(True, 0.5, {"top_k": 40}), "hf")
-    assert (found["temperature"], found["top_p"], found["top_k"], found["seed"]) == (0.5, None, 40, None)
-    assert set(lm_eval.decoding(None, "hf").values()) == {None}
+    assert (found.temperature, found.top_p, found.top_k, found.seed) == (0.5, None, 40, None)
+    assert lm_eval.decoding(None, "hf") == lm_eval.ForeignDecoding()
     assert lm_eval.others({"num_beams": 4, "until": []}) == ("num_beams=4",)
 
 
@@ -139,5 +139,5 @@ ANYTHING = st.recursive(
 )
 def test_anything_is_read(kwargs: dict[str, Any], config: dict[str, Any]) -> None:
     found = lm_eval.decoding(kwargs, "hf")
-    assert found["temperature"] is None or 0 <= found["temperature"] < 1e9
+    assert found.temperature is None or 0 <= found.temperature < 1e9
     assert all(isinstance(part, str) for part in (*lm_eval.altered(config), *lm_eval.others(kwargs)))

@@ -1,4 +1,4 @@
-"""The audit: a deterministic engine shows no flips, a shaky one shows each, and the interval is widened by them."""
+"""The audit: it sees no flip of a deterministic engine and every flip of a shaky one, and widens the interval by them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tulu_eval.backends.hf.backend import TransformersBackend
@@ -80,11 +81,11 @@ def test_widening_adds_the_noise_in_quadrature(finished: RunOutcome) -> None:
 
 
 def write_audit(run: StoredRun, flips: int, items: int, ways: int = 3) -> dict[str, Any]:
-    """Writes an audit of some items of a run, each repeated so many times, of which so many flipped; returns it."""
+    """Writes an audit of ``items`` items of a run, repeated in ``ways`` ways, with ``flips`` flips in all; returns it."""
     ids = run.manifest.planned[:items]
     flipped = [ids[: max(0, min(items, flips - way * items))] for way in range(ways)]
     repetitions = tuple(Repetition(f"way {way}", one, one, {}) for way, one in enumerate(flipped))
-    data = {"format": 1, **dataclasses.asdict(summarize(repetitions, ids, run.results[0]))}
+    data = {"format": 1, **msgspec.to_builtins(summarize(repetitions, ids, run.results[0]))}
     (run.folder / module.FILE).write_text(json.dumps(data))
     return data
 
@@ -111,7 +112,7 @@ FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "of a number without an end": lambda data: {**data, "trials": float("inf")},
     "of nothing": lambda data: {**data, "flips": 0, "trials": 0, "items": [], "repetitions": []},
     "of another format": lambda data: {**data, "format": 9},
-    "of another run": lambda data: {**data, "row": {**data["row"], "signature": "gsm8k:published|n:1"}},
+    "of another run": lambda data: {**data, "row": {**data["row"], "signature": "gsm8k:card-200|n:1"}},
     "of other items": lambda data: {**data, "items": [f"row-{at}" for at in range(10)]},
     "of numbers alone": lambda data: {"format": 1, "flips": 0, "trials": 600},
     "a list": lambda data: [data],

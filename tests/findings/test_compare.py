@@ -1,4 +1,4 @@
-"""Two runs side by side: causes of flips, where texts part, the paired test against statsmodels, and what differs."""
+"""Two runs compared: causes of flips, the texts' first difference, the paired test against statsmodels, differing settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two checkpoints never share a row of the table, whatever they are called."""
+"""Two checkpoints never share a row of the table, even if they have one name."""
 
 from __future__ import annotations
 

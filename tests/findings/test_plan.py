@@ -1,4 +1,4 @@
-"""Items that a comparison needs, what the benchmark's protocols can show, and what the runs cost."""
+"""The number of items that a comparison needs, the differences that protocols detect, and the cost of the runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tulu_eval.benchmarks.gsm8k import GSM8K, TEST_SIZE
+from tulu_eval.benchmarks.gsm8k import GSM8K
+from tulu_eval.benchmarks.gsm8k_data import TEST_SIZE
 from tulu_eval.errors import DataError, PreflightError, UnknownName, UserError
 from tulu_eval.findings import plan
 from tulu_eval.findings.plan import parameters_of, plan_comparison
@@ -48,7 +49,7 @@ def test_the_published_gap_of_dpo_and_sft() -> None:
     assert found.unpaired == 1976
     assert found.centre == pytest.approx(48.25)
     assert {reach.protocol: (reach.n, reach.enough) for reach in found.reaches} == {
-        "published": (200, "no"),
+        "card-200": (200, "no"),
         "full": (1319, "yes"),
     }
     assert {cost.protocol for cost in found.costs} == {"full"}
@@ -66,7 +67,7 @@ def test_a_large_difference_takes_the_small_protocol_and_the_discordance_it_need
     found = plan_comparison("gsm8k", (DPO, SFT), 40.0, SUITE)
     assert found.discordance == (0.40, 0.40)
     assert found.paired[0] == found.paired[1]
-    assert {cost.protocol for cost in found.costs} == {"published"}
+    assert {cost.protocol for cost in found.costs} == {"card-200"}
 
 
 @pytest.mark.parametrize("detect", [0.5, 1.0, 3.0, 10.0, 100.0])

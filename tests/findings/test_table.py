@@ -35,13 +35,16 @@ def gsm8k(table: CollectedTable, model: str) -> TableCell:
 
 
 def judged(folder: Path, judge: str, metrics: tuple[str, ...] = ("lc_win_rate", "win_rate")) -> StoredRun:
-    """Returns a run as if it were of AlpacaEval and had win rates by a judge."""
+    """Returns a run with the benchmark AlpacaEval and win rates by a judge."""
     run = read_run(folder)
-    manifest = replace(run.manifest, benchmark=replace(run.manifest.benchmark, name="alpaca-eval"))
+    items = {"alpacaeval2-805": run.manifest.planned}
+    manifest = replace(run.manifest, benchmark=replace(run.manifest.benchmark, name="alpaca-eval"), items=items)
     counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
     signature = f"alpaca-eval|n:805/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}|b:{known()[0].baseline.label}"
     rows = [
-        Result("alpaca-eval", "published", judge, metric, 20.0, 805, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature)
+        Result(
+            "alpaca-eval", "alpacaeval2-805", judge, metric, 20.0, 805, 805, 805, 18.0, 22.0, "bootstrap95", counts, signature
+        )
         for metric in metrics
     ]
     return dataclasses.replace(run, about=manifest, results=tuple(rows))
@@ -126,6 +129,21 @@ def test_other_models_follow_and_never_take_a_row_of_the_card(make_run: MakeRun,
     assert own.cell is not None
     assert own.comparison is not None
     assert (own.cell.printed, own.comparison.agreement.method) == ("46.0", "Fisher exact"), "as verify says it"
+
+
+def test_a_protocol_that_a_card_of_its_own_has_is_a_column(make_run: MakeRun) -> None:
+    folder = make_run(
+        right=18, protocol="lighteval", model="smollm2-135m-instruct", revision="sha256:1", form="chat",
+        write=lambda place, is_right: f"#### {place + 1 if is_right else 0}",
+    )  # fmt: skip
+    table = arrange(load_suite(), [read_run(folder)], ())
+    assert [column.metric_key for column in table.columns] == ["GSM8K_8shot_CoT", "AlpacaEval2_LC", "GSM8K_5shot_lighteval"]
+    (line,) = (line for line in table.lines if line.label == "smollm2-135m-instruct")
+    own = line.entries[2]
+    assert own.cell is not None
+    assert own.comparison is not None
+    assert (own.cell.printed, own.comparison.row.n, own.comparison.agreement.verdict) == ("1.4", 1319, "consistent")
+    assert line.entries[0].measured is None
 
 
 def test_another_judge_is_another_column(make_run: MakeRun, tmp_path: Path) -> None:
@@ -260,7 +278,7 @@ def test_one_measured_number_has_no_group(make_run: MakeRun, tmp_path: Path, cou
 
 
 def test_two_checkpoints_of_one_name_are_two_lines(make_run: MakeRun, tmp_path: Path) -> None:
-    """A row is of one checkpoint, told by its weights: whoever gives two the same name still sees both."""
+    """The weights tell checkpoints apart: two that a user gives one name have a row each."""
     make_run(right=100, model="mine", revision="aaaaaaaa")
     make_run(right=20, model="mine", revision="bbbbbbbb")
     make_run(right=40, model="other", revision="sha256:cccccccc")

@@ -1,4 +1,4 @@
-"""Verdicts on published numbers: by enumeration, for same and other weights, partial runs, and what differs."""
+"""Verdicts on published numbers, against enumeration: same and other weights, partial runs, differing settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeRun = Callable[..., Path]
 
 
 def flips_p_value(gap: int, n: int) -> float:
-    """Probability of a net change of at least ``gap`` when each of n items flips with 5 %, either way alike."""
+    """Probability of a net change of at least ``gap`` if each of n items flips with 5 %, to right as likely as to wrong."""
     rate = Fraction(1, 20)
     # More than 40 flips either way have a probability below 1e-12 at n = 200.
     ways = ((up, down) for up, down in itertools.product(range(41), repeat=2) if abs(up - down) >= gap)
@@ -87,7 +87,7 @@ def test_both_protocols_of_a_full_run_and_the_published_one_decides(make_run: Ma
     found = verify(read_run(make_run(right=lambda place: place % 200 < 121, protocol="full")), load_suite())
     of_card = [one for one in found.comparisons if one.cell.source.key == "card"]
     assert [(one.row.protocol, one.items, one.main, one.agreement.method) for one in of_card] == [
-        ("published", "same", True, "symmetric flips"),
+        ("card-200", "same", True, "symmetric flips"),
         ("full", "superset", False, "hypergeometric"),
     ]
     assert {row.scorer for row in found.beside} == {"stated-answer"}
@@ -99,7 +99,11 @@ def test_both_protocols_of_a_full_run_and_the_published_one_decides(make_run: Ma
         ("my-checkpoint", "sha256:12", r"no published number of my-checkpoint: it is not in the registry\. --as NAME"),
         ("tulu-2-13b", "sha256:12", r"tulu-2-13b: it is a local folder .* is allenai/tulu-2-13b\. --as tulu-2-13b"),
         ("someone/else", "abcdef", "no published number of someone/else: it is not in the registry"),
-        ("smollm2-135m-instruct", "sha256:12", "no published number of smollm2-135m-instruct on gsm8k"),
+        (
+            "smollm2-135m-instruct",
+            "sha256:12",
+            r"nothing to compare: 1\.4 \(.*\): its items are those of protocol lighteval, and the run has protocol published",
+        ),
     ],
 )
 def test_a_model_without_published_numbers_is_told_so(make_run: MakeRun, model: str, revision: str, message: str) -> None:
@@ -108,6 +112,30 @@ def test_a_model_without_published_numbers_is_told_so(make_run: MakeRun, model: 
         verify(run, load_suite(), partial=True)
     with pytest.raises(UnknownName, match="Did you mean 'tulu-2-13b'"):
         verify(run, load_suite(), stand_in="tulu-2-13bb", partial=True)
+
+
+def lighteval_run(make_run: MakeRun, right: int) -> Path:
+    """A run of SmolLM2's protocol with the weights of the package index."""
+    return make_run(
+        right=right, protocol="lighteval", model="smollm2-135m-instruct", revision="sha256:12", form="chat",
+        write=lambda place, is_right: f" So it is {place + 1}.\n#### {place + 1 if is_right else 0}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(18, "consistent"), (60, "inconsistent")])
+def test_a_card_of_another_harness_is_compared_with_its_own_protocol(make_run: MakeRun, right: int, verdict: str) -> None:
+    found = verify(read_run(lighteval_run(make_run, right)), load_suite())
+    (one,) = found.comparisons
+    assert (one.cell.printed, one.row.scorer, one.row.n, one.items) == ("1.4", "hash-answer", 1319, "same")
+    assert (one.row.value, one.agreement.verdict) == (100 * right / 1319, verdict)
+    assert not found.same_weights, "the package's are quantised"
+    assert [(s.name, s.changes) for s in found.differences] == [("model", "weights")]
+
+
+def test_the_published_numbers_of_another_protocol_are_not_compared(make_run: MakeRun) -> None:
+    run = read_run(lighteval_run(make_run, 18))
+    with pytest.raises(UserError, match="its items are those of protocol published, and the run has protocol lighteval"):
+        verify(run, load_suite(), stand_in=PPO_13B)
 
 
 def test_changed_weights_are_other_weights(make_run: MakeRun) -> None:
@@ -146,7 +174,7 @@ def test_a_partial_run_gets_no_verdict_unless_asked(make_run: MakeRun) -> None:
     found = verify(run, load_suite(), partial=True)
     assert {one.items for one in found.comparisons} == {"other"}
     assert found.comparisons[0].agreement.p_value == fisher_p_value(30, 50, 134, 200)
-    assert found.notes == ("protocol published: 50 of 200 items are there",)
+    assert found.notes == ("protocol card-200: 50 of 200 items are there",)
 
 
 def test_failures_count_both_ways_and_one_verdict_must_hold_in_both(make_run: MakeRun) -> None:
@@ -156,7 +184,7 @@ def test_failures_count_both_ways_and_one_verdict_must_hold_in_both(make_run: Ma
     assert (row.low, row.high) == (100 * wilson(118, 200).low, 100 * wilson(121, 200).high)
     of_67 = next(one.agreement for one in found.comparisons if one.cell.printed == "67.0")
     assert (of_67.verdict, of_67.p_value) == ("inconsistent", pytest.approx(flips_p_value(13, 200), abs=1e-11))
-    assert found.notes == ("protocol published: 3 of 200 failed, so nobody knows whether the model has them right",)
+    assert found.notes == ("protocol card-200: 3 of 200 failed, so nobody knows whether the model has them right",)
 
 
 def test_failures_that_decide_the_verdict_make_it_cannot_tell(make_run: MakeRun) -> None:
@@ -171,7 +199,7 @@ def test_failures_that_decide_the_verdict_make_it_cannot_tell(make_run: MakeRun)
 
 def test_a_whole_published_part_of_an_unfinished_full_run_is_enough(make_run: MakeRun) -> None:
     found = verify(read_run(make_run(right=121, protocol="full", limit=300)), load_suite())
-    assert {one.row.protocol for one in found.comparisons} == {"published"}
+    assert {one.row.protocol for one in found.comparisons} == {"card-200"}
     assert found.notes == ("protocol full: 300 of 1319 items are there",)
 
 
@@ -204,7 +232,7 @@ def test_rows_that_nothing_was_published_for(make_run: MakeRun) -> None:
             verify(read_run(folder), load_suite())
     run = read_run(make_run(output="other"))
     other = dataclasses.replace(run, about=replace(run.manifest, items={"custom": ("row-1",)}))
-    with pytest.raises(UserError, match="its items are those of protocol published"):
+    with pytest.raises(UserError, match="its items are those of protocol card-200"):
         verify(other, load_suite())
 
 

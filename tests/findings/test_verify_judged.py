@@ -33,16 +33,19 @@ def rows(
     counts = {status: 805 if status == "ok" else 0 for status in STATUSES}
     line = f"alpaca-eval|n:{n}/805|judge:{judge}|by:logprobs|prompt:{PROMPT_SHA256[:8]}|b:{known()[0].baseline.label}{more}"
     return [
-        Result("alpaca-eval", "published", judge, metric, at, n, 805, n, max(0, at - half), at + half, interval, counts, line)
+        Result(
+            "alpaca-eval", "alpacaeval2-805", judge, metric, at, n, 805, n, max(0, at - half), at + half, interval, counts, line
+        )
         for metric, at in values.items()
     ]
 
 
 def judged(folder: Path, *found: Result) -> StoredRun:
-    """Returns a run as if it were of AlpacaEval and had judges' rows."""
+    """Returns a run with the benchmark AlpacaEval and judges' rows."""
     run = read_run(folder)
     benchmark = replace(run.manifest.benchmark, name="alpaca-eval", version=AlpacaEval.version)
-    return dataclasses.replace(run, about=replace(run.manifest, benchmark=benchmark), results=found)
+    items = {"alpacaeval2-805": run.manifest.planned}
+    return dataclasses.replace(run, about=replace(run.manifest, benchmark=benchmark, items=items), results=found)
 
 
 @pytest.fixture

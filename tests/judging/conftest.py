@@ -1,4 +1,4 @@
-"""Short questions of the tests' own, asked as published."""
+"""Short questions for tests, in the published form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEMPLATE = (
 
 
 def make_recipe(method: str = "logprobs", judge: str = "loopback-judge") -> JudgeRecipe:
-    """The published settings around a short prompt of the tests' own."""
+    """The published settings with a short prompt for tests."""
     parameters: dict[str, Any] = {"max_tokens": 1, "temperature": 1, "logprobs": True, "top_logprobs": 5, "top_p": 1.0}
     if method == "text":
         parameters = {"max_completion_tokens": 4096}

@@ -1,4 +1,4 @@
-"""Calibrating a replacement judge: on a replacement whose relation to the original is known."""
+"""Calibrates a replacement judge whose relation to the original is known."""
 
 from __future__ import annotations
 

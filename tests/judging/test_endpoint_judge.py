@@ -18,7 +18,7 @@ from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.judging.budget import Budget, Price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import HttpJudge
-from tulu_eval.judging.judge import FAILURES, UnfitJudgeError, judge_pairs, missing
+from tulu_eval.judging.judge import FAILURES, JudgeJob, UnfitJudgeError, judge_pairs
 from tulu_eval.judging.judge_recipe import swapped
 
 KEY = "sk-test-0123456789abcdef"
@@ -30,7 +30,7 @@ def judge(url, **settings):
 
 def run(server, recipe, pairs, path, budget=None, **settings):
     with Cache(path) as cache:
-        return judge_pairs(pairs, recipe, judge(server.url, **settings), cache, budget or Budget())
+        return judge_pairs(pairs, JudgeJob(recipe, cache, budget or Budget()), judge(server.url, **settings))
 
 
 def test_every_pair_is_asked_once_and_unswapped(loopback, recipe, pairs, cache_path):
@@ -189,7 +189,7 @@ def test_an_endpoint_that_is_down_is_one_error(recipe, pairs, cache_path):
         Cache(cache_path) as cache,
         pytest.raises(EndpointError, match="5 requests failed, and none was answered, at the judge"),
     ):
-        judge_pairs(pairs(50), recipe, judge(f"http://127.0.0.1:{port}/v1", attempts=2), cache, Budget())
+        judge_pairs(pairs(50), JudgeJob(recipe, cache, Budget()), judge(f"http://127.0.0.1:{port}/v1", attempts=2))
 
 
 def test_a_judge_that_answers_in_prose_stops_before_it_costs_805_answers(loopback, recipes, pairs, cache_path):
@@ -217,7 +217,7 @@ def test_an_endpoint_that_dies_midway_keeps_what_was_paid(loopback, recipe, pair
             run(server, recipe, rows, cache_path, concurrency=1, attempts=1)
         with Cache(cache_path) as cache:
             assert len(cache) == 20
-            assert len(missing(rows, recipe, cache)) == 40
+            assert len(JudgeJob(recipe, cache, Budget()).missing(rows)) == 40
         server.faults = {}
         assert run(server, recipe, rows, cache_path).counts["judged"] == 60
         assert set(server.served.values()) == {1}
@@ -231,9 +231,9 @@ from conftest import make_pairs, make_recipe
 from tulu_eval.judging.budget import Budget
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import HttpJudge
-from tulu_eval.judging.judge import judge_pairs
+from tulu_eval.judging.judge import JudgeJob, judge_pairs
 with Cache(Path({path!r})) as cache:
-    judge_pairs(make_pairs(200), make_recipe(), HttpJudge({url!r}, concurrency=4), cache, Budget())
+    judge_pairs(make_pairs(200), JudgeJob(make_recipe(), cache, Budget()), HttpJudge({url!r}, concurrency=4))
 """
 
 

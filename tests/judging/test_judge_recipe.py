@@ -1,4 +1,4 @@
-"""The published way to ask, against the package it is from; and the stored judgments, read again from their raw completions."""
+"""The published request, compared with its package; and the stored judgments, read again from their raw completions."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.judging.budget import Budget
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import HttpJudge
-from tulu_eval.judging.judge import UnfitJudgeError, judge_pairs
+from tulu_eval.judging.judge import JudgeJob, UnfitJudgeError, judge_pairs
 
 KEY = "sk-test-0123456789abcdef"
 TOP = [{"token": "m", "logprob": -0.1}, {"token": "M", "logprob": -2.4}]
@@ -24,7 +24,7 @@ def judged(pairs: Any, cache_path: Any) -> Any:
     def call(url: str, recipe: Any) -> Any:
         with Cache(cache_path) as cache:
             judge = HttpJudge(url, KEY, timeout=5.0, first_wait=0.01, concurrency=1)
-            return judge_pairs(pairs(30), recipe, judge, cache, Budget())
+            return judge_pairs(pairs(30), JudgeJob(recipe, cache, Budget()), judge)
 
     return call
 

@@ -1,4 +1,4 @@
-"""A score's rows: failures spanned, LC over the grid of C, signatures that say how a row was made and cannot be forged."""
+"""A score's rows: intervals span failures, LC over the grid of C, and signatures that nobody can forge."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tulu_eval.judging.numbers import (
     settings_of,
     signature,
 )
-from tulu_eval.judging.win_rates import Score, score
+from tulu_eval.judging.win_rates import Score, Scoring, score
 from tulu_eval.reports import judge as report
 
 
@@ -42,7 +42,7 @@ def annotations(folder: Path) -> Annotations:
 
 @pytest.fixture(scope="module")
 def scored(annotations: Annotations, gamed: GamedFile) -> Score:
-    return score(from_annotations(annotations), terms_of(annotations), gamed, draws=20)
+    return score(from_annotations(annotations), terms_of(annotations), gamed, Scoring(draws=20))
 
 
 def failed(annotations: Annotations, kind: str, n: int = 5) -> list[object]:
@@ -53,14 +53,14 @@ def failed(annotations: Annotations, kind: str, n: int = 5) -> list[object]:
 @pytest.mark.parametrize("kind", ["missing", "endpoint", "refusal", "not_asked"])
 def test_an_interval_spans_what_the_judge_failed_on(annotations: Annotations, gamed: GamedFile, kind: str) -> None:
     rows, terms = failed(annotations, kind), terms_of(annotations)
-    found = score(rows, terms, gamed, partial=True, draws=20)
+    found = score(rows, terms, gamed, Scoring(partial=True, draws=20))
     lc, raw = results(found)
     assert raw.counts["judge_error"] == lc.counts["judge_error"] == found.errors == 5
     assert (raw.interval, lc.interval) == ("normal95+failures", "bootstrap95-refit-20+failures")
     ends = []
     for value in (1.0, 2.0):
         filled = [dataclasses.replace(row, preference=value, kind="judged") if row.preference is None else row for row in rows]
-        ends.append(results(score(filled, terms, gamed, draws=20, c=found.lc.c if found.lc else None)))
+        ends.append(results(score(filled, terms, gamed, Scoring(draws=20, c=found.lc.c if found.lc else None))))
     for at, row in enumerate((lc, raw)):
         assert row.low == pytest.approx(ends[0][at].low, abs=1e-9)
         assert row.high == pytest.approx(ends[1][at].high, abs=1e-9)
@@ -81,7 +81,7 @@ def test_lc_at_the_published_c_and_over_the_grid(folder: Path, gamed: GamedFile,
         published = next(row for row in csv.DictReader(file) if row["model"] == model)
     c, value = float(published["C_leaderboard"]), float(published["length_controlled_winrate"])
     found = read_annotations(folder / "models" / model / "annotations_weighted_alpaca_eval_gpt4_turbo.json")
-    made = score(from_annotations(found), terms_of(found), gamed, draws=0, c=c)
+    made = score(from_annotations(found), terms_of(found), gamed, Scoring(draws=0, c=c))
     assert made.lc is not None
     assert made.lc.value == pytest.approx(value, abs=1e-8)
     assert [fit.value for fit in made.grid if fit.c == pytest.approx(c)] == [pytest.approx(value, abs=1e-8)]
@@ -98,19 +98,19 @@ def test_lc_at_the_published_c_and_over_the_grid(folder: Path, gamed: GamedFile,
 
 
 def test_a_given_c_is_in_the_signature_and_files_the_number_apart(annotations: Annotations, gamed: GamedFile) -> None:
-    made = score(from_annotations(annotations), terms_of(annotations), gamed, draws=0, c=21.54434690031882)
+    made = score(from_annotations(annotations), terms_of(annotations), gamed, Scoring(draws=0, c=21.54434690031882))
     assert "|lc:v1|folds:none|C:21.54434690031882|" in signature(made)
     assert label(made) == "gpt-4-1106-preview, C = 21.54434690031882"
     assert not any(map(by_original_judge, results(made)))
-    assert settings_of(results(made)).c == 21.54434690031882
+    assert settings_of(results(made)).scoring.c == 21.54434690031882
 
 
 def test_settings_are_read_back_from_the_rows(scored: Score, annotations: Annotations, gamed: GamedFile) -> None:
-    assert settings_of(results(scored)) == JudgeSettings(True, False, "leaderboard", None, 20, "re-derived", False)
-    stable = score(from_annotations(annotations), terms_of(annotations), gamed, "stable", draws=0)
-    assert settings_of(results(stable)) == JudgeSettings(True, False, "stable", None, 0, "re-derived", False)
+    assert settings_of(results(scored)) == JudgeSettings(Scoring(draws=20), False, lc=True, gamed="re-derived")
+    stable = score(from_annotations(annotations), terms_of(annotations), gamed, Scoring(folds="stable", draws=0))
+    assert settings_of(results(stable)) == JudgeSettings(Scoring(folds="stable", draws=0), False, lc=True, gamed="re-derived")
     raw = score(from_annotations(annotations), terms_of(annotations), None)
-    assert settings_of(results(raw)) == JudgeSettings(False, False, "leaderboard", None, 0, "", False)
+    assert settings_of(results(raw)) == JudgeSettings(Scoring(draws=0), False)
     lc, win = results(scored)
     for bad in (
         [lc],

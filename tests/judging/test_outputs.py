@@ -1,4 +1,4 @@
-"""Files in alpaca_eval's formats: good ones round trip, bad ones are one clear line each."""
+"""Files in alpaca_eval's formats: good ones make a round trip, and each bad one gives a clear line."""
 
 from __future__ import annotations
 

@@ -14,11 +14,12 @@ from tulu_eval.judging.budget import Budget, Price
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate_judge import draw
 from tulu_eval.judging.endpoint_judge import HttpJudge
+from tulu_eval.judging.judge import JudgeJob
 from tulu_eval.judging.judged import Judge
 from tulu_eval.judging.outputs import Outputs, read_outputs
 from tulu_eval.judging.record import read_judgments
-from tulu_eval.judging.session import Scoring, annotated, calibrate_judge, execute, prepare, score_files
-from tulu_eval.judging.win_rates import score
+from tulu_eval.judging.session import annotated, calibrate_judge, execute, prepare, score_files
+from tulu_eval.judging.win_rates import Scoring, score
 
 ANNOTATIONS = "annotations_weighted_alpaca_eval_gpt4_turbo.json"
 
@@ -41,14 +42,12 @@ def outputs(folder):
 def test_all_805_are_judged_scored_and_written_without_text(loopback, recipe, folder, outputs, scoring, cache_path, tmp_path):
     out = tmp_path / "judge"
     with loopback() as server, Cache(cache_path) as cache:
-        ready = prepare(
-            outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json", Price(10.0, 30.0, "test"), None, scoring
-        )
+        job = JudgeJob(recipe, cache, Budget(Price(10.0, 30.0, "test"), max_cost=5.0), server.url)
+        ready = prepare(outputs, job, scoring, folder / "alpaca_eval_gpt4_baseline.json")
         assert sum(server.requests.values()) == 0
         assert ready.estimate.requests == 804
         assert ready.screen.flags == []
-        endpoint = HttpJudge(server.url, concurrency=4, timeout=30)
-        found = execute(ready, endpoint, str(endpoint.url), cache, out, max_cost=5.0)
+        found = execute(ready, HttpJudge(server.url, concurrency=4, timeout=30), out)
         assert sum(server.requests.values()) == 804
     assert str(found.judging) == "805 = 804 judged + 0 failed + 1 identical"
     lc, raw = found.results
@@ -66,14 +65,15 @@ def test_all_805_are_judged_scored_and_written_without_text(loopback, recipe, fo
             assert len(text) < 12 or text not in texts
     stored = read_judgments(out / "judgments.jsonl")
     assert stored.baseline == known()[0].baseline
-    again = score(stored.judged(), stored.terms(Judge.of(recipe)), ready.gamed, draws=20)
+    again = score(stored.judged(), stored.terms(Judge.of(recipe)), ready.gamed, Scoring(draws=20))
     assert again.lc == found.score.lc
 
 
 def test_a_few_are_a_raw_win_rate(loopback, recipe, folder, outputs, cache_path, tmp_path):
     with loopback() as server, Cache(cache_path) as cache:
-        ready = prepare(outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json", limit=16)
-        found = execute(ready, HttpJudge(server.url), server.url, cache, tmp_path / "judge")
+        job = JudgeJob(recipe, cache, Budget())
+        ready = prepare(outputs, job, baseline=folder / "alpaca_eval_gpt4_baseline.json", limit=16)
+        found = execute(ready, HttpJudge(server.url), tmp_path / "judge")
     (raw,) = found.results
     assert (raw.metric, raw.n, raw.n_protocol, raw.partial) == ("win_rate", 16, 805, True)
     assert found.score.lc is None
@@ -84,19 +84,18 @@ def test_what_lc_needs_is_had_before_the_judge_is_paid(recipe, folder, outputs, 
         raise PreflightError(f"{name} is not reachable")
 
     monkeypatch.setattr(gamed, "fetch", refuse)
+    baseline = folder / "alpaca_eval_gpt4_baseline.json"
     with Cache(cache_path) as cache:
+        job = JudgeJob(recipe, cache, Budget())
         with pytest.raises(PreflightError, match=r"df_gamed\.csv is not reachable"):
-            prepare(outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json")
+            prepare(outputs, job, baseline=baseline)
         (tmp_path / "df_gamed.csv").write_text("other")
         with pytest.raises(DataError, match=r"is not df_gamed\.csv"):
-            prepare(
-                outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json",
-                scoring=Scoring(gamed=tmp_path / "df_gamed.csv"),
-            )  # fmt: skip
+            prepare(outputs, job, Scoring(gamed=tmp_path / "df_gamed.csv"), baseline)
         with pytest.raises(UserError, match="no output to judge"):
-            prepare(Outputs("none", {}), recipe, cache, folder / "alpaca_eval_gpt4_baseline.json")
+            prepare(Outputs("none", {}), job, baseline=baseline)
         with pytest.raises(UserError, match="--limit must be 1 or more"):
-            prepare(outputs, recipe, cache, folder / "alpaca_eval_gpt4_baseline.json", limit=0)
+            prepare(outputs, job, baseline=baseline, limit=0)
 
 
 def test_published_files_are_scored_and_checked_to_belong_together(folder, scoring, outputs, tmp_path):
@@ -140,7 +139,7 @@ def test_a_replacement_is_calibrated_end_to_end(loopback, recipe, folder, cache_
     rows = annotated({name: folder / "models" / name / ANNOTATIONS for name in ("claude-2", "alpaca-7b")})
     sample = draw(rows, 120)
     with loopback() as server, Cache(cache_path) as cache:
-        found, judging = calibrate_judge(sample, recipe, HttpJudge(server.url), cache, Budget())
+        found, judging = calibrate_judge(sample, JudgeJob(recipe, cache, Budget()), HttpJudge(server.url))
     assert found.n == len(sample) == sum(server.served.values())
     assert found.models == ("alpaca-7b", "claude-2")
     assert abs(found.kappa) < 0.3  # the loopback judges by a hash

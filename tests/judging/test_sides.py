@@ -1,4 +1,4 @@
-"""Who is the baseline: known by outputs, whatever names say; and preferences that follow from their raw completions."""
+"""The baseline's side, found by outputs in spite of wrong names; and preferences checked against raw completions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from tulu_eval.errors import DataError
 from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.numbers import by_original_judge, label, results, signature
-from tulu_eval.judging.session import ScoredOutputs, Scoring, score_files
+from tulu_eval.judging.session import ScoredOutputs, score_files
+from tulu_eval.judging.win_rates import Scoring
 
 Rows = list[dict[str, Any]]
 LC, RAW = 28.155196141629148, 17.188240356708075
@@ -47,7 +48,7 @@ def scored(folder: Path, tmp_path: Path) -> Callable[[Rows], ScoredOutputs]:
 
 
 def exchange(row: dict[str, Any], *, names: bool = True, preference: bool = True) -> None:
-    """Turns a row's sides round."""
+    """Exchanges a row's sides."""
     row["output_1"], row["output_2"] = row["output_2"], row["output_1"]
     if names:
         row["generator_1"], row["generator_2"] = row["generator_2"], row["generator_1"]

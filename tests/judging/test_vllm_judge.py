@@ -1,4 +1,4 @@
-"""A judge in this process: the form of its answers, and what it cannot be asked.
+"""A judge in this process: the form of its answers, and questions that it rejects.
 
 A real engine is in ``tests/cli/test_judge_vllm.py``.
 """

@@ -1,4 +1,4 @@
-"""Scores from published files and from judgments: the numbers, the account, and when there is none."""
+"""Scores from published files and from judgments: the numbers, the account of all rows, and scores without LC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tulu_eval.judging.judge import Judgment
 from tulu_eval.judging.judge_recipe import PROMPT_SHA256, Pair
 from tulu_eval.judging.judged import Judge, Terms, annotator_judge, from_annotations, from_judgments, terms_of
 from tulu_eval.judging.numbers import results, signature
-from tulu_eval.judging.win_rates import score
+from tulu_eval.judging.win_rates import Scoring, score
 from tulu_eval.records import Result, to_json
 
 
@@ -35,7 +35,7 @@ def annotations(folder):
 
 
 def test_a_published_model_is_scored_offline(annotations, gamed):
-    found = score(from_annotations(annotations), terms_of(annotations), gamed, draws=50)
+    found = score(from_annotations(annotations), terms_of(annotations), gamed, Scoring(draws=50))
     assert found.lc.value == pytest.approx(28.155196141629148, abs=1e-8)
     assert found.win_rate.win_rate == pytest.approx(17.188240356708075, abs=1e-9)
     assert found.judge.original
@@ -52,7 +52,7 @@ def test_a_published_model_is_scored_offline(annotations, gamed):
 
 
 def test_results_go_to_tables_and_back(annotations, gamed):
-    lc, raw = results(score(from_annotations(annotations), terms_of(annotations), gamed, draws=50))
+    lc, raw = results(score(from_annotations(annotations), terms_of(annotations), gamed, Scoring(draws=50)))
     assert (lc.metric, raw.metric, lc.interval, raw.interval) == ("lc_win_rate", "win_rate", "bootstrap95-refit-50", "normal95")
     assert lc.counts == {"ok": 805, "empty": 0, "truncated": 0, "no_answer": 0, "engine_error": 0, "judge_error": 0}
     for row in (lc, raw):
@@ -88,18 +88,18 @@ def test_absent_rows_are_counted_and_are_no_failures(annotations, gamed):
 def test_partial_is_asked_for_and_marked_and_uses_the_right_difficulties(annotations, gamed):
     rows = from_annotations(annotations)
     half = rows[1::2]
-    found = score(half, terms_of(annotations), gamed, "stable", partial=True, draws=0)
+    found = score(half, terms_of(annotations), gamed, Scoring(folds="stable", partial=True, draws=0))
     assert found.partial
     assert found.lc is not None
     assert results(found)[0].partial
     wrong = [dataclasses.replace(row, place=at) for at, row in enumerate(half)]  # as alpaca_eval does, by row number
-    assert score(wrong, terms_of(annotations), gamed, "stable", partial=True, draws=0).lc.value != pytest.approx(
+    assert score(wrong, terms_of(annotations), gamed, Scoring(folds="stable", partial=True, draws=0)).lc.value != pytest.approx(
         found.lc.value, abs=0.1
     )
 
 
 def test_the_leaderboards_folds_for_too_few_rows_are_a_reason_not_a_crash(annotations, gamed):
-    found = score(from_annotations(annotations)[:100], terms_of(annotations), gamed, "leaderboard", partial=True)
+    found = score(from_annotations(annotations)[:100], terms_of(annotations), gamed, Scoring(partial=True))
     assert found.lc is None
     assert "use 'stable'" in found.why_no_lc
 

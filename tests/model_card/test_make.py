@@ -38,10 +38,10 @@ def test_the_metadata_is_what_the_hubs_library_makes_and_reads(make_run: MakeRun
     assert name == PPO
     assert [(one.metric_type, one.metric_value, one.metric_args["n"]) for one in results] == [("exact_match", 60.5, 200)] * 2
     assert results[0].metric_args["interval"] == [53.59, 67.02]
-    assert results[0].metric_args["signature"].startswith("gsm8k:published|n:200@67fd6fed|")
+    assert results[0].metric_args["signature"].startswith("gsm8k:card-200|n:200@67fd6fed|")
     plain = metadata_eval_result(
         model_pretty_name=PPO, task_pretty_name="Text Generation", task_id="text-generation",
-        metrics_pretty_name="exact match, protocol published, scorer last-number, n = 200", metrics_id="exact_match",
+        metrics_pretty_name="exact match, protocol card-200, scorer last-number, n = 200", metrics_id="exact_match",
         metrics_value=60.5, dataset_pretty_name="GSM8K", dataset_id="openai/gsm8k", dataset_config="main", dataset_split="test",
     )["model-index"]  # fmt: skip
     (here,), (theirs,) = index[0]["results"], plain[0]["results"]
@@ -84,10 +84,10 @@ def test_the_section_has_n_interval_verdict_counts_and_signature(make_run: MakeR
     make_run(right=121)
     section = report.section(made(tmp_path), SUITE)
     assert (
-        "| GSM8K | published | exact match | last-number | 60.5 | [53.6, 67.0] | 200 | inconsistent with 67.0 (card); "
+        "| GSM8K | card-200 | exact match | last-number | 60.5 | [53.6, 67.0] | 200 | inconsistent with 67.0 (card); "
         "consistent with 58.0 (card-13b-70b-uf-rm); consistent with 58.0 (card-8b-uf-rm) |\n"
     ) in section
-    assert "\n- 200 ok: `gsm8k:published|n:200@67fd6fed|p:" in section
+    assert "\n- 200 ok: `gsm8k:card-200|n:200@67fd6fed|p:" in section
 
 
 def test_the_hubs_file_has_the_row_with_most_items(make_run: MakeRun, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_benchmark_of_another_package_stands_under_its_own_name(make_run: Make
     theirs = dataclasses.replace(card, entries=entries)
     assert [(one.dataset_type, one.dataset_config) for one in report.eval_results(theirs)] == 2 * [("their-benchmark", None)]
     assert "type: their-benchmark\n" in report.metadata(theirs)
-    assert "| their-benchmark | published |" in report.section(theirs, SUITE)
+    assert "| their-benchmark | card-200 |" in report.section(theirs, SUITE)
 
 
 def test_the_newest_of_equal_runs(make_run: MakeRun, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_rows_that_are_not_whole_are_left_out_and_named(make_run: MakeRun, tmp_p
     make_run(right=121, output="results/whole")
     card = made(tmp_path)
     assert len(card.entries) == 2
-    assert any("published, last-number: the engine or judge failed on 3 of 200 items" in line for line in card.left_out)
+    assert any("card-200, last-number: the engine or judge failed on 3 of 200 items" in line for line in card.left_out)
 
 
 def test_a_run_changed_by_hand_is_left_out_and_named(make_run: MakeRun, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_an_imported_run_is_marked_as_such(shared: Path, tmp_path: Path) -> None
     import_file(path, "someone/model", "gsm8k", data, tmp_path / "results", SUITE)
     card = made(tmp_path, "someone/model")
     assert report.eval_results(card)[0].metric_name.endswith(", n = 200, imported from open-instruct")
-    assert "| GSM8K | published, imported from open-instruct |" in report.section(card, SUITE)
+    assert "| GSM8K | card-200, imported from open-instruct |" in report.section(card, SUITE)
     page = page_report.make(SUITE, tmp_path / "results", {"gsm8k": data})
     assert (page.runs, page.problems) == (1, ())
     assert page.promptless == (), "the question is the benchmark's; the page says that what was sent may differ"

@@ -12,7 +12,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import template as module
-from tulu_eval.models.template import ChatTemplate, Conversation, Turn, holds, opened_reasoning
+from tulu_eval.models.template import ChatTemplate, Conversation, end_of, opened_reasoning
+from tulu_eval.records import Turn
 
 TURN = [Turn("user", "What is 3 <b> & 4?\nSay 'yes'.")]
 CHATML = (
@@ -83,6 +84,29 @@ def test_a_template_that_drops_a_text_is_refused(source: str, role: str) -> None
         render(source, turns)
 
 
+SHOTS = [Turn("user", "1+1?"), Turn("assistant", "2"), Turn("user", "What is 2+2?")]
+
+
+@pytest.mark.parametrize(
+    ("source", "role"),
+    [
+        ("{{ messages[-1].content }}", "user"),
+        ("{% for m in messages if m.role == 'user' %}{{ m.content }}\n{% endfor %}", "user"),
+        ("{% for m in messages | reverse %}{{ m.content }}\n{% endfor %}", "assistant"),
+        ("{{ messages[0].content }}{{ messages[1].content }}", "user"),
+    ],
+)
+def test_a_template_that_drops_or_moves_a_turn_is_refused(source: str, role: str) -> None:
+    with pytest.raises(PreflightError, match=f"does not write the {role}'s text"):
+        render(source, SHOTS)
+
+
+def test_a_system_prompt_may_stand_in_the_last_turn() -> None:
+    turns = [Turn("system", "Be brief."), *SHOTS]
+    source = "{% for m in messages[1:] %}{% if loop.last %}{{ messages[0].content }}\n{% endif %}[{{ m.content }}]{% endfor %}"
+    assert render(source, turns) == "[1+1?][2]Be brief.\n[What is 2+2?]"
+
+
 def test_a_template_that_wants_parts_is_refused_and_named() -> None:
     with pytest.raises(PreflightError, match=r"does not write the user's text \(it wants it as a list of parts"):
         render(PARTS)
@@ -150,7 +174,7 @@ def test_an_item_that_a_template_does_not_take_is_named() -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_a_text_holds_what_is_in_it(before: str, content: str, behind: str) -> None:
-    assert holds(before + content.strip() + behind, content)
+    assert end_of(before + content.strip() + behind, content) is not None
 
 
 @pytest.mark.parametrize(

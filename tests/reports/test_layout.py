@@ -54,5 +54,5 @@ def test_nothing_is_wrapped_without_a_terminal(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_paragraph_keeps_long_words_whole() -> None:
-    word = "gsm8k:published|n:200@67fd6fed|" * 3
+    word = "gsm8k:card-200|n:200@67fd6fed|" * 3
     assert word in wrapped(f"signature {word}", "  ", width=40)

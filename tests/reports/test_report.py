@@ -21,7 +21,8 @@ from msgspec.structs import replace
 
 from tulu_eval.exchange.import_file import import_file
 from tulu_eval.judging.numbers import results as score_rows
-from tulu_eval.judging.session import Scoring, score_files
+from tulu_eval.judging.session import score_files
+from tulu_eval.judging.win_rates import Scoring
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board, page
 from tulu_eval.reports.report import make
@@ -147,7 +148,7 @@ def test_a_forged_run_is_named_and_is_no_result(make_run: Callable[..., Path], t
     found = make(load_suite(), tmp_path / "results", {})
     assert found.runs == 0
     (line,) = found.problems
-    assert line.startswith("my__forged/gsm8k/published-first80-")
+    assert line.startswith("my__forged/gsm8k/card-200-first80-")
     assert "settings_sha256 differs" in line
     rows = json.loads(Parsed(found.text).scripts["data"])["board"]
     assert not any(row["measured"] for row in rows)

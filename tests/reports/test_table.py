@@ -84,12 +84,12 @@ def test_csv_has_every_figure_in_a_column_of_its_own(measured: CollectedTable) -
     assert (float(ppo["value"]), int(float(ppo["n"])), ppo["protocol"], ppo["scorer"]) == (
         60.5,
         200,
-        "published",
+        "card-200",
         "last-number",
     )
     assert float(ppo["low"]) < 60.5 < float(ppo["high"])
     assert ppo["verdict"] == "inconsistent"
-    assert ppo["signature"].startswith("gsm8k:published|n:200@")
+    assert ppo["signature"].startswith("gsm8k:card-200|n:200@")
 
 
 def test_json_has_published_measured_and_agreement(measured: CollectedTable) -> None:

@@ -46,6 +46,7 @@ def test_it_goes_on_where_it_was_stopped_and_comes_to_the_same(tmp_path: Path, m
     assert found["policies"]["tiny-sft"]["kl"]["value"] == pytest.approx(0.0, abs=1e-6)
     assert found["gain"]["n"] == 8
     assert set(found["reward_model"]) == set(rule.KINDS)
+    assert all(type(one["n"]) is int for one in found["reward_model"].values())
     assert {one["verdict"] for one in found["verdicts"].values()} <= {"consistent", "inconsistent", "cannot tell"}
     page = (tmp_path / "whole" / "README.md").read_text()
     assert "| tiny-ppo | PPO" in page
@@ -61,7 +62,7 @@ def test_it_goes_on_where_it_was_stopped_and_comes_to_the_same(tmp_path: Path, m
     assert trained[0]["rollouts"]
     assert str(tmp_path) not in json.dumps(trained)
 
-    # What is exported loads, and its card has the results of its own run.
+    # The exports load, and a card has the results of its own run.
     for name, auto in (("tiny-ppo", AutoModelForCausalLM), ("tiny-rm", AutoModelForSequenceClassification),
                        ("tiny-value", AutoModelForSequenceClassification)):  # fmt: skip
         auto.from_pretrained(tmp_path / "whole" / "models" / name)
@@ -69,7 +70,7 @@ def test_it_goes_on_where_it_was_stopped_and_comes_to_the_same(tmp_path: Path, m
     card = (tmp_path / "whole" / "models" / "tiny-ppo" / "README.md").read_text()
     assert found["after"][0]["signature"].replace("|", "\\|") in card
 
-    # Stopped after the reward model, with half of the next stage there: the finished stages are not done again.
+    # Stopped after the reward model, in the middle of the next stage: the finished stages do not run again.
     cut = tmp_path / "cut"
     shutil.copytree(tmp_path / "whole", cut)
     for name in ("models/tiny-ppo", "models/tiny-value", "ppo/policy", "results", "held-out.json", whole.SUMMARY):

@@ -1,4 +1,4 @@
-"""What the rule of the made-up preferences wants of an answer."""
+"""The rule of the generated preferences."""
 
 from __future__ import annotations
 

@@ -110,7 +110,8 @@ def _annotations(shared: Path, folder: Path, first: int) -> Path:
 def judged_bench(shared: Path, quiet_place: Path, of_alpaca: dict[str, Path]) -> Bench:
     """Win rates of twenty real annotations."""
     from tulu_eval.judging.numbers import results
-    from tulu_eval.judging.session import Scoring, score_files
+    from tulu_eval.judging.session import score_files
+    from tulu_eval.judging.win_rates import Scoring
     from tulu_eval.runs import rescored
 
     def made(name: str, first: int) -> Path:

@@ -12,11 +12,14 @@ import pytest
 
 from tulu_eval.errors import DataError
 from tulu_eval.findings.table import collect
+from tulu_eval.judging.budget import Budget
 from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import HttpJudge
+from tulu_eval.judging.judge import JudgeJob
 from tulu_eval.judging.judge_recipe import JudgeRecipe, load_recipe
 from tulu_eval.judging.outputs import read_outputs
-from tulu_eval.judging.session import JudgingOutcome, Scoring, prepare
+from tulu_eval.judging.session import JudgingOutcome, prepare
+from tulu_eval.judging.win_rates import Scoring
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import judge
 from tulu_eval.runs.reading import read_run, sound
@@ -40,8 +43,8 @@ def ask(loopback: Any, shared: Path, tmp_path: Path) -> Callable[[Path], tuple[J
         target = judge.find(run)
         folder = judge.folder_of(target, recipe(), None)
         with loopback() as server, Cache(tmp_path / "judge.jsonl") as cache:
-            ready = prepare(target.outputs, recipe(), cache, shared / BASELINE)
-            return judge.judge(ready, HttpJudge(server.url), server.url, cache, folder), folder
+            ready = prepare(target.outputs, JudgeJob(recipe(), cache, Budget(), server.url), baseline=shared / BASELINE)
+            return judge.judge(ready, HttpJudge(server.url), folder), folder
 
     return call
 

@@ -14,7 +14,8 @@ import pytest
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging import gamed
 from tulu_eval.judging.numbers import results
-from tulu_eval.judging.session import Scoring, score_files
+from tulu_eval.judging.session import score_files
+from tulu_eval.judging.win_rates import Scoring
 from tulu_eval.records import Result, content_hash, to_json
 from tulu_eval.runs import rescored
 from tulu_eval.runs.judge import checked

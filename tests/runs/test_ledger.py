@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Grade
-from tulu_eval.runs.ledger import Ledger, Sample, decode, encode, intact, marks, timeless
+from tulu_eval.runs.ledger import Ledger, Marks, Sample, decode, encode, intact, marks, timeless
 
 
 def sample(number: int, text: str = "So the answer is 4.", *, failed: bool = False) -> Sample:
@@ -167,7 +167,7 @@ def test_marks_and_the_timeless_part_are_read_without_parsing_the_rest(text: str
     trap = text + ',"grades":[{"score":9}],"seconds":1,"crc":"'
     grades = (Grade("s", trap, True, 0.5), Grade("t", "", False, 1.0))
     one = Sample(item, trap, "p", Completion("0" * 64, trap, (3,), "stop", 1.5, trap), "ok", grades)
-    assert marks(encode(one)) == (item, "ok", (0.5, 1.0))
+    assert marks(encode(one)) == (item, Marks("ok", (0.5, 1.0)))
     slower = dataclasses.replace(one, completion=dataclasses.replace(one.completion, seconds=2.5))
     other = dataclasses.replace(one, status="empty")
     assert timeless(encode(one)) == timeless(encode(slower)) != timeless(encode(other))

@@ -13,6 +13,7 @@ import pytest
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError
 from tulu_eval.records import Grade, content_hash
+from tulu_eval.runs import catalog
 from tulu_eval.runs.digests import hash_of_all, read_digests
 from tulu_eval.runs.ledger import Sample, decode, encode
 from tulu_eval.runs.manifest import samples_hash
@@ -177,3 +178,15 @@ def test_a_reading_without_the_gamed_rows_is_not_that_with_them(
     (tmp_path / "cache/alpaca_eval").mkdir(parents=True)
     (tmp_path / f"cache/alpaca_eval/df_gamed-{next(iter(gamed.GAMED_SHA256))[:16]}.csv").write_text("")
     assert remembered.name_of(folder, None) != before
+
+
+def test_a_run_signed_with_an_earlier_name_of_its_protocol_is_read_under_todays() -> None:
+    folder = next((Path(__file__).parents[2] / "results" / "smollm2-135m-instruct" / "gsm8k").glob("published-fb7fab88"))
+    run = read_run(folder)
+    assert run.doubts == ()
+    assert {row.protocol for row in run.results} == {"card-200"}
+    assert all(row.signature.startswith("gsm8k:published|n:200@") for row in run.results), "no signature changes"
+    assert run.members("published") == run.members("card-200") == set(run.manifest.planned)
+    assert catalog.benchmark("gsm8k").protocol("published").name == "card-200"
+    assert catalog.protocol_name("gsm8k", "published") == "card-200"
+    assert catalog.protocol_name("not-installed", "published") == "published"

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulu_eval.backends.base import EngineSettings, check_settings
+from tulu_eval.backends.base import EngineSettings
+from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import PreflightError
 from tulu_eval.records import Decoding
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs.estimate import common_prefix, estimate
 from tulu_eval.runs.run_plan import Order, make_plan, safe_name
+from tulu_eval.testing import ScriptedBackend
 
 
 def test_a_plan_names_items_prompts_and_folder(order: Order, llama3_like: Path) -> None:
@@ -56,9 +58,9 @@ def test_keys_depend_on_every_setting_that_can_change_a_completion(order: Order,
 
 def test_a_backend_made_elsewhere_may_have_any_setting() -> None:
     settings = EngineSettings(tensor_parallel=2)
-    check_settings("made-elsewhere", settings)
-    with pytest.raises(PreflightError, match=r"^--tensor-parallel is a setting of --backend vllm$"):
-        check_settings("transformers", settings)
+    ScriptedBackend.check_settings(settings)
+    with pytest.raises(PreflightError, match=r"^--tensor-parallel is no setting of --backend transformers$"):
+        TransformersBackend.check_settings(settings)
 
 
 def test_protocols_of_one_benchmark_share_their_samples(order: Order, shared: Path, tmp_path: Path) -> None:

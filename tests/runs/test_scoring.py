@@ -13,10 +13,10 @@ from tulu_eval.errors import DataError
 from tulu_eval.records import Completion, FinishReason
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, Sample, encode
+from tulu_eval.runs.ledger import Ledger, Marks, Sample, encode
 from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.score import score
-from tulu_eval.runs.scoring import Marks, grade_sample, make_rows
+from tulu_eval.runs.scoring import grade_sample, make_rows
 
 TEXTS: list[tuple[str, FinishReason]] = [
     ("So the answer is 1.", "stop"),  # right for both
@@ -63,8 +63,8 @@ def test_both_protocols_come_from_one_run() -> None:
     marks = {item: Marks("ok", (float(item in "ab"), 0.0)) for item in "abc"}
     rows = make_rows(MANIFEST, benchmark, marks)
     assert [(row.protocol, row.scorer, row.n, row.n_protocol, round(row.value, 1)) for row in rows] == [
-        ("published", "last-number", 2, 2, 100.0),
-        ("published", "stated-answer", 2, 2, 0.0),
+        ("card-200", "last-number", 2, 2, 100.0),
+        ("card-200", "stated-answer", 2, 2, 0.0),
         ("full", "last-number", 3, 4, 66.7),
         ("full", "stated-answer", 3, 4, 0.0),
     ]

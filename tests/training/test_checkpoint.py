@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, nothing in them is executed, and what is not what was written is not gone on from."""
+"""Checkpoints are written whole or not at all, never executed, and not used if they have changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Start = Callable[..., Trainer]
 
 @pytest.fixture
 def start(toys: ModuleType, tmp_path: Path) -> Start:
-    """Makes a trainer of four steps in the test's folder, with a policy of its own."""
+    """Makes a trainer of four steps in the test's folder, with a new policy."""
 
     def call(policy: Policy | None = None, **how: Any) -> Trainer:
         made = toys.recipe("sft", batch=4, micro_tokens=20, warmup=0.0, learning_rate=1e-2, epochs=how.pop("epochs", 1))
@@ -55,7 +55,7 @@ def train(toys: ModuleType, start: Start) -> Callable[..., Policy]:
 
 @pytest.fixture
 def found(train: Callable[..., Policy], tmp_path: Path) -> Path:
-    """The checkpoints of a run that is done: of steps 3 and 4."""
+    """The checkpoints of a finished run, of steps 3 and 4."""
     train()
     return tmp_path / "checkpoints"
 
@@ -69,7 +69,7 @@ def shard_of(folder: Path) -> Path:
 
 
 def rewrite(folder: Path, **fields: Any) -> None:
-    """Changes a manifest, with sizes and hashes that are right: what somebody would who means it."""
+    """Changes a manifest and corrects sizes and hashes, as an attacker would."""
     path = folder / saved.MANIFEST
     data = json.loads(path.read_text())
     for file in folder.iterdir():
@@ -139,7 +139,7 @@ def save_pickle(proof: Path, target: Path) -> None:
 @pytest.mark.parametrize("place", [".metadata", "shard", "__0_0.distcp", "manifest.json"])
 @pytest.mark.parametrize("forged", [True, False])
 def test_no_pickle_is_executed_hashed_or_not(found: Path, start: Start, tmp_path: Path, place: str, forged: bool) -> None:
-    """File and manifest are forged so that they agree: whoever replaces the one can replace the other."""
+    """File and manifest are forged so that they agree."""
     last, proof = found / "step-00000004", tmp_path / "executed"
     for data in (pickle.dumps(Payload(proof)), None):
         target = shard_of(last) if place == "shard" else last / place
@@ -195,7 +195,7 @@ def lost_tensor(folder: Path) -> None:
 
 
 def lost_part(folder: Path) -> None:
-    """A part of a tensor behind a gap, as of a rank whose file is not there."""
+    """A part of a tensor after a gap, as if a rank's file were missing."""
     tensors = load_file(shard_of(folder))
     name = next(name for name in tensors if name.endswith("lm_head.weight"))
     places = {key: {"saved_offsets": [0] * tensor.dim()} for key, tensor in tensors.items()}
@@ -262,7 +262,7 @@ def test_a_broken_one_is_passed_over_and_said(
     assert all(torch.equal(right[f"policy.{name}"], p) for name, p in run._trained["policy"].model.named_parameters())
     (line,) = [record.getMessage() for record in caplog.records if "is broken" in record.getMessage()]
     assert "step-00000004 is broken (" in line
-    assert line.endswith("): an older one is looked for")
+    assert line.endswith("): looking for an older one")
     assert "\n" not in line
 
 
@@ -364,7 +364,7 @@ def test_no_room_is_said_before_the_first_step(tmp_path: Path) -> None:
 
 
 def test_nothing_of_pickle_is_called(found: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither ``pickle`` nor ``torch.load`` is asked to read anything while a checkpoint is taken up."""
+    """Loading a checkpoint calls neither ``pickle`` nor ``torch.load``."""
 
     def refuse(*arguments: Any, **named: Any) -> Any:
         raise AssertionError("a pickle is read")

@@ -183,9 +183,12 @@ class TestReader:
             ({"chosen": "Yo", "rejected": "No"}, "no list of messages under 'chosen'"),
             ({"chosen": [{"role": "human", "content": "Hi"}]}, "chosen[0] has role 'human'; known: system, user, assistant"),
             ({"chosen": [{"role": "user", "content": 3}]}, "chosen[0] is not {"),
-            ({"chosen": [user("a"), {"role": "system", "content": "b"}]}, "chosen[1] is a system message and not the first"),
-            ({"chosen": [user("a")], "rejected": [user("b")]}, "chosen must be a prompt and, last, an assistant's message"),
-            ({"chosen": [assistant("a")], "rejected": [assistant("b")]}, "chosen must be a prompt and, last"),
+            (
+                {"chosen": [user("a"), {"role": "system", "content": "b"}]},
+                "chosen[1] is a system message but not the first",
+            ),
+            ({"chosen": [user("a")], "rejected": [user("b")]}, "chosen must be a prompt and then an assistant's message"),
+            ({"chosen": [assistant("a")], "rejected": [assistant("b")]}, "chosen must be a prompt and then"),
         ],
     )
     def test_mistakes_have_a_line_number(self, reader: data.RowReader, tmp_path: Path, row: Any, message: str) -> None:
@@ -282,7 +285,7 @@ def test_a_tokenizer_that_makes_nothing_of_a_text_is_one_line(llama3_like: Path,
     odd.backend_tokenizer.normalizer = normalizers.Replace(Regex("(?m).{3,}"), "")
     odd.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     reader = data.RowReader(Encoder(odd), 64, len(odd))
-    with pytest.raises(DataError, match=r"q\.jsonl:1: the tokenizer makes no token of a text in it"):
+    with pytest.raises(DataError, match=r"q\.jsonl:1: the tokenizer returns no token for one of its texts"):
         reader.prompts(write(tmp_path / "q.jsonl", {"messages": [user("Hi")]}), bos=False)
 
 

@@ -1,4 +1,4 @@
-"""Exports: what transformers and evaluation read in them, what their card says, and whose models are never written over."""
+"""Exports: transformers and evaluation read them, their card is right, and they never replace another run's models."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from tulu_eval.models.exported import Exported, ExportedRecipe, ExportedSetting
 from tulu_eval.records import STATUSES, Result
-from tulu_eval.training import export, networks
+from tulu_eval.training import export, loading, networks
 from tulu_eval.training.text import TEMPLATE
 
 
@@ -73,7 +74,7 @@ def test_models_of_another_run_are_not_written_over(llama3_like: Path, conversat
     kept.write_text("x")
     refused = sft(llama3_like, conversations, tmp_path)
     assert refused.exit_code == 2
-    assert "policy is there already and not of this run; give another --output, or --fresh to set it aside" in refused.stderr
+    assert "policy exists and belongs to another run; give another --output, or --fresh to rename it" in refused.stderr
     fresh = sft(llama3_like, conversations, tmp_path, "--fresh")
     assert fresh.exit_code == 0, fresh.output
     assert (next(tmp_path.glob("*-policy")) / "precious").read_text() == "x"
@@ -84,13 +85,13 @@ def test_a_reward_model_is_one_to_transformers_too(toys: Any, llama3_like: Path,
     tokenizer = AutoTokenizer.from_pretrained(llama3_like)
     scorer = toys.scorer(len(tokenizer))
     state = {name: value.to(torch.bfloat16) for name, value in scorer.state_dict().items()}
-    networks.save(scorer, state, tmp_path, tokenizer)
+    loading.save(scorer, state, tmp_path, tokenizer)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.dtype == torch.bfloat16
     assert loaded.config.pad_token_id is None
     ids = torch.tensor([[5, 6, 7, tokenizer.eos_token_id]])
     batch = networks.collate([toys.tokens(ids[0].tolist())], torch.device("cpu"))
-    own = networks.load_scorer(tmp_path, compute="bfloat16", trained=False)
+    own = loading.load_scorer(tmp_path, compute="bfloat16", trained=False)
     expected = networks.last_token_scores(own(batch), batch)
     assert loaded(ids).logits.flatten().tolist() == pytest.approx(expected.tolist(), abs=1e-2)
 
@@ -98,12 +99,12 @@ def test_a_reward_model_is_one_to_transformers_too(toys: Any, llama3_like: Path,
 def test_results_on_a_card_keep_their_intervals_and_signatures() -> None:
     counts = dict.fromkeys(STATUSES, 0)
     row = Result("gsm8k", "full", "last-number", "exact_match", 12.5, 8, 8, 8, 2.2, 47.1, "wilson95", counts, "a|b")
-    manifest = {
-        "stage": "rm", "reward_model": None, "rows_dropped": {"equal sides": 2}, "recipe": {"name": "r", "sha256": "0" * 64},
-        "model": "m", "version": "0", "rows_kept": 5, "steps": 1, "ranks": 1,
-        "settings": {"seed": {"value": 1, "source": "me | you"}},
-    }  # fmt: skip
-    text = export.card(Path("/a/b/c"), manifest, [], [row])
+    manifest = Exported(
+        version="0", stage="rm", recipe=ExportedRecipe("r", "0" * 64, ""), settings={"seed": ExportedSetting(1, "me | you")},
+        identity={}, model="m", reward_model=None, rows_kept=5, rows_dropped={"equal sides": 2}, steps=1, ranks=1, commit="",
+        packages={}, machine={},
+    )  # fmt: skip
+    text = export.card(Path("/a/b/c"), manifest, Path("absent"), [row])
     assert "| gsm8k | full | last-number | 12.5 | [2.2, 47.1] | 8 | a\\|b |" in text
     assert "| seed | 1 | me \\| you |" in text
     assert "dropped: 2 equal sides" in text

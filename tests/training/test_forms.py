@@ -1,4 +1,4 @@
-"""The forms in which people have rows: each reads as the same conversation, and a mistake is named with its line."""
+"""The forms of rows: each is read as the same conversation, and a mistake is reported with its line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_system_message_beside_or_in_the_turns() -> None:
     inside = [{"from": "system", "value": "Be brief."}, *turns]
     for data in ({"conversations": turns, "system": "Be brief."}, {"conversations": inside}):
         assert forms.conversation(row(data)) == [SYSTEM, ASKED, ANSWER]
-    with pytest.raises(DataError, match=r"conversations\[1\] is a system message and not the first"):
+    with pytest.raises(DataError, match=r"conversations\[1\] is a system message but not the first"):
         forms.conversation(row({"conversations": inside, "system": "Be long."}))
 
 

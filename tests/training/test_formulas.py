@@ -76,7 +76,7 @@ class TestLogprobs:
         assert rl.policy_loss(half, half, y, 0.2).dtype == torch.float32
         assert rl.value_loss(half, half, y, 0.2).dtype == torch.float32
         assert rl.gae(half, half, mask, 1.0, 0.95).advantages.dtype == torch.float32
-        assert rl.preference_loss(half[:, 0], half[:, 1]).dtype == torch.float32
+        assert rl.preference_loss(half[:, 0], half[:, 1]).loss.dtype == torch.float32
         assert rl.dpo_loss(half[0], half[1], half[2], half[3], 0.1).loss.dtype == torch.float32
         assert rl.sequence_logprobs(half, mask).dtype == torch.float32
 
@@ -236,9 +236,9 @@ class TestPairs:
 
     def test_preference_loss(self) -> None:
         c, r = torch.randn(2, 6)
-        assert torch.allclose(rl.preference_loss(c, c), torch.full((6,), math.log(2)))
-        torch.testing.assert_close(rl.preference_loss(c + 3, r + 3), rl.preference_loss(c, r))
-        torch.testing.assert_close(rl.preference_loss(r, c) - rl.preference_loss(c, r), c - r)
+        assert torch.allclose(rl.preference_loss(c, c).loss, torch.full((6,), math.log(2)))
+        torch.testing.assert_close(rl.preference_loss(c + 3, r + 3).loss, rl.preference_loss(c, r).loss)
+        torch.testing.assert_close(rl.preference_loss(r, c).loss - rl.preference_loss(c, r).loss, c - r)
 
 
 class TestReductions:

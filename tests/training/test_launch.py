@@ -1,4 +1,4 @@
-"""One run's folder has one run in it: a lock, a manifest in one step, and nothing half written that stays."""
+"""A folder has one run: a lock, a manifest written at once, and no half-written files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from tulu_eval.models import model_files
 from tulu_eval.models.resolve import resolve
 from tulu_eval.registry import load_suite
-from tulu_eval.training import export, launch, networks
+from tulu_eval.training import export, launch, loading
 
 Train = Callable[..., Result]
 
@@ -115,7 +115,7 @@ def test_a_disk_that_is_full_when_the_model_is_written(train: Train, tmp_path: P
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(networks, "save", full)
+        patch.setattr(loading, "save", full)
         assert "No space left on device; the last checkpoint is whole: make room and give the same command" in line(train())
     assert not list((tmp_path / "run").glob("policy*"))
     assert train().exit_code == 0
@@ -188,10 +188,9 @@ class TestNames:
         assert resolve(str(folder), load_suite())[0].name == manifest["name"]
 
     def test_names_tell_what_a_model_is(self) -> None:
-        manifest = {"recipe": {"name": "my recipe/ä"}, "stage": "ppo"}
-        names = [export.name_of(kind, manifest, "0123456789") for kind in ("policy", "value_model")]
+        names = [export.name_of(kind, "my recipe/ä", "ppo", "0123456789") for kind in ("policy", "value_model")]
         assert names == ["my-recipe__--ppo-01234567", "my-recipe__--ppo-value_model-01234567"]
-        long = export.name_of("policy", {"recipe": {"name": "." * 300}, "stage": "sft"}, "0123456789")
+        long = export.name_of("policy", "." * 300, "sft", "0123456789")
         assert all(model_files.NAME.fullmatch(name) for name in (*names, long))
 
     def test_other_weights_in_an_exports_place_are_made_again(self, train: Train, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Training learns what has a known answer, and a trainer with a planted bug does not pass the same gate.
+"""Training reaches known optima, and a trainer with a planted bug does not.
 
 About 40 s of one core: seven PPO runs of 100 updates, each of 64 answers of 16 tokens, against a closed-form optimum.
 ``pytest -rP`` shows what each reached.
@@ -28,7 +28,7 @@ BETA, VOCABULARY, LENGTH, LAST = 0.05, 29, 16, 30
 
 
 class Gate(NamedTuple):
-    """What the last updates reached, relative to the optimum."""
+    """The mean of the last updates relative to the optimum."""
 
     objective: float
     kl: float
@@ -94,7 +94,7 @@ class TestPlantedBugsFailTheGate:
 
 class TestPPOLearnsToStop:
     def test_where_only_an_end_token_saves_from_the_penalty(self, toys: ModuleType, tmp_path: Path) -> None:
-        """The end token is 0, which also fills batches up: padding that is the end token does no harm."""
+        """The end token is 0, which is also the padding of a batch; this has no effect."""
         curve = toys.run_token_count(tmp_path, 1, length=LENGTH, steps=60, eos=0, reward=toys.count_reward(0.3))
         assert curve.eos_rate[0] < 0.6
         assert np.mean(curve.eos_rate[-20:]) >= 0.95
@@ -117,7 +117,7 @@ def judged(scorer: Scorer, pairs: list[PreferencePair]) -> tuple[float, float]:
     with torch.no_grad():
         better, worse = rm.pair_scores(scorer, pairs, CPU)
     return float((better > worse).float().mean() + 0.5 * (better == worse).float().mean()), float(
-        rl.preference_loss(better, worse).mean()
+        rl.preference_loss(better, worse).loss.mean()
     )
 
 
@@ -164,7 +164,7 @@ class TestSFTLearnsADistribution:
 
 
 class TestEndToEnd:
-    """Gold rule, pairs, reward model, PPO on what was learned; judged by the gold rule."""
+    """PPO on a reward model that learned pairs by a gold rule; the gold rule judges the result."""
 
     def ppo_on(self, toys: ModuleType, folder: Path, scorer: Scorer) -> tuple[list[float], list[float]]:
         seen: list[float] = []

@@ -122,7 +122,7 @@ class TestMemory:
         run = sft_run(toys, tmp_path / "small", small)
         sft.train(run, small, rows)
         assert failures == [4, 2]
-        assert run.micro_tokens == 5
+        assert run.micro.tokens == 5
         assert losses(tmp_path / "small") == pytest.approx(losses(tmp_path / "plain"), abs=1e-5)
         for a, b in zip(plain.parameters(), small.parameters(), strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
@@ -133,9 +133,9 @@ class TestMemory:
 
         run = sft_run(toys, tmp_path, toys.policy(11))
         with pytest.raises(EngineError, match="out of memory with a row of 5 tokens alone"):
-            run.micro_batches(rows, len, fail)
+            run.micro.each(rows, len, fail)
         with pytest.raises(ZeroDivisionError):
-            run.micro_batches(rows, len, lambda part: [1 / 0 for _ in part])
+            run.micro.each(rows, len, lambda part: [1 / 0 for _ in part])
 
 
 class TestNotFinite:
@@ -166,7 +166,7 @@ class TestNotFinite:
     def test_it_stops_after_some_in_a_row_with_the_batch_saved(
         self, toys: ModuleType, tmp_path: Path, rows: list[Tokens], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with pytest.raises(Stopped, match="was not finite 3 times in a row; the rows of the last are in"):
+        with pytest.raises(Stopped, match="was not finite 3 times in a row; the last rows are in"):
             self.poisoned(toys, tmp_path, rows, {1, 2, 3}, monkeypatch)
         saved = json.loads((tmp_path / "not-finite-step-00000003-rank-0.json").read_text())
         assert len(saved) == 4

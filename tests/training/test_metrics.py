@@ -1,4 +1,4 @@
-"""A run's lines about its steps: nothing doubled or lost after a kill, and no longer to write the longer the run is."""
+"""A run's lines about its steps: none is duplicated or lost after a kill, and a long run writes as fast as a short one."""
 
 from __future__ import annotations
 

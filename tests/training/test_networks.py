@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from tulu_eval.errors import PreflightError
-from tulu_eval.training import networks
+from tulu_eval.training import loading, networks
 from tulu_eval.training.networks import Policy, collate
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def test_padded_equals_alone(toys: ModuleType, kind: str) -> None:
 
 
 def test_an_end_token_that_is_also_the_padding_counts(toys: ModuleType) -> None:
-    """Masks come from lengths: token 0, which also fills rows up, is a token like any other."""
+    """Masks come from lengths, so token 0, which is also the padding, is an ordinary token."""
     rows = [toys.tokens([2, 5, 0], 2), toys.tokens([2, 5, 4, 3, 0], 3)]
     batch = collate(rows, CPU)
     assert batch.mask.sum(1).tolist() == [2, 3]
@@ -73,8 +73,8 @@ def test_response_columns(toys: ModuleType) -> None:
 
 def test_value_model_starts_as_the_reward_model_bit_for_bit(toys: ModuleType, tmp_path: Path) -> None:
     toys.scorer(11, layers=2).model.save_pretrained(tmp_path)
-    reward = networks.load_scorer(tmp_path, compute="float32", trained=False)
-    value = networks.load_scorer(tmp_path, compute="float32", trained=True)
+    reward = loading.load_scorer(tmp_path, compute="float32", trained=False)
+    value = loading.load_scorer(tmp_path, compute="float32", trained=True)
     batch = collate([toys.tokens([2, 5, 7, 1], 3), toys.tokens([2, 1], 1)], CPU)
     score = networks.last_token_scores(reward(batch), batch)
     assert torch.equal(value(batch).gather(1, batch.lengths.unsqueeze(1) - 1)[:, 0], score)
@@ -104,12 +104,12 @@ def test_no_dropout_even_in_training_mode(toys: ModuleType) -> None:
 
 def test_bfloat16_computes_over_float32_parameters(toys: ModuleType, tmp_path: Path) -> None:
     toys.policy(11).model.save_pretrained(tmp_path)
-    trained = networks.load_policy(tmp_path, compute="bfloat16", trained=True)
-    frozen = networks.load_policy(tmp_path, compute="bfloat16", trained=False)
+    trained = loading.load_policy(tmp_path, compute="bfloat16", trained=True)
+    frozen = loading.load_policy(tmp_path, compute="bfloat16", trained=False)
     assert {p.dtype for p in trained.parameters()} == {torch.float32}
     assert {p.dtype for p in frozen.parameters()} == {torch.bfloat16}
     batch = collate([toys.tokens([2, 5, 7, 1], 3)], CPU)
-    exact = networks.load_policy(tmp_path, compute="float32", trained=True)(batch)
+    exact = loading.load_policy(tmp_path, compute="float32", trained=True)(batch)
     for policy in (trained, frozen):
         found = policy(batch)
         assert found.dtype == torch.float32
@@ -121,11 +121,11 @@ class TestLoading:
     def test_a_policy_is_no_reward_model(self, toys: ModuleType, tmp_path: Path) -> None:
         toys.policy(11).model.save_pretrained(tmp_path)
         with pytest.raises(PreflightError, match=r"is not a reward model: score.weight is missing; train one"):
-            networks.load_scorer(tmp_path, compute="float32", trained=False)
+            loading.load_scorer(tmp_path, compute="float32", trained=False)
 
     def test_a_new_head_is_drawn_from_the_seed(self, toys: ModuleType, tmp_path: Path) -> None:
         toys.policy(11, hidden=64).model.save_pretrained(tmp_path)
-        made = [networks.load_scorer(tmp_path, compute="float32", trained=True, new_head=(seed, 0.02)) for seed in (1, 1, 2)]
+        made = [loading.load_scorer(tmp_path, compute="float32", trained=True, new_head=(seed, 0.02)) for seed in (1, 1, 2)]
         heads = [scorer.model.score.weight for scorer in made]
         assert torch.equal(heads[0], heads[1])
         assert not torch.equal(heads[0], heads[2])
@@ -133,7 +133,7 @@ class TestLoading:
 
     def test_a_missing_folder_is_one_line(self, tmp_path: Path) -> None:
         with pytest.raises(PreflightError, match="cannot be loaded"):
-            networks.load_policy(tmp_path / "absent", compute="float32", trained=True)
+            loading.load_policy(tmp_path / "absent", compute="float32", trained=True)
 
     def test_a_model_with_missing_weights(self, toys: ModuleType, tmp_path: Path) -> None:
         from safetensors.torch import load_file, save_file
@@ -143,15 +143,15 @@ class TestLoading:
         del weights["model.norm.weight"]
         save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(PreflightError, match=r"weights are missing, model.norm.weight"):
-            networks.load_policy(tmp_path, compute="float32", trained=True)
+            loading.load_policy(tmp_path, compute="float32", trained=True)
 
     def test_saved_models_load_again(self, toys: ModuleType, llama3_like: Path, tmp_path: Path) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(llama3_like)
-        scorer, policy = toys.scorer(11), networks.load_policy(llama3_like, compute="float32", trained=True)
-        networks.save(scorer, scorer.state_dict(), tmp_path / "rm", tokenizer)
-        networks.save(policy, policy.state_dict(), tmp_path / "policy", tokenizer)
+        scorer, policy = toys.scorer(11), loading.load_policy(llama3_like, compute="float32", trained=True)
+        loading.save(scorer, scorer.state_dict(), tmp_path / "rm", tokenizer)
+        loading.save(policy, policy.state_dict(), tmp_path / "policy", tokenizer)
         loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm")
         assert loaded.config.architectures == ["LlamaForSequenceClassification"]
         assert torch.equal(loaded.score.weight, scorer.model.score.weight)

@@ -1,4 +1,4 @@
-"""Packed forward passes, log-probabilities without all logits and checkpointed layers give what the plain ways give."""
+"""Packed passes, log-probabilities without all logits, and checkpointed layers give the same results as the plain ways."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_broken_files_are_refused_in_one_line(tmp_path: Path, text: str, message
 def test_a_recipe_without_base_needs_every_field(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[a]\nkl_coef = { value = 0.1, source = "me" }\n')
-    with pytest.raises(recipes.RecipeError, match="recipe a: no model, dataset"):
+    with pytest.raises(recipes.RecipeError, match="recipe a lacks model, dataset"):
         recipes.load("ppo", str(file))
 
 

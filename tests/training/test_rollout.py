@@ -1,4 +1,4 @@
-"""Rollouts: what transformers would decode, ends that were sampled, draws that depend on nothing around them."""
+"""Rollouts: the same tokens as transformers', sampled ends, and draws that do not depend on neighbours."""
 
 from __future__ import annotations
 
@@ -144,13 +144,13 @@ def test_only_an_answer_that_ended_keeps_its_score(toys: ModuleType, answer: lis
     made = toys.recipe("ppo", no_eos_reward=-10.0)
     four = ppo.Models(toys.policy(11), toys.policy(11), toys.scorer(11), lambda batch: torch.full((len(batch.ids),), 2.0))
     speed = Speed(Ranks(), made.compute_dtype)
-    seen = ppo.score_rollouts(four, made, Ranks(), speed, [rollout], keep=False)
+    seen = ppo.Learner(four, made, Ranks(), speed).score_rollouts([rollout], keep=False)
     assert seen.score.tolist() == [expected]
     assert int(seen.mask.sum()) == len(answer)
 
 
 def steps_of_ppo(toys: ModuleType, folder: Path, **changes: Any) -> tuple[list[Rollout], list[dict[str, float]]]:
-    """Returns the rollouts that were looked at in a run of one step, and the step's numbers."""
+    """Returns the rollouts of a run of one step, and the step's numbers."""
     made = toys.recipe(
         "ppo",
         **{"rollout_batch": 4, "batch": 8, "rollouts_per_prompt": 2, "max_new_tokens": 6, "learning_rate": 0.0, **changes},

@@ -150,7 +150,7 @@ def test_memory_and_arithmetic_of_the_published_run(
     assert (
         make_job(dataclasses.replace(order, changes=(*order.changes, "inner_epochs=4", "batch=8")), suite).updates_per_step == 8
     )
-    # E1 of the facts: 22 N a token with one forward pass more than the interleaved preset's 18 N.
+    # E1 of the facts: 22 N per token, with one forward pass more than the interleaved preset's 18 N.
     tokens = job.steps * job.rows_per_step / 24 * job.rows.rows[0].ids.size * 24
     answers = job.steps * job.rows_per_step * 48
     assert cost.flops(billions, 1.0) == pytest.approx(22e9 * (tokens + answers), rel=0.1)
@@ -205,7 +205,7 @@ class TestMistakes:
         assert "names no model; give --model" in self.line(train("rm", "--data", rows))
         assert "give --data rows.jsonl" in self.line(train("rm", "-m", llama3_like))
         assert "--reward-model is for ppo" in self.line(train("rm", "-m", llama3_like, "--reward-model", "x", "--data", rows))
-        assert "--split is a split" in self.line(train("rm", "-m", llama3_like, "--split", "x", "--data", rows))
+        assert "--split is for the recipe" in self.line(train("rm", "-m", llama3_like, "--split", "x", "--data", rows))
         assert "unknown key 'batchsize'" in self.line(train("rm", "-m", llama3_like, "--data", rows, "--set", "batchsize=1"))
         assert "give --reward-model" in self.line(train("ppo", "-m", llama3_like, "--data", rows))
         assert "too few for one step of 99" in self.line(train("rm", "-m", llama3_like, "--data", rows, "--set", "batch=99"))
@@ -284,7 +284,7 @@ main()
 def test_memory_that_runs_out_on_one_of_two_ranks(
     train: Train, programs: Any, llama3_like: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Both go on with half the micro-batch when torchrun starts them again, and end with the weights of a run that had room."""
+    """Restarted by torchrun, both resume with half the micro-batch, and get the same weights as a run with enough memory."""
     words = ["-m", llama3_like, "--data", files["sft"], "--set", "batch=8", "--save-every", "1"]
     assert train("sft", *words, "-o", tmp_path / "1", "-q").exit_code == 0
     (tmp_path / "run.py").write_text(OUT_OF_MEMORY)

@@ -1,4 +1,4 @@
-"""Rollouts on a real vLLM: the weights of each step arrive in its engine, and those that do not are noticed."""
+"""Rollouts on a real vLLM: the weights of each step arrive in the engine, and an error reports weights that do not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tulu_eval.errors import EngineError
 from tulu_eval.models import model_files
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Decoding
-from tulu_eval.training import networks
+from tulu_eval.training import loading
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine, roll_out
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine, stale
@@ -41,7 +41,7 @@ class TestStale:
         assert not stale([-1.0, -2.0], [-1.1, -2.0], [-1.1, -2.01], changed=True)
 
     def test_weights_of_another_model_are_noticed(self) -> None:
-        assert "1.50 nats a token off the policy's" in stale([-9.0, -9.0], [-1.0, -2.0], [-2.0, -4.0], changed=True)
+        assert "by 1.50 nats per token" in stale([-9.0, -9.0], [-1.0, -2.0], [-2.0, -4.0], changed=True)
         assert "nan" in stale([-9.0], [float("nan")], [-2.0], changed=True)
 
 
@@ -82,7 +82,7 @@ class TestEngine:
     pytestmark = needs_vllm
 
     def test_new_weights_arrive_and_old_prefixes_are_forgotten(self, engine: VllmEngine, tiny: Path, toys: Any) -> None:
-        policy = networks.load_policy(tiny / "policy", compute="float32", trained=True)
+        policy = loading.load_policy(tiny / "policy", compute="float32", trained=True)
         prompts = [(n, toys.tokens([7 + n, 8, 9, *range(10, 42)])) for n in range(12)]
         greedy = Decoding(12)
         for seed in (0, 1):
@@ -100,7 +100,7 @@ class TestEngine:
         engine.update(policy)
 
     def test_draws_are_the_policys_distribution(self, engine: VllmEngine, tiny: Path, toys: Any) -> None:
-        policy = networks.load_policy(tiny / "policy", compute="float32", trained=True)
+        policy = loading.load_policy(tiny / "policy", compute="float32", trained=True)
         with torch.no_grad():
             policy.model.lm_head.weight.mul_(0.05)
         engine.update(policy)
@@ -117,7 +117,7 @@ class TestEngine:
     def test_weights_that_do_not_arrive_stop_the_run(
         self, engine: VllmEngine, tiny: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        policy = networks.load_policy(tiny / "policy", compute="float32", trained=True)
+        policy = loading.load_policy(tiny / "policy", compute="float32", trained=True)
         engine.update(policy)
         old = engine._folder.with_name("old")
         shutil.copytree(engine._folder, old)
@@ -125,7 +125,7 @@ class TestEngine:
             policy.model.lm_head.weight.mul_(1.01)
         right = backend.VllmBackend.update_weights
         monkeypatch.setattr(backend.VllmBackend, "update_weights", lambda self, folder, probe: right(self, old, probe))
-        with pytest.raises(EngineError, match="did not arrive in vLLM: they changed, and a probe's log-probabilities did not"):
+        with pytest.raises(EngineError, match="did not arrive in vLLM: they changed, but a probe's log-probabilities did not"):
             engine.update(policy)
 
 

@@ -1,4 +1,4 @@
-"""What is seen of a policy while it learns: sample rollouts, the probe and its paired gain, curves, and all of it resumed."""
+"""Watching a policy: sample rollouts, the probe with its paired gain, curves, and all of it after a resume."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def trainer(
 
 
 class Optimum(NamedTuple):
-    """The best that a policy can do in the token-count task, in expectation a response."""
+    """The optimum of the token-count task, as expectations per response."""
 
     objective: float
     kl: float
@@ -108,7 +108,7 @@ class Curve(NamedTuple):
 
 
 TARGET = 3
-"""The token that is counted."""
+"""The token to count."""
 
 
 def count_reward(weight: float) -> Callable[[Batch], Tensor]:
@@ -163,9 +163,9 @@ class Pairs(NamedTuple):
     """Pairs of random answers, labelled at random by the difference of their counts of the target token.
 
     Attributes:
-        pairs: Chosen first.
-        bayes_accuracy: Of the labels, how many the true difference predicts in expectation.
-        bayes_loss: Negative log-likelihood of the labels under the true difference, in expectation.
+        pairs: The pairs, each with its chosen answer first.
+        bayes_accuracy: Expected share of the labels that the true difference predicts, 0 to 1.
+        bayes_loss: Expected negative log-likelihood of the labels under the true difference.
     """
 
     pairs: list[PreferencePair]

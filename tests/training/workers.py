@@ -40,7 +40,7 @@ def conversations(n: int) -> list[Any]:
 
 
 def models(ranks: Ranks, *names: str) -> dict[str, Any]:
-    """Returns models, the same on every number of ranks, sharded."""
+    """Returns sharded models with the same weights for any number of ranks."""
     made = {}
     for name in names:
         trained = name in ("policy", "value", "reward_model")
@@ -82,7 +82,7 @@ def train(stage: str, folder: Path, ranks: Ranks, *, micro_tokens: int, epochs: 
 
 
 SIZES = {1: (4096, 24), 2: (24,), 4: (1,)}
-"""Sizes of micro-batch, in tokens, that each number of ranks is tried with."""
+"""Micro-batch sizes in tokens to test, by number of ranks."""
 
 
 def gradients(folder: Path, ranks: Ranks) -> None:

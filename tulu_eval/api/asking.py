@@ -8,14 +8,16 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.endpoint.url import OPENAI_URL, key_for, parse_base_url
 from tulu_eval.errors import UserError
-from tulu_eval.judging.budget import JudgingEstimate, Price, find_price, parse_price, read_prices
+from tulu_eval.judging.budget import Budget, JudgingEstimate, Price, find_price, parse_price, read_prices
+from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import KEY_VARIABLE, HttpJudge
-from tulu_eval.judging.judge import Endpoint
+from tulu_eval.judging.judge import Endpoint, JudgeJob
 from tulu_eval.judging.judge_recipe import JudgeRecipe, Method, load_recipe
 from tulu_eval.models import resolve
 from tulu_eval.models.base import ModelFiles
@@ -29,62 +31,89 @@ Counter = Callable[[int, int], None]
 """A function that gets the number of answers so far and the number of all; threads call it."""
 
 
+class AskingOptions(TypedDict, total=False):
+    """How a judge is asked; :func:`tulu_eval.judge` describes each."""
+
+    url: str | None
+    vllm: str | None
+    method: Method
+    max_cost: float | None
+    price: str | tuple[float, float] | None
+    prices: AnyPath | None
+    cache: AnyPath | None
+    concurrency: int
+    timeout: float
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asking:
     """How a judge is asked.
 
     Attributes:
         recipe: Judge, prompt and settings.
-        local: Files of a model in this process; None for a server.
-        price: Dollars per million tokens; None if unknown.
-        cache: File of its answers.
-        url: Address of its server.
-        concurrency: Requests in flight.
+        local: The judge's files if it is a model in this process; ``None`` for a server.
+        budget: Price, limit and count of the cost.
+        cache: File of the judge's answers.
+        url: Address of the judge's server.
+        concurrency: Largest number of requests in flight.
         timeout: Seconds for one answer.
     """
 
     recipe: JudgeRecipe
     local: ModelFiles | None
-    price: Price | None
+    budget: Budget
     cache: Path
     url: str
-    concurrency: int = 8
-    timeout: float = 120.0
+    concurrency: int
+    timeout: float
 
     @contextlib.contextmanager
-    def endpoint(self, *, needed: bool) -> Iterator[tuple[Endpoint, str]]:
-        """Yields the endpoint and its address for the manifest.
+    def job(self, *, read_only: bool) -> Iterator[JudgeJob]:
+        """Yields the job of the judge, whose cache is open until the end.
+
+        Raises:
+            UserError: If the cache or the URL cannot be used.
+        """
+        with Cache(self.cache, read_only) as cached:
+            where = f"vllm in process: {self.recipe.judge}" if self.local else str(parse_base_url(self.url, "the judge"))
+            yield JudgeJob(self.recipe, cached, self.budget, where)
+
+    @contextlib.contextmanager
+    def endpoint(self, *, needed: bool) -> Iterator[Endpoint]:
+        """Yields the endpoint.
 
         Args:
             needed: Whether anything will be asked; if not, the server is not looked for and no engine starts.
         """
-        name = f"vllm in process: {self.recipe.judge}"
         if self.local and needed:
             with local_judge.local_judge(self.local) as engine:
-                yield engine, name
+                yield engine
             return
         key = key_for(parse_base_url(self.url, "the judge"), os.environ, KEY_VARIABLE) if needed else ""
         judge = HttpJudge(self.url, key, self.concurrency, self.timeout)
         if needed:
             judge.check()
-        yield judge, name if self.local else str(judge.url)
+        yield judge
 
 
 def asking_of(
     judge: str,
-    vllm: str | None,
-    url: str | None,
-    method: Method,
-    price: str | tuple[float, float] | None,
-    prices: AnyPath | None,
-    cache: AnyPath | None,
+    *,
+    url: str | None = None,
+    vllm: str | None = None,
+    method: Method = "logprobs",
+    max_cost: float | None = None,
+    price: str | tuple[float, float] | None = None,
+    prices: AnyPath | None = None,
+    cache: AnyPath | None = None,
     concurrency: int = 8,
     timeout: float = 120.0,
 ) -> Asking:
     """Returns how the chosen judge is asked.
 
     Raises:
-        UserError: If no judge is named, or two are, if there is no such model, or the price cannot be read.
+        UserError: If no judge is named, or two are, there is no such model, or the price cannot be read, or ``max_cost`` needs
+            a price and there is none.
     """
     if vllm and url:
         raise UserError("--judge-url and --judge-vllm are two judges; give one of them")
@@ -93,7 +122,8 @@ def asking_of(
     local = resolve.resolve(vllm, load_suite())[0] if vllm else None
     recipe = load_recipe(judge or (local_judge.judge_name(local) if local else ""), method)
     file = judge_runs.cache_of(recipe) if cache is None else Path(cache)
-    return Asking(recipe, local, _price(recipe, price, prices, local), file, url or OPENAI_URL, concurrency, timeout)
+    budget = Budget(_price(recipe, price, prices, local), max_cost, recipe.judge)
+    return Asking(recipe, local, budget, file, url or OPENAI_URL, concurrency, timeout)
 
 
 def _price(

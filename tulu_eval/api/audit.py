@@ -25,7 +25,7 @@ def audit(
 ) -> Audit:
     """Repeats items of a run in other batches, counts what changes, and writes ``audit.json`` into the run's folder.
 
-    >>> found = tulu_eval.audit("results/my-checkpoint/gsm8k/published-1a2b3c4d", items=16, model="./my-checkpoint")
+    >>> found = tulu_eval.audit("results/my-checkpoint/gsm8k/card-200-1a2b3c4d", items=16, model="./my-checkpoint")
     >>> found.flips, found.trials, found.widened
 
     Args:

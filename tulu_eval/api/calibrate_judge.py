@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
-from tulu_eval.api.asking import Confirm, Counter, asking_of, counting, settle
+from tulu_eval.api.asking import AskingOptions, Confirm, Counter, asking_of, counting, settle
 from tulu_eval.api.judge import JudgingPlan
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.words import spoken
 from tulu_eval.judging import session
-from tulu_eval.judging.budget import Budget, Spent, estimate
-from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.budget import Spent
 from tulu_eval.judging.calibrate_judge import Calibration, Sampled, draw
-from tulu_eval.judging.judge import missing
-from tulu_eval.judging.judge_recipe import Method, preview
+from tulu_eval.judging.judge_recipe import preview
 from tulu_eval.judging.record import write_calibration
 
 
@@ -41,17 +40,9 @@ def calibrate_judge(
     *,
     output: AnyPath,
     size: int = 400,
-    url: str | None = None,
-    vllm: str | None = None,
-    method: Method = "logprobs",
-    max_cost: float | None = None,
     confirm: Confirm = False,
-    price: str | tuple[float, float] | None = None,
-    prices: AnyPath | None = None,
-    cache: AnyPath | None = None,
-    concurrency: int = 8,
-    timeout: float = 120.0,
     progress: bool | Counter = True,
+    **asking: Unpack[AskingOptions],
 ) -> Calibrated:
     """Has a replacement judge judge what the original judged, and writes how its win rates map to the original's.
 
@@ -59,76 +50,51 @@ def calibrate_judge(
 
     Args:
         annotations: Published annotations.json files of gpt-4-1106-preview's verdicts, one per model.
-        judge: As :func:`judge` takes it, and so are all that are not named here.
+        judge: As :func:`judge` takes it.
         output: File to write, for ``calibration`` of :func:`judge` and :func:`score_annotations`.
         size: Pairs to judge, drawn by length difference and by the original's preference.
-        url: Address of the judge's server.
-        vllm: A model in this process instead.
-        method: ``logprobs`` or ``text``.
-        max_cost: Most dollars; judging stops before it would cost more.
-        confirm: Whether it may cost the estimate; or a function, as :func:`judge` takes it.
-        price: Dollars per million tokens.
-        prices: A price table of your own.
-        cache: File of this judge's answers.
-        concurrency: Requests in flight.
-        timeout: Seconds for one answer.
-        progress: Draw a bar; or a function that gets the number of answers so far and of all.
+        confirm: As :func:`judge` takes it.
+        progress: As :func:`judge` takes it.
+        asking: How the judge is asked, as :func:`judge` takes it: ``url``, ``vllm``, ``method``, ``max_cost``, ``price``,
+            ``prices``, ``cache``, ``concurrency`` and ``timeout``.
 
     Raises:
         UserError: If a file has another form or another judge's verdicts, the judge fails, or nobody agreed to the costs.
     """
-    asking = asking_of(judge, vllm, url, method, price, prices, cache, concurrency, timeout)
-    budget = Budget(asking.price, max_cost)
+    how = asking_of(judge, **asking)
     sample = _drawn(annotations, size)
-    with Cache(asking.cache) as cached:
-        before = estimate(missing([one.annotation.pair for one in sample], asking.recipe, cached), asking.price)
-        settle(before, confirm, max_cost)
+    with how.job(read_only=False) as job:
+        before = job.estimate([one.annotation.pair for one in sample])
+        settle(before, confirm, asking.get("max_cost"))
         asked = before.requests
-        with asking.endpoint(needed=asked > 0) as (endpoint, _), counting(progress, asked) as told:
-            found, judging = session.calibrate_judge(sample, asking.recipe, endpoint, cached, budget, told)
+        with how.endpoint(needed=asked > 0) as endpoint, counting(progress, asked) as told:
+            found, judging = session.calibrate_judge(sample, job, endpoint, told)
     write_calibration(Path(output), found)
     return Calibrated(found, judging.spent, Path(output))
 
 
 @spoken
 def plan_calibration(
-    annotations: Sequence[AnyPath],
-    judge: str = "",
-    *,
-    size: int = 400,
-    url: str | None = None,
-    vllm: str | None = None,
-    method: Method = "logprobs",
-    max_cost: float | None = None,
-    price: str | tuple[float, float] | None = None,
-    prices: AnyPath | None = None,
-    cache: AnyPath | None = None,
+    annotations: Sequence[AnyPath], judge: str = "", *, size: int = 400, **asking: Unpack[AskingOptions]
 ) -> JudgingPlan:
     """Returns what :func:`calibrate_judge` would cost, and three of the judge's prompts; sends nothing.
 
     >>> print(tulu_eval.plan_calibration(["alpaca-7b.json", "claude-2.json"], "gpt-4.1").estimate)
 
     Args:
-        annotations: As :func:`calibrate_judge` takes them, and so are all that follow.
-        judge: The judge's name.
-        size: Pairs to judge.
-        url: Address of its server.
-        vllm: A model in this process instead.
-        method: ``logprobs`` or ``text``.
-        max_cost: Dollars; needs a price.
-        price: Dollars per million tokens.
-        prices: A price table of your own.
-        cache: File of this judge's answers.
+        annotations: As :func:`calibrate_judge` takes them.
+        judge: As :func:`judge` takes it.
+        size: Number of pairs to judge.
+        asking: As :func:`calibrate_judge` takes it.
 
     Raises:
         UserError: If something is wrong that can be found without the judge.
     """
-    asking = asking_of(judge, vllm, url, method, price, prices, cache)
-    Budget(asking.price, max_cost)
+    how = asking_of(judge, **asking)
     pairs = [one.annotation.pair for one in _drawn(annotations, size)]
-    with Cache(asking.cache, read_only=True) as cached:
-        before = estimate(missing(pairs, asking.recipe, cached), asking.price)
-    return JudgingPlan(before, (), tuple(preview(pairs, asking.recipe)))
+    with how.job(read_only=True) as job:
+        before = job.estimate(pairs)
+    return JudgingPlan(before, (), tuple(preview(pairs, how.recipe)))
 
 
 def _drawn(annotations: Sequence[AnyPath], size: int) -> list[Sampled]:

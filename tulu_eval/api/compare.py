@@ -19,7 +19,7 @@ from tulu_eval.runs.reading import finished
 def compare(a: Run | AnyPath, b: Run | AnyPath) -> Compared:
     """Compares two runs on the items that both have: McNemar's test, each item that flipped and why, settings that differ.
 
-    >>> found = tulu_eval.compare("results/a/gsm8k/published-1a2b3c4d", "results/b/gsm8k/published-5e6f7a8b")
+    >>> found = tulu_eval.compare("results/a/gsm8k/card-200-1a2b3c4d", "results/b/gsm8k/card-200-5e6f7a8b")
     >>> [(flip.item, flip.cause) for flip in found.flips]
 
     Args:

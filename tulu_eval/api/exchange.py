@@ -29,7 +29,7 @@ def import_run(
     >>> tulu_eval.load_run(done.folder)
 
     Args:
-        file: lm-eval's samples_TASK_DATE.jsonl, or open-instruct's predictions.jsonl.
+        file: lm-eval's samples_TASK_DATE.jsonl, open-instruct's predictions.jsonl, or rows with ``prompt`` and ``response``.
         model: Name of the model that wrote the answers; add ``@REVISION`` if the commit is known.
         benchmark: Name of the benchmark whose items were answered.
         data: The benchmark's data file instead of its own source.
@@ -62,7 +62,7 @@ class Written:
 def bundle(run: Run | AnyPath, *, output: AnyPath | None = None) -> Written:
     """Puts a run into one archive with all that is needed to compute its numbers again.
 
-    >>> tulu_eval.bundle("results/my-checkpoint/gsm8k/published-1a2b3c4d", output="proof.zip").id
+    >>> tulu_eval.bundle("results/my-checkpoint/gsm8k/card-200-1a2b3c4d", output="proof.zip").id
 
     Args:
         run: The run, or its folder.

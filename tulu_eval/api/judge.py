@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from tulu_eval.api.asking import Asking, Confirm, Counter, asking_of, counting, settle
+from tulu_eval.api.asking import AskingOptions, Confirm, Counter, asking_of, counting, settle
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run, folder_of
 from tulu_eval.api.score import calibration_of, scoring
 from tulu_eval.api.words import spoken
-from tulu_eval.errors import UserError
 from tulu_eval.judging.budget import JudgingEstimate
-from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.judge_recipe import Method, preview
-from tulu_eval.judging.session import JudgingOutcome, Prepared, Scoring, prepare
+from tulu_eval.judging.session import JudgingOutcome, prepare
 from tulu_eval.runs import judge as judge_runs
 
 if TYPE_CHECKING:
@@ -83,7 +79,7 @@ def judge(
 
     Every answer is kept as it comes: the same call again asks only what failed, and pays for nothing twice.
 
-    >>> done = tulu_eval.judge("results/my-checkpoint/alpaca-eval/published-1a2b3c4d", "gpt-4.1", max_cost=8.0)
+    >>> done = tulu_eval.judge("results/my-checkpoint/alpaca-eval/alpacaeval2-805-1a2b3c4d", "gpt-4.1", max_cost=8.0)
     >>> [(row.metric, row.value, row.low, row.high, row.n) for row in done.outcome.results]
 
     Args:
@@ -113,16 +109,19 @@ def judge(
     Raises:
         UserError: If the outputs, the judge or the disk fail, or nobody agreed to the costs; paid answers are kept.
     """
-    asking = asking_of(judge, vllm, url, method, price, prices, cache, concurrency, timeout)
-    _check(asking, max_cost)
+    asking = asking_of(
+        judge, url=url, vllm=vllm, method=method, max_cost=max_cost, price=price, prices=prices, cache=cache,
+        concurrency=concurrency, timeout=timeout,
+    )  # fmt: skip
     how, mapping = scoring(gamed, folds, partial, c), calibration_of(calibration)
     found = judge_runs.find(folder_of(run_or_outputs), partial)
     folder = judge_runs.folder_of(found, asking.recipe, limit) if output is None else Path(output)
-    with _prepared(found, asking, how, limit, data, read_only=False) as (cached, ready):
+    with asking.job(read_only=False) as job:
+        ready = prepare(found.outputs, job, how, None if data is None else Path(data), limit)
         settle(ready.estimate, confirm, max_cost)
         asked = ready.estimate.requests
-        with asking.endpoint(needed=asked > 0) as (endpoint, address), counting(progress, asked) as told:
-            outcome = judge_runs.judge(ready, endpoint, address, cached, folder, max_cost, mapping, told)
+        with asking.endpoint(needed=asked > 0) as endpoint, counting(progress, asked) as told:
+            outcome = judge_runs.judge(ready, endpoint, folder, mapping, told)
     return JudgedRun(outcome, tuple(ready.screen.flags), folder)
 
 
@@ -131,20 +130,14 @@ def plan_judging(
     run_or_outputs: Run | AnyPath,
     judge: str = "",
     *,
-    url: str | None = None,
-    vllm: str | None = None,
-    method: Method = "logprobs",
-    max_cost: float | None = None,
     limit: int | None = None,
     data: AnyPath | None = None,
-    price: str | tuple[float, float] | None = None,
-    prices: AnyPath | None = None,
-    cache: AnyPath | None = None,
     gamed: AnyPath | None = None,
     folds: FoldMode = "leaderboard",
     c: float | None = None,
     partial: bool = False,
     calibration: AnyPath | None = None,
+    **asking: Unpack[AskingOptions],
 ) -> JudgingPlan:
     """Returns what :func:`judge` would cost, and three of the judge's prompts; sends nothing.
 
@@ -153,48 +146,22 @@ def plan_judging(
     Args:
         run_or_outputs: As :func:`judge` takes it, and so are all that follow.
         judge: The judge's name.
-        url: Address of its server.
-        vllm: A model in this process instead.
-        method: ``logprobs`` or ``text``.
-        max_cost: Dollars; needs a price.
         limit: Number of instructions, the first ones; all unless given.
         data: Copy of the baseline's outputs.
-        price: Dollars per million tokens.
-        prices: A price table of your own.
-        cache: File of this judge's answers, which are not asked again.
         gamed: Copy of df_gamed.csv.
         folds: How rows are dealt.
         c: LC's regularisation constant.
         partial: Take fewer than 805.
         calibration: File that :func:`calibrate_judge` wrote.
+        asking: As :func:`calibrate_judge` takes it.
 
     Raises:
         UserError: If something is wrong that can be found without the judge.
     """
-    asking = asking_of(judge, vllm, url, method, price, prices, cache)
-    _check(asking, max_cost)
+    asked = asking_of(judge, **asking)
     how = scoring(gamed, folds, partial, c)
     calibration_of(calibration)
     found = judge_runs.find(folder_of(run_or_outputs), partial)
-    with _prepared(found, asking, how, limit, data, read_only=True) as (_, ready):
-        return JudgingPlan(ready.estimate, tuple(ready.screen.flags), tuple(preview(ready.pairs, asking.recipe)))
-
-
-def _check(asking: Asking, max_cost: float | None) -> None:
-    """Checks that a limit of dollars can be held.
-
-    Raises:
-        UserError: If the judge's price is unknown.
-    """
-    if max_cost is not None and asking.price is None:
-        raise UserError(f"--max-cost needs a price, and the table has none for {asking.recipe.judge}: give --price IN,OUT")
-
-
-@contextlib.contextmanager
-def _prepared(
-    found: judge_runs.JudgeTarget, asking: Asking, how: Scoring, limit: int | None, data: AnyPath | None, *, read_only: bool
-) -> Iterator[tuple[Cache, Prepared]]:
-    """Yields the judge's answers so far, and what is still to be asked."""
-    baseline = None if data is None else Path(data)
-    with Cache(asking.cache, read_only=read_only) as cached:
-        yield cached, prepare(found.outputs, asking.recipe, cached, baseline, asking.price, limit, how)
+    with asked.job(read_only=True) as job:
+        ready = prepare(found.outputs, job, how, None if data is None else Path(data), limit)
+    return JudgingPlan(ready.estimate, tuple(ready.screen.flags), tuple(preview(ready.pairs, asked.recipe)))

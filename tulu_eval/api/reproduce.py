@@ -6,13 +6,16 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.silence import silence
 from tulu_eval.api.words import spoken
 from tulu_eval.files import write_text
 from tulu_eval.reports import reproduce as reproduce_report
+
+if TYPE_CHECKING:
+    from tulu_eval.reproduction.summary import ReproductionSummary
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Reproduction:
     """
 
     folder: Path
-    summary: dict[str, Any]
+    summary: ReproductionSummary
 
 
 @spoken

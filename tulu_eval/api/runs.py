@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Run(reading.StoredRun):
     """A run: its model, benchmark, results and samples, as :func:`evaluate` made or :func:`load_run` read them.
 
-    >>> run = tulu_eval.load_run("results/my-checkpoint/gsm8k/published-1a2b3c4d")
+    >>> run = tulu_eval.load_run("results/my-checkpoint/gsm8k/card-200-1a2b3c4d")
     >>> run
     <Run my-checkpoint on gsm8k: published last-number 48.5 [41.7, 55.4], n = 200 of 200>
     >>> run.to_dataframe().status.value_counts()
@@ -87,7 +87,7 @@ class Runs(list[Run]):
 def load_run(folder: AnyPath, *, doubtful: bool = False) -> Run:
     """Reads a run from its folder, and computes again what can be computed.
 
-    >>> run = tulu_eval.load_run("results/my-checkpoint/gsm8k/published-1a2b3c4d")
+    >>> run = tulu_eval.load_run("results/my-checkpoint/gsm8k/card-200-1a2b3c4d")
     >>> [(row.scorer, row.value, row.low, row.high, row.n) for row in run.results]
 
     Args:

@@ -13,8 +13,8 @@ from tulu_eval.errors import UserError
 from tulu_eval.judging.calibrate_judge import Calibration
 from tulu_eval.judging.numbers import results
 from tulu_eval.judging.record import read_calibration
-from tulu_eval.judging.session import Scoring, score_files
-from tulu_eval.judging.win_rates import LARGEST_C, SMALLEST_C, Score
+from tulu_eval.judging.session import score_files
+from tulu_eval.judging.win_rates import LARGEST_C, SMALLEST_C, Score, Scoring
 from tulu_eval.records import Result
 from tulu_eval.runs import judge, rescored
 from tulu_eval.runs.score import Regraded, score
@@ -44,7 +44,7 @@ class WinRates:
 def rescore(run: Run | AnyPath) -> Regraded:
     """Grades a run's samples again with the benchmark as it is now, and writes its ``result.json``.
 
-    >>> scored = tulu_eval.rescore("results/my-checkpoint/gsm8k/published-1a2b3c4d")
+    >>> scored = tulu_eval.rescore("results/my-checkpoint/gsm8k/card-200-1a2b3c4d")
     >>> [one.item for one in scored.disagreements]  # items on which the scorers differ
 
     Args:
@@ -68,7 +68,7 @@ def rescore_judgments(
 ) -> WinRates:
     """Scores the folder of a judge again, without any text and without the judge; writes nothing.
 
-    >>> tulu_eval.rescore_judgments("results/my-checkpoint/alpaca-eval/published-1a2b3c4d/judged/gpt-4.1-logprobs").results
+    >>> tulu_eval.rescore_judgments("results/mine/alpaca-eval/alpacaeval2-805-1a2b3c4d/judged/gpt-4.1-logprobs").results
 
     Args:
         folder: What :func:`judge` wrote.

@@ -18,7 +18,7 @@ def verify(
 ) -> Verification:
     """Compares a run with every published number of its model and benchmark.
 
-    >>> found = tulu_eval.verify("results/my-checkpoint/gsm8k/published-1a2b3c4d", against="tulu-2-dpo-13b")
+    >>> found = tulu_eval.verify("results/my-checkpoint/gsm8k/card-200-1a2b3c4d", against="tulu-2-dpo-13b")
     >>> [one.agreement.verdict for one in found.comparisons]
     ['consistent']
 

@@ -1,4 +1,4 @@
-"""The interface of a backend: a class that turns requests into a stream of completions.
+"""The interface of a backend: a class that turns requests into a stream of answers.
 
 A backend knows prompts and tokens, never benchmarks. It owns batching, memory and devices. A third-party package adds a backend
 through the entry point group ``tulu_eval.backends``: the entry's name is the name for ``--backend``, its value a subclass of
@@ -11,9 +11,10 @@ import abc
 import dataclasses
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from tulu_eval.errors import PreflightError
+from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models.base import ModelFiles, Served
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -29,14 +30,14 @@ class EngineSettings:
         trust_remote_code: Whether Python code that comes with the model may run.
         allow_pickle: Whether pickle weights may be loaded.
         prefix_caching: Whether to compute the prompts' shared prefix once; off only to test whether it changes an answer.
-        tensor_parallel: Number of devices that share each layer of one engine (vLLM only, like the next five settings).
+        tensor_parallel: Number of devices that share each layer of one engine.
         pipeline_parallel: Number of groups of devices, among which the layers of one engine are divided.
         data_parallel: Number of engines, each with the whole model on its own devices, among which requests are divided.
         gpu_memory_utilization: Fraction (0 to 1) of a device's memory that an engine may take; 0.92 is vLLM's default.
         max_model_len: Largest length of a request in positions; 0 is the length of the longest request.
         quantization: vLLM's name of the weights' quantisation; empty is the checkpoint's own.
-        adapter: Folder of a LoRA adapter (vLLM only); empty for none.
-        served: The server that has the model (openai only); ``None`` for an engine in this program.
+        adapter: Folder of a LoRA adapter; empty for none.
+        served: The server that has the model; ``None`` for an engine in this program.
     """
 
     dtype: str = "auto"
@@ -55,36 +56,22 @@ class EngineSettings:
     served: Served | None = None
 
 
-_OWNERS = {
-    **dict.fromkeys(("device", "dtype", "prefix_caching"), ("transformers", "vllm")),
-    **dict.fromkeys(
-        ("tensor_parallel", "pipeline_parallel", "data_parallel", "gpu_memory_utilization", "max_model_len", "quantization"),
-        ("vllm",),
-    ),
-    "adapter": ("vllm",),
-    "served": ("openai",),
+COMMON_SETTINGS = frozenset({"batch_size", "trust_remote_code", "allow_pickle"})
+"""Settings that every backend has."""
+
+Kind = Literal["generate", "choose", "score"]
+"""What a request asks: a continuation of a prompt; how likely tokens are to come next; how likely given continuations are."""
+
+_ASKED: dict[Kind, str] = {
+    "generate": "generate text",
+    "choose": "give the log-probabilities of next tokens",
+    "score": "give the log-probabilities of given texts",
 }
-"""The backends that have a setting, for settings that not all backends have."""
 
 
-def check_settings(backend: str, settings: EngineSettings) -> None:
-    """Raises PreflightError for a setting that a backend of this package does not have, instead of ignoring it.
-
-    A backend from another package may have any setting.
-
-    Raises:
-        PreflightError: If the backend lacks a setting (the message names the backends that have it), or the batch size is
-            negative.
-    """
-    if settings.batch_size < 0:
-        raise PreflightError(f"--batch-size must be 0 (the backend chooses) or more, not {settings.batch_size}")
-    if not any(backend in owners for owners in _OWNERS.values()):
-        return
-    for field in dataclasses.fields(settings):
-        owners = _OWNERS.get(field.name, (backend,))
-        if backend not in owners and getattr(settings, field.name) != field.default:
-            option = "base-url" if field.name == "served" else field.name.replace("_", "-")
-            raise PreflightError(f"--{option} is a setting of --backend {' and '.join(owners)}")
+def _refusal(backend: str, kind: Kind) -> PreflightError:
+    """Returns the error of a backend that cannot answer a kind of requests."""
+    return PreflightError(f"--backend {backend} cannot {_ASKED[kind]}, which this benchmark needs; use another backend")
 
 
 @dataclasses.dataclass(slots=True)
@@ -132,10 +119,41 @@ class Backend(abc.ABC):
     Attributes:
         name: Name for ``--backend``.
         local: Whether the weights must be on this machine.
+        kinds: Kinds of requests that it answers.
+        own_settings: Fields of :class:`EngineSettings` that it has besides :data:`COMMON_SETTINGS`; ``None`` for all.
     """
 
     name: ClassVar[str]
     local: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"generate"})
+    own_settings: ClassVar[frozenset[str] | None] = None
+
+    @classmethod
+    def check_settings(cls, settings: EngineSettings) -> None:
+        """Checks that the backend has every setting that is not at its default, instead of ignoring it.
+
+        Raises:
+            PreflightError: If it lacks one, or the batch size is negative.
+        """
+        if settings.batch_size < 0:
+            raise PreflightError(f"--batch-size must be 0 (the backend chooses) or more, not {settings.batch_size}")
+        if cls.own_settings is None:
+            return
+        for field in dataclasses.fields(settings):
+            changed = getattr(settings, field.name) != field.default
+            if changed and field.name not in COMMON_SETTINGS | cls.own_settings:
+                option = "base-url" if field.name == "served" else field.name.replace("_", "-")
+                raise PreflightError(f"--{option} is no setting of --backend {cls.name}")
+
+    @classmethod
+    def check_kind(cls, kind: Kind, settings: EngineSettings) -> None:
+        """Checks that the backend can answer requests of a kind; loads nothing and sends no request.
+
+        Raises:
+            PreflightError: If it cannot.
+        """
+        if kind not in cls.kinds:
+            raise _refusal(cls.name, kind)
 
     @classmethod
     @abc.abstractmethod
@@ -182,6 +200,24 @@ class Backend(abc.ABC):
         Raises:
             EngineError: If the engine fails; completions yielded before are valid.
         """
+
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
+        """Yields the log-probabilities of each request's candidates, in any order.
+
+        Raises:
+            PreflightError: If the backend cannot; see :attr:`kinds`.
+            EngineError: If the engine fails; answers yielded before are valid.
+        """
+        raise _refusal(self.name, "choose")
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
+        """Yields the log-probabilities of each request's continuations, in any order.
+
+        Raises:
+            PreflightError: If the backend cannot; see :attr:`kinds`.
+            EngineError: If the engine fails; answers yielded before are valid.
+        """
+        raise _refusal(self.name, "score")
 
     @abc.abstractmethod
     def describe(self) -> dict[str, str]:

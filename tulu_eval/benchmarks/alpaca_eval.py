@@ -25,7 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from tulu_eval.benchmarks.alpaca_set import SIZE, EvalRow, check_instructions, load_baseline, read_rows
+from tulu_eval.benchmarks.alpaca_set import ALPACA_EVAL_2, SIZE, EvalRow, check_instructions, load_baseline, read_rows
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.records import Decoding, Grade
 
@@ -42,18 +42,20 @@ class AlpacaEval(Benchmark):
     publishable: ClassVar[bool] = False  # outputs quote instructions, which are CC-BY-NC-4.0
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
-            "published": Protocol(
-                name="published",
+            ALPACA_EVAL_2: Protocol(
+                name=ALPACA_EVAL_2,
                 summary="the 805 instructions, greedy, 8192 tokens; to be judged",
                 n=SIZE,
                 decoding=DECODING,
                 plain_decoding=DECODING,
                 metric="answered",
                 prompt_id=hashlib.sha256(b"").hexdigest()[:8],  # nothing of the prompt is constant
-                covers=("published",),
+                covers=(ALPACA_EVAL_2,),
             )
         }
     )
+
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType({"published": ALPACA_EVAL_2})  # until 2026-11-30
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
         """Returns the 805 instructions in the data set's order.

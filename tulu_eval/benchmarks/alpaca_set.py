@@ -22,6 +22,10 @@ REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
 """Revision of the data set on the Hugging Face hub; third-party projects pin it together with the hashes below."""
 
 SIZE = 805
+
+ALPACA_EVAL_2 = "alpacaeval2-805"
+"""The protocol behind AlpacaEval 2's leaderboard."""
+
 BASELINE_FILE = "alpaca_eval_gpt4_baseline.json"
 BASELINE_SHA256 = "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4"
 """The file is byte-identical to ``results/gpt4_1106_preview/model_outputs.json`` of tatsu-lab/alpaca_eval."""

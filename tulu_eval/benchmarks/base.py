@@ -13,11 +13,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from tulu_eval import files
 from tulu_eval.errors import UnknownName
-from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Status
+from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Status, Turn, content_hash
+
+Aggregate = Literal["ratio", "macro"]
+"""How scores that are more than right or wrong become a value. ``ratio``: the sum of score times weight, over the sum of
+weights. ``macro``: the mean over groups of each group's ratio."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,11 +32,13 @@ class Item:
     Attributes:
         id: Stable name within the benchmark, e.g. ``test-1309``.
         target: The right answer; empty if there is none and a judge decides.
+        group: Name of the group in a macro mean, e.g. a subject; empty if the benchmark has no groups.
     """
 
     id: str
     question: str
     target: str = ""
+    group: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,14 +46,21 @@ class Prompt:
     """One request before a model's template is applied.
 
     Attributes:
-        user: Content of the single user turn.
-        prefill: Start of the assistant's turn; a space precedes it unless the template ends in a newline. Empty for none.
+        user: Content of the last turn, which the user speaks.
+        prefill: Start of the assistant's answer; a space precedes it unless the template ends in a newline. Empty for none.
         plain: The whole prompt for a base model, which has no template.
+        earlier: Turns before the last one: a system prompt, examples as pairs of user and assistant. Empty for none.
     """
 
     user: str
     prefill: str
     plain: str
+    earlier: tuple[Turn, ...] = ()
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """All turns in order."""
+        return (*self.earlier, Turn("user", self.user))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,14 +95,21 @@ class Benchmark(abc.ABC):
         name: Name for ``tulu-eval run``.
         protocols: Protocols by name; the first is the default.
         scorers: Names of the scorers in order; the first gave the published numbers.
+        aggregates: How a scorer's scores become its value. A scorer that is not named grades items as right or wrong: its value
+            is :meth:`aggregate` of the scores without weights, with an interval for a share of items.
+        metrics: A scorer's name of its value where it is not the protocol's ``metric``.
         version: An integer that rises when a prompt or a grade can differ from before.
+        aliases: Earlier names of protocols, by earlier name: runs that have one, and ``--protocol``, mean today's.
         publishable: Whether a run's samples may be published. If not, the run also writes their hashes, which may be.
     """
 
     name: ClassVar[str]
     protocols: ClassVar[Mapping[str, Protocol]]
     scorers: ClassVar[tuple[str, ...]]
+    aggregates: ClassVar[Mapping[str, Aggregate]] = MappingProxyType({})
+    metrics: ClassVar[Mapping[str, str]] = MappingProxyType({})
     version: ClassVar[int] = 1
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType({})
     publishable: ClassVar[bool] = True
 
     @abc.abstractmethod
@@ -140,9 +161,14 @@ class Benchmark(abc.ABC):
         """
         if name is None:
             return next(iter(self.protocols.values()))
-        if name not in self.protocols:
+        today = self.aliases.get(name, name)
+        if today not in self.protocols:
             raise UnknownName(f"protocol of {self.name}", name, self.protocols)
-        return self.protocols[name]
+        return self.protocols[today]
+
+    def under(self, protocol: str) -> Benchmark:
+        """Returns the benchmark with a protocol's own prompts and scorers: itself, unless a benchmark overrides this."""
+        return self
 
     def members(self, protocol: Protocol, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
         """Returns the ids of the items of each protocol that ``protocol`` covers, by protocol name.
@@ -175,6 +201,12 @@ def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
 def subset_hash(ids: Iterable[str]) -> str:
     """Returns the first 8 hex digits of the sha256 of item ids joined by newlines."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
+
+
+def items_hash(items: Iterable[Item]) -> str:
+    """Returns the sha256 (64 hex digits) of items with all that they hold; a group that is empty changes no hash."""
+    found = [dataclasses.asdict(item) for item in items]
+    return content_hash([{name: value for name, value in one.items() if name != "group" or value} for one in found])
 
 
 def read_rows(path: Path, fields: Sequence[str]) -> list[files.Row]:

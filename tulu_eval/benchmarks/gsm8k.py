@@ -27,32 +27,28 @@ in the output is the answer; an integer loses its sign; ``18.00`` is compared as
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 import random
-import re
-import string
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from tulu_eval import hub
-from tulu_eval.benchmarks import base
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
-from tulu_eval.benchmarks.stated.numerals import written
-from tulu_eval.benchmarks.stated.statement import read_number, stated_answer
-from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.benchmarks.gsm8k_data import TEST_SIZE, check_rows, read_rows
+from tulu_eval.benchmarks.gsm8k_exemplars import checked, so_exemplars
+from tulu_eval.benchmarks.gsm8k_lighteval import LIGHTEVAL, LightevalGSM8K
+from tulu_eval.benchmarks.gsm8k_lm_eval import LM_EVAL_COT, LmEvalGSM8K
+from tulu_eval.benchmarks.gsm8k_olmes import OLMES_TULU3, OlmesGSM8K
+from tulu_eval.benchmarks.gsm8k_scorers import grade_last_number, grade_stated_answer
+from tulu_eval.errors import DataError
 from tulu_eval.records import Decoding, Grade
 
 PREFIX_SHA256 = "bc98d2864d2c74ae324561ed4fa497c577cd251cc06aeae2c2a23bd5ef60c404"
 """Hash of the 2294 characters before the question; computed from open-instruct's ``eval/gsm/examplars.py`` @ ea3467db."""
 
-ROWS_SHA256 = "74cf22517cb3f7de9b05de29b884de3d69dd7f5df305d82cc358a3114cfffc95"
-"""Hash of the 1319 questions and targets joined by newlines, in the order of test.jsonl (blob e4c2ff49, sha256 3730d312...)."""
+CARD = "card-200"
+"""The protocol behind the cells of the Tulu cards."""
 
-TEST_SIZE = 1319
 SUBSET_SIZE = 200
 SUBSET_SEED = 42
 
@@ -75,13 +71,21 @@ class GSM8K(Benchmark):
     version: ClassVar[int] = 2  # in version 1, stated-answer took the first digits behind "answer is"
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
-            "published": _protocol(
-                "published", "the 200 items (seed 42) behind the published cells", SUBSET_SIZE, ("published",)
-            ),
-            "full": _protocol("full", "all 1319 items, the published 200 first", TEST_SIZE, ("published", "full")),
+            CARD: _protocol(CARD, "the 200 items (seed 42) behind the published cells", SUBSET_SIZE, (CARD,)),
+            "full": _protocol("full", "all 1319 items, the published 200 first", TEST_SIZE, (CARD, "full")),
             "custom": _protocol("custom", "the same recipe on the rows of --data", 0, ("custom",)),
+            LIGHTEVAL.name: LIGHTEVAL,
+            LM_EVAL_COT.name: LM_EVAL_COT,
+            OLMES_TULU3.name: OLMES_TULU3,
         }
     )
+
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType({"published": CARD})  # until 2026-11-30
+
+    def under(self, protocol: str) -> Benchmark:
+        """Returns the benchmark of another harness's protocol, which has prompts and scorers of its own."""
+        others = {LIGHTEVAL.name: LightevalGSM8K, LM_EVAL_COT.name: LmEvalGSM8K, OLMES_TULU3.name: OlmesGSM8K}
+        return others[protocol]() if protocol in others else self
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
         """Returns the published 200 items in their order, then, for ``full``, the rest in the file's order."""
@@ -93,7 +97,7 @@ class GSM8K(Benchmark):
             return [Item(f"row-{index}", item.question, item.target) for index, item in enumerate(items)]
         check_rows(rows, data)
         first = published_indices()
-        if protocol.name == "published":
+        if protocol.name == CARD:
             return [items[index] for index in first]
         chosen = set(first)
         return [items[index] for index in first] + [item for index, item in enumerate(items) if index not in chosen]
@@ -127,112 +131,5 @@ def few_shot_prefix() -> str:
     Raises:
         PreflightError: If the package is missing, or its exemplars do not give the known bytes.
     """
-    import yaml
-
-    spec = importlib.util.find_spec("lm_eval")
-    if spec is None or not spec.submodule_search_locations:
-        raise PreflightError(
-            "the GSM8K exemplars come from the package lm-eval, which is missing: pip install 'lm-eval>=0.4.13'"
-        )
-    path = Path(spec.submodule_search_locations[0]) / "tasks" / "gsm8k" / "gsm8k-cot.yaml"
-    wrong = PreflightError(f"the exemplars in {path} do not give the published prompt: pip install 'lm-eval==0.4.13'")
-    try:
-        samples = yaml.safe_load(path.read_text(encoding="utf-8"))["fewshot_config"]["samples"]
-        shots = [(shot["question"], shot["target"]) for shot in samples]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise wrong from error
-    answers = [re.sub(r"The answer is (\S+)\Z", r"So the answer is \1", target) for _, target in shots]
-    blocks = [f"Question: {question}\nAnswer: {answer}" for (question, _), answer in zip(shots, answers, strict=True)]
-    prefix = "Answer the following questions.\n\n" + "\n\n".join(blocks) + "\n\n"
-    if hashlib.sha256(prefix.encode()).hexdigest() != PREFIX_SHA256:
-        raise wrong
-    return prefix
-
-
-def read_rows(data: Path | None) -> list[tuple[str, str]]:
-    """Returns (question, target) of every row of ``data``; ``None`` for ``openai/gsm8k`` (main, test) from the hub.
-
-    Raises:
-        DataError: If a row has no number after ``####``.
-        PreflightError: If the data set is neither reachable nor cached.
-    """
-    pairs = []
-    for row in base.read_rows(_file_of_hub() if data is None else data, ("question", "answer")):
-        target = parse_target(row.text("answer"))
-        if target is None:
-            raise row.error("field 'answer' does not end in '#### NUMBER'")
-        pairs.append((row.text("question"), target))
-    return pairs
-
-
-def _file_of_hub() -> Path:
-    try:
-        return hub.dataset_file("openai/gsm8k", "main/test-00000-of-00001.parquet")
-    except PreflightError as error:
-        advice = "give the file with --data test.jsonl (github.com/openai/grade-school-math, grade_school_math/data)"
-        raise PreflightError(f"{error}; {advice}") from error
-
-
-def check_rows(rows: list[tuple[str, str]], data: Path | None) -> None:
-    """Checks that the rows are the 1319 test questions with their targets, in the order of test.jsonl.
-
-    Raises:
-        DataError: If they are not, because the published items are then unknown.
-    """
-    text = "\n".join(f"{question}\n{target}" for question, target in rows)
-    if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == ROWS_SHA256:
-        return
-    same_size = len(rows) == TEST_SIZE
-    what = "other questions, answers or order than those" if same_size else f"{len(rows)} rows, not the {TEST_SIZE}"
-    hint = "; --protocol custom runs the recipe on it" if data else ""
-    raise DataError(data or "openai/gsm8k", f"{what} of the GSM8K test set, so no published protocol applies{hint}")
-
-
-def parse_target(answer: str) -> str | None:
-    """Returns the number after ``####`` without thousands commas, ``None`` if there is none (open-instruct's rule)."""
-    parts = answer.split("####")
-    target = re.sub(r"(\d),(\d)", r"\1\2", parts[1].strip()) if len(parts) > 1 else ""
-    return target if to_number(target) is not None else None
-
-
-def to_number(text: str) -> Decimal | None:
-    """Returns the text as a decimal number, ``None`` if it is not a finite one."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
-
-
-def extract_last_number(text: str) -> str | None:
-    """Returns the last number in the text without thousands commas, an integer without its sign; ``None`` if there is none.
-
-    The regular expressions are open-instruct's (``eval/gsm/run_eval.py`` @ ea3467db); the module's docstring lists the quirks.
-    """
-    numbers = re.findall(r"[-+]?\d*\.\d+|\d+", re.sub(r"(\d),(\d)", r"\1\2", text))
-    return str(numbers[-1]) if numbers else None
-
-
-def grade_last_number(target: str, text: str) -> Grade:
-    """Returns the published scorer's grade: the last number, compared by ``exact_match`` without case and punctuation.
-
-    The metric is Hugging Face ``evaluate``'s ``exact_match`` with ``ignore_case`` and ``ignore_punctuation``, which deletes
-    signs and decimal points from both sides.
-    """
-    found = extract_last_number(text)
-    answer = text if found is None else found
-    drop = str.maketrans("", "", string.punctuation)
-    right = answer.lower().translate(drop) == target.lower().translate(drop)
-    return Grade("last-number", answer if found is not None else "", found is not None, float(right))
-
-
-def grade_stated_answer(target: str, text: str) -> Grade:
-    """Returns the stricter scorer's grade: the first stated answer, read whole and compared exactly with its sign.
-
-    The scorer ignores reasoning blocks and everything from a line that starts with ``Question:``, where the model asks itself
-    the next question; see :mod:`tulu_eval.benchmarks.stated.statement`.
-    """
-    found = stated_answer(text)
-    if found is None:
-        return Grade("stated-answer", "", False, 0.0)
-    return Grade("stated-answer", written(found), True, float(found == read_number(target)))
+    blocks = [f"Question: {question}\nAnswer: {answer}" for question, answer in so_exemplars()]
+    return checked("Answer the following questions.\n\n" + "\n\n".join(blocks) + "\n\n", PREFIX_SHA256)

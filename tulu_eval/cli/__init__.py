@@ -39,7 +39,7 @@ def cli(debug: bool) -> None:
     Examples:
       tulu-eval run gsm-symbolic --model smollm2-135m-instruct --limit 24
       tulu-eval run gsm8k --model allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm
-      tulu-eval verify results/my-checkpoint/gsm8k/published-1a2b3c4d --as tulu-2-13b
+      tulu-eval verify results/my-checkpoint/gsm8k/card-200-1a2b3c4d --as tulu-2-13b
       tulu-eval table
       tulu-eval report
       tulu-eval models --stage PPO

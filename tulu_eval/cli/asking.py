@@ -16,6 +16,7 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
+    from tulu_eval.api.asking import AskingOptions
     from tulu_eval.judging.budget import JudgingEstimate
     from tulu_eval.stats.length_control import FoldMode
 
@@ -26,10 +27,10 @@ LOG_SECONDS = 10.0
 
 _OPTIONS = (
     click.option("--judge", "judge_name", metavar="NAME", help="The judge's name at its endpoint, e.g. gpt-4.1."),
-    click.option("--judge-url", metavar="URL", help="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1; OpenAI's own "
-                 "unless given, or Azure's as --base-url of run takes it. The key comes from TULU_EVAL_JUDGE_KEY, for OpenAI "
-                 "also from OPENAI_API_KEY, for Azure from AZURE_OPENAI_API_KEY."),
-    click.option("--judge-vllm", metavar="MODEL", help="Judge with a vLLM engine in this process instead: a model as "
+    click.option("--judge-url", "url", metavar="URL", help="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1; "
+                 "OpenAI's own unless given, or Azure's as --base-url of run takes it. The key comes from TULU_EVAL_JUDGE_KEY, "
+                 "for OpenAI also from OPENAI_API_KEY, for Azure from AZURE_OPENAI_API_KEY."),
+    click.option("--judge-vllm", "vllm", metavar="MODEL", help="Judge with a vLLM engine in this process instead: a model as "
                  "--model of run takes it. For one on several GPUs use 'vllm serve' and --judge-url."),
     click.option("--method", default="logprobs", show_default=True, type=click.Choice(["logprobs", "text"]),
                  help="logprobs: weigh m against M, as published. text: read the answer, for judges without logprobs; "
@@ -70,6 +71,12 @@ class ScoringOptions(TypedDict):
     calibration: Path | None
 
 
+if TYPE_CHECKING:
+
+    class JudgeOptions(AskingOptions, ScoringOptions):
+        """What the options of a judge and of scoring say, by the parameters' names."""
+
+
 def scoring_options(command: F) -> F:
     """Adds the options of scoring to a verb."""
     for option in reversed(_SCORING):
@@ -84,7 +91,7 @@ def judge_options(command: F) -> F:
     return command
 
 
-def consent(*, yes: bool, max_cost: float | None, quiet: bool) -> Callable[[JudgingEstimate], None]:
+def consent(yes: bool, max_cost: float | None, quiet: bool) -> Callable[[JudgingEstimate], None]:
     """Returns a function that prints the costs and, on a terminal, asks for consent.
 
     The function raises UserError if there is no terminal and neither --yes nor --max-cost was given, and Abort if the answer

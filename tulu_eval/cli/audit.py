@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import click
@@ -27,14 +26,16 @@ def audit(folder: Path, items: int, model: str | None, data: Path | None, as_jso
 
     \b
     Example:
-      tulu-eval audit results/smollm2-135m-instruct/gsm8k/published-1a2b3c4d --data test.jsonl --items 16
+      tulu-eval audit results/smollm2-135m-instruct/gsm8k/card-200-1a2b3c4d --data test.jsonl --items 16
     """
     set_up_logging(0, quiet)
+    import msgspec
+
     from tulu_eval.reports import audit as report
     from tulu_eval.runs.progress import Progress
 
     found = tulu_eval.audit(folder, items, model=model, data=data, progress=Progress(quiet=quiet))
     if as_json:
-        print_json(dataclasses.asdict(found))
+        print_json(msgspec.to_builtins(found))
     else:
         print_text(report.as_text(found))

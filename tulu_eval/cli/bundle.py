@@ -23,7 +23,7 @@ def bundle(folder: Path, output: Path | None, as_json: bool) -> None:
 
     \b
     Examples:
-      tulu-eval bundle results/allenai__tulu-2-13b/gsm8k/published-1a2b3c4d
+      tulu-eval bundle results/allenai__tulu-2-13b/gsm8k/card-200-1a2b3c4d
       tulu-eval bundle RUN --output proof.zip
     """
     made = tulu_eval.bundle(folder, output=output)
@@ -39,12 +39,12 @@ def bundle(folder: Path, output: Path | None, as_json: bool) -> None:
 def verify_bundle(file: Path, as_json: bool) -> None:
     r"""Check every byte of FILE, grade its completions again and compare the numbers.
 
-    Needs no network, GPU or model; unpacks nothing. A changed byte is named. Exit code 0: whole, and the numbers are those of
+    Needs no network, GPU or model; unpacks nothing. A changed part is named. Exit code 0: whole, and the numbers are those of
     the completions. 1: something was changed, or the numbers differ. 2: FILE cannot be read as a bundle.
 
     \b
     Examples:
-      tulu-eval verify-bundle allenai__tulu-2-13b-gsm8k-published-1a2b3c4d.zip
+      tulu-eval verify-bundle allenai__tulu-2-13b-gsm8k-card-200-1a2b3c4d.zip
       tulu-eval verify-bundle proof.zip --json
     """
     import dataclasses

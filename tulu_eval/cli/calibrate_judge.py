@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -14,7 +14,7 @@ from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
-    from tulu_eval.judging.judge_recipe import Method
+    from tulu_eval.api.asking import AskingOptions
 
 
 @click.command(no_args_is_help=True)
@@ -27,21 +27,13 @@ if TYPE_CHECKING:
 def calibrate_judge(
     annotations: tuple[Path, ...],
     judge_name: str | None,
-    judge_url: str | None,
-    judge_vllm: str | None,
-    method: Method,
-    concurrency: int,
-    timeout: float,
-    price: str | None,
-    prices: Path | None,
-    max_cost: float | None,
-    cache: Path | None,
+    size: int,
+    output: Path,
     yes: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
-    size: int,
-    output: Path,
+    **options: Unpack[AskingOptions],
 ) -> None:
     r"""Measure a replacement judge against the original.
 
@@ -58,16 +50,12 @@ def calibrate_judge(
     from tulu_eval.reports import judge as report
 
     if dry_run:
-        plan = tulu_eval.plan_calibration(
-            annotations, judge_name or "", size=size, url=judge_url, vllm=judge_vllm, method=method, price=price, prices=prices,
-            cache=cache, max_cost=max_cost,
-        )  # fmt: skip
+        plan = tulu_eval.plan_calibration(annotations, judge_name or "", size=size, **options)
         print_text("\n\n".join([str(plan.estimate), *plan.prompts]))
         return
     found = tulu_eval.calibrate_judge(
-        annotations, judge_name or "", output=output, size=size, url=judge_url, vllm=judge_vllm, method=method, price=price,
-        prices=prices, cache=cache, max_cost=max_cost, confirm=asking.consent(yes=yes, max_cost=max_cost, quiet=quiet),
-        concurrency=concurrency, timeout=timeout, progress=asking.Answers(quiet=quiet),
+        annotations, judge_name or "", output=output, size=size, confirm=asking.consent(yes, options.get("max_cost"), quiet),
+        progress=asking.Answers(quiet=quiet), **options,
     )  # fmt: skip
     if as_json:
         print_json(dataclasses.asdict(found.calibration))

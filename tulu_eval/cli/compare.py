@@ -22,7 +22,7 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
 
     \b
     Examples:
-      tulu-eval compare results/a/gsm8k/published-1a2b3c4d results/b/gsm8k/published-5e6f7a8b
+      tulu-eval compare results/a/gsm8k/card-200-1a2b3c4d results/b/gsm8k/card-200-5e6f7a8b
       tulu-eval compare RUN_A RUN_B --json | jq '.flips[] | select(.cause == "extraction")'
     """
     from tulu_eval.reports import compare as compare_report

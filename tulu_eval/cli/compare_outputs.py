@@ -23,7 +23,7 @@ def compare_outputs(outputs: Path, reference: Path, as_json: bool) -> None:
 
     \b
     Examples:
-      tulu-eval compare-outputs results/tulu-2-dpo-7b/alpaca-eval/published-1a2b3c4d --with tulu-2-dpo-7b/model_outputs.json
+      tulu-eval compare-outputs results/mine/alpaca-eval/alpacaeval2-805-1a2b3c4d --with model_outputs.json
       tulu-eval compare-outputs model_outputs.json --with annotations.json --json
     """
     from tulu_eval.reports import judge as report

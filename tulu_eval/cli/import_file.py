@@ -30,6 +30,7 @@ def import_file(
     The harness is known by the file:
       lm-eval         samples_TASK_DATE.jsonl (--log_samples); results_DATE.json beside it is read too
       open-instruct   predictions.jsonl of eval.gsm.run_eval
+      any other       rows with 'prompt' and 'response', as Google's IFEval has them
 
     Items are matched by the text of the question; what does not fit is named and left out. The run can then be scored,
     verified, compared and bundled as any other. What the file does not say of prompts and settings is signed "unknown".
@@ -38,6 +39,7 @@ def import_file(
     Examples:
       tulu-eval import samples_gsm8k_cot_2025-01-01T10-00-00.000000.jsonl -m allenai/tulu-2-13b
       tulu-eval import predictions.jsonl -m my-checkpoint --data test.jsonl
+      tulu-eval import responses.jsonl -m my-checkpoint --benchmark ifeval
     """
     from tulu_eval.reports import import_file as report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -13,8 +13,7 @@ from tulu_eval.cli.common import print_json, print_text, say
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
-    from tulu_eval.judging.judge_recipe import Method
-    from tulu_eval.stats.length_control import FoldMode
+    from tulu_eval.cli.asking import JudgeOptions
 
 
 @click.command(no_args_is_help=True)
@@ -29,27 +28,14 @@ if TYPE_CHECKING:
 def judge(
     target: Path,
     judge_name: str | None,
-    judge_url: str | None,
-    judge_vllm: str | None,
-    method: Method,
-    concurrency: int,
-    timeout: float,
-    price: str | None,
-    prices: Path | None,
-    max_cost: float | None,
-    cache: Path | None,
+    data: Path | None,
+    limit: int | None,
+    output: Path | None,
     yes: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
-    gamed: Path | None,
-    folds: FoldMode,
-    c: float | None,
-    partial: bool,
-    calibration: Path | None,
-    data: Path | None,
-    limit: int | None,
-    output: Path | None,
+    **options: Unpack[JudgeOptions],
 ) -> None:
     r"""Judge a model's AlpacaEval outputs.
 
@@ -62,7 +48,7 @@ def judge(
 
     \b
     Examples:
-      tulu-eval judge results/my-checkpoint/alpaca-eval/published-1a2b3c4d --judge gpt-4.1 --dry-run
+      tulu-eval judge results/my-checkpoint/alpaca-eval/alpacaeval2-805-1a2b3c4d --judge gpt-4.1 --dry-run
       tulu-eval judge model_outputs.json --judge gpt-4.1 --max-cost 8
       tulu-eval judge RUN --judge llama-3-70b --judge-url http://127.0.0.1:8000/v1 --yes
       tulu-eval judge RUN --judge-vllm meta-llama/Meta-Llama-3-8B-Instruct
@@ -70,18 +56,12 @@ def judge(
     from tulu_eval.reports import judge as report
 
     if dry_run:
-        plan = tulu_eval.plan_judging(
-            target, judge_name or "", url=judge_url, vllm=judge_vllm, method=method, limit=limit, data=data, price=price,
-            prices=prices, cache=cache, gamed=gamed, folds=folds, c=c, partial=partial, calibration=calibration,
-            max_cost=max_cost,
-        )  # fmt: skip
+        plan = tulu_eval.plan_judging(target, judge_name or "", limit=limit, data=data, **options)
         print_text("\n\n".join([str(plan.estimate), *plan.flags, *plan.prompts]))
         return
     done = tulu_eval.judge(
-        target, judge_name or "", url=judge_url, vllm=judge_vllm, method=method, limit=limit, data=data, price=price,
-        prices=prices, cache=cache, gamed=gamed, folds=folds, c=c, partial=partial, calibration=calibration, max_cost=max_cost,
-        confirm=asking.consent(yes=yes, max_cost=max_cost, quiet=quiet), output=output, concurrency=concurrency,
-        timeout=timeout, progress=asking.Answers(quiet=quiet),
+        target, judge_name or "", limit=limit, data=data, output=output, progress=asking.Answers(quiet=quiet),
+        confirm=asking.consent(yes, options.get("max_cost"), quiet), **options,
     )  # fmt: skip
     outcome = done.outcome
     for line in report.failures(outcome, quiet=quiet):

@@ -36,7 +36,7 @@ def reproduce(recipe: str, output: Path | None, as_json: bool, quiet: bool) -> N
 
     found = tulu_eval.reproduce(recipe, output=output, progress=False if quiet else say)
     if as_json:
-        print_json(found.summary)
+        print_json(reproduce_report.as_json(found.summary))
     else:
         print_text(reproduce_report.as_text(found.summary))
         say(f"\n{found.folder}")

@@ -41,7 +41,7 @@ class RunOptions(TypedDict):
 )  # fmt: skip
 @click.option("--name", "names", multiple=True, help="What a local model's results are filed under; with several --model once "
               "for each. Unless given: the name that 'train' gave it, else the last two parts of its path.")  # fmt: skip
-@click.option("--protocol", help="Frozen recipe: published (default of gsm8k), full, ...; see the benchmark.")
+@click.option("--protocol", help="Frozen recipe: card-200 (default of gsm8k), full, ...; see the benchmark.")
 @click.option("--data", multiple=True, metavar="[BENCHMARK=]FILE",
               help="File to read instead of the benchmark's own source; with several benchmarks once for each.")  # fmt: skip
 @click.option("--limit", type=WHOLE, help="Run only the first LIMIT items of the protocol.")

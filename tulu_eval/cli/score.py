@@ -62,9 +62,9 @@ def score(
 
     \b
     Examples:
-      tulu-eval score results/smollm2-135m-instruct/gsm8k/published-1a2b3c4d
+      tulu-eval score results/smollm2-135m-instruct/gsm8k/card-200-1a2b3c4d
       tulu-eval score alpaca-eval --outputs model_outputs.json --annotations annotations.json --gamed df_gamed.csv
-      tulu-eval score results/my-checkpoint/alpaca-eval/published-1a2b3c4d/judged/gpt-4.1-logprobs
+      tulu-eval score results/my-checkpoint/alpaca-eval/alpacaeval2-805-1a2b3c4d/judged/gpt-4.1-logprobs
     """
     from tulu_eval.runs.judged_check import JUDGING
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -26,11 +26,9 @@ class TrainingOptions(TypedDict):
     reward_model: str
     data: tuple[Path, ...]
     split: str
-    settings: dict[str, object]
     output: Path | None
     device: str
     save_every: int
-    fresh: bool
     rollouts: str
     rollout_memory: float
     watch_every: int
@@ -89,27 +87,13 @@ SHOWN = {
 def train(
     stage: Stage,
     recipe: str,
-    model: str,
-    reward_model: str,
-    data: tuple[Path, ...],
-    split: str,
     changes: tuple[str, ...],
-    output: Path | None,
-    device: str,
-    save_every: int,
     resume: bool,
-    rollouts: str,
-    rollout_memory: float,
-    watch_every: int,
-    probe: str,
-    probe_items: int,
-    probe_data: Path | None,
-    tensorboard: bool,
-    registry: Path | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
     verbose: int,
+    **options: Unpack[TrainingOptions],
 ) -> None:
     r"""Train STAGE: sft, rm (reward model), dpo or ppo.
 
@@ -123,16 +107,11 @@ def train(
       torchrun --nproc-per-node 8 -m tulu_eval train ppo --recipe easylm --set kl_coef=0.0325
     """
     set_up_logging(verbose, quiet)
-    order: TrainingOptions = {
-        "model": model, "reward_model": reward_model, "data": data, "split": split, "settings": _settings(changes),
-        "output": output, "device": device, "save_every": save_every, "fresh": not resume, "rollouts": rollouts,
-        "rollout_memory": rollout_memory, "watch_every": watch_every, "probe": probe, "probe_items": probe_items,
-        "probe_data": probe_data, "tensorboard": tensorboard, "registry": registry,
-    }  # fmt: skip
+    settings = _settings(changes)
     if dry_run:
-        _show_plan(tulu_eval.plan_training(stage, recipe, **order), as_json)
+        _show_plan(tulu_eval.plan_training(stage, recipe, settings=settings, fresh=not resume, **options), as_json)
         return
-    outcome = tulu_eval.train(stage, recipe, **order, progress=Steps(quiet=quiet))
+    outcome = tulu_eval.train(stage, recipe, settings=settings, fresh=not resume, progress=Steps(quiet=quiet), **options)
     if int(os.environ.get("RANK", "0")):
         return
     if as_json:
@@ -159,13 +138,16 @@ def _settings(changes: tuple[str, ...]) -> dict[str, object]:
 
 
 def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
-    from tulu_eval.training import cost
+    from tulu_eval.reports import train as report
+    from tulu_eval.training.cost import estimate
 
+    if not as_json:
+        print_text(report.recipe_as_text(plan.recipe))  # first, since models or data may be missing
+    job, cost = plan.job, estimate(plan.job, plan.device, plan.world)
     if as_json:
-        print_json(cost.as_json(plan.job, plan.device, plan.world))
-        return
-    print_text(cost.recipe_as_text(plan.recipe))  # first, since models or data may be missing
-    print_text(cost.as_text(plan.job, plan.device, plan.world))
+        print_json(report.as_json(job, cost, plan.world))
+    else:
+        print_text(report.as_text(job, cost, plan.world))
 
 
 class Steps:

@@ -40,7 +40,7 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
 
     \b
     Examples:
-      tulu-eval verify results/allenai__tulu-2-13b/gsm8k/published-1a2b3c4d
+      tulu-eval verify results/allenai__tulu-2-13b/gsm8k/card-200-1a2b3c4d
       tulu-eval verify results/my-checkpoint/gsm8k/full-1a2b3c4d --as tulu-2-dpo-13b
       tulu-eval verify RUN --strict --json > verdict.json
     """

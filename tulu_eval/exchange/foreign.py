@@ -1,15 +1,19 @@
-"""Answers that another harness kept, read from its own files.
+"""Reads the answers in files that other harnesses write.
 
-lm-eval (EleutherAI/lm-evaluation-harness 0.4.13, ``--log_samples``) writes ``samples_TASK_DATE.jsonl``, one line an item and
-filter::
+lm-eval (EleutherAI/lm-evaluation-harness 0.4.13, ``--log_samples``) writes ``samples_TASK_DATE.jsonl``, one line
+per item and filter::
 
     {"doc_id": 0, "doc": {"question": ..., "answer": ...}, "resps": [[" She sells ..."]], "filter": "strict-match",
      "arguments": {"gen_args_0": {"arg_0": PROMPT, "arg_1": {"until": ...}}}, "exact_match": 0.0, ...}
 
-with ``results_DATE.json`` beside it, which has versions and the model. open-instruct (allenai/open-instruct @ ea3467db,
+and beside it ``results_DATE.json``, which has versions and the model. open-instruct (allenai/open-instruct @ ea3467db,
 ``eval/gsm/run_eval.py``) writes ``predictions.jsonl``, which has neither prompts nor settings::
 
     {"question": ..., "answer": "18", "model_output": " Janet sells ...", "prediction": "18"}
+
+Google's IFEval, and whoever keeps as little, has prompts and responses alone::
+
+    {"prompt": "Write a 300+ word summary ...", "response": "Raymond III was ..."}
 """
 
 from __future__ import annotations
@@ -23,33 +27,38 @@ from typing import Any
 from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.exchange import lm_eval
+from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.files import Row
 from tulu_eval.runs.signature import UNKNOWN
 
-LM_EVAL, OPEN_INSTRUCT = "lm-eval", "open-instruct"
-_FIELDS = {LM_EVAL: {"doc", "resps", "arguments"}, OPEN_INSTRUCT: {"question", "answer", "model_output", "prediction"}}
-"""Fields by which a row of each harness is known."""
+LM_EVAL, OPEN_INSTRUCT, RESPONSES = "lm-eval", "open-instruct", "responses"
+_FIELDS = {
+    LM_EVAL: {"doc", "resps", "arguments"},
+    OPEN_INSTRUCT: {"question", "answer", "model_output", "prediction"},
+    RESPONSES: {"prompt", "response"},
+}
+"""Fields that identify a row of each harness; ``responses`` is any harness that keeps only prompts and responses."""
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ForeignAnswer:
-    """What a model wrote to one item.
+    """A model's answer to one item.
 
     Attributes:
-        line: One-based, in the file.
-        question: As the file has it.
-        answer: The right one, as the file has it: a whole solution or the number alone.
-        prompt: All that the model was given; None where it was not kept, or a server's template made it.
-        turns: Contents of the messages that a server was given; empty where none was.
-        text: What it wrote; empty where the harness has null, which it has of a server that sent no content.
-        prediction: What the harness read out of that; None where it was not kept.
+        line: One-based line in the file.
+        question: The question as in the file.
+        answer: The right answer as in the file: a whole solution or the number alone; ``None`` if the file has none.
+        prompt: The whole prompt; ``None`` if the harness did not keep it, or a server's template made it.
+        text: The model's text; empty if the file has null, which lm-eval writes for a server that sent no content.
+        prediction: The answer that the harness extracted; ``None`` if it did not keep it.
+        turns: Contents of the messages to a chat server; empty for any other model.
     """
 
     line: int
     question: str
-    answer: str
+    answer: str | None
     prompt: str | None
     text: str
     prediction: str | None
@@ -58,26 +67,23 @@ class ForeignAnswer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Foreign:
-    """A file of another harness. What it does not say is None or ``unknown``, never guessed.
+    """A file of another harness. What the file does not say is ``unknown`` or ``None``; nothing is guessed.
 
     Attributes:
-        harness: Its name.
-        version: Its version.
-        task: Its name of the task.
-        answers: One an item, in the file's order; an item that is there twice has two.
-        lines: Lines of the file.
-        decoding: As a manifest has it; None for what is not known.
-        engine: What made the completions, as the harness calls it.
-        other_decoding: Settings of the draw that a manifest has no word for, ``name=value``.
-        quantization: Of the weights; empty for none.
-        adapter: Beside the weights; empty for none.
-        limit: The harness's own limit of items; None if it had none.
-        nulls: Answers that are null in the file.
+        task: The harness's name of the task.
+        answers: Answers in the file's order: one per item, two for an item that the file has twice.
+        lines: Number of lines of the file.
+        engine: The harness's name of the engine.
+        other_decoding: Sampling settings that a manifest has no field for, as ``name=value``.
+        quantization: Name of the method; empty for unquantised weights.
+        adapter: Name of the adapter; empty for none.
+        limit: The harness's limit of items; ``None`` for no limit.
+        nulls: Number of answers that are null in the file.
         revision: Commit of the model on the hub.
-        parameters: Of the model; 0 where not known.
-        dtype: Of the weights.
-        template_sha256: Hash of the chat template; ``none`` where none was applied.
-        called: What the harness calls the model; no path.
+        parameters: Number of the model's parameters; 0 if unknown.
+        dtype: The weights' dtype, e.g. ``bfloat16``.
+        template_sha256: Hash of the chat template; ``none`` for a prompt without one.
+        called: The harness's name of the model, without a path.
     """
 
     harness: str
@@ -85,7 +91,7 @@ class Foreign:
     task: str
     answers: tuple[ForeignAnswer, ...]
     lines: int
-    decoding: dict[str, Any]
+    decoding: ForeignDecoding
     engine: str = UNKNOWN
     other_decoding: tuple[str, ...] = ()
     quantization: str = UNKNOWN
@@ -100,10 +106,11 @@ class Foreign:
 
 
 def read_foreign(path: Path) -> Foreign:
-    """Returns what a file of another harness says; the harness is known by the rows.
+    """Returns the content of another harness's file; the rows' fields tell which harness wrote it.
 
     Raises:
-        DataError: It cannot be read, is of no harness known here, or has what a ledger cannot hold; with its line.
+        DataError: If the file cannot be read, no known harness wrote it, or a ledger cannot hold a row; the message names the
+            line.
     """
     rows = list(files.json_rows(path, nan=True))
     harness = next((name for name, fields in _FIELDS.items() if fields <= rows[0].data.keys()), None)
@@ -111,12 +118,12 @@ def read_foreign(path: Path) -> Foreign:
         fields = ", ".join(repr(name[:40]) for name in sorted(rows[0].data)[:6]) or "no field"
         raise rows[0].error(
             f"is of no harness known here (a row has {fields}); known are lm-eval's samples_TASK_DATE.jsonl "
-            "(--log_samples) and open-instruct's predictions.jsonl"
+            "(--log_samples), open-instruct's predictions.jsonl, and rows with 'prompt' and 'response'"
         )
     for row in rows:
         if missing := sorted(_FIELDS[harness] - row.data.keys()):
             raise row.error(f"has no {missing[0]!r}, which every row of {harness} has")
-    return _lm_eval(path, rows) if harness == LM_EVAL else _open_instruct(path, rows)
+    return {LM_EVAL: _lm_eval, OPEN_INSTRUCT: _open_instruct, RESPONSES: _responses}[harness](path, rows)
 
 
 def _open_instruct(path: Path, rows: Sequence[Row]) -> Foreign:
@@ -131,7 +138,13 @@ def _open_instruct(path: Path, rows: Sequence[Row]) -> Foreign:
         )
         for row in rows
     )
-    return Foreign(OPEN_INSTRUCT, UNKNOWN, "gsm", answers, len(rows), lm_eval.decoding(None, UNKNOWN))
+    return Foreign(OPEN_INSTRUCT, UNKNOWN, "gsm", answers, len(rows), ForeignDecoding())
+
+
+def _responses(path: Path, rows: Sequence[Row]) -> Foreign:
+    found = [(row.place.number or 0, row.text("prompt"), row.text("response")) for row in rows]
+    answers = tuple(ForeignAnswer(line, prompt, None, None, text, None, (prompt,)) for line, prompt, text in found)
+    return Foreign(RESPONSES, UNKNOWN, UNKNOWN, answers, len(rows), ForeignDecoding())
 
 
 def _lm_eval(path: Path, rows: Sequence[Row]) -> Foreign:
@@ -144,7 +157,8 @@ def _lm_eval(path: Path, rows: Sequence[Row]) -> Foreign:
         prompt, turns, kwargs = _arguments(row)
         response = _response(row)
         nulls += response is None
-        question, answer = doc.text("question"), doc.text("answer")
+        bare = "prompt" in doc.data and "question" not in doc.data  # IFEval's documents have no right answer
+        question, answer = (doc.text("prompt"), None) if bare else (doc.text("question"), doc.text("answer"))
         answers.append(ForeignAnswer(row.place.number or 0, question, answer, prompt, response or "", None, turns))
         settings.append(kwargs)
     quantization, adapter = lm_eval.altered(config)
@@ -172,14 +186,14 @@ def _lm_eval(path: Path, rows: Sequence[Row]) -> Foreign:
 
 
 def _results(path: Path) -> dict[str, Any]:
-    """Returns what lm-eval wrote beside the samples; nothing where the file is not there."""
+    """Returns the content of lm-eval's ``results_DATE.json``; empty if there is no such file."""
     if not path.exists():
         return {}
     return _table(files.read_json(path, nan=True))
 
 
 def _template(results: Mapping[str, Any]) -> str:
-    """Returns the hash of the chat template that was applied, ``none`` where none was."""
+    """Returns the hash of the chat template; ``none`` if the harness used none."""
     if "chat_template" not in results:
         return UNKNOWN
     return _known(results.get("chat_template_sha")) if results["chat_template"] else "none"
@@ -191,7 +205,7 @@ def _limit(config: Mapping[str, Any]) -> float | str | None:
 
 
 def _once_an_item(rows: Sequence[Row]) -> Iterator[Row]:
-    """Yields one row an item: lm-eval repeats an item's row for each of the task's filters, with the same responses."""
+    """Yields one row per item: lm-eval repeats an item's row for each of the task's filters, with the same responses."""
     first: dict[str, tuple[str, Any]] = {}
     for row in rows:
         key, kind = repr(row.data.get("doc_id", row.place.number)), repr(row.data.get("filter"))
@@ -203,7 +217,7 @@ def _once_an_item(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def _arguments(row: Row) -> tuple[str | None, tuple[str, ...], dict[str, Any]]:
-    """Returns prompt, contents of messages, and settings: the two arguments of a request to generate."""
+    """Returns the prompt, the contents of messages, and the settings, from the two arguments of a generation request."""
     found = row.data["arguments"]
     if isinstance(found, dict):
         pair = [value for name, value in sorted(_table(found.get("gen_args_0")).items()) if name in ("arg_0", "arg_1")]
@@ -216,10 +230,10 @@ def _arguments(row: Row) -> tuple[str | None, tuple[str, ...], dict[str, Any]]:
 
 
 def _turns(prompt: Any) -> tuple[str, ...]:
-    """Returns the contents of messages; none of anything else.
+    """Returns the contents of messages to a chat server; empty for any other prompt.
 
-    What is sent to a chat server is a list of messages or, as ``JsonChatStr``, their JSON; that is a tuple of one text, which
-    becomes a list of one in the file (models/api_models.py of 0.4.13).
+    lm-eval sends a list of messages or, as ``JsonChatStr``, their JSON. The latter is a tuple of one text, which is a list of
+    one text in the file (models/api_models.py of 0.4.13).
     """
     messages: Any = prompt
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):

@@ -1,8 +1,10 @@
-"""A run folder from another harness's file: its answers, graded by our scorers, with what is known of how they were made.
+"""Makes a run folder from another harness's file: its answers, graded by this project's scorers, and its settings.
 
-Items are matched by the text of the question. What matches no item, an item twice, an item whose right answer is another, and
-items that are missing are counted and named; nothing is guessed. Prompts that are not ours, settings and end reasons that the
-file does not have are ``unknown`` in the manifest and in the signature.
+The text of the question tells which item an answer belongs to. Answers to no item, second answers to an item, answers to an
+item with another right answer, and items without an answer are counted and named; nothing is guessed. If a file has one row per
+item, all in the benchmark's order, a few rows with reworded questions belong to the items at their places, and are named too.
+Prompts that differ from this project's, and settings and end reasons that the file does not have, are ``unknown`` in the
+manifest and the signature.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from tulu_eval.benchmarks.base import Benchmark, Item, Protocol
+from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
-from tulu_eval.exchange.foreign import Foreign, ForeignAnswer, read_foreign
+from tulu_eval.exchange.foreign import RESPONSES, Foreign, ForeignAnswer, read_foreign
 from tulu_eval.files import Place, checked
 from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
@@ -46,17 +48,21 @@ from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.runs.tally import Tally
 from tulu_eval.version import __version__
 
+REWORDED = 0.01
+"""Largest share of rows whose question may differ from that of the item at their place."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Matched:
-    """The file's answers against the benchmark's items.
+    """The file's answers, matched with the benchmark's items.
 
     Attributes:
-        answers: The first of each item, in the benchmark's order.
+        answers: The first answer to each item, in the benchmark's order.
         foreign: Answers to no item.
-        changed: Answers to an item whose question differs in letter case or space, or whose right answer is another.
-        repeated: Answers to an item that has one already.
+        changed: Answers to an item whose question differs in letter case or white space, or that has another right answer.
+        repeated: Further answers to an item.
         missing: Items without an answer.
+        reworded: Answers, among the matched ones, at the place of an item whose question has other words.
     """
 
     answers: tuple[tuple[Item, ForeignAnswer], ...]
@@ -64,19 +70,16 @@ class Matched:
     changed: tuple[ForeignAnswer, ...]
     repeated: tuple[ForeignAnswer, ...]
     missing: tuple[Item, ...]
+    reworded: tuple[ForeignAnswer, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import came to.
+    """An imported run.
 
     Attributes:
         folder: The run's folder.
-        source: The file.
-        matched: Its answers against the benchmark's items.
-        misread: Items of which the harness read something else out of the text than the same rule does here.
-        results: The rows.
-        tally: How many of the answers the harness failed on.
+        misread: Ids of items for which the harness extracted another answer than the same rule does here.
     """
 
     folder: Path
@@ -88,18 +91,18 @@ class Imported:
 
 
 def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, output: Path, suite: Suite) -> Imported:
-    """Makes a run folder of another harness's file; nothing is written before all of the file is read and matched.
+    """Makes a run folder from another harness's file; writes nothing before it has read and matched the whole file.
 
     Args:
         path: The file.
-        model: Name of the model that wrote the answers, ``@revision`` after it where known.
-        benchmark_name: The benchmark.
-        data: The benchmark's data file, instead of its own source.
+        model: Name of the model that wrote the answers, followed by ``@revision`` if known.
+        benchmark_name: Name of the benchmark.
+        data: A data file to read instead of the benchmark's own source.
         output: Folder under which runs are kept.
         suite: The registry.
 
     Raises:
-        UserError: The file is of no known harness, or nothing in it is of this benchmark.
+        UserError: If no known harness wrote the file, or it has no answer to an item of the benchmark.
     """
     benchmark = catalog.benchmark(benchmark_name)
     source = read_foreign(path)
@@ -108,6 +111,8 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     if not any(item.target for item in items):
         raise UserError(f"{benchmark_name} has no right answers to grade with; 'tulu-eval judge' takes files of outputs")
     matched = match(items, source.answers)
+    if source.harness == RESPONSES:
+        matched = placed(items, source.answers, matched)
     if not matched.answers:
         first = source.answers[0].question if source.answers else ""
         raise UserError(
@@ -135,7 +140,7 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
 
 
 def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
-    """Returns the answers by item."""
+    """Matches answers with items."""
     exact = {item.question.strip(): item for item in items}
     loose = {_loose(item.question): item for item in items}
     found: dict[str, ForeignAnswer] = {}
@@ -146,7 +151,7 @@ def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
         item = exact.get(answer.question.strip())
         if item is None:
             (changed if _loose(answer.question) in loose else foreign).append(answer)
-        elif right_answer(answer.answer) != right_answer(item.target):
+        elif answer.answer is not None and right_answer(answer.answer) != right_answer(item.target):
             changed.append(answer)
         elif item.id in found:
             repeated.append(answer)
@@ -161,8 +166,22 @@ def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
     )
 
 
+def placed(items: Sequence[Item], answers: Sequence[ForeignAnswer], matched: Matched) -> Matched:
+    """Returns the match with a few answers to no item joined by their place, if all others stand at their items' places."""
+    if len(answers) != len(items) or not 0 < len(matched.missing) <= REWORDED * len(items):
+        return matched
+    found = {item.id: answer for item, answer in matched.answers}
+    reworded = []
+    for item, answer in zip(items, answers, strict=True):
+        if item.id not in found:
+            reworded.append(answer)
+        elif found[item.id] is not answer:
+            return matched
+    return Matched(tuple(zip(items, answers, strict=True)), (), (), (), (), tuple(reworded))
+
+
 def right_answer(text: str) -> str:
-    """Returns the right answer of a row: what follows ``####`` where a whole solution is there, thousands commas left out."""
+    """Returns the right answer in a text without thousands commas: all text, or what follows ``####`` in a whole solution."""
     return re.sub(r"(?<=\d),(?=\d)", "", text.rpartition("####")[2].strip())
 
 
@@ -171,13 +190,13 @@ def _loose(question: str) -> str:
 
 
 def _model(asked: str, source: Foreign, suite: Suite) -> tuple[str, str]:
-    """Returns the name to file the run under, and the revision, from the command or else from the harness."""
+    """Returns the name under which the run is filed, and the revision: the harness's, else the command's."""
     name, _, revision = asked.partition("@")
     if not name.strip() or not name.isprintable():
         raise UserError(f"--model {asked!r} is no name of a model")
     if revision and source.revision not in (UNKNOWN, revision) and not source.revision.startswith(revision):
         raise UserError(f"--model says revision {revision}, and the harness measured {source.revision}")
-    with contextlib.suppress(UnknownName):  # then it is filed under the name as given
+    with contextlib.suppress(UnknownName):  # a model outside the registry keeps the name as given
         known = suite.find(name)
         name = known.name if known.package else known.hub_id
     return name, source.revision if source.revision != UNKNOWN else revision or UNKNOWN
@@ -187,7 +206,7 @@ def _sample(item: Item, answer: ForeignAnswer, settings: str) -> Sample:
     prompt = UNKNOWN if answer.prompt is None else _sha256(answer.prompt)
     key = content_hash({"settings": settings, "item": item.id})
     completion = Completion(key, answer.text, (), "unknown", 0.0)
-    return Sample(item.id, item.target, prompt, completion, "ok", ())
+    return Sample(item.id, item.target, prompt, completion, "ok", (), item.group)
 
 
 def _sha256(text: str) -> str:
@@ -195,7 +214,7 @@ def _sha256(text: str) -> str:
 
 
 def _prompts(benchmark: Benchmark, matched: Matched) -> tuple[str, str]:
-    """Returns the form of the prompts, and the hash of their constant part if it is the benchmark's own, else unknown."""
+    """Returns the form of the prompts, and the hash of their constant part: the benchmark's own, or unknown."""
     pairs = [(benchmark.render(item), answer) for item, answer in matched.answers]
     if all(answer.prompt == prompt.plain for prompt, answer in pairs):
         return "plain", benchmark.protocol(None).prompt_id
@@ -215,14 +234,15 @@ def _manifest(
     revision: str,
     data: Path | None,
 ) -> Manifest:
-    """Returns the run's manifest: what the file does not say is ``unknown``, or null where a number or a list is expected."""
+    """Returns the run's manifest; a fact that the file does not have is ``unknown``, or null in a field of numbers or lists."""
     digest = file_sha256(path)
     form, prompt_id = _prompts(benchmark, matched)
-    items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
-    decoding = checked(source.decoding, StoredDecoding, Place(path))
+    items_sha256 = items_hash(items)
+    decoding = checked(dataclasses.asdict(source.decoding), StoredDecoding, Place(path))
     recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
     recipe |= {"decoding": plain(decoding), "plain_decoding": plain(decoding)}
     now = files.now()
+    counts = {field.name: len(getattr(matched, field.name)) for field in dataclasses.fields(matched)}
     setup = Setup(
         model=StoredModel(
             name=name,
@@ -253,7 +273,7 @@ def _manifest(
             lines=source.lines,
             nulls=source.nulls,
             end_reasons=UNKNOWN,
-            **{field.name: len(getattr(matched, field.name)) for field in dataclasses.fields(matched)},
+            **{name: n for name, n in counts.items() if n or name != "reworded"},
         ),
     )
     return Manifest(

@@ -1,6 +1,6 @@
-"""What lm-eval's own words say of how a completion was made, read beside its source (0.4.13).
+"""Translates lm-eval's settings of a completion into this project's decoding, as lm-eval 0.4.13 applies them.
 
-What a row's ``generation_kwargs`` come to depends on lm-eval's engine, its ``--model``, and in two places on its version:
+The effect of a row's ``generation_kwargs`` depends on lm-eval's engine (its ``--model``), and in two places on its version:
 
 ============================  ==========================  =============================  ========================
 ``do_sample``, temperature    hf                          vllm                           local-(chat-)completions
@@ -16,66 +16,79 @@ none, none                    greedy                      1: vLLM's own default 
 True, none                    refused by transformers     1: vLLM's own default          greedy (0 by default)
 ============================  ==========================  =============================  ========================
 
-Read in ``normalize_gen_kwargs`` (models/utils.py, since 0.4.10), ``HFLM._model_generate``, ``VLLM.modify_gen_kwargs`` and
-``LocalCompletionsAPI._create_payload``, from 0.4.4 to 0.4.13. The first three lines hold whatever the engine; of the rest, what
-depends on the version is left unknown.
+Source: ``normalize_gen_kwargs`` (models/utils.py, since 0.4.10), ``HFLM._model_generate``, ``VLLM.modify_gen_kwargs`` and
+``LocalCompletionsAPI._create_payload``, 0.4.4 to 0.4.13. The first three lines hold for every engine. In the others, a value
+that depends on the version counts as unknown.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from tulu_eval.runs.signature import UNKNOWN
 
 SERVERS = frozenset({"local-completions", "local-chat-completions"})
-"""Engines that send requests to a server of one's own; those for OpenAI's change the temperature for some models."""
+"""Engines for servers other than OpenAI's; the engines for OpenAI's change the temperature for some models."""
 
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""Names of the limit of new tokens."""
+"""Names for the largest number of new tokens."""
 
 _READ = frozenset({*_LIMITS, "do_sample", "temperature", "top_p", "top_k", "until"})
-"""What is read of the settings; any other, such as ``num_beams``, makes the draw something that a manifest has no word for."""
+"""Settings that this module reads; with any other, e.g. ``num_beams``, a manifest cannot describe the sampling."""
 
 _ADAPTERS = ("peft", "delta", "lora_local_path")
 _QUANTIZATIONS = ("quantization", "quantization_config", "load_in_4bit", "load_in_8bit", "autogptq", "gptqmodel", "gguf_file")
-"""Arguments of ``--model_args`` that alter the weights (``HFLM.__init__``, ``VLLM.__init__``)."""
+"""Arguments of ``--model_args`` that change the weights (``HFLM.__init__``, ``VLLM.__init__``)."""
 
 _OFF = ("", "False", "false", "None", "none", "0")
 
 
-def decoding(kwargs: Mapping[str, Any] | None, engine: str) -> dict[str, Any]:
-    """Returns the decoding as a manifest has it, None for what is not known.
+@dataclasses.dataclass(frozen=True, slots=True)
+class ForeignDecoding:
+    """The fields of a :class:`tulu_eval.records.Decoding`; ``None`` is unknown."""
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] | None = None
+    seed: int | None = None
+
+
+def decoding(kwargs: Mapping[str, Any] | None, engine: str) -> ForeignDecoding:
+    """Returns the decoding.
 
     Args:
-        kwargs: Settings of all rows; None where they differ or were not kept.
+        kwargs: The common settings of all rows; ``None`` if they differ.
         engine: lm-eval's ``--model``, or ``unknown``.
     """
     if kwargs is None:
-        return dict.fromkeys(("max_new_tokens", "temperature", "top_p", "top_k", "stop", "seed"))
+        return ForeignDecoding()
     temperature = None if kwargs.keys() - _READ else _temperature(kwargs, engine)
     greedy = temperature == 0
     top_k = kwargs.get("top_k")
-    return {
-        "max_new_tokens": _limit(kwargs),
-        "temperature": temperature,
-        "top_p": 1.0 if greedy else _number(kwargs.get("top_p")),
-        "top_k": 0 if greedy else top_k if _whole(top_k) else None,
-        "stop": _stops(kwargs.get("until")),
-        "seed": 0 if greedy else None,
-    }
+    return ForeignDecoding(
+        max_new_tokens=_limit(kwargs),
+        temperature=temperature,
+        top_p=1.0 if greedy else _number(kwargs.get("top_p")),
+        top_k=0 if greedy else top_k if _whole(top_k) else None,
+        stop=_stops(kwargs.get("until")),
+        seed=0 if greedy else None,
+    )
 
 
 def others(kwargs: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Returns the settings that a manifest has no word for, as ``name=value``."""
+    """Returns the settings that a manifest has no field for, as ``name=value``."""
     return tuple(f"{name}={kwargs[name]}"[:80] for name in sorted(kwargs.keys() - _READ)) if kwargs else ()
 
 
 def altered(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns quantization and adapter as a manifest has them: empty for none, ``unknown`` where nothing tells.
+    """Returns the names of quantization and adapter; empty for none, ``unknown`` if nothing tells.
 
     Args:
-        config: ``config`` of ``results_DATE.json``; empty where there is no such file.
+        config: ``config`` of ``results_DATE.json``; empty if there is no such file.
     """
     arguments = _arguments(config.get("model_args"))
     if config.get("model") not in ("hf", "vllm") or arguments is None:
@@ -110,14 +123,14 @@ def _limit(kwargs: Mapping[str, Any]) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _stops(until: Any) -> list[str] | None:
+def _stops(until: Any) -> tuple[str, ...] | None:
     if isinstance(until, str):
-        return [until]
-    return until if isinstance(until, list) and all(isinstance(one, str) for one in until) else None
+        return (until,)
+    return tuple(until) if isinstance(until, list) and all(isinstance(one, str) for one in until) else None
 
 
 def _arguments(given: Any) -> dict[str, str] | None:
-    """Returns ``--model_args``, which is a text ``name=value,...`` or a table."""
+    """Returns ``--model_args``, which the file has as a text ``name=value,...`` or as an object."""
     if isinstance(given, dict):
         return {str(name): str(value) for name, value in given.items()}
     if isinstance(given, str):

@@ -69,10 +69,10 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yields a file that takes a file's place once it is whole and on the disk; after any error nothing of it is left.
+    """Yields a file that replaces ``path`` once it is completely on the disk; an error leaves nothing of it behind.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: If the file cannot be written.
     """
     remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -90,10 +90,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder, ``NAME.tmp``, that becomes another once it is whole; after any error nothing of it is left.
+    """Yields an empty folder, ``NAME.tmp``, that replaces ``folder`` once it is complete; an error leaves nothing of it behind.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: If the folder cannot be written.
     """
     draft = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)  # what a killed process left

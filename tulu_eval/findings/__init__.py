@@ -1,1 +1,1 @@
-"""What follows from runs: agreement with published cells, comparisons, audits, sizes, and the table of all."""
+"""Conclusions from runs: agreement with published numbers, comparisons, audits, numbers of items, and the card's table."""

@@ -1,8 +1,8 @@
-"""Does the same run give the same answers? Items of a finished run are generated again in other batches, and compared.
+"""Does the same run give the same answers? Generates items of a finished run again in other batches, and compares.
 
-Greedy decoding is deterministic on paper. In 16-bit arithmetic the order of additions depends on the batch and on what a cache
-already holds, and where two tokens are nearly as likely, another one may win. The audit repeats some items one at a time, in a
-full batch, and without a shared prefix, and counts what changed; the run's interval is widened by what it finds.
+Greedy decoding is deterministic in exact arithmetic. In 16-bit arithmetic the order of additions depends on the batch and on
+the cache, and another token may win if two are nearly equally likely. The audit repeats items one at a time, in a full batch,
+and without a shared prefix. It counts the changes, and widens the run's interval by them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta, to_builtins
 
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.files import Record
+from tulu_eval.files import Record, read_as
 from tulu_eval.models.model_files import NAME
 from tulu_eval.models.resolve import find_path
 from tulu_eval.records import Completion, Request, Result
@@ -34,65 +34,52 @@ from tulu_eval.runs.run_plan import Order, Plan, make_plan
 from tulu_eval.runs.schema import Count, Name, StoredRow
 from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.stats import FLIP_RATE, Interval, wilson
+from tulu_eval.stats.intervals import z_value
 
 FILE = "audit.json"
 SEED = 0
 _AGAIN = "remove it, or run 'tulu-eval audit' again"
-Z = 1.959963984540054
-"""97.5 % point of the normal distribution."""
 
 
-class AuditedRepetition(Record, frozen=True):
-    """One repetition in ``audit.json``."""
-
-    name: Name
-    changed: list[Name]
-    flipped: list[Name]
-    first: dict[str, Count]
-
-
-class Audited(Record, frozen=True):
-    """``audit.json``."""
-
-    flips: Count
-    trials: Annotated[int, Meta(ge=1, le=1 << 53)]
-    format: Literal[1] = 1
-    items: list[Name] | UnsetType = UNSET
-    repetitions: list[AuditedRepetition] | UnsetType = UNSET
-    rate: Any = None
-    widened: Any = None
-    row: StoredRow | UnsetType = UNSET
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Repetition:
+class Repetition(Record, frozen=True):
     """One way of generating the items again.
 
     Attributes:
-        name: What was different.
         changed: Ids of items whose tokens changed.
-        flipped: Of these, items whose published grade changed.
-        first: For every changed item, the first token that differs, counted from 0.
+        flipped: Ids of items whose grade by the published scorer changed.
+        first: Zero-based position of the first token that differs, by changed item.
     """
 
-    name: str
-    changed: tuple[str, ...]
-    flipped: tuple[str, ...]
-    first: dict[str, int]
+    name: Name
+    changed: tuple[Name, ...]
+    flipped: tuple[Name, ...]
+    first: dict[str, Count]
+
+
+class StoredAudit(Record, frozen=True):
+    """``audit.json``: the fields of an :class:`Audit`."""
+
+    flips: Count
+    trials: Annotated[int, Meta(ge=1, le=1 << 53)]
+    items: tuple[Name, ...]
+    repetitions: tuple[Repetition, ...]
+    row: StoredRow
+    format: Literal[1] = 1
+    rate: Any = None
+    widened: Any = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Audit:
-    """What the repetitions showed.
+    """The result of the repetitions.
 
     Attributes:
-        items: Ids of the items that were repeated.
-        repetitions: One for each way.
-        flips: Grades that changed, over all repetitions.
+        items: Ids of the repeated items.
+        flips: Number of changed grades, over all repetitions.
         trials: Items times repetitions.
         rate: 95 % interval of the share of grades that change, as fractions.
-        widened: The run's first row with the interval widened, in percent.
-        row: That row.
+        widened: Interval of ``row`` in percent, widened by the flips.
+        row: The run's first row.
     """
 
     items: tuple[str, ...]
@@ -107,18 +94,18 @@ class Audit:
 def audit(
     folder: Path, suite: Suite, progress: Progress, *, items: int, model: str | None = None, data: Path | None = None
 ) -> Audit:
-    """Repeats items of a finished run in three ways and writes ``audit.json`` beside its result.
+    """Repeats items of a finished run in three ways and writes ``audit.json`` into its folder.
 
     Args:
         folder: The run.
         suite: The registry.
-        progress: Is told what happens.
-        items: How many items to repeat, drawn with a fixed seed.
-        model: Where the model is, for a run of a local folder.
-        data: The data file, for a run that read one.
+        progress: Shows how far the audit is.
+        items: Number of items to repeat, drawn with a fixed seed.
+        model: Path of the model, for a run of a local model.
+        data: The data file, for a run of a file.
 
     Raises:
-        UserError: The run is not finished, or model, data or settings here are not those of the run.
+        UserError: If the run is not finished or was imported, or model, data or settings here are not those of the run.
     """
     if items < 1:
         raise UserError(f"--items must be 1 or more, not {items}")
@@ -143,54 +130,55 @@ def audit(
     }
     repetitions = tuple(_repeat(name, plan, way, requests, samples, progress) for name, way in ways.items())
     found = summarize(repetitions, tuple(one.item.id for one in chosen), run.results[0])
-    write_json(folder / FILE, {"format": FORMAT, **dataclasses.asdict(found)})
+    write_json(folder / FILE, {"format": FORMAT, **to_builtins(found)})
     return found
 
 
 def summarize(repetitions: tuple[Repetition, ...], items: tuple[str, ...], row: Result) -> Audit:
     """Returns the audit: the share of grades that flip, and the row's interval with that noise added.
 
-    A flip moves the value by ``100 / n`` points, up or down; with a share ``f`` of items flipping independently its standard
-    deviation is ``100 sqrt(f / n)``, which is added in quadrature to each side of the interval.
+    A flip moves the value by ``100 / n`` points, up or down. If a share ``f`` of the items flips independently, the noise has a
+    standard deviation of ``100 sqrt(f / n)`` points; it is added in quadrature to each side of the interval.
     """
     flips = sum(len(one.flipped) for one in repetitions)
     trials = len(items) * len(repetitions)
-    noise = Z * 100 * math.sqrt(flips / trials / row.n)
+    noise = z_value(0.95) * 100 * math.sqrt(flips / trials / row.n)
     low = row.value - math.hypot(row.value - row.low, noise)
     high = row.value + math.hypot(row.high - row.value, noise)
     return Audit(items, repetitions, flips, trials, wilson(flips, trials), Interval(max(low, 0.0), min(high, 100.0)), row)
 
 
 def measured_flip_rate(run: StoredRun) -> float | None:
-    """Returns the share of grades that verification should allow to flip, from an audit of the run; None where there was none.
+    """Returns the share of grades (0 to 1) that may flip, from an audit of the run; ``None`` if there is no audit.
 
     It is the upper end of the audit's interval, but above :data:`tulu_eval.stats.FLIP_RATE` only as far as flips were seen: a
-    small audit without flips says nothing against the general allowance.
+    small audit without flips does not contradict the general allowance.
 
     Raises:
-        DataError: If the file is there and is not one that :func:`audit` wrote, of this run.
+        DataError: If the file is not one that :func:`audit` wrote for this run.
     """
     path = run.folder / FILE
     if not path.exists():
         return None
     try:
-        data = schema.read_object(path, Audited, "an audit")
+        kept = read_as(path, StoredAudit, schema.SMALL_BYTES)
     except DataError as error:
         raise DataError(path, f"is not an audit of this version ({error}); {_AGAIN}") from error
-    try:
-        items, ways = data["items"], data["repetitions"]
-        flips, trials = sum(len(set(way["flipped"]) & set(items)) for way in ways), len(set(items)) * len(ways)
-        row = Result.from_json(data["row"])
-        told = data["format"], data["flips"], data["trials"], set(items) <= set(run.manifest.planned)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(path, f"is not an audit of this version; {_AGAIN}") from error
-    if told != (FORMAT, flips, trials, True) or not trials or row.signature not in {one.signature for one in run.results}:
+    items, ways = set(kept.items), kept.repetitions
+    flips, trials = sum(len(items & {*way.flipped}) for way in ways), len(items) * len(ways)
+    signatures = {row.signature for row in run.results}
+    told = kept.flips, kept.trials, items <= set(run.manifest.planned), kept.row.signature in signatures
+    if told != (flips, trials, True, True):
         raise DataError(path, f"is not what an audit of this run counted; {_AGAIN}")
     return min(wilson(flips, trials).high, max(FLIP_RATE, flips / trials))
 
 
 def _same_plan(manifest: Manifest, suite: Suite, model: str | None, data: Path | None) -> Plan:
-    """Returns the run's plan made again, checked to be the same."""
+    """Returns the run's plan, made again.
+
+    Raises:
+        UserError: If the plan differs from the run's.
+    """
     order = Order(
         benchmark=manifest.benchmark.name,
         model=model or _name_with_revision(manifest),

@@ -1,4 +1,4 @@
-"""What differs between the manifests of two runs, and what one of them does not know."""
+"""Finds the differences between the manifests of two runs, and the fields that one of them does not know."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _SETTINGS = (
 )
 _ENVIRONMENT = ("engine", "packages", "machine", "commit")
 _DERIVED = {"protocol.sha256", "protocol.summary", "engine.dtype", "benchmark.data_sha256", "benchmark.items_sha256"}
-"""Fields that only repeat others, or are compared by :func:`_data`."""
+"""Fields that repeat others, or that :func:`_data` compares."""
 
 _NULL_IS_UNKNOWN = ("decoding.", "eos_ids", "seed")
-"""Fields of an imported run in which null stands for what its harness did not say."""
+"""Fields in which null means that the harness of an imported run did not say."""
 
 _REPEATED = ("protocol.decoding", "protocol.plain_decoding")
-"""What ``decoding`` repeats in an imported run."""
+"""Fields of an imported run that repeat ``decoding``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """A field of the manifests that differs.
+    """A field in which two manifests differ.
 
     Attributes:
-        name: Its path in the manifest.
-        a: In A; empty where A does not have it, ``unknown`` where A was imported and its harness did not say.
-        b: In B.
-        kind: ``setting`` was asked for or follows from the model; ``environment`` is what it ran on; ``unknown`` is one of them
-            that a run does not know, so that nothing says whether they differ.
+        name: Path of the field, e.g. ``model.revision``.
+        a: Value in A; empty if A does not have the field, ``unknown`` if A was imported and its harness did not say.
+        b: Value in B, likewise.
+        kind: ``setting``: chosen, or given by the model. ``environment``: software or machine. ``unknown``: a run does not know
+            the value, so nobody can tell whether the two differ.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Change:
 
 
 def changes(a: Manifest, b: Manifest) -> Iterator[Change]:
-    """Yields what differs between two manifests, and what one of them does not know."""
+    """Yields the differences between two manifests, and the fields that one of them does not know."""
     kinds: tuple[tuple[Literal["setting", "environment"], tuple[str, ...]], ...] = (
         ("setting", _SETTINGS),
         ("environment", _ENVIRONMENT),
@@ -77,9 +77,9 @@ def _change(name: str, one: str, other: str, kind: Literal["setting", "environme
 
 
 def _data(a: Manifest, b: Manifest) -> Iterator[Change]:
-    """Yields the data if they differ: by their items; in runs made before those were noted, by the file.
+    """Yields the data if they differ, by the hash of the items, or of the file if an older run has no hash of the items.
 
-    A protocol that fixes its items takes no others, from whatever file they are read.
+    It yields nothing if both protocols fix their items, since these are the same from any file.
     """
     if a.protocol.n and b.protocol.n:
         return
@@ -90,7 +90,7 @@ def _data(a: Manifest, b: Manifest) -> Iterator[Change]:
 
 
 def _fields(manifest: Manifest, keys: Sequence[str]) -> dict[str, str]:
-    """Returns the fields of a manifest by path; of an imported one, ``unknown`` for each that its harness did not say."""
+    """Returns the fields of a manifest by path; ``unknown`` for each that an imported run's harness did not say."""
     data = plain(manifest)
     found = {name: value for key in keys for name, value in _flat(key, data.get(key))}
     if not manifest.imported:
@@ -112,5 +112,5 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def is_unknown(value: str) -> bool:
-    """Whether a field of a manifest stands for what is not known; it equals nothing, another unknown included."""
+    """Whether a field of a manifest is unknown; an unknown field equals nothing, not even another unknown one."""
     return value == UNKNOWN or value.startswith(f"{UNKNOWN}-")

@@ -1,4 +1,4 @@
-"""Two runs on the items they share: flips one by one with their cause, the paired test, and what differs in the manifests."""
+"""Compares two runs on the items they share: every flip with its cause, the paired test, and differences of the manifests."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tulu_eval.stats import ALPHA, MARGIN, detectable_paired, mcnemar, paired_di
 
 Cause = Literal["prompt unknown", "prompt differs", "text differs", "extraction", "grade"]
 """Why an item is right in one run only; the first that applies. ``prompt unknown``: the texts differ, and a harness kept no
-prompt. ``extraction``: another answer was read out of the same text. ``grade``: the same answer was judged otherwise."""
+prompt. ``extraction``: the scorer extracted different answers from the same text. ``grade``: the same answer has two grades."""
 
 PairedVerdict = Literal["differ", "no difference", "cannot tell"]
 
 EXCERPT = 40
-"""Characters shown from the first difference of two texts on."""
+"""Number of characters that are shown from the first difference of two texts on."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where two completions of one item part.
+    """The first difference of two completions of one item.
 
     Attributes:
-        token: Zero-based place of the first token that differs; None where the tokenizers differ.
-        character: Zero-based place of the first character that differs.
-        a: What A has from there on, at most :data:`EXCERPT` characters.
-        b: The same of B.
+        token: Zero-based position of the first token that differs; ``None`` if the tokenizers differ.
+        character: Zero-based position of the first character that differs.
+        a: A's text from there on, at most :data:`EXCERPT` characters.
+        b: B's text from there on, likewise.
     """
 
     token: int | None
@@ -43,7 +43,7 @@ class Divergence:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Side:
-    """What one run made of an item: the answer that was read, whether it is right, and the sample's status."""
+    """One run's sample of an item: the extracted answer, whether it is right, and the status."""
 
     answer: str
     right: bool
@@ -55,12 +55,9 @@ class Flip:
     """An item that one run has right and the other wrong.
 
     Attributes:
-        item: Its id.
+        item: Id of the item.
         target: The right answer.
-        a: What A made of it.
-        b: What B made of it.
-        cause: Why.
-        divergence: Where the texts part; None where they are the same.
+        divergence: ``None`` if the texts are equal.
     """
 
     item: str
@@ -73,25 +70,23 @@ class Flip:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Paired:
-    """The test on shared items; percents are of ``n``.
+    """The test on shared items. Counts are of the ``n`` items that both runs answered; differences are in percentage points.
 
     Attributes:
-        n: Items that both runs answered.
-        right_a: Of these, right in A.
-        right_b: Of these, right in B.
-        only_a: Right in A alone.
-        only_b: Right in B alone.
-        same_text: Items on which the completions are the same to the character.
-        same_answer: Items on which the same answer was read.
+        only_a: Number of items that only A has right.
+        only_b: Number of items that only B has right.
+        same_text: Number of items with equal completions.
+        same_answer: Number of items with equal extracted answers.
         p_value: McNemar's exact test, two-sided.
-        difference: A minus B, in percent points.
-        low: Lower end of its 95 % interval (Tango's score interval).
-        high: Upper end.
-        detectable: Smallest difference in percent points that McNemar's exact test finds with 80 % power at this discordance;
-            ``None`` where it finds none.
-        margin: Difference in percent points that "no difference" has to be able to see.
-        verdict: ``differ`` where chance rarely flips as many; ``no difference`` where it does and the margin would have shown;
-            else ``cannot tell``. Items that an engine failed on count for either run: one verdict must hold both ways.
+        difference: A minus B.
+        low: Lower end of the difference's 95 % interval (Tango's score interval).
+        high: Upper end of that interval.
+        detectable: Smallest difference that McNemar's exact test detects with 80 % power at this discordance; ``None`` if it
+            detects none.
+        margin: Difference that the test must be able to detect before the verdict is ``no difference``.
+        verdict: ``differ``: chance rarely flips as many items. ``no difference``: chance does, and the test would have detected
+            the margin. ``cannot tell``: neither, or the verdict depends on which run has the items right that an engine failed
+            on.
     """
 
     n: int
@@ -112,17 +107,14 @@ class Paired:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Compared:
-    """What ``compare`` found.
+    """The result of :func:`compare`.
 
     Attributes:
-        a: One run.
-        b: The other.
-        scorer: Whose grades are compared.
-        paired: The test.
-        flips: In the order of A's items.
-        changes: What differs between the manifests; times and sessions are not compared.
-        left_out: Items in both runs that the engine failed on in one; not in the test.
-        only_in: Items that only A and only B have.
+        scorer: Name of the scorer whose grades are compared.
+        flips: Flips in the order of A's items.
+        changes: Differences between the manifests without times and sessions.
+        left_out: Number of shared items that an engine failed on in A or B; the test leaves them out.
+        only_in: Numbers of items that only A has, and only B.
     """
 
     a: StoredRun
@@ -139,7 +131,7 @@ def compare(a: StoredRun, b: StoredRun) -> Compared:
     """Compares two runs of one benchmark on the items that both have, by the first scorer that both have.
 
     Raises:
-        UserError: Different benchmarks or data, no item in both, no scorer in both, or grades between right and wrong.
+        UserError: If the runs have different benchmarks or data, no common item or scorer, or grades between right and wrong.
     """
     if a.benchmark != b.benchmark:
         raise UserError(f"{a.folder} is of {a.benchmark} and {b.folder} of {b.benchmark}: no items are shared")
@@ -204,7 +196,7 @@ def _grade(sample: Sample, scorer: str) -> Grade:
 
 
 def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tuple[Side, Side]], failed: int) -> Paired:
-    """Returns the test on answered items; the verdict is also that of the failed ones all for A and all for B."""
+    """Returns the test on answered items; its verdict holds if all ``failed`` items are right in A only, and if in B only."""
     n = len(sides)
     only_a = sum(one.right and not other.right for one, other in sides.values())
     only_b = sum(other.right and not one.right for one, other in sides.values())
@@ -232,7 +224,7 @@ def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tup
 def _verdict(only_a: int, only_b: int, n: int) -> PairedVerdict:
     if mcnemar(only_a, only_b) < ALPHA:
         return "differ"
-    # a difference as large as the margin needs as many discordant items at least
+    # A difference of the margin needs at least as many discordant items.
     visible = detectable_paired(n, max((only_a + only_b) / n, MARGIN / 100))
     return "no difference" if visible is not None and 100 * visible <= MARGIN else "cannot tell"
 
@@ -261,6 +253,6 @@ def _divergence(one: Sample, other: Sample, same_tokenizer: bool) -> Divergence 
 
 
 def _first_difference(a: str | tuple[int, ...], b: str | tuple[int, ...]) -> int:
-    """Returns the first place where two sequences differ; the length of the shorter where it begins the longer."""
+    """Returns the first position at which two sequences differ; the shorter's length if it is the beginning of the longer."""
     places = (place for place, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1])
     return next(places, min(len(a), len(b)))

@@ -1,7 +1,7 @@
-"""Which settings of a run differ from the recipe behind a published number.
+"""Finds the settings in which a run differs from the recipe behind a published number.
 
-The recipe is the benchmark's own ``published`` protocol, the model's template as the registry has it, and the engine of the
-original evaluation. What the publisher did not write down is not compared, and :data:`UNRECORDED` says so.
+The recipe is the protocol of the published number, the model's template in the registry, and the engine of the original
+evaluation. Settings that the publisher did not record cannot be compared; :data:`UNRECORDED` names them.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from msgspec import UNSET
 
 from tulu_eval.judging.numbers import NOT_RECORDED, is_win_rate, parts, published_parts
 from tulu_eval.records import Result
-from tulu_eval.registry import Model
+from tulu_eval.registry import Model, PublishedCell
 from tulu_eval.runs import catalog
 from tulu_eval.runs.manifest_schema import StoredDecoding, stored
 from tulu_eval.runs.reading import StoredRun
 
 PUBLISHED_BACKEND = "vllm"
-"""open-instruct @ ea3467db, ``scripts/submit_eval_jobs.py``: GSM8K and AlpacaEval are run with ``--use_vllm``."""
+"""open-instruct @ ea3467db, ``scripts/submit_eval_jobs.py``: GSM8K and AlpacaEval are run with ``--use_vllm``. SmolLM2's card
+was made with lighteval's vLLM engine too."""
 
 UNRECORDED = "engine version, batch size and device of the published number"
-"""What no card and no evaluation script of the suite says: vLLM was not pinned (open-instruct @ ea3467db, requirements.txt)."""
+"""Settings that no card or script of the suite records; vLLM was not pinned (open-instruct @ ea3467db, requirements.txt)."""
 
 _FORMS = {"tulu": "tulu", None: "plain"}
-"""Form of the prompts by the registry's template: base models get the completion form. Of others it is not known."""
+"""Form of the prompts by the registry's template; base models have none and get the completion form."""
 
 Changes = Literal["weights", "prompts", "answers", "grades", "numerics"]
-"""What a setting changes. All but ``numerics`` can move a number by any amount; ``numerics`` flips single items."""
+"""What a setting changes. ``numerics`` only flips single items; the others can move a number by any amount."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,10 +37,9 @@ class Setting:
     """A setting that differs.
 
     Attributes:
-        name: What it is called in the manifest.
-        published: Behind the published number.
-        run: In the run.
-        changes: What it changes.
+        name: Name in the manifest.
+        published: Value behind the published number.
+        run: Value in the run.
     """
 
     name: str
@@ -53,21 +53,22 @@ class Setting:
         return self.changes == "numerics"
 
 
-def differences(run: StoredRun, row: Result, model: Model, same_weights: bool) -> tuple[Setting, ...]:
-    """Returns every setting in which a run differs from the recipe behind a model's published numbers, noise last.
+def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, same_weights: bool) -> tuple[Setting, ...]:
+    """Returns every setting in which a run differs from the recipe behind a published number, noise last.
 
     Args:
         run: The run.
-        row: Its row that is compared.
-        model: Whose published numbers it is compared with.
-        same_weights: Whether the run measured that model's released weights as they are.
+        row: The run's row that is compared.
+        cell: The published number that it is compared with.
+        model: The model of the published number.
+        same_weights: Whether the run measured that model's released, unaltered weights.
 
     Raises:
-        UserError: The benchmark is not installed.
+        UserError: If the benchmark is not installed.
     """
     manifest = run.manifest
-    benchmark = catalog.benchmark(run.benchmark)
-    protocol = benchmark.protocol(None)
+    benchmark = catalog.benchmark(run.benchmark, cell.protocol)
+    protocol = benchmark.protocol(cell.protocol)
     form = manifest.template.form
     recipe = stored(protocol.plain_decoding if form == "plain" else protocol.decoding, StoredDecoding)
     version = benchmark.version if run.regraded else manifest.benchmark.version

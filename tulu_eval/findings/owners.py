@@ -1,4 +1,4 @@
-"""Whose numbers a run's are: what tells two checkpoints apart in a table, whatever they are called."""
+"""Groups runs by checkpoint: two checkpoints are two rows of a table, even if they have one name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tulu_eval.runs.reading import StoredRun
 
 
 def owners_of(runs: Sequence[StoredRun], suite: Suite) -> dict[str, list[StoredRun]]:
-    """Returns runs by whose numbers they are: a hub id for released weights as they are, else the name they are filed under.
+    """Returns runs by owner: a hub id for released, unaltered weights, else the name under which the runs are filed.
 
-    What another harness made has other prompts and stands apart. Where one name has several sets of weights, what tells them
-    stands behind the name: the commit of a model of the hub, as ``name@abc1234``, else the hash and how they were altered. What
-    no weights are known of, as of a file of outputs, joins the only set there is, and stands apart where there are several.
+    Imported runs, which have other prompts, have owners of their own. If one name has several sets of weights, each set is an
+    owner: the name with the commit of a hub model (``name@abc1234``), else with the hash and the alterations of the weights.
+    Runs without known weights, e.g. of a file of outputs, join the only set; if there are several sets, they are an owner too.
     """
     named: dict[str, dict[str, list[StoredRun]]] = {}
     for run in runs:
@@ -43,7 +43,7 @@ def _name(run: StoredRun, suite: Suite) -> str:
 
 
 def _weights(run: StoredRun, suite: Suite) -> str:
-    """Returns what tells the weights that a run measured; empty where nothing is known of them."""
+    """Returns a description that identifies a run's weights; empty if nothing is known of them."""
     if run.of_files:
         return ""
     model, settings = run.about.model, run.about.settings
@@ -56,7 +56,7 @@ def _weights(run: StoredRun, suite: Suite) -> str:
 
 
 def _with_commit(name: str, run: StoredRun, suite: Suite) -> str:
-    """Returns a name with the commit that a run measured; empty where the weights are not those of a commit of the hub."""
+    """Returns a name with the run's commit on the hub; empty if the weights are not those of a commit of the hub."""
     revision = run.about.model.revision
     return f"{name}@{revision[:7]}" if _released(run, suite) and not revision.startswith("sha256:") else ""
 

@@ -1,12 +1,12 @@
-"""Before a comparison of two models: how many items it needs, whether the benchmark has them, and what the runs will cost.
+"""Plans a comparison of two models: how many items it needs, whether the benchmark has them, and what the runs will cost.
 
-The items are counted by the exact power of the test that will be run: McNemar's exact test of ``compare`` where both models
-answer the same items, Fisher's exact test of ``verify`` (whose published numbers are then of another model) where they do not.
-Both ask whether two models differ. The allowance for flipped items belongs to another question, whether a run of the *same*
-weights repeats a published number, and is in neither of the two tests; so it is not planned here.
+The number of items follows from the exact power of the later test: McNemar's exact test (``compare``) if both models answer
+the same items, else Fisher's exact test (``verify`` against another model's number). Both tests ask whether two models differ.
+The allowance for flipped items is for another question, whether a run of the *same* weights repeats a published number. Neither
+test uses it, so neither does this plan.
 
-What a run costs comes from its plan where the model is on this machine, and else from the model's size in the registry; what
-was assumed then is said.
+The cost of a run comes from its plan if the model is on this machine, otherwise from the model's size in the registry; the
+result says what it assumes.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.stats import detectable_paired, detectable_unpaired, paired_items, unpaired_items
 
 DISCORDANCE = (0.20, 0.30)
-"""Share of items that one of two models has right and the other wrong; taken as a range, for it is known only after both runs.
-At GSM8K's published gap of 4.5 points it gives 810 to 1200 items where independent samples need 1976."""
+"""Range of the share of items that one of two models has right and the other wrong, which only the two runs can measure.
+For GSM8K's published gap of 4.5 points it gives 810 to 1200 items; independent samples need 1976."""
 
 SMALLEST = 0.1
-"""Smallest difference, in percent points, that is planned for: it takes 1.5 million shared items or more."""
+"""Smallest allowed difference in percentage points; it takes 1.5 million shared items or more."""
 
 CHARACTERS_PER_TOKEN = 2294 / 742
-"""The constant 2294 characters of the GSM8K prompt are 742 tokens with digits split, about as Llama 2 does, and 617 without."""
+"""The 2294 constant characters of the GSM8K prompt are 742 tokens if digits are split, as in Llama 2, and 617 if not."""
 
 ASSUMED_DTYPE = "bfloat16"
-"""Of a model that is not here: the dtype that the suite's models are served in."""
+"""Assumed dtype of a model that is not on this machine: the one in which the suite's models are served."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMBT])")
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
@@ -47,15 +47,15 @@ Enough = Literal["yes", "perhaps", "no"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reach:
-    """What a protocol's items can show; differences in percent points, ``None`` where no difference would be shown.
+    """The smallest differences, in percentage points, that a protocol's items detect; ``None`` if they detect none.
 
     Attributes:
-        protocol: Its name.
-        n: Its items.
-        paired_low: Smallest difference shown on shared items at the lower end of the plan's discordance.
-        paired_high: The same at the upper end.
-        unpaired: Smallest difference that two independent samples of n items show.
-        enough: Whether n is enough for the difference on shared items: at both ends, at the lower one only, or at none.
+        protocol: Name of the protocol.
+        n: Number of its items.
+        paired_low: Difference on shared items at the lower end of the plan's discordance.
+        paired_high: Difference on shared items at the upper end.
+        unpaired: Difference of two independent samples of n items.
+        enough: Whether n shared items are enough: ``yes`` at both ends, ``perhaps`` at the lower end only.
     """
 
     protocol: str
@@ -68,18 +68,16 @@ class Reach:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run of one model will cost on this machine.
+    """The cost of a run of one model on this machine.
 
     Attributes:
-        model: Its name.
-        protocol: What would be run.
-        items: Its items.
-        parameters: Of the model.
-        prompt_tokens: Of all prompts; None where the items are not here.
-        new_tokens: Typical and largest number of tokens generated.
-        memory_bytes: Weights, keys and values; weights alone where the model is not here.
-        seconds: Lower and upper end, engine start not counted; None where the items are not here.
-        assumed: What was assumed, one line each.
+        items: Number of the protocol's items.
+        parameters: Number of the model's parameters.
+        prompt_tokens: Tokens of all prompts; ``None`` if the items are not on this machine.
+        new_tokens: Typical and largest number of generated tokens.
+        memory_bytes: Size of weights, keys and values; of the weights alone if the model is not on this machine.
+        seconds: Lower and upper bound without the engine's start; ``None`` if the items are not on this machine.
+        assumed: Assumptions, one line each.
     """
 
     model: str
@@ -95,18 +93,18 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Planning:
-    """What ``plan`` found.
+    """The result of :func:`plan_comparison`.
 
     Attributes:
-        benchmark: Its name.
-        detect: Difference to be found, in percent points.
-        centre: Percentage around which the two models are taken to be.
-        centre_source: Where that comes from.
-        discordance: The range of :data:`DISCORDANCE`, raised to the difference where that is larger; fractions.
-        paired: Shared items from which on ``compare`` finds the difference with 80 % power, at both ends of the discordance.
-        unpaired: Items of its own that each model needs for the same by Fisher's exact test.
-        reaches: The benchmark's protocols.
-        costs: One a model, for the smallest protocol that is enough, else for the largest.
+        detect: Difference to detect, in percentage points.
+        centre: Assumed percentage of right items, halfway between the models.
+        centre_source: Source of ``centre``.
+        discordance: :data:`DISCORDANCE`, each end raised to the difference if that is larger; fractions.
+        paired: Number of shared items from which ``compare`` detects the difference with 80 % power, at both ends of the
+            discordance.
+        unpaired: Number of separate items per model from which Fisher's exact test does.
+        reaches: One entry per protocol of the benchmark.
+        costs: One per model, for the smallest protocol with enough items, else for the largest.
     """
 
     benchmark: str
@@ -125,13 +123,13 @@ def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suit
 
     Args:
         name: Name of the benchmark.
-        models: Names, folders or hub ids, as a run takes them.
-        detect: Difference to be found, in percent points.
+        models: Names, folders or hub ids, as for a run.
+        detect: Difference to detect, in percentage points.
         suite: The registry.
-        data: Data file of the benchmark, as a run takes it.
+        data: The benchmark's data file, as for a run.
 
     Raises:
-        UserError: An unknown benchmark or model, a difference that cannot be, or a model of unknown size.
+        UserError: If the benchmark or a model is unknown, the difference is impossible, or a model's size is unknown.
     """
     if not 0 < detect <= 100:
         raise UserError(f"--detect is a difference in percent points, above 0 and at most 100, not {detect:g}")
@@ -140,7 +138,8 @@ def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suit
             f"--detect {detect} takes millions of items, more than any benchmark has; give {SMALLEST:g} points or more"
         )
     benchmark = catalog.benchmark(name)
-    protocols = [protocol for protocol in benchmark.protocols.values() if protocol.n]
+    recipe = benchmark.protocol(None).prompt_id
+    protocols = [protocol for protocol in benchmark.protocols.values() if protocol.n and protocol.prompt_id == recipe]
     if not protocols:
         raise UserError(f"{name} has no protocol with a fixed number of items")
     centre, source = _centre(name, models, suite)
@@ -166,10 +165,10 @@ def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suit
 
 
 def parameters_of(model: Model) -> int:
-    """Returns the number of parameters that a model's printed size stands for.
+    """Returns the number of parameters from a model's printed size.
 
     Raises:
-        UserError: The size is not a number with a unit, e.g. ``8B``.
+        UserError: If the size is not a number with a unit, e.g. ``8B``.
     """
     found = _SIZE.fullmatch(model.size.upper())
     if found is None:
@@ -178,7 +177,7 @@ def parameters_of(model: Model) -> int:
 
 
 def _centre(benchmark: str, models: Sequence[str], suite: Suite) -> tuple[float, str]:
-    """Returns the mean of the models' published numbers on the benchmark, in percent, or 50, where a share varies most."""
+    """Returns the mean of the models' published numbers in percent, or 50, at which a share varies most; and its source."""
     values: dict[str, float] = {}
     for name in models:
         try:
@@ -234,19 +233,20 @@ def _cost(
 def _cost_of_absent(
     model: Model, benchmark: Benchmark, protocol: Protocol, data: Path | None, rates: Callable[[str], Rates]
 ) -> Cost:
-    """Returns the cost of a model that is not on this machine, from its printed size."""
+    """Returns the cost for a model that is not on this machine, from its printed size."""
     parameters = parameters_of(model)
     assumed = [
         f"{model.name} is not here: {parameters / 1e9:g} billion parameters by its size {model.size}, in {ASSUMED_DTYPE}; "
         "memory of the weights alone"
     ]
     try:
+        benchmark = benchmark.under(protocol.name)
         prompts = [benchmark.render(item) for item in benchmark.load(protocol, data)]
     except PreflightError:
         assumed.append(f"the items of {benchmark.name} are not here either (--data FILE), so tokens and time are not known")
         work = Work(parameters, ASSUMED_DTYPE, protocol.n, 0, 0, protocol.decoding.max_new_tokens, 0, 0)
         return _priced(model.name, protocol, work, None, tuple(assumed))
-    texts = [prompt.user + prompt.prefill for prompt in prompts]
+    texts = ["".join(turn.content for turn in prompt.turns) + prompt.prefill for prompt in prompts]
     assumed.append(f"{CHARACTERS_PER_TOKEN:.2f} characters a token, as in Llama 2's tokens of the GSM8K prompt")
     lengths = [round(len(text) / CHARACTERS_PER_TOKEN) for text in texts]
     work = Work(

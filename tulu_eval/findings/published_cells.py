@@ -1,8 +1,8 @@
-"""The published numbers of a run: one look-up for every verb that shows a run beside them.
+"""Looks up the published numbers of a run, for every verb that compares a run with them.
 
-Whose numbers they are follows from the weights: a commit of the hub or the registry's own package tells which they are, a
-folder's name does not. Where a run has no numbers of its own, ``verify --as NAME`` says whose to compare it with, and the run's
-folder remembers that (``compared_as.json``), so that ``table`` and ``report`` give the same answer.
+The weights decide which numbers these are. A commit of the hub or the registry's own package identifies weights, the name of a
+folder does not. For a run without published numbers, ``verify --as NAME`` chooses a model whose numbers to compare with. The
+run's folder keeps that choice (``compared_as.json``), so that ``table`` and ``report`` agree with ``verify``.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Published:
     """The published numbers of a run.
 
     Attributes:
-        model: Whose they are.
-        same_weights: Whether the run measured that model's released weights as they are.
-        cells: Those of the run's benchmark, of metrics that the run has; a judged run has all win rates.
+        model: The model of the numbers.
+        same_weights: Whether the run measured that model's released, unaltered weights.
+        cells: Numbers on the run's benchmark with a metric that the run has; a judged run has all win rates.
     """
 
     model: Model
@@ -51,15 +51,15 @@ def published_of(run: StoredRun, suite: Suite, stand_in: str | None = None) -> P
     Args:
         run: The run.
         suite: The registry.
-        stand_in: Name of the model whose numbers they are to be; unless given the run's own model, else the one remembered.
+        stand_in: Name of a model whose numbers to return; default: the run's own model, else the one in its note.
 
     Raises:
-        UserError: If nothing was published of this, or ``stand_in`` is not in the registry.
+        UserError: If no number was published for the run, or ``stand_in`` is not in the registry.
     """
     if stand_in:
         model, same_weights = suite.find(stand_in), False
     elif (own := released_model(run, suite)) is not None:
-        model, same_weights = own, as_released(run)
+        model, same_weights = own, as_released(run) and not _requantized(run, own)
     elif (remembered := remembered_model(run.folder, suite)) is not None:
         model, same_weights = remembered, False
     else:
@@ -68,7 +68,7 @@ def published_of(run: StoredRun, suite: Suite, stand_in: str | None = None) -> P
 
 
 def remember(run: StoredRun, suite: Suite, stand_in: str) -> None:
-    """Notes in a run's folder whose numbers it is compared with; a run with published numbers of its own keeps those.
+    """Writes into a run's folder with which model's numbers to compare it; does nothing for a model of the registry.
 
     Raises:
         UserError: If the folder cannot be written.
@@ -78,10 +78,10 @@ def remember(run: StoredRun, suite: Suite, stand_in: str) -> None:
 
 
 def remembered_model(folder: Path, suite: Suite) -> Model | None:
-    """Returns the model that :func:`remember` noted; None where it noted none.
+    """Returns the model that :func:`remember` noted; ``None`` if there is no note.
 
     Raises:
-        DataError: If the note is not of this form, or its model not in the registry.
+        DataError: If the note has another form, or its model is not in the registry.
     """
     path = folder / FILE
     if not path.exists():
@@ -94,7 +94,7 @@ def remembered_model(folder: Path, suite: Suite) -> Model | None:
 
 
 def released_model(run: StoredRun, suite: Suite) -> Model | None:
-    """Returns the model of the registry that a run measured, or None for any other."""
+    """Returns the model of the registry that a run measured; ``None`` for any other model."""
     try:
         known = suite.find(run.model)
     except UserError:
@@ -104,14 +104,20 @@ def released_model(run: StoredRun, suite: Suite) -> Model | None:
 
 
 def as_released(run: StoredRun) -> bool:
-    """Whether a run used its weights as they are, neither quantised nor with an adapter; of an imported one a commit tells."""
+    """Whether a run used unaltered weights: not quantised, without adapter, and if it was imported, of a known commit."""
     if unnamed_revision(run):
         return False
     return not run.about.settings.quantization and not run.about.settings.adapter
 
 
+def _requantized(run: StoredRun, model: Model) -> bool:
+    """Whether a run took a model's weights from a package that has them in another form than they were released in."""
+    from_package = run.manifest["model"]["revision"].startswith("sha256:")
+    return from_package and model.package is not None and bool(model.package.quantization)
+
+
 def unnamed_revision(run: StoredRun) -> bool:
-    """Whether a run was imported and nobody said of which revision of its model it is."""
+    """Whether a run was imported without the revision of its model."""
     return bool(run.imported) and run.about.model.revision == "unknown"
 
 

@@ -1,7 +1,7 @@
-"""The card's table with what was measured beside it: run folders found, one row chosen for each cell, verdicts and groups.
+"""The card's table with measured numbers beside the published ones: for each cell one run's row, a verdict, and groups.
 
-Every row of the card is there, measured or not. Other models that were measured follow. A column holds numbers of one metric
-and one judge: a raw win rate never stands in the length-controlled column, nor one judge's number in another's.
+The table has every row of the card, measured or not, and then the other measured models. A column has numbers of one metric and
+one judge: a raw win rate is never in the length-controlled column, and one judge's number is never in another judge's.
 """
 
 from __future__ import annotations
@@ -26,10 +26,7 @@ TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
 """Short titles of the two number columns of the card, by metric of the registry."""
 
 RAW = "AlpacaEval2_WR"
-"""Metric of the registry that a raw win rate is, and that a calibrated one estimates."""
-
-PROTOCOL = "published"
-"""The protocol whose rows stand beside published numbers."""
+"""The registry's metric of raw win rates; a calibrated win rate is an estimate of it."""
 
 FULL = "full"
 """The protocol that has every item of the benchmark."""
@@ -37,41 +34,46 @@ FULL = "full"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """A column pair of the table: published and measured.
+    """A pair of columns: published and measured.
 
     Attributes:
-        metric_key: Metric of the registry.
-        title: For display.
-        benchmark: Whose runs it shows.
-        metric: Metric of a result that it takes.
-        judge: Whose numbers it takes; empty for the published judge, or where nobody judges.
+        metric_key: Key of the metric in the registry.
+        protocol: Protocol of the results in the column: the one behind the published numbers.
+        metric: Metric of the results in the column.
+        judge: Name of the judge; empty for the published judge, and for a metric without a judge.
     """
 
     metric_key: str
-    title: str
+    name: str
     benchmark: str
+    protocol: str | None
     metric: str
     judge: str = ""
 
     @property
+    def title(self) -> str:
+        """Title, with a comma after a judge's name so that words can follow."""
+        return f"{self.name}, judge {self.judge}{' calibrated' if self.calibrated else ''}," if self.judge else self.name
+
+    @property
     def calibrated(self) -> bool:
-        """Whether its numbers are estimates of what the published judge would have said."""
+        """Whether the numbers are estimates of the published judge's."""
         return self.metric.endswith(CALIBRATED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured for one cell of the table.
+    """The measured number of a cell.
 
     Attributes:
-        row: Of the run with most items of the published protocol, the newest of equals.
-        run: That run.
-        runs: Runs that have such a row.
-        source: Where it is from, if not from a run here; empty otherwise.
-        flags: What makes the number doubtful, one line each.
-        lc_range: Smallest and largest length-controlled rate over the constants C that published numbers have; None where the
-            row is none, or it could not be computed again.
-        full: The row over every item of the benchmark with most items there is, of any of these runs.
+        row: The row with the most items of the published protocol; the newest run's if several have as many.
+        run: The run of ``row``.
+        runs: Number of runs that have a row for the cell.
+        full: The row with the most items of all items of the benchmark, from any of these runs.
+        source: Origin of the number if no run here gave it, else empty.
+        flags: Reasons to doubt the number, one line each.
+        lc_range: Smallest and largest length-controlled win rate over the constants C behind published numbers; ``None`` for
+            another metric, or if it could not be computed again.
     """
 
     row: Result
@@ -85,16 +87,14 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TableCell:
-    """One cell pair of the table.
+    """A published number with the measured one.
 
     Attributes:
-        cell: What the card prints; None beside the card.
-        interval: Its 95 % interval in percent (Wilson), where it is a count.
-        measured: What was measured; None where nothing was.
-        comparison: The verdict, where there is one.
-        reason: Why there is none though something was measured; empty otherwise.
-        group: Letters of the groups of published numbers.
-        measured_group: Letters of the groups of measured numbers.
+        cell: The published number; ``None`` if there is none.
+        interval: Its 95 % Wilson interval in percent; ``None`` if it is not a count.
+        reason: Why there is no comparison although something was measured; else empty.
+        group: Letters of the published number's groups.
+        measured_group: Letters of the measured number's groups.
     """
 
     cell: PublishedCell | None
@@ -111,12 +111,11 @@ class TableLine:
     """A row of the table.
 
     Attributes:
-        label: As the card prints it, bold marks left out; the model's name beside the card.
-        size: As the card prints it, or as the registry has it, or counted.
-        alignment: As the card prints it; the stage beside the card.
-        model: Hub id, or the name that a model outside the registry is filed under.
-        on_card: Whether it is a row of the card.
-        entries: One a column.
+        label: Label on the card without bold marks; for a model that is not on the card, its name.
+        size: As on the card, else as in the registry, else counted in the weights.
+        alignment: As on the card, else the model's stage.
+        model: Hub id, or the name under which a model outside the registry is filed.
+        entries: One cell per column.
     """
 
     label: str
@@ -132,11 +131,10 @@ class CollectedTable:
     """The card's table.
 
     Attributes:
-        columns: What it shows.
-        lines: The card's rows in its order, then other measured models by name.
-        problems: Run folders that cannot be used, one line each.
-        elsewhere: Number of runs by benchmark that have no column or no row of the published protocol.
-        apart: A line for each row of the card that stays empty because its model was measured with several sets of weights.
+        lines: The card's rows in the card's order, then other measured models by name.
+        problems: Run folders that cannot be used, with the reason, one line each.
+        elsewhere: Number of runs without a number in the table, by benchmark.
+        apart: A line for each row of the card that is empty because its model was measured with several sets of weights.
     """
 
     columns: tuple[Column, ...]
@@ -147,12 +145,12 @@ class CollectedTable:
 
 
 def collect(suite: Suite, results: Path, each: Callable[[Sequence[Path]], Iterable[Path]] = iter) -> CollectedTable:
-    """Returns the card's table with the runs under ``results`` beside it; ``each`` as :func:`find_runs` takes it."""
+    """Returns the card's table with the runs under a folder; ``each`` as for :func:`find_runs`."""
     return arrange(suite, *find_runs(results, each))
 
 
 def arrange(suite: Suite, runs: Sequence[StoredRun], problems: Sequence[str]) -> CollectedTable:
-    """Returns the card's table with these runs beside it; ``problems`` are passed on, and unfinished runs are among them."""
+    """Returns the card's table with these runs; adds unfinished runs to the problems."""
     problems = [*problems, *(f"{run.folder}: {run.tally.unfinished}" for run in runs if run.tally.unfinished)]
     problems += filter(None, (_odd_note(run, suite) for run in runs))
     runs = [run for run in runs if run.tally.finished]
@@ -175,46 +173,50 @@ def arrange(suite: Suite, runs: Sequence[StoredRun], problems: Sequence[str]) ->
 
 
 def _apart(models: Iterable[str], owners: Iterable[str]) -> Iterator[str]:
-    """Yields a line for each model whose runs are of several commits with other weights, so that none is the card's."""
+    """Yields a line for each model whose runs have several commits with different weights, so that none is the card's."""
     for model in sorted(models):
         if several := [owner for owner in owners if owner.startswith(f"{model}@")]:
             yield f"{model} was measured at {len(several)} commits with other weights; each has a row of its own"
 
 
 def _columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
-    for key, title in TITLES.items():
+    """Yields the columns: of a win rate one per judge, of a raw one only for judges of runs without another."""
+    for key, name in TITLES.items():
         metric = suite.metrics[key]
-        own = Column(key, title, metric.benchmark, metric.metric)
+        own = Column(key, name, metric.benchmark, metric.protocol, metric.metric)
         yield own
-        if is_win_rate(metric.metric):
-            yield from (_of_judge(own, judge) for judge in _judges(own, runs) if judge)
-            yield from _raw_columns(own, runs)
+        if not is_win_rate(metric.metric):
+            continue
+        raw = Column(RAW, "AlpacaEval 2 win rate", own.benchmark, own.protocol, "win_rate")
+        mapped = dataclasses.replace(raw, metric=raw.metric + CALIBRATED)
+        only_raw = {judge for run in runs for judge in {*_judges(raw, [run])} - {*_judges(own, [run])}}
+        judges = ((own, filter(None, _judges(own, runs))), (raw, sorted(only_raw)), (mapped, _judges(mapped, runs)))
+        yield from (dataclasses.replace(column, judge=judge) for column, names in judges for judge in names)
+    yield from _measured_columns(suite, runs)
 
 
-def _raw_columns(own: Column, runs: Sequence[StoredRun]) -> Iterator[Column]:
-    """Yields a column of raw win rates for each judge that gave a run nothing else, and one for each calibrated judge."""
-    raw = Column(RAW, "AlpacaEval 2 win rate", own.benchmark, "win_rate")
-    only_raw = {judge for run in runs for judge in {*_judges(raw, [run])} - {*_judges(own, [run])}}
-    yield from (_of_judge(raw, judge) for judge in sorted(only_raw))
-    mapped = dataclasses.replace(raw, metric=raw.metric + CALIBRATED)
-    for judge in _judges(mapped, runs):
-        yield dataclasses.replace(mapped, title=f"{mapped.title}, judge {judge} calibrated,", judge=judge)
-
-
-def _of_judge(column: Column, judge: str) -> Column:
-    return dataclasses.replace(column, title=f"{column.title}, judge {judge},", judge=judge) if judge else column
+def _measured_columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
+    """Yields a column for each published metric that is not on the card and that a run has measured."""
+    for metric in suite.metrics.values():
+        own = Column(metric.key, metric.title, metric.benchmark, metric.protocol, metric.metric)
+        if metric.key in TITLES or is_win_rate(metric.metric) or metric.protocol is None:
+            continue
+        if any(_rows(run, own) for run in runs) and any(
+            cell.metric_key == metric.key for cell in suite.cells(benchmark=metric.benchmark)
+        ):
+            yield own
 
 
 def _judges(column: Column, runs: Sequence[StoredRun]) -> list[str]:
-    """Returns the judges that gave numbers of a column's metric, the published judge by an empty name."""
+    """Returns the judges that gave numbers of a column's metric; the published judge's name is empty."""
     return sorted({other_scale(row) for run in runs for row in _rows(run, column)})
 
 
 def _rows(run: StoredRun, column: Column) -> list[Result]:
-    """Returns the rows of a run that have a column's metric, whoever judged."""
+    """Returns the rows of a run with a column's metric, by any judge."""
     if run.benchmark != column.benchmark:
         return []
-    return [row for row in run.results if row.protocol == PROTOCOL and row.metric == column.metric]
+    return [row for row in run.results if row.protocol == column.protocol and row.metric == column.metric]
 
 
 def _row(run: StoredRun, column: Column) -> Result | None:
@@ -222,7 +224,7 @@ def _row(run: StoredRun, column: Column) -> Result | None:
 
 
 def _odd_note(run: StoredRun, suite: Suite) -> str:
-    """Returns why the note whose numbers a run is compared with cannot be used; empty where it can, or there is none."""
+    """Returns why a run's note of :func:`remembered_model` cannot be used; empty if it can, or there is none."""
     try:
         remembered_model(run.folder, suite)
     except DataError as error:
@@ -231,7 +233,7 @@ def _odd_note(run: StoredRun, suite: Suite) -> str:
 
 
 def _published_cell(run: StoredRun, suite: Suite, column: Column) -> PublishedCell | None:
-    """Returns the published number that a run beside the card is compared with in a column; the first of several."""
+    """Returns the published number for a run of a model that is not on the card; the first if there are several."""
     try:
         cells = published_of(run, suite).cells
     except UserError:  # nothing was published of it
@@ -256,30 +258,31 @@ def _other(suite: Suite, columns: Sequence[Column], owner: str, runs: list[Store
 
 
 def _entry_beside(suite: Suite, column: Column, runs: Sequence[StoredRun]) -> TableCell:
-    """Returns what was measured of a model that has no row on the card, beside its own published number where it has one."""
+    """Returns the cell of a model that is not on the card, with the model's own published number if it has one."""
     measured = _measured(column, runs)
     return entry(suite, column, runs, _published_cell(measured.run, suite, column) if measured else None)
 
 
 def entry(suite: Suite, column: Column, runs: Sequence[StoredRun], cell: PublishedCell | None) -> TableCell:
-    """Returns a published number, if there is one, with what these runs of its model measured beside it; no groups."""
+    """Returns the cell of a published number and of runs of its model, still without groups."""
     interval = None
     if cell is not None and cell.n is not None and suite.metrics[cell.metric_key].counted:
         low, high = wilson(round(cell.value * cell.n / 100), cell.n)
         interval = (100 * low, 100 * high)
     measured = _measured(column, runs)
-    comparison, reason = None, ""
-    if cell is not None and measured is not None:
-        reason = _no_verdict(measured.row)
-        if not reason:
-            comparison, reason = _verdict(measured, cell, suite)
+    comparison, reason = _verdict(measured, cell, suite) if measured and cell else (None, "")
     return TableCell(cell, interval, measured, comparison, reason)
 
 
 def _verdict(measured: Measured, cell: PublishedCell, suite: Suite) -> tuple[Comparison | None, str]:
-    """Returns what ``verify`` says of a cell, or why it says nothing; a win rate of a file has no run to verify."""
-    if measured.run.of_files:
-        return against(measured.run, measured.row, cell, suite, same_weights=True), ""
+    """Returns the comparison that ``verify`` makes for a cell, or the reason why there is none."""
+    row = measured.row
+    if row.partial:
+        return None, f"partial ({row.n} of {row.n_protocol})"
+    if row.interval == "none":
+        return None, "no interval"
+    if measured.run.of_files:  # there is no run to verify
+        return against(measured.run, row, cell, suite, same_weights=True), ""
     try:
         found = verify(measured.run, suite)
     except UserError as error:
@@ -297,23 +300,14 @@ def _measured(column: Column, runs: Sequence[StoredRun]) -> Measured | None:
         return None
     row, run = max(having, key=lambda one: (one[0].n, one[1].ended))
     wanted = (FULL, row.scorer, row.metric)
-    whole_sets = [
-        (other, one) for _, one in having for other in one.results if (other.protocol, other.scorer, other.metric) == wanted
-    ]
-    full = max(whole_sets, key=lambda one: (one[0].n, one[1].ended))[0] if whole_sets else None
+    all_items = [(one, its) for _, its in having for one in its.results if (one.protocol, one.scorer, one.metric) == wanted]
+    full, _ = max(all_items, key=lambda one: (one[0].n, one[1].ended), default=(None, run))
     flags = [*filter(None, [run.unhashed]), *(flags_of(run.folder) if is_win_rate(row.metric) else [])]
     return Measured(row, run, len(having), full, run.source, tuple(flags), run.lc_ranges.get(row.signature))
 
 
-def _no_verdict(row: Result) -> str:
-    """Returns why a measured row gets no verdict in the table; ``verify`` says more."""
-    if row.partial:
-        return f"partial ({row.n} of {row.n_protocol})"
-    return "no interval" if row.interval == "none" else ""
-
-
 def _grouped(lines: Sequence[TableLine], columns: int) -> tuple[TableLine, ...]:
-    """Returns the lines with letters: published counts among themselves, and measured ones among themselves."""
+    """Returns the lines with letters for groups of published counts, and of measured counts."""
     entries = [list(line.entries) for line in lines]
     for place in range(columns):
         published = _letters([_published_count(row[place]) for row in entries])
@@ -324,7 +318,7 @@ def _grouped(lines: Sequence[TableLine], columns: int) -> tuple[TableLine, ...]:
 
 
 def _letters(counts: Sequence[tuple[int, int] | None]) -> list[str]:
-    """Returns the group letters of each count; empty where there is none, or only one to compare."""
+    """Returns the group letters of each count; empty for ``None``, and if there is only one count."""
     present = [count for count in counts if count is not None]
     letters = iter(count_groups(present) if len(present) > 1 else [""] * len(present))
     return [next(letters) if count is not None else "" for count in counts]

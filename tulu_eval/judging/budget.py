@@ -13,6 +13,9 @@ import threading
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, UserError
@@ -50,16 +53,18 @@ class Price:
         return (prompt_tokens * self.input + answer_tokens * self.output) / 1e6
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class JudgeUsage:
+TokenCount = Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
+class JudgeUsage(files.Record, frozen=True):
     """Tokens of one request, as the endpoint counted them.
 
     Attributes:
         answer_tokens: Tokens of the answer, including reasoning.
     """
 
-    prompt_tokens: int
-    answer_tokens: int
+    prompt_tokens: TokenCount
+    answer_tokens: TokenCount
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,17 +174,18 @@ class Budget:
     Args:
         price: Price of the judge; ``None`` counts tokens only and limits nothing.
         max_cost: Limit for this invocation in dollars; ``None`` for no limit.
+        judge: Name of the judge, for messages.
 
     Raises:
         UserError: If there is a limit without a price, or the limit is below 0.
     """
 
-    def __init__(self, price: Price | None = None, max_cost: float | None = None) -> None:
+    def __init__(self, price: Price | None = None, max_cost: float | None = None, judge: str = "this judge") -> None:
         if max_cost is not None and price is None:
-            raise UserError("--max-cost needs a price, and the table has none for this judge: give --price IN,OUT")
+            raise UserError(f"--max-cost needs a price, and the table has none for {judge}: give --price IN,OUT")
         if max_cost is not None and not max_cost >= 0:
             raise UserError(f"--max-cost {max_cost} is not 0 or more dollars")
-        self._price = price
+        self.price = price
         self._max_cost = max_cost
         self._changed = threading.Condition()
         self._in_flight = 0
@@ -190,7 +196,7 @@ class Budget:
         self.stopped = False
 
     def _bound(self, question: Question) -> float:
-        return self._price.dollars(prompt_bound(question), answer_limit(question)) if self._price else 0.0
+        return self.price.dollars(prompt_bound(question), answer_limit(question)) if self.price else 0.0
 
     def reserve(self, question: Question) -> bool:
         """Reserves the largest possible cost of a request; returns False if the request could exceed the limit.
@@ -229,7 +235,7 @@ class Budget:
             if usage is not None:
                 self._counts["prompt_tokens"] += usage.prompt_tokens
                 self._counts["answer_tokens"] += usage.answer_tokens
-                self._dollars += self._price.dollars(usage.prompt_tokens, usage.answer_tokens) if self._price else 0.0
+                self._dollars += self.price.dollars(usage.prompt_tokens, usage.answer_tokens) if self.price else 0.0
             elif perhaps_billed:
                 self._counts["unconfirmed"] += 1
                 self._unconfirmed_dollars += bound
@@ -242,7 +248,7 @@ class Budget:
                 requests=self._counts["requests"],
                 prompt_tokens=self._counts["prompt_tokens"],
                 answer_tokens=self._counts["answer_tokens"],
-                dollars=self._dollars if self._price else None,
+                dollars=self._dollars if self.price else None,
                 unconfirmed=self._counts["unconfirmed"],
                 unconfirmed_dollars=self._unconfirmed_dollars,
             )

@@ -7,7 +7,6 @@ line that a kill cut off; one file has one writer at a time.
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import math
 import os
@@ -15,9 +14,9 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from msgspec import Meta
+import msgspec
 
 from tulu_eval import files
 from tulu_eval.endpoint.answer import text_of
@@ -27,27 +26,8 @@ from tulu_eval.judging.judge_answer import first_alternatives
 from tulu_eval.records import to_json
 
 
-class StoredTokens(files.Record, frozen=True):
-    """``usage`` of a line."""
-
-    prompt_tokens: Annotated[int, Meta(ge=0, le=1 << 53)]
-    answer_tokens: Annotated[int, Meta(ge=0, le=1 << 53)]
-
-
-class CacheLine(files.Record, frozen=True):
-    """A line of the file; :class:`Stored` explains it."""
-
-    key: str
-    judge: str
-    served: str
-    choice: dict[str, Any]
-    usage: StoredTokens
-    time: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stored:
-    """One answer.
+class Stored(files.Record, frozen=True):
+    """One answer: a line of the file.
 
     Attributes:
         judge: The model's name in the request.
@@ -59,7 +39,7 @@ class Stored:
     key: str
     judge: str
     served: str
-    choice: Mapping[str, Any]
+    choice: dict[str, Any]
     usage: JudgeUsage
     time: str
 
@@ -156,7 +136,7 @@ class Cache:
         Raises:
             UserError: If the file cannot be written, e.g. on a full disk.
         """
-        line = to_json(record).encode("utf-8", "surrogatepass") + b"\n"
+        line = to_json(msgspec.to_builtins(record)).encode("utf-8", "surrogatepass") + b"\n"
         with self._lock:
             end = self._file.seek(0, os.SEEK_END)
             try:
@@ -185,6 +165,4 @@ class Cache:
 def _parse(line: bytes) -> Stored:
     """Returns a line; raises DataError if it is none, or cut."""
     place = files.Place("a line")
-    found = files.checked(files.parse_json(line, place, halves=True), CacheLine, place)
-    usage = JudgeUsage(found.usage.prompt_tokens, found.usage.answer_tokens)
-    return Stored(found.key, found.judge, found.served, found.choice, usage, found.time)
+    return files.checked(files.parse_json(line, place, halves=True), Stored, place)

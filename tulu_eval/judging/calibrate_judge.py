@@ -37,9 +37,6 @@ PREFERENCE_EDGES = (1.05, 1.5, 1.95)
 FEWEST = 30
 """Smallest number of pairs of a calibration."""
 
-Z95 = 1.959963984540054
-"""0.975 quantile of the normal distribution."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sampled:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.errors import UserError
@@ -73,21 +73,16 @@ def compare_outputs(mine: Outputs, reference: Outputs | Annotations) -> OutputCo
     places = sorted(set(mine.by_place) & set(published))
     if not places:
         raise UserError(f"the two files have none of AlpacaEval's {SIZE} instructions in common")
-    return _compare(places, mine.by_place, published, judged)
-
-
-def _compare(
-    places: Sequence[int], mine: Mapping[int, str], published: Mapping[int, str], judged: set[int]
-) -> OutputComparison:
-    parted = [(place, first_difference(mine[place], published[place])) for place in places]
+    own = mine.by_place
+    parted = [(place, first_difference(own[place], published[place])) for place in places]
     exact = {place for place, at in parted if at is None}
     reference_length = sum(len(published[place]) for place in places)
     return OutputComparison(
         n=len(places),
         exact=len(exact),
-        stripped=sum(mine[place].strip() == published[place].strip() for place in places),
+        stripped=sum(own[place].strip() == published[place].strip() for place in places),
         divergence=tuple((place, at) for place, at in parted if at is not None),
-        length_ratio=sum(len(mine[place]) for place in places) / max(1, reference_length),
+        length_ratio=sum(len(own[place]) for place in places) / max(1, reference_length),
         still_apply=len(exact & judged),
         record=len(judged),
     )

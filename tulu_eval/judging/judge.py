@@ -11,11 +11,11 @@ import datetime
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, get_args
 
 from tulu_eval.errors import UserError
-from tulu_eval.judging.budget import Budget, JudgeUsage, Spent
+from tulu_eval.judging.budget import Budget, JudgeUsage, JudgingEstimate, Spent, estimate
 from tulu_eval.judging.cache import Cache, Stored, reduce_choice
 from tulu_eval.judging.endpoint_judge import Answer, AnswerFailure
 from tulu_eval.judging.judge_answer import INSTEAD, Verdict, VerdictFailure, read_verdict
@@ -47,6 +47,48 @@ class Endpoint(Protocol):
 
     def ask(self, questions: Sequence[Question], budget: Budget, done: Callable[[Answer], None]) -> None:
         """Asks every question and hands each answer to ``done`` at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JudgeJob:
+    """The judge of some pairs, with its answers so far and its budget.
+
+    Attributes:
+        recipe: Judge, prompt and settings.
+        cache: Answers so far; judging adds new ones.
+        budget: Price, limit and count of the cost.
+        where: The endpoint's address, or the engine's name, for the manifest.
+    """
+
+    recipe: JudgeRecipe
+    cache: Cache
+    budget: Budget
+    where: str = ""
+
+    def verdict(self, key: str, swap: bool) -> Verdict | None:
+        """Returns the verdict of a stored answer; ``None`` if there is no answer, or it has no verdict.
+
+        Args:
+            key: Key of the question.
+            swap: Whether the judge saw the model's output first.
+        """
+        stored = self.cache.get(key)
+        found = self.read(stored.choice, swap) if stored else None
+        return found if found and found.preference is not None else None
+
+    def read(self, choice: Mapping[str, Any], swap: bool) -> Verdict:
+        """Returns the verdict of an answer's ``choices[0]``."""
+        return read_verdict(choice, self.recipe.method, swap, loose=not self.recipe.published)
+
+    def missing(self, pairs: Sequence[Pair]) -> list[Question]:
+        """Returns the questions without a verdict in the cache, each once, in order."""
+        asked = (self.recipe.question(pair) for pair in pairs if pair.baseline != pair.output)
+        questions = {question.key: question for question in asked}
+        return [question for key, question in questions.items() if not self.verdict(key, False)]
+
+    def estimate(self, pairs: Sequence[Pair]) -> JudgingEstimate:
+        """Returns the estimated cost of the missing questions."""
+        return estimate(self.missing(pairs), self.budget.price)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,40 +160,23 @@ class Judging:
         )
 
 
-def missing(pairs: Sequence[Pair], recipe: JudgeRecipe, cache: Cache) -> list[Question]:
-    """Returns the questions without a verdict in the cache, each once, in order."""
-    questions: dict[str, Question] = {}
-    for pair in pairs:
-        if pair.baseline != pair.output:
-            question = recipe.question(pair)
-            if not _verdict(cache.get(question.key), recipe, False):
-                questions.setdefault(question.key, question)
-    return list(questions.values())
-
-
 def judge_pairs(
-    pairs: Sequence[Pair],
-    recipe: JudgeRecipe,
-    endpoint: Endpoint,
-    cache: Cache,
-    budget: Budget,
-    progress: Callable[[int], None] = lambda done: None,
+    pairs: Sequence[Pair], job: JudgeJob, endpoint: Endpoint, progress: Callable[[int], None] = lambda done: None
 ) -> Judging:
     """Judges pairs.
 
     Args:
         pairs: The pairs.
-        recipe: Judge, prompt and settings.
+        job: The judge.
         endpoint: Endpoint of the judge.
-        cache: Answers so far; the function adds new ones.
-        budget: Counts and limits the cost.
         progress: Called with the number of new answers so far; several threads may call it.
 
     Raises:
         EndpointError: If the endpoint will not answer.
         UnfitJudgeError: If the judge never gives a verdict.
     """
-    questions = missing(pairs, recipe, cache)
+    recipe, cache = job.recipe, job.cache
+    questions = job.missing(pairs)
     asked = {question.key for question in questions}
     before = len(cache)
     failures: dict[str, Verdict | Answer] = {}
@@ -163,7 +188,7 @@ def judge_pairs(
             failures[key] = answer
         else:
             stored = _stored(answer)
-            verdict = read_verdict(stored.choice, recipe.method, False, loose=not recipe.published)
+            verdict = job.read(stored.choice, False)
             if verdict.preference is None:
                 if verdict.kind == "no_logprobs" and not warned.is_set():
                     warned.set()
@@ -177,14 +202,14 @@ def judge_pairs(
             _check_fitness(recipe, failures)
 
     if questions:
-        endpoint.ask(questions, budget, done)
-    judgments = tuple(_judgment(pair, recipe, cache, failures) for pair in pairs)
+        endpoint.ask(questions, job.budget, done)
+    judgments = tuple(_judgment(pair, job, failures) for pair in pairs)
     stored = {one.key: one for one in (cache.get(judgment.key) for judgment in judgments) if one is not None}
     served = Counter(one.served for one in stored.values())
     prompt = sum(one.usage.prompt_tokens for one in stored.values())
     usage = JudgeUsage(prompt, sum(one.usage.answer_tokens for one in stored.values()))
     cached = sum(judgment.kind == "judged" and judgment.key not in asked for judgment in judgments)
-    return Judging(judgments, budget.spent(), dict(served), cached, usage)
+    return Judging(judgments, job.budget.spent(), dict(served), cached, usage)
 
 
 def _check_fitness(recipe: JudgeRecipe, failures: dict[str, Verdict | Answer]) -> None:
@@ -208,20 +233,12 @@ def _stored(answer: Answer) -> Stored:
     return Stored(question.key, question.model, answer.served, reduce_choice(answer.choice or {}), answer.usage, now)
 
 
-def _verdict(stored: Stored | None, recipe: JudgeRecipe, swap: bool) -> Verdict | None:
-    """Returns the verdict of a stored answer; ``None`` if there is no answer, or it has no verdict."""
-    if stored is None:
-        return None
-    verdict = read_verdict(stored.choice, recipe.method, swap, loose=not recipe.published)
-    return verdict if verdict.preference is not None else None
-
-
-def _judgment(pair: Pair, recipe: JudgeRecipe, cache: Cache, failures: dict[str, Verdict | Answer]) -> Judgment:
+def _judgment(pair: Pair, job: JudgeJob, failures: dict[str, Verdict | Answer]) -> Judgment:
     swap = swapped(pair.instruction)
     if pair.baseline == pair.output:
         return Judgment(pair.id, "", "identical", 1.5, swap)
-    key = recipe.question(pair).key
-    verdict = _verdict(cache.get(key), recipe, swap)
+    key = job.recipe.question(pair).key
+    verdict = job.verdict(key, swap)
     if verdict is not None:
         return Judgment(pair.id, key, "judged", verdict.preference, swap)
     failure = failures.get(key)

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from tulu_eval.benchmarks.alpaca_set import position
 from tulu_eval.errors import PreflightError
-from tulu_eval.records import content_hash
+from tulu_eval.records import Role, content_hash
 
 Method = Literal["logprobs", "text"]
 
@@ -51,7 +51,7 @@ class Message:
         role: ``system`` or ``user``.
     """
 
-    role: str
+    role: Role
     content: str
 
 

@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tulu_eval.benchmarks.alpaca_baselines import known
-from tulu_eval.benchmarks.alpaca_set import SIZE
+from tulu_eval.benchmarks.alpaca_set import ALPACA_EVAL_2, SIZE
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
 from tulu_eval.judging.judged import Judge
-from tulu_eval.judging.win_rates import DRAWS, LARGEST_C, NO_VERDICT, SMALLEST_C, Score
+from tulu_eval.judging.win_rates import DRAWS, LARGEST_C, NO_VERDICT, SMALLEST_C, Score, Scoring
 from tulu_eval.records import STATUSES, Result
 
 if TYPE_CHECKING:
-    from tulu_eval.stats.length_control import FoldMode, WinRate
+    from tulu_eval.stats.length_control import WinRate
 
 Z95 = 1.959963984540054
 """0.975 quantile of the normal distribution."""
@@ -43,22 +43,16 @@ class JudgeSettings:
     """The settings of a stored row, read from its signature.
 
     Attributes:
-        lc: Whether there is a length-controlled win rate.
-        partial: Whether LC uses fewer than 805 instructions.
-        folds: Folds of the cross-validation that chose C.
-        c: Regularisation constant that the user gave; ``None`` if cross-validation chose it.
-        draws: Number of bootstrap resamples; 0 for no interval.
-        gamed: Source of the gamed rows: ``hub``, ``re-derived``, empty without LC.
+        scoring: Settings of the score, without a file of gamed rows; no resamples without LC.
         positional: Whether row numbers chose the difficulties.
+        lc: Whether there is a length-controlled win rate.
+        gamed: Source of the gamed rows: ``hub``, ``re-derived``, empty without LC.
     """
 
-    lc: bool
-    partial: bool
-    folds: FoldMode
-    c: float | None
-    draws: int
-    gamed: str
+    scoring: Scoring
     positional: bool
+    lc: bool = False
+    gamed: str = ""
 
 
 def published_parts() -> dict[str, str]:
@@ -93,7 +87,7 @@ def results(found: Score, as_before: bool = False) -> tuple[Result, ...]:
         numbers.insert(0, ("lc_win_rate", found.lc.value, ends, method))
     scorer, line = label(found), signature(found)
     return tuple(
-        Result("alpaca-eval", "published", scorer, metric, value, found.n, SIZE, found.n, low, high, method, counts, line)
+        Result("alpaca-eval", ALPACA_EVAL_2, scorer, metric, value, found.n, SIZE, found.n, low, high, method, counts, line)
         for metric, value, (low, high), method in numbers
     )
 
@@ -113,7 +107,7 @@ def label(found: Score) -> str:
         f"against {terms.baseline.label}" if terms.baseline is not None and not terms.baseline.published else "",
         "sides exchanged" if terms.exchanged else "",
         "difficulties by row" if terms.positional else "",
-        f"C = {found.lc.c!r}" if found.c_given and found.lc is not None else "",
+        f"C = {found.lc.c!r}" if found.scoring.c is not None and found.lc is not None else "",
     ]
     return ", ".join([terms.judge.label, *filter(None, odd)])
 
@@ -126,7 +120,8 @@ def signature(found: Score) -> str:
     line += ["sides:exchanged"] if terms.exchanged else []
     line += ["places:rows"] if terms.positional else []
     if found.lc is not None:
-        chosen = f"folds:none|C:{found.lc.c!r}" if found.c_given else f"folds:{found.folds}|C:{found.lc.c:.6g}"
+        given, folds = found.scoring.c is not None, found.scoring.folds
+        chosen = f"folds:none|C:{found.lc.c!r}" if given else f"folds:{folds}|C:{found.lc.c:.6g}"
         line += [f"lc:v1|{chosen}|gamed:{found.gamed}"]
     return "|".join(line)
 
@@ -155,7 +150,7 @@ def settings_of(rows: Sequence[Result]) -> JudgeSettings:
     found = parts(raw.signature)
     positional = found.get("places") == "rows"
     if lc is None:
-        return JudgeSettings(False, False, "leaderboard", None, 0, "", positional)
+        return JudgeSettings(Scoring(draws=0), positional)
     how = found.get("folds", "")
     if how not in ("leaderboard", "stable", "none"):
         raise ValueError(f"folds {how!r} are not known")
@@ -163,9 +158,8 @@ def settings_of(rows: Sequence[Result]) -> JudgeSettings:
     c = float(found["C"]) if how == "none" else None
     if not 0 <= draws <= DRAWS or not (c is None or SMALLEST_C <= c <= LARGEST_C):
         raise ValueError(f"no row is made with {draws} resamples and C = {c}")
-    return JudgeSettings(
-        True, lc.n < SIZE, "stable" if how == "stable" else "leaderboard", c, draws, found.get("gamed", ""), positional
-    )
+    scoring = Scoring(folds="stable" if how == "stable" else "leaderboard", partial=lc.n < SIZE, draws=draws, c=c)
+    return JudgeSettings(scoring, positional, lc=True, gamed=found.get("gamed", ""))
 
 
 def is_win_rate(metric: str) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import importlib.metadata
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -12,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval import files
-from tulu_eval.benchmarks.alpaca_baselines import BASELINE, Baseline, identify, known
+from tulu_eval.benchmarks.alpaca_baselines import BASELINE, Baseline, identify
 from tulu_eval.benchmarks.alpaca_set import SIZE, read_rows
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.judging.budget import JudgingEstimate, Price
 from tulu_eval.judging.calibrate_judge import Bias, Calibration
-from tulu_eval.judging.judge import FAILURES, Judging, Judgment
+from tulu_eval.judging.judge import FAILURES, Judgment
 from tulu_eval.judging.judge_recipe import ANNOTATOR, JudgeRecipe, Pair
 from tulu_eval.judging.judged import Judge, Judged, Terms
 from tulu_eval.judging.numbers import CALIBRATED, Z95, results, signature
@@ -163,43 +160,6 @@ def _stored(data: Mapping[str, Any]) -> StoredJudgment:
             raise ValueError(f"{digest!r:.40} is not a hash of an output")
     row = Judged(place, None if value is None else float(value), *lengths, kind)
     return StoredJudgment(data["id"], row, data["output_sha256"], theirs, data.get("exchanged") is True)
-
-
-def manifest(
-    judging: Judging, recipe: JudgeRecipe, where: str, generator: str, price: Price | None, estimate: JudgingEstimate | None
-) -> dict[str, Any]:
-    """Returns the manifest of a judging; it has no key and no text.
-
-    Args:
-        judging: The finished judging.
-        recipe: Judge, prompt and settings.
-        where: The endpoint's address, or the engine's name.
-        generator: Name of the model whose outputs were judged.
-        price: Price of the judge; ``None`` if unknown.
-        estimate: Cost estimate from before the first call; ``None`` if there was none.
-    """
-    usage = judging.usage
-    return {
-        "judge": recipe.judge,
-        "method": recipe.method,
-        "where": where,
-        "served_as": judging.served,
-        "prompt_sha256": recipe.prompt_sha256,
-        "parameters": dict(recipe.parameters),
-        "baseline": known()[0].baseline.label,
-        "generator": generator,
-        "counts": judging.counts,
-        "cached": judging.cached,
-        "estimate": dataclasses.asdict(estimate) if estimate else None,
-        "spent": dataclasses.asdict(judging.spent),
-        "whole": {
-            **dataclasses.asdict(usage),
-            "dollars": price.dollars(usage.prompt_tokens, usage.answer_tokens) if price else None,
-        },
-        "price": dataclasses.asdict(price) if price else None,
-        "tulu_eval": importlib.metadata.version("tulu-eval"),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
 
 
 def write_calibration(path: Path, found: Calibration) -> None:

@@ -8,55 +8,31 @@ alpaca_eval's own tools. The last has the instructions' text and must not be pub
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import msgspec
 
 from tulu_eval.benchmarks.alpaca_baselines import known
-from tulu_eval.benchmarks.alpaca_set import SIZE, load_baseline
+from tulu_eval.benchmarks.alpaca_set import load_baseline
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import write_text
 from tulu_eval.judging import outputs as files
 from tulu_eval.judging import record
 from tulu_eval.judging.annotations import Annotation, Annotations, read_annotations
-from tulu_eval.judging.budget import Budget, JudgingEstimate, Price, estimate, find_price
-from tulu_eval.judging.cache import Cache
+from tulu_eval.judging.budget import JudgingEstimate
 from tulu_eval.judging.calibrate_judge import Calibration, Sampled, calibrate
-from tulu_eval.judging.gamed import GamedFile, load_gamed
-from tulu_eval.judging.judge import Endpoint, Judging, judge_pairs, missing
-from tulu_eval.judging.judge_recipe import JudgeRecipe, Pair
-from tulu_eval.judging.judged import Judge, Judged, Terms, annotator_judge, from_annotations, from_judgments, terms_of
+from tulu_eval.judging.gamed import GamedFile
+from tulu_eval.judging.judge import Endpoint, JudgeJob, Judging, judge_pairs
+from tulu_eval.judging.judge_recipe import Pair
+from tulu_eval.judging.judged import Judge, Terms, annotator_judge, from_annotations, from_judgments, terms_of
 from tulu_eval.judging.numbers import results
 from tulu_eval.judging.screen import Screen, screen
-from tulu_eval.judging.win_rates import DRAWS, Score, score
+from tulu_eval.judging.win_rates import AS_PUBLISHED, Score, Scoring, score
 from tulu_eval.records import Result
-
-if TYPE_CHECKING:
-    from tulu_eval.stats.length_control import FoldMode
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Scoring:
-    """The settings of a score.
-
-    Attributes:
-        gamed: A copy of ``df_gamed.csv``; ``None`` fetches the pinned file.
-        folds: Folds of the cross-validation that chooses C.
-        partial: Whether LC may use fewer than 805 instructions.
-        draws: Number of bootstrap resamples; 0 for no interval.
-        c: Regularisation constant of LC; ``None``: cross-validation chooses it.
-    """
-
-    gamed: Path | None = None
-    folds: FoldMode = "leaderboard"
-    partial: bool = False
-    draws: int = DRAWS
-    c: float | None = None
-
-    def score(self, rows: Sequence[Judged], terms: Terms, gamed: GamedFile | None) -> Score:
-        """Returns the score of rows; raises what :func:`tulu_eval.judging.win_rates.score` raises."""
-        return score(rows, terms, gamed, self.folds, self.partial, self.draws, self.c)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,17 +40,16 @@ class Prepared:
     """A judging before its first call.
 
     Attributes:
+        job: The judge.
         generator: Name of the model whose outputs are judged.
-        price: Price of the judge; ``None`` if unknown.
         estimate: Estimated cost of the questions that the cache lacks.
         screen: Outputs that may not be answers.
         gamed: Gamed rows for LC; ``None`` if there will be no LC.
     """
 
+    job: JudgeJob
     generator: str
     pairs: tuple[Pair, ...]
-    recipe: JudgeRecipe
-    price: Price | None
     estimate: JudgingEstimate
     screen: Screen
     gamed: GamedFile | None
@@ -115,98 +90,109 @@ class JudgingOutcome:
 
 def prepare(
     outputs: files.Outputs,
-    recipe: JudgeRecipe,
-    cache: Cache,
+    job: JudgeJob,
+    scoring: Scoring = AS_PUBLISHED,
     baseline: Path | None = None,
-    price: Price | None = None,
     limit: int | None = None,
-    scoring: Scoring | None = None,
 ) -> Prepared:
     """Returns a judging that is ready to start.
 
     Args:
         outputs: The model's outputs.
-        recipe: Judge, prompt and settings.
-        cache: Answers so far.
+        job: The judge.
+        scoring: Settings of the score.
         baseline: A copy of the baseline's outputs; ``None`` fetches the pinned file.
-        price: Price of the judge; ``None`` takes the price table's.
         limit: Number of instructions to judge, the first ones, 1 or more; ``None`` for all.
-        scoring: Settings of the score; ``None`` for the defaults.
 
     Raises:
         UserError: If anything fails that does not need the judge: a file, the prompt, the gamed rows, the limit.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be 1 or more, not {limit}")
-    scoring = scoring or Scoring()
     pairs = tuple(files.make_pairs(load_baseline(baseline), outputs)[:limit])
     if not pairs:
         raise UserError("there is no output to judge")
-    gamed = load_gamed(scoring.gamed) if len(pairs) == SIZE or scoring.partial else None
-    price = price or find_price(recipe.judge)
-    before = estimate(missing(pairs, recipe, cache), price)
-    return Prepared(outputs.generator, pairs, recipe, price, before, screen(pairs), gamed, scoring)
+    gamed = scoring.load_gamed(len(pairs))
+    return Prepared(job, outputs.generator, pairs, job.estimate(pairs), screen(pairs), gamed, scoring)
 
 
 def execute(
     prepared: Prepared,
     endpoint: Endpoint,
-    where: str,
-    cache: Cache,
     folder: Path,
-    max_cost: float | None = None,
-    progress: Callable[[int], None] = lambda done: None,
     calibration: Calibration | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> JudgingOutcome:
     """Asks the judge, scores the answers, and writes the files into a folder.
 
     Args:
         prepared: The judging from :func:`prepare`.
         endpoint: Endpoint of the judge.
-        where: The endpoint's address, or the engine's name, for the manifest.
-        cache: Answers so far; the function adds new ones.
         folder: Folder for the files.
-        max_cost: Limit of this invocation in dollars; ``None`` for no limit.
-        progress: Called with the number of new answers so far; several threads may call it.
         calibration: Calibration of this judge. The manifest keeps it, so that the calibrated numbers can be computed again.
+        progress: Called with the number of new answers so far; several threads may call it.
 
     Raises:
         UserError: If the endpoint, the judge or the disk fails, or there is nothing to score; the cache keeps all paid answers.
     """
-    pairs, recipe, scoring = prepared.pairs, prepared.recipe, prepared.scoring
-    budget = Budget(prepared.price, max_cost)
-    judging = judge_pairs(pairs, recipe, endpoint, cache, budget, progress)
+    pairs, recipe = prepared.pairs, prepared.job.recipe
+    judging = judge_pairs(pairs, prepared.job, endpoint, progress)
     record.write_judgments(folder / "judgments.jsonl", pairs, judging.judgments)
     record.write_annotations(folder / "annotations.json", pairs, judging.judgments, recipe, prepared.generator)
-    data = record.manifest(judging, recipe, where, prepared.generator, prepared.price, prepared.estimate)
-    data["screen"] = dataclasses.asdict(prepared.screen)
-    data["calibration"] = dataclasses.asdict(calibration) if calibration else None
+    data = _manifest(prepared, judging, calibration)
     write_text(folder / "judging.json", json.dumps(data, indent=1) + "\n")
     rows = from_judgments(pairs, judging.judgments)
     try:
-        found = scoring.score(rows, Terms(Judge.of(recipe), known()[0].baseline), prepared.gamed)
+        found = score(rows, Terms(Judge.of(recipe), known()[0].baseline), prepared.gamed, prepared.scoring)
     except UserError as error:
         reasons = judging.reasons
         raise UserError("; ".join([str(error), *reasons[:1]])) from error
     return JudgingOutcome(judging, found, results(found))
 
 
+def _manifest(prepared: Prepared, judging: Judging, calibration: Calibration | None) -> dict[str, object]:
+    """Returns the content of ``judging.json``, which has no key and no text."""
+    recipe, price, usage = prepared.job.recipe, prepared.job.budget.price, judging.usage
+    return {
+        "judge": recipe.judge,
+        "method": recipe.method,
+        "where": prepared.job.where,
+        "served_as": judging.served,
+        "prompt_sha256": recipe.prompt_sha256,
+        "parameters": dict(recipe.parameters),
+        "baseline": known()[0].baseline.label,
+        "generator": prepared.generator,
+        "counts": judging.counts,
+        "cached": judging.cached,
+        "estimate": dataclasses.asdict(prepared.estimate),
+        "spent": dataclasses.asdict(judging.spent),
+        "whole": {
+            **msgspec.to_builtins(usage),
+            "dollars": price.dollars(usage.prompt_tokens, usage.answer_tokens) if price else None,
+        },
+        "price": dataclasses.asdict(price) if price else None,
+        "tulu_eval": importlib.metadata.version("tulu-eval"),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "screen": dataclasses.asdict(prepared.screen),
+        "calibration": dataclasses.asdict(calibration) if calibration else None,
+    }
+
+
 def score_files(
-    annotations: Path, outputs: files.Outputs | None = None, scoring: Scoring | None = None, positional: bool = False
+    annotations: Path, outputs: files.Outputs | None = None, scoring: Scoring = AS_PUBLISHED, positional: bool = False
 ) -> ScoredOutputs:
     """Scores any annotations in alpaca_eval's format, offline.
 
     Args:
         annotations: Path of ``annotations.json``.
         outputs: The model's outputs, which must be the judged ones; ``None`` for no check.
-        scoring: Settings of the score; ``None`` for the defaults.
+        scoring: Settings of the score.
         positional: Take difficulties by row number, only for parity with numbers that were published so.
 
     Raises:
         DataError: If a file does not have its form, or rows have no preference and ``partial`` is off.
         UserError: If the annotations judge other outputs.
     """
-    scoring = scoring or Scoring()
     found = read_annotations(annotations)
     failed = [number for number, row in enumerate(found.rows, start=1) if row.preference is None]
     if failed and not scoring.partial:
@@ -223,36 +209,27 @@ def score_files(
                 f"instruction {other[0].place + 1}"
             )
     rows = from_annotations(found, positional)
-    whole = sum(row.preference is not None for row in rows) == SIZE
-    gamed = load_gamed(scoring.gamed) if whole or scoring.partial else None
-    return ScoredOutputs(
-        found, scoring.score(rows, terms_of(found, positional), gamed), screen([row.pair for row in found.rows])
-    )
+    gamed = scoring.load_gamed(sum(row.preference is not None for row in rows))
+    found_score = score(rows, terms_of(found, positional), gamed, scoring)
+    return ScoredOutputs(found, found_score, screen([row.pair for row in found.rows]))
 
 
 def calibrate_judge(
-    sample: Sequence[Sampled],
-    recipe: JudgeRecipe,
-    endpoint: Endpoint,
-    cache: Cache,
-    budget: Budget,
-    progress: Callable[[int], None] = lambda done: None,
+    sample: Sequence[Sampled], job: JudgeJob, endpoint: Endpoint, progress: Callable[[int], None] = lambda done: None
 ) -> tuple[Calibration, Judging]:
     """Runs a replacement judge over annotated pairs and measures it against the original.
 
     Args:
         sample: Pairs from :func:`tulu_eval.judging.calibrate_judge.draw`.
-        recipe: The replacement with its prompt and settings.
+        job: The replacement.
         endpoint: Endpoint of the replacement.
-        cache: Answers so far; the function adds new ones.
-        budget: Counts and limits the cost.
         progress: Called with the number of new answers so far; several threads may call it.
 
     Raises:
         UserError: If the endpoint or the judge fails, or it judges too few pairs.
     """
-    judging = judge_pairs([one.annotation.pair for one in sample], recipe, endpoint, cache, budget, progress)
-    preferences = [judgment.preference for judgment in judging.judgments]
+    judging = judge_pairs([one.annotation.pair for one in sample], job, endpoint, progress)
+    preferences, recipe = [judgment.preference for judgment in judging.judgments], job.recipe
     return calibrate(sample, preferences, recipe.judge, recipe.method, recipe.prompt_sha256), judging
 
 

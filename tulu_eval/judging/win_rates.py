@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.errors import UserError
-from tulu_eval.judging.gamed import GamedFile
+from tulu_eval.judging.gamed import GamedFile, load_gamed
 from tulu_eval.judging.judge import FAILURES
 from tulu_eval.judging.judged import Judge, Judged, Terms
 
@@ -36,6 +37,37 @@ SMALLEST_PUBLISHED_C = 2.782559402207126
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Scoring:
+    """The settings of a score.
+
+    Attributes:
+        gamed: A copy of ``df_gamed.csv``; ``None`` fetches the pinned file.
+        folds: Folds of the cross-validation that chooses C.
+        partial: Whether LC may use fewer than 805 instructions.
+        draws: Number of bootstrap resamples; 0 for no interval.
+        c: Regularisation constant of LC; ``None``: cross-validation chooses it.
+    """
+
+    gamed: Path | None = None
+    folds: FoldMode = "leaderboard"
+    partial: bool = False
+    draws: int = DRAWS
+    c: float | None = None
+
+    def load_gamed(self, n: int) -> GamedFile | None:
+        """Returns the gamed rows if LC is possible with ``n`` preferences, else ``None``.
+
+        Raises:
+            UserError: If the file is another one, or cannot be fetched.
+        """
+        return load_gamed(self.gamed) if n == SIZE or self.partial else None
+
+
+AS_PUBLISHED = Scoring()
+"""The settings of the published numbers, with an interval."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Score:
     """Win rates in percent with their terms, counts, intervals and settings.
 
@@ -50,8 +82,7 @@ class Score:
         grid: The fit for every constant of the grid, ascending in C; empty without LC.
         why_no_lc: One line that says why there is no LC; empty if there is one.
         partial: Whether LC uses fewer than 805 instructions.
-        folds: Folds of the cross-validation that chose C.
-        c_given: Whether the user gave C.
+        scoring: Settings of the score.
         gamed: Source of the gamed rows: ``hub``, ``re-derived``, empty without LC.
         mean_characters: Mean length of the model's outputs.
     """
@@ -66,8 +97,7 @@ class Score:
     grid: tuple[Fit, ...]
     why_no_lc: str
     partial: bool
-    folds: FoldMode
-    c_given: bool
+    scoring: Scoring
     gamed: str
     mean_characters: float
 
@@ -114,25 +144,14 @@ class Score:
         return " + ".join(parts)
 
 
-def score(
-    rows: Sequence[Judged],
-    terms: Terms,
-    gamed: GamedFile | None,
-    folds: FoldMode = "leaderboard",
-    partial: bool = False,
-    draws: int = DRAWS,
-    c: float | None = None,
-) -> Score:
+def score(rows: Sequence[Judged], terms: Terms, gamed: GamedFile | None, scoring: Scoring = AS_PUBLISHED) -> Score:
     """Scores judged rows.
 
     Args:
         rows: At most one row per instruction; to reproduce the published LC, in the data set's order.
         terms: Judge, baseline, and deviations from the published procedure.
         gamed: Gamed rows for LC; ``None`` for the raw win rate only.
-        folds: Folds of the cross-validation that chooses C.
-        partial: Whether LC may use fewer than 805 instructions.
-        draws: Number of bootstrap resamples; 0 for no interval.
-        c: Regularisation constant of LC; ``None``: cross-validation chooses it.
+        scoring: Settings of the score.
 
     Raises:
         UserError: If no row has a preference.
@@ -149,13 +168,13 @@ def score(
     counts = Counter(row.kind for row in rows)
     if len(rows) < SIZE:
         counts["absent"] = SIZE - len(rows)
-    why = _why_no_lc(raw.n_total, gamed, partial)
+    why = _why_no_lc(raw.n_total, gamed, scoring.partial)
     lc, interval = None, None
     grid: tuple[Fit, ...] = ()
     ways = _both_ways(rows, given)
     if not why and gamed is not None:
         try:
-            lc, interval, grid = _length_controlled(rows, given, ways, gamed, folds, draws, c)
+            lc, interval, grid = _length_controlled(rows, (given, *ways), gamed, scoring)
         except ValueError as error:
             why = str(error)
     every = dict.fromkeys(("judged", "identical", *FAILURES, "missing", "absent"))
@@ -170,31 +189,32 @@ def score(
         grid=grid,
         why_no_lc=why,
         partial=raw.n_total < SIZE,
-        folds=folds,
-        c_given=c is not None,
+        scoring=scoring,
         gamed=gamed.source if lc and gamed else "",
         mean_characters=sum(row.output_characters for row in rows) / len(rows),
     )
 
 
 def _length_controlled(
-    rows: Sequence[Judged],
-    given: JudgedRows,
-    ways: tuple[JudgedRows, ...],
-    gamed: GamedFile,
-    folds: FoldMode,
-    draws: int,
-    c: float | None,
+    rows: Sequence[Judged], ways: tuple[JudgedRows, ...], gamed: GamedFile, scoring: Scoring
 ) -> tuple[Fit, BootstrapInterval | None, tuple[Fit, ...]]:
-    """Returns LC, its interval and LC over the grid of C; a model with only the baseline's outputs has 50, as published."""
+    """Returns LC, its interval and LC over the grid of C; a model with only the baseline's outputs has 50, as published.
+
+    Args:
+        rows: The judged rows.
+        ways: The rows as they are, then what :func:`_both_ways` returns.
+        gamed: Gamed rows.
+        scoring: Settings of the score.
+    """
     from tulu_eval.stats import length_control
 
     if all(row.kind == "identical" for row in rows):
         return length_control.Fit(50.0, 0.0, length_control.Weights(0.0, 0.0, 0.0)), None, ()
-    lc = length_control.fit(given, gamed.gamed, folds, c)
+    given, *failed = ways
+    lc = length_control.fit(given, gamed.gamed, scoring.folds, scoring.c)
     interval = None
-    if draws:
-        ends = [length_control.bootstrap(one, gamed.gamed, lc.c, draws) for one in ways]
+    if scoring.draws:
+        ends = [length_control.bootstrap(one, gamed.gamed, lc.c, scoring.draws) for one in failed]
         interval = ends[0]._replace(high=ends[-1].high)
     return lc, interval, length_control.over_grid(given, gamed.gamed)
 

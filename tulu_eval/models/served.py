@@ -13,7 +13,8 @@ from tulu_eval.models import resolve
 from tulu_eval.models.base import SERVED, ModelFiles, Prompts, Served
 from tulu_eval.models.server import Server, look, takes
 from tulu_eval.models.server_request import RequestForm
-from tulu_eval.models.tokenizer import PromptWriter, TextWriter, load_tokenizer
+from tulu_eval.models.text_writer import TextWriter
+from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import Model, Suite
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tulu_eval.models.base import Served
 from tulu_eval.models.server import Server
-from tulu_eval.records import Decoding, Request
+from tulu_eval.records import Decoding, Request, Turn
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class RequestForm:
             "stream": False,
         }
         if chat:
-            body["messages"] = [{"role": "user", "content": request.text}]
+            body["messages"] = [turn._asdict() for turn in request.turns or (Turn("user", request.text),)]
         else:
             body["prompt"] = list(request.token_ids) if self.served.prompts == "tokens" else request.text
         if decoding.stop:

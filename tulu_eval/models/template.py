@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.records import Turn
 
 SECONDS = 4.0
 """CPU seconds for one process of the renderer; to start takes 0.1 s."""
@@ -40,13 +41,6 @@ COPIES = 8
 
 ANY_DAY = "2000-01-01"
 """The day on which a template is probed, so that its hash does not depend on the day on which that happens."""
-
-
-class Turn(NamedTuple):
-    """One turn; the role is ``system``, ``user`` or ``assistant``."""
-
-    role: str
-    content: Any
 
 
 class Conversation(NamedTuple):
@@ -150,17 +144,17 @@ class ChatTemplate:
     def _checked(self, conversation: Conversation, answer: dict[str, str]) -> RenderedTurns:
         if "text" not in answer:
             return RenderedTurns("", f"the chat template of {self._model} cannot be rendered: {answer['error']}")
-        for message in conversation.messages:
-            if not holds(answer["text"], message.content):
-                what = f"the chat template of {self._model} does not write the {message.role}'s text"
-                return RenderedTurns("", what + self._hint(message))
-        return RenderedTurns(answer["text"], "")
+        missing = missing_turn(answer["text"], conversation.messages)
+        if missing is None:
+            return RenderedTurns(answer["text"], "")
+        what = f"the chat template of {self._model} does not write the {missing.role}'s text"
+        return RenderedTurns("", what + self._hint(missing))
 
     def _hint(self, message: Turn) -> str:
         """Returns whether the template takes the form of models that see images, in which a text is one part of several."""
         if message.role not in self._hints:
-            parts = [{"type": "text", "text": "probe"}]
-            (answer,) = self._answers([Conversation([Turn(message.role, parts)])], ANY_DAY)
+            parts = {"role": message.role, "content": [{"type": "text", "text": "probe"}]}
+            (answer,) = self._ask(self._order([[[parts], True]], ANY_DAY, len("probe")), 1)
             text = answer.get("text", "")
             found = "probe" in text and "'type'" not in text  # a list written out as Python does is no text either
             self._hints[message.role] = " (it wants it as a list of parts, which is not done here)" if found else ""
@@ -168,15 +162,19 @@ class ChatTemplate:
 
     def _answers(self, conversations: Sequence[Conversation], date: str) -> Iterator[dict[str, str]]:
         for chunk in _chunks(conversations):
-            given = sum(len(str(message.content)) for one in chunk for message in one.messages)
-            order = {
-                "source": self.source,
-                "variables": self._variables,
-                "date": date,
-                "longest": OWN_CHARACTERS + COPIES * given,
-                "conversations": [[[message._asdict() for message in one.messages], one.opened] for one in chunk],
-            }
-            yield from self._ask(order, len(chunk))
+            given = sum(map(_length, chunk))
+            asked = [[[message._asdict() for message in one.messages], one.opened] for one in chunk]
+            yield from self._ask(self._order(asked, date, given), len(chunk))
+
+    def _order(self, conversations: list[Any], date: str, given: int) -> dict[str, Any]:
+        """Returns what one process gets; ``given`` is the number of characters in the conversations."""
+        return {
+            "source": self.source,
+            "variables": self._variables,
+            "date": date,
+            "longest": OWN_CHARACTERS + COPIES * given,
+            "conversations": conversations,
+        }
 
     def _ask(self, order: dict[str, Any], count: int) -> list[dict[str, str]]:
         """Returns the answers of one process."""
@@ -198,22 +196,38 @@ class ChatTemplate:
         return answers
 
 
-def holds(text: str, content: str) -> bool:
-    """Whether a rendered text holds a content.
+def missing_turn(text: str, turns: Sequence[Turn]) -> Turn | None:
+    """Returns the first turn that a rendered text does not hold, ``None`` if it holds all.
 
-    A template may strip a content or escape its punctuation (as HTML or JSON), so what has to be there is the content without
+    Each turn has to stand behind the one before, so that a short answer is not taken for written because a later question has
+    the same word. The system's text may stand anywhere: Mistral's templates write it into the last user turn.
+    """
+    at = 0
+    for turn in turns:
+        end = end_of(text, turn.content, 0 if turn.role == "system" else at)
+        if end is None:
+            return turn
+        at = at if turn.role == "system" else end
+    return None
+
+
+def end_of(text: str, content: str, start: int = 0) -> int | None:
+    """Returns where a content ends in a rendered text, ``None`` if the text does not hold it behind ``start``.
+
+    A template may strip a content or escape its punctuation (as HTML or JSON), so the text has to hold the content without
     white space around it or, in their order, its words.
     """
     bare = content.strip()
-    if bare in text:
-        return True
-    at, words = 0, re.findall(r"[^\W_]+", bare)
+    found = text.find(bare, start)
+    if found >= 0:
+        return found + len(bare)
+    at, words = start, re.findall(r"[^\W_]+", bare)
     for word in words:
         found = text.find(word, at)
         if found < 0:
-            return False
+            return None
         at = found + len(word)
-    return bool(words)
+    return at if words else None
 
 
 def opened_reasoning(tail: str) -> str:
@@ -237,12 +251,16 @@ def opened_reasoning(tail: str) -> str:
     return ""
 
 
+def _length(conversation: Conversation) -> int:
+    return sum(len(message.content) for message in conversation.messages)
+
+
 def _chunks(conversations: Sequence[Conversation]) -> Iterator[list[Conversation]]:
     """Yields conversations in pieces of at most :data:`CHARACTERS`, one at least."""
     chunk: list[Conversation] = []
     size = 0
     for one in conversations:
-        length = sum(len(str(message.content)) for message in one.messages)
+        length = _length(one)
         if chunk and size + length > CHARACTERS:
             yield chunk
             chunk, size = [], 0

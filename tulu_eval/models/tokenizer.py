@@ -5,6 +5,7 @@ Three forms, in this order:
 * ``tulu``: the Tulu template, ``<|user|>\n{content}\n<|assistant|>\n``. The tokenizers of the Tulu 2 and 2.5 repositories carry
   it as Jinja, which renders one user turn to the same bytes as open-instruct's ``create_prompt_with_tulu_chat_format``
   (``eval/templates.py`` @ ea3467db); a tokenizer without it gets it where the registry says the model was trained with it.
+  Of several turns, the assistant's end in the end-of-sequence token, and their contents are not stripped, as in the Jinja.
 * ``chat``: the tokenizer's own template.
 * ``plain``: no template, the benchmark's completion form.
 
@@ -19,20 +20,29 @@ counts such items.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.end_tokens import Configured, EndTokens, choose, describe, read_configured, reserved
-from tulu_eval.models.template import ANY_DAY, ChatTemplate, Conversation, Turn, opened_reasoning
-from tulu_eval.models.tokenizer_calls import check_text, token_ids, told
+from tulu_eval.models.prompt_form import (
+    PROBE,
+    TULU_PROBE,
+    Asked,
+    Form,
+    Template,
+    check_asked,
+    probe_of,
+    render_tulu,
+    text_hash,
+)
+from tulu_eval.models.template import ANY_DAY, ChatTemplate, Conversation, opened_reasoning
+from tulu_eval.models.tokenizer_calls import token_ids, told
+from tulu_eval.records import Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Form = Literal["tulu", "chat", "plain", "served"]
 
 TULU_SOURCES = frozenset(
     {
@@ -43,51 +53,11 @@ TULU_SOURCES = frozenset(
 """sha256 of Jinja sources that need no rendering: that of the Tulu 2 and 2.5 repositories (hamishivi/EasyLM @ 65824276,
 ``convert_easylm_to_hf.py``), and that of the models trained here (``training/text.py``)."""
 
-PROBE = "probe"
-"""The turn whose rendering is hashed."""
-
 WORDS = "  zq7user Is 2 < 3?\nzq8user \n"
 """A user's turn that no template holds by itself, with white space around it, which the Tulu template keeps."""
 
 ANSWER = "zq9assistant"
 """An assistant's turn that no template holds by itself."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Template:
-    """How a user turn becomes text.
-
-    Attributes:
-        form: Which of the three forms; ``served`` where a server applies a template of its own, which is not known here.
-        sha256: Hash of one rendered probe turn, so that equal renderings have equal hashes whatever their source. A template
-            that writes the date writes :data:`~tulu_eval.models.template.ANY_DAY` there, so the hash has no date in it.
-        source: ``tokenizer``, ``registry``, ``server`` or ``none``.
-        date: Day that the template wrote, YYYY-MM-DD: the one on which the run started; empty if it writes none.
-        reasoning: The tag of a reasoning block that the template opens behind the assistant's, such as ``<think>``; empty if
-            it opens none.
-    """
-
-    form: Form
-    sha256: str
-    source: str
-    date: str = ""
-    reasoning: str = ""
-
-
-class Asked(Protocol):
-    """What a benchmark asks, before a template is applied: a user's turn, what the answer starts with, a base model's form."""
-
-    @property
-    def user(self) -> str: ...  # noqa: D102
-    @property
-    def prefill(self) -> str: ...  # noqa: D102
-    @property
-    def plain(self) -> str: ...  # noqa: D102
-
-
-def render_tulu(content: str) -> str:
-    """Returns one user turn and the assistant's tag, as the Tulu suite was trained and evaluated."""
-    return f"<|user|>\n{content}\n<|assistant|>\n"
 
 
 def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -127,9 +97,9 @@ class PromptWriter:
         behind: str | None = None
         if self._chat is None:
             form: Form = "tulu" if tulu else "plain"
-            self.template = Template(form, _sha256(render_tulu(PROBE) if tulu else ""), "registry" if tulu else "none")
-        elif _sha256(self._chat.source) in TULU_SOURCES:
-            self.template, behind = Template("tulu", _sha256(render_tulu(PROBE)), "tokenizer"), self.tokenizer.eos_token
+            self.template = Template(form, text_hash(TULU_PROBE if tulu else ""), "registry" if tulu else "none")
+        elif text_hash(self._chat.source) in TULU_SOURCES:
+            self.template, behind = Template("tulu", text_hash(TULU_PROBE), "tokenizer"), self.tokenizer.eos_token
         else:
             self.template, behind = self._probe(self._chat)
         configured = read_configured(folder) if folder else Configured()
@@ -143,6 +113,18 @@ class PromptWriter:
         """Whether the template may write the day on which it is rendered."""
         return self.template.form == "chat" and self._chat is not None and self._chat.dated
 
+    def template_of(self, asked: Sequence[Asked]) -> Template:
+        """Returns the template with the hash of its probe turns: one, or several where the prompts have several.
+
+        Raises:
+            PreflightError: If the template does not take several turns or a system prompt, and a prompt has them.
+        """
+        probe = probe_of(asked)
+        if self.template.form == "plain" or len(probe) == 1:
+            return self.template
+        (text,) = self._render([probe], ["the template's probe"], ANY_DAY)
+        return dataclasses.replace(self.template, sha256=text_hash(text))
+
     def texts(self, asked: Sequence[Asked], names: Sequence[str], date: str = ANY_DAY) -> list[str]:
         """Returns the prompts; a prefill follows a space unless the template ends in a newline (open-instruct's rule).
 
@@ -152,10 +134,10 @@ class PromptWriter:
             date: Day that a dated template writes, YYYY-MM-DD.
 
         Raises:
-            PreflightError: If a text is none, the template does not write it, or a prefill would stand in a reasoning block.
+            PreflightError: If a text has half a character, the template does not write it, or a prefill would stand in a
+                reasoning block.
         """
-        for one, name in zip(asked, names, strict=True):
-            check_text(name, one.user, one.prefill, one.plain)
+        check_asked(asked, names)
         if self.template.form == "plain":
             return [one.plain for one in asked]
         if self.template.reasoning and (prefilled := next((one.prefill for one in asked if one.prefill), "")):
@@ -163,16 +145,19 @@ class PromptWriter:
                 f"the chat template of {self._name} opens a reasoning block ({self.template.reasoning}), and the answer is to "
                 f"start with {prefilled!r}, which would stand inside it; take a benchmark whose answers start with nothing"
             )
-        if self.template.form == "tulu":
-            turns = [render_tulu(one.user) for one in asked]
-        else:
-            assert self._chat is not None  # noqa: S101 - what the form says
-            conversations = [Conversation([Turn("user", one.user)], name=name) for one, name in zip(asked, names, strict=True)]
-            turns = self._chat.render(conversations, date)
+        rendered = self._render([one.turns for one in asked], names, date)
         return [
-            turn + one.prefill if turn.endswith("\n") or not one.prefill else f"{turn} {one.prefill}"
-            for turn, one in zip(turns, asked, strict=True)
+            text + one.prefill if text.endswith("\n") or not one.prefill else f"{text} {one.prefill}"
+            for text, one in zip(rendered, asked, strict=True)
         ]
+
+    def _render(self, conversations: Sequence[Sequence[Turn]], names: Sequence[str], date: str) -> list[str]:
+        """Returns the text of each conversation; the Tulu template needs a process only for several turns."""
+        tulu = self.template.form == "tulu" and all(len(turns) == 1 for turns in conversations)
+        if tulu or self._chat is None:
+            return [render_tulu(turns, self.tokenizer.eos_token or "") for turns in conversations]
+        named = [Conversation(turns, name=name) for turns, name in zip(conversations, names, strict=True)]
+        return self._chat.render(named, date)
 
     def encode(self, texts: Sequence[str], names: Sequence[str]) -> list[tuple[int, ...]]:
         """Returns the token ids of prompts, with the beginning-of-sequence token exactly once where there is one.
@@ -197,7 +182,8 @@ class PromptWriter:
         if self.end_tokens.passed_over:
             found.append(f"named as an end, but ordinary, and so not one: token {describe(self.end_tokens.passed_over)}")
         plain = self.template.form == "plain"
-        holding = sum(bool(self._reserved.search(one.plain if plain else one.user)) for one in asked)
+        texts = [[one.plain] if plain else [turn.content for turn in one.turns] for one in asked]
+        holding = sum(any(map(self._reserved.search, contents)) for contents in texts)
         if holding:
             found.append(f"{holding} items hold the string of a special token, which is read as that token")
         return tuple(found)
@@ -214,9 +200,9 @@ class PromptWriter:
         )
         if error := short.error or full.error:
             raise PreflightError(error)
-        tulu = short.text == render_tulu(PROBE) and full.text == render_tulu(WORDS)
+        tulu = short.text == TULU_PROBE and full.text == render_tulu(turn)
         reasoning = opened_reasoning(full.text.rpartition("zq8user")[2])
-        template = Template("tulu" if tulu else "chat", _sha256(short.text), "tokenizer", reasoning=reasoning)
+        template = Template("tulu" if tulu else "chat", text_hash(short.text), "tokenizer", reasoning=reasoning)
         return template, answered.text.rpartition(ANSWER)[2] if answered.text else None
 
     def _added_in_front(self) -> tuple[int, ...]:
@@ -227,47 +213,3 @@ class PromptWriter:
             if full[start : start + len(bare)] == bare:
                 return tuple(full[:start])
         return ()
-
-
-class TextWriter:
-    """Writes prompts for a server that tokenizes them: a user's turn, or a base model's text.
-
-    A turn is sent alone: the protocol has no way to begin the assistant's, so a prefill is left out.
-
-    Args:
-        turns: Turns for the server's template, rather than texts for a base model.
-
-    Attributes:
-        template: A server's own is not known here.
-        end_tokens: None: the server ends at its own.
-        dated: No: what the server's template writes is not known.
-    """
-
-    def __init__(self, *, turns: bool) -> None:
-        self.template = (
-            Template("served", _sha256("user's turn"), "server") if turns else Template("plain", _sha256(""), "none")
-        )
-        self.end_tokens = EndTokens()
-        self.dated = False
-
-    def texts(self, asked: Sequence[Asked], names: Sequence[str], date: str = ANY_DAY) -> list[str]:
-        """Returns the contents of the turns, or the texts.
-
-        Raises:
-            PreflightError: If one is no text.
-        """
-        for one, name in zip(asked, names, strict=True):
-            check_text(name, one.user, one.plain)
-        return [one.user if self.template.form == "served" else one.plain for one in asked]
-
-    def encode(self, texts: Sequence[str], names: Sequence[str]) -> list[tuple[int, ...]]:
-        """Returns no token ids, for each text."""
-        return [() for _ in texts]
-
-    def notices(self, asked: Sequence[Asked]) -> tuple[str, ...]:
-        """Returns none."""
-        return ()
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

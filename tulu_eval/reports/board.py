@@ -13,7 +13,9 @@ from tulu_eval.findings.table import CollectedTable, Column, Measured, TableCell
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE
 from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.records import Result
-from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
+from tulu_eval.registry import Lineage, PublishedCell, Suite
+from tulu_eval.reports.layout import data
+from tulu_eval.reports.models import step
 from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.reading import StoredRun
 
@@ -35,7 +37,7 @@ def _axis(suite: Suite, column: Column) -> str:
     asked = "" if column.judge else " as published"
     judge = f", judged by {_judge(column)}{asked}" if is_win_rate(column.metric) else ""
     calibrated = f", mapped to the scale of {ORIGINAL_JUDGE}" if column.calibrated else ""
-    return f"{column.title.partition(', judge ')[0]}, {unit}{judge}{calibrated}"
+    return f"{column.name}, {unit}{judge}{calibrated}"
 
 
 def _judge(column: Column) -> str:
@@ -113,15 +115,8 @@ def _row(suite: Suite, column: Column, line: TableLine, one: TableCell, runs: Ma
 
 def _lineage(lineage: Lineage) -> dict[str, Any]:
     """Returns the path of the weights, and the reward model and the value model beside it."""
-
-    def step(model: Model | None) -> str | None:
-        return f"{model.name} ({model.stage})" if model else None
-
-    return {
-        "path": [step(model) for model in lineage.path],
-        "reward_model": step(lineage.reward_model),
-        "value_model": step(lineage.value_model),
-    }
+    beside = {"reward_model": lineage.reward_model, "value_model": lineage.value_model}
+    return {"path": list(map(step, lineage.path)), **{name: model and step(model) for name, model in beside.items()}}
 
 
 def _beware(measured: Measured) -> list[str]:
@@ -138,15 +133,11 @@ def _published(suite: Suite, one: TableCell) -> dict[str, Any]:
     same = [other for other in suite.cells() if _number(other) == _number(cell)]
     low, high = one.interval or (None, None)
     return {
-        "value": cell.value,
+        **{name: getattr(cell, name) for name in ("value", "n", "standing", "label", "identity")},
         "printed": f"{cell.value:.1f}",
         "low": low,
         "high": high,
-        "n": cell.n,
         "sources": [str(other.source) for other in same],
-        "standing": cell.standing,
-        "label": cell.label,
-        "identity": cell.identity,
         "contradictions": list(dict.fromkeys(name for other in same for name in other.contradictions)),
         "group": one.group,
     }
@@ -154,35 +145,15 @@ def _published(suite: Suite, one: TableCell) -> dict[str, Any]:
 
 def result(row: Result) -> dict[str, Any]:
     """Returns a measured row as plain data; its bounds are ``None`` if it has no interval."""
-    bare = row.interval == "none"
-    return {
-        "value": row.value,
-        "low": None if bare else row.low,
-        "high": None if bare else row.high,
-        "interval": row.interval,
-        "n": row.n,
-        "of": row.n_protocol,
-        "failed": row.failed,
-        "protocol": row.protocol,
-        "scorer": row.scorer,
-        "metric": row.metric,
-        "counts": row.counts,
-        "signature": row.signature,
-    }
+    bounds = {"low": None, "high": None} if row.interval == "none" else {}
+    return {**data(row), **bounds, "of": row.n_protocol, "failed": row.failed}
 
 
 def _verdict(one: TableCell) -> dict[str, Any]:
     if one.comparison is None:
         return {"name": "no verdict" if one.measured else "not measured", "why": one.reason}
     found = one.comparison.agreement
-    return {
-        "name": found.verdict,
-        "why": found.explanation,
-        "p": found.p_value,
-        "difference": found.difference,
-        "detectable": found.detectable,
-        "method": found.method,
-    }
+    return {"name": found.verdict, "why": found.explanation, "p": found.p_value}
 
 
 def run(finished: StoredRun, root: Path) -> dict[str, Any]:

@@ -6,18 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tulu_eval.errors import printable
+from tulu_eval.errors import few, printable
 from tulu_eval.exchange.foreign import ForeignAnswer
 from tulu_eval.exchange.import_file import Imported
 from tulu_eval.reports import run
-
-SHOWN = 5
-"""Number of answers or items of a kind that the report names; it counts the rest."""
 
 _KINDS = {
     "foreign": "left out (no such item in the benchmark)",
     "changed": "left out (the item has another question or right answer)",
     "repeated": "left out (the item already has an answer)",
+    "reworded": "taken by their place (the item's question is worded differently)",
 }
 
 
@@ -30,7 +28,7 @@ def as_json(done: Imported) -> dict[str, Any]:
         "version": done.source.version,
         "task": done.source.task,
         "engine": done.source.engine,
-        "decoding": done.source.decoding,
+        "decoding": dataclasses.asdict(done.source.decoding),
         "other_decoding": list(done.source.other_decoding),
         "quantization": done.source.quantization,
         "adapter": done.source.adapter,
@@ -44,28 +42,23 @@ def as_json(done: Imported) -> dict[str, Any]:
 
 
 def as_text(done: Imported) -> str:
-    """Returns the imported answers, those left out with the reason, and the rows."""
+    """Returns the imported answers, those left out or taken by their place with the reason, and the rows."""
     source, matched = done.source, done.matched
     lines = [
         f"{source.harness} {source.version}, task {source.task}: {len(matched.answers)} answers from {source.lines} lines",
         *(f"{len(found)} {what}: {_lines(found)}" for kind, what in _KINDS.items() if (found := getattr(matched, kind))),
     ]
     if matched.missing:
-        lines.append(f"{len(matched.missing)} items without an answer: {_few([item.id for item in matched.missing])}")
+        lines.append(f"{len(matched.missing)} items without an answer: {few([item.id for item in matched.missing])}")
     if source.nulls:
         lines.append(f"{source.nulls} answers are null in the file and count as empty")
     if done.misread:
         lines.append(
-            f"{len(done.misread)} answers that {source.harness} read differently than its own rule here: {_few(done.misread)}"
+            f"{len(done.misread)} answers that {source.harness} read differently than its own rule here: {few(done.misread)}"
         )
     lines.append(f"{source.harness} does not record why an answer ended, so none counts as truncated")
     return "\n".join(map(printable, lines)) + f"\n\n{run.of_run(done.results, done.tally)}\n\n{done.folder}"
 
 
 def _lines(found: Sequence[ForeignAnswer]) -> str:
-    return _few([f"line {one.line} ({one.question[:40]!r})" for one in found])
-
-
-def _few(things: Sequence[str]) -> str:
-    more = f" and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
-    return ", ".join(things[:SHOWN]) + more
+    return few([f"line {one.line} ({one.question[:40]!r})" for one in found])

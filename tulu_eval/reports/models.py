@@ -127,7 +127,7 @@ def _lineage(suite: Suite, model: Model) -> str:
     if len(lineage.path) == 1:
         return ""
     beside = [
-        f"  {what}: {_step(one)}"
+        f"  {what}: {step(one)}"
         for what, one in (
             ("rewarded by", lineage.reward_model if lineage.copied_from is None else None),
             ("value model beside it", lineage.value_model),
@@ -135,10 +135,11 @@ def _lineage(suite: Suite, model: Model) -> str:
         )
         if one is not None
     ]
-    return "\n".join(["lineage: " + " → ".join(map(_step, lineage.path)), *beside])
+    return "\n".join(["lineage: " + " → ".join(map(step, lineage.path)), *beside])
 
 
-def _step(model: Model) -> str:
+def step(model: Model) -> str:
+    """Returns a model of a lineage as text."""
     return f"{model.name} ({model.stage})"
 
 

@@ -9,7 +9,7 @@ deflated, in base64.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tulu_eval.errors import UserError
@@ -74,11 +74,13 @@ class Packed:
 def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSource) -> Packed:
     """Returns the packed samples of runs."""
     groups: list[_Group] = []
+    own: dict[int, dict[str, str]] = {}
     about: list[dict[str, Any]] = []
     listed = [samples or _without_text(run) for run, samples in runs]
     for place, (run, written) in enumerate(runs):
         samples = listed[place]
         prompts, why = _prompts(run, written, source)
+        own[place] = prompts.own if prompts else {}
         group = next((one for one in groups if one.takes(run, samples, prompts)), None)
         if group is None:
             groups.append(group := _Group(run.benchmark, _data(run), {}, {}, []))
@@ -103,7 +105,7 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
         for member in group.members:
             blobs[f"run-{member}"] = squeeze(_index(runs[member][0], listed[member], places))
         starts: list[int] = []
-        for start, block in _blocks(group, [(member, runs[member][1]) for member in group.members]):
+        for start, block in _blocks(group, [(member, runs[member][1], own[member]) for member in group.members]):
             blobs[f"block-{number}-{len(starts)}"] = squeeze(block)
             starts.append(start)
         described.append({"benchmark": group.name, "items": len(group.targets), "starts": starts})
@@ -162,17 +164,25 @@ def _index(run: StoredRun, samples: Sequence[Sample], places: dict[str, int]) ->
     }
 
 
-def _blocks(group: _Group, members: Sequence[tuple[int, Sequence[Sample]]]) -> Iterator[tuple[int, list[Any]]]:
-    """Yields each block: the position of its first item, and for each item its question and each run's text."""
+def _blocks(
+    group: _Group, members: Sequence[tuple[int, Sequence[Sample], Mapping[str, str]]]
+) -> Iterator[tuple[int, list[Any]]]:
+    """Yields each block: the position of its first item, and for each item its question and what each run has of it.
+
+    Args:
+        group: The items.
+        members: Each run's position, its samples, and what stood before each question where that differs between items.
+    """
     texts: dict[str, list[list[Any]]] = {item: [] for item in group.targets}
-    for member, samples in members:
+    for member, samples, own in members:
         for sample in samples:
-            error = [sample.completion.error] if sample.completion.error else []
-            texts[sample.item].append([member, sample.completion.text, *error])
+            error = sample.completion.error
+            more = [error, own[sample.item]] if sample.item in own else [error] if error else []
+            texts[sample.item].append([member, sample.completion.text, *more])
     start, size, block = 0, 0, []
     for place, (item, written) in enumerate(texts.items()):
         block.append([group.questions.get(item), written])
-        size += sum(len(one[1]) for one in written)
+        size += sum(len(text) for one in written for text in one[1:])
         if size >= BLOCK:
             yield start, block
             start, size, block = place + 1, 0, []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tulu_eval.errors import printable
@@ -27,13 +27,18 @@ LEFT = 3
 
 
 class RenderedTable(NamedTuple):
-    """A table for people: titles, cells, the range of columns per benchmark, and the notes and signatures under it."""
+    """A table for people.
 
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    blocks: tuple[range, ...]
-    notes: tuple[str, ...]
-    signatures: tuple[tuple[str, str], ...]
+    Attributes:
+        blocks: Range of the columns of each pair of published and measured numbers.
+        signatures: Pairs of a row's label and a signature.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    blocks: list[range]
+    notes: list[str]
+    signatures: list[tuple[str, str]]
 
 
 def write(table: CollectedTable, suite: Suite, form: str) -> str:
@@ -50,20 +55,18 @@ def _plain(shown: RenderedTable) -> str:
     """Returns one table per benchmark, one below the other, because all columns together are wider than a terminal."""
     bodies = []
     for block in shown.blocks:
-        places = (*range(LEFT), *block)
-        rows = [[row[place] for place in places] for row in shown.rows]
-        bodies.append(grid([shown.header[place] for place in places], rows, keep=()))
+        header, *rows = ([*row[:LEFT], *row[block.start : block.stop]] for row in (shown.header, *shown.rows))
+        bodies.append(grid(header, rows, keep=()))
     notes = "\n".join(wrapped(note, "  ") for note in shown.notes)
     signatures = "\n".join(f"{whose}: {signature}" for whose, signature in shown.signatures)
     return "\n\n".join(text for text in (*bodies, notes, signatures) if text)
 
 
 def _markdown(shown: RenderedTable) -> str:
-    cells = shown._replace(rows=tuple(tuple(map(markdown_cell, row)) for row in shown.rows))
-    body = _frame(cells).to_markdown(index=False, tablefmt="github", disable_numparse=True)
+    body = _tabulated(shown, markdown_cell, "github")
     lines = [f"- {markdown(note)}" for note in shown.notes]
     signatures = [f"- {markdown(whose)}: `{markdown_code(signature)}`" for whose, signature in shown.signatures]
-    return "\n".join([str(body), "", *lines, *(["", "Signatures:", ""] if signatures else []), *signatures])
+    return "\n".join([body, "", *lines, *(["", "Signatures:", ""] if signatures else []), *signatures])
 
 
 def _latex(shown: RenderedTable) -> str:
@@ -72,34 +75,30 @@ def _latex(shown: RenderedTable) -> str:
     def escaped(text: str) -> str:
         return "".join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in printable(text))
 
-    cells = shown._replace(rows=tuple(tuple(map(printable, row)) for row in shown.rows))
-    body = _frame(cells).to_markdown(index=False, tablefmt="latex_booktabs", disable_numparse=True)
+    body = _tabulated(shown, printable, "latex_booktabs")
     lines = [*shown.notes, *(f"{whose}: {signature}" for whose, signature in shown.signatures)]
     items = "\n".join(rf"\item {{}}{escaped(line)}" for line in lines)
     return f"{body}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}"
 
 
-def _frame(shown: RenderedTable) -> pd.DataFrame:
-    import pandas as pd
+def _tabulated(shown: RenderedTable, escape: Callable[[str], str], form: str) -> str:
+    from tabulate import tabulate
 
-    return pd.DataFrame(shown.rows, columns=list(shown.header), dtype=str)
+    return tabulate([list(map(escape, row)) for row in shown.rows], shown.header, tablefmt=form, disable_numparse=True)
 
 
 def _render(table: CollectedTable, suite: Suite) -> RenderedTable:
     marks = _marks(table)
     parts = [_Part(table, place) for place in range(len(table.columns))]
-    header = ["Model", "Size", "Alignment"]
-    blocks = []
+    header, blocks = ["Model", "Size", "Alignment"], []
     for part in parts:
         blocks.append(range(len(header), len(header) + len(part.titles)))
         header += part.titles
     rows = [
-        (line.label, line.size, line.alignment, *(cell for part in parts for cell in part.cells(line, marks)))
+        [line.label, line.size, line.alignment, *(cell for part in parts for cell in part.cells(line, marks))]
         for line in table.lines
     ]
-    return RenderedTable(
-        tuple(header), tuple(rows), tuple(blocks), tuple(_notes(table, suite, marks)), tuple(_signatures(table))
-    )
+    return RenderedTable(header, rows, blocks, _notes(table, suite, marks), _signatures(table))
 
 
 class _Part:

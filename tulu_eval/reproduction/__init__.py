@@ -1,1 +1,1 @@
-"""From preference data to a verified row of a table, end to end and small."""
+"""Reproduces the whole way from preference data to a verified row of a table, with a small model."""

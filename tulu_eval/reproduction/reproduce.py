@@ -1,7 +1,7 @@
-"""From data to a verified row of a table, end to end and small: pairs, SFT, reward model, PPO, export, run, verify.
+"""Makes preference data, trains SFT, reward model and PPO, exports, evaluates and verifies, with a small model.
 
-Each stage leaves its result in the folder of the whole, written at once, and a stage whose result is there is not done again;
-one that was killed goes on from its own checkpoint or ledger. What stands in ``reproduce.json`` was measured by the stages.
+Each stage writes its result at once into the reproduction's folder, and is skipped if the result exists; a killed stage resumes
+from its own checkpoint or ledger. ``reproduce.json`` has the stages' measurements.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from tulu_eval.models import exported
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite, load_suite
 from tulu_eval.reproduction import rule, scratch
+from tulu_eval.reproduction.summary import HeldOut, HeldOutPolicies, ReproducedVerdict, ReproductionSummary
 from tulu_eval.runs import environment
 from tulu_eval.runs import run_plan as runs
 from tulu_eval.runs.manifest import write_json
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.runner import execute
-from tulu_eval.training import assess, export, forms, job, launch, metrics, networks, recipes
+from tulu_eval.training import assess, export, forms, job, launch, loading, recipes
+from tulu_eval.training.assess import HeldOutNumber
 from tulu_eval.training.data import RowReader
 from tulu_eval.training.stages import PPORecipe, Stage
 from tulu_eval.training.text import Encoder
@@ -38,7 +40,7 @@ from tulu_eval.training.text import Encoder
 RECIPES = ("tiny",)
 BENCHMARK = "gsm-symbolic-zero-shot"
 EXPECTED = Path(__file__).parent / "presets" / "reproduced.toml"
-"""What this came to when its authors ran it, as a registry: a verdict says whether it came to the same here."""
+"""Registry of the results of the authors' own run, with which the verdicts compare."""
 
 SUMMARY, HELD_OUT = "reproduce.json", "held-out.json"
 WATCH_EVERY = 8
@@ -48,21 +50,14 @@ Say = Callable[[str], None]
 """Shows a line, or a table."""
 
 
-class HeldOut(files.Record, frozen=True):
-    """``held-out.json``: what reward model and policies came to on what was held out, as ``assess`` returns it."""
-
-    reward_model: dict[str, dict[str, float]]
-    policies: dict[str, Any]
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReproducedStages:
-    """One reproduction.
+    """The folder and the output of one reproduction.
 
     Attributes:
-        folder: Where everything is written.
+        folder: Folder of all results.
         quiet: Whether runs show no progress.
-        say: Shows what happens.
+        say: Called with lines about the progress.
     """
 
     folder: Path
@@ -70,15 +65,15 @@ class ReproducedStages:
     say: Say
 
     def models(self, name: str) -> Path:
-        """Returns the folder of an exported model, by the name that its runs are filed under."""
+        """Returns the folder of an exported model; its name is also the model's name in results."""
         return self.folder / "models" / name
 
 
-def reproduce(recipe: str, folder: Path, say: Say, *, quiet: bool = False) -> dict[str, Any]:
-    """Does what is still to do and returns the summary, which is in ``reproduce.json`` too.
+def reproduce(recipe: str, folder: Path, say: Say, *, quiet: bool = False) -> ReproductionSummary:
+    """Executes the unfinished stages, and returns the summary, which it also writes to ``reproduce.json``.
 
     Raises:
-        UserError: A package is missing, a folder cannot be written, or a guard stopped a stage.
+        UserError: If a package is missing, a folder cannot be written, or a guard stopped a stage.
     """
     if recipe not in RECIPES:
         raise UnknownName("recipe of reproduce", recipe, RECIPES)
@@ -97,7 +92,7 @@ def reproduce(recipe: str, folder: Path, say: Say, *, quiet: bool = False) -> di
 
 
 def _add_times(folder: Path, seconds: dict[str, float]) -> dict[str, float]:
-    """Returns the seconds that each stage took over all calls: a stage that was done before takes none now."""
+    """Returns the seconds of each stage over all calls, because a finished stage takes none in this call."""
     path = folder / "seconds.json"
     before = files.read_as(path, dict[str, float]) if path.exists() else {}
     total = {name: round(before.get(name, 0.0) + spent, 1) for name, spent in seconds.items()}
@@ -117,7 +112,15 @@ def _data(whole: ReproducedStages) -> None:
 
 
 def _train(whole: ReproducedStages, stage: Stage, rows: str, exported: dict[str, str], **more: Any) -> None:
-    """Trains a stage, unless its models are there, and copies what it exports under the names that runs are filed under."""
+    """Trains a stage unless its models exist, and copies its exported models to their folders.
+
+    Args:
+        whole: The reproduction.
+        stage: The stage.
+        rows: Name of the data file.
+        exported: Names of the models in results, by their folder in the run.
+        more: Further fields of the order.
+    """
     if all(whole.models(name).exists() for name in exported.values()):
         return
     order = job.TrainingOrder(
@@ -165,7 +168,7 @@ def _ppo(whole: ReproducedStages) -> None:
 
 
 def _assess(whole: ReproducedStages) -> None:
-    """Measures reward model and policies on what was held out."""
+    """Measures reward model and policies on held-out pairs and prompts."""
     path = whole.folder / HELD_OUT
     if path.exists():
         return
@@ -174,14 +177,15 @@ def _assess(whole: ReproducedStages) -> None:
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - the stage's
     reader = RowReader(Encoder(tokenizer), recipe.max_length + recipe.max_new_tokens, scratch.VOCABULARY)
     data = whole.folder / "data"
-    scorer = networks.load_scorer(whole.models("tiny-rm"), compute=recipe.compute_dtype, trained=False)
-    accuracies = {
+    scorer = loading.load_scorer(whole.models("tiny-rm"), compute=recipe.compute_dtype, trained=False)
+    accuracies: dict[str, HeldOutNumber] = {
         kind: assess.accuracy(scorer, reader.pairs([data / f"{rule.held_out(kind)}.jsonl"]).rows) for kind in rule.KINDS
     }
     prompts = reader.prompts([data / "held-out-prompts.jsonl"], bos=recipe.prompt_bos).rows
     both = {name: whole.models(name) for name in ("tiny-sft", "tiny-ppo")}
-    found = assess.policies(both, whole.models("tiny-rm"), prompts, recipe, tokenizer, rule.follows)
-    write_json(path, {"reward_model": accuracies, "policies": found})
+    found, difference = assess.policies(both, whole.models("tiny-rm"), prompts, recipe, tokenizer, rule.follows)
+    measured = HeldOutPolicies(before=found["tiny-sft"], after=found["tiny-ppo"], difference=difference)
+    write_json(path, msgspec.to_builtins(HeldOut(accuracies, measured)))
 
 
 def _run(whole: ReproducedStages) -> None:
@@ -204,46 +208,38 @@ def _finished(whole: ReproducedStages, name: str) -> StoredRun:
     return finished(read_run(found[-1]))
 
 
-def _summary(whole: ReproducedStages, recipe: str, seconds: dict[str, float]) -> dict[str, Any]:
+def _summary(whole: ReproducedStages, recipe: str, seconds: dict[str, float]) -> ReproductionSummary:
     before, after = (_finished(whole, name) for name in ("tiny-sft", "tiny-ppo"))
     for name, run in (("tiny-sft", before), ("tiny-ppo", after)):
         _put_results_on_card(whole, name, run)
-    paired = compare(after, before).paired
-    suite = load_suite(EXPECTED)
-    verdicts = {run.model: _verdict(run, suite) for run in (before, after)}
-    found = {
-        "recipe": recipe,
-        "benchmark": BENCHMARK,
-        **msgspec.to_builtins(files.read_as(whole.folder / HELD_OUT, HeldOut)),
-        "before": [dataclasses.asdict(row) for row in before.results],
-        "after": [dataclasses.asdict(row) for row in after.results],
-        "gain": dataclasses.asdict(paired),
-        "verdicts": verdicts,
-        "left_out_of_data": files.read_as(whole.folder / "data" / rule.LEFT_OUT, dict[str, int]),
-        "parameters": before.manifest.model.parameters,
-        "seconds": seconds,
-        "machine": environment.machine(),
-        "commit": environment.commit(),
-    }
-    write_json(whole.folder / SUMMARY, found)
+    suite, held_out = load_suite(EXPECTED), files.read_as(whole.folder / HELD_OUT, HeldOut)
+    found = ReproductionSummary(
+        recipe=recipe,
+        benchmark=BENCHMARK,
+        reward_model=held_out.reward_model,
+        policies=held_out.policies,
+        before=before.results,
+        after=after.results,
+        gain=compare(after, before).paired,
+        verdicts={run.model: _verdict(run, suite) for run in (before, after)},
+        left_out_of_data=files.read_as(whole.folder / "data" / rule.LEFT_OUT, dict[str, int]),
+        parameters=before.manifest.model.parameters,
+        seconds=seconds,
+        machine=environment.machine(),
+        commit=environment.commit(),
+    )
+    write_json(whole.folder / SUMMARY, msgspec.to_builtins(found))
     return found
 
 
-def _verdict(run: StoredRun, suite: Suite) -> dict[str, Any]:
-    """Returns whether a run came to what the authors' own run of the same model came to."""
+def _verdict(run: StoredRun, suite: Suite) -> ReproducedVerdict:
     comparisons = verify(run, suite, stand_in=f"tulu-eval/{run.model}").comparisons
     one = next(one for one in comparisons if one.main)
-    return {
-        "expected": one.cell.printed,
-        "measured": one.row.value,
-        "verdict": one.agreement.verdict,
-        "p_value": one.agreement.p_value,
-        "detectable": one.agreement.detectable,
-    }
+    test = one.agreement
+    return ReproducedVerdict(one.cell.printed, one.row.value, test.verdict, test.p_value, test.detectable)
 
 
 def _put_results_on_card(whole: ReproducedStages, name: str, run: StoredRun) -> None:
     folder = whole.models(name)
     made = exported.read(folder)
-    lines = metrics.read(whole.folder / made.stage / metrics.METRICS)
-    files.write_text(folder / export.CARD, export.card(folder, msgspec.to_builtins(made), lines, run.results))
+    files.write_text(folder / export.CARD, export.card(folder, made, whole.folder / made.stage, run.results))

@@ -1,12 +1,12 @@
-"""Preference data by a rule, so that what a reward model and a policy should learn is known.
+"""Makes preference data by a rule, so that it is known what a reward model and a policy should learn.
 
-Questions are generated (GSM-Symbolic's templates, other seeds than the benchmark's; a question of the benchmark is left out).
-The rule wants the whole answer to be ``So the answer is N.``; three habits break it, and each is a kind of pair:
+The questions come from GSM-Symbolic's templates with other seeds than the benchmark's, without the benchmark's questions. By
+the rule, the whole answer is ``So the answer is N.``; three habits break it, and each is a kind of pair:
 
-* ``run on``: the answer, and then other numbers, often past the limit of new tokens.
+* ``run on``: the answer, followed by other numbers, often beyond the limit of new tokens.
 * ``unstated``: no answer.
-* ``number``: the form is right, the number is that of another question. A small reward model can hardly tell; that its
-  accuracy is measured for each kind shows what it did learn.
+* ``number``: the right form with the number of another question. A small reward model can hardly learn this, so its accuracy
+  is measured for each kind.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ SIZES: dict[str, int] = {
     **{held_out(kind): 200 for kind in KINDS},
     "held-out-prompts": 256,
 }
-"""Questions generated for each file; pairs that are held out are in a file for each kind."""
+"""Number of generated questions by file; there is one file of held-out pairs per kind."""
 
 HABITS: dict[str, float] = {"good": 0.25, "run on": 0.45, "unstated": 0.3}
-"""What the model that training starts from does: shares of its SFT rows."""
+"""Habits of the SFT model, by their share of the SFT rows."""
 
 LEFT_OUT = "left-out.json"
 
@@ -50,14 +50,14 @@ EVASIONS = ("That is hard to say.", "It depends on the numbers.", "Let us think 
 
 
 def follows(text: str) -> bool:
-    """Whether a whole answer, which must have ended by itself, is as the rule wants it."""
+    """Whether a whole answer follows the rule."""
     return re.fullmatch(r"So the answer is -?[\d,]*+(?:(?<=\d)|\.\d++)\.", text.strip()) is not None
 
 
 def write(folder: Path) -> None:
-    """Writes the JSON-lines files of :data:`SIZES`, and how many questions the benchmark has, which are left out.
+    """Writes a folder, whole or not at all, with the JSON-lines files of :data:`SIZES` and :data:`LEFT_OUT`.
 
-    The folder is there whole or not at all.
+    :data:`LEFT_OUT` has for each file the number of generated questions that the benchmark has, which the file lacks.
     """
     tested = {item.question for item in generate(SIZE, SEED)}
     left_out = {}

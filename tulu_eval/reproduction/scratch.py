@@ -1,4 +1,4 @@
-"""A small language model from nothing: tokenizer learned from the text at hand, random weights, the Tulu template."""
+"""Makes a small language model with random weights, a tokenizer trained on given texts, and the Tulu template."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 1024,
     "tie_word_embeddings": True,
 }
-"""0.7 million parameters: what two cores train in a few minutes."""
+"""0.7 million parameters; two CPU cores train them in a few minutes."""
 
 
 def write(folder: Path, texts: Iterable[str], seed: int) -> None:
-    """Writes a Llama with random weights and a byte-level tokenizer that splits digits; whole or not at all."""
+    """Writes a folder, whole or not at all, with a Llama of random weights and a byte-level tokenizer that splits digits."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -25,17 +25,25 @@ def _declared(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=group))
 
 
-def benchmark(name: str) -> Benchmark:
-    """Returns a benchmark by name.
+def benchmark(name: str, protocol: str | None = None) -> Benchmark:
+    """Returns a benchmark by name, with the prompts and scorers of a protocol if one is named.
 
     Raises:
-        UnknownName: None is called so.
-        PreflightError: Its package cannot be imported, or holds something else.
+        UnknownName: If there is no such benchmark.
+        PreflightError: If its package cannot be imported, or the entry point is something else.
     """
     found = _load(BENCHMARKS, "benchmark", name)
     if not (isinstance(found, type) and issubclass(found, Benchmark)):
         raise PreflightError(f"the entry point {name!r} of {BENCHMARKS} is not a subclass of Benchmark")
-    return found()
+    made = found()
+    return made if protocol is None else made.under(protocol)
+
+
+def protocol_name(benchmark_name: str, name: str) -> str:
+    """Returns today's name of a protocol; the name as it is if the benchmark is not installed here."""
+    if benchmark_name not in names(BENCHMARKS):
+        return name
+    return benchmark(benchmark_name).aliases.get(name, name)
 
 
 def backend(name: str) -> type[Backend]:

@@ -7,40 +7,38 @@ a judge's folder too, whose judgments name the outputs by hash.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from msgspec import structs
+
 from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.records import Status, content_hash, to_json
-from tulu_eval.runs import schema
 from tulu_eval.runs.ledger import decode, timeless
 from tulu_eval.runs.manifest import combined, write_text
+from tulu_eval.runs.schema import Count, Hash, Name
 
 DIGESTS = "digests.jsonl"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Digest:
-    """One sample.
+class Digest(files.Record, frozen=True):
+    """A line of ``digests.jsonl``.
 
     Attributes:
-        item: Item id.
-        status: The class it falls in.
-        prompt_sha256: Of the prompt's text.
-        text_sha256: :func:`~tulu_eval.records.content_hash` of what the model wrote.
-        characters: Its length.
-        line_sha256: Of the ledger's line without its time.
+        prompt_sha256: Hash of the prompt's text.
+        text_sha256: :func:`~tulu_eval.records.content_hash` of the model's text.
+        characters: Length of that text.
+        line_sha256: Hash of the ledger's line without its time.
     """
 
     item: str
     status: Status
-    prompt_sha256: str
-    text_sha256: str
-    characters: int
-    line_sha256: str
+    prompt_sha256: Name
+    text_sha256: Hash
+    characters: Count
+    line_sha256: Hash
 
 
 def digest(line: bytes) -> Digest:
@@ -53,7 +51,7 @@ def digest(line: bytes) -> Digest:
 
 def write_digests(folder: Path, digests: Iterable[Digest]) -> None:
     """Writes ``digests.jsonl``."""
-    write_text(folder / DIGESTS, "".join(to_json(one) + "\n" for one in digests))
+    write_text(folder / DIGESTS, "".join(to_json(structs.asdict(one)) + "\n" for one in digests))
 
 
 def read_digests(folder: Path) -> list[Digest]:
@@ -62,10 +60,8 @@ def read_digests(folder: Path) -> list[Digest]:
     Raises:
         DataError: The file is not of this form.
     """
-    path, found = folder / DIGESTS, []
-    for row in files.json_rows(path):
-        files.checked(row.data, schema.DigestLine, row.place, "is not a sample's digest: ")
-        found.append(Digest(**row.data))
+    path = folder / DIGESTS
+    found = [files.checked(row.data, Digest, row.place, "is not a sample's digest: ") for row in files.json_rows(path)]
     if len({one.item for one in found}) < len(found):
         raise DataError(path, "has an item twice")
     return found

@@ -12,8 +12,9 @@ from tulu_eval.runs import environment
 
 EXTRAS = {
     "gguf": ("gguf", "reads GGUF files"),
+    "ifeval": ("langdetect", "the benchmark ifeval"),
     "symbolic": ("reasoning_gym", "the benchmark gsm-symbolic"),
-    "tensorboard": ("tensorboard", "curves of train --tensorboard"),
+    "tensorboard": ("tensorboard", "curves of a training in TensorBoard"),
     "vllm": ("vllm", "the backend vllm"),
     "alpaca": ("alpaca_eval", "the judge prompts of alpaca-eval"),
 }

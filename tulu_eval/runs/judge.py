@@ -17,19 +17,16 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tulu_eval.benchmarks.alpaca_set import SIZE
 from tulu_eval.caching import cache_folder
 from tulu_eval.errors import DataError, UserError, printable
 from tulu_eval.judging import outputs as files
 from tulu_eval.judging import record
-from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.calibrate_judge import Calibration
-from tulu_eval.judging.gamed import load_gamed
 from tulu_eval.judging.judge import Endpoint
 from tulu_eval.judging.judge_recipe import JudgeRecipe
 from tulu_eval.judging.screen import Screen
-from tulu_eval.judging.session import JudgingOutcome, Prepared, Scoring, execute
-from tulu_eval.judging.win_rates import Score
+from tulu_eval.judging.session import JudgingOutcome, Prepared, execute
+from tulu_eval.judging.win_rates import Score, Scoring, score
 from tulu_eval.records import Result
 from tulu_eval.runs import schema
 from tulu_eval.runs.judged_check import (
@@ -120,10 +117,7 @@ def cache_of(recipe: JudgeRecipe) -> Path:
 def judge(
     prepared: Prepared,
     endpoint: Endpoint,
-    where: str,
-    cache: Cache,
     folder: Path,
-    max_cost: float | None = None,
     calibration: Calibration | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> JudgingOutcome:
@@ -131,12 +125,9 @@ def judge(
 
     Args:
         prepared: What to ask.
-        endpoint: Where the judge is.
-        where: Its address, for the manifest.
-        cache: Answers so far; new ones are added.
-        folder: Where to write.
-        max_cost: Dollars that may be spent.
-        calibration: Of this judge.
+        endpoint: Endpoint of the judge.
+        folder: Folder to write.
+        calibration: Calibration of this judge.
         progress: Called with the number of answers that have come, among threads.
 
     Raises:
@@ -144,12 +135,13 @@ def judge(
         UserError: The endpoint, the judge or the disk failed, and the cache has what was paid; or verdicts on another model's
             outputs are there under the same name.
     """
+    cache = prepared.job.cache
     before = len(cache)
     if not (folder.parent.parent / MANIFEST).exists():  # a run's own outputs may change, by what failed before
         check_same_outputs(folder, prepared.pairs)
     try:
         with locked(folder):
-            outcome = execute(prepared, endpoint, where, cache, folder, max_cost, progress, calibration)
+            outcome = execute(prepared, endpoint, folder, calibration, progress)
             rows = with_calibration(outcome.score, outcome.results, calibration)
             write_results(folder, Recorded(rows, judgments_hash(folder)))
     except KeyboardInterrupt as error:
@@ -180,9 +172,8 @@ def score_again(folder: Path, scoring: Scoring) -> Score:
     manifest = read_judging(folder)
     judge, judgments = judge_of(manifest), sound_judgments(folder, manifest)
     rows = judgments.judged()
-    whole = sum(row.preference is not None for row in rows) == SIZE
-    gamed = load_gamed(scoring.gamed) if whole or scoring.partial else None
-    return scoring.score(rows, judgments.terms(judge), gamed)
+    gamed = scoring.load_gamed(sum(row.preference is not None for row in rows))
+    return score(rows, judgments.terms(judge), gamed, scoring)
 
 
 def flags_of(folder: Path) -> list[str]:

@@ -24,7 +24,7 @@ from tulu_eval.judging.numbers import CALIBRATED, JudgeSettings, judge_parts, re
 from tulu_eval.judging.record import StoredJudgments
 from tulu_eval.judging.win_rates import Score, score
 from tulu_eval.records import Result, content_hash
-from tulu_eval.runs import schema
+from tulu_eval.runs import catalog, schema
 from tulu_eval.runs.digests import DIGESTS, read_digests
 from tulu_eval.runs.judged_schema import StoredJudging
 from tulu_eval.runs.ledger import Asked, Ledger
@@ -106,7 +106,7 @@ def read_judged(folder: Path, outputs: Mapping[str, Output] | None = None) -> Ju
         DataError: A file is missing, not of its form, or was changed since ``result.json`` was written.
     """
     recorded = read_results(folder)
-    stored = recorded.rows
+    stored = [dataclasses.replace(row, protocol=catalog.protocol_name(row.benchmark, row.protocol)) for row in recorded.rows]
     if judgments_hash(folder) != recorded.samples_sha256:
         raise DataError(folder / JUDGMENTS, f"is not what {RESULT} was computed from; {AGAIN}")
     judgments, manifest = record.read_judgments(folder / JUDGMENTS), read_judging(folder)
@@ -152,7 +152,7 @@ def _score_again(
         )
     terms = judgments.terms(judge_of(manifest), settings.positional)
     try:
-        found = score(rows, terms, gamed, settings.folds, settings.partial, settings.draws, settings.c)
+        found = score(rows, terms, gamed, settings.scoring)
     except UserError as error:
         raise DataError(folder / JUDGMENTS, str(error)) from error
     return found, lacking

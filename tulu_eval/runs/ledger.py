@@ -30,9 +30,11 @@ from tulu_eval.records import Completion, Grade, Status
 from tulu_eval.runs import schema
 from tulu_eval.runs.packed import packed, unpack, unpack_in_place
 
-_HEAD = re.compile(rb'\{"key":"([0-9a-f]{64})","item":"((?:[^"\\]|\\.)*)","status":"([a-z_]+)",')
+_HEAD = re.compile(
+    rb'\{"key":"([0-9a-f]{64})","item":"((?:[^"\\]|\\.)*)","status":"([a-z_]+)",(?:"group":"((?:[^"\\]|\\.)*)",)?'
+)
 _GRADES, _SECONDS = b',"grades":', b',"seconds":'  # inside a string their quotes would be escaped
-_SCORE = re.compile(rb',"score":([^}]+)\}')
+_SCORE = re.compile(rb',"score":([^,}]+)(?:,"weight":([^}]+))?\}')
 _TAIL = len(b',"crc":"00000000"}\n')
 
 Asked = Sequence[tuple[str, str]]
@@ -50,6 +52,7 @@ class Sample:
         completion: What the model wrote.
         status: The class it falls in.
         grades: One a scorer.
+        group: The item's group; empty for none.
     """
 
     item: str
@@ -58,6 +61,34 @@ class Sample:
     completion: Completion
     status: Status
     grades: tuple[Grade, ...]
+    group: str = ""
+
+    @property
+    def marks(self) -> Marks:
+        """What aggregation needs of the sample."""
+        return _marks(self.status, [(grade.score, grade.weight) for grade in self.grades], self.group)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Marks:
+    """What aggregation needs of a sample; a million of them fit in memory.
+
+    Attributes:
+        status: The class the sample falls in.
+        scores: One a scorer.
+        weights: One a scorer; empty if all are 1.
+        group: The item's group; empty for none.
+    """
+
+    status: str
+    scores: tuple[float, ...]
+    weights: tuple[float, ...] = ()
+    group: str = ""
+
+
+def _marks(status: str, scored: Sequence[tuple[float, float]], group: str) -> Marks:
+    weights = tuple(weight for _, weight in scored)
+    return Marks(status, tuple(score for score, _ in scored), () if all(one == 1 for one in weights) else weights, group)
 
 
 def encode(sample: Sample) -> bytes:
@@ -68,14 +99,22 @@ def encode(sample: Sample) -> bytes:
         "key": completion.pop("key"),
         "item": sample.item,
         "status": sample.status,
+        **({"group": sample.group} if sample.group else {}),
         "target": sample.target,
         "prompt_sha256": sample.prompt_sha256,
         **completion,
-        "grades": [dataclasses.asdict(grade) for grade in sample.grades],
+        "grades": [_grade(grade) for grade in sample.grades],
         "seconds": seconds,
     }
     body = json.dumps(line, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
     return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body[:-1])
+
+
+def _grade(grade: Grade) -> dict[str, str | bool | float]:
+    """Returns a grade as a line has it: a weight of 1 is left out."""
+    data = dataclasses.asdict(grade)
+    weight = float(data.pop("weight"))
+    return data if weight == 1 else {**data, "weight": weight}
 
 
 def decode(line: bytes) -> Sample:
@@ -104,9 +143,9 @@ def decode(line: bytes) -> Sample:
         seconds=data.seconds,
         error=data.error,
     )
-    grades = tuple(Grade(grade.scorer, grade.answer, grade.answered, grade.score) for grade in data.grades)
-    sample = Sample(data.item, data.target, data.prompt_sha256, completion, data.status, grades)
-    if marks(line) != (sample.item, sample.status, tuple(grade.score for grade in grades)):
+    grades = tuple(Grade(one.scorer, one.answer, one.answered, one.score, one.weight) for one in data.grades)
+    sample = Sample(data.item, data.target, data.prompt_sha256, completion, data.status, grades, data.group)
+    if marks(line) != (sample.item, sample.marks):
         raise ValueError("its fields are not in their order")
     return sample
 
@@ -116,14 +155,18 @@ def asked_of(sample: Sample) -> tuple[str, str, str, str]:
     return sample.item, sample.completion.key, sample.target, sample.prompt_sha256
 
 
-def marks(line: bytes) -> tuple[str, str, tuple[float, ...]]:
-    """Returns item, status and one score a scorer of an intact line, without parsing the rest of it."""
+def marks(line: bytes) -> tuple[str, Marks]:
+    """Returns item and marks of an intact line, without parsing the rest of it."""
     head = _HEAD.match(line)
     if head is None:
         raise ValueError("not a line of a ledger")
-    scores = _SCORE.findall(line, line.rindex(_GRADES))
-    item = files.parse_json(b'"%b"' % head[2], files.Place("item"), halves=True) if b"\\" in head[2] else head[2].decode()
-    return item, head[3].decode(), tuple(map(float, scores))
+    scored = [(float(score), float(weight or 1)) for score, weight in _SCORE.findall(line, line.rindex(_GRADES))]
+    return _text(head[2]), _marks(head[3].decode(), scored, _text(head[4] or b""))
+
+
+def _text(inner: bytes) -> str:
+    """Returns what stands between the quotes of a JSON text."""
+    return files.parse_json(b'"%b"' % inner, files.Place("text"), halves=True) if b"\\" in inner else inner.decode()
 
 
 def timeless(line: bytes) -> bytes:
@@ -136,7 +179,7 @@ def ungraded(line: bytes) -> bytes:
     head = _HEAD.match(line)
     if head is None:
         raise ValueError("not a line of a ledger")
-    return line[: head.end(2)] + line[head.end() : line.rindex(_GRADES)]
+    return line[: head.end(2)] + line[head.end(3) + len('",') : line.rindex(_GRADES)]
 
 
 def intact(line: bytes) -> bool:

@@ -21,9 +21,10 @@ from tulu_eval.judging.judge_recipe import Question
 from tulu_eval.judging.vllm_judge import VllmJudge, Write
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.model_files import fetch
-from tulu_eval.models.template import ChatTemplate, Conversation, Turn
+from tulu_eval.models.template import ChatTemplate, Conversation
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.models.tokenizer_calls import token_ids
+from tulu_eval.records import Turn
 from tulu_eval.runs import template_date
 
 POSITIONS = 16384

@@ -201,6 +201,7 @@ class StoredImported(Record, frozen=True):
     changed: Count | UnsetType = UNSET
     repeated: Count | UnsetType = UNSET
     missing: Count | UnsetType = UNSET
+    reworded: Count | UnsetType = UNSET
     nulls: Count | UnsetType = UNSET
     end_reasons: Name | UnsetType = UNSET
 

@@ -90,8 +90,9 @@ def merge(folders: Sequence[Path], output: Path | None = None, data: Path | None
     _check_parts(shards)
     planned = _interleave(shards)
     target = output or _around(shards)
-    benchmark = catalog.benchmark(shards[0].manifest.benchmark.name)
-    items = _items(benchmark, shards[0].manifest, data)
+    manifest = shards[0].manifest
+    benchmark = catalog.benchmark(manifest.benchmark.name, manifest.protocol.name)
+    items = _items(benchmark, manifest, data)
     with contextlib.ExitStack() as stack:
         for shard in shards:
             stack.enter_context(files.locked(shard.folder))

@@ -1,7 +1,8 @@
 """The prompts of finished runs as text. A ledger has only their hashes; the text comes from the benchmark's items.
 
-A prompt is what stands before the question, the question, and what stands behind it; the first and the last are the same for
-every item. A model's own chat template is not in the run folder, so for that form the text is the user's turn without it.
+A prompt is what stands before the question, the question, and what stands behind it. What stands behind is the same for every
+item; so is what stands before, unless examples are drawn per item. A model's own chat template is not in the run folder, so
+for that form the text is the turns without it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 
 from tulu_eval.benchmarks.base import Item, Prompt
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.models.tokenizer import render_tulu
+from tulu_eval.models.prompt_form import render_tulu
 from tulu_eval.runs import catalog
 from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.reading import StoredRun
 
 KNOWN = ("tulu", "plain")
@@ -27,11 +29,12 @@ class Prompts:
     """The prompts of a run.
 
     Attributes:
-        before: What stands before every question.
+        before: What stands before every question; empty if that differs between items.
         after: What stands behind it.
-        prefill: What the assistant's turn starts with, where a chat template that is not known here stands in between.
+        prefill: What the assistant's answer starts with, if a chat template that is not known here stands in between.
         questions: By item.
         proven: Whether every sample's hash is that of its prompt; never for a template that is not known here.
+        own: What stands before each question, by item, if that differs between items; else empty.
     """
 
     before: str
@@ -39,6 +42,7 @@ class Prompts:
     prefill: str
     questions: dict[str, str]
     proven: bool
+    own: dict[str, str]
 
 
 class PromptSource:
@@ -58,10 +62,12 @@ class PromptSource:
         Raises:
             UserError: The items cannot be had, or are others than those of the run.
         """
-        items = self._load(run.benchmark, run.manifest.protocol.name)
-        benchmark = catalog.benchmark(run.benchmark)
-        form = run.manifest.template.form
+        protocol, form = run.manifest.protocol.name, run.manifest.template.form
+        items = self._load(run.benchmark, protocol)
+        benchmark = catalog.benchmark(run.benchmark, protocol)
+        eos = _eos(run.manifest)
         frames = set()
+        befores = {}
         questions = {}
         proven = True
         for sample in samples:
@@ -69,23 +75,26 @@ class PromptSource:
             if item is None or item.target != sample.target:
                 raise DataError(run.benchmark, f"the items at hand are not those of {run.folder.name} (first: {sample.item})")
             prompt = benchmark.render(item)
-            text = _text(prompt, form)
+            text = _text(prompt, form, eos)
             question = item.question if item.question in text else item.question.strip()
             before, _, after = text.rpartition(question)
-            frames.add((before, after, "" if form in KNOWN else prompt.prefill))
+            frames.add((after, "" if form in KNOWN else prompt.prefill))
+            befores[sample.item] = before
             questions[sample.item] = question
             proven = proven and hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == sample.prompt_sha256
         if len(frames) != 1:
-            raise DataError(run.benchmark, "what stands around a question is not the same for every item")
+            raise DataError(run.benchmark, "what stands behind a question is not the same for every item")
         if form in KNOWN and not proven:
             raise DataError(run.benchmark, f"the items at hand give other prompts than {run.folder.name} had (hashes differ)")
-        return Prompts(*frames.pop(), questions, proven)
+        same = len(set(befores.values())) == 1
+        before = next(iter(befores.values())) if same else ""
+        return Prompts(before, *frames.pop(), questions, proven, {} if same else befores)
 
     def _load(self, name: str, protocol: str) -> dict[str, Item]:
         key = (name, protocol)
         if key not in self._items:
             try:
-                benchmark = catalog.benchmark(name)
+                benchmark = catalog.benchmark(name, protocol)
                 items = benchmark.load(benchmark.protocol(protocol), self._data.get(name))
                 self._items[key] = {item.id: item for item in items}
             except UserError as error:
@@ -96,7 +105,16 @@ class PromptSource:
         return found
 
 
-def _text(prompt: Prompt, form: str) -> str:
+def _eos(manifest: Manifest) -> str:
+    """Returns the tokenizer's end-of-sequence token, empty if the run does not say it."""
+    chosen = manifest.end_tokens.chosen if manifest.end_tokens else ()
+    return next((token.text for token in chosen if "tokenizer" in token.origins), "")
+
+
+def _text(prompt: Prompt, form: str, eos: str) -> str:
+    """Returns a prompt as text; for a template that is not known here its one turn, or the turns with their roles."""
     if form == "plain":
         return prompt.plain
-    return render_tulu(prompt.user) + prompt.prefill if form == "tulu" else prompt.user
+    if form == "tulu":
+        return render_tulu(prompt.turns, eos) + prompt.prefill
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt.turns) if prompt.earlier else prompt.user

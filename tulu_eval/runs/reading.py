@@ -111,7 +111,8 @@ class StoredRun:
         """Returns the ids of a protocol's items as the run had them; empty for a protocol that it does not cover."""
         if protocol is None or isinstance(self.about, OutputsOnly):
             return frozenset()
-        return frozenset(self.about.items.get(protocol, ()))
+        members = {catalog.protocol_name(self.benchmark, name): ids for name, ids in self.about.items.items()}
+        return frozenset(members.get(catalog.protocol_name(self.benchmark, protocol), ()))
 
     def samples(self) -> Iterator[Sample]:
         """Yields every sample that the run asked for, in the order of the ledger, with the grades that its rows stand on.
@@ -125,7 +126,7 @@ class StoredRun:
             if not self.regraded:
                 yield from ledger.samples(self.asked)
                 return
-            benchmark = catalog.benchmark(self.benchmark)
+            benchmark = catalog.benchmark(self.benchmark, self.manifest.protocol.name)
             for sample in ledger.samples(self.asked):
                 yield grade_sample(benchmark, sample)
 
@@ -151,7 +152,13 @@ def read_run(folder: Path) -> StoredRun:
                 remembered.note(name, found)
     except OSError as error:
         raise DataError(folder, f"cannot be read: {error.strerror}") from error
-    return StoredRun(folder, manifest, **{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
+    fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    return StoredRun(folder, manifest, **(fields | {"results": today(found.results)}))
+
+
+def today(rows: Iterable[Result]) -> tuple[Result, ...]:
+    """Returns rows with today's names of their protocols; their signatures keep the names that they were signed with."""
+    return tuple(dataclasses.replace(row, protocol=catalog.protocol_name(row.benchmark, row.protocol)) for row in rows)
 
 
 def _read(folder: Path, manifest: Manifest, benchmark: Benchmark | None) -> Reading:
@@ -246,8 +253,8 @@ def find_runs(
 
 
 def _installed(manifest: Manifest) -> Benchmark | None:
-    name = manifest.benchmark.name
-    return catalog.benchmark(name) if name in catalog.names(catalog.BENCHMARKS) else None
+    name, protocol = manifest.benchmark.name, manifest.protocol.name
+    return catalog.benchmark(name, protocol) if name in catalog.names(catalog.BENCHMARKS) else None
 
 
 def _recorded(folder: Path) -> tuple[Recorded | None, list[str]]:

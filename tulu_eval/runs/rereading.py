@@ -13,10 +13,10 @@ from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.digests import DIGESTS, Digest
 from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.ledger import Asked, Ledger, asked_of, decode, encode, marks, timeless, ungraded
+from tulu_eval.runs.ledger import Asked, Ledger, Marks, asked_of, decode, encode, marks, timeless, ungraded
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, asked_hash, combined, manifest_hash
 from tulu_eval.runs.manifest_schema import Manifest, plain
-from tulu_eval.runs.scoring import Marks, grade_sample, make_rows, tally_of
+from tulu_eval.runs.scoring import grade_sample, make_rows, tally_of
 from tulu_eval.runs.tally import Tally
 
 NOT_AS_MADE = "is not as it was made; put its files back, or make the run again with --fresh"
@@ -60,17 +60,17 @@ class _Read:
 
     def note(self, line: bytes, benchmark: Benchmark | None) -> None:
         """Takes a line in."""
-        item, status, scores = marks(line)
-        self.kept[item] = Marks(status, scores)
+        item, found = marks(line)
+        self.kept[item] = found
         self.answers.append(hashlib.sha256(ungraded(line)).digest())
         self.as_kept.append(hashlib.sha256(timeless(line)).digest())
         sample = decode(line)
         self.asked[item] = asked_of(sample)
-        if status == "engine_error":
+        if found.status == "engine_error":
             self.causes.append(sample.completion.error)
         if benchmark is not None:
             fresh = grade_sample(benchmark, sample)
-            self.fresh[item] = Marks(fresh.status, tuple(grade.score for grade in fresh.grades))
+            self.fresh[item] = fresh.marks
             if fresh == sample:
                 self.as_fresh.append(self.as_kept[-1])
             else:
@@ -226,7 +226,8 @@ def _items_fit(manifest: Manifest, benchmark: Benchmark | None) -> bool:
     """
     protocol, items, planned = manifest.protocol, manifest.items, manifest.planned
     whole = items.get(protocol.name, ())
-    sizes = {name: known.n for name, known in benchmark.protocols.items()} if benchmark else {}
+    known = {name for name in items if name in {*benchmark.protocols, *benchmark.aliases}} if benchmark else set()
+    sizes = {name: benchmark.protocol(name).n for name in known} if benchmark else {}
     sizes[protocol.name] = protocol.n
     if manifest.imported:
         answered = set(planned)
@@ -249,7 +250,7 @@ def rows(
     """Returns a run's rows, computed again where that can be, and a line where the file has others."""
     if benchmark is None or found.marks is None:
         return recorded.rows if recorded else (), []
-    if strange := sorted(set(manifest.items) - set(benchmark.protocols)):
+    if strange := sorted(set(manifest.items) - {*benchmark.protocols, *benchmark.aliases}):
         return recorded.rows if recorded else (), [f"{MANIFEST}: {benchmark.name} has no protocol {strange[0]}"]
     made = make_rows(manifest, benchmark, found.marks)
     if recorded is None or _same(made, recorded):

@@ -10,15 +10,17 @@ from typing import Any
 
 from msgspec import UNSET
 
-from tulu_eval.backends.base import Backend, EngineSettings, check_settings
-from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
+from tulu_eval.backends.base import Backend, EngineSettings
+from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, items_hash
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
 from tulu_eval.models import resolve, served
 from tulu_eval.models.base import SERVED, ModelFiles
 from tulu_eval.models.end_tokens import EndTokens
+from tulu_eval.models.prompt_form import Template
 from tulu_eval.models.template import ANY_DAY
-from tulu_eval.models.tokenizer import PromptWriter, Template, TextWriter, load_tokenizer
+from tulu_eval.models.text_writer import TextWriter
+from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, Request, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, template_date
@@ -216,6 +218,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         raise UserError(f"--limit must be 1 or more, not {order.limit}")
     benchmark = catalog.benchmark(order.benchmark)
     protocol = benchmark.protocol(order.protocol)
+    benchmark = benchmark.under(protocol.name)
     backend = catalog.backend(_backend_name(order))
     settings, model, writer = _find_model(order, backend, suite)
     order = dataclasses.replace(order, settings=settings)
@@ -225,15 +228,16 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     decoding = protocol.plain_decoding if writer.template.form == "plain" else protocol.decoding
     if not decoding.greedy:
         decoding = dataclasses.replace(decoding, seed=order.seed)
+    prompts = [benchmark.render(item) for item in items]
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
     dtype = dtype if backend.local else SERVED
-    items_sha256 = content_hash([dataclasses.asdict(item) for item in items])
+    items_sha256 = items_hash(items)
     plan = Plan(
         order=order,
         benchmark=benchmark,
         protocol=protocol,
         model=model,
-        template=writer.template,
+        template=writer.template_of(prompts),
         decoding=decoding,
         end_tokens=writer.end_tokens,
         backend=backend,
@@ -244,8 +248,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         items_sha256=items_sha256,
     )
     date = _date(plan, writer)
-    items = items[: order.limit]
-    prompts = [benchmark.render(item) for item in items]
+    items, prompts = items[: order.limit], prompts[: order.limit]
     requests = _requests(items, prompts, writer, date, of_completions(plan.setup))
     planned = tuple(_part(requests, order.shard))
     _check_lengths(planned, model)
@@ -288,7 +291,7 @@ def _find_model(
 ) -> tuple[EngineSettings, ModelFiles, PromptWriter | TextWriter]:
     """Returns the settings, of a served model with what its server said; the model; and what writes its prompts."""
     settings = order.settings
-    check_settings(backend.name, settings)
+    backend.check_settings(settings)
     if not backend.local:
         if settings.served is None:
             raise PreflightError(f"--backend {backend.name} needs --base-url URL, such as http://localhost:8000/v1")
@@ -321,11 +324,10 @@ def _requests(
     texts = writer.texts(prompts, names, date or ANY_DAY)
     shared = content_hash(key_parts)
     planned = []
-    for item, text, ids in zip(items, texts, writer.encode(texts, names), strict=True):
-        key = content_hash({"settings": shared, "token_ids": ids} | ({} if ids else {"text": text}))
-        planned.append(
-            Planned(item, Request(key, ids, text), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
-        )
+    for item, prompt, text, ids in zip(items, prompts, texts, writer.encode(texts, names), strict=True):
+        sent = prompt.turns if writer.template.form == "served" and prompt.earlier else ()
+        request = Request.of(shared, ids, text, turns=sent)
+        planned.append(Planned(item, request, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()))
     return planned
 
 

@@ -316,7 +316,9 @@ def _generate(
         made.prompt_tokens += len(owners[0].request.token_ids)
         made.new_tokens += len(completion.token_ids)
         for one in owners:
-            sample = grade_sample(plan.benchmark, Sample(one.item.id, one.item.target, one.prompt_sha256, completion, "ok", ()))
+            item = one.item
+            answered = Sample(item.id, item.target, one.prompt_sha256, completion, "ok", (), item.group)
+            sample = grade_sample(plan.benchmark, answered)
             ledger.append(sample)
             made.samples += 1
             progress.sample(sample)

@@ -77,6 +77,7 @@ class SampleGrade(Record, frozen=True):
     answer: str
     answered: bool
     score: Fraction
+    weight: Positive = 1.0
 
 
 class SampleLine(Record, frozen=True):
@@ -94,25 +95,7 @@ class SampleLine(Record, frozen=True):
     grades: list[SampleGrade]
     seconds: Positive
     crc: str
-
-
-class BundledItem(Record, frozen=True):
-    """A line of a bundle's ``items.jsonl``."""
-
-    id: str
-    target: str
-    prompt_sha256: Name
-
-
-class DigestLine(Record, frozen=True):
-    """A line of ``digests.jsonl``."""
-
-    item: str
-    status: Status
-    prompt_sha256: Name
-    text_sha256: Hash
-    characters: Count
-    line_sha256: Hash
+    group: str = ""
 
 
 def read_object(path: Path, kind: type[Record], what: str, limit: int = SMALL_BYTES) -> dict[str, Any]:

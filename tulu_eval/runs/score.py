@@ -13,7 +13,7 @@ from tulu_eval.records import Result
 from tulu_eval.runs import catalog, rereading
 from tulu_eval.runs.ledger import Ledger, Sample, asked_of, encode
 from tulu_eval.runs.manifest import LEDGER, locked, with_asked, write_manifest
-from tulu_eval.runs.reading import read_answers
+from tulu_eval.runs.reading import read_answers, today
 from tulu_eval.runs.scoring import grade_sample, write_rows
 from tulu_eval.runs.tally import Tally
 
@@ -61,7 +61,7 @@ def score(folder: Path) -> Regraded:
         DataError: If the folder is not a run's, has no samples, or has samples that are not what the run's model answered.
     """
     run = read_answers(folder)
-    benchmark = catalog.benchmark(run.benchmark)
+    benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
     differing: list[Disagreement] = []
 
     def graded(samples: Iterator[Sample]) -> Iterator[bytes]:
@@ -82,4 +82,4 @@ def score(folder: Path) -> Regraded:
         if not rows.tally.done + rows.tally.failed:
             raise DataError(folder / LEDGER, "has no samples")
         write_manifest(folder, rows.manifest)
-    return Regraded(rows.results, rows.tally, benchmark.scorers, tuple(differing), run.unhashed)
+    return Regraded(today(rows.results), rows.tally, benchmark.scorers, tuple(differing), run.unhashed)

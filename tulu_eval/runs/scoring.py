@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -14,26 +14,13 @@ from tulu_eval.benchmarks.base import Benchmark, classify, count_statuses
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.runs.causes import commonest
 from tulu_eval.runs.digests import Digest, digest, write_digests
-from tulu_eval.runs.ledger import Sample, decode, marks, ungraded
+from tulu_eval.runs.ledger import Marks, Sample, decode, marks, ungraded
 from tulu_eval.runs.manifest import Recorded, combined, manifest_hash, samples_hash, write_results
 from tulu_eval.runs.manifest_schema import Manifest, stored
 from tulu_eval.runs.schema import StoredTally
 from tulu_eval.runs.signature import signature
 from tulu_eval.runs.tally import Tally
-from tulu_eval.stats import wilson
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Marks:
-    """What aggregation needs of a sample; a million of them fit in memory.
-
-    Attributes:
-        status: The class the sample falls in.
-        scores: One a scorer.
-    """
-
-    status: str
-    scores: tuple[float, ...]
+from tulu_eval.stats import clustered, wilson
 
 
 def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
@@ -71,11 +58,10 @@ def write_rows(folder: Path, manifest: Manifest, benchmark: Benchmark, lines: It
 
     def noted() -> Iterator[bytes]:
         for line in lines:
-            item, status, scores = marks(line)
-            one = Marks(status, scores)
+            item, one = marks(line)
             found[item] = shared.setdefault(one, one)
             answers.append(hashlib.sha256(ungraded(line)).digest())
-            if status == "engine_error":
+            if one.status == "engine_error":
                 causes.append(decode(line).completion.error)
             if not benchmark.publishable:
                 digests.append(digest(line))
@@ -122,16 +108,16 @@ def _row(
     manifest: Manifest, benchmark: Benchmark, protocol: str, place: int, graded: Mapping[str, Marks], planned: int
 ) -> Result:
     """Returns a protocol's row of the scorer at a place, over the graded items, of which so many were planned."""
-    scores = [one.scores[place] for one in graded.values()]
-    n, failed = len(graded), sum(one.status in FAILURES for one in graded.values())
-    low, high = wilson(round(sum(scores)), n).low, wilson(round(sum(scores)) + failed, n).high
-    method = "none" if n < planned else "wilson95, failures wrong to right" if failed else "wilson95"
+    scorer, n, failed = benchmark.scorers[place], len(graded), sum(one.status in FAILURES for one in graded.values())
+    value, low, high = _value(benchmark, scorer, place, list(graded.values()))
+    method = "clustered95" if scorer in benchmark.aggregates else "wilson95"
+    method = "none" if n < planned else f"{method}, failures wrong to right" if failed else method
     return Result(
         benchmark=benchmark.name,
         protocol=protocol,
-        scorer=benchmark.scorers[place],
-        metric=benchmark.protocols[protocol].metric,
-        value=benchmark.aggregate(scores),
+        scorer=scorer,
+        metric=benchmark.metrics.get(scorer, benchmark.protocol(protocol).metric),
+        value=value,
         n=n,
         n_protocol=len(manifest.items[protocol]),
         planned=planned,
@@ -139,5 +125,19 @@ def _row(
         high=100.0 if method == "none" else 100 * high,
         interval=method,
         counts=count_statuses(one.status for one in graded.values()),
-        signature=signature(manifest, protocol, benchmark.scorers[place], list(graded)),
+        signature=signature(manifest, protocol, scorer, list(graded)),
     )
+
+
+def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Marks]) -> tuple[float, float, float]:
+    """Returns a scorer's value in percent, and the ends of its interval as fractions: all failures wrong to all right."""
+    scores = [one.scores[place] for one in graded]
+    failed = [one.status in FAILURES for one in graded]
+    if scorer not in benchmark.aggregates:
+        right, n = round(sum(scores)), len(scores)
+        return benchmark.aggregate(scores), wilson(right, n).low, wilson(right + sum(failed), n).high
+    weights = [one.weights[place] if one.weights else 1.0 for one in graded]
+    groups = [one.group for one in graded] if benchmark.aggregates[scorer] == "macro" else None
+    found = clustered(scores, weights, groups)
+    best = [1.0 if unknown else score for score, unknown in zip(scores, failed, strict=True)]
+    return 100 * found.value, found.low, clustered(best, weights, groups).high

@@ -2,7 +2,7 @@
 
 ::
 
-    gsm8k:published|n:200@19eb9a97|p:bc98d286/tulu@1a2b3c4d|x:last-number|d:greedy,512|m:allenai/...@4d3fa46c|e:vllm-0.32.0/bfloat16
+    gsm8k:card-200|n:200@19eb9a97|p:bc98d286/tulu@1a2b3c4d|x:last-number|d:greedy,512|m:allenai/...@4d3fa46c|e:vllm-0.32.0/bfloat16
 
 benchmark and protocol; number of items and hash of their ids; hash of the constant part of the prompt, form and hash of the
 template, and the day that it wrote if it writes one; scorer (extraction); decoding and token limit; model and revision;

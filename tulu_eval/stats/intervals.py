@@ -1,7 +1,6 @@
-"""Intervals for one proportion, for a mean, and for the difference of two independent proportions.
+"""Intervals for a proportion and for a mean.
 
-All but :func:`mean_interval` take counts and return fractions (0 to 1, differences -1 to 1), never percent. Every result
-carries the :func:`wilson` interval; it takes about a microsecond, so a progress bar can call it at every step.
+Every result carries the :func:`wilson` interval; it takes about a microsecond, so a progress bar can call it at every step.
 """
 
 from __future__ import annotations
@@ -55,55 +54,22 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
         ValueError: If the count or the level is impossible.
     """
     check_count(k, n)
-    z = z_value(level)
-    p, spread = k / n, z * z / n
+    return score_interval(k / n, n, z_value(level))
+
+
+def score_interval(p: float, n: float, z: float) -> Interval:
+    """Returns Wilson's interval of a proportion p of n items, which may be an effective number that is not whole.
+
+    Args:
+        p: The proportion, 0 to 1.
+        n: Items, more than 0.
+        z: Quantile of the standard normal distribution.
+    """
+    spread = z * z / n
     centre = (p + spread / 2) / (1 + spread)
     half = math.sqrt(p * (1 - p) * spread + spread * spread / 4) / (1 + spread)
     # At the ends the formula is exactly 0 or 1; floating point is not.
-    return Interval(0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
-
-
-def exact(k: int, n: int, level: float = 0.95) -> Interval:
-    """Returns the interval of all proportions that neither one-sided exact binomial test rejects.
-
-    Its coverage is never below the level.
-
-    Source: Clopper and Pearson (1934), Biometrika 26, 404-413.
-
-    Args:
-        k: Items right.
-        n: Items.
-        level: Confidence level.
-
-    Raises:
-        ValueError: If the count or the level is impossible.
-    """
-    from scipy.special import betaincinv
-
-    check_count(k, n)
-    z_value(level)
-    tail = (1 - level) / 2
-    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
-    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
-    return Interval(low, high)
-
-
-def newcombe(k1: int, n1: int, k2: int, n2: int, level: float = 0.95) -> Interval:
-    """Returns the interval of the difference ``k1/n1 - k2/n2`` of two independent proportions, from their Wilson intervals.
-
-    Its coverage at level 0.95 is 0.942 to 0.964, enumerated for 50 and 200 items per sample and proportions from 0.1 to 0.9.
-    Source: Newcombe (1998), Statistics in Medicine 17, 873-890, method 10.
-
-    Raises:
-        ValueError: If the count or the level is impossible.
-    """
-    first, second = wilson(k1, n1, level), wilson(k2, n2, level)
-    p1, p2 = k1 / n1, k2 / n2
-    difference = p1 - p2
-    return Interval(
-        difference - math.hypot(p1 - first.low, second.high - p2),
-        difference + math.hypot(first.high - p1, p2 - second.low),
-    )
+    return Interval(0.0 if p == 0 else centre - half, 1.0 if p == 1 else centre + half)
 
 
 def mean_interval(value: float, standard_error: float, level: float = 0.95) -> Interval:

@@ -27,8 +27,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 FoldMode = Literal["leaderboard", "stable"]
-
-FOLD_MODES: tuple[FoldMode, ...] = ("leaderboard", "stable")
 """``leaderboard``: the partition behind the public leaderboard (scikit-learn < 1.9, numpy without SIMD sort).
 ``stable``: fold = (n - 1 - i) mod 5, the partition of scikit-learn >= 1.9 on every machine."""
 

@@ -24,22 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def paired_power(n: int, difference: float, discordance: float) -> float:
-    """Returns the probability that McNemar's exact test on n shared items detects a difference.
-
-    Args:
-        n: Shared items.
-        difference: Difference of the two proportions, -1 to 1.
-        discordance: Share of items (0 to 1) that one model has right and the other wrong; at least the difference.
-
-    Raises:
-        ValueError: If there are no items, or the discordance does not allow the difference.
-    """
-    _check(difference, discordance)
-    discordant, chance = _discordant(n, discordance)
-    return float(chance @ _rejects(discordant, critical_counts(discordant), abs(difference) / discordance))
-
-
 @functools.lru_cache(maxsize=256)
 def paired_items(difference: float, discordance: float) -> int:
     """Returns the smallest number of shared items from which the test's power stays at :data:`POWER` or more.

@@ -1,13 +1,13 @@
-"""Checkpoints that are there whole or not at all, and in which nothing is ever executed.
+"""Writes checkpoints whole or not at all, and loads them without executing anything in them.
 
-A checkpoint is written as ``step-N.tmp``: the shards of all ranks by torch's distributed checkpoint, then ``manifest.json``
-with the size and hash of every file, flushed to the disk; then the folder is renamed. Whatever is killed when, the newest
-folder whose manifest and files agree is the one to go on from. Parameters and moments are all that is saved of the models:
-learning rate, order and draws are functions of the step.
+Torch's distributed checkpoint writes the shards of all ranks into ``step-N.tmp``. Then this module writes ``manifest.json``,
+with the size and hash of every file, flushes it to the disk, and renames the folder. So after a kill at any moment, a run
+resumes from the newest folder whose manifest and files agree. A checkpoint has only parameters and moments: learning rate,
+order and draws follow from the step.
 
 The shards are safetensors (``HuggingFaceStorageWriter`` of torch 2.13, ``distributed/checkpoint/hf_storage.py``). Torch's own
-format is pickle: its reader calls a plain ``pickle.load`` on ``.metadata`` (``filesystem.py``), and its planner
-``torch.load(weights_only=False)`` on whatever that calls bytes (``default_planner.py``).
+format is pickle: its reader calls a plain ``pickle.load`` on ``.metadata`` (``filesystem.py``), and its planner calls
+``torch.load(weights_only=False)`` on any value that the metadata names bytes (``default_planner.py``).
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.saved import BrokenError, CheckpointError, File, Saved
 
 KEPT = 2
-"""Newest checkpoints that are kept: the last one, and one more should its disk blocks turn out bad."""
+"""Number of checkpoints to keep: the newest, and one more in case its disk blocks are bad."""
 
 BYTES_PER_PARAMETER = 12
-"""float32 parameter and two float32 moments."""
+"""One float32 parameter and two float32 moments."""
 
 FILE_BYTES = 1 << 30
-"""Bytes of whole tensors that go into one file of all ranks: safetensors are put together in memory before they are written."""
+"""Bytes of whole tensors per file: the writer puts a file of safetensors together in memory."""
 
 OWN = "shard-{:05d}-*"
-"""Files that a rank, counted from 1, writes (torch 2.13, ``distributed/checkpoint/_hf_utils.py``)."""
+"""Pattern of the files of one rank, counted from 1 (torch 2.13, ``distributed/checkpoint/_hf_utils.py``)."""
 
 
 class Trained(NamedTuple):
-    """A model that is trained, and its optimizer."""
+    """A model in training, and its optimizer."""
 
     model: nn.Module
     optimizer: Optimizer
 
 
 def newest(folder: Path) -> Saved | None:
-    """Returns the newest checkpoint in a folder whose manifest and sizes are whole, if there is one; hashes are not looked at.
+    """Returns the newest checkpoint whose manifest and sizes are right; ``None`` if there is none. It checks no hashes.
 
     Raises:
-        CheckpointError: Another version of this program wrote it.
+        CheckpointError: If another version of this program wrote it.
     """
     for path in manifests.folders(folder):
         try:
             return manifests.read(path)
         except BrokenError:
-            continue  # which one is passed over is said when one is loaded
+            continue  # resume reports it
     return None
 
 
@@ -74,11 +74,11 @@ def save(
     counters: Mapping[str, int],
     ranks: Ranks,
 ) -> None:
-    """Writes a checkpoint and removes the ones that are too old. All ranks call it together.
+    """Writes a checkpoint and removes old ones. All ranks must call it.
 
     Raises:
-        CheckpointError: It cannot be written; the ones before it are untouched.
-        KeyboardInterrupt: Ctrl-C, also where torch took it for a failure to write.
+        CheckpointError: If the checkpoint cannot be written; earlier ones stay as they are.
+        KeyboardInterrupt: If Ctrl-C is pressed, even if torch reports it as a failure to write.
     """
     final = manifests.folder_of(folder, step)
     draft = final.with_suffix(".tmp")
@@ -110,7 +110,7 @@ def save(
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether it is Ctrl-C: torch's checkpoint catches that as well, and raises an exception of its own with it inside."""
+    """Whether an error is Ctrl-C, or torch's error around it."""
     inside = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else []
     return any(isinstance(one, KeyboardInterrupt) for one in (error, *inside))
 
@@ -146,7 +146,7 @@ def _publish(saved: Saved, final: Path, ranks: Ranks) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Has the disk hold what was written to a file or folder."""
+    """Flushes a file or folder to the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -155,14 +155,14 @@ def _flush(path: Path) -> None:
 
 
 def _prune(folder: Path, step: int) -> None:
-    """Removes what is older than the newest; one of a later step is broken, since the run went on from before it."""
+    """Removes old checkpoints. It keeps those of later steps, which are broken: the run resumed from before them."""
     whole = [path for path in manifests.folders(folder) if manifests.step_of(path) <= step]
     for path in whole[KEPT:]:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def clear(folder: Path) -> None:
-    """Removes the drafts that a killed run left."""
+    """Removes the drafts of a killed run."""
     for path in folder.glob("step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -175,23 +175,23 @@ def resume(
     doubt: Callable[[Saved], str],
     say: Callable[[str], None],
 ) -> Saved | None:
-    """Puts the newest whole checkpoint's parameters and moments into models and optimizers, however many ranks wrote it.
+    """Loads the newest whole checkpoint into models and optimizers, which may have been written by any number of ranks.
 
-    All ranks call it together.
+    All ranks must call it.
 
     Args:
-        folder: With checkpoints.
-        trained: Models and optimizers, which are changed in place.
-        identity: What the checkpoint must have in common with this run.
-        ranks: Each looks at the hashes of its share of the files.
-        doubt: Returns why what was loaded cannot be of the step that the manifest says; empty where it can.
-        say: Is told which checkpoint is passed over, and why.
+        folder: Folder of the checkpoints.
+        trained: Models and optimizers, which the function changes in place.
+        identity: Values that the checkpoint and this run must share.
+        ranks: The ranks; each checks the hashes of its share of the files.
+        doubt: Returns why the loaded state is not that of the manifest's step; empty if it is.
+        say: Called with each skipped checkpoint and the reason.
 
     Returns:
-        What was loaded; None where there is no checkpoint.
+        The manifest of the loaded checkpoint; ``None`` if there is no checkpoint.
 
     Raises:
-        CheckpointError: There are some and none is whole, or one is of another run.
+        CheckpointError: If there are checkpoints and none is whole, or one belongs to another run.
     """
     reasons: list[str] = []
     for path in manifests.folders(folder):
@@ -206,16 +206,16 @@ def resume(
             reason = _load(saved, trained) or doubt(saved)
             if not ranks.any(bool(reason)):
                 return saved
-        reasons.append(f"{path} is broken ({reason or 'another rank says so'})")
+        reasons.append(f"{path} is broken ({reason or 'on another rank'})")
         if ranks.first:
-            say(f"{reasons[-1]}: an older one is looked for")
+            say(f"{reasons[-1]}: looking for an older one")
     if reasons:
         raise CheckpointError(f"{reasons[0]}, and no older one is whole; begin anew with --fresh")
     return None
 
 
 def _load(saved: Saved, trained: Mapping[str, Trained]) -> str:
-    """Reads a checkpoint's tensors into the run's own; returns why that cannot be done, empty where it was."""
+    """Loads a checkpoint's tensors into the run's own; returns the reason if they cannot be loaded, else an empty text."""
     state = _state(trained)
     reader = HuggingFaceStorageReader(str(saved.folder))
     try:
@@ -223,7 +223,7 @@ def _load(saved: Saved, trained: Mapping[str, Trained]) -> str:
         if not reason:
             with _quiet():
                 dcp.load(state, storage_reader=reader)  # type: ignore[attr-defined]
-    except (Exception, CheckpointException) as error:  # whatever a changed file makes a reader raise
+    except (Exception, CheckpointException) as error:  # a changed file may make the reader raise anything
         if _is_interrupt(error):
             raise KeyboardInterrupt from error
         return f"it cannot be loaded: {' '.join(str(error).split())[:200] or type(error).__name__}"
@@ -231,7 +231,7 @@ def _load(saved: Saved, trained: Mapping[str, Trained]) -> str:
 
 
 def _misfit(found: Metadata, state: Mapping[str, Tensor]) -> str:
-    """Returns in what a checkpoint's tensors are others than a run's, each of which has to be there whole."""
+    """Returns how a checkpoint's tensors differ from a run's; empty if all are there and whole."""
     if set(found.state_dict_metadata) != set(state):
         return "it has other tensors than this run's models"
     for name, wanted in state.items():
@@ -247,7 +247,7 @@ def _misfit(found: Metadata, state: Mapping[str, Tensor]) -> str:
 
 
 def _state(trained: Mapping[str, Trained]) -> dict[str, Tensor]:
-    """Returns the run's own tensors, not copies: each parameter once, however many names it has, and its moments."""
+    """Returns the run's own tensors, not copies: each parameter once, even if it has several names, and its moments."""
     state: dict[str, Tensor] = {}
     for name, one in trained.items():
         for key, parameter in one.model.named_parameters():
@@ -258,7 +258,7 @@ def _state(trained: Mapping[str, Trained]) -> dict[str, Tensor]:
 
 
 class _quiet(warnings.catch_warnings):  # noqa: N801 - used like a function
-    """Leaves out the remark that there is only one process."""
+    """Hides torch's warning that there is only one process."""
 
     def __enter__(self) -> Any:
         entered = super().__enter__()
@@ -267,10 +267,14 @@ class _quiet(warnings.catch_warnings):  # noqa: N801 - used like a function
 
 
 def refuse_full_disk(folder: Path, parameters: int) -> None:
-    """Says before the first step that the checkpoints of so many trained parameters do not fit.
+    """Checks that the disk has room for the checkpoints of a run.
+
+    Args:
+        folder: Folder of the run; it need not exist.
+        parameters: Number of trained parameters.
 
     Raises:
-        PreflightError: The disk has no room for them.
+        PreflightError: If the disk has too little room.
     """
     at = next(path for path in (folder, *folder.parents) if path.exists())
     needed = (KEPT + 1) * BYTES_PER_PARAMETER * parameters
@@ -282,10 +286,10 @@ def refuse_full_disk(folder: Path, parameters: int) -> None:
 
 
 def refuse_other(saved: Saved, identity: Mapping[str, str]) -> None:
-    """Says what differs between a checkpoint's run and this one.
+    """Checks that a checkpoint belongs to this run.
 
     Raises:
-        CheckpointError: Something that matters does.
+        CheckpointError: If it has another identity; the message names what differs.
     """
     other = [key for key in identity if saved.identity.get(key) != identity[key]]
     if other:

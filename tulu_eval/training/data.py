@@ -1,10 +1,10 @@
-"""Rows for training: from JSON-lines or a split of the hub, checked, rendered, tokenised; what is dropped is counted.
+"""Reads rows for training from JSON lines or a split of the hub: checks, renders and tokenises them, and counts dropped ones.
 
-A row is in one of the forms of :mod:`~tulu_eval.training.forms`, among them those of ``allenai/tulu-2.5-preference-data``,
-``allenai/tulu-2.5-prompts`` and ``allenai/tulu-v2-sft-mixture``. A row that is not so ends the reading with its line number. A
-row with an empty message, a pair with equal sides or different prompts, and anything over the length is left out and counted;
-nothing is ever cut. So is a row with the string of a special token in a text: EasyLM reads ``</s>`` there as the end token, and
-a model that is trained on it learns to stop in the middle of an answer.
+A row has one of the forms of :mod:`~tulu_eval.training.forms`, among them those of ``allenai/tulu-2.5-preference-data``,
+``allenai/tulu-2.5-prompts`` and ``allenai/tulu-v2-sft-mixture``; a row of another form is an error with its line number. The
+reader drops and counts rows with an empty message, pairs with equal sides or different prompts, and rows over the length; it
+never cuts a text. It also drops a row whose text contains a special token: EasyLM reads ``</s>`` in a text as the end token, so
+a model trained on it learns to stop in the middle of an answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tulu_eval.training import forms
 from tulu_eval.training.text import Encoder, Message, Tokens
 
 CHUNK = 1000
-"""Rows that are tokenised at once."""
+"""Rows per call of the tokenizer."""
 
 
 class PreferencePair(NamedTuple):
@@ -35,7 +35,7 @@ class PreferencePair(NamedTuple):
     rejected: Tokens
 
     def tokens(self) -> int:
-        """Returns how many tokens both have together."""
+        """Returns the number of tokens of both sides."""
         return len(self.chosen) + len(self.rejected)
 
 
@@ -44,11 +44,11 @@ T = TypeVar("T", Tokens, PreferencePair)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainingRows(Generic[T]):
-    """What is trained on.
+    """Rows for training.
 
     Attributes:
         rows: Kept rows in the order of the file.
-        dropped: Number of rows left out, by reason.
+        dropped: Number of dropped rows by reason.
         sha256: Hash of the kept rows' tokens.
     """
 
@@ -58,7 +58,7 @@ class TrainingRows(Generic[T]):
 
 
 _Take = Callable[[Row], tuple[str, tuple[Any, ...]]]
-"""Returns why a row is left out (empty: it is not) and its conversations."""
+"""Returns the reason to drop a row, empty to keep it, and the row's conversations."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class RowReader:
     """Reads rows for the models of one run.
 
     Attributes:
-        encoder: Of the models' tokenizer.
-        max_length: Tokens of the longest row, side or prompt that is kept.
-        vocabulary: Size of the smallest of the models' vocabularies.
+        encoder: Encoder with the models' tokenizer.
+        max_length: Largest number of tokens of a kept row, side or prompt.
+        vocabulary: Size of the models' smallest vocabulary.
     """
 
     encoder: Encoder
@@ -76,10 +76,10 @@ class RowReader:
     vocabulary: int
 
     def conversations(self, paths: Sequence[Path]) -> TrainingRows[Tokens]:
-        """Returns the rows for SFT, every assistant's message marked.
+        """Returns the rows for SFT, with every assistant's message marked.
 
         Raises:
-            DataError: A line is not such a row, or no row is left.
+            DataError: If a line is not such a row, or no row remains.
         """
 
         def take(row: Row) -> tuple[str, tuple[Any, ...]]:
@@ -94,17 +94,17 @@ class RowReader:
         return self._read(paths, take, encode, lambda row: (row,))
 
     def pairs(self, paths: Sequence[Path]) -> TrainingRows[PreferencePair]:
-        """Returns the rows for a reward model or DPO, the last message marked.
+        """Returns the rows for a reward model or DPO, with the last message marked.
 
         Raises:
-            DataError: A line is not such a row, or no row is left.
+            DataError: If a line is not such a row, or no row remains.
         """
 
         def take(row: Row) -> tuple[str, tuple[Any, ...]]:
             chosen, rejected = forms.side(row, "chosen"), forms.side(row, "rejected")
             for side, messages in (("chosen", chosen), ("rejected", rejected)):
                 if messages[-1]["role"] != "assistant" or len(messages) < 2:
-                    raise row.error(f"{side} must be a prompt and, last, an assistant's message")
+                    raise row.error(f"{side} must be a prompt and then an assistant's message")
             bare_chosen, bare_rejected = _bare(chosen), _bare(rejected)
             reason = self._reason(chosen) or self._reason(rejected)
             if not reason and bare_chosen == bare_rejected:
@@ -120,10 +120,10 @@ class RowReader:
         return self._read(paths, take, encode, lambda row: row)
 
     def prompts(self, paths: Sequence[Path], *, bos: bool) -> TrainingRows[Tokens]:
-        """Returns the prompts for PPO: a conversation up to its last user's message; a recorded answer is left away (EL).
+        """Returns the prompts for PPO: conversations up to the last user's message, without a recorded answer (EasyLM).
 
         Raises:
-            DataError: A line is not such a row, or no row is left.
+            DataError: If a line is not such a row, or no row remains.
         """
 
         def take(row: Row) -> tuple[str, tuple[Any, ...]]:
@@ -167,25 +167,25 @@ class RowReader:
         return TrainingRows(kept, dict(dropped), digest.hexdigest())
 
     def _reason(self, messages: Sequence[Message]) -> str:
-        """Returns why a conversation is left out, empty if it is not."""
+        """Returns the reason to drop a conversation, empty to keep it."""
         if not all(message["content"].strip() for message in messages):
             return "empty message"
         return "special token in a text" if self.encoder.holds_special(messages) else ""
 
     def _check_ids(self, row: Tokens, line: Row) -> None:
         if not len(row):
-            raise line.error("the tokenizer makes no token of a text in it")
+            raise line.error("the tokenizer returns no token for one of its texts")
         largest = int(row.ids.max())
         if largest >= self.vocabulary:
             raise line.error(f"token {largest} is outside a model's vocabulary of {self.vocabulary}")
 
 
 def files_of_split(dataset: str, split: str) -> list[Path]:
-    """Returns the files of a split of a data set of the hub, downloading them if need be.
+    """Returns the files of a split of a data set of the hub; downloads those that are not cached.
 
     Raises:
-        UnknownName: No such split.
-        PreflightError: It is not cached and the hub is unreachable.
+        UnknownName: If there is no such split.
+        PreflightError: If the data set is not cached and the hub is unreachable.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

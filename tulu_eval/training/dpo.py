@@ -1,6 +1,6 @@
 """DPO: the policy's own log-probabilities as the reward, relative to a frozen reference.
 
-Log-probabilities are summed over the last assistant's message, its end token included (EasyLM @ dbf2212c,
+Log-probabilities are summed over the last assistant's message, including its end token (EasyLM @ dbf2212c,
 ``llama_train_dpo.py``).
 """
 
@@ -12,35 +12,28 @@ import torch
 from torch import Tensor
 
 from tulu_eval.training.data import PreferencePair
-from tulu_eval.training.formulas import dpo_loss, sequence_logprobs
+from tulu_eval.training.formulas import PairLosses, dpo_loss, sequence_logprobs
 from tulu_eval.training.loop import Trainer
 from tulu_eval.training.networks import Policy, collate
+from tulu_eval.training.pairs import train_on_pairs
 
 
 def train(trainer: Trainer, policy: Policy, reference: Policy, pairs: Sequence[PreferencePair], beta: float) -> None:
     """Trains a policy on pairs."""
     ranks = trainer.ranks
-    for step in trainer.steps():
-        whole = [pairs[index] for index in trainer.batch(step)]
-        chosen = ranks.share(whole)
 
-        def learn(part: list[PreferencePair]) -> Tensor:
-            sides = [side for pair in part for side in pair]
-            trainer.speed.count(4 * policy.flops(sides), sum(map(len, sides)))
-            with torch.no_grad(), trainer.speed.part("reference"):
-                ref_better, ref_worse = pair_logprobs(reference, part, ranks.device)
-            with trainer.speed.part("policy"):
-                better, worse = pair_logprobs(policy, part, ranks.device)
-                found = dpo_loss(better, worse, ref_better, ref_worse, beta)
-                ranks.backward(found.loss.sum() / trainer.recipe.batch)
-            margin = found.margin.detach()
-            return torch.stack([found.loss.detach().sum(), (margin > 0).float().sum(), margin.sum()]) / trainer.recipe.batch
+    def losses(part: list[PreferencePair]) -> PairLosses:
+        sides = [side for pair in part for side in pair]
+        trainer.speed.count(4 * policy.flops(sides), sum(map(len, sides)))
+        with torch.no_grad(), trainer.speed.part("reference"):
+            ref_better, ref_worse = pair_logprobs(reference, part, ranks.device)
+        with trainer.speed.part("policy"):
+            better, worse = pair_logprobs(policy, part, ranks.device)
+            found = dpo_loss(better, worse, ref_better, ref_worse, beta)
+            ranks.backward(found.loss.sum() / trainer.recipe.batch)
+        return found
 
-        sums = torch.stack(trainer.micro_batches(chosen, PreferencePair.tokens, learn)).sum(0)
-        numbers = trainer.update(sums[0], [side for pair in chosen for side in pair])
-        _, accuracy, margin = ranks.sum(sums).tolist()
-        tokens = float(sum(len(side) for pair in whole for side in pair))
-        trainer.log(step, {**numbers, "accuracy": accuracy, "margin": margin, "tokens": tokens})
+    train_on_pairs(trainer, pairs, losses)
 
 
 def pair_logprobs(policy: Policy, pairs: Sequence[PreferencePair], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""Trained models as folders that transformers and vLLM load, each with a card that says how it was made.
+"""Writes trained models as folders that transformers and vLLM load, each with a model card.
 
-A folder has safetensors in the dtype that the recipe computes in (hamishivi/EasyLM @ dbf2212c saves bfloat16 too), config,
-tokenizer with the Tulu template, the policy's ``generation_config``, ``training.json`` (the run's manifest, with a name for the
-model and the hash of its weights) and ``README.md``.
+A folder has safetensors in the recipe's compute dtype (hamishivi/EasyLM @ dbf2212c also saves bfloat16), config, a tokenizer
+with the Tulu template, the policy's ``generation_config``, ``training.json`` (the run's manifest, the model's name and the hash
+of its weights) and ``README.md``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tulu_eval.errors import DataError, EngineError, PreflightError, UserError
 from tulu_eval.models import exported, model_files
+from tulu_eval.models.exported import Exported
 from tulu_eval.records import Result
 from tulu_eval.runs.run_plan import safe_name
-from tulu_eval.training import metrics, networks, parallel
+from tulu_eval.training import loading, metrics, parallel
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.stages import Stage
 
@@ -31,26 +34,26 @@ NAMES: dict[Stage, tuple[str, ...]] = {
     "dpo": ("policy",),
     "ppo": ("policy", "value_model"),
 }
-"""Folders of the models that a stage trains, in the run's folder."""
+"""Folders of the models that each stage trains, in the run's folder."""
 
 SHOWN = {
     "loss": "loss",
     "accuracy": "accuracy",
     "score": "score",
-    "kl": "KL, nats a response",
+    "kl": "KL, nats per response",
     "eos_rate": "EOS rate",
-    "length": "tokens a response",
+    "length": "tokens per response",
 }
-"""What a card says of the first and the last step."""
+"""Numbers of the first and the last step on a card, with their names."""
 
 
 def made(folder: Path, stage: Stage, identity: Mapping[str, str]) -> bool:
-    """Whether all models of a run are there, made by the same one, with the weights that it wrote."""
+    """Whether a folder has all models of a run with this identity, with unchanged weights."""
     return all(_identity(folder / name) == identity and _whole(folder / name) for name in NAMES[stage])
 
 
 def drafts(folder: Path) -> list[Path]:
-    """Returns where models are while they are written."""
+    """Returns the folders of unfinished models."""
     return [_draft(folder / name) for name in sorted({name for names in NAMES.values() for name in names})]
 
 
@@ -59,7 +62,7 @@ def _draft(final: Path) -> Path:
 
 
 def _whole(folder: Path) -> bool:
-    """Whether a model's weights are those that were written; an older manifest does not say."""
+    """Whether a model's weights are unchanged; always if its manifest, of an older version, has no hash."""
     try:
         stated = exported.read(folder).weights_sha256
         return not stated or model_files.inspect(folder, folder.name).weights_sha256 == stated
@@ -68,23 +71,23 @@ def _whole(folder: Path) -> bool:
 
 
 def refuse_others(folder: Path, stage: Stage, identity: Mapping[str, str]) -> None:
-    """Refuses to write over the models of another run.
+    """Checks that a folder has no models of another run, which would be overwritten.
 
     Raises:
-        PreflightError: There are some.
+        PreflightError: If it has one.
     """
     for name in NAMES[stage]:
         if (folder / name).exists() and _identity(folder / name) != identity:
             raise PreflightError(
-                f"{folder / name} is there already and not of this run; give another --output, or --fresh to set it aside"
+                f"{folder / name} exists and belongs to another run; give another --output, or --fresh to rename it"
             )
 
 
 def set_aside(folder: Path, stage: Stage) -> None:
-    """Gives what a run wrote, its checkpoints left out, names with the time in them.
+    """Renames a run's models and metrics, not its checkpoints, so that their names start with the time.
 
     Raises:
-        PreflightError: The folder cannot be written.
+        PreflightError: If the folder cannot be written.
     """
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     try:
@@ -102,27 +105,28 @@ def _identity(folder: Path) -> dict[str, str] | None:
         return None
 
 
-def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping[str, Any], ranks: Ranks) -> Path:
-    """Writes one trained model into a run's folder, whole or not at all; every rank calls it.
+def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Exported, ranks: Ranks) -> Path:
+    """Writes one trained model into a run's folder, whole or not at all; all ranks must call it.
 
     Raises:
-        EngineError: It cannot be written.
+        EngineError: If it cannot be written.
     """
     import torch
     from safetensors import SafetensorError
 
-    dtype = getattr(torch, manifest["settings"]["compute_dtype"]["value"])
+    dtype = getattr(torch, str(manifest.settings["compute_dtype"].value))
     final = folder / name
     state = parallel.whole_state(model, keep=ranks.first)
     if ranks.first:
         draft = _draft(final)
         shutil.rmtree(draft, ignore_errors=True)
         try:
-            networks.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
+            loading.save(model, {key: value.to(dtype) for key, value in state.items()}, draft, tokenizer)
             weights = model_files.inspect(draft, name).weights_sha256
-            own = {"name": name_of(name, manifest, weights), "weights_sha256": weights, **manifest}
+            called = name_of(name, manifest.recipe.name, manifest.stage, weights)
+            own = {"name": called, "weights_sha256": weights, **as_manifest(manifest)}
             (draft / MANIFEST).write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
-            (draft / CARD).write_text(card(final, manifest, metrics.read(folder / metrics.METRICS), ()), encoding="utf-8")
+            (draft / CARD).write_text(card(final, manifest, folder, ()), encoding="utf-8")
             shutil.rmtree(final, ignore_errors=True)
             draft.replace(final)
         except (OSError, SafetensorError) as error:
@@ -134,45 +138,50 @@ def write(folder: Path, name: str, model: Any, tokenizer: Any, manifest: Mapping
     return final
 
 
-def name_of(kind: str, manifest: Mapping[str, Any], weights: str) -> str:
-    """Returns what a trained model is called in results: recipe, stage and hash, so that no two have one name.
+def as_manifest(manifest: Exported) -> dict[str, object]:
+    """Returns the content of a run's ``manifest.json``, which is about no single model."""
+    found: dict[str, object] = msgspec.to_builtins(manifest)
+    return {key: value for key, value in found.items() if key not in ("name", "weights_sha256")}
+
+
+def name_of(kind: str, recipe: str, stage: Stage, weights: str) -> str:
+    """Returns the name of a trained model in results: recipe, stage and hash, so that no two models have the same.
 
     Args:
-        kind: ``policy``, which goes without saying, ``value_model`` or ``reward_model``.
-        manifest: Of the run.
+        kind: ``policy``, which the name leaves out, ``value_model`` or ``reward_model``.
+        recipe: Name of the recipe.
+        stage: The stage.
         weights: Hash of the model's weights.
     """
-    recipe = safe_name(manifest["recipe"]["name"])[-40:].lstrip("._-") or "recipe"
-    return "-".join((recipe, manifest["stage"], *([] if kind == "policy" else [kind]), weights[:8]))
+    name = safe_name(recipe)[-40:].lstrip("._-") or "recipe"
+    return "-".join((name, stage, *([] if kind == "policy" else [kind]), weights[:8]))
 
 
-def card(model: Path, manifest: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> str:
+def card(model: Path, manifest: Exported, run: Path, results: Sequence[Result]) -> str:
     """Returns the card of a trained model.
 
     Args:
-        model: Its folder; the last two parts of the path are its title.
-        manifest: Of the run: where every setting on the card is from.
-        lines: Of ``metrics.jsonl``.
+        model: The model's folder; the last two parts of the path are the title.
+        manifest: The manifest of the run, with the source of every setting.
+        run: The run's folder, with its metrics.
         results: Rows of evaluation runs of this model.
     """
     import yaml
 
-    head = {"library_name": "transformers", "tags": ["tulu-eval", manifest["stage"]]}
-    with_reward = f", reward model {manifest['reward_model']}" if manifest["reward_model"] else ""
-    dropped = ", ".join(f"{n} {reason}" for reason, n in manifest["rows_dropped"].items()) or "none"
+    head = {"library_name": "transformers", "tags": ["tulu-eval", manifest.stage]}
+    with_reward = f", reward model {manifest.reward_model}" if manifest.reward_model else ""
+    dropped = ", ".join(f"{n} {reason}" for reason, n in manifest.rows_dropped.items()) or "none"
     text = [
         f"---\n{yaml.safe_dump(head)}---",
         f"# {'/'.join(model.parts[-2:])}",
-        f"Stage {manifest['stage']}, recipe {manifest['recipe']['name']} (`{manifest['recipe']['sha256'][:8]}`), "
-        f"from {manifest['model']}{with_reward}, by tulu-eval {manifest['version']}. Everything here is from `{MANIFEST}` "
+        f"Stage {manifest.stage}, recipe {manifest.recipe.name} (`{manifest.recipe.sha256[:8]}`), "
+        f"from {manifest.model}{with_reward}, by tulu-eval {manifest.version}. Everything here is from `{MANIFEST}` "
         f"beside this file, the run's `{metrics.METRICS}`, and the evaluation runs named below.",
-        f"{manifest['rows_kept']:,} rows, dropped: {dropped}. {manifest['steps']:,} steps on {manifest['ranks']} rank(s).",
+        f"{manifest.rows_kept:,} rows, dropped: {dropped}. {manifest.steps:,} steps on {manifest.ranks} rank(s).",
         "## Settings",
-        _table(
-            ("setting", "value", "source"), [(key, one["value"], one["source"]) for key, one in manifest["settings"].items()]
-        ),
+        _table(("setting", "value", "source"), [(key, one.value, one.source) for key, one in manifest.settings.items()]),
         "## Training",
-        _training(lines),
+        _training(metrics.read(run / metrics.METRICS)),
         "## Results",
         _results(results),
     ]

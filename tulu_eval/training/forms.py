@@ -1,10 +1,10 @@
-"""The forms in which people have rows, each read as a conversation of ``{"role": ..., "content": ...}``.
+"""Reads rows of several forms as conversations of ``{"role": ..., "content": ...}``.
 
-- Tulu's and OpenAI's: ``messages``, or ``chosen`` and ``rejected``, each a whole conversation.
-- TRL's (1.12, docs ``dataset_formats``): ``prompt`` with ``completion``, or with ``chosen`` and ``rejected``, where the answers
-  are without the prompt; each a text or messages. Without ``prompt`` the sides are whole conversations. In
-  HuggingFaceH4/ultrafeedback_binarized they are whole and the prompt's text stands beside them once more.
-- ShareGPT's: ``conversations`` of ``{"from": "human", "value": ...}``; the system message may be a field ``system``.
+- Tulu and OpenAI: ``messages``, or ``chosen`` and ``rejected``; each is a whole conversation.
+- TRL (1.12, docs ``dataset_formats``): ``prompt`` with ``completion``, or with ``chosen`` and ``rejected``, as texts or as
+  messages; the answers do not repeat the prompt. Without ``prompt``, both sides are whole conversations. In
+  HuggingFaceH4/ultrafeedback_binarized they are whole, and the text of the prompt is also a field.
+- ShareGPT: ``conversations`` of ``{"from": "human", "value": ...}``; the system message may be a field ``system``.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from tulu_eval.files import Row
 from tulu_eval.training.text import ROLES, Message
 
 PROMPT_KEYS = ("messages", "chosen", "history_messages", "conversation", "instruction", "conversations", "prompt")
-"""Where a prompt may stand, the first that is there: EasyLM's (@ dbf2212c, ``TuluPromptDataset``), ShareGPT's, TRL's."""
+"""Fields with a prompt, in order of preference: EasyLM's (@ dbf2212c, ``TuluPromptDataset``), ShareGPT's, TRL's."""
 
 _SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-"""Who ``from`` is."""
+"""Roles by the value of ``from``."""
 
 _TEXTS = ("instruction", "prompt")
-"""Fields that may be a text: the user's."""
+"""Fields that may be a text by the user instead of messages."""
 
 
 def conversation(row: Row) -> list[Message]:
-    """Returns what a row has for SFT.
+    """Returns the conversation of a row for SFT.
 
     Raises:
-        DataError: The row has none of the forms.
+        DataError: If the row has none of the forms.
     """
     if "messages" not in row.data and "conversations" in row.data:
         return messages(row, "conversations")
@@ -39,10 +39,10 @@ def conversation(row: Row) -> list[Message]:
 
 
 def side(row: Row, key: str) -> list[Message]:
-    """Returns the whole conversation of one side of a pair, with its prompt wherever that stands.
+    """Returns the whole conversation of one side of a pair, including the prompt.
 
     Raises:
-        DataError: The row has none of the forms.
+        DataError: If the row has none of the forms.
     """
     if "prompt" not in row.data:
         return messages(row, key)
@@ -57,10 +57,10 @@ def side(row: Row, key: str) -> list[Message]:
 
 
 def prompt_of(row: Row) -> list[Message]:
-    """Returns the prompt of a row: a conversation up to its last user's message; a recorded answer is left away (EasyLM).
+    """Returns the prompt of a row: a conversation up to the last user's message, without a recorded answer (EasyLM).
 
     Raises:
-        DataError: The row has none of the forms, or does not end so.
+        DataError: If the row has none of the forms, or its prompt does not end with a user's message.
     """
     key = next((key for key in PROMPT_KEYS if key in row.data), "messages")
     found = side(row, key) if key == "chosen" else messages(row, key)
@@ -71,10 +71,10 @@ def prompt_of(row: Row) -> list[Message]:
 
 
 def messages(row: Row, key: str) -> list[Message]:
-    """Returns the conversation under a key, checked.
+    """Returns the conversation in a field.
 
     Raises:
-        DataError: It is none.
+        DataError: If the field is not a conversation.
     """
     value = row.data.get(key)
     if key in _TEXTS and isinstance(value, str):
@@ -90,12 +90,12 @@ def messages(row: Row, key: str) -> list[Message]:
         if message.get("role") not in ROLES:
             raise row.error(f"{key}[{place}] has role {message.get('role')!r}; known: {', '.join(ROLES)}")
         if message["role"] == "system" and place:
-            raise row.error(f"{key}[{place}] is a system message and not the first")
+            raise row.error(f"{key}[{place}] is a system message but not the first")
     return value
 
 
 def _of_sharegpt(row: Row, turns: Sequence[Any]) -> list[Any]:
-    """Returns ShareGPT's turns as messages; turns that are messages already stay."""
+    """Returns ShareGPT's turns as messages; does not change turns that are messages."""
     found: list[Any] = []
     for place, turn in enumerate(turns):
         if not isinstance(turn, dict) or "from" not in turn:

@@ -1,8 +1,8 @@
 """The formulas, as pure functions on tensors: no model, no distribution, no recipe.
 
-A response tensor is [rows, tokens]: column t is the t-th token of the response, the end-of-sequence token included, and a
-boolean mask of the same shape says which columns a row has. What stands outside the mask never has an effect. Everything is
-computed in float32 or wider, whatever comes in.
+A response tensor is [rows, tokens]: column t is the t-th token of the response, including the end-of-sequence token, and a
+boolean mask of the same shape marks the columns of each row. Entries outside the mask have no effect. The functions compute in
+float32 or wider for inputs of any dtype.
 
 EL is hamishivi/EasyLM @ dbf2212c, the code that trained the suite: ``EasyLM/models/llama/llama_train_ppo.py``,
 ``llama_train_rm.py``, ``llama_train_dpo.py`` and ``optimizers.py``.
@@ -23,68 +23,69 @@ Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor of partial sums over all ranks."""
 
 WHITEN_EPS = 1e-6
-"""Under the square root of whitening (EL, ``whiten``)."""
+"""Added to the variance in whitening (EL, ``whiten``)."""
 
 
 class Advantages(NamedTuple):
-    """What :func:`gae` returns, both [rows, tokens] and zero outside the mask."""
+    """Advantages and returns, both [rows, tokens] and zero outside the mask."""
 
     advantages: Tensor
     returns: Tensor
 
 
-class DPOLoss(NamedTuple):
-    """What :func:`dpo_loss` returns, both [pairs]: the loss, and beta times the margin of the log-ratios."""
+class PairLosses(NamedTuple):
+    """The losses of pairs, and the margins of their chosen over their rejected sides, both [pairs]."""
 
     loss: Tensor
     margin: Tensor
 
 
 def one_process(partial: Tensor) -> Tensor:
-    """Returns the sum over the ranks where there is only one."""
+    """Returns the tensor itself: the sum over one rank."""
     return partial
 
 
 def wide(x: Tensor) -> Tensor:
-    """Returns float32 for anything narrower; float64 stays."""
+    """Returns a tensor in float32; does not change one in float64."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def token_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
     """Returns the log-probability of each target under its logits, in float32.
 
-    EL takes the logits as they are, though it samples at 0.7 (recipe field ``logprob_temperature``), in bfloat16; float32
-    differs from it by rounding.
+    EL does not divide the logits by its sampling temperature of 0.7 (recipe field ``logprob_temperature``). It computes in
+    bfloat16, so results differ by rounding.
 
     Args:
         logits: [..., vocabulary].
         targets: [...], token ids.
-        temperature: Divides the logits first.
+        temperature: Divisor of the logits.
     """
     scaled = wide(logits) / temperature
     return scaled.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(-1)
 
 
 HEAD_ROWS = 128
-"""Tokens whose logits :func:`head_logprobs` holds at once.
+"""Number of tokens whose logits :func:`head_logprobs` holds at once.
 
 4096 tokens, width 256, vocabulary 32000, float32, forward and backward on one CPU thread: 3.7 s and 15 MiB with 128, 3.7 s and
-93 MiB with 512, 6.2 s and 11 MiB with what torch picks (16); :func:`token_logprobs` takes 4.5 s and 2000 MiB.
+93 MiB with 512, 6.2 s and 11 MiB with torch's own choice (16); :func:`token_logprobs` takes 4.5 s and 2000 MiB.
 """
 HEAD_ROWS_CUDA = 1024
 
 
 def head_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
-    """Returns what :func:`token_logprobs` returns of ``hidden @ weight.T``, without holding all logits at once.
+    """Returns :func:`token_logprobs` of ``hidden @ weight.T``, without holding all logits at once.
 
-    ``torch.nn.functional.linear_cross_entropy`` does it in float32 where torch has it (2.12). It returns its input's dtype,
-    too coarse for log-probabilities in bfloat16: there, logits are computed in parts, and once more in the backward pass.
+    In float32 it uses ``torch.nn.functional.linear_cross_entropy`` (torch 2.12). That returns the dtype of its input, and
+    bfloat16 is too coarse for log-probabilities, so there the function computes the logits in parts, and again in the backward
+    pass.
 
     Args:
-        hidden: [tokens, width], of the last layer.
+        hidden: [tokens, width], output of the last layer.
         weight: [vocabulary, width].
         targets: [tokens].
-        temperature: Divides the logits first.
+        temperature: Divisor of the logits.
     """
     rows = HEAD_ROWS_CUDA if hidden.is_cuda else HEAD_ROWS
     exact = hidden.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
@@ -103,7 +104,7 @@ def kl_estimate(logprobs: Tensor, reference: Tensor, kind: Literal["k1", "k2", "
     """Returns an estimate of the KL divergence from the reference at each sampled token, in nats.
 
     k1 = d, k2 = d²/2, k3 = exp(-d) - 1 + d with d = log p - log p_ref (Schulman, "Approximating KL Divergence", 2020).
-    k1 is signed and unbiased, and what EL puts in the reward, unclamped.
+    k1 is signed and unbiased; EL puts it in the reward unclamped.
     """
     difference = wide(logprobs) - wide(reference)
     if kind == "k1":
@@ -114,17 +115,17 @@ def kl_estimate(logprobs: Tensor, reference: Tensor, kind: Literal["k1", "k2", "
 
 
 def apply_eos_rule(score: Tensor, finished: Tensor, no_eos_reward: float | None) -> Tensor:
-    """Returns the scores [rows] with that of every response without an end token replaced (EL: by -10), not lowered."""
+    """Returns the scores [rows], in which ``no_eos_reward`` (EL: -10) replaces the score of each unfinished response."""
     return score if no_eos_reward is None else torch.where(finished, score, torch.full_like(score, no_eos_reward))
 
 
 def scale_score(score: Tensor, gain: float, bias: float) -> Tensor:
-    """Returns ``gain * score + bias``, after the rule for missing end tokens (EL: 1 and 0)."""
+    """Returns ``gain * score + bias`` (EL: 1 and 0); applied after :func:`apply_eos_rule`."""
     return gain * score + bias
 
 
 def shape_rewards(score: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
-    """Returns the reward of each token: ``-kl_coef * kl``, and the score on top at the last token of the response.
+    """Returns the reward of each token: ``-kl_coef * kl``, plus the score at the last token of the response.
 
     Args:
         score: [rows].
@@ -143,12 +144,12 @@ def shape_rewards(score: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Te
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Advantages:
     """Returns generalised advantage estimates and returns (Schulman et al., arXiv 1506.02438, eq. 16).
 
-    delta_t = r_t + gamma V_{t+1} - V_t with V = 0 after the last token, truncated responses included (EL);
+    delta_t = r_t + gamma V_{t+1} - V_t with V = 0 after the last token, also of truncated responses (EL);
     A_t = delta_t + gamma lam A_{t+1}; R_t = A_t + V_t, before any whitening.
 
     Args:
         rewards: [rows, tokens].
-        values: [rows, tokens], of the state before each token.
+        values: [rows, tokens], value of the state before each token.
         mask: [rows, tokens], bool.
         gamma: EL: 1.0.
         lam: EL: 0.95.
@@ -168,12 +169,12 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
 def whiten(x: Tensor, mask: Tensor, reduce: Reduce = one_process) -> Tensor:
     """Returns ``(x - mean) / sqrt(variance + 1e-6)`` over all masked entries of all ranks, zero outside the mask.
 
-    The variance is the unbiased one (EL, ``whiten``). A single entry has none and is only centred.
+    The variance is the unbiased one (EL, ``whiten``). A single entry has no variance and is only centred.
 
     Args:
         x: [rows, tokens].
         mask: [rows, tokens], bool.
-        reduce: Sums over ranks.
+        reduce: Sum over all ranks.
     """
     kept = torch.where(mask, x.double(), 0.0)
     count, total = reduce(torch.stack([mask.sum().double(), kept.sum()]))
@@ -184,12 +185,12 @@ def whiten(x: Tensor, mask: Tensor, reduce: Reduce = one_process) -> Tensor:
 
 
 def whiten_rewards(rewards: Tensor, mask: Tensor, reduce: Reduce = one_process) -> Tensor:
-    """Returns rewards whitened as :func:`whiten` does with their mean added again (Ziegler et al., arXiv 1909.08593; EL: off).
+    """Returns the rewards whitened by :func:`whiten`, plus their mean (Ziegler et al., arXiv 1909.08593; EL: off).
 
     Args:
         rewards: [rows, tokens].
         mask: [rows, tokens], bool.
-        reduce: Sums over ranks.
+        reduce: Sum over all ranks.
     """
     count, total = reduce(torch.stack([mask.sum().double(), torch.where(mask, rewards.double(), 0.0).sum()]))
     return torch.where(mask, whiten(rewards, mask, reduce) + (total / count).to(rewards.dtype), 0.0)
@@ -209,9 +210,9 @@ def value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Ten
 
 
 def masked_mean(x: Tensor, mask: Tensor, count: Tensor | float | None = None) -> Tensor:
-    """Returns the sum of the masked entries over ``count`` (default: the number of them here).
+    """Returns the sum of the masked entries divided by ``count``; by default, divided by their number.
 
-    With the count of a whole batch, the means of its parts add up to the mean of the batch, however it was cut.
+    With the count of a whole batch, the results for its parts add up to the mean of the batch.
     """
     return torch.where(mask, x, 0.0).sum() / (mask.sum() if count is None else count)
 
@@ -221,27 +222,28 @@ def sequence_logprobs(logprobs: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, wide(logprobs), 0.0).sum(1)
 
 
-def dpo_loss(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> DPOLoss:
-    """Returns -log sigmoid(beta [(c - r) - (ref_c - ref_r)]) for each pair (Rafailov et al., arXiv 2305.18290, eq. 7).
+def dpo_loss(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> PairLosses:
+    """Returns -log sigmoid(margin) with margin = beta [(c - r) - (ref_c - ref_r)] (Rafailov et al., arXiv 2305.18290, eq. 7).
 
     Args:
         chosen: [pairs], log-probability of the chosen response under the policy.
-        rejected: [pairs].
-        ref_chosen: [pairs], under the reference.
-        ref_rejected: [pairs].
+        rejected: [pairs], log-probability of the rejected response under the policy.
+        ref_chosen: [pairs], as ``chosen`` under the reference.
+        ref_rejected: [pairs], as ``rejected`` under the reference.
         beta: EL: 0.1.
     """
     margin = beta * ((wide(chosen) - wide(rejected)) - (wide(ref_chosen) - wide(ref_rejected)))
-    return DPOLoss(-functional.logsigmoid(margin), margin)
+    return PairLosses(-functional.logsigmoid(margin), margin)
 
 
-def preference_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """Returns -log sigmoid(chosen - rejected) for each pair of scores [pairs] (Bradley-Terry; EL, ``use_margin=False``)."""
-    return -functional.logsigmoid(wide(chosen) - wide(rejected))
+def preference_loss(chosen: Tensor, rejected: Tensor) -> PairLosses:
+    """Returns -log sigmoid(margin) with margin = chosen - rejected, from scores [pairs] (Bradley-Terry; EL without margin)."""
+    margin = wide(chosen) - wide(rejected)
+    return PairLosses(-functional.logsigmoid(margin), margin)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor, reduce: Reduce = one_process) -> float:
-    """Returns 1 - Var(R - V) / Var(R) over all masked entries of all ranks; NaN where the returns do not vary."""
+    """Returns 1 - Var(R - V) / Var(R) over all masked entries of all ranks; NaN if the returns do not vary."""
 
     def variance(x: Tensor) -> Tensor:
         kept = torch.where(mask, x.double(), 0.0)
@@ -258,17 +260,17 @@ def warmup_updates(ratio: float, updates: int) -> int:
 
 
 def learning_rate(update: int, updates: int, warmup: int, peak: float, final: float) -> float:
-    """Returns the learning rate of an update, counted from 0: linear from 0 to the peak, then linear to ``final``.
+    """Returns the learning rate of an update: linear from 0 to the peak, then linear to ``final``.
 
-    The first update of a warm-up has rate 0, as optax's ``linear_schedule(0, peak, warmup)`` has (EL) and transformers' linear
-    schedule has too. ``final == peak`` is EL's constant rate.
+    The first update of a warm-up has rate 0, as with optax's ``linear_schedule(0, peak, warmup)`` (EL) and with transformers'
+    linear schedule. ``final == peak`` is EL's constant rate.
 
     Args:
-        update: Number of updates made before this one.
-        updates: Number of updates in all.
-        warmup: Of them, in the warm-up.
+        update: Number of earlier updates.
+        updates: Number of all updates.
+        warmup: Number of updates in the warm-up.
         peak: Highest rate.
-        final: Rate that is reached after the last update.
+        final: Rate after the last update.
     """
     if update < warmup:
         return peak * update / warmup

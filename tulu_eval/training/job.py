@@ -1,4 +1,4 @@
-"""A training run before any weight is loaded: recipe, models, tokenizer and rows, looked at and found to fit together."""
+"""Makes the job of a training run from an order: reads recipe, models, tokenizer and rows, and checks that they fit."""
 
 from __future__ import annotations
 
@@ -24,26 +24,24 @@ from tulu_eval.training.text import Encoder, Tokens
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainingOrder:
-    """What was asked for.
+    """An order to train, as the user gave it.
 
     Attributes:
-        stage: Which stage.
         recipe: Name of a recipe, or a file.
-        model: What training starts from; empty: as the recipe says.
-        reward_model: For PPO; empty: as the recipe says.
-        data: Files; empty: the recipe's data set of the hub.
-        split: Its split; empty: as the recipe says.
-        changes: ``KEY=VALUE``.
-        output: Folder of the run.
+        model: Model to start from; empty for the recipe's.
+        reward_model: Reward model of PPO; empty for the recipe's.
+        data: Files of rows; empty for the recipe's data set of the hub.
+        split: Split of the recipe's data set; empty for the recipe's.
+        changes: Changed values of the recipe, each ``KEY=VALUE``.
+        output: Folder of the run; ``None`` for ``training/<stage>-<model>-<recipe>``.
         save_every: Steps between checkpoints.
-        fresh: Begin anew; finished models are set aside under other names.
-        rollouts: What decodes in PPO: the ``policy`` itself, or ``vllm``.
-        rollout_memory: Fraction of a device's memory that vLLM may take.
-        tensorboard: Write curves for TensorBoard.
+        fresh: Whether to start anew and rename finished models.
+        rollouts: Engine of PPO's rollouts: the ``policy`` itself, or ``vllm``.
+        rollout_memory: Share of a device's memory for vLLM, 0 to 1.
+        tensorboard: Whether to write curves for TensorBoard.
         watch_every: Steps of PPO between two looks at sample rollouts and the probe.
-        probe: Benchmark whose first items the policy is asked again and again; empty: none.
-        probe_items: How many.
-        probe_data: File with them.
+        probe: Benchmark whose first items the policy answers from time to time; empty for none.
+        probe_data: File with the items; ``None`` for the benchmark's own source.
     """
 
     stage: Stage
@@ -67,18 +65,14 @@ class TrainingOrder:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """What will be done.
+    """A training run before any weight is loaded.
 
     Attributes:
-        order: What was asked for.
         sourced: The recipe, with sources.
-        model: What training starts from.
-        reward_model: Of PPO.
-        tokenizer: Of all models.
-        rows: Rows, pairs or prompts.
-        folder: Where the run is written.
-        rows_per_step: Of these, how many one step takes.
-        updates_per_step: Updates that one step makes.
+        model: Model to start from.
+        reward_model: Reward model of PPO; ``None`` for other stages.
+        tokenizer: The tokenizer of all models.
+        rows: Conversations, pairs or prompts.
     """
 
     order: TrainingOrder
@@ -97,8 +91,13 @@ class Job:
         return self.sourced.recipe.epochs * (len(self.rows.rows) // self.rows_per_step)
 
     @property
+    def tokens(self) -> int:
+        """Number of tokens in all rows."""
+        return sum(row.tokens() if isinstance(row, PreferencePair) else len(row) for row in self.rows.rows)
+
+    @property
     def identity(self) -> dict[str, str]:
-        """What a checkpoint must have in common with the run to go on from it, in the words of the message."""
+        """Values that a checkpoint and the run must share, by name for messages."""
         found = {
             "stage": self.sourced.stage,
             "recipe": self.sourced.sha256,
@@ -110,10 +109,10 @@ class Job:
 
 
 def load_recipe(order: TrainingOrder) -> Sourced:
-    """Returns an order's recipe, with what the command line says instead.
+    """Returns the recipe of an order with its changes.
 
     Raises:
-        UserError: It is unknown, cannot be followed, or an option has no meaning.
+        UserError: If the recipe is unknown or cannot be followed, or an option does not apply to the stage.
     """
     if order.reward_model and order.stage != "ppo":
         raise UserError(f"--reward-model is for ppo, not {order.stage}")
@@ -122,19 +121,19 @@ def load_recipe(order: TrainingOrder) -> Sourced:
     if order.probe and order.stage != "ppo":
         raise UserError(f"--probe is for ppo, not {order.stage}")
     if order.probe_data and not order.probe:
-        raise UserError("--probe-data is the file of --probe BENCHMARK, which is not there")
+        raise UserError("--probe-data needs --probe BENCHMARK")
     if order.split and order.data:
-        raise UserError("--split is a split of the recipe's data set; it has no meaning with --data")
+        raise UserError("--split is for the recipe's data set; give either --split or --data")
     said = {"model": order.model, "reward_model": order.reward_model, "split": order.split}
     changes = (*order.changes, *(f"{key}={json.dumps(value)}" for key, value in said.items() if value))
     return recipes.load(order.stage, order.recipe, changes)
 
 
 def make_job(order: TrainingOrder, suite: Suite) -> Job:
-    """Returns the job that an order makes, with models looked up and rows read; no weight is loaded or downloaded.
+    """Returns the job of an order; finds the models and reads the rows, but loads and downloads no weights.
 
     Raises:
-        UserError: Something is missing, unknown or does not fit; in one line.
+        UserError: If something is missing or unknown, or does not fit.
     """
     sourced = load_recipe(order)
     recipe = sourced.recipe
@@ -166,7 +165,7 @@ def make_job(order: TrainingOrder, suite: Suite) -> Job:
 
 
 def engine_settings(order: TrainingOrder, recipe: Recipe) -> EngineSettings:
-    """Returns how the engine of a run's rollouts is built."""
+    """Returns the settings of the engine of a run's rollouts."""
     return EngineSettings(dtype=recipe.compute_dtype, gpu_memory_utilization=order.rollout_memory)
 
 
@@ -185,12 +184,12 @@ def _read(reader: RowReader, sourced: Sourced, paths: Sequence[Path]) -> Trainin
 
 
 def _vocabulary(model: ModelFiles) -> int:
-    """Returns the number of token ids that a model knows, from its config."""
+    """Returns the number of a model's token ids from its config."""
     return configs.read(model.path).vocabulary or configs.MAX_NUMBER
 
 
 def _refuse_other_tokenizer(one: Any, other: Any, model: ModelFiles, reward_model: ModelFiles) -> None:
-    """Refuses two models whose token ids do not mean the same text: the reward model reads the policy's tokens."""
+    """Refuses two models whose token ids mean different texts, because the reward model reads the policy's tokens."""
     probe = "<|user|>\nWhat is 1 + 2,345?\n<|assistant|>\nIt's 2346 – naïvely.\n"
     same = one.get_vocab() == other.get_vocab() and one.eos_token_id == other.eos_token_id
     if not same or one(probe)["input_ids"] != other(probe)["input_ids"]:

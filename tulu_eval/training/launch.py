@@ -1,4 +1,4 @@
-"""From a job to trained models: ranks, weights, the stage's loop, and folders that transformers loads."""
+"""Executes a job: starts the ranks, loads the weights, runs the stage's loop, and exports the trained models."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import model_files
+from tulu_eval.models.exported import Exported, ExportedRecipe, ExportedSetting
 from tulu_eval.runs import catalog, environment
 from tulu_eval.runs.manifest import MANIFEST, locked, write_json
-from tulu_eval.training import checkpoint, cost, dpo, export, networks, parallel, ppo, reward_model, sft
+from tulu_eval.training import checkpoint, cost, dpo, export, loading, networks, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job, engine_settings
-from tulu_eval.training.loop import MICRO_TOKENS, LoopSettings, Trainer
+from tulu_eval.training.loop import LoopSettings, Trainer
+from tulu_eval.training.micro_batches import MICRO_TOKENS
 from tulu_eval.training.parallel import Ranks, shard
 from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
@@ -28,19 +30,18 @@ from tulu_eval.training.watch import Watch, make_probe
 from tulu_eval.version import __version__
 
 ROLLOUT_ROWS = 64
-"""Rows that a rank decodes together."""
+"""Number of rows that a rank decodes together."""
 
 M = TypeVar("M", networks.Policy, networks.Scorer)
 Report = Callable[[int, int, dict[str, float]], None]
 
 
 class TrainingOutcome(NamedTuple):
-    """How a run ended.
+    """The end of a run.
 
     Attributes:
-        finished: Whether all steps are done; else it was asked to end and can go on.
-        folder: Of the run.
-        models: Folders of the trained models, of a finished run.
+        finished: Whether all steps are done; otherwise a signal ended the run, and it can resume.
+        models: Folders of the trained models; empty if the run is unfinished.
     """
 
     finished: bool
@@ -49,10 +50,10 @@ class TrainingOutcome(NamedTuple):
 
 
 def pick_device(name: str) -> str:
-    """Returns ``cuda`` or ``cpu``; ``auto`` is cuda where it is there.
+    """Returns ``cuda`` or ``cpu``; ``auto`` is cuda if a CUDA device is available.
 
     Raises:
-        PreflightError: It is not there, or training does not run on it.
+        PreflightError: If the device is not available, or training does not run on it.
     """
     import torch
 
@@ -64,16 +65,16 @@ def pick_device(name: str) -> str:
 
 
 def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = lambda text: None) -> TrainingOutcome:
-    """Trains; the same call goes on where a run was interrupted, and has nothing to do where one is finished.
+    """Trains. The same call resumes an interrupted run, and does nothing for a finished one.
 
     Args:
-        job: What to do.
+        job: The job.
         device: ``cpu`` or ``cuda``.
-        report: Is given each step's numbers.
-        say: Is given what a person may want to see besides: sample rollouts, the probe.
+        report: Called with each step, the number of steps and the step's numbers.
+        say: Called with texts for people: sample rollouts, the probe.
 
     Raises:
-        UserError: Something is missing or does not fit, or a guard stopped the run.
+        UserError: If something is missing or does not fit, or a guard stopped the run.
     """
     with parallel.ranks(device) as ranks:
         recipe, stage = job.sourced.recipe, job.sourced.stage
@@ -103,11 +104,11 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
 
 
 def _alone(job: Job, ranks: Ranks) -> AbstractContextManager[None]:
-    """Keeps every other command off the run's folder, which is made if need be: models of two runs must not mix in it."""
+    """Locks the run's folder, which it creates, so that models of two runs do not mix in it."""
     return locked(job.folder) if ranks.first else contextlib.nullcontext()
 
 
-def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: dict[str, Any]) -> None:
+def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: Exported) -> None:
     if ranks.first:
         _clear(job)
         checkpoint.refuse_full_disk(job.folder, parameters)
@@ -118,12 +119,12 @@ def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: dict[str,
             shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
             export.set_aside(job.folder, job.sourced.stage)
         export.refuse_others(job.folder, job.sourced.stage, job.identity)
-        write_json(job.folder / MANIFEST, manifest)
+        write_json(job.folder / MANIFEST, export.as_manifest(manifest))
     ranks.wait()
 
 
 def _clear(job: Job) -> None:
-    """Removes what a killed run left half written; nobody else is in the folder."""
+    """Removes the half-written files of a killed run; the folder must be locked."""
     checkpoint.clear(job.folder / "checkpoints")
     drafts = [*export.drafts(job.folder), job.folder / FOLDER]
     for draft in filter(Path.is_dir, drafts):
@@ -132,28 +133,30 @@ def _clear(job: Job) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _manifest(job: Job, ranks: Ranks) -> dict[str, Any]:
-    recipe = dataclasses.asdict(job.sourced.recipe)
-    return {
-        "version": __version__,
-        "stage": job.sourced.stage,
-        "recipe": {"name": job.sourced.name, "sha256": job.sourced.sha256, "about": job.sourced.about},
-        "settings": {key: {"value": value, "source": job.sourced.sources[key]} for key, value in recipe.items()},
-        "identity": job.identity,
-        "model": job.model.name,
-        "reward_model": job.reward_model.name if job.reward_model else None,
-        "rows_kept": len(job.rows.rows),
-        "rows_dropped": job.rows.dropped,
-        "steps": job.steps,
-        "ranks": ranks.world,
-        "commit": environment.commit(),
-        "packages": environment.packages(),
-        "machine": environment.machine(),
-    }
+def _manifest(job: Job, ranks: Ranks) -> Exported:
+    """Returns the manifest of a run, in which the name of a model and the hash of its weights are still empty."""
+    sourced = job.sourced
+    recipe = dataclasses.asdict(sourced.recipe)
+    return Exported(
+        version=__version__,
+        stage=sourced.stage,
+        recipe=ExportedRecipe(sourced.name, sourced.sha256, sourced.about),
+        settings={key: ExportedSetting(value, sourced.sources[key]) for key, value in recipe.items()},
+        identity=job.identity,
+        model=job.model.name,
+        reward_model=job.reward_model.name if job.reward_model else None,
+        rows_kept=len(job.rows.rows),
+        rows_dropped=job.rows.dropped,
+        steps=job.steps,
+        ranks=ranks.world,
+        commit=environment.commit(),
+        packages=environment.packages(),
+        machine=environment.machine(),
+    )
 
 
 def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], None]) -> tuple[Trainer, dict[str, Any]]:
-    """Loads the stage's models and runs its loop; returns the trained ones by the name of their folder."""
+    """Loads the stage's models and runs its loop; returns the trained models by the name of their folder."""
     recipe, folder = job.sourced.recipe, job.model.path
     compute = recipe.compute_dtype
     rows: Any = job.rows.rows
@@ -168,10 +171,10 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
         return shard(whole, ranks, *methods)
 
     def policy(trained: bool) -> networks.Policy:
-        return made(partial(networks.load_policy, folder, compute=compute, trained=trained), trained, "next_logits")
+        return made(partial(loading.load_policy, folder, compute=compute, trained=trained), trained, "next_logits")
 
     def scorer(path: Path, trained: bool, new_head: tuple[int, float] | None = None) -> networks.Scorer:
-        return made(partial(networks.load_scorer, path, compute=compute, trained=trained, new_head=new_head), trained)
+        return made(partial(loading.load_scorer, path, compute=compute, trained=trained, new_head=new_head), trained)
 
     def trainer(trained: dict[str, Any]) -> Trainer:
         return Trainer(recipe, ranks, trained, len(rows), job.rows_per_step, job.updates_per_step, settings)
@@ -204,7 +207,7 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
 
 
 def _engine(job: Job, policy: networks.Policy, ranks: Ranks) -> RolloutEngine:
-    """Returns what rollouts come from."""
+    """Returns the engine of the rollouts."""
     recipe, eos = job.sourced.recipe, int(job.tokenizer.eos_token_id)
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - only PPO has rollouts
     if job.order.rollouts == "policy":
@@ -229,7 +232,7 @@ def _watch(job: Job, ranks: Ranks, say: Callable[[str], None]) -> Watch:
 
 @contextlib.contextmanager
 def _signals(run: Trainer) -> Iterator[None]:
-    """Has SIGTERM and SIGUSR1 end the run after the step it is in, with a checkpoint: what a scheduler sends first."""
+    """Makes SIGTERM and SIGUSR1, which schedulers send first, end the run with a checkpoint after the current step."""
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         run.ask_to_end()

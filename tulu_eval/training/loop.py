@@ -1,26 +1,23 @@
-"""What the loops of all stages share: steps that resume, updates that are finite or skipped, stops that lose nothing."""
+"""The trainer of all stages: yields steps, resumes, updates, skips updates that are not finite, and saves checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
-import gc
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from tulu_eval import files
-from tulu_eval.backends.hf.batching import is_out_of_memory
-from tulu_eval.errors import DataError, EngineError, UserError
+from tulu_eval.errors import UserError
 from tulu_eval.training import checkpoint
 from tulu_eval.training.checkpoint import Trained
 from tulu_eval.training.formulas import learning_rate, warmup_updates
 from tulu_eval.training.metrics import Metrics
-from tulu_eval.training.packing import cut, parts_needed
+from tulu_eval.training.micro_batches import MicroBatches
 from tulu_eval.training.parallel import Ranks, clip_gradient, finite, gradient_norm
 from tulu_eval.training.randomness import permutation
 from tulu_eval.training.saved import Saved
@@ -29,30 +26,24 @@ from tulu_eval.training.stages import Recipe
 from tulu_eval.training.text import Tokens
 
 _LOG = logging.getLogger(__name__)
-MICRO_TOKENS = "micro-tokens"
-"""File with the tokens that go through a model at once, where the recipe's were too many for one of several ranks."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Stopped(UserError):
-    """Training ended itself: a guard was crossed. What was learned up to there is in the last checkpoint."""
+    """A guard stopped the training; the last checkpoint is whole."""
 
     exit_code = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """How a run goes, with no effect on what it computes.
+    """Settings of a run that have no effect on what it computes.
 
     Attributes:
-        folder: Where everything of the run is written.
-        identity: What a checkpoint must have in common with the run to go on from it.
+        identity: Values that a checkpoint and the run must share.
         save_every: Steps between checkpoints; the last step always has one.
-        fresh: Begin anew though there are checkpoints.
-        tensorboard: Whether to write curves for it.
-        report: Is given each step's numbers, on the first rank.
+        fresh: Whether to ignore existing checkpoints.
+        tensorboard: Whether to write curves for TensorBoard.
+        report: Called on the first rank with each step, the number of steps and the step's numbers.
     """
 
     folder: Path
@@ -67,22 +58,18 @@ class Trainer:
     """The state of a run: models with their optimizers, the step, and the counters of its guards.
 
     Args:
-        recipe: What is done.
-        ranks: By whom.
-        models: The models that are trained, by name, sharded already.
+        ranks: This process among the others.
+        models: The models to train by name, already sharded.
         rows: Number of rows, pairs or prompts.
-        rows_per_step: Of these, how many one step takes.
-        updates_per_step: Updates that one step makes.
-        settings: How the run goes.
 
     Attributes:
-        steps_total: Steps of the whole run.
-        interrupted: Whether the run was asked to end, and did after a checkpoint.
-        micro_tokens: Tokens that go through a model at once; halved when memory runs out.
-        speed: Seconds and operations of the step, by part.
+        steps_total: Number of steps of the whole run.
+        interrupted: Whether :meth:`ask_to_end` ended the run, after a checkpoint.
+        micro: Cuts this rank's rows into micro-batches that fit into memory.
+        speed: Seconds by part and operations of the current step.
 
     Raises:
-        UserError: There are not enough rows for one step.
+        UserError: If there are too few rows for one step.
     """
 
     def __init__(
@@ -99,7 +86,7 @@ class Trainer:
         if not per_epoch:
             raise UserError(f"{rows} rows are too few for one step of {rows_per_step}; give more data or a smaller batch")
         self.recipe, self.ranks, self.settings = recipe, ranks, settings
-        self.micro_tokens = min(recipe.micro_tokens, _read_number(settings.folder / MICRO_TOKENS, recipe.micro_tokens))
+        self.micro = MicroBatches(ranks, settings.folder, recipe.micro_tokens, self._zero)
         self.speed = Speed(ranks, recipe.compute_dtype)
         self.steps_total = recipe.epochs * per_epoch
         self.interrupted = False
@@ -113,7 +100,7 @@ class Trainer:
         self._resume()
 
     def ask_to_end(self) -> None:
-        """Has the run end after the step it is in, with a checkpoint; a signal handler may call it."""
+        """Makes the run end with a checkpoint after the current step; a signal handler may call it."""
         self._asked_to_end = True
 
     def _resume(self) -> None:
@@ -129,7 +116,7 @@ class Trainer:
         _LOG.info("going on from %s", saved.folder)
 
     def _doubt(self, saved: Saved) -> str:
-        """Returns why the optimizers that were loaded are not those of the step that a checkpoint's manifest says."""
+        """Returns why the loaded optimizers are not those of the manifest's step; empty if they are."""
         if saved.step > self.steps_total:
             return f"it says step {saved.step:,}, and the run has {self.steps_total:,}"
         if set(saved.counters) != set(self._counters):
@@ -142,7 +129,7 @@ class Trainer:
         return ""
 
     def steps(self) -> Iterator[int]:
-        """Yields the number of each step that is still to do; saves where it is due and where the run is asked to end."""
+        """Yields the number of each remaining step, from 0; saves when a checkpoint is due and when the run must end."""
         while self._step < self.steps_total and not self.interrupted:
             self._update = self._step * self._updates_per_step
             self.speed.begin()
@@ -153,81 +140,27 @@ class Trainer:
                 self.save()
 
     def save(self) -> None:
-        """Writes a checkpoint of the steps that are done."""
+        """Writes a checkpoint of the finished steps."""
         checkpoint.save(self._checkpoints, self._step, self._trained, self.settings.identity, self._counters, self.ranks)
 
     def batch(self, step: int) -> list[int]:
-        """Returns which rows a step takes: the next of its epoch's order, whatever the number of ranks."""
+        """Returns the numbers of a step's rows: the next of its epoch's order, for any number of ranks."""
         epoch, place = divmod(step, self._per_epoch)
         start = place * self._rows_per_step
         return permutation(self._rows, self.recipe.seed, epoch)[start : start + self._rows_per_step]
 
-    def micro_batches(self, rows: Sequence[T], tokens: Callable[[T], int], work: Callable[[list[T]], R]) -> list[R]:
-        """Returns what ``work`` makes of each micro-batch of this rank's rows; see :meth:`fitting`.
-
-        Args:
-            rows: This rank's.
-            tokens: Returns how many tokens of a row go through a model.
-            work: Adds a micro-batch's gradients.
-        """
-        return self.fitting(
-            [tokens(row) for row in rows], lambda parts: [work([rows[place] for place in part]) for part in parts]
-        )
-
-    def fitting(self, lengths: Sequence[int], work: Callable[[list[list[int]]], R]) -> R:
-        """Returns what ``work`` makes of rows that are cut into micro-batches of at most ``micro_tokens``, given their places.
-
-        All ranks have the same number of micro-batches, each with about as many tokens.
-
-        Where memory runs out, everything of this call is undone, gradients included, and done again in halves. With several
-        ranks the others wait in the middle of the models for this one, so there the run ends, and goes on from its last
-        checkpoint with half the tokens: by itself under ``torchrun --max-restarts``.
-
-        Raises:
-            EngineError: Memory does not suffice for one row, or one of several ranks ran out of it.
-        """
-        while True:
-            parts = cut(lengths, self.ranks.max(parts_needed(lengths, self.micro_tokens)))
-            try:
-                return work(parts)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(parts) == len(lengths):
-                    raise EngineError(
-                        f"out of memory with a row of {max(lengths)} tokens alone; use more devices, activation_checkpointing "
-                        "or another compute_dtype, and give the same command again to go on"
-                    ) from error
-                # Below the longest row the budget has no effect; what is larger than all rows together has none either.
-                self.micro_tokens = max(min(self.micro_tokens, sum(lengths)) // 2, 1)
-                if self.ranks.world > 1:
-                    self._remember()
-                    raise EngineError(
-                        f"rank {self.ranks.rank} ran out of memory; the same command, or torchrun --max-restarts, "
-                        f"goes on from the last checkpoint with micro_tokens = {self.micro_tokens}"
-                    ) from error
-            self._zero()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            _LOG.warning("out of memory: going on with micro_tokens = %d", self.micro_tokens)
-
-    def _remember(self) -> None:
-        """Leaves the smaller number of tokens for the run that goes on; of ranks that run out together one is heard."""
-        files.write_text(self.settings.folder / MICRO_TOKENS, str(self.micro_tokens))
-
     def update(self, loss: Tensor, rows: Iterable[Tokens]) -> dict[str, float]:
-        """Takes one optimizer step with the gradients that are there, unless something is not finite; then skips it.
+        """Takes one optimizer step with the current gradients; skips it if the loss or a gradient is not finite.
 
         Args:
             loss: This rank's part of the loss; the parts of all ranks add up.
-            rows: This rank's rows, for a look at them should training stop.
+            rows: This rank's rows, which the method writes into a file if it stops the run.
 
         Returns:
             The loss, the learning rate, and each model's gradient norm before clipping.
 
         Raises:
-            Stopped: ``max_skipped`` updates in a row were not finite.
+            Stopped: If ``max_skipped`` updates in a row were not finite.
         """
         with self.speed.part("optimiser"):
             return self._update_once(loss, rows)
@@ -259,15 +192,15 @@ class Trainer:
         path = self.settings.folder / f"not-finite-step-{self._step:08d}-rank-{self.ranks.rank}.json"
         files.write_json(path, [row.ids.tolist() for row in rows])
         raise Stopped(
-            f"loss or gradient was not finite {self.recipe.max_skipped} times in a row; the rows of the last are in {path}; "
+            f"loss or gradient was not finite {self.recipe.max_skipped} times in a row; the last rows are in {path}; "
             "the last checkpoint is whole"
         )
 
     def guard(self, reason: str, patience: int) -> None:
-        """Stops the run after ``patience`` steps in a row with a reason to, with a checkpoint; an empty reason is none.
+        """Stops the run with a checkpoint after ``patience`` steps in a row with a reason; an empty reason is none.
 
         Raises:
-            Stopped: It is time.
+            Stopped: If this is the last of these steps.
         """
         self._counters["beyond_in_a_row"] = self._counters["beyond_in_a_row"] + 1 if reason else 0
         if self._counters["beyond_in_a_row"] >= patience:
@@ -277,7 +210,7 @@ class Trainer:
             raise Stopped(f"{reason} in {patience} steps in a row; stopped after step {self._step} with a checkpoint")
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Writes a step's numbers, with its seconds by part, tokens a second and MFU."""
+        """Writes a step's numbers, with its seconds by part, tokens per second and MFU."""
         numbers = {**numbers, **self.speed.summary(), "skipped": self._counters["skipped"]}
         if not self.ranks.first:
             return
@@ -289,14 +222,6 @@ class Trainer:
             one.optimizer.zero_grad(set_to_none=True)
 
 
-def _read_number(path: Path, default: int) -> int:
-    """Returns the positive number that a file holds, or the default where there is none."""
-    try:
-        return max(1, int(files.read_text(path, 100)))
-    except (DataError, ValueError):
-        return default
-
-
 def _optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = AdamW(
@@ -306,7 +231,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
         eps=recipe.adam_eps,
         weight_decay=recipe.weight_decay,
     )
-    # Made here and not in the first step, since a checkpoint before it would have torch make it by a step that counts.
+    # Without a state here, a checkpoint before the first step would make torch create it by a step that counts.
     for parameter in trained:
         zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
         optimizer.state[parameter] = {"step": torch.tensor(0.0), **zeros}

@@ -1,6 +1,6 @@
-"""What a run writes about itself while it goes, and how it goes on after a kill without a gap or a double line.
+"""Writes the files about a run in progress; after a kill they continue without a gap or a duplicate line.
 
-``metrics.jsonl`` has one JSON object a step. Every stage:
+``metrics.jsonl`` has one JSON object per step. All stages write:
 
 * ``step`` from 0, ``time`` (Unix), ``seconds`` since the step began, ``seconds_*`` of each part of it on the first rank,
   ``tokens`` and ``tokens_per_second`` (PPO: response tokens; else all tokens that went through the trained model), ``mfu``,
@@ -8,15 +8,15 @@
   trained model: ``policy_gradient_norm``, ``value_model_gradient_norm``, ``reward_model_gradient_norm``.
 
 ``rm`` and ``dpo`` add ``accuracy`` and ``margin``. ``ppo`` adds, as means over the step's responses or their tokens:
-``score`` (what the reward model says, the rule for missing end tokens applied), ``score_deviation``, ``kl`` (nats a response),
-``kl_per_token``, ``eos_rate``, ``length``, ``entropy`` (nats a token), ``policy_loss``, ``value_loss``, ``clip_fraction``,
+``score`` (of the reward model, after the rule for missing end tokens), ``score_deviation``, ``kl`` (nats per response),
+``kl_per_token``, ``eos_rate``, ``length``, ``entropy`` (nats per token), ``policy_loss``, ``value_loss``, ``clip_fraction``,
 ``approximate_kl``, ``explained_variance``. A number that is not finite is ``null``.
 
 ``samples.jsonl`` (ppo): ``step`` and ``samples``, a list of ``prompt``, ``answer``, ``score``, ``kl``, ``ended``, ``tokens``.
 
-``probe.jsonl`` (a run with ``--probe``): ``step`` (the updates of so many steps are in), ``benchmark``, ``n``, ``right`` (one 0
-or 1 an item), ``value`` with ``low`` and ``high`` (percent, 95 %), ``gain`` over the first line with ``gain_low``,
-``gain_high``, ``p_value``, and ``items_needed`` to show a gain of this size (``null`` where there is none).
+``probe.jsonl`` (a run with ``--probe``): ``step`` (number of finished steps), ``benchmark``, ``n``, ``right`` (0 or 1 per
+item), ``value`` with ``low`` and ``high`` (percent, 95 %), ``gain`` over the first line with ``gain_low``, ``gain_high``,
+``p_value``, and ``items_needed`` to show a gain of this size (``null`` if there is no gain or loss).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ METRICS, SAMPLES, PROBE = "metrics.jsonl", "samples.jsonl", "probe.jsonl"
 
 
 def append(path: Path, step: int, data: Mapping[str, Any]) -> None:
-    """Appends a step's line to a file, in the place of what a killed run wrote about it or later ones."""
+    """Appends a step's line to a file; removes lines that a killed run wrote about this step or later ones."""
     if step == 0 or not path.exists():
         path.write_text("")
     elif _last(path) >= step:
@@ -47,21 +47,21 @@ def append(path: Path, step: int, data: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Returns a file's lines; a cut last one is left out."""
+    """Returns a file's lines without a last one that is cut off; none if there is no file."""
     if not path.exists():
         return []
     return [line for line in map(_parsed, files.read_text(path).splitlines()) if line is not None]
 
 
 CUT = 1 << 62
-"""The step that a cut line counts as: after every other."""
+"""Step number of a line that is cut off: larger than any other."""
 
 TAIL = 1 << 16
-"""Bytes that are looked at first for a file's last line; one of samples may have more."""
+"""Bytes at the end of a file to read first for its last line, which may be longer."""
 
 
 def _last(path: Path) -> int:
-    """Returns the step of a file's last line, -1 for an empty file, from its end: it is asked at every step of a long run."""
+    """Returns the step of a file's last line, -1 for an empty file; reads only the end, because each step of a run calls it."""
     with files.open_regular(path) as file:
         size, tail = file.seek(0, os.SEEK_END), TAIL
         while True:
@@ -78,7 +78,7 @@ def _step_of(line: str) -> int:
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    """Returns a line about a step; None for one that was cut."""
+    """Returns a line about a step; ``None`` if it is cut off."""
     try:
         found = files.parse_json(line, files.Place("a line"), nan=True, halves=True)
     except DataError:
@@ -90,11 +90,10 @@ class Metrics:
     """Writes each step's numbers.
 
     Args:
-        folder: Of the run.
-        tensorboard: Whether to write curves too.
+        tensorboard: Whether to write curves for TensorBoard too.
 
     Raises:
-        PreflightError: The package for them is missing.
+        PreflightError: If the package tensorboard is missing.
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:

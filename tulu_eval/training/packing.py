@@ -1,8 +1,8 @@
-"""Forward passes without padding: rows end to end in one sequence, each with positions of its own and seeing only itself.
+"""Forward passes without padding: one sequence holds all rows, each with its own positions and attending only to itself.
 
-It reaches a model through transformers' attention interface, as the shared prefix of the evaluation backend does. Attention
-goes row by row, never over the whole sequence: PyTorch's variable-length flash attention on a CUDA device in a half
-precision, else one fused call for the rows of each length. Whether a model can is tried on a few tokens (:func:`enable`).
+The module uses transformers' attention interface, like the shared prefix of the evaluation backend. Attention works per row,
+never over the whole sequence: on a CUDA device in half precision by PyTorch's variable-length flash attention, else by one
+fused call per row length. :func:`enable` tries on a few tokens whether a model can be packed.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ ATTENTION = "tulu_eval_packed"
 """Name of the attention function in transformers' registry."""
 
 _REFUSED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
-"""Arguments of attention functions that change the scores in a way that is not implemented here."""
+"""Arguments of attention functions that change the scores, which this module does not implement."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Packing:
-    """Where the tokens of a [rows, tokens] batch stand in one sequence, the longest row first.
+    """The order of a [rows, tokens] batch's tokens in one sequence, with the longest row first.
 
     Attributes:
-        places: [packed tokens], the index of each in the flattened batch.
-        positions: [packed tokens], the index of each in its row.
-        lengths: Of the rows, in their order in the sequence; rows of no token have no place in it.
-        bounds: [rows + 1], int32, where each row begins, and where the last one ends.
+        places: [packed tokens], the index of each token in the flattened batch.
+        positions: [packed tokens], the index of each token in its row.
+        lengths: Lengths of the rows in the order of the sequence, without empty rows.
+        bounds: [rows + 1], int32, the start of each row, and the end of the last.
     """
 
     places: Tensor
@@ -50,7 +50,7 @@ class Packing:
 
     @classmethod
     def of(cls, lengths: Tensor, width: int) -> Packing:
-        """Returns the packing of rows with so many tokens each, in a batch ``width`` tokens wide."""
+        """Returns the packing of rows of these lengths in a batch of ``width`` tokens."""
         found: list[int] = lengths.tolist()
         order = sorted((row for row, length in enumerate(found) if length), key=lambda row: -found[row])
         ordered = [found[row] for row in order]
@@ -65,12 +65,12 @@ class Packing:
 
 
 def spread(x: Tensor, places: Tensor, rows: int, width: int) -> Tensor:
-    """Returns numbers [n] as [rows, width], at their places in it when flattened; 0 elsewhere. It is no view: FSDP hooks it."""
+    """Returns [rows, width] with numbers [n] at places of the flattened tensor, else 0; no view, because FSDP hooks it."""
     return x.new_zeros(rows, width).index_put((places // width, places % width), x)
 
 
 def parts_needed(lengths: Sequence[int], budget: int) -> int:
-    """Returns into how few parts rows can be cut so that none has more than ``budget`` tokens, or than the longest row."""
+    """Returns the smallest number of parts for :func:`cut` with at most ``budget`` tokens each, or one longer row."""
     allowed = max(budget, *lengths)
     for parts in range(-(-sum(lengths) // allowed), len(lengths)):
         if max(sum(lengths[place] for place in part) for part in cut(lengths, parts)) <= allowed:
@@ -79,7 +79,7 @@ def parts_needed(lengths: Sequence[int], budget: int) -> int:
 
 
 def cut(lengths: Sequence[int], parts: int) -> list[list[int]]:
-    """Returns the places of rows in so many parts with about as many tokens each: the longest first, to the emptiest part."""
+    """Returns the places of the rows of each part; all parts have about the same number of tokens."""
     found: list[list[int]] = [[] for _ in range(parts)]
     tokens = [(0, part) for part in range(parts)]
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
@@ -99,10 +99,10 @@ def attention(
     packing: Packing | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """The function behind :data:`ATTENTION`: causal in each row of a packed sequence; PyTorch's own where nothing is packed.
+    """The function of :data:`ATTENTION`: causal in each row of a packed sequence; PyTorch's own without a packing.
 
     Raises:
-        ValueError: The model asks for something else than causal softmax attention.
+        ValueError: If the model needs another attention than causal softmax attention.
     """
     if packing is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -112,7 +112,7 @@ def attention(
     for name in _REFUSED:
         if options.get(name) is not None:
             raise ValueError(f"the attention uses {name}")
-    if torch.is_autocast_enabled(query.device.type):  # rotary positions of float32 hidden states have made them float32
+    if torch.is_autocast_enabled(query.device.type):  # rotary positions of float32 hidden states made them float32
         query, key, value = (x.to(torch.get_autocast_dtype(query.device.type)) for x in (query, key, value))
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
         return _varlen(query, key, value, packing, scaling), None
@@ -139,14 +139,14 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: 
 
 @functools.cache
 def _varlen_groups() -> bool:
-    """Whether PyTorch's variable-length attention takes fewer heads of keys than of queries; torch 2.11's does not."""
+    """Whether PyTorch's variable-length attention allows fewer heads of keys than of queries; torch 2.11's does not."""
     from torch.nn.attention.varlen import varlen_attn
 
     return "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def _by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scale: float | None) -> Tensor:
-    """Returns [1, packed tokens, heads, width]: one call for the rows of each length, which stand next to each other."""
+    """Returns [1, packed tokens, heads, width]; calls the fused attention once per row length, as rows are sorted by length."""
     groups = [(length, len(list(equal))) for length, equal in itertools.groupby(packing.lengths)]
     # Split, not sliced: the gradient of each slice would be as large as the whole sequence.
     sizes = [length * rows for length, rows in groups]
@@ -162,11 +162,11 @@ def _by_length(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scal
 
 
 def packed_arguments(ids: Tensor, packing: Packing) -> dict[str, Any]:
-    """Returns the arguments of a forward of the packed tokens of ``ids`` [rows, tokens]."""
+    """Returns the arguments of a forward pass over the packed tokens of ``ids`` [rows, tokens]."""
     return {
         "input_ids": ids.flatten()[packing.places][None],
         "position_ids": packing.positions[None],
-        # Four dimensions keep transformers from building a mask of its own, which would be as large as the sequence squared.
+        # With four dimensions transformers builds no mask of its own, which would have the size of the sequence squared.
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device),
         "use_cache": False,
         "packing": packing,
@@ -174,7 +174,7 @@ def packed_arguments(ids: Tensor, packing: Packing) -> dict[str, Any]:
 
 
 def enable(model: Any) -> bool:
-    """Gives a model of transformers the packed attention where it computes the same; says whether."""
+    """Sets a model's attention to the packed one if it computes the same; returns whether it did."""
     reason = config_reason(model, sys.maxsize)
     if not reason:
         reason = _tried(model)

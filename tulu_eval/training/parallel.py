@@ -1,10 +1,10 @@
 """Everything distributed: ranks, sums over them, sharded models, clipping, and whole copies of sharded weights.
 
-Every rank runs the same program under ``torchrun``; there is no controller. With one process nothing is set up, a sum is the
-tensor itself and a model stays as it is: the stages do not know the difference.
+Every rank runs the same program under ``torchrun``; there is no controller. With one process, a sum is the tensor itself and a
+model is not sharded, so the stages need no special case.
 
-A loss is summed over micro-batches and ranks and divided by the whole batch's count. FSDP takes the mean over ranks, so each
-rank's part is multiplied by their number first (:meth:`Ranks.backward`).
+A loss is the sum over micro-batches and ranks, divided by the count of the whole batch. FSDP averages gradients over the ranks,
+so each rank multiplies its part by their number (:meth:`Ranks.backward`).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Ranks:
     """This process among the others.
 
     Attributes:
-        rank: From 0.
+        rank: Number of this process, from 0.
         world: Number of processes.
-        device: Where this one computes.
+        device: Device of this process.
     """
 
     rank: int = 0
@@ -46,7 +46,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes what only one may write."""
+        """Whether this is the first process, which alone writes shared files."""
         return self.rank == 0
 
     def sum(self, partial: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Ranks:
         return partial
 
     def max(self, number: int) -> int:
-        """Returns the largest of a number over all ranks."""
+        """Returns the largest number of all ranks."""
         if self.world == 1:
             return number
         found = torch.tensor(number, device=self.device)
@@ -65,11 +65,11 @@ class Ranks:
         return int(found)
 
     def any(self, flag: bool) -> bool:
-        """Returns whether it is so on some rank."""
+        """Returns whether the flag is set on at least one rank."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
     def merge(self, own: dict[str, T]) -> dict[str, T]:
-        """Returns the entries of all ranks, whose names must differ."""
+        """Returns the entries of all ranks; their names must differ."""
         if self.world == 1:
             return own
         found: list[Any] = [None] * self.world
@@ -77,12 +77,12 @@ class Ranks:
         return {name: value for part in found for name, value in part.items()}
 
     def wait(self) -> None:
-        """Waits until all ranks are here."""
+        """Waits for all ranks."""
         if self.world > 1:
             dist.barrier()
 
     def share(self, rows: Sequence[T]) -> list[T]:
-        """Returns this rank's rows of a batch: every ``world``-th, so that each rank has its part of every mini-batch."""
+        """Returns this rank's rows of a batch: every ``world``-th, so that each rank has a part of every mini-batch."""
         return list(rows[self.rank :: self.world])
 
     def backward(self, loss: Tensor) -> None:
@@ -90,10 +90,10 @@ class Ranks:
         (loss * self.world).backward()  # type: ignore[no-untyped-call]
 
     def refuse_uneven(self, **batches: int) -> None:
-        """Refuses batches that the ranks cannot share evenly.
+        """Checks that the ranks can share batches evenly.
 
         Raises:
-            PreflightError: One of them is not a multiple of the number of ranks.
+            PreflightError: If a batch is not a multiple of the number of ranks.
         """
         for name, size in batches.items():
             if size % self.world:
@@ -102,10 +102,10 @@ class Ranks:
 
 @contextlib.contextmanager
 def ranks(device: str) -> Iterator[Ranks]:
-    """Joins the processes that ``torchrun`` started, or is the only one.
+    """Yields this process among those of ``torchrun``; alone if it did not start it.
 
     Args:
-        device: ``cpu``, or ``cuda``, of which each process takes the one of its local rank.
+        device: ``cpu``, or ``cuda``: each process then uses the device of its local rank.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -116,7 +116,7 @@ def ranks(device: str) -> Iterator[Ranks]:
         yield Ranks(device=own)
         return
     store, rank, world = next(rendezvous("env://"))
-    # torchrun's agent keeps one store over its restarts, in which the addresses of dead processes would be found.
+    # torchrun's agent keeps one store over restarts, and without a prefix it would return addresses of dead processes.
     store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
     dist.init_process_group("nccl" if own.type == "cuda" else "gloo", store=store, rank=rank, world_size=world)
     try:
@@ -126,15 +126,15 @@ def ranks(device: str) -> Iterator[Ranks]:
 
 
 def shard(load: Callable[[], M], among: Ranks, *methods: str) -> M:
-    """Returns a model on its device and, with several ranks, with its parameters sharded among them, layer by layer.
+    """Returns a model on its device; with several ranks, its parameters are sharded among them, layer by layer.
 
-    The ranks of a machine load one after the other, so that its memory holds one whole copy at a time; a device holds at most
-    one whole layer.
+    The ranks of a machine load in turn, so that its memory holds one whole copy at a time; a device holds at most one whole
+    layer.
 
     Args:
         load: Loads the model into main memory; its layers are the longest module list in it.
         among: The ranks.
-        methods: Names of the methods, besides ``forward``, that use its parameters.
+        methods: Names of methods besides ``forward`` that use the parameters.
     """
     if among.world == 1:
         return load().to(among.device)
@@ -155,7 +155,7 @@ def shard(load: Callable[[], M], among: Ranks, *methods: str) -> M:
 
 @contextlib.contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
-    """Holds a sharded model's parameters whole, so that ranks may call it a different number of times (rollouts)."""
+    """Keeps a sharded model's parameters whole, so that ranks may call it different numbers of times (rollouts)."""
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
@@ -164,18 +164,18 @@ def whole(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            part.set_reshard_after_forward(part is not model, recurse=False)  # as fully_shard has it: all but the root
+            part.set_reshard_after_forward(part is not model, recurse=False)  # fully_shard's default: all but the root
             part.reshard()
 
 
 def gradient_norm(model: nn.Module) -> float:
-    """Returns the norm of a model's whole gradient, over all ranks; NaN or infinite where an entry is."""
+    """Returns the norm of a model's whole gradient over all ranks; NaN or infinite if an entry is."""
     norm: Any = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def clip_gradient(model: nn.Module, norm: float, limit: float) -> None:
-    """Scales a model's gradient down to a norm of ``limit``, where its norm is more."""
+    """Scales a model's gradient down to a norm of ``limit`` if ``norm`` is larger."""
     if norm > limit:
         scale = limit / norm
         for parameter in model.parameters():
@@ -189,11 +189,11 @@ def finite(numbers: Iterable[float]) -> bool:
 
 
 def whole_state(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
-    """Returns a model's state with every tensor whole, on the CPU; every rank must call it.
+    """Returns a model's state with whole tensors on the CPU; all ranks must call it.
 
     Args:
         model: The model.
-        keep: Whether this rank wants it; else it only takes part, and gets nothing.
+        keep: Whether this rank gets the state; otherwise it gets an empty one.
     """
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():

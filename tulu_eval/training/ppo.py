@@ -1,13 +1,14 @@
-"""PPO as EasyLM does it (@ dbf2212c, ``llama_train_ppo.py``): rollouts from the policy at a step's start, then mini-batches.
+"""PPO like EasyLM's (@ dbf2212c, ``llama_train_ppo.py``): rollouts from the policy at a step's start, then mini-batches.
 
-For each mini-batch, with the parameters as they are when its turn comes: log-probabilities of policy and reference, values and
-scores; KL in the reward of each token; advantages by GAE, whitened over the mini-batch; one update of policy and value model
-for each inner epoch. Old log-probabilities and values are those of the first, so with one inner epoch the ratio is 1, and
-nothing is clipped: mini-batches come late by up to seven updates and are not corrected for it. That is the recipe.
+A mini-batch gets, with the current parameters: log-probabilities of policy and reference, values and scores; KL in the reward
+of each token; advantages by GAE, whitened over the mini-batch; one update of policy and value model per inner epoch. The old
+log-probabilities and values are those of the first inner epoch. So with one inner epoch the ratio is 1 and nothing is clipped;
+the last mini-batch's rollouts are up to seven updates old, which the recipe does not correct.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -33,6 +34,7 @@ from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import Rollout, RolloutEngine, roll_out
 from tulu_eval.training.speed import Speed
 from tulu_eval.training.stages import PPORecipe
+from tulu_eval.training.step_means import StepMeans
 from tulu_eval.training.text import Tokens
 from tulu_eval.training.watch import Watch
 
@@ -41,7 +43,7 @@ Reward = Callable[[Batch], Tensor]
 
 
 class Models(NamedTuple):
-    """The four of PPO; policy and value model are trained."""
+    """The four models of PPO, which trains the policy and the value model."""
 
     policy: Policy
     reference: Policy
@@ -50,7 +52,7 @@ class Models(NamedTuple):
 
 
 class ModelOutputs(NamedTuple):
-    """What the models say of a mini-batch before its update: [rows, tokens of the longest response], the score [rows]."""
+    """The models' outputs for rollouts before an update: [rows, tokens of the longest response]; the score is [rows]."""
 
     mask: Tensor
     logprobs: Tensor
@@ -60,12 +62,12 @@ class ModelOutputs(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What an update is made of: a mini-batch, the models' outputs on it, and what follows from these.
+    """The input of an update: a mini-batch, the models' outputs for it, and the targets from these.
 
     Attributes:
         mini: The rollouts.
-        old: What the models said of them.
-        kl: [rows, tokens], the estimate of each token.
+        old: The models' outputs before the first update.
+        kl: [rows, tokens], the KL estimate at each token.
         advantages: [rows, tokens], whitened over all ranks.
         returns: [rows, tokens].
         tokens: Number of response tokens on all ranks.
@@ -79,12 +81,22 @@ class Target(NamedTuple):
     tokens: Tensor
 
 
-class RewardModel:
-    """The reward that a reward model gives: what it says at the last token.
+class Losses(NamedTuple):
+    """The losses of a mini-batch on this rank, without gradients; the parts of all ranks add up. Each is one number.
 
-    Args:
-        model: The reward model.
+    Attributes:
+        clip_fraction: Share of the tokens whose probability ratio is outside the clip range.
+        approximate_kl: Half the mean square of the change of the log-probabilities.
     """
+
+    policy_loss: Tensor
+    value_loss: Tensor
+    clip_fraction: Tensor
+    approximate_kl: Tensor
+
+
+class RewardModel:
+    """The reward of a reward model: its number at the last token."""
 
     def __init__(self, model: Scorer) -> None:
         self._model = model
@@ -95,95 +107,103 @@ class RewardModel:
         return last_token_scores(self._model(batch), batch)
 
 
-def train(
-    trainer: Trainer,
-    models: Models,
-    engine: RolloutEngine,
-    prompts: Sequence[Tokens],
-    recipe: PPORecipe,
-    watch: Watch | None = None,
-) -> None:
-    """Trains a policy and its value model on prompts, watched or not."""
-    ranks = trainer.ranks
-    decoding = Decoding(recipe.max_new_tokens, recipe.temperature, recipe.top_p, recipe.top_k, seed=recipe.seed)
-    share = recipe.batch // ranks.world
-    for step in trainer.steps():
-        with trainer.speed.part("rollout"):
-            engine.update(models.policy)
-        if watch and watch.due(step):
-            watch.ask(step, engine)
-        places = [prompts[index] for index in trainer.batch(step) for _ in range(recipe.rollouts_per_prompt)]
-        with trainer.speed.part("rollout"):
-            rollouts = roll_out(engine, ranks.share(list(enumerate(places))), decoding, recipe.seed, step)
-        rows = [rollout.tokens for rollout in rollouts]
-        trainer.speed.count(models.policy.flops(rows), sum(float(row.mask.sum()) for row in rows))
+@dataclasses.dataclass(frozen=True, slots=True)
+class Learner:
+    """Computes targets and gradients with the models' current parameters.
 
-        log = Log(ranks)
-        for start in range(0, len(rollouts), share):
-            mini = rollouts[start : start + share]
-            lengths = [len(rollout.tokens) for rollout in mini]
-            target, means = trainer.fitting(lengths, partial(targets_and_first_losses, models, recipe, trainer, mini))
-            for epoch in range(recipe.inner_epochs):
-                if epoch:
-                    means = trainer.fitting(lengths, partial(add_gradients, models, recipe, trainer, target))
-                loss = means[0] + recipe.value_coef * means[1]
-                log.update(trainer.update(loss, [rollout.tokens for rollout in mini]), means)
-            log.rollouts(target)
-            if watch and not start:
-                watch.rollouts(step, mini, target.old.score, torch.where(target.old.mask, target.kl, 0.0).sum(1))
-
-        summary = log.summary()
-        trainer.log(step, summary)
-        trainer.guard(exceeded_bound(summary, recipe), recipe.patience)
-    if watch and not trainer.interrupted:
-        engine.update(models.policy)
-        watch.ask(trainer.steps_total, engine)
-
-
-def targets_and_first_losses(
-    models: Models, recipe: PPORecipe, trainer: Trainer, mini: list[Rollout], parts: list[list[int]]
-) -> tuple[Target, Tensor]:
-    """Returns what the updates of a mini-batch are made of, and what :func:`add_gradients` returns of the first inner epoch.
-
-    Where the mini-batch goes through the models at once, the first epoch's backward pass is that of the forward pass which old
-    log-probabilities and values are from.
-    """
-    seen = [
-        score_rollouts(models, recipe, trainer.ranks, trainer.speed, [mini[place] for place in part], keep=len(parts) == 1)
-        for part in parts
-    ]
-    target = compute_targets(recipe, trainer.ranks, mini, as_one_batch(seen, parts))
-    return target, add_gradients(models, recipe, trainer, target, parts, seen if len(parts) == 1 else [])
-
-
-def score_rollouts(
-    models: Models, recipe: PPORecipe, ranks: Ranks, speed: Speed, part: list[Rollout], *, keep: bool
-) -> ModelOutputs:
-    """Returns what the models say of a micro-batch, with the parameters as they are now.
-
-    Args:
-        models: The four.
-        recipe: What is done.
-        ranks: Who computes.
+    Attributes:
+        ranks: This process among the others.
         speed: Counts seconds and operations.
-        part: The micro-batch.
-        keep: Whether the graphs of policy and value model are kept, for their backward pass.
     """
-    rows = [rollout.tokens for rollout in part]
-    batch = collate(rows, ranks.device)
-    finished = torch.tensor([rollout.finished for rollout in part], device=ranks.device)
-    speed.count(models.reference.flops(rows) + _flops(models.reward, rows))
-    with torch.no_grad():
-        with speed.part("reference"):
-            reference = responses(models.reference(batch, recipe.logprob_temperature), batch)
-        with speed.part("reward"):
-            score = rl.apply_eos_rule(models.reward(batch), finished, recipe.no_eos_reward)
-    with torch.set_grad_enabled(keep):
+
+    models: Models
+    recipe: PPORecipe
+    ranks: Ranks
+    speed: Speed
+
+    def targets_and_first_losses(self, mini: list[Rollout], parts: list[list[int]]) -> tuple[Target, Losses]:
+        """Returns the targets of a mini-batch, and the losses of its first inner epoch, whose gradients it adds.
+
+        If the whole mini-batch fits into one micro-batch, the first epoch's backward pass uses the forward pass of the old
+        log-probabilities and values.
+
+        Args:
+            mini: The rollouts.
+            parts: Places of each micro-batch's rows in the mini-batch.
+        """
+        one = len(parts) == 1
+        seen = [self.score_rollouts([mini[place] for place in part], keep=one) for part in parts]
+        target = self.compute_targets(mini, as_one_batch(seen, parts))
+        return target, self.add_gradients(target, parts, seen if one else [])
+
+    def score_rollouts(self, part: list[Rollout], *, keep: bool) -> ModelOutputs:
+        """Returns the models' outputs for a micro-batch; with ``keep``, with the graphs of policy and value model."""
+        models, recipe, speed = self.models, self.recipe, self.speed
+        rows = [rollout.tokens for rollout in part]
+        batch = collate(rows, self.ranks.device)
+        finished = torch.tensor([rollout.finished for rollout in part], device=self.ranks.device)
+        speed.count(models.reference.flops(rows) + _flops(models.reward, rows))
+        with torch.no_grad():
+            with speed.part("reference"):
+                reference = responses(models.reference(batch, recipe.logprob_temperature), batch)
+            with speed.part("reward"):
+                score = rl.apply_eos_rule(models.reward(batch), finished, recipe.no_eos_reward)
+        with torch.set_grad_enabled(keep):
+            with speed.part("policy"):
+                logprobs = self._logprobs(batch)
+            with speed.part("value"):
+                values = self._values(batch)
+        return ModelOutputs(response_mask(batch), logprobs, reference, values, score)
+
+    def _logprobs(self, batch: Batch) -> Tensor:
+        return responses(self.models.policy(batch, self.recipe.logprob_temperature), batch)
+
+    def _values(self, batch: Batch) -> Tensor:
+        return responses(values_before(self.models.value(batch)), batch)
+
+    def compute_targets(self, mini: list[Rollout], old: ModelOutputs) -> Target:
+        """Returns the targets of a mini-batch from the models' outputs."""
+        recipe, ranks = self.recipe, self.ranks
+        kl = rl.kl_estimate(old.logprobs, old.reference)
+        score = rl.scale_score(old.score, recipe.reward_gain, recipe.reward_bias)
+        rewards = rl.shape_rewards(score, kl, old.mask, recipe.kl_coef)
+        if recipe.whiten_rewards:
+            rewards = rl.whiten_rewards(rewards, old.mask, ranks.sum)
+        advantages, returns = rl.gae(rewards, old.values, old.mask, recipe.gamma, recipe.gae_lambda)
+        whitened = rl.whiten(advantages, old.mask, ranks.sum)
+        return Target(mini, old, kl, whitened, returns, ranks.sum(old.mask.sum().float()))
+
+    def add_gradients(self, target: Target, parts: list[list[int]], kept: Sequence[ModelOutputs] = ()) -> Losses:
+        """Adds the gradients of a mini-batch; returns the losses.
+
+        Args:
+            target: The mini-batch with its targets.
+            parts: Places of each micro-batch's rows in it.
+            kept: Outputs of each micro-batch, with graphs; empty to compute them.
+        """
+        sums = [self._add_gradients_of_part(target, part, kept[at] if kept else None) for at, part in enumerate(parts)]
+        return Losses(*torch.stack([torch.stack(part) for part in sums]).sum(0))
+
+    def _add_gradients_of_part(self, target: Target, part: list[int], kept: ModelOutputs | None) -> Losses:
+        models, recipe, ranks, speed = self.models, self.recipe, self.ranks, self.speed
+        rows = [target.mini[place].tokens for place in part]
+        batch = collate(rows, ranks.device)
+        mask = response_mask(batch)
+        old_logprobs, old_values, advantages, returns = (
+            x[part, : mask.shape[1]] for x in (target.old.logprobs, target.old.values, target.advantages, target.returns)
+        )
+        speed.count(3 * (models.policy.flops(rows) + models.value.flops(rows)))
         with speed.part("policy"):
-            logprobs = responses(models.policy(batch, recipe.logprob_temperature), batch)
+            logprobs = kept.logprobs if kept else self._logprobs(batch)
+            policy_loss = rl.masked_mean(rl.policy_loss(logprobs, old_logprobs, advantages, recipe.clip), mask, target.tokens)
+            ranks.backward(policy_loss)
         with speed.part("value"):
-            values = responses(values_before(models.value(batch)), batch)
-    return ModelOutputs(response_mask(batch), logprobs, reference, values, score)
+            values = kept.values if kept else self._values(batch)
+            value_loss = rl.masked_mean(rl.value_loss(values, old_values, returns, recipe.value_clip), mask, target.tokens)
+            ranks.backward(recipe.value_coef * value_loss)
+        moved = torch.where(mask, (logprobs - old_logprobs).detach(), 0.0)
+        clipped = ((moved.exp() - 1).abs() > recipe.clip).sum() / target.tokens
+        return Losses(policy_loss.detach(), value_loss.detach(), clipped, 0.5 * moved.square().sum() / target.tokens)
 
 
 def _flops(reward: Reward, rows: list[Tokens]) -> float:
@@ -191,11 +211,11 @@ def _flops(reward: Reward, rows: list[Tokens]) -> float:
 
 
 def as_one_batch(parts: Sequence[ModelOutputs], places: Sequence[Sequence[int]]) -> ModelOutputs:
-    """Returns micro-batches as one mini-batch without graphs, filled up to its longest response.
+    """Returns the outputs of micro-batches as those of one mini-batch, without graphs, padded to the longest response.
 
     Args:
-        parts: The micro-batches.
-        places: Of each one's rows in the mini-batch.
+        parts: Outputs of each micro-batch.
+        places: Places of each micro-batch's rows in the mini-batch.
     """
     longest = max(part.mask.shape[1] for part in parts)
     order = torch.tensor([place for part in places for place in part], device=parts[0].mask.device).argsort()
@@ -212,123 +232,56 @@ def as_one_batch(parts: Sequence[ModelOutputs], places: Sequence[Sequence[int]])
     )
 
 
-def compute_targets(recipe: PPORecipe, ranks: Ranks, mini: list[Rollout], old: ModelOutputs) -> Target:
-    """Returns what the update of a mini-batch is made of, from what the models said of it."""
-    kl = rl.kl_estimate(old.logprobs, old.reference)
-    score = rl.scale_score(old.score, recipe.reward_gain, recipe.reward_bias)
-    rewards = rl.shape_rewards(score, kl, old.mask, recipe.kl_coef)
-    if recipe.whiten_rewards:
-        rewards = rl.whiten_rewards(rewards, old.mask, ranks.sum)
-    advantages, returns = rl.gae(rewards, old.values, old.mask, recipe.gamma, recipe.gae_lambda)
-    whitened = rl.whiten(advantages, old.mask, ranks.sum)
-    return Target(mini, old, kl, whitened, returns, ranks.sum(old.mask.sum().float()))
-
-
-def add_gradients(
-    models: Models,
-    recipe: PPORecipe,
+def train(
     trainer: Trainer,
-    target: Target,
-    parts: list[list[int]],
-    kept: Sequence[ModelOutputs] = (),
-) -> Tensor:
-    """Adds the gradients of a mini-batch; returns policy loss, value loss, clip fraction, approximate KL of this rank's rows.
+    models: Models,
+    engine: RolloutEngine,
+    prompts: Sequence[Tokens],
+    recipe: PPORecipe,
+    watch: Watch | None = None,
+) -> None:
+    """Trains a policy and its value model on prompts."""
+    ranks = trainer.ranks
+    learner = Learner(models, recipe, ranks, trainer.speed)
+    decoding = Decoding(recipe.max_new_tokens, recipe.temperature, recipe.top_p, recipe.top_k, seed=recipe.seed)
+    share = recipe.batch // ranks.world
+    for step in trainer.steps():
+        with trainer.speed.part("rollout"):
+            engine.update(models.policy)
+        if watch and watch.due(step):
+            watch.ask(step, engine)
+        places = [prompts[index] for index in trainer.batch(step) for _ in range(recipe.rollouts_per_prompt)]
+        with trainer.speed.part("rollout"):
+            rollouts = roll_out(engine, ranks.share(list(enumerate(places))), decoding, recipe.seed, step)
+        rows = [rollout.tokens for rollout in rollouts]
+        trainer.speed.count(models.policy.flops(rows), sum(float(row.mask.sum()) for row in rows))
 
-    Args:
-        models: The four.
-        recipe: What is done.
-        trainer: By whom.
-        target: The mini-batch.
-        parts: Places of each micro-batch's rows in it.
-        kept: What the models said of each, with graphs; none: they are asked.
-    """
-    sums = [
-        _add_gradients_of_part(models, recipe, trainer, target, part, kept[place] if kept else None)
-        for place, part in enumerate(parts)
-    ]
-    return torch.stack(sums).sum(0)
+        means = StepMeans(ranks)
+        for start in range(0, len(rollouts), share):
+            mini = rollouts[start : start + share]
+            lengths = [len(rollout.tokens) for rollout in mini]
+            target, sums = trainer.micro.fitting(lengths, partial(learner.targets_and_first_losses, mini))
+            for epoch in range(recipe.inner_epochs):
+                if epoch:
+                    sums = trainer.micro.fitting(lengths, partial(learner.add_gradients, target))
+                loss = sums.policy_loss + recipe.value_coef * sums.value_loss
+                means.add_update(trainer.update(loss, [rollout.tokens for rollout in mini]), sums)
+            means.add_rollouts(target)
+            if watch and not start:
+                watch.rollouts(step, mini, target.old.score, torch.where(target.old.mask, target.kl, 0.0).sum(1))
 
-
-def _add_gradients_of_part(
-    models: Models, recipe: PPORecipe, trainer: Trainer, target: Target, part: list[int], kept: ModelOutputs | None
-) -> Tensor:
-    ranks, speed, rows = trainer.ranks, trainer.speed, [target.mini[place].tokens for place in part]
-    batch = collate(rows, ranks.device)
-    mask = response_mask(batch)
-    old_logprobs, old_values, advantages, returns = (
-        x[part, : mask.shape[1]] for x in (target.old.logprobs, target.old.values, target.advantages, target.returns)
-    )
-    speed.count(3 * (models.policy.flops(rows) + models.value.flops(rows)))
-    with speed.part("policy"):
-        logprobs = kept.logprobs if kept else responses(models.policy(batch, recipe.logprob_temperature), batch)
-        policy_loss = rl.masked_mean(rl.policy_loss(logprobs, old_logprobs, advantages, recipe.clip), mask, target.tokens)
-        ranks.backward(policy_loss)
-    with speed.part("value"):
-        values = kept.values if kept else responses(values_before(models.value(batch)), batch)
-        value_loss = rl.masked_mean(rl.value_loss(values, old_values, returns, recipe.value_clip), mask, target.tokens)
-        ranks.backward(recipe.value_coef * value_loss)
-    moved = torch.where(mask, (logprobs - old_logprobs).detach(), 0.0)
-    clipped = ((moved.exp() - 1).abs() > recipe.clip).sum() / target.tokens
-    return torch.stack([policy_loss.detach(), value_loss.detach(), clipped, 0.5 * moved.square().sum() / target.tokens])
+        summary = means.summary()
+        trainer.log(step, summary)
+        trainer.guard(exceeded_bound(summary, recipe), recipe.patience)
+    if watch and not trainer.interrupted:
+        engine.update(models.policy)
+        watch.ask(trainer.steps_total, engine)
 
 
 def exceeded_bound(summary: dict[str, float], recipe: PPORecipe) -> str:
     """Returns the bound of the recipe that a step's means exceed, with both values; empty if none."""
     if summary["kl"] > recipe.kl_ceiling:
-        return f"mean KL {summary['kl']:.1f} nats a response is over kl_ceiling = {recipe.kl_ceiling}"
+        return f"mean KL {summary['kl']:.1f} nats per response is over kl_ceiling = {recipe.kl_ceiling}"
     if summary["eos_rate"] < recipe.eos_floor:
         return f"EOS rate {summary['eos_rate']:.3f} is under eos_floor = {recipe.eos_floor}"
     return ""
-
-
-class Log:
-    """A step's numbers, as means over all its responses or tokens on all ranks: never means of means."""
-
-    def __init__(self, ranks: Ranks) -> None:
-        self._ranks = ranks
-        self._sums = torch.zeros(7, dtype=torch.float64)
-        self._parts: list[Tensor] = []
-        self._numbers: list[dict[str, float]] = []
-        self._explained: list[float] = []
-
-    def update(self, numbers: dict[str, float], parts: Tensor) -> None:
-        """Takes in what one update says."""
-        self._numbers.append(numbers)
-        self._parts.append(parts.detach().double().cpu())
-
-    def rollouts(self, target: Target) -> None:
-        """Takes in one mini-batch's rollouts."""
-        old, mask = target.old, target.old.mask
-        score = old.score.double()
-        sums = (
-            torch.tensor(float(len(target.mini))),
-            mask.sum(),
-            torch.where(mask, target.kl, 0.0).double().sum(),
-            torch.tensor(float(sum(rollout.finished for rollout in target.mini))),
-            score.sum(),
-            score.square().sum(),
-            torch.where(mask, -old.logprobs, 0.0).double().sum(),
-        )
-        self._sums += torch.stack([x.double().cpu() for x in sums])
-        self._explained.append(rl.explained_variance(old.values, target.returns, mask, self._ranks.sum))
-
-    def summary(self) -> dict[str, float]:
-        """Returns the means by name."""
-        device = self._ranks.device
-        rows, tokens, kl, finished, score, squares, surprise = self._ranks.sum(self._sums.to(device)).tolist()
-        parts = self._ranks.sum(torch.stack(self._parts).mean(0).to(device)).tolist()
-        last = self._numbers[-1]
-        return {
-            **{key: sum(one[key] for one in self._numbers) / len(self._numbers) for key in last if key != "learning_rate"},
-            "learning_rate": last["learning_rate"],
-            "score": score / rows,
-            "score_deviation": max(squares / rows - (score / rows) ** 2, 0.0) ** 0.5,
-            "kl": kl / rows,
-            "kl_per_token": kl / tokens,
-            "eos_rate": finished / rows,
-            "length": tokens / rows,
-            "entropy": surprise / tokens,
-            "tokens": tokens,
-            **dict(zip(("policy_loss", "value_loss", "clip_fraction", "approximate_kl"), parts, strict=True)),
-            "explained_variance": sum(self._explained) / len(self._explained),
-        }

@@ -1,7 +1,7 @@
-"""Recipes as data: every setting of a stage with where it is from, read from TOML and checked before anything is loaded.
+"""Reads recipes from TOML: every setting of a stage with its source, checked before any model is loaded.
 
-``presets/<stage>.toml`` holds the named recipes of a stage; a file of the user's has the same form, with one recipe or more.
-A recipe names its ``base`` or has every field of its stage::
+``presets/<stage>.toml`` has the named recipes of a stage; a user's file has the same form, with one recipe or several. A recipe
+names its ``base`` or has every field of its stage::
 
     [mine]
     base = "easylm"
@@ -21,19 +21,19 @@ from tulu_eval.errors import DataError, UnknownName, UserError, suggest
 from tulu_eval.training.stages import CLASSES, DPORecipe, PPORecipe, Recipe, Sourced, Stage
 
 LIMIT = 1_000_000
-"""Bytes of the largest recipe file that is read."""
+"""Largest size of a recipe file in bytes."""
 
 PRESETS = Path(__file__).parent / "presets"
 OFF = "off"
-"""How TOML says that a rule with a number is not applied."""
+"""Value in TOML of a number whose rule does not apply."""
 
 
 class RecipeError(UserError):
-    """A recipe that cannot be followed."""
+    """A recipe cannot be followed."""
 
 
 def names(stage: Stage) -> tuple[str, ...]:
-    """Returns the names of a stage's own recipes."""
+    """Returns the names of a stage's presets."""
     return tuple(_read(PRESETS / f"{stage}.toml")[0])
 
 
@@ -41,14 +41,14 @@ def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
     """Returns a recipe.
 
     Args:
-        stage: Which stage's.
+        stage: The recipe's stage.
         recipe: One of :func:`names`, a TOML file with one recipe, or ``file.toml:name``.
-        changes: ``KEY=VALUE`` of the command line, values as in TOML.
+        changes: Changes ``KEY=VALUE`` of the command line, with values as in TOML.
 
     Raises:
-        UnknownName: No such recipe or key.
-        RecipeError: A field is missing, of another type, or cannot be followed.
-        DataError: A file that is not such TOML.
+        UnknownName: If there is no such recipe or key.
+        RecipeError: If a field is missing, has another type, or cannot be followed.
+        DataError: If a file is not such TOML.
     """
     tables, legend = _read(PRESETS / f"{stage}.toml")
     where, name = str(PRESETS / f"{stage}.toml"), recipe
@@ -75,7 +75,7 @@ def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
 
 
 def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Returns a file's recipes, and what the short names in its sources stand for: its table ``[sources]``."""
+    """Returns a file's recipes, and the meanings of the short names in its sources, from its table ``[sources]``."""
     data = files.parse_toml(files.read_text(path, LIMIT), path)
     for name, table in data.items():
         if not isinstance(table, dict):
@@ -85,7 +85,7 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
 
 
 def _merge(tables: dict[str, dict[str, Any]], name: str, where: str) -> dict[str, Any]:
-    """Returns a recipe's entries over those of its bases."""
+    """Returns the entries of a recipe and its bases; an entry of the recipe replaces that of a base."""
     chain: list[dict[str, Any]] = []
     seen: set[str] = set()
     at: str | None = name
@@ -125,7 +125,7 @@ def _build(cls: type[Recipe], values: dict[str, Any], where: str) -> Recipe:
             raise RecipeError(f"{where}: unknown key {key!r}.{suggest(key, hints)}")
     missing = [key for key in hints if key not in values]
     if missing:
-        raise RecipeError(f"{where}: no {', '.join(missing)}")
+        raise RecipeError(f"{where} lacks {', '.join(missing)}")
     return cls(**{key: _typed(hints[key], values[key], f"{where}: {key}") for key in hints})
 
 
@@ -144,7 +144,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
 
 
 def _check(recipe: Recipe, where: str) -> None:
-    """Refuses what no run could follow."""
+    """Raises RecipeError if no run could follow the recipe."""
 
     def refuse(message: str) -> NoReturn:
         raise RecipeError(f"{where}: {message}")

@@ -1,8 +1,7 @@
-"""Rollouts: answers of the policy to prompts, through the same requests and completions that an evaluation has.
+"""Rollouts: answers of the policy to prompts, made from the same requests and completions as in an evaluation.
 
-An engine is what has :meth:`RolloutEngine.generate`, as every backend does, and takes over the policy's weights when asked. The
-one here decodes with the policy itself, so there is nothing to take over. Each row's draws derive from the seed and the row's
-key alone, not from its neighbours, its rank or what ran before.
+An engine generates like a backend, and gets the policy's weights before each step. The engine of this module decodes with the
+policy itself, so it needs no copy. The draws of each row depend only on the seed and the row's key.
 """
 
 from __future__ import annotations
@@ -27,42 +26,41 @@ from tulu_eval.training.text import Tokens
 
 
 class RolloutEngine(Protocol):
-    """What rollouts come from."""
+    """Generates rollouts."""
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion a request, in any order; see :meth:`tulu_eval.backends.base.Backend.generate`."""
+        """Yields one completion per request, in any order; see :meth:`tulu_eval.backends.base.Backend.generate`."""
 
     def update(self, policy: Policy) -> None:
-        """Takes over the policy's weights: the rollouts of a step are those of the policy at its start."""
+        """Copies the policy's weights into the engine, before each step."""
 
     def close(self) -> None:
-        """Frees what the engine holds."""
+        """Frees the engine's resources."""
 
 
 class PolicyEngine:
-    """Decodes with the policy that is trained, in padded batches; rows that are done leave the batch.
+    """Decodes with the policy in training, in padded batches; finished rows leave the batch.
 
     Args:
-        policy: The policy.
         eos_ids: Tokens that end a response.
-        rows: How many rows are decoded together at most.
+        rows: Largest number of rows in a batch.
     """
 
     def __init__(self, policy: Policy, eos_ids: Sequence[int], rows: int) -> None:
         self._policy, self._eos, self._rows = policy, frozenset(eos_ids), rows
 
     def update(self, policy: Policy) -> None:
-        """Has nothing to do: it decodes with the policy itself."""
+        """Keeps the policy, whose weights it shares."""
         self._policy = policy
 
     def close(self) -> None:
-        """Has nothing to do."""
+        """Does nothing."""
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion a request.
+        """Yields one completion per request.
 
         Raises:
-            EngineError: The policy's logits are not finite.
+            EngineError: If the policy's logits are not finite.
         """
         waiting = sorted(requests, key=lambda request: len(request.token_ids))
         with torch.no_grad(), whole(self._policy):
@@ -120,8 +118,8 @@ class Rollout:
     """A prompt and the policy's answer to it.
 
     Attributes:
-        tokens: Both; the mask marks the answer, its end token included.
-        finished: Whether it ended with an end token. A truncated answer is not given one, since none was sampled.
+        tokens: Prompt and answer; the mask marks the answer, including its end token.
+        finished: Whether the answer ends with an end token; a truncated answer does not get one.
     """
 
     tokens: Tokens
@@ -129,7 +127,7 @@ class Rollout:
 
     @classmethod
     def of(cls, prompt: Tokens, completion: Completion) -> Rollout:
-        """Returns the rollout that a completion makes."""
+        """Returns the rollout of a prompt and its completion."""
         answer = np.array(completion.token_ids, dtype=np.int32)
         mask = np.concatenate([np.zeros(len(prompt), dtype=np.bool_), np.ones(len(answer), dtype=np.bool_)])
         return cls(Tokens(np.concatenate([prompt.ids, answer]), mask), completion.finish_reason == "stop")
@@ -138,17 +136,17 @@ class Rollout:
 def roll_out(
     engine: RolloutEngine, prompts: Sequence[tuple[int, Tokens]], decoding: Decoding, seed: int, step: int
 ) -> list[Rollout]:
-    """Returns the engine's answers to prompts, in their order.
+    """Returns the engine's answers to prompts, in the order of the prompts.
 
     Args:
-        engine: Decodes.
-        prompts: Each with its place in the step's whole batch, which its draws derive from.
-        decoding: How to draw; its seed is not used.
-        seed: The run's.
+        engine: The engine.
+        prompts: Prompts, each with its place in the step's whole batch, on which its draws depend.
+        decoding: Settings of decoding; the function ignores their seed.
+        seed: Seed of the run.
         step: The step.
 
     Raises:
-        EngineError: A prompt could not be decoded.
+        EngineError: If a prompt could not be decoded.
     """
     own = {str(derive(seed, step, place, "rollout")): prompt for place, prompt in prompts}
     requests = [Request(key, tuple(prompt.ids.tolist()), "") for key, prompt in own.items()]

@@ -1,7 +1,7 @@
-"""A checkpoint's own manifest: what it is of, and the size and sha256 of every file in it.
+"""Reads and writes the manifest of a checkpoint: its step, its run's identity, and the size and sha256 of every file.
 
-Hashes find rot, not malice: whoever replaces a file can replace its hash. So nothing in a checkpoint is ever executed: the
-manifest is JSON, the tensors are safetensors.
+Hashes find rot, not malice, because somebody who replaces a file can replace its hash. So a checkpoint has nothing to execute:
+the manifest is JSON, and the tensors are safetensors.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import Record
 
 FORMAT = 2
-"""Version of a checkpoint's files. Format 1, without a number, kept tensors and their index as pickles."""
+"""Version of a checkpoint's files. Format 1, which had no number, had pickles."""
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 16_000_000
-"""Bytes; a checkpoint of 128 ranks with 1,000 files each has 12 MB."""
+"""Largest size in bytes; a checkpoint of 128 ranks with 1,000 files each has 12 MB."""
 
 _FOLDER = re.compile(r"step-(\d{8,})")
 
@@ -35,15 +35,15 @@ ShardName = Annotated[str, Meta(pattern=r"\Ashard-[0-9]+-model-[0-9]+-of-[0-9]+\
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be written or read, or does not belong to this run."""
+    """A checkpoint cannot be written or read, or does not belong to this run."""
 
 
 class BrokenError(Exception):
-    """A checkpoint that is not what was written; the message says in a few words how."""
+    """A checkpoint has changed since it was written; the message says in a few words how."""
 
 
 class File(Record, frozen=True):
-    """What a file has to be: its bytes, and their hash."""
+    """The size in bytes and the hash of a file."""
 
     size: Count
     sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -60,14 +60,14 @@ class CheckpointManifest(Record, frozen=True):
 
 
 class Saved(NamedTuple):
-    """What a checkpoint's manifest says.
+    """A checkpoint on the disk.
 
     Attributes:
-        folder: Where it is.
-        step: Steps made.
-        identity: What a run must have in common with it to go on from it.
-        counters: Whatever else the run counts.
-        files: By name, all but the manifest.
+        folder: Folder of the checkpoint.
+        step: Number of finished steps.
+        identity: Values that the checkpoint and a run that resumes from it must share.
+        counters: Counters of the run's guards.
+        files: All files but the manifest, by name.
     """
 
     folder: Path
@@ -78,29 +78,29 @@ class Saved(NamedTuple):
 
 
 def folder_of(folder: Path, step: int) -> Path:
-    """Returns where a step's checkpoint goes."""
+    """Returns the folder of a step's checkpoint."""
     return folder / f"step-{step:08d}"
 
 
 def step_of(path: Path) -> int:
-    """Returns the step that a checkpoint's folder is named after; -1 for any other name."""
+    """Returns the step in the name of a checkpoint's folder; -1 for another name."""
     match = _FOLDER.fullmatch(path.name)
     return int(match[1]) if match else -1
 
 
 def folders(folder: Path) -> list[Path]:
-    """Returns the folders of checkpoints, newest first; drafts are none."""
+    """Returns the folders of checkpoints, without drafts, newest first."""
     return sorted((path for path in folder.glob("step-*") if step_of(path) >= 0), key=step_of, reverse=True)
 
 
 def digest(path: Path) -> File:
-    """Returns what a file is."""
+    """Returns the size and the hash of a file."""
     with path.open("rb") as file:
         return File(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def write(saved: Saved) -> None:
-    """Writes a manifest and has the disk hold it."""
+    """Writes a manifest and flushes it to the disk."""
     data = {
         "format": FORMAT,
         "step": saved.step,
@@ -115,11 +115,11 @@ def write(saved: Saved) -> None:
 
 
 def read(folder: Path) -> Saved:
-    """Returns what a checkpoint's manifest says, once the folder has exactly the files that it names, in their sizes.
+    """Returns the checkpoint in a folder, after a check of the names and sizes of its files.
 
     Raises:
-        BrokenError: The manifest or a file is not as it was written.
-        CheckpointError: Another version of this program wrote it.
+        BrokenError: If the manifest or a file has changed.
+        CheckpointError: If another version of this program wrote it.
     """
     try:
         there = {path.name: path.lstat() for path in folder.iterdir()}
@@ -146,15 +146,15 @@ def read(folder: Path) -> Saved:
         raise BrokenError(f"its {MANIFEST} says step {saved.step}")
     sizes = {name: state.st_size for name, state in there.items() if name != MANIFEST}
     if sizes != {name: file.size for name, file in saved.files.items()}:
-        raise BrokenError("a file is missing, too many, or of another size")
+        raise BrokenError("a file is missing, unknown, or of another size")
     return saved
 
 
 def check(saved: Saved, names: Iterable[str]) -> None:
-    """Holds files of a checkpoint against their hashes.
+    """Checks the hashes of some files of a checkpoint.
 
     Raises:
-        BrokenError: One cannot be read, or is not what was written.
+        BrokenError: If a file cannot be read, or has changed.
     """
     for name in names:
         try:

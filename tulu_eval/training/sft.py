@@ -1,6 +1,6 @@
 """Supervised fine-tuning: the mean negative log-probability of the assistant's tokens.
 
-The mean is over all supervised tokens of a batch, whichever row, micro-batch or rank they are on (EasyLM,
+The mean is over all supervised tokens of a batch, in all rows, micro-batches and ranks (EasyLM,
 ``cross_entropy_loss_and_accuracy``), in float32.
 """
 
@@ -33,6 +33,6 @@ def train(trainer: Trainer, policy: Policy, rows: Sequence[Tokens]) -> None:
                 ranks.backward(loss)
             return loss.detach()
 
-        losses = trainer.micro_batches(chosen, len, learn)
+        losses = trainer.micro.each(chosen, len, learn)
         numbers = trainer.update(torch.stack(losses).sum(), chosen)
         trainer.log(step, {**numbers, "tokens": float(sum(map(len, whole)))})

@@ -1,8 +1,8 @@
-"""Where a step's time goes: seconds by part, tokens a second, and the share of the device's arithmetic that was used.
+"""Measures a step: seconds by part, tokens per second, and the used share of the device's arithmetic (MFU).
 
-The share (MFU, model FLOPs utilisation; Chowdhery et al., arXiv 2204.02311, appendix B) counts what the models need: two
-operations a weight and token forward, four backward, the output layer only for tokens whose log-probability is asked for, and
-causal attention. Padding, what is computed twice to save memory, and optimizers are not counted, so they lower it.
+MFU (model FLOPs utilisation; Chowdhery et al., arXiv 2204.02311, appendix B) counts the operations that the models need: two
+per weight and token forward, four backward, the output layer only for tokens with a log-probability, and causal attention. It
+does not count padding, repeated computations that save memory, and optimizers; these lower it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tulu_eval.runs.estimate import measure_flops
 from tulu_eval.training.parallel import Ranks
 
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
-"""Dense bfloat16 operations a second by a part of the device's name, of NVIDIA's data sheets (SXM)."""
+"""Dense bfloat16 operations per second by a part of the device's name, from NVIDIA's data sheets (SXM)."""
 
 
 @functools.cache
 def peak_flops(device: str, dtype: str) -> float:
-    """Returns the operations a second that a device can do: of its data sheet, or a matrix product's measured here."""
+    """Returns a device's operations per second from its data sheet, else from a matrix product measured here."""
     if device.startswith("cuda") and dtype == "bfloat16":
         name = torch.cuda.get_device_name(device)
         for part, peak in PEAK.items():
@@ -37,8 +37,8 @@ class Speed:
     """Counts from :meth:`begin` to :meth:`summary`.
 
     Args:
-        ranks: Who computes.
-        dtype: What is computed in.
+        ranks: This process among the others.
+        dtype: The compute dtype.
     """
 
     def __init__(self, ranks: Ranks, dtype: str) -> None:
@@ -46,14 +46,14 @@ class Speed:
         self.begin()
 
     def begin(self) -> None:
-        """Forgets what was counted."""
+        """Resets the counts."""
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._flops = self._tokens = 0.0
         self._began = self._now()
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Adds what happens inside to a part's seconds."""
+        """Adds the seconds inside the context to a part."""
         began = self._now()
         try:
             yield
@@ -61,12 +61,12 @@ class Speed:
             self._seconds[name] += self._now() - began
 
     def count(self, flops: float, tokens: float = 0.0) -> None:
-        """Adds operations that this rank's models need, and tokens."""
+        """Adds operations and tokens of this rank's models."""
         self._flops += flops
         self._tokens += tokens
 
     def summary(self) -> dict[str, float]:
-        """Returns seconds (the first rank's, of all and by part), tokens a second and MFU of all ranks; begins anew."""
+        """Returns this rank's seconds in all and by part, and tokens per second and MFU of all ranks; resets the counts."""
         seconds = self._now() - self._began
         sums = torch.tensor([self._tokens, self._flops], dtype=torch.float64)
         tokens, flops = self._ranks.sum(sums.to(self._ranks.device)).tolist()
@@ -82,7 +82,7 @@ class Speed:
 
 
 def in_words(numbers: dict[str, float]) -> str:
-    """Returns what :meth:`Speed.summary` found in a line for people, the longest part first."""
+    """Returns a summary of :class:`Speed` as a line for people, with the longest part first."""
     parts = sorted((key for key in numbers if key.startswith("seconds_")), key=lambda key: -numbers[key])
     shares = ", ".join(f"{key.removeprefix('seconds_')} {numbers[key]:.2f}" for key in parts)
     rate, mfu = numbers["tokens_per_second"], 100 * numbers["mfu"]

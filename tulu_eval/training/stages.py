@@ -1,4 +1,4 @@
-"""What a recipe holds: one frozen record a stage; :mod:`~tulu_eval.training.recipes` reads them."""
+"""The recipes of the stages as frozen records; :mod:`~tulu_eval.training.recipes` reads them."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What every stage has.
+    """The settings of every stage.
 
     Attributes:
-        model: Model that training starts from, where the command line names none.
-        dataset: Data set of the hub, where the command line names no file.
-        split: Its split.
-        seed: All randomness derives from it.
-        epochs: Passes over the data; a last incomplete batch of each is left out.
-        max_length: Tokens of the longest row (SFT), side (RM, DPO) or prompt (PPO) that is kept.
-        batch: Rows, pairs or rollouts of one update, over all ranks.
+        model: Model to start from, unless the command line names one.
+        dataset: Data set of the hub, unless the command line names a file.
+        split: Split of the data set.
+        seed: Seed of all random numbers.
+        epochs: Passes over the data, each without an incomplete last batch.
+        max_length: Largest number of tokens of a row (SFT), side (RM, DPO) or prompt (PPO); longer ones are dropped.
+        batch: Rows, pairs or rollouts per update, over all ranks.
         micro_tokens: Tokens that go through a model at once on one rank; a longer row goes alone. No effect on the result.
-        activation_checkpointing: Whether the backward pass computes a layer's activations once more instead of having kept
-            them. No effect on the result.
-        learning_rate: Highest, after the warm-up.
-        final_learning_rate: After the last update, linearly.
-        warmup: Share of the updates, linear from 0.
+        activation_checkpointing: Whether the backward pass computes activations again instead of keeping them. No effect on
+            the result.
+        learning_rate: Highest rate, after the warm-up.
+        final_learning_rate: Rate after the last update; the decay is linear.
+        warmup: Share of the updates in the linear warm-up from 0.
         adam_b1: Decay of the first moment.
         adam_b2: Decay of the second moment.
         adam_eps: Added to the root of the second moment.
-        weight_decay: Decoupled.
-        clip_norm: Highest norm of a model's whole gradient.
-        compute_dtype: Of forward and backward passes; trained parameters and moments are always float32.
-        max_skipped: Updates in a row without a finite loss or gradient after which training stops.
+        weight_decay: Decoupled weight decay.
+        clip_norm: Largest norm of a model's whole gradient.
+        compute_dtype: dtype of forward and backward passes; trained parameters and moments are always float32.
+        max_skipped: Training stops after this many updates in a row without a finite loss or gradient.
     """
 
     model: str
@@ -61,7 +61,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SFTRecipe(Recipe):
-    """Supervised fine-tuning: nothing of its own."""
+    """Supervised fine-tuning; it has no settings of its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,29 +91,29 @@ class PPORecipe(Recipe):
     """PPO on prompts.
 
     Attributes:
-        reward_model: Scores responses; the value model starts as its copy.
-        prompt_bos: Whether prompts begin with the token that the tokenizer puts in front.
-        rollout_batch: Prompts of one step; their rollouts all come from the policy at its start.
-        rollouts_per_prompt: Adjacent in the batch.
+        reward_model: Model that scores responses; the value model starts as its copy.
+        prompt_bos: Whether prompts begin with the tokenizer's beginning token.
+        rollout_batch: Prompts per step; all rollouts of a step come from the policy at its start.
+        rollouts_per_prompt: Rollouts per prompt, adjacent in the batch.
         inner_epochs: Passes over each mini-batch; old log-probabilities and values are those of the first.
-        max_new_tokens: Of a response, the end token included.
-        temperature: Of sampling.
-        top_k: Of sampling; 0 is off.
-        top_p: Of sampling; 1 is off.
-        logprob_temperature: Divides the logits of policy and reference where they are compared.
+        max_new_tokens: Largest number of tokens of a response, including the end token.
+        temperature: Temperature of sampling.
+        top_k: Number of candidates in sampling; 0 for no limit.
+        top_p: Probability mass of the candidates in sampling; 1 for no limit.
+        logprob_temperature: Divisor of the logits of policy and reference in log-probabilities.
         gamma: Discount.
-        gae_lambda: Of the advantage estimate.
-        clip: Of the probability ratio.
-        value_clip: Of the value's change.
+        gae_lambda: Lambda of generalised advantage estimation.
+        clip: Clip range of the probability ratio.
+        value_clip: Clip range of the value's change.
         value_coef: Weight of the value loss.
-        kl_coef: Weight of the divergence from the reference in the reward of each token.
-        reward_gain: Factor of the score, whichever it is.
-        reward_bias: Added to it then.
-        whiten_rewards: Whether the rewards of a mini-batch's tokens are scaled to variance 1, with their mean kept.
-        no_eos_reward: Replaces the score of a response without an end token; none: no such rule.
-        kl_ceiling: Nats a response in the mean of a step; above it training stops.
-        eos_floor: Share of responses of a step that end; below it training stops.
-        patience: Steps in a row beyond the ceiling or the floor that it takes to stop.
+        kl_coef: Weight of the KL from the reference in the reward of each token.
+        reward_gain: Factor of the score, also of a score by ``no_eos_reward``.
+        reward_bias: Added to the multiplied score.
+        whiten_rewards: Whether to scale the rewards of a mini-batch's tokens to variance 1, keeping their mean.
+        no_eos_reward: Score of a response without an end token; ``None`` keeps the reward model's score.
+        kl_ceiling: Largest mean KL of a step in nats per response; training stops above it.
+        eos_floor: Smallest share of a step's responses with an end token; training stops below it.
+        patience: Number of steps in a row beyond the ceiling or the floor after which training stops.
     """
 
     reward_model: str
@@ -146,15 +146,12 @@ CLASSES: dict[Stage, type[Recipe]] = {"sft": SFTRecipe, "rm": RewardModelRecipe,
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sourced:
-    """A recipe, and where each of its values is from.
+    """A recipe with the sources of its values.
 
     Attributes:
-        stage: Which stage's it is.
-        name: Its name.
-        about: One sentence.
-        recipe: The values.
-        sources: By field.
-        legend: What the short names in the sources stand for.
+        about: One sentence about the recipe.
+        sources: Source of each value, by field.
+        legend: Meanings of the short names in the sources.
     """
 
     stage: Stage
@@ -166,7 +163,7 @@ class Sourced:
 
     @property
     def sha256(self) -> str:
-        """Hash of the values that have an effect on the result; models and data have hashes of their own."""
+        """Hash of the values that have an effect on the result, without models and data, which have hashes of their own."""
         values = dataclasses.asdict(self.recipe)
         for key in ("micro_tokens", "activation_checkpointing", "model", "reward_model", "dataset", "split"):
             values.pop(key, None)

@@ -1,10 +1,10 @@
-r"""The Tulu template on the training side, and which of its tokens are trained on.
+r"""Renders conversations in the Tulu template for training, encodes them, and marks the tokens to train on.
 
-A conversation is ``<|role|>\n{content}\n`` a turn, contents stripped, an assistant's content followed by the end-of-sequence
-token; the whole is stripped (hamishivi/EasyLM @ dbf2212c, ``data.py``, ``encode_with_messages_format``). Trained on are an
+Each turn is ``<|role|>\n{content}\n`` with a stripped content; the end-of-sequence token follows an assistant's content; and
+the whole text is stripped (hamishivi/EasyLM @ dbf2212c, ``data.py``, ``encode_with_messages_format``). Training uses an
 assistant's content and its end token, not its tag. A prompt ends with ``<|assistant|>\n``.
 
-The evaluation's template strips no content (facts of the suite, 3.1 and 3.2): the two agree where there is nothing to strip.
+The evaluation's template strips no content (facts of the suite, 3.1 and 3.2); both agree if there is nothing to strip.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ TEMPLATE = (
 )
 """The Tulu template as Jinja, for the tokenizers of trained models.
 
-It renders what the released tokenizers' renders, and system messages besides, which those leave out though training has them.
+It renders like the released tokenizers' template, but also renders system messages, which training has and that one omits.
 """
 Message = Mapping[str, str]
 
 
 class TextSpan(NamedTuple):
-    """A piece of a text, in characters: from ``start`` to before ``end``."""
+    """A part of a text, in characters, from ``start`` to before ``end``."""
 
     start: int
     end: int
@@ -48,7 +48,7 @@ class Tokens:
 
     Attributes:
         ids: [tokens], int32.
-        mask: [tokens], bool: the tokens that are trained on, or compared; none of them is the first.
+        mask: [tokens], bool: the tokens to train on or to compare; never the first token.
     """
 
     ids: NDArray[np.int32]
@@ -73,18 +73,18 @@ def render(messages: Sequence[Message], eos: str) -> tuple[str, list[TextSpan]]:
 
 
 def render_prompt(messages: Sequence[Message], eos: str) -> str:
-    """Returns the text after which the assistant's answer begins."""
+    """Returns the text of a prompt, after which the assistant's answer begins."""
     return render(messages, eos)[0] + "\n<|assistant|>\n"
 
 
 class Encoder:
-    """Writes conversations as tokens.
+    """Encodes conversations.
 
     Args:
-        tokenizer: Of transformers; a fast one, which tells which characters each token covers.
+        tokenizer: A fast tokenizer of transformers, which gives the characters of each token.
 
     Raises:
-        PreflightError: It has no end-of-sequence token, does not tell, or cannot encode a text.
+        PreflightError: If the tokenizer has no end-of-sequence token, is not fast, or cannot encode a text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -101,15 +101,15 @@ class Encoder:
             self._lead: list[int] = full[: next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)]
 
     def holds_special(self, messages: Sequence[Message]) -> bool:
-        """Whether a message's text has the string of a special token in it, which would be read as that token."""
+        """Whether a message's text contains a special token, which the tokenizer would read as that token."""
         return any(self._reserved.search(message["content"]) for message in messages)
 
     def conversations(self, rows: Sequence[Sequence[Message]], *, last_only: bool) -> list[Tokens]:
-        """Returns conversations as tokens, with the tokens in front that the tokenizer itself puts there (BOS).
+        """Returns conversations as tokens, beginning with the tokens that the tokenizer itself adds (BOS).
 
         Args:
             rows: Conversations.
-            last_only: Mark the last message only, as for preference data; else every assistant's.
+            last_only: Whether to mark only the last message, for preference data, or every assistant's.
         """
         rendered = [render(messages, self._eos) for messages in rows]
         with told("the tokenizer does not take the conversations"):
@@ -125,7 +125,7 @@ class Encoder:
         ]
 
     def _with_mask(self, ids: list[int], offsets: list[tuple[int, int]], spans: list[TextSpan]) -> Tokens:
-        # A token belongs to an answer if it begins in it: one that reaches over from the tag does not.
+        # A token belongs to an answer if it begins in it, so a token that begins in the tag does not.
         starts = np.array([start for start, _ in offsets])
         mask = np.zeros(len(ids), dtype=np.bool_)
         for span in spans:
@@ -134,7 +134,7 @@ class Encoder:
         return Tokens(np.array(self._lead + ids, dtype=np.int32), np.concatenate([np.zeros(lead, dtype=np.bool_), mask]))
 
     def prompts(self, rows: Sequence[Sequence[Message]], *, bos: bool) -> list[Tokens]:
-        """Returns prompts as tokens; ``bos``: with the tokens in front that the tokenizer itself puts there."""
+        """Returns prompts as tokens; with ``bos``, they begin with the tokens that the tokenizer itself adds."""
         texts = [render_prompt(messages, self._eos) for messages in rows]
         with told("the tokenizer does not take the prompts"):
             encoded = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]

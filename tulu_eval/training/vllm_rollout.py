@@ -1,7 +1,7 @@
-"""Rollouts on vLLM: an engine process on each rank's device, which takes over the policy's weights before each step.
+"""Rollouts on vLLM: an engine process on each rank's device, which gets the policy's weights before each step.
 
-The weights go through a folder of safetensors in the run's folder, which all ranks see. Whether they arrived is looked at, not
-believed: a probe's log-probabilities must change where the weights did, and agree with the policy's own.
+The first rank writes the weights as safetensors into the run's folder, from which all engines load them. A probe checks that
+they arrived: its log-probabilities must change if the weights did, and agree with the policy's own.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tulu_eval.caching import file_sha256
 from tulu_eval.errors import EngineError
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request
-from tulu_eval.training import networks, parallel
+from tulu_eval.training import loading, networks, parallel
 from tulu_eval.training.networks import Policy
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.text import Tokens
 
 TOLERANCE = 0.25
-"""Nats a token that engine and policy may differ in the mean over the probe.
+"""Largest mean difference between engine and policy over the probe, in nats per token.
 
-Another kernel in bfloat16 moves a token by a few hundredths; the weights of another step at the recipes' rates by less, so this
-finds weights of another model, and only the change of the engine's own numbers finds those of another step.
+Another kernel in bfloat16 changes a token by a few hundredths, and another step's weights at the recipes' rates by less. So
+this limit finds another model's weights; only a missing change of the engine's own numbers shows another step's weights.
 """
 
 PROBE_TOKENS = 64
@@ -40,24 +40,23 @@ PROBE_TOKENS = 64
 FOLDER = "rollout-weights"
 
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "ROLE_RANK")
-"""What torchrun says to its processes, and vLLM would take for its own."""
+"""Environment variables by torchrun for its processes, which vLLM would read as its own."""
 
 
 class VllmEngine:
     """A vLLM engine as :class:`~tulu_eval.training.rollout.RolloutEngine`.
 
     Args:
-        model: What training starts from.
-        settings: Of the engine; its dtype is the one that the recipe computes in.
-        eos_id: Ends a response.
-        max_length: Tokens of the longest prompt and response together.
-        folder: Of the run.
-        tokenizer: Of the policy.
-        probe: A prompt whose log-probabilities tell which weights the engine has.
+        model: Model to start from.
+        settings: Settings of the engine; the dtype is the recipe's compute dtype.
+        eos_id: Token that ends a response.
+        max_length: Largest number of tokens of a prompt with its response.
+        tokenizer: The policy's tokenizer.
+        probe: A prompt whose log-probabilities show which weights the engine has.
         ranks: This process among the others.
 
     Raises:
-        EngineError: The engine did not start.
+        EngineError: If the engine did not start.
     """
 
     def __init__(
@@ -80,19 +79,19 @@ class VllmEngine:
             self._backend = VllmBackend.load(model, settings, (eos_id,), max_length)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion a request, as they finish."""
+        """Yields one completion per request, as they finish."""
         return self._backend.generate(requests, decoding)
 
     def update(self, policy: Policy) -> None:
-        """Has the engine take over the policy's weights, and looks whether they arrived.
+        """Copies the policy's weights into the engine, and checks that they arrived.
 
         Raises:
-            EngineError: They did not.
+            EngineError: If they did not arrive.
         """
         state = parallel.whole_state(policy, keep=self._ranks.first)
         if self._ranks.first:
             shutil.rmtree(self._folder, ignore_errors=True)
-            networks.save(policy, {name: value.to(self._dtype) for name, value in state.items()}, self._folder, self._tokenizer)
+            loading.save(policy, {name: value.to(self._dtype) for name, value in state.items()}, self._folder, self._tokenizer)
         self._ranks.wait()
         files = sorted(self._folder.glob("*.safetensors"))
         digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
@@ -119,25 +118,25 @@ class VllmEngine:
 
 
 def stale(before: Sequence[float], after: Sequence[float], own: Sequence[float], *, changed: bool) -> str:
-    """Returns what says that an engine has other weights than the policy; empty where nothing does.
+    """Returns why an engine must have other weights than the policy; empty if nothing shows that.
 
     Args:
-        before: The probe's log-probabilities in the engine before an update.
-        after: And after it.
-        own: In the policy.
-        changed: Whether the weights that were sent are others than those before.
+        before: The engine's log-probabilities of the probe before an update.
+        after: The engine's log-probabilities of the probe after it.
+        own: The policy's log-probabilities of the probe.
+        changed: Whether the new weights differ from the last ones.
     """
     if changed and tuple(before) == tuple(after):
-        return "they changed, and a probe's log-probabilities did not"
+        return "they changed, but a probe's log-probabilities did not"
     gap = float(np.abs(np.array(after) - np.array(own)).mean())
     if not gap <= TOLERANCE:
-        return f"a probe's log-probabilities are {gap:.2f} nats a token off the policy's"
+        return f"a probe's log-probabilities differ from the policy's by {gap:.2f} nats per token"
     return ""
 
 
 @contextlib.contextmanager
 def _alone(ranks: Ranks) -> Iterator[None]:
-    """Shows what is started inside this rank's device alone, and nothing of the other ranks."""
+    """Shows processes started in the context only this rank's device, and nothing about other ranks."""
     before = dict(os.environ)
     for name in [name for name in os.environ if name in LAUNCHER or name.startswith("TORCHELASTIC_")]:
         del os.environ[name]

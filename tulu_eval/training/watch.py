@@ -1,4 +1,4 @@
-"""A policy watched while it learns: a few of its rollouts, and a fixed probe of a benchmark with the gain since the start."""
+"""Watches a policy during training: a few rollouts, and a fixed probe of a benchmark with the gain since the start."""
 
 from __future__ import annotations
 
@@ -21,21 +21,18 @@ from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import Rollout, RolloutEngine
 
 SHOWN = 4
-"""Rollouts of a step that are shown."""
+"""Number of rollouts to show per step."""
 
 WIDTH = 60
-"""Characters of a prompt's end and of an answer's beginning in the table."""
+"""Number of characters to show of a prompt's end and of an answer's beginning."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Probe:
-    """Items that a policy answers again and again, greedily, in the benchmark's own recipe.
+    """Items that a policy answers repeatedly, with the prompt and decoding of the benchmark's default protocol.
 
     Attributes:
-        benchmark: Renders and grades.
-        items: In order.
-        requests: One an item.
-        decoding: The protocol's.
+        requests: One request per item.
     """
 
     benchmark: Benchmark
@@ -47,8 +44,15 @@ class Probe:
 def make_probe(benchmark: Benchmark, items: int, data: Path | None, tokenizer: Any, context: int) -> Probe:
     """Returns the first items of a benchmark's default protocol as a probe.
 
+    Args:
+        benchmark: The benchmark.
+        items: Number of items.
+        data: File with the items; ``None`` for the benchmark's own source.
+        tokenizer: The policy's tokenizer.
+        context: Positions of the policy; 0 if unknown.
+
     Raises:
-        UserError: The data cannot be had, or a prompt leaves no room for an answer.
+        UserError: If the data is not available, or a prompt leaves no room for an answer.
     """
     protocol = benchmark.protocol(None)
     chosen = tuple(benchmark.load(protocol, data)[:items])
@@ -67,15 +71,14 @@ def make_probe(benchmark: Benchmark, items: int, data: Path | None, tokenizer: A
 
 
 class Watch:
-    """Looks at a policy every few steps, and writes and shows what it sees.
+    """Writes and shows rollouts and the probe every few steps.
 
     Args:
-        folder: Of the run.
-        ranks: Who looks; a probe's items are shared among them.
-        tokenizer: Of the policy.
-        every: Steps from look to look.
-        probe: What to ask; none: rollouts are shown only.
-        say: Shows text, on the first rank.
+        ranks: The ranks, which share the probe's items.
+        tokenizer: The policy's tokenizer.
+        every: Number of steps between two looks.
+        probe: The probe; ``None`` for rollouts only.
+        say: Called with texts for people, on the first rank.
     """
 
     def __init__(
@@ -89,11 +92,11 @@ class Watch:
         return step % self._every == 0
 
     def rollouts(self, step: int, rollouts: Sequence[Rollout], score: Tensor, kl: Tensor) -> None:
-        """Writes and shows the first of a step's rollouts, if it is time.
+        """Writes and shows the first rollouts of a step if a look is due.
 
         Args:
             step: The step.
-            rollouts: Of one mini-batch.
+            rollouts: Rollouts of one mini-batch.
             score: [rows].
             kl: [rows], nats.
         """
@@ -109,7 +112,7 @@ class Watch:
         self._say(as_table(step, seen))
 
     def ask(self, step: int, engine: RolloutEngine) -> None:
-        """Asks the probe of a policy that has made so many steps, writes what came of it and shows the gain."""
+        """Asks a policy after ``step`` steps the probe, writes the result and shows the gain; does nothing without a probe."""
         probe = self._probe
         if probe is None:
             return
@@ -134,7 +137,13 @@ class Watch:
 
 
 def gain(benchmark: str, start: Sequence[int], now: Sequence[int]) -> dict[str, Any]:
-    """Returns a line of ``probe.jsonl``: the share that is right now, and the paired gain since the start."""
+    """Returns a line of ``probe.jsonl``: the share of right answers, and the paired gain since the start.
+
+    Args:
+        benchmark: Name of the benchmark.
+        start: 1 or 0 per item: whether the first answer was right.
+        now: 1 or 0 per item: whether this answer is right.
+    """
     n = len(now)
     better = sum(b > a for a, b in zip(start, now, strict=True))
     worse = sum(a > b for a, b in zip(start, now, strict=True))

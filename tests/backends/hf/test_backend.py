@@ -271,7 +271,7 @@ def test_missing_weights_are_not_made_up(tmp_path: Path) -> None:
         ({"device": "cuda:99"}, {}, "this machine has no device cuda:99"),
         ({"dtype": "float17"}, {}, "unknown dtype 'float17'. Did you mean"),
         ({"batch_size": -1}, {}, "--batch-size must be 0 (the backend chooses) or more, not -1"),
-        ({"tensor_parallel": 2}, {}, "--tensor-parallel is a setting of --backend vllm"),
+        ({"tensor_parallel": 2}, {}, "--tensor-parallel is no setting of --backend transformers"),
         ({}, {"parameters": 10**15}, "Llama needs 3725290.3 GiB for its weights in float32; cpu has"),
     ],
 )

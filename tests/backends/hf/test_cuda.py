@@ -13,7 +13,7 @@ from tulu_eval.backends.base import Usage
 from tulu_eval.backends.growing import Finisher
 from tulu_eval.backends.hf.batching import Scheduler
 from tulu_eval.backends.hf.eligibility import enable_shared_prefix
-from tulu_eval.backends.hf.shared_prefix import partial_attention, unfused_partial_attention
+from tulu_eval.backends.hf.partial_attention import partial_attention, unfused_partial_attention
 from tulu_eval.records import Decoding, Request
 from tulu_eval.training import packing
 

@@ -15,7 +15,8 @@ from tulu_eval.backends.base import Usage
 from tulu_eval.backends.growing import Finisher, GrowingRow
 from tulu_eval.backends.hf.batching import Scheduler, choose_tokens, is_out_of_memory, shared_prefix
 from tulu_eval.backends.hf.eligibility import enable_shared_prefix
-from tulu_eval.backends.hf.shared_prefix import SharedPrefixDecoder, Store, partial_attention, unfused_partial_attention
+from tulu_eval.backends.hf.partial_attention import partial_attention, unfused_partial_attention
+from tulu_eval.backends.hf.shared_prefix import SharedPrefixDecoder, Store
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Decoding, Request
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tulu_eval.benchmarks.gsm8k import grade_stated_answer, parse_target
+from tulu_eval.benchmarks.gsm8k_data import parse_target
+from tulu_eval.benchmarks.gsm8k_scorers import grade_stated_answer
 from tulu_eval.benchmarks.stated.statement import WINDOW, read_number, stated_answer
 
 STATEMENTS = [

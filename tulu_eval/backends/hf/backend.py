@@ -10,14 +10,19 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, Usage, check_settings
+from tulu_eval.backends.base import Backend, EngineSettings, Kind, Usage
+from tulu_eval.backends.impossible import impossible
 from tulu_eval.errors import PreflightError, UnknownName
+from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models import config as configs
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.skeleton import check_shapes, first_line
 from tulu_eval.records import Completion, Decoding, Request
+
+if TYPE_CHECKING:
+    from tulu_eval.backends.hf.likelihoods import Branches, BranchScores
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,7 +93,9 @@ class TransformersBackend(Backend):
         max_length: Largest length of a row in tokens; a row of this length ends with ``length``.
     """
 
-    name = "transformers"
+    name: ClassVar[str] = "transformers"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "choose", "score"})
+    own_settings: ClassVar[frozenset[str] | None] = frozenset({"device", "dtype", "prefix_caching"})
 
     def __init__(self, model: Any, tokenizer: Any, settings: EngineSettings, eos_ids: Sequence[int], max_length: int) -> None:
         from tulu_eval.backends.hf.eligibility import TOLERANCE, enable_shared_prefix
@@ -118,7 +125,7 @@ class TransformersBackend(Backend):
         """
         device = resolve_device(settings.device)
         dtype = resolve_dtype(settings.dtype, model.dtype)
-        check_settings(cls.name, settings)
+        cls.check_settings(settings)
         if not settings.allow_pickle and not all(name.endswith(".safetensors") for name in model.weight_files):
             raise PreflightError(
                 f"{model.name} has pickle weights, which can run any code when loaded; --allow-pickle allows it"
@@ -190,6 +197,44 @@ class TransformersBackend(Backend):
             yield from Scheduler(self._model, finisher, decoding, rows, self._usage).run(good)
         else:
             yield from PlainDecoder(self._model, finisher, decoding, rows, self._padding).run(good)
+
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
+        """Yields the log-probabilities of each request's candidates; the answer to an impossible request is an error.
+
+        Raises:
+            EngineError: If the engine fails; answers yielded before are valid.
+        """
+        from tulu_eval.backends.hf.likelihoods import Branches
+
+        asked = [Branches(one.key, one.token_ids, tuple((token,) for token in one.candidates)) for one in requests]
+        for found in self._likelihoods(asked):
+            yield Choice(found.key, tuple(text[0] for text in found.logprobs), found.seconds, found.error)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
+        """Yields the log-probabilities of each request's continuations; the answer to an impossible request is an error.
+
+        Raises:
+            EngineError: If the engine fails; answers yielded before are valid.
+        """
+        from tulu_eval.backends.hf.likelihoods import Branches
+
+        texts = {one.key: one.continuations for one in requests}
+        asked = [Branches(one.key, one.token_ids, tuple(text.token_ids for text in texts[one.key])) for one in requests]
+        for found in self._likelihoods(asked):
+            pairs = zip(texts[found.key], found.logprobs, strict=not found.error)
+            yield Scores(found.key, tuple(text.scored(own) for text, own in pairs), found.seconds, found.error)
+
+    def _likelihoods(self, asked: Sequence[Branches]) -> Iterator[BranchScores]:
+        """Yields an answer to each, at once if it is an error."""
+        from tulu_eval.backends.hf.likelihoods import BranchScores, LikelihoodEngine
+
+        room, size = self._max_length, self._model.get_input_embeddings().weight.shape[0]
+        refused = {one.key: cause for one in asked if (cause := impossible(one.prompt, one.texts, room, size))}
+        for key, cause in refused.items():
+            yield BranchScores(key, [], 0.0, cause)
+        rows = self._settings.batch_size
+        engine = LikelihoodEngine(self._model, shared=self._shared, reach=room, rows=rows, usage=self._usage)
+        yield from engine.run([one for one in asked if one.key not in refused])
 
     def _refuse(self, request: Request) -> str:
         """Returns why a request cannot be decoded, empty if it can; on CUDA an index error would end the process."""

@@ -74,11 +74,14 @@ def config_reason(model: Any, max_length: int) -> str:
         width = getattr(config, name, None)
         if restricted and isinstance(width, int) and width < max_length and getattr(config, "use_sliding_window", True):
             return f"{name} of {width} tokens is shorter than the longest row, {max_length}"
-    rope = str(getattr(config, "rope_parameters", None))
-    for kind in _LENGTH_DEPENDENT_ROPE:
-        if f"'{kind}'" in rope:
-            return f"rotary positions of kind {kind} depend on the longest row"
-    return ""
+    kind = rope_depends_on_length(model)
+    return f"rotary positions of kind {kind} depend on the longest row" if kind else ""
+
+
+def rope_depends_on_length(model: Any) -> str:
+    """Returns the kind of the rotary embedding if its frequencies depend on the longest row; else empty."""
+    rope = str(getattr(model.config.get_text_config(), "rope_parameters", None))
+    return next((kind for kind in _LENGTH_DEPENDENT_ROPE if f"'{kind}'" in rope), "")
 
 
 def _rows(model: Any) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Decoding for models without a shared prefix: one padded batch after the other through transformers' ``generate``.
+"""Decoding and scoring for models without a shared prefix, in padded batches; decoding is transformers' ``generate``.
 
 ``generate`` only runs the model and its cache. This module chooses the tokens and ends the rows, with the same functions as the
 shared-prefix path. All settings of ``generate`` are explicit, so it uses nothing of the model's ``generation_config``.
@@ -7,8 +7,10 @@ shared-prefix path. All settings of ``generate`` are explicit, so it uses nothin
 from __future__ import annotations
 
 import gc
+import inspect
 import itertools
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,10 +20,15 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tulu_eval.backends.growing import Finisher, GrowingRow, one_line
 from tulu_eval.backends.hf.batching import choose_tokens, is_out_of_memory
+from tulu_eval.backends.hf.branching import Tokens, logprobs_at
+from tulu_eval.backends.hf.eligibility import rope_depends_on_length
 from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
 
 _LOG = logging.getLogger(__name__)
+
+_Row = tuple[int, tuple[int, ...]]
+"""A prompt's number, and the tokens of a continuation but the last one."""
 
 _PAD = 0
 """Padding token; it is masked on the left, and nothing reads it after a row's end."""
@@ -145,3 +152,69 @@ class PlainDecoder:
                 stopping_criteria=StoppingCriteriaList([_Finished(chosen)]),
             )
         return [chosen.done[index] for index in range(len(rows))]
+
+
+class PlainScorer:
+    """Scores continuations without a shared prefix: prompt and continuation are one row of a batch, padded on the right.
+
+    A causal model does not look at what stands behind a token, so padding needs no mask.
+
+    Args:
+        model: A causal language model of transformers.
+        tokens: Largest number of tokens in one forward pass, padding included; a longer row has its own.
+        positions: Largest number of positions whose logits are computed in one forward pass, likewise.
+    """
+
+    def __init__(self, model: Any, tokens: int, positions: int) -> None:
+        self._model, self._tokens, self._positions = model, tokens, positions
+        self._device = model.get_input_embeddings().weight.device
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._equal = rope_depends_on_length(model)
+
+    def score(self, prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]]) -> list[list[list[float]]]:
+        """Returns the log-probability of each token of each continuation; see ``BranchScorer.score``."""
+        rows: dict[_Row, list[int]] = {}
+        for prompt, own in enumerate(branches):
+            for at, branch in enumerate(own):
+                rows.setdefault((prompt, tuple(branch[:-1])), []).append(at)
+        scores: list[list[list[float]]] = [[[] for _ in own] for own in branches]
+        waiting = deque(sorted(rows, key=lambda row: -len(prompts[row[0]]) - len(row[1])))
+        while waiting:
+            batch = self._batch(waiting, prompts)
+            texts = [[branches[prompt][at] for at in rows[prompt, head]] for prompt, head in batch]
+            found = self._forward([[*prompts[prompt], *head] for prompt, head in batch], texts)
+            for (prompt, head), logprobs in zip(batch, found, strict=True):
+                for at, one in zip(rows[prompt, head], logprobs, strict=True):
+                    scores[prompt][at] = one
+        return scores
+
+    def _batch(self, waiting: deque[_Row], prompts: Sequence[Tokens]) -> list[_Row]:
+        """Takes the longest rows that fit into one forward pass."""
+        longest = len(prompts[waiting[0][0]]) + len(waiting[0][1])
+        first, batch = longest, []
+        while waiting:
+            prompt, head = waiting[0]
+            length, first = len(prompts[prompt]) + len(head), min(first, len(prompts[prompt]) - 1)
+            rows = len(batch) + 1
+            full = rows * longest > self._tokens or rows * (longest - first) > self._positions
+            if batch and (full or (self._equal and length != longest)):
+                break
+            batch.append(waiting.popleft())
+        return batch
+
+    def _forward(self, rows: Sequence[Tokens], texts: Sequence[Sequence[Tokens]]) -> list[list[list[float]]]:
+        """Returns the log-probabilities of each row's continuations, which differ in their last token only."""
+        longest = max(map(len, rows))
+        starts = [len(row) - len(own[0]) for row, own in zip(rows, texts, strict=True)]
+        kept = longest - min(starts)
+        padded = torch.tensor([[*row, *[_PAD] * (longest - len(row))] for row in rows], device=self._device)
+        with torch.inference_mode():
+            options = {"logits_to_keep": kept} if self._keeps else {}
+            logits = self._model(input_ids=padded, use_cache=False, **options).logits[:, -kept:]
+        places, tokens = [], []
+        for row, (start, own) in enumerate(zip(starts, texts, strict=True)):
+            for text in own:
+                places += [row * kept + start - min(starts) + at for at in range(len(text))]
+                tokens += text
+        found = iter(logprobs_at(logits.flatten(0, 1), places, tokens))
+        return [[list(itertools.islice(found, len(text))) for text in own] for own in texts]

@@ -22,11 +22,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, nn
+
+from tulu_eval.backends.hf.partial_attention import Partial, partial_attention
 
 ATTENTION = "tulu_eval_shared_prefix"
 """Name of the attention function in transformers' registry."""
@@ -43,48 +45,23 @@ class UnsupportedAttentionError(Exception):
     """The model's attention is not plain causal softmax attention; the message gives the difference."""
 
 
-class Partial(NamedTuple):
-    """Attention over a part of the keys: ``out`` [batch, heads, queries, width] and ``lse`` [batch, heads, queries]."""
-
-    out: Tensor
-    lse: Tensor
-
-
-def partial_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Partial:
-    """Returns attention over a part of the keys, with the log-sum-exp of the scores.
-
-    Args:
-        query: [batch, heads, queries, width]; grouped-query heads are folded into the queries.
-        key: [batch, heads, keys, width].
-        value: [batch, heads, keys, width].
-        mask: Added to the scores; broadcast to [batch, heads, queries, keys]. ``None`` for no mask.
-        scale: Factor of the scores.
-    """
-    if query.device.type == "cpu":
-        # 163 instead of 418 us (prefix of 700) and 292 instead of 869 us (own part of 192): 32 rows, SmolLM2-135M, bfloat16.
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=mask, scale=scale)
-        return Partial(out, lse)
-    if query.is_cuda:
-        queries = query.shape[2]
-        bias = None if mask is None else mask.expand(*query.shape[:3], key.shape[2])
-        found = torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, bias, True, scale=scale)
-        return Partial(found[0], found[1][:, :, :queries])  # the kernel pads its log-sum-exps to a multiple of 32
-    return unfused_partial_attention(query, key, value, mask, scale)
-
-
-def unfused_partial_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Partial:
-    """Returns the same as :func:`partial_attention` on any device, from matrix products and a softmax in float32."""
-    scores = torch.matmul(query, key.transpose(2, 3)).float() * scale
-    if mask is not None:
-        scores += mask
-    lse = torch.logsumexp(scores, dim=-1)
-    weights = torch.exp(scores - lse.unsqueeze(-1)).to(value.dtype)
-    return Partial(torch.matmul(weights, value), lse)
-
-
-def _in_buckets(tokens: int) -> int:
+def in_buckets(tokens: int) -> int:
     """Returns a number of tokens, rounded up to a multiple of :data:`BUCKET`."""
     return -(-tokens // BUCKET) * BUCKET
+
+
+class AttentionPlan(Protocol):
+    """A forward pass: which tokens it has, and to what they attend.
+
+    Attributes:
+        store: Store with the prefix.
+    """
+
+    store: Store
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Returns a layer's attention, [1, tokens, heads, width], from the same shapes as :func:`attention`."""
+        ...
 
 
 class PrefixPlan:
@@ -163,7 +140,7 @@ class Store:
     """
 
     def __init__(self, slots: int, capacity: int, reach: int) -> None:
-        self.slots, self.capacity, self.reach = slots, _in_buckets(capacity), reach
+        self.slots, self.capacity, self.reach = slots, in_buckets(capacity), reach
         self.prefix: dict[int, tuple[Tensor, Tensor]] = {}
         self.own: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -207,7 +184,7 @@ def attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    tulu_plan: PrefixPlan | RowsPlan | None = None,
+    tulu_plan: AttentionPlan | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Computes the attention named :data:`ATTENTION`, with the plan that the model passes on.
@@ -267,9 +244,20 @@ class SharedPrefixDecoder:
         self.store = Store(slots, capacity, reach or len(prefix) + capacity)
         if prefix:
             tokens = torch.tensor(list(prefix), device=self._device)
-            self._forward(tokens, torch.arange(len(prefix), device=self._device), PrefixPlan(self.store), tokens.new_zeros(1))
+            self.forward(tokens, torch.arange(len(prefix), device=self._device), PrefixPlan(self.store), tokens.new_zeros(1))
 
-    def _forward(self, tokens: Tensor, positions: Tensor, plan: PrefixPlan | RowsPlan, keep: Tensor | int) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, plan: AttentionPlan, keep: Tensor | int) -> Tensor:
+        """Runs the model on packed tokens.
+
+        Args:
+            tokens: Token ids, [tokens].
+            positions: Their positions in their rows, the prefix included, [tokens].
+            plan: To what they attend.
+            keep: Indexes of the tokens whose logits are computed; 0 for all.
+
+        Returns:
+            Logits, [kept, vocabulary].
+        """
         with torch.inference_mode():
             output = self._model(
                 input_ids=tokens[None], position_ids=positions[None], use_cache=False, logits_to_keep=keep, tulu_plan=plan
@@ -290,9 +278,9 @@ class SharedPrefixDecoder:
             last += len(suffix)
             ends.append(last)
         packed = torch.tensor([tokens, inner, places, padded], device=self._device)
-        mask = torch.full((longest, _in_buckets(longest)), -torch.inf, dtype=self._dtype, device=self._device).triu(1)
+        mask = torch.full((longest, in_buckets(longest)), -torch.inf, dtype=self._dtype, device=self._device).triu(1)
         plan = RowsPlan(self.store, slice(start, start + len(suffixes)), packed[2], mask, packed[3])
-        return self._forward(packed[0], packed[1] + self._prefix, plan, torch.tensor(ends, device=self._device))
+        return self.forward(packed[0], packed[1] + self._prefix, plan, torch.tensor(ends, device=self._device))
 
     def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
         """Decodes one token per row.
@@ -306,8 +294,8 @@ class SharedPrefixDecoder:
         """
         places = [slot * self.store.capacity + length for slot, length in enumerate(lengths)]
         packed = torch.tensor([tokens, lengths, places], device=self._device)
-        visible = _in_buckets(max(lengths) + 1)
+        visible = in_buckets(max(lengths) + 1)
         unseen = torch.arange(visible, device=self._device)[None] > packed[1][:, None]
         mask = torch.zeros(unseen.shape, dtype=self._dtype, device=self._device).masked_fill_(unseen, -torch.inf)
         plan = RowsPlan(self.store, slice(0, len(tokens)), packed[2], mask[:, None, None])
-        return self._forward(packed[0], packed[1] + self._prefix, plan, 0)
+        return self.forward(packed[0], packed[1] + self._prefix, plan, 0)

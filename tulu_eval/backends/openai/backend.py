@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, Traffic, check_settings
+from tulu_eval.backends.base import Backend, EngineSettings, Traffic
 from tulu_eval.backends.growing import Finisher
 from tulu_eval.backends.openai.answers import AnswerError, check_prompt, from_text, from_tokens, read_choice, token_ids_of
 from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client
@@ -50,6 +50,7 @@ class OpenAIBackend(Backend):
 
     name: ClassVar[str] = "openai"
     local: ClassVar[bool] = False
+    own_settings: ClassVar[frozenset[str] | None] = frozenset({"served"})
 
     def __init__(self, asked: RequestForm, tokenizer: Any, client: Client) -> None:
         self._asked, self._tokenizer, self._client = asked, tokenizer, client
@@ -234,7 +235,7 @@ def _served(settings: EngineSettings) -> Served:
     Raises:
         PreflightError: There is none, or a setting that only an engine of our own has.
     """
-    check_settings(OpenAIBackend.name, settings)
+    OpenAIBackend.check_settings(settings)
     if settings.served is None:
         raise PreflightError("--backend openai needs --base-url URL, such as http://localhost:8000/v1")
     return settings.served

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage, check_settings
+from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
 from tulu_eval.backends.vllm import preflight as preflight
 from tulu_eval.backends.vllm.messages import EngineJob, Reload, Reloaded, Stop
 from tulu_eval.backends.vllm.process import EngineProcess, incoming
@@ -43,6 +43,20 @@ class VllmBackend(Backend):
     """
 
     name: ClassVar[str] = "vllm"
+    own_settings: ClassVar[frozenset[str] | None] = frozenset(
+        {
+            "dtype",
+            "device",
+            "prefix_caching",
+            "tensor_parallel",
+            "pipeline_parallel",
+            "data_parallel",
+            "gpu_memory_utilization",
+            "max_model_len",
+            "quantization",
+            "adapter",
+        }
+    )
 
     def __init__(
         self,
@@ -60,7 +74,7 @@ class VllmBackend(Backend):
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
         """Raises PreflightError if something is missing; see :func:`tulu_eval.backends.vllm.preflight.check`."""
-        check_settings(cls.name, settings)
+        cls.check_settings(settings)
         preflight.check(model, settings)
 
     @classmethod

@@ -3,7 +3,7 @@
 
 page.sheet = function ({ sample, run, own, question, written, name, mark, answer, step, go, close }) {
   const { make } = page;
-  const [, text, error] = written.find(([place]) => place === own) ?? [own, null];
+  const [, text, error, before = ""] = written.find(([place]) => place === own) ?? [own, null];
   const button = (label, action, spoken) => make("button", { type: "button", disabled: action === null, onclick: action, "aria-label": spoken }, label);
 
   const table = (title, head, rows) => make("table", {}, make("caption", {}, title),
@@ -37,10 +37,11 @@ page.sheet = function ({ sample, run, own, question, written, name, mark, answer
 
   function prompt() {
     const constant = run.before.length + run.after.length;
+    const whole = constant + before.length + question.length;
     const sure = run.proven ? "Its sha256 is the ledger's." : `${run.source ? "It is the benchmark's prompt; the other harness may have sent another" : "A chat template surrounds it, whose text is not in the run folder"}.${run.prefill ? ` The answer starts with “${run.prefill}”.` : ""}`;
-    return make("details", {}, make("summary", {}, `Whole prompt (${page.count(constant + question.length, "character")}, of which ${constant.toLocaleString("en")} are the same for every item)`),
+    return make("details", {}, make("summary", {}, `Whole prompt (${page.count(whole, "character")}, of which ${constant.toLocaleString("en")} are the same for every item)`),
       make("p", { className: "hint" }, sure),
-      make("pre", { tabIndex: 0 }, make("span", { className: "constant" }, run.before), question, make("span", { className: "constant" }, run.after)));
+      make("pre", { tabIndex: 0 }, make("span", { className: "constant" }, run.before), before, question, make("span", { className: "constant" }, run.after)));
   }
 
   /** The completion, with the place marked where the first scorer's answer stands last. */

@@ -30,7 +30,7 @@ page.samples = (function () {
     return block;
   }
 
-  /** What every run wrote about an item: its question and [run, text, error?] for each. */
+  /** What every run wrote about an item: its question and [run, text, error?, what stood before the question there?] for each. */
   async function texts(run, item) {
     const group = groups[run.group];
     const block = blockOf(group, item);
@@ -85,7 +85,7 @@ page.samples = (function () {
         const { question, written } = await texts(run, sample.item);
         if (mine !== search) return;
         const own = written.find(([place]) => place === state.run);
-        const all = [sample.name, sample.target, ...sample.answers, question, ...(own ? own.slice(1) : [])];
+        const all = [sample.name, sample.target, ...sample.answers, question, ...(own ? own.slice(1, 3) : [])];
         if (all.some((text) => text && text.toLowerCase().includes(state.text))) kept.push(sample);
       }
       found = kept;

@@ -1,0 +1,156 @@
+"""Log-probabilities of continuations on transformers, in batches that fit into memory; a choice is continuations of one token.
+
+With a shared prefix, prompts are grouped by it and :class:`~tulu_eval.backends.hf.branching.BranchScorer` computes every token
+once. Otherwise :class:`~tulu_eval.backends.hf.plain.PlainScorer` computes each prompt with each continuation.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tulu_eval.backends.base import Usage
+from tulu_eval.backends.growing import one_line
+from tulu_eval.backends.hf.batching import PREFILL_TOKENS, is_out_of_memory
+from tulu_eval.backends.hf.branching import BranchScorer
+from tulu_eval.backends.hf.plain import PlainScorer
+from tulu_eval.backends.hf.prefix_groups import PrefixGroup, prefix_groups
+from tulu_eval.errors import EngineError
+
+_LOG = logging.getLogger(__name__)
+
+LOGITS = 1 << 26
+"""Largest number of logits in one forward pass, unless one row has more: 256 MiB in float32."""
+
+LEAST_TOKENS = 32
+"""Smallest number of tokens in a forward pass of several continuations, after memory ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """A prompt and the continuations to be scored.
+
+    Attributes:
+        key: The request's key.
+        prompt: Token ids, at least one.
+        texts: Token ids of each continuation, at least one.
+    """
+
+    key: str
+    prompt: tuple[int, ...]
+    texts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchScores:
+    """The log-probability of each token of each continuation.
+
+    Attributes:
+        seconds: Wall-clock seconds of the batch.
+        error: One line; empty if there is none.
+    """
+
+    key: str
+    logprobs: list[list[float]]
+    seconds: float
+    error: str = ""
+
+
+class LikelihoodEngine:
+    """Scores continuations batch by batch.
+
+    Args:
+        model: A causal language model of transformers.
+        shared: Whether it has the shared-prefix attention.
+        reach: Largest length of a row in tokens.
+        rows: Largest number of prompts in a batch; 0 for no limit but memory's.
+        usage: Counter to which tokens and seconds are added with a shared prefix.
+    """
+
+    def __init__(self, model: Any, *, shared: bool, reach: int, rows: int, usage: Usage) -> None:
+        self._model, self._shared, self._reach, self._usage = model, shared, reach, usage
+        self._tokens, self._rows = PREFILL_TOKENS, rows or PREFILL_TOKENS
+        self._positions = max(1, LOGITS // model.get_input_embeddings().weight.shape[0])
+        self._scorer: BranchScorer | PlainScorer | None = None
+
+    def run(self, asked: Sequence[Branches]) -> Iterator[BranchScores]:
+        """Yields one answer per prompt, batch by batch.
+
+        Raises:
+            EngineError: If memory does not suffice for one row, or the engine fails.
+        """
+        prompts = [one.prompt for one in asked]
+        groups = prefix_groups(prompts) if self._shared else [PrefixGroup(0, tuple(range(len(asked))))]
+        for group in groups:
+            self._scorer = None
+            waiting = deque(sorted((asked[at] for at in group.members), key=lambda one: -len(one.prompt)))
+            while waiting:
+                batch = self._batch(waiting, group.prefix)
+                done = self._guarded(batch, group.prefix)
+                if done is None:
+                    self._halve(len(batch))
+                    continue
+                for _ in batch:
+                    waiting.popleft()
+                yield from done
+
+    def _batch(self, waiting: Sequence[Branches], prefix: int) -> list[Branches]:
+        """Returns the first waiting prompts, as many as one batch may have."""
+        batch: list[Branches] = []
+        tokens = 0
+        for one in waiting:
+            tokens += len(one.prompt) - prefix
+            if batch and (tokens > self._tokens or len(batch) >= min(self._rows, self._positions)):
+                break
+            batch.append(one)
+        return batch
+
+    def _guarded(self, batch: Sequence[Branches], prefix: int) -> list[BranchScores] | None:
+        """Returns a batch's answers, ``None`` if memory ran out; raises EngineError if the engine fails otherwise."""
+        try:
+            return self._score(batch, prefix)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise EngineError(f"the engine failed: {one_line(error)}; run the command again to resume") from error
+        return None
+
+    def _halve(self, prompts: int) -> None:
+        """Halves a batch of so many prompts after memory ran out; raises EngineError if it is already the smallest."""
+        if prompts == 1 and self._tokens <= LEAST_TOKENS:
+            raise EngineError("out of memory with a single row; use a device with more memory or a smaller dtype")
+        self._rows, self._tokens = max(1, prompts // 2), max(LEAST_TOKENS, self._tokens // 2)
+        self._scorer = None
+        _LOG.warning("out of memory: continuing with %d prompts and %d tokens at a time", self._rows, self._tokens)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _score(self, batch: Sequence[Branches], prefix: int) -> list[BranchScores]:
+        began = time.perf_counter()
+        if self._scorer is None:
+            passes = min(self._tokens, self._positions)
+            if self._shared:
+                self._scorer = BranchScorer(self._model, batch[0].prompt[:prefix], self._reach, passes)
+                self._usage.prefill_tokens += prefix
+            else:
+                self._scorer = PlainScorer(self._model, self._tokens, self._positions)
+        found = self._scorer.score([one.prompt[prefix:] for one in batch], [one.texts for one in batch])
+        seconds = time.perf_counter() - began
+        for one in batch:
+            self._usage.prefill_tokens += len(one.prompt) - prefix + sum(len(text) - 1 for text in one.texts)
+        self._usage.prefill_seconds += seconds
+        return [_answer(one.key, logprobs, seconds) for one, logprobs in zip(batch, found, strict=True)]
+
+
+def _answer(key: str, logprobs: list[list[float]], seconds: float) -> BranchScores:
+    if all(math.isfinite(one) for text in logprobs for one in text):
+        return BranchScores(key, logprobs, seconds)
+    return BranchScores(key, [], seconds, "the model's logits are not finite")
