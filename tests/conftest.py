@@ -38,6 +38,17 @@ def own_readings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setattr("tulu_eval.runs.remembered.cache_folder", lambda: folder)
 
 
+@pytest.fixture
+def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives a test caches and a working folder of its own, no way to the hub and no key of a judge."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    for name in ("OPENAI_API_KEY", "TULU_EVAL_JUDGE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
 def beside(name: str) -> ModuleType:
     """Returns a module in this folder: tests are no package, so it is loaded by its path."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))

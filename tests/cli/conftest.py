@@ -43,14 +43,3 @@ def start(tmp_path: Path) -> Start:
         )
 
     return call
-
-
-@pytest.fixture
-def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches and a working folder of the test's own, no way to the hub, no key of a judge."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
-    for name in ("OPENAI_API_KEY", "TULU_EVAL_JUDGE_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
