@@ -1,9 +1,9 @@
 """Do transformers and vLLM say the same? The same token ids, dtype and greedy decoding through both backends.
 
 Equal arithmetic in another order differs in its last bits, so a greedy row can part where the two likeliest tokens are
-nearly equal. For each row that parts, one forward pass of transformers in float32 on the tokens before says how near: the
-margin, the likeliest token's logit minus the second's, and how far behind the likeliest the token is that an engine took, the
-one further behind of both. A token far behind would be an error of an engine.
+nearly equal. For each row that parts, one forward pass of transformers in float32 over the tokens before gives two distances
+in logits: the margin, from the likeliest token to the second; and the gap, from the likeliest token to the one that an engine
+took, the larger of both engines. A large gap would be an error of an engine.
 
     python benchmarks/agreement.py --data test.jsonl --items 64 --max-new-tokens 256
 """

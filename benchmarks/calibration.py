@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py --draws 10000 --seed 0
 
-Prints one Markdown row a figure: what was simulated, how often it happened, its Monte-Carlo standard error, and the range
+Prints one Markdown row per figure: what was simulated, how often it happened, its Monte-Carlo standard error, and the range
 that the package states for it. Ends with exit code 1 if a figure lies outside its range by more than three such errors.
 The items that `plan` asks for are held against exact power computed here in another way, which has no such error, and against a
 simulation. Takes about 40 seconds.

@@ -1,10 +1,10 @@
-"""How many requests a second go over the client of servers, beside HTTP packages that are installed.
+"""Requests per second through the client of servers, beside HTTP packages that are installed.
 
     python benchmarks/endpoint.py --requests 3000 --rounds 3
 
 A server in a process of its own answers each request on the loopback at once, with 400 bytes; each client keeps 64 requests of
-700 token ids in flight and parses the answers. Prints one Markdown row a client: requests/s in each round, the median, and the
-client's CPU time per request. A machine that does something else meanwhile shows in the spread.
+700 token ids in flight and parses the answers. Prints one Markdown row per client: requests/s in each round, the median, and
+the client's CPU time per request. A machine that does something else meanwhile shows in the spread.
 """
 
 from __future__ import annotations

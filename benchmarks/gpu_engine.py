@@ -43,7 +43,7 @@ class Opened(NamedTuple):
     Attributes:
         generate: Takes prompts, returns how many tokens it wrote.
         usage: Returns what our backends say of where time went; nothing for others.
-        facts: What ours says of itself.
+        facts: What our engine reports of itself.
     """
 
     generate: Callable[[Prompts], int]
@@ -52,7 +52,7 @@ class Opened(NamedTuple):
 
 
 def make_model(given: argparse.Namespace) -> dict[str, Any]:
-    """Writes a Llama of a shape with random bfloat16 weights, and a tokenizer of words ``t2 t3 ...``, one a token.
+    """Writes a Llama of a shape with random bfloat16 weights, and a tokenizer of words ``t2 t3 ...``, one per token.
 
     Where they are already, they stay. Returns the name of the device and the rates that it reaches.
     """

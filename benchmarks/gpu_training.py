@@ -2,9 +2,9 @@
 
 Started by ``benchmarks/gpu.sh``.
 
-The shape is Llama 3.2 1B's. PPO's policy, reference, reward and value model are four of it; responses are up to 256 tokens of
-a random policy, so nearly all of them go to the limit. bfloat16 passes, float32 weights and moments of what is trained, as
-every recipe has it. The first step of each stage is not counted.
+The shape is Llama 3.2 1B's. PPO's policy, reference, reward and value model have that shape each; a random policy writes
+responses of up to 256 tokens, so nearly all of them reach the limit. Passes are in bfloat16, weights and moments of trained
+models in float32, as in every recipe. The first step of each stage is not counted.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Counts what a judge is asked and pays for while it fails in every way and its client is killed three times.
+"""Counts requests and costs while a judge fails in every way and its client is killed three times.
 
     python benchmarks/judge_faults.py
 
 805 questions go to the tests' own server on the loopback. Every fifth meets a fault first (429, 500, 503, 408, 409, half an
 answer, a dropped connection, a stall, no JSON, Retry-After), and the judging process is killed with SIGKILL after about 150,
-350 and 550 good answers. Prints one Markdown row a measure; ends with exit code 1 unless every question has one stored answer
+350 and 550 good answers. Prints one Markdown row per measure; ends with exit code 1 unless every question has one stored answer
 and no more were asked twice than were in flight at a kill.
 """
 

@@ -2,7 +2,7 @@
 
     python benchmarks/length_control.py ANNOTATIONS.json DF_GAMED.csv
 
-Prints one Markdown row a measure; medians of processor time on one thread. Ends with exit code 1 unless the numbers agree
+Prints one Markdown row per measure; medians of processor time on one thread. Ends with exit code 1 unless the numbers agree
 within 1e-9, one LC is at least 2.5 times faster, and 1000 bootstrap draws take less than 5 s.
 """
 

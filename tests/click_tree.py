@@ -1,4 +1,4 @@
-"""All verbs of the command line, from click's own tree: what a test says of every verb it says of a new one too."""
+"""All verbs of the command line, from click's own tree, so that tests of every verb include a new one."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def own_readings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readings are remembered per test: what a test with a changed scorer reads must not be believed by another."""
+    """Gives each test a cache of readings of its own, since a test with a changed scorer remembers other grades."""
     folder = tmp_path_factory.getbasetemp() / "readings" / secrets.token_hex(8)
     monkeypatch.setattr("tulu_eval.runs.remembered.cache_folder", lambda: folder)
 
@@ -79,7 +79,7 @@ def punkt() -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real data; skips where it is absent, which in CI is a failure."""
+    """The folder with real data; the test is skipped if it is absent, and fails in CI."""
     folder = Path(os.environ.get("TULU_EVAL_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
         if os.environ.get("TULU_EVAL_REQUIRE_SHARED") == "1":
@@ -287,7 +287,7 @@ def make_run_in() -> Callable[..., Path]:
             return Completion(request.key, text, tuple(map(ord, text)), end, 0.1, error)
 
         class Interrupted(ScriptedBackend):
-            """Answers some requests in an order of their own, and is then interrupted."""
+            """Answers the requests of ``finish`` in that order, and is then interrupted."""
 
             def generate(self, requests: Any, decoding: Any) -> Any:
                 yield from super().generate([one for place in finish for one in requests if places[one.key] == place], decoding)

@@ -1,4 +1,4 @@
-"""How the time of a pattern or a parser grows with its text: the inputs that find what is worse than linear, and the measure.
+"""Measures how the time of a pattern or a parser grows with its text, on the inputs that show growth above linear.
 
 Backtracking is slow where a literal of a pattern lets it start and what follows lets it go on without an end. So the inputs are
 every literal of a pattern, repeated, and every literal once with each class of characters repeated behind it.
@@ -21,7 +21,7 @@ CLASSES = (
 """Characters of every class that a pattern here tells apart."""
 
 SCREEN = (1_000, 10_000)
-"""Sizes at which every input is tried; what is quadratic shows here before it takes minutes."""
+"""Sizes at which every input is tried; quadratic growth shows here before it takes minutes."""
 
 SIZES = (100_000, 1_000_000)
 """Sizes at which the slowest inputs are tried."""

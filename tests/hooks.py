@@ -1,4 +1,4 @@
-"""What pytest does around these tests: a limit of time on each, a word on what was left out, an end that comes.
+"""Hooks of pytest: a time limit on each test, a line on the tests that were left out, and a forced exit.
 
 ``conftest.py`` registers this module; ``test_habits.py`` tries it in small sessions of its own.
 """
@@ -18,7 +18,7 @@ VLLM_SECONDS = 900
 """Limit of a test that needs vLLM, whose engine takes half a minute to start on two idle cores."""
 
 EXIT_SECONDS = 60
-"""From the end of the session to a forced exit: a thread that is no daemon is waited for without end."""
+"""Seconds from the end of the session to a forced exit, since Python waits without end for a thread that is no daemon."""
 
 _left_out: list[str] = []
 """Tests marked ``vllm`` that ``-m`` or ``-k`` did not select."""

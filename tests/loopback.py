@@ -203,11 +203,11 @@ class Loopback:
 
 
 WORDS = ("many", "index", "none", "long", "prompt", "text")
-"""Lies of a completions server: two choices, another index, no choice, too many tokens, another prompt, ids that are none."""
+"""Wrong answers of a completions server: two choices, another index, no choice, many tokens, another prompt, invalid ids."""
 
 
 class ModelServer(Loopback):
-    """A server with a made-up model, which answers a prompt always alike, in tokens of the tests' tiny tokenizer.
+    """A server with a made-up model. It gives a prompt the same answer each time, in tokens of the tests' tiny tokenizer.
 
     Args:
         draw: Says what to do with the first, second, ... request for a prompt, as ``faults`` do, or with one of :data:`WORDS`.

@@ -1,4 +1,4 @@
-"""Programs that tests start: each starts as from a prompt, and none outlives the test that started it."""
+"""Starts programs for tests as a shell does, and kills them at the end of the test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 
 
 class Programs:
-    """Use it as a context manager, or as the fixture ``programs``: at its end what still runs is killed and waited for.
+    """Use it as a context manager, or as the fixture ``programs``: its end kills the programs that still run.
 
     A child is a program, never a fork: a fork shares locks with this process (tqdm's is one of ``multiprocessing``), and one
     that is killed while it holds a lock leaves it locked for everybody. ``test_habits.py`` holds this.
@@ -57,7 +57,7 @@ class Programs:
         child.stdin.flush()
 
     def spares(self, *words: object, ahead: int) -> Iterator[subprocess.Popen[str]]:
-        """Yields copies of such a program without end; the next ``ahead`` import what they need while the first work."""
+        """Yields copies of such a program without end; ``ahead`` copies import their packages while earlier ones work."""
         copies: collections.deque[subprocess.Popen[str]] = collections.deque()
         while True:
             while len(copies) <= ahead:
@@ -66,7 +66,7 @@ class Programs:
 
 
 def _tree(child: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Returns a child that still runs and all its descendants; nothing of one that has ended."""
+    """Returns a running child and all its descendants; an empty list if it has ended."""
     if child.poll() is not None:
         return []
     process = psutil.Process(child.pid)
@@ -75,7 +75,7 @@ def _tree(child: subprocess.Popen[str]) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def _sigint_is_not_ignored() -> Iterator[None]:
-    """Gives what is started meanwhile the default action of SIGINT, as a program in a shell's foreground has it.
+    """Starts programs meanwhile with the default action of SIGINT, as a shell's foreground does.
 
     A shell without job control starts ``make test &`` with SIGINT ignored, which exec hands down; it resets a handler (POSIX,
     exec: "signals set to be caught ... shall be set to the default action").

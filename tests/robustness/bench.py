@@ -1,4 +1,4 @@
-"""Runs verbs on a run folder that was changed, and says what was wrong with how each of them ended."""
+"""Runs verbs on a changed run folder, and checks how each of them ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from robustness.verbs import MANY, MODEL, Verbs
 from tulu_eval.exchange import archive, bundle
 
 AGAIN = 10
-"""After one case in as many the verb reads the unharmed run again, and must say what it said before."""
+"""After one of so many cases, the verb reads the unharmed run again and must print the same as before."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Bench:
         return self._plain[verb, command]
 
     def attempt(self, case: Case, verb: str, *, command: bool = False) -> str:
-        """Returns what is wrong with how a verb ends on a changed run, by kind and in one line; empty if nothing is."""
+        """Returns what is wrong with a verb's ending on a changed run, as one line ``kind: text``; empty if nothing is."""
         good = self.plain(verb, command=command)
         try:
             case.apply(self.run)
@@ -149,7 +149,7 @@ class Bench:
                 path.write_text(f'{text.rstrip()[:-1]}, "shard": [1, 1]}}')
 
     def _pack(self) -> None:
-        """Makes a bundle of the files as they are, whose sums are right."""
+        """Makes a bundle of the files as they are, with right sums."""
         if any(path.is_symlink() or not path.is_file() or path.stat().st_size > 1 << 24 for path in self._files()):
             raise OSError("not to be packed")
         manifest, lines, result = (path.read_bytes() for path in self._files())
@@ -175,7 +175,7 @@ class Bench:
 
 
 def named(case: Case, good: Ended, found: Ended, places: tuple[str, ...]) -> bool:
-    """Says whether what is printed names a change, or nobody can know of it.
+    """Returns whether the output names a change, or no reader can know of it.
 
     Args:
         case: The change.

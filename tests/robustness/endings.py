@@ -1,4 +1,4 @@
-"""How a command ends, started in this process or as a program, and what is wrong with an ending."""
+"""Runs a command in this process or as a program, and checks its ending."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ import tulu_eval
 from tulu_eval.cli import cli
 
 SECONDS = 60
-"""A verb in this process that takes longer hangs: on the unharmed run of an idle machine each takes less than two."""
+"""Seconds after which a verb in this process hangs; on an unharmed run and an idle machine each takes less than 2."""
 
 COMMAND_SECONDS = 90
-"""The same of a program, which has to import what it needs, beside others on a busy machine."""
+"""The same for a program, which also imports its packages, on a busy machine."""
 
 CODES = (0, 1, 2)
-"""What a command may end with; by a signal also 130 and 143, for a closed reader 141."""
+"""Exit codes that a command may have; also 130 and 143 after a signal, and 141 after a closed reader."""
 
 _ID = re.compile(r"[\d,]+ bytes|\bid [0-9a-f]{64}|[0-9a-f]{64}|[\d.]+ MB")
 """Sizes and ids of what was written: they follow from the bytes of files, which differ where the same JSON is written anew."""
@@ -50,7 +50,7 @@ class Ended:
 
 
 class HangError(BaseException):
-    """A verb took too long; no handler of errors takes it for one of its own."""
+    """A verb took too long. It is no ``Exception``, so that no handler of the package catches it."""
 
 
 def in_process(words: list[str]) -> Ended:
@@ -124,7 +124,7 @@ def as_command(words: list[str], env: dict[str, str], folder: Path, shell: str =
 
 
 def wrong(found: Ended, lines: int = 1, codes: tuple[int, ...] = CODES) -> str:
-    """Returns what is wrong with an ending whatever its inputs were, by kind and in one line; empty if nothing is.
+    """Returns what is wrong with an ending for any input, as one line ``kind: text``; empty if nothing is.
 
     Args:
         found: The ending.

@@ -1,4 +1,4 @@
-"""What is known of each field of a run: pinned, free, or such that nobody can know."""
+"""Fields of a run that no hash pins, and changes that no reader can detect."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ outputs they were only it says."""
 
 
 def free(file: str, field: str) -> bool:
-    """Says whether no number follows from a field."""
+    """Returns whether no number follows from a field."""
     return field.partition(".")[0] in FREE.get(file, ())
 
 
 def unknowable(file: str, field: str) -> bool:
-    """Says whether nobody can know that a field was changed so."""
+    """Returns whether no reader can detect a change of a field."""
     fields = UNKNOWABLE.get(file.rpartition("/")[2])
     return fields is not None and (not fields or field.split(".")[0] in fields)

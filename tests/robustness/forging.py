@@ -1,4 +1,4 @@
-"""What makes hashes again, as somebody would who forges a run."""
+"""Computes hashes again after a change, as a forger would."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tulu_eval.runs.manifest_schema import Manifest
 
 
 def rehash_manifest(data: dict[str, Any]) -> None:
-    """Makes the manifest's own hashes right again, where what they stand on is still there."""
+    """Computes the manifest's own hashes again, if the fields below them are still there."""
     with contextlib.suppress(Exception):
         protocol = {name: value for name, value in data["protocol"].items() if name != "sha256"}
         data["protocol"]["sha256"] = content_hash(protocol)
@@ -27,7 +27,7 @@ def rehash_manifest(data: dict[str, Any]) -> None:
 
 
 def forged_manifest(folder: Path, data: Any) -> None:
-    """Writes a manifest, with all hashes in the folder made right again."""
+    """Writes a manifest, and computes all hashes in the folder again."""
     with contextlib.suppress(Exception):
         rehash_manifest(data)
     text = json.dumps(data)
@@ -38,13 +38,13 @@ def forged_manifest(folder: Path, data: Any) -> None:
 
 
 def forged_manifest_alone(folder: Path, data: Any) -> None:
-    """Writes a manifest whose own hashes are right, and takes the result away, so that its rows are made of what is forged."""
+    """Writes a manifest with right hashes, and removes the result, so that rows are computed from the forged manifest."""
     forged_manifest(folder, data)
     (folder / "result.json").unlink()
 
 
 def forged_result(folder: Path, data: Any, **change: Any) -> None:
-    """Writes a result whose own hash is right."""
+    """Writes a result with a right hash."""
     with contextlib.suppress(Exception):
         data |= change
         data.pop("sha256", None)
@@ -83,7 +83,7 @@ def forged_samples(folder: Path, lines: list[bytes], *, hashes: bool) -> None:
 
 
 def forged_samples_alone(folder: Path, lines: list[bytes]) -> None:
-    """Writes a ledger, and takes away all that was computed from it, so that its rows are made of what is forged."""
+    """Writes a ledger, and removes all that was computed from it, so that rows are computed from the forged ledger."""
     (folder / "samples.jsonl").write_bytes(b"".join(lines))
     (folder / "result.json").unlink()
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -12,7 +12,7 @@ from robustness.places import LINES, Place, verb_of
 
 NUMERIC = (click.types.IntParamType, click.types.FloatParamType)
 WRITTEN = ("output", "write", "cache")
-"""Parameters that name what is to be made."""
+"""Parameters that name an output."""
 
 NOT_NUMBERS = ("nan", "-inf", "", "١", "１２", "0x10", "1_000", "1e999", "None", "1.5.2", "1,5", "9" * 5000)
 NUMBERS = (*NOT_NUMBERS, "-1", "0", "-0", "+1", " 1 ", "1e308", "1" + "0" * 30, "5e-324", "1.5", "--", "999999999999999999")

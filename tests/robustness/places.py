@@ -1,4 +1,4 @@
-"""A good command line for every verb, which no case makes load a model, and good and bad inputs beside each other."""
+"""A good command line for every verb, with good and bad inputs beside each other; no case of it loads a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustness import mutations
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Line:
-    """A verb's good command line, which no case makes load a model.
+    """A verb's good command line; no case of it loads a model.
 
     Attributes:
         arguments: What stands behind the verb; ``{names}`` of a place are filled in.
@@ -58,10 +58,10 @@ LINES: dict[str, Line] = {
     "reproduce": Line((), {"--recipe": ("no-such-recipe",)}, ("-q",)),
     "doctor": Line(slow=True),
 }
-"""By verb, and for some verbs a second time with other options. ``reproduce`` has no dry run, so its line is refused."""
+"""One line per verb, for some verbs a second one with other options. ``reproduce`` has no dry run, so its line is refused."""
 
 REFUSED = {"audit": 2, "reproduce": 2, "card --check": 1, "calibrate-judge": 2}
-"""Lines whose unharmed exit code is not 0."""
+"""Exit codes of the lines that do not end with 0 on good inputs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

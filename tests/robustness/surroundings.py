@@ -115,7 +115,7 @@ def pairs() -> Iterator[Around]:
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[str]:
-    """Yields a folder on a disk of 64 KiB that is full; says why there is none, where it cannot be mounted."""
+    """Yields a folder on a full disk of 64 KiB, or the reason why it cannot be mounted."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
     try:

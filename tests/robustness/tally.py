@@ -1,4 +1,4 @@
-"""What was tried and what came of it: kept as lines, so that a run of many hours can go on, and shown as a table."""
+"""Keeps tried cases and their outcomes as lines, so that a run of many hours can go on, and shows them as a table."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ KINDS = ("traceback", "hang", "silent", "lines")
 """Kinds of failure with a column of their own."""
 
 Key = tuple[str, str, str, str]
-"""Verb, file (or option, or what surrounds the command), field, what was done to it: two cases of one key are one."""
+"""Verb, file (or option, or surroundings), field, and kind of change: cases with the same key count once."""
 
 Pair = TypeVar("Pair")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tried:
-    """A case and what came of it.
+    """A case and its outcome.
 
     Attributes:
         key: Which it is.
@@ -44,7 +44,7 @@ class Tried:
 
 
 class Tally:
-    """All cases that were tried, and in the file ``path`` those of an earlier run that is gone on with."""
+    """All tried cases; the file ``path`` has those of an earlier run that this one continues."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
@@ -52,7 +52,7 @@ class Tally:
         self.before = frozenset(self.tried)
 
     def add(self, key: Key, wrong: str, *, command: bool = False) -> None:
-        """Counts a case. A key that is there again counts once, and a failure stays one."""
+        """Counts a case. A repeated key counts once, and a failure stays a failure."""
         if key in self.tried and not wrong:
             return
         one = self.tried[key] = Tried(key, command, wrong)

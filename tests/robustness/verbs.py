@@ -1,4 +1,4 @@
-"""The verbs that read a run, each with the words by which it reads the one that was changed."""
+"""The verbs that read a run, with the words to read the changed one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VERBS: Verbs = {
     "merge": ("merge", "{shards}"),
     "judge": ("judge", "{run}", "--judge", "gpt-4.1", "--dry-run"),
 }
-"""Those of a run with right answers."""
+"""Verbs for a run with right answers."""
 
 ALPACA_VERBS: Verbs = {
     **_ONE_RUN,
@@ -43,7 +43,7 @@ ALPACA_VERBS: Verbs = {
     "compare-outputs, second": ("compare-outputs", "{good}", "--with", "{run}", "--json"),
     "audit": ("audit", "{run}", "--model", "{root}/no-model", "--data", "{data}"),
 }
-"""Those of a run whose outputs a judge compares; its win rates lie inside of it."""
+"""Verbs for a run whose outputs a judge compares; its win rates are inside of its folder."""
 
 JUDGED_VERBS: Verbs = {
     **_ONE_RUN,
@@ -51,10 +51,10 @@ JUDGED_VERBS: Verbs = {
     "card": ("card", "claude-2", "--results", "{root}/results"),
     "judge": ("judge", "{run}", *_DRY),
 }
-"""Those of a judge's folder."""
+"""Verbs for a judge's folder."""
 
 AUDIT_VERBS: Verbs = {"audit": ("audit", "{run}", "--model", "{model}", "--data", "{rows}", "--items", "1", "-q")}
-"""The one that runs the model again."""
+"""The verb that runs the model again."""
 
 MANY = ("table", "report", "card")
-"""Verbs that go through many runs: a wrong one is a line among their problems."""
+"""Verbs that go through many runs and list each wrong one as a problem."""

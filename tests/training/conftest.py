@@ -1,4 +1,4 @@
-"""The toys, one thread, and nothing else that lasts."""
+"""Fixtures of training's tests: the toys, and one thread."""
 
 from __future__ import annotations
 

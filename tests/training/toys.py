@@ -1,4 +1,4 @@
-"""Tiny models and tasks whose best answer is known; used by the tests and by the processes that they start."""
+"""Tiny models and tasks with a known optimum, for the tests and the processes that they start."""
 
 from __future__ import annotations
 
