@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -84,7 +84,11 @@ class GSM8K(Benchmark):
 
     def under(self, protocol: str) -> Benchmark:
         """Returns the benchmark of another harness's protocol, which has prompts and scorers of its own."""
-        others = {LIGHTEVAL.name: LightevalGSM8K, LM_EVAL_COT.name: LmEvalGSM8K, OLMES_TULU3.name: OlmesGSM8K}
+        others: dict[str, Callable[[], Benchmark]] = {
+            LIGHTEVAL.name: LightevalGSM8K,
+            LM_EVAL_COT.name: LmEvalGSM8K,
+            OLMES_TULU3.name: OlmesGSM8K,
+        }
         return others[protocol]() if protocol in others else self
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:

@@ -112,7 +112,7 @@ def as_released(run: StoredRun) -> bool:
 
 def _requantized(run: StoredRun, model: Model) -> bool:
     """Whether a run took a model's weights from a package that has them in another form than they were released in."""
-    from_package = run.manifest["model"]["revision"].startswith("sha256:")
+    from_package = run.about.model.revision.startswith("sha256:")
     return from_package and model.package is not None and bool(model.package.quantization)
 
 
