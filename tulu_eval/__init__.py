@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Request,
         Result,
         Served,
+        Turn,
         UserError,
     )
     from tulu_eval.api.report import report
@@ -59,7 +60,7 @@ _FILES = {
     "merge": ("merge",),
     "nouns": (
         "Backend", "Benchmark", "Completion", "Decoding", "EngineSettings", "Grade", "Item", "Prompt", "Protocol", "Request",
-        "Result", "Served", "UserError",
+        "Result", "Served", "Turn", "UserError",
     ),
     "report": ("report",),
     "reproduce": ("reproduce",),
@@ -86,6 +87,7 @@ __all__ = [
     "Result",
     "Run",
     "Served",
+    "Turn",
     "UserError",
     "audit",
     "bundle",

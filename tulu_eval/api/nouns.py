@@ -6,7 +6,7 @@ from tulu_eval.backends.base import Backend, EngineSettings
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.errors import UserError
 from tulu_eval.models.base import Served
-from tulu_eval.records import Completion, Decoding, Grade, Request, Result
+from tulu_eval.records import Completion, Decoding, Grade, Request, Result, Turn
 
 __all__ = [
     "Backend",
@@ -21,5 +21,6 @@ __all__ = [
     "Request",
     "Result",
     "Served",
+    "Turn",
     "UserError",
 ]
