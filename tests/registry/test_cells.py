@@ -89,7 +89,9 @@ def test_the_numbers_of_this_projects_benchmarks_are_named_as_results_are() -> N
         ("alpaca-eval", "published", "lc_win_rate"): 16,
         ("alpaca-eval", "published", "win_rate"): 3,
         ("alpaca-eval", "published", "avg_length"): 3,
+        ("ifeval", "published", "loose_accuracy"): 7,
     }
+    assert {cell.n for cell in SUITE.cells(benchmark="ifeval")} == {541}
     assert {cell.n for cell in SUITE.cells(benchmark="gsm8k")} == {200}
     assert {cell.n for cell in SUITE.cells(benchmark="alpaca-eval")} == {805}
 
