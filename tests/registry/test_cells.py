@@ -92,6 +92,7 @@ def test_the_numbers_of_this_projects_benchmarks_are_named_as_results_are() -> N
         ("ifeval", "card-541", "loose_accuracy"): 7,
         ("gsm8k", "lighteval", "exact_match"): 1,
     }
+    assert {cell.n for cell in SUITE.cells(benchmark="ifeval")} == {541}
     assert {cell.n for cell in SUITE.cells(benchmark="gsm8k")} == {200, 1319}
     assert {cell.n for cell in SUITE.cells(benchmark="alpaca-eval")} == {805}
 
