@@ -5,7 +5,7 @@
 >>> run
 <Run smollm2-135m-instruct on gsm-symbolic: full last-number 0.0 [0.0, 13.8], n = 24 of 500, ...>
 
-Names are fetched when they are first used, so that the import itself takes nothing.
+Names are fetched when they are first used, so that the import itself loads no other module.
 """
 
 TYPE_CHECKING = False  # type checkers take it for true; the one of ``typing`` would cost a third of the import

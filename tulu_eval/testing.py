@@ -1,9 +1,8 @@
-"""An engine for tests of benchmarks and of what stands on runs: it loads nothing and answers from a script.
+"""An engine for tests: it loads nothing and answers from a script.
 
-def answer(request, decoding):
-return f" So the answer is {len(request.text)}."
-
-plan = dataclasses.replace(plan, backend=ScriptedBackend.of(answer))
+>>> def answer(request, decoding):
+...     return f" So the answer is {len(request.text)}."
+>>> plan = dataclasses.replace(plan, backend=ScriptedBackend.of(answer))
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request
 
 Answer = Callable[[Request, Decoding], str | Completion]
-"""What makes an answer: its text, which then ends by itself after 0.1 s, or the whole completion."""
+"""Makes an answer: a text, which becomes a completion that ended by itself after 0.1 s, or a whole completion."""
 
 
 class ScriptedBackend(Backend):
-    """Answers each request by :meth:`answer`, in the order in which they come. Subclass it, or call :meth:`of`.
+    """Answers requests in their order with :meth:`answer`. Subclass it, or call :meth:`of`.
 
     Attributes:
-        described: What the manifest records of the engine.
+        described: The manifest's record of the engine.
     """
 
     name: ClassVar[str] = "scripted"
@@ -36,7 +35,7 @@ class ScriptedBackend(Backend):
         Args:
             answer: Makes the answer to a request.
             name: What ``--backend`` would take; it is part of a run's identity.
-            described: What the manifest records of the engine; a device and a dtype unless given.
+            described: The manifest's record of the engine; a device and a dtype unless given.
         """
         body = {"name": name, "described": described or cls.described, "answer": staticmethod(answer)}
         return type("ScriptedBackend", (cls,), body)
@@ -47,7 +46,7 @@ class ScriptedBackend(Backend):
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
-        """Finds that nothing is missing."""
+        """Accepts every model."""
 
     @classmethod
     def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
@@ -55,11 +54,11 @@ class ScriptedBackend(Backend):
         return cls()
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields the answers; the token ids of one that is a text are its characters' code points."""
+        """Yields the answers; the token ids of a text are the code points of its characters."""
         for request in requests:
             said = self.answer(request, decoding)
             yield Completion(request.key, said, tuple(map(ord, said)), "stop", 0.1) if isinstance(said, str) else said
 
     def describe(self) -> dict[str, str]:
-        """Returns what the script says of the engine."""
+        """Returns ``described``."""
         return dict(self.described)

@@ -90,7 +90,7 @@ CASES = [
     (GOOD.replace("{out}", "{blocked}"), "cannot be written: Not a directory; choose another with --output"),
     ("run gsm8k alpaca-eval -m {model} --data {rows}", "rows.jsonl: for which benchmark? --data gsm8k=FILE."),
     ("run gsm8k alpaca-eval -m {model} --protocol full", "--protocol goes with one benchmark."),
-    (GOOD + " --data gsm8k={rows}", "--data is there twice for gsm8k."),
+    (GOOD + " --data gsm8k={rows}", "--data is given twice for gsm8k."),
     ("score {dir}", "is not a run folder: it has no manifest.json"),
     ("score {dir}/nowhere", "nowhere: no such run folder"),
     ("verify {dir}/" + "x" * 300, "File name too long"),

@@ -1,4 +1,4 @@
-"""What the functions that ask a judge share: who is asked and how, what it may cost, and how far it is."""
+"""What the functions that ask a judge share: the judge and its settings, the consent to the costs, and the progress."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tulu_eval.runs import judge as judge_runs
 from tulu_eval.runs import local_judge
 
 Confirm = bool | Callable[[JudgingEstimate], object]
-"""Whether judging may cost what is estimated; or what is called with the estimate first, and raises to stop."""
+"""Whether judging may cost the estimate; or a function that gets the estimate first and raises to stop."""
 
 Counter = Callable[[int, int], None]
-"""Is told, among threads, how many answers have come and how many there will be."""
+"""A function that gets the number of answers so far and the number of all; threads call it."""
 
 
 class AskingOptions(TypedDict, total=False):
@@ -83,7 +83,7 @@ class Asking:
         """Yields the endpoint.
 
         Args:
-            needed: Whether anything will be asked; if not, no server has to be there and no engine is started.
+            needed: Whether anything will be asked; if not, the server is not looked for and no engine starts.
         """
         if self.local and needed:
             with local_judge.local_judge(self.local) as engine:
@@ -129,10 +129,10 @@ def asking_of(
 def _price(
     recipe: JudgeRecipe, price: str | tuple[float, float] | None, prices: AnyPath | None, local: ModelFiles | None
 ) -> Price | None:
-    """Returns the judge's price: as given, else of the given table, else of the package's; None where it is not known.
+    """Returns the judge's price: the given one, else that of the given table, else of the package's; None if unknown.
 
     Raises:
-        UserError: Price and table are both given, or one cannot be read.
+        UserError: If price and table are both given, or one cannot be read.
     """
     if price is not None and prices is not None:
         raise UserError("--price and --prices both say what it costs; give one of them")
@@ -144,10 +144,10 @@ def _price(
 
 
 def settle(estimate: JudgingEstimate, confirm: Confirm, max_cost: float | None) -> None:
-    """Lets nothing be asked that might cost money and that nobody agreed to.
+    """Checks that the user agreed to what judging may cost.
 
     Raises:
-        UserError: It may cost something, and neither a limit nor a confirmation was given.
+        UserError: If it may cost something, and neither a limit nor a confirmation is given.
     """
     if callable(confirm):
         confirm(estimate)
@@ -157,7 +157,7 @@ def settle(estimate: JudgingEstimate, confirm: Confirm, max_cost: float | None) 
 
 @contextlib.contextmanager
 def counting(progress: bool | Counter, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields what is told the number of answers that have come, among threads."""
+    """Yields a function that shows the number of answers so far; threads may call it."""
     if callable(progress):
         yield lambda done: progress(done, total)
         return

@@ -31,12 +31,12 @@ def audit(
     Args:
         run: The run, or its folder.
         items: How many items to repeat, 1 or more, drawn with a fixed seed.
-        model: Where the model is, for a run of a local folder or file.
+        model: Folder or file of the model, for a run of a local one.
         data: The data file, for a run that read one.
-        progress: Say how far it is; or what is told.
+        progress: Draw a bar; or a :class:`Progress` that shows it.
 
     Raises:
-        UserError: The run is not finished, or model, data or settings here are not those of the run.
+        UserError: If the run is unfinished, or model, data or settings here differ from the run's.
     """
     shown = progress if isinstance(progress, Progress) else Progress(quiet=not progress, terminal=True)
     where = None if model is None else str(model)

@@ -24,7 +24,7 @@ class Calibrated:
 
     Attributes:
         calibration: Agreement, biases, and the mapping of its win rates to the original's.
-        spent: What it has cost.
+        spent: Tokens and dollars of this call.
         output: The file that was written.
     """
 
@@ -59,7 +59,7 @@ def calibrate_judge(
             ``prices``, ``cache``, ``concurrency`` and ``timeout``.
 
     Raises:
-        UserError: A file is not of its form or was judged by another, the judge failed, or nobody agreed to the cost.
+        UserError: If a file has another form or another judge's verdicts, the judge fails, or nobody agreed to the costs.
     """
     how = asking_of(judge, **asking)
     sample = _drawn(annotations, size)

@@ -21,7 +21,7 @@ class Card:
     """What belongs on a model's card.
 
     Attributes:
-        name: The model's.
+        name: Name of the model.
         metadata: The front matter, YAML, without its fences.
         section: The results, Markdown.
         files: Text of the hub's ``.eval_results`` files, by their paths in the model's repository.
@@ -44,7 +44,7 @@ class Card:
         """Writes results.md and the hub's files into a folder; returns their paths.
 
         Raises:
-            UserError: One of them is there with another text; nothing is written then.
+            UserError: If a file is there with another text; then nothing is written.
         """
         texts = {Path(folder) / name: text for name, text in {"results.md": self.text, **self.files}.items()}
         for path, text in texts.items():
@@ -65,11 +65,11 @@ def make_card(model: str, *, results: AnyPath = "results", published: bool = Fal
     Args:
         model: A name of the registry, or what its runs are filed under.
         results: Folder under which run folders are looked for.
-        published: Also the numbers that were published of the model, marked as such.
+        published: Include the model's published numbers, marked as such.
         registry: TOML file with models and published numbers of your own.
 
     Raises:
-        UserError: There is no whole run of the model, and no published number that was asked for.
+        UserError: If the model has no whole run, and no published number was asked for or exists.
     """
     suite = load_suite(registry)
     made = report.make(model, suite, Path(results), published)
@@ -81,7 +81,7 @@ class CardCheck:
     """What was found on a card.
 
     Attributes:
-        model: Whose card it is; None where that is not known.
+        model: The card's model; None if unknown.
         findings: Every place where it contradicts itself or the registry, or where the hub does not read it.
     """
 
@@ -97,11 +97,11 @@ def check_card(file: AnyPath, *, model: str | None = None, registry: AnyPath | N
 
     Args:
         file: The card.
-        model: Whose card it is, where its metadata does not say.
+        model: The card's model, if its metadata does not name it.
         registry: TOML file with models and published numbers of your own.
 
     Raises:
-        UserError: The file cannot be read as a model card, or there is no such model.
+        UserError: If the file cannot be read as a model card, or there is no such model.
     """
     suite = load_suite(registry)
     card = read_card(Path(file))

@@ -24,10 +24,10 @@ def compare(a: Run | AnyPath, b: Run | AnyPath) -> Compared:
 
     Args:
         a: A run, or its folder.
-        b: Another.
+        b: Another run, or its folder.
 
     Raises:
-        UserError: They cannot be compared, or one is unfinished or not as it was made.
+        UserError: If they cannot be compared, or one is unfinished or was changed by hand.
     """
     return compare_runs(finished(read(a)), finished(read(b)))
 
@@ -43,7 +43,7 @@ def compare_outputs(run_or_outputs: Run | AnyPath, reference: Run | AnyPath) -> 
         reference: A published model_outputs.json or annotations.json, or another run.
 
     Raises:
-        UserError: A file or folder is neither.
+        UserError: If a file or folder is neither.
     """
     mine = judge.find(folder_of(run_or_outputs), partial=True).outputs
     path: Path = folder_of(reference)

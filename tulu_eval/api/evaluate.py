@@ -1,4 +1,4 @@
-"""Evaluating models on benchmarks, and what that would do."""
+"""Evaluates models on benchmarks, or plans it."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def evaluate(
         models: Hub id (``org/name`` or ``org/name@revision``), folder, GGUF file, or a name of the registry; or several. A
             mapping gives local models the names that their results are filed under.
         protocol: Frozen recipe of the one benchmark; its default unless given.
-        limit: Only the first so many items of the protocol.
+        limit: Number of items, the protocol's first; all unless given.
         data: File to read instead of a benchmark's own source; with several benchmarks a mapping from their names.
-        shard: Only part I of N: ``(I, N)`` or ``"I/N"``, the first being 1; :func:`merge` puts the parts together.
+        shard: Part I of N, from 1: ``(I, N)`` or ``"I/N"``; :func:`merge` puts the parts together. All items unless given.
         backend: ``transformers``, ``vllm``, or ``openai`` for a server; ``auto`` is openai with ``served``, else vllm where it
             is installed beside a GPU.
         settings: How the engine is built, by the names of :class:`EngineSettings`; ``served`` is a server's URL or the fields
@@ -67,14 +67,14 @@ def evaluate(
         output: Folder under which runs are kept.
         fresh: Set an existing ledger aside and begin anew.
         registry: TOML file with models and published numbers of your own.
-        progress: Draw a bar; or what is told how far the runs are.
+        progress: Draw a bar; or a :class:`Progress` that shows it.
 
     Returns:
         The runs with the rows of this call; :func:`load_run` also reads those of judges.
 
     Raises:
-        UserError: Anything that cannot be done, found before an engine is started; or the engine died, and the same call goes
-            on. Ctrl-C ends in one, too, and what is finished is kept. Failures of single samples are no errors: they are in
+        UserError: If something cannot be done (most of it is found before an engine starts), or the engine dies, or at Ctrl-C;
+            finished samples are kept, and the same call goes on. Failures of single samples raise nothing: they are in
             ``run.tally`` and in each result's counts.
     """
     shared = _shared(limit, shard, backend, settings, seed, date, output, fresh)
@@ -123,13 +123,13 @@ def plan(
     >>> print(plan.planned[0].request.text)
 
     Args:
-        benchmark: Its name.
+        benchmark: Name of the benchmark.
         model: As :func:`evaluate` takes it.
         name: What a local model's results are filed under.
         protocol: As :func:`evaluate` takes it, and so are all that follow.
-        limit: Only the first so many items.
+        limit: Number of items.
         data: File to read instead of the benchmark's own source.
-        shard: Only part I of N.
+        shard: Part I of N.
         backend: The engine.
         settings: How the engine is built.
         seed: Seed of sampling.
@@ -139,7 +139,7 @@ def plan(
         registry: TOML file with models of your own.
 
     Raises:
-        UserError: Anything that cannot be done.
+        UserError: If something cannot be done.
     """
     shared = _shared(limit, shard, backend, settings, seed, date, output, fresh)
     file = None if data is None else Path(data)
@@ -175,7 +175,7 @@ def engine_settings(given: EngineSettings | Mapping[str, Any] | None) -> EngineS
     """Returns how an engine is built.
 
     Raises:
-        UserError: A setting is unknown, or its value is not of its type.
+        UserError: If a setting is unknown, or its value has another type.
     """
     if given is None or isinstance(given, EngineSettings):
         made = given or EngineSettings()
@@ -195,10 +195,10 @@ def engine_settings(given: EngineSettings | Mapping[str, Any] | None) -> EngineS
 
 
 def _refuse_unknown(kind: str, given: Mapping[str, Any], record: type) -> None:
-    """Refuses names that a record does not have.
+    """Checks that a record has the given names.
 
     Raises:
-        UnknownName: One is there.
+        UnknownName: If it lacks one.
     """
     known = [field.name for field in dataclasses.fields(record)]
     for name in given:
@@ -207,7 +207,7 @@ def _refuse_unknown(kind: str, given: Mapping[str, Any], record: type) -> None:
 
 
 def _models(models: AnyPath | Sequence[AnyPath] | Mapping[str, AnyPath]) -> list[tuple[str, AnyPath]]:
-    """Returns pairs of the name that a model's results are filed under, empty for one that is not given, and the model."""
+    """Returns pairs: the name that a model's results are filed under, empty if not given, and the model."""
     if isinstance(models, Mapping):
         return list(models.items())
     if isinstance(models, Sequence) and not isinstance(models, str):
@@ -219,7 +219,7 @@ def _data(data: AnyPath | Mapping[str, AnyPath] | None, benchmark: str, benchmar
     """Returns a benchmark's file.
 
     Raises:
-        UserError: One file is given for several benchmarks, or one for a benchmark that is not run.
+        UserError: If one file is given for several benchmarks, or a file for a benchmark that is not run.
     """
     if isinstance(data, Mapping):
         odd = [name for name in data if name not in benchmarks]

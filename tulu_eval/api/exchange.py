@@ -30,14 +30,14 @@ def import_run(
 
     Args:
         file: lm-eval's samples_TASK_DATE.jsonl, open-instruct's predictions.jsonl, or rows with ``prompt`` and ``response``.
-        model: Who wrote the answers: any name; ``@REVISION`` after it where the commit is known.
-        benchmark: Whose items they are to.
+        model: Name of the model that wrote the answers; add ``@REVISION`` if the commit is known.
+        benchmark: Name of the benchmark whose items were answered.
         data: The benchmark's data file instead of its own source.
         output: Folder under which runs are kept.
         registry: TOML file with models of your own.
 
     Raises:
-        UserError: The file is of no known harness, or nothing in it is of this benchmark.
+        UserError: If no known harness wrote the file, or nothing in it is of this benchmark.
     """
     source = None if data is None else Path(data)
     return import_file(Path(file), model, benchmark, source, Path(output), load_suite(registry))
@@ -48,9 +48,9 @@ class Written:
     """A bundle that was written.
 
     Attributes:
-        file: Where.
+        file: Its path.
         id: Hash over all its parts: publish it, and nobody can pass off another bundle as yours.
-        size: Its bytes.
+        size: Bytes.
     """
 
     file: Path
@@ -69,7 +69,7 @@ def bundle(run: Run | AnyPath, *, output: AnyPath | None = None) -> Written:
         output: The file; MODEL-BENCHMARK-RUN.zip in the working folder unless given.
 
     Raises:
-        UserError: It is not a finished run, it was changed by hand, its texts may not be published, or another file is there.
+        UserError: If the run is unfinished or was changed by hand, its texts may not be published, or another file is there.
     """
     made = bundles.make(folder_of(run))
     path = Path(made.name) if output is None else Path(output)
@@ -89,6 +89,6 @@ def verify_bundle(file: AnyPath) -> bundles.Checked:
         file: The bundle.
 
     Raises:
-        DataError: It cannot be read as a bundle of this version.
+        DataError: If it cannot be read as a bundle of this version.
     """
     return bundles.verify(Path(file))

@@ -1,4 +1,4 @@
-"""What a comparison of two models takes, before it is paid for."""
+"""What a comparison of two models needs, before anybody pays for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def items_needed(
     data: AnyPath | None = None,
     registry: AnyPath | None = None,
 ) -> Planning:
-    """Returns how many items of a benchmark show a difference between two models, whether it has them, and what they cost.
+    """Returns how many items of a benchmark show a difference between two models, whether it has them, and what both runs cost.
 
     "Show" means 80 % power at 5 %, two-sided, of the very test that will be run. No weights are loaded.
 
@@ -29,14 +29,14 @@ def items_needed(
     >>> found.paired, found.unpaired
 
     Args:
-        benchmark: Its name.
+        benchmark: Name of the benchmark.
         models: The two models: hub ids, folders, GGUF files, or names of the registry.
         detect: Difference that the comparison has to show, in percent points, above 0 and at most 100.
         data: File of rows to count tokens in instead of the benchmark's own source.
         registry: TOML file with models of your own.
 
     Raises:
-        UserError: An unknown benchmark or model, a difference that cannot be, or a model of unknown size.
+        UserError: If the benchmark, a model or its size is unknown, or the difference is out of range.
     """
     names = [str(model) for model in models]
     if len(names) != 2:

@@ -1,4 +1,4 @@
-"""What a judge says of a model's AlpacaEval outputs."""
+"""Asks a judge about a model's AlpacaEval outputs, or says what it would cost."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JudgedRun:
-    """What a judge said.
+    """Outputs that a judge has judged.
 
     Attributes:
         outcome: Every pair accounted for, and the numbers.
-        flags: What is odd about the outputs, one line each.
-        folder: Where it was written.
+        flags: Oddities of the outputs, one line each.
+        folder: Folder with the judgments.
     """
 
     outcome: JudgingOutcome
@@ -40,8 +40,8 @@ class JudgingPlan:
     """What judging would do.
 
     Attributes:
-        estimate: What it would cost.
-        flags: What is odd about the outputs, one line each.
+        estimate: Requests, tokens and dollars.
+        flags: Oddities of the outputs, one line each.
         prompts: The judge's first three requests as text.
     """
 
@@ -89,9 +89,9 @@ def judge(
             OpenAI also OPENAI_API_KEY, for Azure AZURE_OPENAI_API_KEY.
         vllm: Judge with a vLLM engine in this process instead: a model as :func:`evaluate` takes it.
         method: ``logprobs`` weighs m against M, as published; ``text`` reads the answer, which makes another number.
-        max_cost: Stop before so many dollars are crossed.
-        confirm: True: it may cost what it costs. Or called with the estimate before anything is asked, and raises to stop.
-        limit: Only the first so many instructions.
+        max_cost: Most dollars; judging stops before it would cost more.
+        confirm: True if it may cost the estimate; or a function that gets the estimate first and raises to stop.
+        limit: Number of instructions, the first ones; all unless given.
         data: Copy of alpaca_eval_gpt4_baseline.json; the hub's pinned one unless given.
         output: Folder to write; beside the run, or under ``results``, unless given.
         price: Dollars per million tokens of prompts and answers, instead of the table's.
@@ -104,10 +104,10 @@ def judge(
         c: LC's regularisation constant.
         partial: Take fewer than 805.
         calibration: File that :func:`calibrate_judge` wrote.
-        progress: Draw a bar; or called, among threads, with the number of answers that have come and of all.
+        progress: Draw a bar; or a function that gets the number of answers so far and of all; threads call it.
 
     Raises:
-        UserError: The outputs, the judge or the disk failed, or it may cost money and nobody agreed; what was paid is kept.
+        UserError: If the outputs, the judge or the disk fail, or nobody agreed to the costs; paid answers are kept.
     """
     asking = asking_of(
         judge, url=url, vllm=vllm, method=method, max_cost=max_cost, price=price, prices=prices, cache=cache,

@@ -1,4 +1,4 @@
-"""The shards of a run put together."""
+"""Puts the shards of a run together."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tulu_eval.runs.merge import merge as put_together
 def merge(
     shards: Run | AnyPath | Sequence[Run | AnyPath], *, output: AnyPath | None = None, data: AnyPath | None = None
 ) -> Merged:
-    """Puts the shards of a run together: the same run as of one process. Shards are only read.
+    """Puts the shards of a run together into the run that one process would have made. Shards are only read.
 
     >>> parts = [tulu_eval.evaluate("gsm8k", "./my-checkpoint", shard=(part, 2))[0] for part in (1, 2)]
     >>> tulu_eval.merge(parts).results
 
     Args:
         shards: The runs of the shards, or their folders, wherever they were copied to; or the folder of the run around them.
-        output: The run's folder to write; the one that the shards are in unless given.
+        output: The run's folder to write; the folder around the shards unless given.
         data: alpaca-eval: the data file, for a run that read one.
 
     Raises:
-        UserError: A shard is missing, there twice, unfinished or of another run; nothing is written then.
+        UserError: If a shard is missing, given twice, unfinished or of another run; then nothing is written.
     """
     several = isinstance(shards, Sequence) and not isinstance(shards, str)
     folders = [folder_of(one) for one in shards] if several else [folder_of(shards)]  # type: ignore[union-attr, arg-type]

@@ -1,4 +1,4 @@
-"""What is known of models: the registry."""
+"""The registry: models and published numbers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def load_suite(registry: AnyPath | None = None) -> Suite:
     >>> [cell.printed for cell in suite.cells(suite.find("tulu-2-dpo-13b"), "gsm8k")]
 
     Args:
-        registry: A TOML file with models and published numbers of your own; it may add and may redefine nothing.
+        registry: A TOML file with models and published numbers of your own; it may add but not redefine.
 
     Raises:
-        DataError: The file, or what it says, is wrong.
+        DataError: If the file cannot be read or breaks a rule of the registry.
     """
     return load(None if registry is None else Path(registry))
 
@@ -37,7 +37,7 @@ def list_models(stage: str | None = None, *, registry: AnyPath | None = None) ->
         registry: As :func:`load_suite` takes it.
 
     Raises:
-        UnknownName: There is no such stage.
+        UnknownName: If there is no such stage.
     """
     from tulu_eval.reports import models as report
 
@@ -56,6 +56,6 @@ def find_model(name: str, *, registry: AnyPath | None = None) -> Model:
         registry: As :func:`load_suite` takes it.
 
     Raises:
-        UnknownName: There is no such model, or several.
+        UnknownName: If there is no such model, or there are several.
     """
     return load_suite(registry).find(name)

@@ -1,4 +1,4 @@
-"""What the door takes as a path."""
+"""The type of a path in the public functions."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ class Page:
 
     Attributes:
         path: The file.
-        size: Its characters.
+        size: Number of characters.
         runs: Number of runs that it shows.
         trained: Number of training runs that it shows.
-        problems: What it does not show, one line each.
-        promptless: Why the prompts of a benchmark are not on it, one line each.
+        problems: Run folders that it does not show, and why, one line each.
+        promptless: Benchmarks whose prompts it does not show, and why, one line each.
     """
 
     path: Path
@@ -57,10 +57,10 @@ def report(
         data: Files with the items of benchmarks, by benchmark, for the prompts' text; their own sources unless given.
         training: Folder under which training runs are looked for; ``training``, if it exists, unless given.
         registry: TOML file with models and published numbers of your own.
-        progress: Draw a bar where reading takes more than a second.
+        progress: Draw a bar if reading takes more than a second.
 
     Raises:
-        UserError: A folder or file is not there, or the page cannot be written.
+        UserError: If a folder or file is missing, or the page cannot be written.
     """
     files = {name: Path(path) for name, path in (data or {}).items()}
     for name, path in files.items():

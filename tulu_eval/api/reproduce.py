@@ -24,7 +24,7 @@ class Reproduction:
 
     Attributes:
         folder: Where everything is; its README.md says it for people.
-        summary: The stages' own measurements, as in ``reproduce.json``.
+        summary: The stages' measurements, as in ``reproduce.json``.
     """
 
     folder: Path
@@ -42,10 +42,10 @@ def reproduce(
     Args:
         recipe: What is trained; ``tiny`` has 0.7 million parameters and takes minutes on a CPU.
         output: Folder; ``training/reproduce-<recipe>`` unless given. A call that was killed goes on where it stopped.
-        progress: Say what happens; or called with each line, or table.
+        progress: Print what happens; or a function that gets each line or table.
 
     Raises:
-        UserError: A package is missing, the folder cannot be written, or a guard stopped a stage.
+        UserError: If a package is missing, the folder cannot be written, or a guard stops a stage.
     """
     from tulu_eval.reproduction import reproduce as whole
 

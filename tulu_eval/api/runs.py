@@ -1,4 +1,4 @@
-"""A run as a caller of the door has it, and the runs of a folder."""
+"""A run for Python callers, and the runs of a folder."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Run(reading.StoredRun):
     >>> run.to_dataframe().status.value_counts()
 
     Attributes:
-        speed: Where the time went, one line; of a run that :func:`evaluate` generated something for.
-        notices: What a reader of the numbers should know of prompts and end tokens, one line each; of a run that
-            :func:`evaluate` planned.
+        speed: Where the time went, one line; empty unless :func:`evaluate` returned the run and generated samples.
+        notices: What a reader of the numbers should know of prompts and end tokens, one line each; empty unless
+            :func:`evaluate` returned the run.
     """
 
     speed: str = ""
@@ -42,7 +42,7 @@ class Run(reading.StoredRun):
         ``S`` (its score, 0 to 1) and ``S answer`` (what it read out of the text).
 
         Raises:
-            DataError: The run was published without its samples.
+            DataError: If the run was published without its samples.
         """
         import pandas as pd
 
@@ -75,7 +75,7 @@ class Runs(list[Run]):
     """The sound runs of a folder.
 
     Attributes:
-        problems: Why a folder with the files of a run is not among them, one line each.
+        problems: Folders of other runs, and what is wrong with them, one line each.
     """
 
     def __init__(self, runs: Iterable[Run], problems: Sequence[str]) -> None:
@@ -85,18 +85,18 @@ class Runs(list[Run]):
 
 @spoken
 def load_run(folder: AnyPath, *, doubtful: bool = False) -> Run:
-    """Returns a run as it is on disk, everything that can be computed again computed again.
+    """Reads a run from its folder, and computes again what can be computed.
 
     >>> run = tulu_eval.load_run("results/my-checkpoint/gsm8k/card-200-1a2b3c4d")
     >>> [(row.scorer, row.value, row.low, row.high, row.n) for row in run.results]
 
     Args:
         folder: The run's folder.
-        doubtful: Also return a run in which something does not follow from the rest: ``run.doubts`` says what. Without, and
+        doubtful: Also return a run in which something does not follow from the rest; ``run.doubts`` says what. If false, and
             in every other function that takes a run, such a run is an error.
 
     Raises:
-        DataError: The folder is not a run's, or the run was forged, mixed, swapped or cut.
+        DataError: If the folder is not a run's, or the run was forged, mixed, swapped or cut.
     """
     found = reading.read_run(Path(folder))
     return _public(found if doubtful else reading.sound(found))
@@ -104,14 +104,14 @@ def load_run(folder: AnyPath, *, doubtful: bool = False) -> Run:
 
 @spoken
 def find_runs(results: AnyPath = "results", *, progress: bool = False) -> Runs:
-    """Returns the sound runs under a folder, win rates of files among them; empty where there is no such folder.
+    """Returns the sound runs under a folder, with the win rates of files; empty if there is no such folder.
 
     >>> runs = tulu_eval.find_runs("results")
     >>> runs.problems  # folders that cannot be used, one line each
 
     Args:
         results: The folder.
-        progress: Draw a bar where reading takes more than a second.
+        progress: Draw a bar if reading takes more than a second.
     """
     runs, problems = reading.find_runs(Path(results), bar(progress))
     return Runs(map(_public, runs), problems)
@@ -122,17 +122,17 @@ def _public(run: reading.StoredRun) -> Run:
 
 
 def read(run: Run | AnyPath) -> reading.StoredRun:
-    """Returns the run of a folder; a :class:`Run` is read again, for its folder may have changed since."""
+    """Reads the run of a folder; a :class:`Run` is read again, since its folder may have changed."""
     return reading.read_run(folder_of(run))
 
 
 def folder_of(run: Run | AnyPath) -> Path:
-    """Returns the folder that a run, or a path, names."""
+    """Returns the folder of a run."""
     return run.folder if isinstance(run, reading.StoredRun) else Path(run)
 
 
 def bar(progress: bool) -> Callable[[Sequence[Path]], Iterable[Path]]:
-    """Returns what goes through run folders and, where it takes more than a second, shows how far it is."""
+    """Returns a function that goes through run folders, with a bar if that takes more than a second."""
 
     def shown(folders: Sequence[Path]) -> Iterable[Path]:
         from tqdm.auto import tqdm

@@ -1,4 +1,4 @@
-"""Scoring again what is there: a run's samples, a judge's judgments, anyone's annotations. No model, no judge."""
+"""Scores again, without a model or a judge: a run's samples, a judge's judgments, anyone's annotations."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WinRates:
-    """What judgments come to.
+    """Win rates from judgments.
 
     Attributes:
         score: Counts and numbers.
-        results: The same as rows, a calibrated one among them where there is a calibration.
+        results: The numbers as rows, with a calibrated one if a calibration is given.
         flags: What makes the numbers doubtful, one line each.
-        folder: Where they were kept; None where they were not.
+        folder: Folder in which they were kept; None if they were not.
     """
 
     score: Score
@@ -51,7 +51,7 @@ def rescore(run: Run | AnyPath) -> Regraded:
         run: The run, or its folder.
 
     Raises:
-        DataError: The folder is not a run's, or has samples that are not what the run's model answered.
+        DataError: If the folder is not a run's, or a sample is not what the run's model answered.
     """
     return score(folder_of(run))
 
@@ -75,11 +75,11 @@ def rescore_judgments(
         gamed: Copy of df_gamed.csv; the hub's pinned one unless given.
         folds: How rows are dealt when LC's regularisation is chosen: ``leaderboard`` or ``stable``.
         c: LC's regularisation constant, instead of the one that the folds choose.
-        partial: Take fewer than 805, LC included, which is then marked.
+        partial: Accept fewer than 805 judgments; LC is then marked.
         calibration: File that :func:`calibrate_judge` wrote; adds the raw win rate on the original judge's scale.
 
     Raises:
-        UserError: It is not such a folder, or a file or number does not fit.
+        UserError: If it is not such a folder, or a file or number does not fit.
     """
     found = judge.score_again(Path(folder), scoring(gamed, folds, partial, c))
     return WinRates(found, _rows(found, calibration_of(calibration)), tuple(judge.flags_of(Path(folder))))
@@ -105,7 +105,7 @@ def score_annotations(
 
     Args:
         annotations: A file in alpaca_eval's format.
-        outputs: The model's model_outputs.json or run; must be what was judged. Not checked unless given.
+        outputs: The model's model_outputs.json or run, to check that these outputs were judged.
         output: Keep the numbers under this folder of results, where :func:`table` finds them; no text.
         gamed: As :func:`rescore_judgments` takes it, and so are ``folds``, ``c`` and ``calibration``.
         folds: How rows are dealt.
@@ -115,7 +115,7 @@ def score_annotations(
         calibration: File that :func:`calibrate_judge` wrote.
 
     Raises:
-        UserError: A file is not of its form, or the annotations are of other outputs.
+        UserError: If a file has another form, or the annotations are of other outputs.
     """
     how = scoring(gamed, folds, partial, c)
     texts = judge.find(folder_of(outputs), how.partial).outputs if outputs is not None else None
@@ -130,7 +130,7 @@ def scoring(gamed: AnyPath | None, folds: FoldMode, partial: bool, c: float | No
     """Returns how judgments become a number.
 
     Raises:
-        UserError: C is outside the grid from which the published recipe chooses it.
+        UserError: If C is outside the grid of the published recipe.
     """
     if c is not None and not SMALLEST_C <= c <= LARGEST_C:
         raise UserError(f"--c {c!r} must be from {SMALLEST_C} to {LARGEST_C:.0f}, the ends of the grid of the published recipe")

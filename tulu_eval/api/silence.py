@@ -1,4 +1,4 @@
-"""No bars of other packages where a caller asked for none."""
+"""Switches other packages' progress bars off."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _TRANSFORMERS = "transformers.utils.logging"
 
 @contextlib.contextmanager
 def silence(wanted: bool) -> Iterator[None]:
-    """Keeps the hub's and transformers' bars away for a while, unless the environment says whether they are drawn.
+    """Switches the hub's and transformers' bars off for a while, unless the environment says whether they are drawn.
 
-    transformers asks the hub when it is imported, and may be imported while they are away: it gets its own back, too.
+    transformers reads the hub's switch when it is imported, and may be imported meanwhile: its bars come back too.
     """
     from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS as SAID
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

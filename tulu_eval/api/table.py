@@ -21,7 +21,7 @@ class Table:
     """The card's table; ``print`` shows it in the format that it was made for, a notebook as Markdown.
 
     Attributes:
-        collected: Its cells, with the runs that they are from.
+        collected: Its cells, with their runs.
         suite: The registry.
         format: plain, markdown, latex, csv or json.
     """
@@ -32,14 +32,14 @@ class Table:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why run folders are not in it, one line each."""
+        """Run folders that are not in it, and why, one line each."""
         return self.collected.problems
 
     def text(self, format: str | None = None) -> str:  # noqa: A002 - the parameter of :func:`table`
         """Returns the table in a format, its own unless given, ending in a newline.
 
         Raises:
-            UnknownName: There is no such format.
+            UnknownName: If there is no such format.
         """
         form = format or self.format
         if form not in tables.FORMATS:
@@ -68,14 +68,14 @@ def table(
     >>> table = tulu_eval.table("results", write="table.tex")
 
     Args:
-        results: Folder under which run folders are looked for; where there is none, nothing was measured.
+        results: Folder under which run folders are looked for; if there is none, nothing was measured.
         format: plain, markdown, latex, csv or json: what ``str(table)`` is in.
         write: Also write it to this file, in the format that its name's end says: .md, .tex, .csv, .json or .txt.
         registry: TOML file with models and published numbers of your own.
-        progress: Draw a bar where reading takes more than a second.
+        progress: Draw a bar if reading takes more than a second.
 
     Raises:
-        UserError: There is no such format, or the file cannot be written.
+        UserError: If there is no such format, or the file cannot be written.
     """
     if format not in tables.FORMATS:
         raise UnknownName("format", format, tables.FORMATS)

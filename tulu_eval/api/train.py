@@ -1,4 +1,4 @@
-"""Training a checkpoint of the suite, or one like it, and what that would take."""
+"""Trains a checkpoint of the suite, or one like it, or plans it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from tulu_eval.training.launch import TrainingOutcome
 
 SCORES = ("loss", "score", "accuracy", "kl")
-"""Numbers of a step that stand behind the bar, of those that a stage has."""
+"""Numbers of a step that stand behind the bar, if the stage has them."""
 
 
 class Watcher(Protocol):
-    """What is told how far training is."""
+    """Shows the progress of training."""
 
     def step(self, step: int, steps: int, numbers: dict[str, float]) -> None:
-        """Is told of a step, counted from 0, and its numbers."""
+        """Gets a step, counted from 0, and its numbers."""
 
     def say(self, text: str) -> None:
-        """Is given sample rollouts and the probe, for people."""
+        """Gets sample rollouts and the probe, as text for people."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +58,10 @@ class TrainingPlan:
     @cached_property
     @spoken
     def job(self) -> Job:
-        """Models looked up and rows read, when it is first used; no weight is loaded or downloaded.
+        """The models and rows; the first use looks them up and reads them, but loads and downloads no weights.
 
         Raises:
-            UserError: Something is missing, unknown or does not fit.
+            UserError: If something is missing, unknown or does not fit.
         """
         from tulu_eval.training.job import make_job
 
@@ -101,9 +101,9 @@ def train(
     Args:
         stage: sft, rm (reward model), dpo or ppo.
         recipe: easylm, card, tiny, ... or a TOML file (``file.toml:name`` where it has several).
-        model: What training starts from; as the recipe says unless given.
+        model: Model that training starts from; the recipe's unless given.
         data: Rows in Tulu's, TRL's or ShareGPT's form, one file or several, in place of the recipe's data set.
-        reward_model: ppo: what scores the answers.
+        reward_model: ppo: model that scores the answers.
         split: Split of the recipe's data set.
         settings: Values of the recipe to change, by key; a text is read as the command line reads it, None is ``off``.
         output: Folder of the run; ``training/<stage>-<model>-<recipe>`` unless given.
@@ -118,11 +118,11 @@ def train(
         probe_data: ppo: file with the probe's benchmark.
         tensorboard: Write curves to the run's folder ``tensorboard`` too.
         registry: TOML file with models of your own.
-        progress: Draw a bar; or what is told.
+        progress: Draw a bar; or a :class:`Watcher`.
         changes: The same as ``settings``, as keywords.
 
     Raises:
-        UserError: Something is missing or does not fit, or a guard stopped the run.
+        UserError: If something is missing or does not fit, or a guard stops the run.
     """
     from tulu_eval.training import launch
 
@@ -171,7 +171,7 @@ def plan_training(
         recipe: Name, or TOML file.
         model: As :func:`train` takes it, and so are all that follow.
         data: Files of rows.
-        reward_model: What scores the answers.
+        reward_model: Model that scores the answers.
         split: Split of the recipe's data set.
         settings: Values of the recipe to change.
         output: Folder of the run.
@@ -189,7 +189,7 @@ def plan_training(
         changes: The same as ``settings``, as keywords.
 
     Raises:
-        UserError: The recipe is unknown, cannot be followed, or a value does not fit.
+        UserError: If the recipe is unknown or cannot be followed, or a value does not fit.
     """
     from tulu_eval.training import launch
     from tulu_eval.training.job import TrainingOrder, load_recipe
@@ -219,10 +219,10 @@ def plan_training(
 
 
 def _check(stage: str, rollouts: str, rollout_memory: float, **counts: int) -> None:
-    """Refuses what the command line's own types refuse.
+    """Checks what the command line's types check.
 
     Raises:
-        UserError: A value is not one of those that it may be.
+        UserError: If a value is out of range or unknown.
     """
     if stage not in get_args(Stage):
         raise UnknownName("stage", stage, get_args(Stage))
@@ -251,7 +251,7 @@ def _text(value: object) -> str:
 def _watching(
     progress: bool | Watcher,
 ) -> Iterator[tuple[Callable[[int, int, dict[str, float]], None], Callable[[str], None]]]:
-    """Yields what is told of each step, and what is given texts for people."""
+    """Yields a function for each step's numbers, and one for texts."""
     if not isinstance(progress, bool):
         yield progress.step, progress.say
         return

@@ -24,13 +24,13 @@ def verify(
 
     Args:
         run: The run, or its folder.
-        against: Name of the model whose numbers to compare with, e.g. for a local checkpoint; the weights then count as
-            others, which asks for a larger gap. A run without numbers of its own remembers it.
-        partial: Compare a run of fewer items: a limited one, or the whole beginning of one that was stopped.
+        against: Model with whose published numbers a local checkpoint is compared; its weights count as others, so that a gap
+            has to be larger. A run without published numbers remembers the model.
+        partial: Accept a run of fewer items: a limited one, or the first items of a run that was stopped.
         registry: TOML file with models and published numbers of your own.
 
     Raises:
-        UserError: Nothing was published of this, the run has no row to compare with it, or it is not as it was made.
+        UserError: If nothing was published, the run has no row to compare, or it was changed by hand.
     """
     suite = load_suite(registry)
     found = sound(read(run))

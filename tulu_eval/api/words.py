@@ -1,4 +1,4 @@
-"""Messages in the words of a Python caller: what the command line calls ``--max-cost`` is the parameter ``max_cost`` here."""
+"""Turns messages into the words of a Python caller: ``--max-cost`` of the command line is the parameter ``max_cost``."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def in_python(message: str) -> str:
 
 
 def spoken(function: Callable[P, R]) -> Callable[P, R]:
-    """Has a public function's errors speak of its parameters; ``error.command_line`` keeps the words of the command line."""
+    """Turns a public function's errors into words for Python callers; ``error.command_line`` keeps the original ones."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

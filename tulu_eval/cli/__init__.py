@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. One file a verb; no logic."""
+"""The command line: parse, call, print. One file per verb; no logic."""
 
 from __future__ import annotations
 

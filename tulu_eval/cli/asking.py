@@ -1,4 +1,4 @@
-"""What the verbs that ask a judge share: its options, the question whether it may cost something, and the count of answers."""
+"""What the verbs that ask a judge share: the options, the consent to the costs, and the count of answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOG_SECONDS = 10.0
-"""Between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress if stderr is no terminal."""
 
 _OPTIONS = (
     click.option("--judge", "judge_name", metavar="NAME", help="The judge's name at its endpoint, e.g. gpt-4.1."),
@@ -57,12 +57,12 @@ _SCORING = (
                  "choose; the number is then filed apart."),
     click.option("--partial", is_flag=True, help="Take fewer than 805, LC included, which is then marked."),
     click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE",
-                 help="Of calibrate-judge: adds the raw win rate on the original judge's scale."),
+                 help="File that calibrate-judge wrote: adds the raw win rate on the original judge's scale."),
 )  # fmt: skip
 
 
 class ScoringOptions(TypedDict):
-    """What the options of scoring say, by the parameters' names."""
+    """Values of the options of scoring, by parameter."""
 
     gamed: Path | None
     folds: FoldMode
@@ -91,10 +91,11 @@ def judge_options(command: F) -> F:
     return command
 
 
-def consent(yes: bool, max_cost: float | None, quiet: bool) -> Callable[[JudgingEstimate], None]:
-    """Returns what shows what it will cost and asks, on a terminal; elsewhere somebody must have said yes before.
+def consent(*, yes: bool, max_cost: float | None, quiet: bool) -> Callable[[JudgingEstimate], None]:
+    """Returns a function that prints the costs and, on a terminal, asks for consent.
 
-    It raises UserError where there is no terminal and neither --yes nor --max-cost, and Abort where the answer was no.
+    The function raises UserError if there is no terminal and neither --yes nor --max-cost was given, and Abort if the answer
+    is no.
     """
 
     def ask(estimate: JudgingEstimate) -> None:
@@ -112,7 +113,7 @@ def consent(yes: bool, max_cost: float | None, quiet: bool) -> Callable[[Judging
 
 
 class Answers:
-    """Counts answers on stderr: in place on a terminal, a line now and then elsewhere. Safe among threads."""
+    """Counts answers on stderr: in place on a terminal, else one line per :data:`LOG_SECONDS`. Threads may share it."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
@@ -120,7 +121,7 @@ class Answers:
         self._spoke = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        """Is told how many answers have come, and how many there will be."""
+        """Shows how many answers of how many have come."""
         with self._lock:
             last = done >= total
             if self._quiet or not (self._terminal or last or time.monotonic() - self._spoke > LOG_SECONDS):

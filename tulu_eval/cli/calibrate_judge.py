@@ -37,9 +37,9 @@ def calibrate_judge(
 ) -> None:
     r"""Measure a replacement judge against the original.
 
-    It judges pairs of ANNOTATIONS, published annotations.json files of gpt-4-1106-preview's verdicts, one a model. Reported are
-    agreement, kappa, bias by length and by position, and the mapping of its win rates to the original's with the error that
-    this adds. A win rate mapped so is an estimate with a name of its own, never the original's number.
+    ANNOTATIONS are published annotations.json files with gpt-4-1106-preview's verdicts, one file per model. The replacement
+    judges a sample of their pairs. The report has agreement, kappa, bias by length and by position, and the mapping of its win
+    rates to the original's with the error that the mapping adds. A mapped win rate is an estimate with a name of its own.
 
     \b
     Examples:
@@ -54,7 +54,7 @@ def calibrate_judge(
         print_text("\n\n".join([str(plan.estimate), *plan.prompts]))
         return
     found = tulu_eval.calibrate_judge(
-        annotations, judge_name or "", output=output, size=size, confirm=asking.consent(yes, options.get("max_cost"), quiet),
+        annotations, judge_name or "", output=output, size=size, confirm=asking.consent(yes=yes, max_cost=options.get("max_cost"), quiet=quiet),
         progress=asking.Answers(quiet=quiet), **options,
     )  # fmt: skip
     if as_json:

@@ -25,7 +25,7 @@ registry_option = click.option(
 
 
 class Verbs(click.Group):
-    """A group that ends every mistake of a user in one line on stderr and the error's exit code."""
+    """A group of verbs that ends a user's mistake with one line on stderr and the error's exit code."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,16 +84,16 @@ def unwrapped(text: str | None) -> str | None:
 
 
 def of_system(error: OSError) -> str:
-    """Returns what the operating system says, and of which file, on one line; without a file it is of what is printed."""
+    """Returns the operating system's message on one line, after the file that it is about; ``the output`` if it names none."""
     what = error.filename if error.filename is not None else "the output"
     return printable(" ".join(f"{os.fsdecode(what) if isinstance(what, bytes) else what}: {error.strerror or error}".split()))
 
 
 def say(*lines: str) -> None:
-    """Says lines on stderr, without what could steer a terminal; where stderr cannot be written, nothing is said.
+    """Prints lines on stderr, with control characters escaped; prints nothing if stderr cannot be written.
 
     Args:
-        lines: Each is one line, whatever is in it.
+        lines: Each becomes one line; its line ends are escaped.
     """
     with contextlib.suppress(OSError):
         click.echo("\n".join(map(printable, lines)), err=True)
@@ -106,7 +106,7 @@ def one_line(message: str) -> str:
 
 
 def print_text(text: str, *, end: bool = True) -> None:
-    """Prints a text on stdout, without what could steer a terminal: names, prompts and answers in it come from anywhere.
+    """Prints a text on stdout, with control characters escaped, since names, prompts and answers may have any.
 
     Args:
         text: One or more lines.
@@ -116,14 +116,14 @@ def print_text(text: str, *, end: bool = True) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Prints data as JSON on stdout, what could steer a terminal escaped."""
+    """Prints data as JSON on stdout, with control characters escaped."""
     from tulu_eval.files import json_text
 
     click.echo(json_text(data, indent=2), nl=False)
 
 
 class Counted(Protocol):
-    """Anything that a run came to."""
+    """The outcome of ``run`` or of ``merge``."""
 
     @property
     def folder(self) -> Path:
@@ -131,11 +131,11 @@ class Counted(Protocol):
 
     @property
     def tally(self) -> Tally:
-        """How much of it is there."""
+        """Counts of its samples."""
 
 
 def end_with_failures(outcomes: Sequence[Counted], remedy: str) -> None:
-    """Ends with exit code 1 where runs have failures, and says on stderr how many and why, however quiet the command is.
+    """Ends with exit code 1 if runs have failures, and prints on stderr how many and why, with ``--quiet`` too.
 
     Raises:
         click.exceptions.Exit: If any run has a failure.
@@ -148,14 +148,14 @@ def end_with_failures(outcomes: Sequence[Counted], remedy: str) -> None:
 
 
 def on_terminal(quiet: bool = False) -> bool:
-    """Returns whether a bar may be drawn: somebody looks at stderr and did not ask for silence."""
+    """Returns whether a bar may be drawn: stderr is a terminal, and ``quiet`` is false."""
     return not quiet and sys.stderr.isatty()
 
 
 def set_up_logging(verbose: int, quiet: bool) -> None:
-    """Lets this package's own remarks through: warnings, with ``-v`` what it does, with ``-vv`` other packages' too.
+    """Sets what is logged: this package's warnings; with ``-v`` what it does; with ``-vv`` other packages' messages too.
 
-    Other packages draw their bars only on a terminal.
+    Other packages draw bars only if stderr is a terminal and ``quiet`` is false.
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.DEBUG if verbose > 1 else logging.WARNING)

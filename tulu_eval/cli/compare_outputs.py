@@ -18,8 +18,8 @@ from tulu_eval.cli.common import print_json, print_text
 def compare_outputs(outputs: Path, reference: Path, as_json: bool) -> None:
     r"""Compare AlpacaEval outputs with published ones.
 
-    How many are the same to the character, where the others part, the ratio of lengths, and how many published judgments hold
-    as they stand. Either side may have fewer than 805.
+    Prints how many outputs are equal in every character, where the others first differ, the ratio of lengths, and how many
+    published judgments still apply. Either side may have fewer than 805 outputs.
 
     \b
     Examples:

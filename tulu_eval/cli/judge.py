@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @asking.scoring_options
 @click.option("--data", type=click.Path(path_type=Path),
               help="Copy of alpaca_eval_gpt4_baseline.json; the hub's pinned one unless given.")  # fmt: skip
-@click.option("--limit", type=WHOLE, help="Only the first so many instructions.")
+@click.option("--limit", type=WHOLE, help="Judge only the first LIMIT instructions.")
 @click.option("--output", "-o", type=click.Path(path_type=Path),
               help="Folder to write; beside the run, or under results/, unless given.")  # fmt: skip
 def judge(
@@ -43,8 +43,8 @@ def judge(
     each output with the baseline's.
 
     Every answer is kept as it comes: the same command again asks only what failed, and pays for nothing twice. All 805 are
-    accounted for, as judged, failed or identical; where the judge failed, the exit code is 1. The judge behind the published
-    numbers is served no more, so any other's number stands in a column of its own.
+    accounted for, as judged, failed or identical; if the judge failed, the exit code is 1. The judge behind the published
+    numbers is no longer served, so another judge's number has a column of its own.
 
     \b
     Examples:
@@ -61,7 +61,7 @@ def judge(
         return
     done = tulu_eval.judge(
         target, judge_name or "", limit=limit, data=data, output=output, progress=asking.Answers(quiet=quiet),
-        confirm=asking.consent(yes, options.get("max_cost"), quiet), **options,
+        confirm=asking.consent(yes=yes, max_cost=options.get("max_cost"), quiet=quiet), **options,
     )  # fmt: skip
     outcome = done.outcome
     for line in report.failures(outcome, quiet=quiet):

@@ -13,14 +13,14 @@ from tulu_eval.cli.common import end_with_failures, print_json, print_text, say
 @click.command(no_args_is_help=True, short_help="Put the shards of a run together.")
 @click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="The run's folder to write; the one that the shards are in unless given.")  # fmt: skip
+              help="The run's folder to write; the folder around the shards unless given.")  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), help="alpaca-eval: the data file, for a run that read one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def merge(folders: tuple[Path, ...], output: Path | None, data: Path | None, as_json: bool) -> None:
-    r"""Put together what 'tulu-eval run ... --shard 1/N' to '--shard N/N' left: the same run as of one process.
+    r"""Put the shards of 'tulu-eval run ... --shard I/N' together. The result is the run that one process would have made.
 
-    FOLDER is the run's folder, or the folders of its shards, wherever they were copied to. Shards are only read, and nothing
-    is written before all of them are there, finished and of the same settings.
+    FOLDER is the run's folder, or the folders of its shards, wherever they were copied to. Shards are only read. Nothing is
+    written unless all shards are there, are finished and have the same settings.
 
     \b
     Examples:

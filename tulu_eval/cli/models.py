@@ -16,9 +16,7 @@ from tulu_eval.cli.common import Verbs, complete_models, print_json, print_text,
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.pass_context
 def models(context: click.Context, stage: str | None, registry: Path | None, as_json: bool) -> None:
-    r"""List the suite's models, or show one.
-
-    With what was published of each.
+    r"""List the suite's models with their published numbers, or show one.
 
     \b
     Examples:

@@ -12,10 +12,10 @@ from tulu_eval.cli.numeric import NUMBER
 
 
 def _two_names(context: click.Context, _parameter: click.Parameter, value: tuple[str, str]) -> tuple[str, str]:
-    """Returns the two models; an option that was taken for the second one is none.
+    """Returns the two models.
 
     Raises:
-        UsageError: A name begins with a dash.
+        UsageError: If a name begins with a dash: click takes an option for the second model if that is missing.
     """
     if any(name.startswith("-") for name in value):
         raise click.UsageError("Option '--models' requires 2 arguments: plan BENCHMARK -m A B -d POINTS.", context)
@@ -37,14 +37,14 @@ def _two_names(context: click.Context, _parameter: click.Parameter, value: tuple
 def plan(
     benchmark: str, models: tuple[str, str], detect: float, data: Path | None, registry: Path | None, as_json: bool
 ) -> None:
-    r"""Say what comparing two models takes.
+    r"""Say what a comparison of two models needs.
 
-    How many items of BENCHMARK show a difference between them, whether it has them, and what the two runs cost.
+    Prints how many items of BENCHMARK show a difference, whether BENCHMARK has that many, and what the two runs cost.
 
     "Show" means 80 % power at 5 %, two-sided, of the very test that will be run: McNemar's of 'compare' for both models on the
-    same items, of which 20 to 30 % are right in one model only, and Fisher's of 'verify' for each on items of its own. Power
-    stays at 80 % from the number of items that is given. Tokens, seconds and memory are for this machine. A model that is not
-    here is taken by its size in the registry. No weights are loaded.
+    same items, of which 20 to 30 % are right in one model only, and Fisher's of 'verify' for each on items of its own. With
+    that many items or more, power stays at 80 %. Tokens, seconds and memory are for this machine. The size of a model that is
+    not here comes from the registry. No weights are loaded.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RunOptions(TypedDict):
-    """What the options say that is the same for every model and benchmark, by the parameters' names."""
+    """Values of the options that hold for every model and benchmark, by parameter."""
 
     protocol: str | None
     limit: int | None
@@ -44,7 +44,7 @@ class RunOptions(TypedDict):
 @click.option("--protocol", help="Frozen recipe: card-200 (default of gsm8k), full, ...; see the benchmark.")
 @click.option("--data", multiple=True, metavar="[BENCHMARK=]FILE",
               help="File to read instead of the benchmark's own source; with several benchmarks once for each.")  # fmt: skip
-@click.option("--limit", type=WHOLE, help="Only the first so many items of the protocol.")
+@click.option("--limit", type=WHOLE, help="Run only the first LIMIT items of the protocol.")
 @click.option("--shard", metavar="I/N", help="Only part I of N, the first being 1, for N processes of any scheduler; "
               "'tulu-eval merge' puts them together.")  # fmt: skip
 @click.option("--backend", default="auto", show_default=True, shell_complete=complete("tulu_eval.backends"),
@@ -230,7 +230,7 @@ def _data(benchmarks: tuple[str, ...], given: tuple[str, ...]) -> dict[str, Path
                 )
             name, path = benchmarks[0], value
         if name in found:
-            raise click.UsageError(f"--data is there twice for {name}", click.get_current_context())
+            raise click.UsageError(f"--data is given twice for {name}", click.get_current_context())
         found[name] = Path(path)
     return found
 

@@ -88,10 +88,10 @@ def score(
 
 
 def _refuse(names: tuple[str, ...], given: Mapping[str, object], why: str) -> None:
-    """Refuses the first of some options that was given.
+    """Raises an error if one of some options is given.
 
     Raises:
-        UserError: One was.
+        UserError: If one is; the message names the first.
     """
     for name in names:
         if given[name]:

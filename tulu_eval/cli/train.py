@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TrainingOptions(TypedDict):
-    """What the options say, by the parameters' names."""
+    """Values of the options, by parameter."""
 
     model: str
     reward_model: str
@@ -44,7 +44,7 @@ SHOWN = {
     "entropy": "entropy", "clip_fraction": "clipped", "explained_variance": "explained", "policy_gradient_norm": "|g|",
     "value_model_gradient_norm": "|g value|", "reward_model_gradient_norm": "|g|", "learning_rate": "lr",
 }  # fmt: skip
-"""Numbers of a step that are shown, with their short names."""
+"""Short names of the numbers of a step that are shown."""
 
 
 @click.command(no_args_is_help=True)
@@ -53,8 +53,8 @@ SHOWN = {
     "--recipe", "-r", required=True, help="easylm, card, tiny, ... or a TOML file (file.toml:name where it has several)."
 )
 @click.option("--model", "-m", default="", shell_complete=complete_models,
-              help="What training starts from; as the recipe says unless given.")  # fmt: skip
-@click.option("--reward-model", default="", shell_complete=complete_models, help="ppo: what scores the answers.")
+              help="Model that training starts from; the recipe's unless given.")  # fmt: skip
+@click.option("--reward-model", default="", shell_complete=complete_models, help="ppo: model that scores the answers.")
 @click.option("--data", type=click.Path(path_type=Path), multiple=True,
               help="Rows in Tulu's, TRL's or ShareGPT's form, in place of the recipe's data set; repeatable.")  # fmt: skip
 @click.option("--split", default="", help="Split of the recipe's data set, e.g. preference_big_mixture.")
@@ -126,7 +126,7 @@ def _settings(changes: tuple[str, ...]) -> dict[str, object]:
     """Returns the values of ``--set`` by key.
 
     Raises:
-        UserError: One is not KEY=VALUE.
+        UserError: If a text is not KEY=VALUE.
     """
     found: dict[str, object] = {}
     for text in changes:
