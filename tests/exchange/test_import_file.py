@@ -478,7 +478,8 @@ def test_prompts_and_responses_of_ifeval(gpt_4: Imported) -> None:
     assert [one.line for one in gpt_4.matched.reworded] == [340]
     run = read_run(gpt_4.folder)
     assert run.results == gpt_4.results
-    assert run.manifest["imported"]["reworded"] == 1
+    assert run.manifest.imported
+    assert run.manifest.imported.reworded == 1
     assert [(row.scorer, round(row.value, 2), row.n, row.interval) for row in run.results[:4]] == [
         ("oi-loose-prompt", 79.67, 541, "wilson95"),
         ("oi-loose-instruction", 85.61, 541, "clustered95"),
