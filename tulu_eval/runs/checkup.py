@@ -13,6 +13,7 @@ from tulu_eval.runs import environment
 EXTRAS = {
     "gguf": ("gguf", "reads GGUF files"),
     "symbolic": ("reasoning_gym", "the benchmark gsm-symbolic"),
+    "ifeval": ("langdetect", "the checkers of the benchmark ifeval"),
     "vllm": ("vllm", "the backend vllm"),
     "alpaca": ("alpaca_eval", "the judge prompts of alpaca-eval"),
 }
