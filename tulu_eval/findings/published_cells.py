@@ -86,8 +86,8 @@ def remembered_model(folder: Path, suite: Suite) -> Model | None:
     path = folder / FILE
     if not path.exists():
         return None
-    data = schema.read_object(path, ComparedAs, "a note")
-    found = next((model for model in suite.models if model.hub_id == data["model"]), None)
+    note = schema.read_record(path, ComparedAs, "a note")
+    found = next((model for model in suite.models if model.hub_id == note.model), None)
     if found is None:
         raise DataError(path, "names no model of the registry; remove it, and say it again with 'tulu-eval verify --as NAME'")
     return found
