@@ -61,7 +61,7 @@ _FILES = {
     "records": ("Completion", "Decoding", "Grade", "Request", "Result", "Turn"),
     "version": ("__version__",),
 }
-"""Public names by the module that has them, as type checkers read above."""
+"""Public names by their module; the imports above say the same to type checkers."""
 
 __all__ = [
     "Backend",

@@ -88,7 +88,7 @@ def plan_calibration(
         asking: As :func:`calibrate_judge` takes it.
 
     Raises:
-        UserError: If anything fails that can be known to fail without the judge.
+        UserError: If something is wrong that can be found without the judge.
     """
     how = asking_of(judge, **asking)
     pairs = [one.annotation.pair for one in _drawn(annotations, size)]

@@ -146,7 +146,7 @@ def plan_judging(
     Args:
         run_or_outputs: As :func:`judge` takes it, and so are all that follow.
         judge: The judge's name.
-        limit: Only the first so many instructions.
+        limit: Number of instructions, the first ones; all unless given.
         data: Copy of the baseline's outputs.
         gamed: Copy of df_gamed.csv.
         folds: How rows are dealt.
@@ -156,7 +156,7 @@ def plan_judging(
         asking: As :func:`calibrate_judge` takes it.
 
     Raises:
-        UserError: If anything fails that can be known to fail without the judge.
+        UserError: If something is wrong that can be found without the judge.
     """
     asked = asking_of(judge, **asking)
     how = scoring(gamed, folds, partial, c)
