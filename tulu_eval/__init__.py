@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
     from tulu_eval.errors import UserError
     from tulu_eval.models.base import Served
-    from tulu_eval.records import Completion, Decoding, Grade, Request, Result
+    from tulu_eval.records import Completion, Decoding, Grade, Request, Result, Turn
     from tulu_eval.version import __version__ as __version__
 
 _FILES = {
@@ -58,7 +58,7 @@ _FILES = {
     "benchmarks.base": ("Benchmark", "Item", "Prompt", "Protocol"),
     "errors": ("UserError",),
     "models.base": ("Served",),
-    "records": ("Completion", "Decoding", "Grade", "Request", "Result"),
+    "records": ("Completion", "Decoding", "Grade", "Request", "Result", "Turn"),
     "version": ("__version__",),
 }
 """Public names by their module; the imports above say the same to type checkers."""
@@ -77,6 +77,7 @@ __all__ = [
     "Result",
     "Run",
     "Served",
+    "Turn",
     "UserError",
     "audit",
     "bundle",

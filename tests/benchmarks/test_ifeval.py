@@ -76,7 +76,7 @@ def test_the_stored_outputs_of_gpt_4(grades: list[tuple[Grade, ...]]) -> None:
 
 
 def test_the_paper_s_four_numbers_are_those_of_other_letters(items: list[Item], responses: list[str]) -> None:
-    """arXiv 2311.07911 prints 76.89, 83.57, 79.30 and 85.37, of an unseeded grader; 51 is the first seed that gives them."""
+    """arXiv 2311.07911 prints these, of a grader without a seed; seed 51 is the first that gives them."""
     plain = [json.loads(item.target) for item in items]
     bare = [[Instruction(one["id"], one["kwargs"]) for one in item] for item in plain]
     lettered = with_letters(bare, 51)

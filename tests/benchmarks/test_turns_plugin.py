@@ -12,11 +12,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tulu_eval import Benchmark, Decoding, Grade, Item, Prompt, Protocol
+from tulu_eval import Benchmark, Decoding, Grade, Item, Prompt, Protocol, Turn
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.benchmarks.base import read_rows
 from tulu_eval.models.base import Served
-from tulu_eval.records import Turn
 from tulu_eval.registry import load_suite
 from tulu_eval.reports.samples import pack
 from tulu_eval.runs import catalog

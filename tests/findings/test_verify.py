@@ -102,7 +102,7 @@ def test_both_protocols_of_a_full_run_and_the_published_one_decides(make_run: Ma
         (
             "smollm2-135m-instruct",
             "sha256:12",
-            r"nothing to compare: 1\.4 \(.*\): its items are those of protocol lighteval, and the run has protocol published",
+            r"nothing to compare: 1\.4 \(.*\): its items are those of protocol lighteval, and the run has protocol card-200",
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_card_of_another_harness_is_compared_with_its_own_protocol(make_run: M
 
 def test_the_published_numbers_of_another_protocol_are_not_compared(make_run: MakeRun) -> None:
     run = read_run(lighteval_run(make_run, 18))
-    with pytest.raises(UserError, match="its items are those of protocol published, and the run has protocol lighteval"):
+    with pytest.raises(UserError, match="its items are those of protocol card-200, and the run has protocol lighteval"):
         verify(run, load_suite(), stand_in=PPO_13B)
 
 

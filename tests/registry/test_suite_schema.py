@@ -148,7 +148,7 @@ BAD = {
     "unknown metric": (
         CELL.replace("GSM8K_8shot_CoT", "GSM8K_8shot") + '"46.0"',
         ":4: [[cell]] allenai/tulu-2-13b: 'metric' names 'GSM8K_8shot', "
-        "which is not in the registry. Did you mean 'GSM8K_8shot_CoT'?",
+        "which is not in the registry. Did you mean 'GSM8K_8shot_CoT' or 'GSM8K_5shot_lighteval'?",
     ),
     "unknown model": (
         CELL.replace("tulu-2-13b", "tulu-2-13") + '"46.0"',

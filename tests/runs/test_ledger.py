@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Grade
-from tulu_eval.runs.ledger import Ledger, Marks, Sample, decode, encode, intact, marks, timeless
+from tulu_eval.runs.ledger import Ledger, Marks, Sample, decode, encode, intact, marks, timeless, ungraded
 
 
 def sample(number: int, text: str = "So the answer is 4.", *, failed: bool = False) -> Sample:
@@ -181,3 +181,31 @@ def test_a_line_with_its_checksum_that_is_no_sample_is_an_error_of_the_file(tmp_
         pytest.raises(DataError, match=r"samples\.jsonl: a line is"),
     ):
         list(ledger.samples())
+
+
+@given(st.text(min_size=1), st.floats(0, 9, allow_nan=False), st.text())
+def test_a_weight_and_a_group_are_kept(item: str, weight: float, group: str) -> None:
+    grades = (Grade("s", ',"weight":9}', True, 0.5, weight), Grade("t", "", False, 1.0))
+    one = Sample(item, "t", "p", Completion("0" * 64, "x", (3,), "stop", 1.5), "ok", grades, group)
+    line = encode(one)
+    assert decode(line) == one
+    assert encode(decode(line)) == line
+    weights = () if weight == 1 else (weight, 1.0)
+    assert marks(line) == (item, Marks("ok", (0.5, 1.0), weights, group))
+
+
+def test_what_a_line_does_not_need_is_not_in_it() -> None:
+    """Lines of runs made before there were weights and groups are what they were, and so are all hashes over them."""
+    line = encode(Sample("i", "t", "p", Completion("0" * 64, "x", (3,), "stop", 1.5), "ok", (Grade("s", "a", True, 1.0),)))
+    assert line == (
+        b'{"key":"' + b"0" * 64 + b'","item":"i","status":"ok","target":"t","prompt_sha256":"p","text":"x","token_ids":[3],'
+        b'"finish_reason":"stop","error":"","grades":[{"scorer":"s","answer":"a","answered":true,"score":1.0}],"seconds":1.5,'
+        b'"crc":"%08x"}\n' % zlib.crc32(line[:-18])
+    )
+
+
+def test_a_group_is_part_of_what_was_answered() -> None:
+    plain = Sample("i", "t", "p", Completion("0" * 64, "x", (3,), "stop", 1.5), "ok", ())
+    grouped = dataclasses.replace(plain, group="algebra")
+    assert ungraded(encode(plain)) != ungraded(encode(grouped))
+    assert ungraded(encode(grouped)) == ungraded(encode(dataclasses.replace(grouped, status="empty")))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from made_manifest import MANIFEST
 
+from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, Prompt, Protocol, items_hash
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError
-from tulu_eval.records import Completion, FinishReason
+from tulu_eval.records import Completion, Decoding, FinishReason, Grade, Result, content_hash
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, Marks, Sample, encode
+from tulu_eval.runs.ledger import Ledger, Marks, Sample, encode, marks
 from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.score import score
 from tulu_eval.runs.scoring import grade_sample, make_rows
@@ -94,3 +97,78 @@ def test_the_hash_of_samples_ignores_order_and_time(folder: Path) -> None:
     ]
     assert files.samples_hash(lines) == files.samples_hash(map(encode, slower))
     assert files.samples_hash(lines) != files.samples_hash(lines[1:])
+
+
+class Riddles(Benchmark):
+    """A plug-in with groups, fractions and weights, as a third party writes one."""
+
+    name = "riddles"
+    scorers = ("right", "parts", "by-subject")
+    aggregates: ClassVar[Mapping[str, Aggregate]] = {"parts": "ratio", "by-subject": "macro"}
+    metrics: ClassVar[Mapping[str, str]] = {"parts": "share_of_parts"}
+    protocols: ClassVar[Mapping[str, Protocol]] = {
+        "full": Protocol("full", "all riddles", 0, Decoding(64), Decoding(64), "exact_match", "-", ("full",))
+    }
+
+    def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
+        return [Item(name, name, name, group) for name, group in zip("abcd", ("hard", "easy", "easy", "easy"), strict=True)]
+
+    def render(self, item: Item) -> Prompt:
+        return Prompt(item.question, "", item.question)
+
+    def grade(self, target: str, text: str) -> tuple[Grade, ...]:
+        found, parts = len(set(target) & set(text)), 2.0 if target == "a" else 1.0
+        share = found / parts
+        return (Grade("right", text, True, float(share == 1)), Grade("parts", text, True, share, parts),
+                Grade("by-subject", text, True, share))  # fmt: skip
+
+
+def riddle_rows(texts: Mapping[str, str], failed: str = "") -> tuple[Result, ...]:
+    """The rows of answered riddles, by way of the ledger's lines."""
+    benchmark, found = Riddles(), {}
+    for item in benchmark.load(benchmark.protocol(None), None):
+        if item.id in texts:
+            end, text = ("error", "") if item.id in failed else ("stop", texts[item.id])
+            completion = Completion("0" * 64, text, (), end, 0.0)  # type: ignore[arg-type]
+            line = encode(grade_sample(benchmark, Sample(item.id, item.target, "p", completion, "ok", (), item.group)))
+            found[marks(line)[0]] = marks(line)[1]
+    manifest = {
+        "items": {"full": list("abcd")}, "planned": list("abcd"),
+        "benchmark": {"name": "riddles"}, "protocol": {"prompt_id": "p"}, "template": {"form": "tulu", "sha256": "t"},
+        "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 64}, "model": {"name": "m", "revision": "r"},
+        "packages": {"transformers": "1", "tulu-eval": "1"}, "backend": "transformers", "dtype": "float32",
+        "engine": {}, "settings": {"quantization": "", "adapter": ""},
+    }  # fmt: skip
+    return make_rows(manifest, benchmark, found)
+
+
+def test_rows_of_parts_and_of_groups() -> None:
+    right, parts, by_subject = riddle_rows({"a": "a", "b": "b", "c": "c", "d": "x"})
+    assert (right.metric, right.value, right.interval) == ("exact_match", 50.0, "wilson95")
+    assert (parts.metric, parts.interval) == ("share_of_parts", "clustered95")
+    assert parts.value == pytest.approx(100 * 3 / 5)  # 1 of 2, 1 of 1, 1 of 1, 0 of 1
+    assert by_subject.value == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
+    assert right.is_share
+    assert not parts.is_share
+    assert not by_subject.is_share
+
+
+def test_a_failure_spans_wrong_to_right_in_parts_too() -> None:
+    texts = {"a": "a", "b": "b", "c": "c", "d": "x"}
+    parts, failed = riddle_rows(texts)[1], riddle_rows(texts, failed="b")[1]
+    assert failed.interval == "clustered95, failures wrong to right"
+    assert failed.value == pytest.approx(100 * 2 / 5)
+    assert failed.low < parts.low
+    assert failed.high == pytest.approx(parts.high)  # b right, as it was
+
+
+def test_an_unfinished_ratio_has_no_interval_and_is_no_share() -> None:
+    parts = riddle_rows({"a": "a", "b": "x", "c": "c"})[1]
+    assert (parts.n, parts.interval, parts.low, parts.high) == (3, "none", 0.0, 100.0)
+    assert not parts.is_share  # 2 of 4 parts is 1.5 of 3 items
+
+
+def test_the_hash_of_items_without_groups_is_what_it_was() -> None:
+    item = Item("i", "q", "t")
+    assert items_hash([item]) == content_hash([{"id": "i", "question": "q", "target": "t"}])
+    assert items_hash([dataclasses.replace(item, group="g")]) != items_hash([item])

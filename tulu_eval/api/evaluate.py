@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
@@ -22,6 +22,20 @@ from tulu_eval.runs.run_plan import Order, Plan, make_plan, parse_shard
 from tulu_eval.runs.runner import execute_all
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+class RunOptions(TypedDict, total=False):
+    """Options that are the same for every model and benchmark; :func:`evaluate` describes each."""
+
+    protocol: str | None
+    limit: int | None
+    shard: str | tuple[int, int] | None
+    backend: str
+    settings: EngineSettings | Mapping[str, Any] | None
+    seed: int
+    date: str | None
+    output: AnyPath
+    fresh: bool
 
 
 @spoken
@@ -77,16 +91,17 @@ def evaluate(
             finished samples are kept, and the same call goes on. Failures of single samples raise nothing: they are in
             ``run.tally`` and in each result's counts.
     """
-    shared = _shared(limit, shard, backend, settings, seed, date, output, fresh)
     names = [benchmarks] if isinstance(benchmarks, str) else list(benchmarks)
     if protocol and len(names) > 1:
         raise UserError("--protocol goes with one benchmark")
     suite = load_suite(registry)
     plans = [
-        make_plan(Order(name, str(model), name=called, protocol=protocol, data=_data(data, name, names), **shared), suite)
+        make_plan(
+            _order(name, model, called, _data(data, name, names), protocol=protocol, limit=limit, shard=shard, backend=backend,
+                   settings=settings, seed=seed, date=date, output=output, fresh=fresh), suite)
         for called, model in _models(models)
         for name in names
-    ]
+    ]  # fmt: skip
     if not plans:
         raise UserError("there is nothing to run: give a benchmark and a model")
     shown = progress if isinstance(progress, Progress) else Progress(quiet=not progress, terminal=True)
@@ -104,17 +119,9 @@ def plan(
     model: AnyPath,
     *,
     name: str = "",
-    protocol: str | None = None,
-    limit: int | None = None,
     data: AnyPath | None = None,
-    shard: str | tuple[int, int] | None = None,
-    backend: str = "auto",
-    settings: EngineSettings | Mapping[str, Any] | None = None,
-    seed: int = 0,
-    date: str | None = None,
-    output: AnyPath = "results",
-    fresh: bool = False,
     registry: AnyPath | None = None,
+    **options: Unpack[RunOptions],
 ) -> Plan:
     """Returns what :func:`evaluate` would do: items, prompts as text and token ids, settings, folder. Loads no weights.
 
@@ -125,50 +132,39 @@ def plan(
     Args:
         benchmark: Name of the benchmark.
         model: As :func:`evaluate` takes it.
-        name: What a local model's results are filed under.
-        protocol: As :func:`evaluate` takes it, and so are all that follow.
-        limit: Number of items.
+        name: Name under which a local model's results are filed.
         data: File to read instead of the benchmark's own source.
-        shard: Part I of N.
-        backend: The engine.
-        settings: How the engine is built.
-        seed: Seed of sampling.
-        date: Day that a chat template with a date writes.
-        output: Folder under which runs are kept.
-        fresh: Whether the run would begin anew.
         registry: TOML file with models of your own.
+        options: As :func:`evaluate` takes them: ``protocol``, ``limit``, ``shard``, ``backend``, ``settings``, ``seed``,
+            ``date``, ``output`` and ``fresh``.
 
     Raises:
         UserError: If something cannot be done.
     """
-    shared = _shared(limit, shard, backend, settings, seed, date, output, fresh)
-    file = None if data is None else Path(data)
-    order = Order(benchmark=benchmark, model=str(model), name=name, protocol=protocol, data=file, **shared)
-    return make_plan(order, load_suite(registry))
+    return make_plan(_order(benchmark, model, name, None if data is None else Path(data), **options), load_suite(registry))
 
 
-def _shared(
-    limit: int | None,
-    shard: str | tuple[int, int] | None,
-    backend: str,
-    settings: EngineSettings | Mapping[str, Any] | None,
-    seed: int,
-    date: str | None,
-    output: AnyPath,
-    fresh: bool,
-) -> dict[str, Any]:
-    """Returns the fields of an order that are the same for every model and benchmark."""
+def _order(
+    benchmark: str,
+    model: AnyPath,
+    name: str,
+    data: Path | None,
+    *,
+    protocol: str | None = None,
+    limit: int | None = None,
+    shard: str | tuple[int, int] | None = None,
+    backend: str = "auto",
+    settings: EngineSettings | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    date: str | None = None,
+    output: AnyPath = "results",
+    fresh: bool = False,
+) -> Order:
     part = shard if shard is None or isinstance(shard, str) else "/".join(map(str, shard))
-    return {
-        "limit": limit,
-        "shard": None if part is None else parse_shard(part),
-        "backend": backend,
-        "settings": engine_settings(settings),
-        "seed": seed,
-        "date": date,
-        "output": Path(output),
-        "fresh": fresh,
-    }
+    return Order(
+        benchmark, str(model), name=name, protocol=protocol, data=data, limit=limit, backend=backend, seed=seed, date=date,
+        shard=None if part is None else parse_shard(part), settings=engine_settings(settings), output=Path(output), fresh=fresh,
+    )  # fmt: skip
 
 
 def engine_settings(given: EngineSettings | Mapping[str, Any] | None) -> EngineSettings:

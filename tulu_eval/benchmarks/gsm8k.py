@@ -58,6 +58,11 @@ DECODING = Decoding(max_new_tokens=512)
 PLAIN_DECODING = Decoding(max_new_tokens=512, stop=("\n",))
 """Base models stop at a newline (open-instruct ``run_eval.py``, the branch without ``--use_chat_format``)."""
 
+OTHERS: Mapping[str, type[Benchmark]] = MappingProxyType(
+    {LIGHTEVAL.name: LightevalGSM8K, LM_EVAL_COT.name: LmEvalGSM8K, OLMES_TULU3.name: OlmesGSM8K}
+)
+"""The protocols of other harnesses, which have prompts and scorers of their own."""
+
 
 def _protocol(name: str, summary: str, n: int, covers: tuple[str, ...]) -> Protocol:
     return Protocol(name, summary, n, DECODING, PLAIN_DECODING, "exact_match", PREFIX_SHA256[:8], covers)
@@ -83,9 +88,8 @@ class GSM8K(Benchmark):
     aliases: ClassVar[Mapping[str, str]] = MappingProxyType({"published": CARD})  # until 2026-11-30
 
     def under(self, protocol: str) -> Benchmark:
-        """Returns the benchmark of another harness's protocol, which has prompts and scorers of its own."""
-        others = {LIGHTEVAL.name: LightevalGSM8K, LM_EVAL_COT.name: LmEvalGSM8K, OLMES_TULU3.name: OlmesGSM8K}
-        return others[protocol]() if protocol in others else self
+        """Returns the benchmark with the prompts and scorers of another harness's protocol, else itself."""
+        return OTHERS[protocol]() if protocol in OTHERS else self
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
         """Returns the published 200 items in their order, then, for ``full``, the rest in the file's order."""

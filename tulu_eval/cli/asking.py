@@ -91,7 +91,7 @@ def judge_options(command: F) -> F:
     return command
 
 
-def consent(yes: bool, max_cost: float | None, quiet: bool) -> Callable[[JudgingEstimate], None]:
+def consent(*, yes: bool, max_cost: float | None, quiet: bool) -> Callable[[JudgingEstimate], None]:
     """Returns a function that prints the costs and, on a terminal, asks for consent.
 
     The function raises UserError if there is no terminal and neither --yes nor --max-cost was given, and Abort if the answer

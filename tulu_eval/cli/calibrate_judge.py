@@ -54,7 +54,8 @@ def calibrate_judge(
         print_text("\n\n".join([str(plan.estimate), *plan.prompts]))
         return
     found = tulu_eval.calibrate_judge(
-        annotations, judge_name or "", output=output, size=size, confirm=asking.consent(yes, options.get("max_cost"), quiet),
+        annotations, judge_name or "", output=output, size=size,
+        confirm=asking.consent(yes=yes, max_cost=options.get("max_cost"), quiet=quiet),
         progress=asking.Answers(quiet=quiet), **options,
     )  # fmt: skip
     if as_json:

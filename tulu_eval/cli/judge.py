@@ -61,7 +61,7 @@ def judge(
         return
     done = tulu_eval.judge(
         target, judge_name or "", limit=limit, data=data, output=output, progress=asking.Answers(quiet=quiet),
-        confirm=asking.consent(yes, options.get("max_cost"), quiet), **options,
+        confirm=asking.consent(yes=yes, max_cost=options.get("max_cost"), quiet=quiet), **options,
     )  # fmt: skip
     outcome = done.outcome
     for line in report.failures(outcome, quiet=quiet):

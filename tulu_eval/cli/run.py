@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,24 +12,9 @@ from tulu_eval.cli.common import complete, complete_models, end_with_failures, p
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 if TYPE_CHECKING:
-    from tulu_eval.backends.base import EngineSettings
+    from tulu_eval.api.evaluate import RunOptions
     from tulu_eval.models.base import Prompts, Served
     from tulu_eval.runs.run_plan import Plan
-
-
-class RunOptions(TypedDict):
-    """Values of the options that hold for every model and benchmark, by parameter."""
-
-    protocol: str | None
-    limit: int | None
-    shard: str | None
-    backend: str
-    settings: EngineSettings
-    seed: int
-    date: str | None
-    output: Path
-    fresh: bool
-    registry: Path | None
 
 
 @click.command(no_args_is_help=True, short_help="Evaluate a model on one benchmark or several.")
@@ -158,26 +143,27 @@ def run(
     )  # fmt: skip
     order: RunOptions = {
         "protocol": protocol, "limit": limit, "shard": shard, "backend": backend, "settings": settings, "seed": seed,
-        "date": date, "output": output, "fresh": not resume, "registry": registry,
+        "date": date, "output": output, "fresh": not resume,
     }  # fmt: skip
     if len(model) > 1 and served_name:
         raise click.UsageError("--served-name goes with one --model", click.get_current_context())
     named = _named(model, names)
     if dry_run:
         plans = [
-            tulu_eval.plan(benchmark, one, name=name, data=files.get(benchmark), **order)
+            tulu_eval.plan(benchmark, one, name=name, data=files.get(benchmark), registry=registry, **order)
             for one, name in zip(model, names or ("",) * len(model), strict=True)
             for benchmark in benchmarks
         ]
         _show_plans(plans, as_json)
         return
-    _run(benchmarks, named, files, order, quiet, as_json)
+    _run(benchmarks, named, files, registry, order, quiet, as_json)
 
 
 def _run(
     benchmarks: tuple[str, ...],
     models: tuple[str, ...] | dict[str, str],
     files: dict[str, Path],
+    registry: Path | None,
     order: RunOptions,
     quiet: bool,
     as_json: bool,
@@ -186,7 +172,7 @@ def _run(
     from tulu_eval.runs.progress import Progress
 
     progress = Progress(quiet=quiet)
-    runs = tulu_eval.evaluate(benchmarks, models, data=files, progress=progress, **order)
+    runs = tulu_eval.evaluate(benchmarks, models, data=files, registry=registry, progress=progress, **order)
     if as_json:
         print_json([run_report.as_json(one.folder, one.results, one.tally) for one in runs])
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -17,7 +17,6 @@ from tulu_eval.errors import UserError
 if TYPE_CHECKING:
     from tulu_eval.api.score import WinRates
     from tulu_eval.cli.asking import ScoringOptions
-    from tulu_eval.stats.length_control import FoldMode
 
 JUDGED = "alpaca-eval"
 """The benchmark whose numbers are made of judgments."""
@@ -46,13 +45,9 @@ def score(
     annotations: Path | None,
     outputs: Path | None,
     output: Path | None,
-    gamed: Path | None,
-    folds: FoldMode,
-    c: float | None,
-    partial: bool,
-    calibration: Path | None,
     positional: bool,
     as_json: bool,
+    **scoring: Unpack[ScoringOptions],
 ) -> None:
     r"""Score again what is there, without a model and without a judge.
 
@@ -69,7 +64,6 @@ def score(
     from tulu_eval.runs.judged_check import JUDGING
 
     given = {"annotations": annotations, "outputs": outputs, "output": output, "positional": positional}
-    scoring: ScoringOptions = {"gamed": gamed, "folds": folds, "c": c, "partial": partial, "calibration": calibration}
     if annotations or (str(target) == JUDGED and not target.is_dir()):
         if str(target) != JUDGED:
             raise UserError(f"--annotations goes with {JUDGED}: tulu-eval score {JUDGED} --annotations {annotations}")

@@ -86,8 +86,8 @@ def remembered_model(folder: Path, suite: Suite) -> Model | None:
     path = folder / FILE
     if not path.exists():
         return None
-    data = schema.read_object(path, ComparedAs, "a note")
-    found = next((model for model in suite.models if model.hub_id == data["model"]), None)
+    note = schema.read_record(path, ComparedAs, "a note")
+    found = next((model for model in suite.models if model.hub_id == note.model), None)
     if found is None:
         raise DataError(path, "names no model of the registry; remove it, and say it again with 'tulu-eval verify --as NAME'")
     return found
@@ -112,7 +112,7 @@ def as_released(run: StoredRun) -> bool:
 
 def _requantized(run: StoredRun, model: Model) -> bool:
     """Whether a run took a model's weights from a package that has them in another form than they were released in."""
-    from_package = run.manifest["model"]["revision"].startswith("sha256:")
+    from_package = run.about.model.revision.startswith("sha256:")
     return from_package and model.package is not None and bool(model.package.quantization)
 
 

@@ -1,4 +1,4 @@
-"""What a model is before any weight is loaded: its files here, or its name at a server."""
+"""A model before any weight is loaded: its files here, or its name at a server."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Prompts = Literal["auto", "tokens", "text", "chat"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model that is on disk, resolved and looked at, with no weight loaded.
+    """A model on disk, resolved and described, with no weight loaded.
 
     Attributes:
-        name: What results are filed under: hub id, name of the registry, or a local model's name (``--name``).
+        name: Name under which results are filed: hub id, name of the registry, or a local model's name (``--name``).
         path: Folder with config, tokenizer and weights (for GGUF: a de-quantised copy in the user's cache).
         revision: Commit of the hub, or ``sha256:...`` of the weights for local files.
         weights_sha256: Hash over the weight files' hashes.
         tokenizer_sha256: Hash over the tokenizer files.
         architecture: ``architectures[0]`` of the config.
         parameters: Number of parameters, read from the weight files' headers.
-        dtype: dtype that the config names, else that of the weights; what ``--dtype auto`` means.
-        context: Positions the model has, known defects of released configs mended.
-        weight_bytes: Size of the weights.
-        missing_bytes: Of these, what has still to be downloaded from the hub.
-        weight_files: Names of the files in ``path`` that are its weights; empty where only a server has them.
+        dtype: dtype that the config names, else that of the weights; ``--dtype auto`` takes it.
+        context: Number of positions, after corrections of known defects of released configs.
+        weight_bytes: Size of the weights in bytes.
+        missing_bytes: Bytes of the weights that are still to be downloaded from the hub.
+        weight_files: Names of the weight files in ``path``; empty if only a server has them.
     """
 
     name: str
@@ -53,9 +53,9 @@ class Served:
 
     Attributes:
         url: The server's base URL, such as ``http://localhost:8000/v1``.
-        name: The model's name there; empty is as ``--model`` calls it.
-        prompts: How the server gets prompts.
-        timeout: Seconds for one answer.
+        name: The model's name there; empty for the name in ``--model``.
+        prompts: The form of prompts.
+        timeout: Limit for one answer in seconds.
     """
 
     url: str

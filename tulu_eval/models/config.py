@@ -1,4 +1,4 @@
-"""A model's ``config.json``: the few fields that are used here, typed, and held against the weights' headers."""
+"""A model's ``config.json``: the few fields that are used here, typed, and checked against the weights' headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_CONFIG = 16_000_000
 """Bytes; the largest of the released Tulu models has 1 kB."""
 
 MAX_NUMBER = 1 << 31
-"""No size of a layer or vocabulary, and no number of positions, is as large."""
+"""Limit above every size of a layer or vocabulary, and above every number of positions."""
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _EXTRA_LAYERS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_layers")
@@ -25,7 +25,7 @@ _NUMBERED = re.compile(r"(.*?)\.(\d{1,9})\.")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Config:
-    """What a config says; a number is 0 where it says nothing.
+    """What a config says; a number is 0 if the config lacks it.
 
     Attributes:
         architecture: ``architectures[0]``; ``unknown`` where there is none.
@@ -59,14 +59,14 @@ class Config:
 
 
 def read_object(path: Path, limit: int) -> dict[str, Any]:
-    """Returns the JSON object in a model's file, which others write: ``Infinity``, as some of them have, is taken.
+    """Returns the JSON object in a model's file; ``Infinity``, which some released files have, is accepted.
 
     Args:
         path: The file.
         limit: Bytes that it may have.
 
     Raises:
-        DataError: It cannot be read, is larger, or is no JSON object.
+        DataError: If it cannot be read, is larger, or is not a JSON object.
     """
     data = files.read_json(path, limit, nan=True)
     if not isinstance(data, dict):
@@ -75,10 +75,10 @@ def read_object(path: Path, limit: int) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Config:
-    """Returns what the config of a model's folder says.
+    """Returns the config of a model's folder.
 
     Raises:
-        DataError: It cannot be read, or a field is not what it has to be.
+        DataError: If it cannot be read, or a field has the wrong type or range.
     """
     path = folder / "config.json"
     data = read_object(path, MAX_CONFIG)
@@ -106,12 +106,12 @@ def read(folder: Path) -> Config:
 
 
 def check_fit(folder: Path, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Holds a config against the shapes of the weights, by tensor's name, before a model of its sizes is made.
+    """Checks a config against the shapes of the weights, by tensor name, before anybody makes a model of its sizes.
 
     A config with fewer layers than the weights would load, and measure another model; one with a billion would never end.
 
     Raises:
-        DataError: Layers, vocabulary or width are not those of the weights.
+        DataError: If layers, vocabulary or width are not those of the weights.
     """
     config, path = read(folder), folder / "config.json"
     depths: dict[str, int] = {}

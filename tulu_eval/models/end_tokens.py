@@ -1,4 +1,4 @@
-"""Which tokens end a completion, and who says so.
+"""Which tokens end a completion, and which file names them.
 
 Three sources are asked, and each adds what it names:
 
@@ -34,12 +34,12 @@ FILES: tuple[tuple[str, Origin], ...] = (("generation_config.json", "generation_
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EndToken:
-    """A token that somebody names as an end.
+    """A token that a model's files name as an end.
 
     Attributes:
         id: Its id.
-        text: How the vocabulary writes it; empty if the id is outside.
-        origins: Who names it.
+        text: Its text in the vocabulary; empty if the id is outside.
+        origins: The sources that name it.
     """
 
     id: int
@@ -49,11 +49,11 @@ class EndToken:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EndTokens:
-    """What ends a completion.
+    """The tokens that end a completion.
 
     Attributes:
-        chosen: The tokens that do, in the order of the sources.
-        passed_over: Those that a configuration names and that are ordinary tokens.
+        chosen: Tokens that end it, in the order of the sources.
+        passed_over: Ordinary tokens that a configuration names as ends.
     """
 
     chosen: tuple[EndToken, ...] = ()
@@ -61,7 +61,7 @@ class EndTokens:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Ids of the chosen ones."""
+        """Ids of the chosen tokens."""
         return tuple(token.id for token in self.chosen)
 
 
@@ -70,8 +70,8 @@ class Configured:
     """The end tokens that a model's files name.
 
     Attributes:
-        ids: As they stand there.
-        origin: Which file.
+        ids: As the file has them.
+        origin: The file.
     """
 
     ids: tuple[int, ...] = ()
@@ -79,13 +79,13 @@ class Configured:
 
 
 def special_tokens(tokenizer: Any) -> dict[int, str]:
-    """Returns the tokens that a tokenizer finds in a text before it splits it: special ones and otherwise added ones."""
+    """Returns the special and the added tokens, which a tokenizer finds in a text before it splits it."""
     added = {int(at): str(token.content) for at, token in tokenizer.added_tokens_decoder.items()}
     return added | {int(at): str(tokenizer.convert_ids_to_tokens(int(at))) for at in tokenizer.all_special_ids}
 
 
 def reserved(tokenizer: Any, ends: Sequence[EndToken] = ()) -> re.Pattern[str]:
-    """Returns what finds the strings of special tokens and of end tokens in a text; other added tokens are ordinary words.
+    """Returns a pattern for the texts of special tokens and end tokens; other added tokens are ordinary words.
 
     Args:
         tokenizer: Of transformers.
@@ -98,7 +98,7 @@ def reserved(tokenizer: Any, ends: Sequence[EndToken] = ()) -> re.Pattern[str]:
 
 
 def choose(tokenizer: Any, behind: str | None, configured: Configured) -> EndTokens:
-    """Returns the tokens that end a completion, by the rule of this module.
+    """Returns the tokens that end a completion by the rule of this module.
 
     Args:
         tokenizer: Of transformers.
@@ -151,7 +151,7 @@ def _ids(path: Path, origin: Origin) -> tuple[int, ...]:
 
 
 def _closing(behind: str, special: dict[int, str]) -> int | None:
-    """Returns the special or added token with which a text begins, white space before it or not; the longest that fits."""
+    """Returns the longest special or added token with which a text begins after any white space."""
     text = behind.lstrip()
     fitting = [(len(content), one) for one, content in special.items() if content.strip() and text.startswith(content)]
     return max(fitting)[1] if fitting else None

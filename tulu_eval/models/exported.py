@@ -1,4 +1,4 @@
-"""``training.json``: what ``tulu-eval train`` leaves in a trained model's folder about how it was made."""
+"""``training.json``: how ``tulu-eval train`` made the model in a folder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tulu_eval.files import Record
 FILE = "training.json"
 
 LIMIT = 1 << 24
-"""Most bytes; one has 10 kB."""
+"""Largest size in bytes; a real file has 10 kB."""
 
 
 class ExportedSetting(Record, frozen=True):
-    """A value of the recipe, and where it is from."""
+    """A value of the recipe and its source."""
 
     value: str | int | float | bool | None
     source: str
@@ -51,9 +51,9 @@ class Exported(Record, frozen=True):
 
 
 def read(folder: Path) -> Exported:
-    """Returns what is noted in a trained model's folder.
+    """Returns the content of the file in a trained model's folder.
 
     Raises:
-        DataError: There is no such file, or it is not as ``train`` writes it.
+        DataError: If there is no such file, or it is not as ``train`` writes it.
     """
     return files.read_as(folder / FILE, Exported, LIMIT)

@@ -1,4 +1,4 @@
-"""GGUF files: transformers reads them through a de-quantised copy, which this keeps in the user's cache.
+"""GGUF files: transformers reads a de-quantised copy of one, which this module keeps in the user's cache.
 
 Learned from transformers 5.19 (``modeling_gguf_pytorch_utils.py``): reading SmolLM2-135M Q4_1 takes 16 s each time, and the
 model it gives says that it is quantised (``hf_quantizer``, ``config.quantization_config``), though its weights no longer are;
@@ -34,7 +34,7 @@ def in_package(module: str, distribution: str, file: str) -> Path:
         file: Name of the file in the module's folder.
 
     Raises:
-        PreflightError: The package is not installed or does not carry the file.
+        PreflightError: If the package is not installed or does not carry the file.
     """
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
@@ -49,8 +49,8 @@ def folder_of(path: Path) -> Path:
     """Returns a folder with the model of a GGUF file as safetensors, made on first use.
 
     Raises:
-        DataError: Not a GGUF file, or one that transformers cannot read.
-        PreflightError: The package gguf is missing, or the copy cannot be written.
+        DataError: If it is not a GGUF file, or transformers cannot read it.
+        PreflightError: If the package gguf is missing, or the copy cannot be written.
     """
     held = gguf_header.check(path)
     # A name may have 255 bytes, of which the temporary folder's and the lock's take a few more.
@@ -79,7 +79,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _convert(path: Path, folder: Path, held: int) -> None:
-    """Writes the copy beside its final place and moves it there whole; what a killed conversion left goes first.
+    """Writes the copy beside its final place and moves it there whole; removes first what a killed conversion left.
 
     Args:
         path: The GGUF file.

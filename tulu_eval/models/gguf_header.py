@@ -53,7 +53,7 @@ def check(path: Path) -> int:
         The number of weights in its tensors.
 
     Raises:
-        DataError: With what is wrong.
+        DataError: If the header is cut off, too large or inconsistent; the message says how.
     """
     try:
         size = path.stat().st_size

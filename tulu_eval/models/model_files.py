@@ -1,4 +1,4 @@
-"""A model's files on disk, looked at with no weight loaded, and the name that its results are filed under."""
+"""A model's files on disk, described without loading a weight, and the name under which its results are filed."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def from_path(path: Path, *, name: str = "", allow_pickle: bool = False) -> Mode
         allow_pickle: Accept pickle weights where there are no safetensors.
 
     Raises:
-        PreflightError: No config, tokenizer or weights there.
-        DataError: A file is there and corrupt.
+        PreflightError: If config, tokenizer or weights are missing.
+        DataError: If a file is corrupt.
     """
     whole = path.resolve()
     shown = name or "/".join(part for part in (whole.parent.name, whole.name.removesuffix(".gguf")) if part) or "model"
@@ -65,25 +65,25 @@ def from_hub(hub_id: str, revision: str | None = None, *, allow_pickle: bool = F
     """Returns a model of the hub, downloading at most its small files.
 
     Raises:
-        PreflightError: Unreachable and not in the local cache, unknown, or gated.
+        PreflightError: If it is unknown or gated, or the hub is unreachable and it is not in the local cache.
     """
     found = hub.locate(hub_id, revision)
     return inspect(found.folder, hub_id, allow_pickle=allow_pickle, located=found)
 
 
 def fetch(model: ModelFiles) -> None:
-    """Downloads the weights that :func:`from_hub` left there; nothing to do for the rest."""
+    """Downloads the weights that :func:`from_hub` did not; does nothing for a local model."""
     if model.missing_bytes:
         hub.download(model.name, model.revision, model.weight_files, model.missing_bytes)
 
 
 def printable_name(text: str) -> str:
-    """Returns a name in which whatever could not be printed or written as UTF-8 is ``-``."""
+    """Returns a name with ``-`` for each character that cannot be printed or written as UTF-8."""
     return "".join(letter if letter.isprintable() else "-" for letter in text)
 
 
 def _exported_name(model: ModelFiles) -> str:
-    """Returns the name that training gave a model; empty where there is none, or other weights than it wrote."""
+    """Returns the name that training gave a model; empty if there is none, or the weights are not those that it wrote."""
     try:
         found = exported.read(model.path)
     except DataError:
@@ -100,7 +100,7 @@ def _local(path: Path, name: str, allow_pickle: bool) -> ModelFiles:
 
 
 def inspect(folder: Path, name: str, *, allow_pickle: bool = False, located: hub.Located | None = None) -> ModelFiles:
-    """Returns what a model folder holds, from its config and the headers of its weight files.
+    """Describes the model in a folder by its config and the headers of its weight files.
 
     Args:
         folder: Folder with ``config.json``, tokenizer and, as far as they are not still on the hub, weights.
@@ -109,8 +109,8 @@ def inspect(folder: Path, name: str, *, allow_pickle: bool = False, located: hub
         located: What the hub says, for a model of the hub.
 
     Raises:
-        PreflightError: No config, tokenizer or weights, or an adapter is there.
-        DataError: Config or weights are corrupt, or do not belong together.
+        PreflightError: If config, tokenizer or weights are missing, or the folder has an adapter.
+        DataError: If config or weights are corrupt, or do not belong together.
     """
     try:
         there = {path.name for path in folder.iterdir()}
@@ -150,7 +150,7 @@ def inspect(folder: Path, name: str, *, allow_pickle: bool = False, located: hub
 
 
 def _measure(folder: Path, files: Collection[str]) -> dict[str, int]:
-    """Returns parameters by dtype, once the config is seen to fit the weights; nothing is known of pickles."""
+    """Returns the number of parameters by dtype after checking that the config fits the weights; empty for pickles."""
     if not all(file.endswith(".safetensors") for file in files):
         return {}
     tensors = weights.layout(folder, files)
@@ -159,7 +159,7 @@ def _measure(folder: Path, files: Collection[str]) -> dict[str, int]:
 
 
 def _check_adapter(folder: Path, name: str, there: Collection[str], listed: Collection[str]) -> None:
-    """Refuses an adapter in a model's place, or beside its weights: transformers applies that one if peft is installed.
+    """Refuses a folder with an adapter: transformers applies one beside the weights if peft is installed.
 
     (transformers 5.19, ``models/auto/auto_factory.py`` and ``integrations/peft.py``; vLLM 0.32 never looks for one, and reads
     its tensors among the weights where there is no index.)
@@ -188,7 +188,7 @@ def _hash(path: Path) -> str:
     """Returns a file's hash.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: If it cannot be read.
     """
     if not path.is_file():
         raise DataError(path, "is not a regular file")

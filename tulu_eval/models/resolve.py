@@ -1,4 +1,4 @@
-"""From what ``--model`` says to a model's files: a path, a name of the registry, or a hub id with ``@revision``."""
+"""Finds the files of what ``--model`` names: a path, a name of the registry, or a hub id with ``@revision``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tulu_eval.registry import Model, Suite
 
 
 def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = False) -> tuple[ModelFiles, Model | None]:
-    """Returns a model's files, weights not loaded and not downloaded, and its registry entry if it has one.
+    """Returns a model's files and its registry entry, if it has one; neither loads nor downloads weights.
 
     What exists on disk comes first, then the registry, then the hub.
 
@@ -25,9 +25,9 @@ def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = F
 
     Raises:
         UnknownName: Neither a path, nor in the registry, nor shaped like a hub id.
-        PreflightError: Something is missing: hub, licence, package, tokenizer, safetensors.
-        DataError: A file is there and corrupt.
-        UserError: ``called`` cannot be a local model's name.
+        PreflightError: If something is missing: hub, licence, package, tokenizer, safetensors.
+        DataError: If a file is corrupt.
+        UserError: If ``called`` cannot be a local model's name.
     """
     path = find_path(name)
     if path is not None:
@@ -60,10 +60,10 @@ def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = F
 
 
 def find_path(name: str) -> Path | None:
-    """Returns the path that ``--model`` names, or None where it names something else.
+    """Returns the path that ``--model`` names, ``None`` if it names something else.
 
     Raises:
-        PreflightError: It is shaped like a path and leads nowhere, or nothing can be looked up there.
+        PreflightError: If it looks like a path but nothing is there, or the place cannot be read.
     """
     if not name.strip():
         raise PreflightError("--model is empty: give a folder, a GGUF file, a name of the registry or a hub id")
@@ -83,10 +83,10 @@ def find_path(name: str) -> Path | None:
 
 
 def check_name(name: str, suite: Suite) -> None:
-    """Refuses what cannot be a local model's name, or is a released model's.
+    """Checks that a name can be a local model's and is not a released model's.
 
     Raises:
-        UserError: With what it may be.
+        UserError: If it cannot; the message says which names can.
     """
     if not model_files.NAME.fullmatch(name):
         raise UserError(f"--name {name[:100]!r}: up to 96 letters, digits, '.', '_' and '-', and a letter or digit first")

@@ -1,4 +1,4 @@
-"""A model behind a server, as a plan needs it: its name there, its files here if there are any, and how prompts are sent."""
+"""A model behind a server, as a plan needs it: its name there, its files here if there are any, and the form of prompts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settled:
-    """What is known of a served model before anything is sent to it.
+    """A served model before any prompt is sent to it.
 
     Attributes:
-        served: The server, with the model's name there and how prompts are sent.
-        model: The model's files; of a model that only the server has, its name alone.
+        served: The server, with the model's name there and the form of prompts.
+        model: The model's files; only its name if it is not here.
         writer: Writes its prompts.
     """
 
@@ -37,20 +37,20 @@ class Settled:
 
 
 def settle(name: str, served: Served, suite: Suite, *, called: str = "", trust_remote_code: bool = False) -> Settled:
-    """Returns what is known of a served model.
+    """Looks at a server and returns its model, its name there and the form of prompts.
 
-    Token ids are sent where the tokenizer is here and the server takes them. Where ``prompts`` leaves the choice, anything
-    else is said in a warning, since it makes another number.
+    Prompts go as token ids if the tokenizer is here and the server takes them. If ``prompts`` is ``auto`` and they cannot, a
+    warning says so, because chat turns give another number.
 
     Args:
-        name: As ``--model`` has it.
+        name: The text of ``--model``.
         served: The server as the user gave it.
         suite: The registry.
-        called: What the results of a model that is not in the registry are filed under; empty to choose.
-        trust_remote_code: Run Python code that comes with the model's tokenizer.
+        called: Name under which results of a model outside the registry are filed; empty for a name made here.
+        trust_remote_code: Whether to run Python code that comes with the model's tokenizer.
 
     Raises:
-        UserError: The server is down, has no such model, or does not take what was asked for.
+        UserError: If the server is down, has no such model, or does not take prompts in the form asked for.
     """
     server = look(served)
     files, known, missing = _files(name, suite, called)
@@ -101,7 +101,7 @@ def _is_here(name: str) -> bool:
 
 
 def _refusal(writer: PromptWriter, served: Served, server: Server) -> str:
-    """Returns why a server does not take token ids; empty where it does."""
+    """Returns why a server does not take token ids; empty if it does."""
     asked = RequestForm(dataclasses.replace(served, prompts="tokens"), server, writer.end_tokens.ids, 0)
     (ids,) = writer.encode(["The answer is"], ["probe"])
     body = asked.body(Request("", ids, ""), Decoding(1)) | {"max_tokens": 1}

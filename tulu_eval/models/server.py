@@ -1,4 +1,4 @@
-"""What a server is and has, asked before anything is sent to it: software, models, positions, whether it takes token ids."""
+"""Asks a server, before any prompt, for its software, models and positions, and whether it takes token ids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ An engine that decodes hundreds of rows together is kept busy; a provider that w
 """
 
 TRIES = 3
-"""Of a question about the server itself; with the waits between them about two seconds of a failing one."""
+"""Attempts per question about the server itself; with the waits between them, a failing one takes about two seconds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Server:
     """What answers at a base URL.
 
     Attributes:
-        software: ``vllm-0.32.0``; ``unknown`` where it does not say.
-        contexts: Positions by name of a model that it lists; 0 where it does not say.
-        lists: Whether it lists what can be asked for. Azure lists models, and is asked for deployments.
+        software: Such as ``vllm-0.32.0``; ``unknown`` if it does not say.
+        contexts: Number of positions by name of each listed model; 0 if it does not say.
+        lists: Whether its list has the names to ask for; Azure lists models but is asked for deployments.
     """
 
     software: str
@@ -49,7 +49,7 @@ class Server:
         return self.software.startswith("vllm")
 
     def find(self, names: Iterable[str], url: str, given: bool) -> str:
-        """Returns the first of some names that it lists; the first of all where it lists none.
+        """Returns the first of some names that the server lists; the first of all if its list has no names to ask for.
 
         Args:
             names: What the model may be called.
@@ -57,7 +57,7 @@ class Server:
             given: Whether the user gave the name with ``--served-name``.
 
         Raises:
-            UserError: None of them is there, with the names that are.
+            UserError: If it lists none of them; the message lists the names that it has.
         """
         wanted = list(dict.fromkeys(names))
         for name in wanted:
@@ -72,10 +72,10 @@ class Server:
 
 
 def client_of(served: Served, *, concurrency: int = 1, timeout: float | None = None, attempts: int = TRIES) -> Client:
-    """Returns a client of a server, its key from the environment.
+    """Returns a client of a server with the key from the environment.
 
     Raises:
-        UserError: URL, key or a number is not usable.
+        UserError: If the URL, the key or the timeout cannot be used.
     """
     if not 0 < served.timeout <= LONGEST_TIMEOUT:
         raise UserError(f"--timeout must be more than 0 seconds, and at most a day's, not {served.timeout:g}")
@@ -95,7 +95,7 @@ def look(served: Served) -> Server:
     """Returns what answers at a base URL.
 
     Raises:
-        EndpointError: Nothing answers, it speaks another protocol, or it does not accept the key.
+        EndpointError: If nothing answers, the server speaks another protocol, or it does not accept the key.
     """
     client = client_of(served)
     if client.url.azure:
@@ -116,7 +116,7 @@ def _positions(said: Any) -> int:
 
 
 def _look_at_azure(client: Client) -> Server:
-    """Returns what is known of Azure once it answers: what it lists are models that could be deployed, not what is."""
+    """Returns Azure once it answers; it lists the models that could be deployed, not the deployments."""
     reply = _reach(client, "/models")
     if reply.status in (401, 403):
         client.reader.read_failure(reply)
@@ -124,16 +124,16 @@ def _look_at_azure(client: Client) -> Server:
 
 
 def takes(served: Served, path: str, body: dict[str, Any], prompt_tokens: int) -> str:
-    """Sends one request and returns why the server does not take such ones; empty where it does.
+    """Sends one request and returns why the server does not take its kind; empty if it does.
 
     Args:
         served: The server.
-        path: Of the endpoint.
-        body: What to send.
-        prompt_tokens: Tokens that the server has to count in it, where it counts them.
+        path: Path of the endpoint.
+        body: Body of the request.
+        prompt_tokens: Number of tokens that the server has to count in the prompt, if it counts them.
 
     Raises:
-        EndpointError: It answers nothing at all, or does not accept the key.
+        EndpointError: If it does not answer at all, or does not accept the key.
     """
     client = client_of(served, timeout=served.timeout)
     found: list[str] = []
@@ -158,7 +158,7 @@ def takes(served: Served, path: str, body: dict[str, Any], prompt_tokens: int) -
 
 
 def _reach(client: Client, path: str) -> Reply:
-    """Returns the reply to one GET; raises :class:`EndpointError` where nothing answers."""
+    """Returns the reply to one GET; raises :class:`EndpointError` if nothing answers."""
     try:
         return client.get(path)
     except DroppedError as error:
@@ -166,7 +166,7 @@ def _reach(client: Client, path: str) -> Reply:
 
 
 def _get(client: Client, path: str) -> Any:
-    """Returns the JSON data that a GET gives, None where it is none; raises :class:`EndpointError` for another status."""
+    """Returns the JSON data of a GET, ``None`` if the body is not JSON; raises :class:`EndpointError` for a bad status."""
     found: list[Reply | str] = []
 
     def send(connection: Connection, job: str) -> Attempt[Reply | str]:
@@ -208,9 +208,9 @@ def _parsed(client: Client, reply: Reply) -> Any:
 
 
 def _version(served: Served) -> str:
-    """Returns vLLM's version, which it tells outside of the OpenAI protocol; ``unknown`` behind a proxy that hides it.
+    """Returns vLLM's version, which is outside the OpenAI protocol; ``unknown`` if a proxy hides it.
 
-    It becomes a part of the signature, so nothing but a version's letters is taken.
+    It becomes a part of the signature, so only the characters of a version are accepted.
     """
     url = parse_base_url(served.url)
     client = client_of(dataclasses.replace(served, url=str(url._replace(path=url.path.removesuffix("/v1")))))

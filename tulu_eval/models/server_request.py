@@ -1,4 +1,4 @@
-"""What is sent to an OpenAI-compatible server for one prompt."""
+"""The request to an OpenAI-compatible server for one prompt."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tulu_eval.records import Decoding, Request, Turn
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RequestForm:
-    """How a server is asked, the same for every request but for its prompt.
+    """The form of a server's requests, which differ in their prompts only.
 
     Attributes:
-        served: The server; its ``name`` and ``prompts`` settled.
-        server: What it is.
+        served: The server with ``name`` and ``prompts`` settled.
+        server: Its software and models.
         eos_ids: Tokens that end a completion, for a server that takes them.
-        max_length: Positions of the longest row; 0 where the prompts' lengths are not known here.
-        limit_field: Field with the limit of new tokens. OpenAI's newer chat models refuse the older name, and many servers
+        max_length: Positions of the longest row; 0 if the prompts' lengths are not known here.
+        limit_field: Field with the limit of new tokens; OpenAI's newer chat models refuse the older name, and many servers
             do not know the newer one.
     """
 
@@ -35,12 +35,12 @@ class RequestForm:
         return "/chat/completions" if self.served.prompts == "chat" else "/completions"
 
     def limit(self, request: Request, decoding: Decoding) -> int:
-        """Returns how many tokens may be generated for a request."""
+        """Returns the limit of new tokens for a request."""
         room = self.max_length - len(request.token_ids)
         return min(decoding.max_new_tokens, room) if self.served.prompts == "tokens" else decoding.max_new_tokens
 
     def body(self, request: Request, decoding: Decoding) -> dict[str, Any]:
-        """Returns what is sent for a request, with every field said that a server's default could change."""
+        """Returns the body of a request, with every field whose default differs between servers."""
         chat = self.served.prompts == "chat"
         body: dict[str, Any] = {
             "model": self.served.name,

@@ -1,4 +1,4 @@
-"""A model's shapes by its config, held against those of its weights before memory is taken for any of them.
+"""Checks the shapes that a config gives against those of the weights, before memory is taken for either.
 
 transformers 5.19 makes tensors of the config's sizes, fills them with random numbers, and only then says that a checkpoint's
 have other shapes: an ``intermediate_size`` of 10,000,000 beside weights of 1.6 million parameters takes 8 GB and 88 s.
@@ -16,14 +16,14 @@ from tulu_eval.models import config as configs
 from tulu_eval.models import weights
 
 MOST_MORE = 2
-"""How many times the weights' parameters a model may have: one that ties its embeddings counts them twice."""
+"""Largest ratio of a model's parameters to its weights'; a model with tied embeddings counts them twice."""
 
 ALLOWANCE = 1_000_000
-"""Parameters that any model may have besides, such as a new head."""
+"""Number of further parameters that any model may have, such as a new head."""
 
 
 def check_shapes(auto: Any, folder: Path, files: tuple[str, ...], *, trust_remote_code: bool = False, **more: Any) -> None:
-    """Holds the shapes that transformers will make by a folder's config against its weights.
+    """Checks the shapes that transformers makes from a folder's config against its weights.
 
     Args:
         auto: The class that will load it, e.g. ``AutoModelForCausalLM``.
@@ -33,7 +33,7 @@ def check_shapes(auto: Any, folder: Path, files: tuple[str, ...], *, trust_remot
         more: Other settings of the config.
 
     Raises:
-        PreflightError: No model can be made by the config, or one of other shapes.
+        PreflightError: If the config makes no model, or one of other shapes.
     """
     from transformers import AutoConfig
 
@@ -56,7 +56,7 @@ def check_shapes(auto: Any, folder: Path, files: tuple[str, ...], *, trust_remot
 
 
 def shapes(auto: Any, config: Any, trust_remote_code: bool = False) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each parameter of the model that a config makes, without memory for any; raises of any kind."""
+    """Returns the shape of each parameter of a config's model without taking memory; may raise anything."""
     import torch
 
     with torch.device("meta"):
@@ -65,7 +65,7 @@ def shapes(auto: Any, config: Any, trust_remote_code: bool = False) -> dict[str,
 
 
 def too_large(made: Mapping[str, tuple[int, ...]], there: int) -> str:
-    """Returns why a model of such shapes is not the one of so many weights; empty where it may be."""
+    """Returns why a model of these shapes cannot be that of the weights; empty if it can."""
     size = sum(map(math.prod, made.values()))
     if size <= MOST_MORE * there + ALLOWANCE:
         return ""
@@ -73,5 +73,5 @@ def too_large(made: Mapping[str, tuple[int, ...]], there: int) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Returns what an exception of another package says in its first line, or its kind where it says nothing."""
+    """Returns the first line of an exception's message, or its class if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

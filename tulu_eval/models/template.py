@@ -1,7 +1,7 @@
-"""A model's chat template: the one place that renders one, in bounded time and memory, and sees that it writes its input.
+"""A model's chat template: the one place that renders it, in bounded time and memory, and checks that it writes its input.
 
-Rendering happens in :mod:`tulu_eval.models.template_worker`, a process of its own. Whatever a template does there (raises,
-does not parse, counts for ever, eats memory) ends here as one line.
+Rendering happens in :mod:`tulu_eval.models.template_worker`, a process of its own. Whatever goes wrong there (it raises, does
+not parse, never ends, takes all memory) becomes one line here.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.records import Turn
 
 SECONDS = 4.0
-"""CPU seconds for one process of the renderer; to start takes 0.1 s."""
+"""CPU seconds per process of the renderer; its start takes 0.1 s."""
 
 SECONDS_EACH = 0.01
-"""CPU seconds more for each conversation."""
+"""Further CPU seconds per conversation."""
 
 WAIT = 8.0
-"""Wall seconds that are waited for each CPU second, on a machine that is busy with something else."""
+"""Wall seconds to wait per CPU second, because the machine may be busy."""
 
 CHARACTERS = 1 << 24
-"""Characters that one process of the renderer gets."""
+"""Largest number of characters for one process of the renderer."""
 
 LONGEST_SOURCE = 1 << 20
-"""Characters of the longest template that is rendered; gpt-oss', the longest one known here, has 17 thousand."""
+"""Largest number of characters in a template; that of gpt-oss, the longest that we know, has 17 thousand."""
 
 OWN_CHARACTERS = 1 << 20
-"""Characters that a template may write beside what it was given."""
+"""Largest number of characters that a template may write beside its input."""
 
 COPIES = 8
-"""How often a template may write what it was given: HTML and JSON make up to six characters of one."""
+"""Largest ratio of output to input: HTML and JSON write up to six characters for one."""
 
 ANY_DAY = "2000-01-01"
-"""The day on which a template is probed, so that its hash does not depend on the day on which that happens."""
+"""The day that a probe writes, so that a template's hash does not depend on today."""
 
 
 class Conversation(NamedTuple):
-    """What is rendered.
+    """Turns to render.
 
     Attributes:
-        messages: In order.
-        opened: Open the assistant's turn behind them.
-        name: What a message calls it, such as ``item test-7``; empty for a probe.
+        messages: The turns in order.
+        opened: Whether to open the assistant's turn behind them.
+        name: Name for error messages, such as ``item test-7``; empty for a probe.
     """
 
     messages: Sequence[Turn]
@@ -58,22 +58,22 @@ class Conversation(NamedTuple):
 
 
 class RenderedTurns(NamedTuple):
-    """A conversation's text, or why there is none, in one line."""
+    """A conversation's text, or one line with the reason why there is none."""
 
     text: str
     error: str
 
 
 class ChatTemplate:
-    """A chat template with the tokens that it may name.
+    """A chat template with the special tokens that it may name.
 
     Args:
-        source: Jinja.
+        source: The template in Jinja.
         variables: Special tokens by name, such as ``bos_token``.
-        model: Name of the model, for messages.
+        model: Name of the model for error messages.
 
     Attributes:
-        source: As given.
+        source: The template in Jinja.
         dated: Whether it can write a date.
     """
 
@@ -86,14 +86,14 @@ class ChatTemplate:
 
     @classmethod
     def of(cls, tokenizer: Any, model: str) -> ChatTemplate | None:
-        """Returns a tokenizer's chat template, None if it has none.
+        """Returns a tokenizer's chat template, ``None`` if it has none.
 
         Args:
-            tokenizer: Of transformers.
-            model: Name of the model, for messages.
+            tokenizer: A tokenizer of transformers.
+            model: Name of the model for error messages.
 
         Raises:
-            PreflightError: If it has several and no default, or writes conversations by code of its own.
+            PreflightError: If it has several templates and no default, or renders with code of its own.
         """
         from transformers import PreTrainedTokenizerBase
 
@@ -117,22 +117,22 @@ class ChatTemplate:
         return cls(source, variables, model)
 
     def attempt(self, conversations: Sequence[Conversation], date: str = ANY_DAY) -> list[RenderedTurns]:
-        """Returns what became of each conversation.
+        """Returns each conversation's text or the reason why there is none.
 
         Args:
-            conversations: What to render.
-            date: The day that a template writes which writes one, as YYYY-MM-DD.
+            conversations: The conversations to render.
+            date: The day that a dated template writes, YYYY-MM-DD.
 
         Raises:
-            PreflightError: If the renderer ran out of time or memory.
+            PreflightError: If the renderer runs out of time or memory.
         """
         return [self._checked(*pair) for pair in zip(conversations, self._answers(conversations, date), strict=True)]
 
     def render(self, conversations: Sequence[Conversation], date: str = ANY_DAY) -> list[str]:
-        """Returns the text of each conversation; the arguments are those of :meth:`attempt`.
+        """Returns the text of each conversation; takes the arguments of :meth:`attempt`.
 
         Raises:
-            PreflightError: If the template does not take a conversation, or does not write all of it.
+            PreflightError: If the template refuses a conversation, or does not write all of it in order.
         """
         texts = []
         for conversation, rendered in zip(conversations, self.attempt(conversations, date), strict=True):
@@ -151,7 +151,7 @@ class ChatTemplate:
         return RenderedTurns("", what + self._hint(missing))
 
     def _hint(self, message: Turn) -> str:
-        """Returns whether the template takes the form of models that see images, in which a text is one part of several."""
+        """Returns a hint if the template wants a text as one part of several, as models that see images do; else nothing."""
         if message.role not in self._hints:
             parts = {"role": message.role, "content": [{"type": "text", "text": "probe"}]}
             (answer,) = self._ask(self._order([[[parts], True]], ANY_DAY, len("probe")), 1)
@@ -177,7 +177,7 @@ class ChatTemplate:
         }
 
     def _ask(self, order: dict[str, Any], count: int) -> list[dict[str, str]]:
-        """Returns the answers of one process."""
+        """Returns one process's answers, one per conversation."""
         seconds, place = SECONDS + SECONDS_EACH * count, files.Place("the chat template's process")
         # -P keeps this folder, whose modules have names of packages, off the path.
         command = [sys.executable, "-P", str(Path(__file__).with_name("template_worker.py")), str(round(seconds))]
@@ -231,14 +231,14 @@ def end_of(text: str, content: str, start: int = 0) -> int | None:
 
 
 def opened_reasoning(tail: str) -> str:
-    """Returns the tag of a reasoning block that is open at a prompt's end, empty if there is none.
+    """Returns the tag of a reasoning block that is open at a prompt's end; empty for none.
 
     Tags of released templates: ``<think>`` (DeepSeek-R1, QwQ, Qwen3-Thinking), ``<seed:think>``, ``[THINK]``, ``<reasoning>``,
-    ``<|begin_of_thought|>``, ``<|START_THINKING|>``, and the channels ``analysis`` and ``thought``. One that is closed again at
-    once (Qwen3 with thinking switched off) is not open.
+    ``<|begin_of_thought|>``, ``<|START_THINKING|>``, and the channels ``analysis`` and ``thought``. A block that is
+    closed at once (Qwen3 with thinking switched off) is not open.
 
     Args:
-        tail: What the template writes behind the user's content.
+        tail: The text that the template writes behind the user's content.
     """
     text = tail.rstrip()
     channel = re.search(r"<\|?channel\|?>\s{0,4}(?:analysis|thought|thinking)\s{0,4}(?:<\|?message\|?>)?$", text)
@@ -256,7 +256,7 @@ def _length(conversation: Conversation) -> int:
 
 
 def _chunks(conversations: Sequence[Conversation]) -> Iterator[list[Conversation]]:
-    """Yields conversations in pieces of at most :data:`CHARACTERS`, one at least."""
+    """Yields groups of at least one conversation and at most :data:`CHARACTERS` characters."""
     chunk: list[Conversation] = []
     size = 0
     for one in conversations:

@@ -1,13 +1,13 @@
 r"""Renders a chat template in a process of its own, started by :mod:`tulu_eval.models.template`.
 
-A template comes with a model, so it is untrusted. Jinja's sandbox keeps it from Python's internals, but not from computing for
-ever: ``9 ** 9 ** 9`` is one instruction of the interpreter, which no signal or thread can interrupt, and ``'a' * 10 ** 10``
-takes the machine's memory. This process has limits of its own, and whoever started it waits only so long.
+A template comes with a model, so it is untrusted. Jinja's sandbox keeps it from Python's internals, but not from endless
+computation: ``9 ** 9 ** 9`` is one instruction of the interpreter, which no signal or thread can interrupt, and
+``'a' * 10 ** 10`` takes the machine's memory. This process has limits of its own, and its parent waits for a limited time.
 
 The environment is that of transformers 5.16 to 5.19 (``utils/chat_template_utils.py``, ``_cached_compile_jinja_template``):
 the immutable sandbox, ``trim_blocks`` and ``lstrip_blocks``, ``break`` and ``continue``, ``{% generation %}``, ``tojson``
 without HTML escapes, ``raise_exception``, ``strftime_now``. ``tests/models/test_template.py`` holds the two against each
-other. The one difference: ``strftime_now`` tells midnight of the day that it is given.
+other. The one difference: ``strftime_now`` formats midnight of the given day.
 
 This file is run by its path and imports Jinja and the standard library alone, which takes 0.08 s; transformers takes seconds.
 """
@@ -50,7 +50,7 @@ def environment(day: datetime) -> ImmutableSandboxedEnvironment:
     """Returns the environment in which every template is rendered.
 
     Args:
-        day: What ``strftime_now`` takes for now.
+        day: The time that ``strftime_now`` formats.
     """
 
     def raise_exception(message: str) -> None:
@@ -69,11 +69,11 @@ def environment(day: datetime) -> ImmutableSandboxedEnvironment:
 
 
 def render(order: dict[str, Any]) -> list[dict[str, str]]:
-    """Returns for each conversation its ``text``, or the ``error`` that rendering it raised.
+    """Returns a ``text`` or an ``error`` per conversation.
 
     Args:
         order: ``source`` of the template, ``variables``, ``date``, ``longest`` text in characters, and ``conversations``, each
-            its messages and whether the assistant's turn is to be opened.
+            a list of messages and whether to open the assistant's turn.
     """
     try:
         template = environment(datetime.fromisoformat(order["date"])).from_string(order["source"])

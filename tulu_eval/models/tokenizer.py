@@ -4,13 +4,13 @@ Three forms, in this order:
 
 * ``tulu``: the Tulu template, ``<|user|>\n{content}\n<|assistant|>\n``. The tokenizers of the Tulu 2 and 2.5 repositories carry
   it as Jinja, which renders one user turn to the same bytes as open-instruct's ``create_prompt_with_tulu_chat_format``
-  (``eval/templates.py`` @ ea3467db); a tokenizer without it gets it where the registry says the model was trained with it.
+  (``eval/templates.py`` @ ea3467db); a tokenizer without it gets it if the registry says that the model was trained with it.
   Of several turns, the assistant's end in the end-of-sequence token, and their contents are not stripped, as in the Jinja.
 * ``chat``: the tokenizer's own template.
 * ``plain``: no template, the benchmark's completion form.
 
-Exactly one beginning-of-sequence token stands first where the tokenizer adds one (Llama 2 and 3: the template has none, the
-tokenizer adds it) or the template writes one; never two. A tokenizer that neither adds nor writes one gets none, as in vLLM.
+Exactly one beginning-of-sequence token comes first if the tokenizer adds one (Llama 2 and 3: the template has none, the
+tokenizer adds it) or the template writes one; never two. If neither does, there is none, as in vLLM.
 
 A text that holds the string of a special token (``</s>`` in HTML, ``<|im_end|>`` in a question about models) gets that token's
 id, as in the published runs: open-instruct @ ea3467db hands vLLM the whole prompt as one string. :meth:`PromptWriter.notices`
@@ -54,17 +54,17 @@ TULU_SOURCES = frozenset(
 ``convert_easylm_to_hf.py``), and that of the models trained here (``training/text.py``)."""
 
 WORDS = "  zq7user Is 2 < 3?\nzq8user \n"
-"""A user's turn that no template holds by itself, with white space around it, which the Tulu template keeps."""
+"""A user's turn that is in no template, with white space around it, which the Tulu template keeps."""
 
 ANSWER = "zq9assistant"
-"""An assistant's turn that no template holds by itself."""
+"""An assistant's turn that is in no template."""
 
 
 def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """Loads a model's tokenizer from disk.
 
     Raises:
-        PreflightError: If there is none, or it cannot be loaded.
+        PreflightError: If it is missing or cannot be loaded.
     """
     from transformers import AutoTokenizer
 
@@ -76,14 +76,14 @@ class PromptWriter:
     """Writes prompts for one tokenizer.
 
     Args:
-        tokenizer: The model's.
-        name: Name of the model, for messages.
+        tokenizer: The model's tokenizer.
+        name: Name of the model for error messages.
         tulu: Whether the registry says that the model was trained with the Tulu template.
-        folder: The model's, whose configuration may name end tokens; None if it has none.
+        folder: The model's folder, whose configuration may name end tokens; ``None`` if there is none.
 
     Attributes:
-        template: What is known of its template before a run has a date.
-        end_tokens: What ends a completion.
+        template: The template of prompts of one turn, without a date.
+        end_tokens: The tokens that end a completion.
 
     Raises:
         PreflightError: If the template cannot be rendered or does not write what it is given.
@@ -129,8 +129,8 @@ class PromptWriter:
         """Returns the prompts; a prefill follows a space unless the template ends in a newline (open-instruct's rule).
 
         Args:
-            asked: What is asked.
-            names: What a message calls each, such as ``item test-7``.
+            asked: The prompts.
+            names: Name of each for error messages, such as ``item test-7``.
             date: Day that a dated template writes, YYYY-MM-DD.
 
         Raises:
@@ -163,7 +163,7 @@ class PromptWriter:
         """Returns the token ids of prompts, with the beginning-of-sequence token exactly once where there is one.
 
         Raises:
-            PreflightError: If the tokenizer does not take a prompt, makes nothing of it, or takes too long.
+            PreflightError: If the tokenizer refuses a prompt, makes no token of it, or takes too long.
         """
         rows = token_ids(self.tokenizer, self._name, texts, names)
         lead = self._lead
@@ -175,7 +175,7 @@ class PromptWriter:
         return found
 
     def notices(self, asked: Sequence[Asked]) -> tuple[str, ...]:
-        """Returns what a reader of a number should know of its prompts and ends, one line each."""
+        """Returns one line per fact about prompts and ends that a reader of the number should know."""
         found = []
         if self.template.reasoning:
             found.append(f"the template opens a reasoning block ({self.template.reasoning}): answers start inside it")
@@ -189,7 +189,7 @@ class PromptWriter:
         return tuple(found)
 
     def _probe(self, chat: ChatTemplate) -> tuple[Template, str | None]:
-        """Returns what is known of a template, and what it writes behind an assistant's turn, None if it writes none."""
+        """Returns the template's description, and the text that it writes behind an assistant's turn; ``None`` if none."""
         turn = [Turn("user", WORDS)]
         short, full, answered = chat.attempt(
             [
@@ -206,7 +206,7 @@ class PromptWriter:
         return template, answered.text.rpartition(ANSWER)[2] if answered.text else None
 
     def _added_in_front(self) -> tuple[int, ...]:
-        """Returns the special tokens that the tokenizer itself puts before a text (what it puts behind is left out)."""
+        """Returns the special tokens that the tokenizer itself puts before a text, without those that it puts behind."""
         bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
         full = self.tokenizer("a", add_special_tokens=True)["input_ids"]
         for start in range(len(full) - len(bare) + 1):

@@ -1,4 +1,4 @@
-"""The one place that calls a tokenizer: in bounded time, and with one line for whatever it raises."""
+"""The one place that calls a tokenizer: in bounded time, with one line for every exception."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tulu_eval.errors import PreflightError, UserError
 T = TypeVar("T")
 
 SECONDS = 60.0
-"""Wall seconds that the tokenizer gets for a call, and one more for each :data:`PER_SECOND` characters."""
+"""Wall seconds per call of a tokenizer, and one more per :data:`PER_SECOND` characters."""
 
 PER_SECOND = 20_000
-"""Characters; the slowest tokenizers, those in Python, read ten times as many in a second."""
+"""Characters per second; the slowest tokenizers, those in Python, read ten times as many."""
 
 
 @contextlib.contextmanager
 def told(what: str) -> Iterator[None]:
-    """Turns whatever a tokenizer raises into one line that begins with ``what``.
+    """Turns every exception of a tokenizer into one line that begins with ``what``.
 
-    The classes are many: those of Python, bare ``Exception`` from tokenizers' Rust code, and its panics, which are no
-    ``Exception`` at all.
+    A tokenizer raises Python's classes, bare ``Exception`` from the Rust code of tokenizers, and that code's panics, which are
+    not subclasses of ``Exception``.
     """
     try:
         yield
@@ -37,16 +37,16 @@ def told(what: str) -> Iterator[None]:
 
 
 def token_ids(tokenizer: Any, model: str, texts: Sequence[str], names: Sequence[str]) -> list[list[int]]:
-    """Returns the token ids of texts, nothing put in front or behind.
+    """Returns the token ids of texts, without special tokens in front or behind.
 
     Args:
-        tokenizer: Of transformers.
-        model: Name of the model, for messages.
-        texts: What to encode.
-        names: What a message calls each, such as ``item test-7``.
+        tokenizer: A tokenizer of transformers.
+        model: Name of the model for error messages.
+        texts: The texts to encode.
+        names: Name of each for error messages, such as ``item test-7``.
 
     Raises:
-        PreflightError: If the tokenizer does not take a text, or takes too long.
+        PreflightError: If the tokenizer refuses a text, or takes too long.
     """
     what = f"the tokenizer of {model} does not take"
     try:
@@ -66,10 +66,10 @@ def _encode(tokenizer: Any, texts: list[str], what: str) -> list[list[int]]:
 
 
 def check_text(name: str, *texts: str) -> None:
-    """Refuses texts that no tokenizer takes.
+    """Checks that texts can be encoded.
 
     Raises:
-        PreflightError: If one has a lone surrogate, half of a character that UTF-16 writes in two.
+        PreflightError: If a text has a lone surrogate, which is half of a character in UTF-16.
     """
     for text in texts:
         try:
@@ -83,10 +83,10 @@ def check_text(name: str, *texts: str) -> None:
 
 
 def within(seconds: float, what: str, call: Callable[[], T]) -> T:
-    """Returns what a call returns, if it does so in time; one that does not goes on in a thread that ends with the program.
+    """Returns the result of a call; one that takes too long goes on in a thread that ends with the program.
 
     Raises:
-        PreflightError: If it takes longer.
+        PreflightError: If it takes longer than ``seconds``.
     """
     done: list[T] = []
     failed: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""Which files of a model are its weights, and what their headers say; no weight is loaded.
+"""Finds the weight files of a model and reads their headers; no weight is loaded.
 
 What is counted, hashed and downloaded is what transformers 5.19 loads (``modeling_utils.py``,
 ``_get_resolved_checkpoint_files``): ``model.safetensors`` if it is there, else every shard that
@@ -24,21 +24,21 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 MAX_INDEX = 200_000_000
-"""Bytes; the index of DeepSeek-V3, with 91,991 tensors, has 8.9 MB."""
+"""Largest size of an index in bytes; that of DeepSeek-V3, with 91,991 tensors, has 8.9 MB."""
 
 _NAME = re.compile(r"[\w+=@-][\w.+=@-]*", re.ASCII)
-"""A shard's name: of a file beside the index, with nothing that a pattern or a path would read another way."""
+"""A shard's name: a file beside the index, without characters that are special in a path or a pattern."""
 
 
 class Tensor(NamedTuple):
-    """A tensor by its header: dtype in the words of safetensors, e.g. ``BF16``, and shape."""
+    """A tensor's header: dtype as safetensors writes it, e.g. ``BF16``, and shape."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
 def choose(folder: Path, there: Collection[str], name: str, *, allow_pickle: bool) -> tuple[str, ...]:
-    """Returns the names of the files that are a model's weights, in order.
+    """Returns the names of a model's weight files in order.
 
     Args:
         folder: Where its index is, if it has one.
@@ -47,8 +47,8 @@ def choose(folder: Path, there: Collection[str], name: str, *, allow_pickle: boo
         allow_pickle: Accept pickle weights where there are no safetensors.
 
     Raises:
-        PreflightError: There are none, only pickles, or fewer than the index names.
-        DataError: The index cannot be used.
+        PreflightError: If there are none, only pickles, or fewer than the index names.
+        DataError: If the index cannot be used.
     """
     if SINGLE in there:
         return (SINGLE,)
@@ -64,7 +64,7 @@ def choose(folder: Path, there: Collection[str], name: str, *, allow_pickle: boo
 
 
 def indexed(folder: Path, index: str = INDEX) -> tuple[str, ...]:
-    """Returns the names of the files that an index names, in order; raises as :func:`choose` does."""
+    """Returns the file names in an index, in order; raises what :func:`choose` raises."""
     return tuple(sorted(set(_weight_map(folder / index).values())))
 
 
@@ -80,7 +80,7 @@ def _named(folder: Path, index: str, there: Collection[str]) -> tuple[str, ...]:
 
 
 def _weight_map(path: Path) -> dict[str, str]:
-    """Returns the file of each tensor by an index."""
+    """Returns each tensor's file as the index has it."""
     found = read_object(path, MAX_INDEX).get("weight_map")
     if not isinstance(found, dict) or not found or not all(isinstance(file, str) for file in found.values()):
         raise DataError(path, "is not an index of weight files: it has no weight_map of tensors and files")
@@ -98,7 +98,7 @@ def layout(folder: Path, names: Collection[str]) -> dict[str, Tensor]:
         names: Names of its weight files, as :func:`choose` returns them.
 
     Raises:
-        DataError: A file is corrupt, a tensor is in two files, or the index puts one where it is not.
+        DataError: If a file is corrupt, a tensor is in two files, or the index names the wrong file for one.
     """
     found: dict[str, Tensor] = {}
     places: dict[str, str] = {}

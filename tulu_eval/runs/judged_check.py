@@ -10,7 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import SIZE
@@ -138,7 +138,7 @@ def read_judged(folder: Path, outputs: Mapping[str, Output] | None = None) -> Ju
 
 
 def _score_again(
-    folder: Path, judgments: StoredJudgments, manifest: Mapping[str, Any], settings: JudgeSettings
+    folder: Path, judgments: StoredJudgments, manifest: StoredJudging, settings: JudgeSettings
 ) -> tuple[Score, str]:
     """Returns the score of a folder's judgments, and why it lacks LC though the rows have it; empty where it does not."""
     rows = judgments.judged(settings.positional)
@@ -158,7 +158,7 @@ def _score_again(
     return found, lacking
 
 
-def sound_judgments(folder: Path, manifest: Mapping[str, Any]) -> StoredJudgments:
+def sound_judgments(folder: Path, manifest: StoredJudging) -> StoredJudgments:
     """Returns a folder's judgments for scoring them again, whatever rows its ``result.json`` has.
 
     Raises:
@@ -198,17 +198,17 @@ def check_same_outputs(folder: Path, pairs: Sequence[Pair]) -> None:
         )
 
 
-def judge_of(manifest: Mapping[str, Any]) -> Judge:
+def judge_of(manifest: StoredJudging) -> Judge:
     """Returns the judge that a manifest names."""
-    return Judge(manifest["judge"], manifest["method"], manifest["prompt_sha256"])
+    return Judge(manifest.judge, manifest.method, manifest.prompt_sha256)
 
 
-def _rows(folder: Path, found: Score, manifest: Mapping[str, Any], as_before: bool = False) -> dict[str, Result]:
+def _rows(folder: Path, found: Score, manifest: StoredJudging, as_before: bool = False) -> dict[str, Result]:
     """Returns the rows of a score by metric, a calibrated one among them if the manifest holds the calibration."""
     rows = results(found, as_before)
-    if manifest.get("calibration"):
+    if manifest.calibration:
         try:
-            rows = (*rows, record.calibrated(found, record.calibration_of(manifest["calibration"])))
+            rows = (*rows, record.calibrated(found, record.calibration_of(manifest.calibration)))
         except (ValueError, KeyError, TypeError, OverflowError, UserError) as error:
             raise DataError(folder / JUDGING, f"its calibration cannot be used: {error}") from error
     return {row.metric: row for row in rows}
@@ -254,24 +254,23 @@ def _of_judgments(judgments: StoredJudgments, outputs: Mapping[str, Output] | No
     return [f"{JUDGMENTS}: {found[0]}{more}"] if found else []
 
 
-def _of_counts(judgments: StoredJudgments, manifest: Mapping[str, Any]) -> list[str]:
+def _of_counts(judgments: StoredJudgments, manifest: StoredJudging) -> list[str]:
     """Returns whether the manifest counts what is there; of versions that recorded no baseline, kinds were others."""
-    noted = manifest.get("counts")
     if judgments.baseline is None:
         return []
     counts = dict(Counter(row.judged.kind for row in judgments.rows))
-    told = {kind: n for kind, n in noted.items() if n and kind != "absent"} if isinstance(noted, Mapping) else {}
+    told = {kind: n for kind, n in (manifest.counts or {}).items() if n and kind != "absent"}
     return [] if told == counts else [f"{JUDGING}: its counts are not those of {JUDGMENTS}"]
 
 
-def read_judging(folder: Path) -> Mapping[str, Any]:
+def read_judging(folder: Path) -> StoredJudging:
     """Returns a judge's manifest.
 
     Raises:
-        DataError: It is missing or of another form.
+        DataError: If it is missing or of another form.
     """
     try:
-        return schema.read_object(folder / JUDGING, StoredJudging, "a judge's manifest")
+        return schema.read_record(folder / JUDGING, StoredJudging, "a judge's manifest")
     except DataError as error:
         why = str(error).removeprefix(f"{folder / JUDGING}: ")
         raise DataError(folder, f"is no folder that 'tulu-eval judge' wrote: its {JUDGING} cannot be read ({why})") from error

@@ -14,12 +14,12 @@ class StoredScreen(Record, frozen=True):
     """What was odd about judged outputs; ids."""
 
     n: Count
-    constant: list[Name]
-    copies_instruction: list[Name]
-    copies_baseline: list[Name]
-    to_the_judge: list[Name]
-    empty: list[Name]
-    reasoning: list[Name] | UnsetType = UNSET
+    constant: tuple[Name, ...]
+    copies_instruction: tuple[Name, ...]
+    copies_baseline: tuple[Name, ...]
+    to_the_judge: tuple[Name, ...]
+    empty: tuple[Name, ...]
+    reasoning: tuple[Name, ...] = ()
 
 
 class StoredJudging(Record, frozen=True):
@@ -32,7 +32,7 @@ class StoredJudging(Record, frozen=True):
     baseline: Name = ""
     generator: Name = ""
     finished: Name = ""
-    notes: list[str] | UnsetType = UNSET
+    notes: tuple[str, ...] | UnsetType = UNSET
     screen: StoredScreen | UnsetType = UNSET
     calibration: dict[str, Any] | None = None
     annotator: Name = ""

@@ -87,15 +87,15 @@ def read(folder: Path) -> StoredRun:
     """
     found = checked(folder)
     rows = found.rows
-    data = read_judging(folder)
-    if not data.get("generator"):
+    judging = read_judging(folder)
+    if not judging.generator:
         raise DataError(folder / JUDGING, "names no generator, so whose numbers these are is not known")
     about = OutputsOnly(
-        model=StoredModel(name=data["generator"], revision="", tokenizer_sha256="", parameters=0),
+        model=StoredModel(name=judging.generator, revision="", tokenizer_sha256="", parameters=0),
         benchmark=StoredBenchmark(name=BENCHMARK, version=0),
         settings=StoredSettings(quantization="", adapter=""),
-        source="re-scored" if "annotations_sha256" in data else "outputs of a file",
-        finished=data.get("finished", ""),
+        source="re-scored" if judging.annotations_sha256 else "outputs of a file",
+        finished=judging.finished,
     )
     n = rows[0].n if rows else 0
     return StoredRun(folder, about, rows, Tally(n, n, 0), lc_ranges=lc_ranges(found))

@@ -98,23 +98,22 @@ class SampleLine(Record, frozen=True):
     group: str = ""
 
 
-def read_object(path: Path, kind: type[Record], what: str, limit: int = SMALL_BYTES) -> dict[str, Any]:
-    """Returns a file's JSON object, of which every field has been checked.
+def read_record(path: Path, kind: type[R], what: str, limit: int = SMALL_BYTES) -> R:
+    """Returns a file's JSON object as a record.
 
     Args:
         path: The file.
-        kind: What it must be.
-        what: The same for a message, as ``"a manifest"``.
-        limit: Bytes that it may have.
+        kind: The record.
+        what: Name of the record for messages, e.g. ``"a note"``.
+        limit: Largest size of the file in bytes.
 
     Raises:
-        DataError: If it cannot be read, is no JSON object, or a field is missing, unknown, or not of its type or range.
+        DataError: If the file cannot be read, is no JSON object, or a field is missing, unknown, or not of its type or range.
     """
     data = read_json(path, limit)
     if not isinstance(data, dict):
         raise DataError(path, "is not a JSON object")
-    checked(data, kind, Place(path), f"is not {what} of this version: ")
-    return data
+    return checked(data, kind, Place(path), f"is not {what} of this version: ")
 
 
 def check_results(path: Path, data: dict[str, Any]) -> None:

@@ -230,11 +230,13 @@ def test_ctrl_c_is_quick_while_requests_hang_and_the_run_goes_on(
         assert "of 48 samples are kept in" in stderr
         server.draw = lambda user, times: ""
         plan = plan_of(order(server, batch_size=4))
+        kept = {sample.item for sample in samples(plan.folder)}
         done = execute(plan, QUIET)
-    assert 20 <= 48 - done.generated < 48
+    assert 20 - 4 <= len(kept) == 48 - done.generated < 48, "an answer in flight at Ctrl-C may be lost, and 4 are at most"
     assert done.tally.failed == 0
-    prompts = {json.dumps(list(one.request.token_ids)) for one in plan.planned}
-    assert [server.served[prompt] for prompt in prompts] == [1] * 48, "nothing that was kept was asked again"
+    served = {one.item.id: server.served[json.dumps(list(one.request.token_ids))] for one in plan.planned}
+    assert {served[item] for item in kept} == {1}, "nothing that was kept was asked again"
+    assert set(served.values()) <= {1, 2}
 
 
 def test_a_closed_backend_says_so(model_server: Any, order: Any) -> None:

@@ -33,7 +33,7 @@ def logprobs_at(logits: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> l
         rows: A position for each result.
         tokens: A token for each result.
     """
-    sums = torch.cat([part.float().logsumexp(-1) for part in logits.split(LOGIT_ROWS)])
+    sums = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, LOGIT_ROWS)])
     where = torch.tensor([list(rows), list(tokens)], device=logits.device)
     found: list[float] = (logits[where[0], where[1]].float() - sums[where[0]]).tolist()
     return found
@@ -101,7 +101,7 @@ class LevelPlan:
         if self._keep:
             width = in_buckets(self.rectangle.width)
             self._kept[layer] = (self.rectangle.spread(keys, width), self.rectangle.spread(values, width))
-        grouped = queries.unflatten(1, (keys.shape[1], -1))
+        grouped = torch.unflatten(queries, 1, (keys.shape[1], -1))
         out, lse = self._own(queries, keys, values, scale)
         for part in self._above(layer, grouped, scale):
             weight = torch.sigmoid(lse - part.lse).to(out.dtype)
@@ -111,9 +111,9 @@ class LevelPlan:
 
     def _own(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Partial:
         """Returns causal attention within rows: [tokens, heads, width] and [tokens, heads]."""
-        spread = [self.rectangle.spread(packed).transpose(1, 2) for packed in (queries, keys, values)]
-        group = spread[0].shape[1] // spread[1].shape[1]
-        part = causal_attention(spread[0], *(one.repeat_interleave(group, dim=1) for one in spread[1:]), scale)
+        query, key, value = (self.rectangle.spread(packed).transpose(1, 2) for packed in (queries, keys, values))
+        group = query.shape[1] // key.shape[1]
+        part = causal_attention(query, key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1), scale)
         return Partial(self.rectangle.pack(part.out.transpose(1, 2)), self.rectangle.pack(part.lse.transpose(1, 2)))
 
     def _above(self, layer: int, grouped: Tensor, scale: float) -> Iterator[Partial]:
@@ -152,7 +152,7 @@ def _folded(places: Rectangle, grouped: Tensor, key: Tensor, value: Tensor, mask
     folded = places.spread(grouped).permute(0, 2, 1, 3, 4).flatten(2, 3)
     part = partial_attention(folded, key, value, mask, scale)
     split = (places.width, group)
-    out = part.out.unflatten(2, split).permute(0, 2, 1, 3, 4)
+    out = torch.unflatten(part.out, 2, split).permute(0, 2, 1, 3, 4)
     lse = part.lse.reshape(places.rows, kv_heads, *split).permute(0, 2, 1, 3)
     return Partial(places.pack(out).flatten(1, 2), places.pack(lse).flatten(1, 2))
 

@@ -191,7 +191,8 @@ class PlainScorer:
     def _batch(self, waiting: deque[_Row], prompts: Sequence[Tokens]) -> list[_Row]:
         """Takes the longest rows that fit into one forward pass."""
         longest = len(prompts[waiting[0][0]]) + len(waiting[0][1])
-        first, batch = longest, []
+        first = longest
+        batch: list[_Row] = []
         while waiting:
             prompt, head = waiting[0]
             length, first = len(prompts[prompt]) + len(head), min(first, len(prompts[prompt]) - 1)
@@ -211,7 +212,8 @@ class PlainScorer:
         with torch.inference_mode():
             options = {"logits_to_keep": kept} if self._keeps else {}
             logits = self._model(input_ids=padded, use_cache=False, **options).logits[:, -kept:]
-        places, tokens = [], []
+        places: list[int] = []
+        tokens: list[int] = []
         for row, (start, own) in enumerate(zip(starts, texts, strict=True)):
             for text in own:
                 places += [row * kept + start - min(starts) + at for at in range(len(text))]
