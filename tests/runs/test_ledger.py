@@ -200,7 +200,7 @@ def test_what_a_line_does_not_need_is_not_in_it() -> None:
     assert line == (
         b'{"key":"' + b"0" * 64 + b'","item":"i","status":"ok","target":"t","prompt_sha256":"p","text":"x","token_ids":[3],'
         b'"finish_reason":"stop","error":"","grades":[{"scorer":"s","answer":"a","answered":true,"score":1.0}],"seconds":1.5,'
-        b'"crc":"%08x"}\n' % zlib.crc32(line[:-18])
+        b'"crc":"%08x"}\n' % zlib.crc32(line[:-19])
     )
 
 

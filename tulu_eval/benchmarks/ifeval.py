@@ -143,7 +143,9 @@ def _grade(scorer: str, instructions: Sequence[Instruction], found: Followed, le
 
 def follow(instructions: Sequence[Instruction], text: str) -> Followed:
     """Returns which instructions a response follows, each character counted as it was asked for."""
-    strict, loose, failed = [], [], {}
+    strict: list[bool] = []
+    loose: list[bool] = []
+    failed: dict[int, str] = {}
     forms = list(loose_forms(text))
     for place, instruction in enumerate(instructions):
         check = checker(instruction)

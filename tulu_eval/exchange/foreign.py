@@ -158,7 +158,8 @@ def _lm_eval(path: Path, rows: Sequence[Row]) -> Foreign:
         response = _response(row)
         nulls += response is None
         bare = "prompt" in doc.data and "question" not in doc.data  # IFEval's documents have no right answer
-        question, answer = (doc.text("prompt"), None) if bare else (doc.text("question"), doc.text("answer"))
+        question = doc.text("prompt" if bare else "question")
+        answer = None if bare else doc.text("answer")
         answers.append(ForeignAnswer(row.place.number or 0, question, answer, prompt, response or "", None, turns))
         settings.append(kwargs)
     quantization, adapter = lm_eval.altered(config)

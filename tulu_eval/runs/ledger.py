@@ -166,7 +166,8 @@ def marks(line: bytes) -> tuple[str, Marks]:
 
 def _text(inner: bytes) -> str:
     """Returns what stands between the quotes of a JSON text."""
-    return files.parse_json(b'"%b"' % inner, files.Place("text"), halves=True) if b"\\" in inner else inner.decode()
+    text: str = files.parse_json(b'"%b"' % inner, files.Place("text"), halves=True) if b"\\" in inner else inner.decode()
+    return text
 
 
 def timeless(line: bytes) -> bytes:
