@@ -38,7 +38,7 @@ HUB_ID, HUB_FILE, HUB_REVISION = "google/IFEval", "ifeval_input_data.jsonl", "96
 
 SIZE = 541
 SEED = 42
-"""Of open-instruct's grader (``run_eval.py`` l.179, ``random.seed(42)``)."""
+"""Of open-instruct's grader (``run_eval.py`` l.215, ``random.seed(42)``)."""
 
 ROWS_SHA256 = "0318994c83590b2c52212c2cde4c71d904e45cf39c49b9f3af8e484a97bee278"
 """Hash of the keys, prompts and instructions of ``input_data.jsonl`` (sha256 67ffeee0...) in their order."""
@@ -85,7 +85,7 @@ class IFEval(Benchmark):
     )
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
-            # open-instruct: greedy, 2048 tokens, no stop string, chat form or the prompt alone (run_eval.py l.205-240)
+            # open-instruct: greedy, 2048 tokens, no stop string, chat form or the prompt alone (run_eval.py l.252-269)
             "card-541": _protocol("card-541", "the 541 prompts as open-instruct runs them, 2048 tokens", SIZE, 2048),
             # lighteval @ea46419a, extended|ifeval|0|0: greedy, 1280 tokens, no stop string
             "lighteval": _protocol("lighteval", "the 541 prompts as lighteval runs them, 1280 tokens", SIZE, 1280),

@@ -45,7 +45,7 @@ class Instruction(Record, frozen=True):
 
 
 def replaced_letter(instruction: Instruction) -> bool:
-    """Whether open-instruct's grader replaces the instruction's letter (``instructions.py`` l.1337 @ 3c335be7)."""
+    """Whether open-instruct's grader replaces the instruction's letter (``instructions.py`` l.1343 @ 3c335be7)."""
     letter = instruction.kwargs.get("letter")
     return isinstance(letter, str) and not (len(letter) == 1 and "a" <= letter.lower() <= "z")
 
