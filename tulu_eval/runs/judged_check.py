@@ -43,8 +43,8 @@ AGAIN = "'tulu-eval judge' makes it again, and pays for nothing that it has"
 LC = "lc_win_rate"
 
 CLOSE = {"value": 1e-6, "low": 1e-3, "high": 1e-3}
-"""Largest difference of a value and of its interval's ends between two machines, in percentage points. liblinear's results agree
-to 1e-9, but each of the bootstrap's 1000 fits may stop an iteration sooner or later."""
+"""Largest difference in percentage points of a value, and of its interval's ends, between two machines. liblinear's results
+agree to 1e-9, but each of the 1000 bootstrap fits may stop an iteration sooner or later."""
 
 
 class Output(NamedTuple):

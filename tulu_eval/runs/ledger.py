@@ -8,7 +8,8 @@ In this order a reader can check, index and aggregate a ledger without parsing w
 The key is the hash of everything that can change the completion, so samples of another model or setting have other keys. If two
 lines have the same key and item, the later one counts. A killed process leaves at most one line without an end; the next call
 cuts it off and makes the sample again. A line with a wrong checksum is reported, moves to ``samples.corrupt.jsonl``, and its
-sample is made again. A run owns a sample only if its manifest has both key and item: readers ask for such pairs (:data:`Asked`).
+sample is made again. A run owns a sample only if its manifest has both key and item; readers ask for such pairs
+(:data:`Asked`).
 """
 
 from __future__ import annotations
