@@ -131,7 +131,7 @@ def test_what_does_not_belong_together_is_one_line_and_writes_nothing(order: Ord
     cases = [
         ([two[0]], "1 of 2 shard is missing: 2/2; run the same command with --shard 2/2"),
         (three[:1], "2 of 3 shards are missing: 2/3, 3/3"),
-        ([two[0], two[1], copy], "shard 2/2 is there twice: "),
+        ([two[0], two[1], copy], "two folders have shard 2/2: "),
         ([two[0], three[1]], f"is one of 3 shards, and {two[0]} is one of 2"),
         ([two[0].parent.parent], "is one of "),
         ([two[0], short], f"differs from {two[0]} in limit"),

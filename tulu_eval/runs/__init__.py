@@ -1,1 +1,1 @@
-"""A run from plan to result: plan, ledger, manifest, runner."""
+"""Makes runs: plan, manifest, ledger, runner, result. It also reads them again."""

@@ -1,4 +1,4 @@
-"""Benchmarks and backends by name, from this package and from any other that declares them as entry points."""
+"""Finds benchmarks and backends by name, in this package and in any other package that declares them as entry points."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ BACKENDS = "tulu_eval.backends"
 
 
 def names(group: str) -> list[str]:
-    """Returns the names declared in an entry point group, sorted, without importing any."""
+    """Returns the sorted names that an entry point group declares; imports none of them."""
     return sorted({entry.name for entry in _declared(group)})
 
 
 @functools.lru_cache(maxsize=8)
 def _declared(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
-    """Returns the entry points of a group; looking through all that is installed takes 60 ms, once per process."""
+    """Returns the entry points of a group. The first call searches all installed packages, which takes 60 ms."""
     return tuple(importlib.metadata.entry_points(group=group))
 
 
 def benchmark(name: str, protocol: str | None = None) -> Benchmark:
-    """Returns a benchmark by name, with the prompts and scorers of a protocol if one is named.
+    """Returns the benchmark of a name, with the prompts and scorers of the protocol if there is one.
 
     Raises:
-        UnknownName: If there is no such benchmark.
-        PreflightError: If its package cannot be imported, or the entry point is something else.
+        UnknownName: If no package declares this benchmark.
+        PreflightError: If its package cannot be imported, or its entry point is not a subclass of ``Benchmark``.
     """
     found = _load(BENCHMARKS, "benchmark", name)
     if not (isinstance(found, type) and issubclass(found, Benchmark)):
@@ -40,14 +40,14 @@ def benchmark(name: str, protocol: str | None = None) -> Benchmark:
 
 
 def protocol_name(benchmark_name: str, name: str) -> str:
-    """Returns today's name of a protocol; the name as it is if the benchmark is not installed here."""
+    """Returns the current name of a protocol, or ``name`` itself if the benchmark is not installed here."""
     if benchmark_name not in names(BENCHMARKS):
         return name
     return benchmark(benchmark_name).aliases.get(name, name)
 
 
 def backend(name: str) -> type[Backend]:
-    """Returns a backend class by name; raises as :func:`benchmark` does."""
+    """Returns the backend class of a name; raises the same errors as :func:`benchmark`."""
     found = _load(BACKENDS, "backend", name)
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise PreflightError(f"the entry point {name!r} of {BACKENDS} is not a subclass of Backend")
@@ -55,7 +55,7 @@ def backend(name: str) -> type[Backend]:
 
 
 def default_backend() -> str:
-    """Returns ``vllm`` where it is installed beside a GPU that it supports, else ``transformers``; imports neither."""
+    """Returns ``vllm`` if vLLM is installed and supports this machine's GPU, else ``transformers``; imports neither."""
     from tulu_eval.backends.vllm.backend import default_here
 
     return "vllm" if default_here() else "transformers"

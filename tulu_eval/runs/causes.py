@@ -1,4 +1,4 @@
-"""What failed samples have in common: their commonest cause, and how often it was that."""
+"""Finds the most common cause of failed samples, and the number of samples that it made fail."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 COMPARED = 200
-"""Characters of a cause that are compared; what differs further on is a detail."""
+"""Number of characters of a cause that are compared; later ones are details."""
 
 _LONGEST_NAME = 7
-"""Characters. A longer word with a digit in it is an id of a request, of a process or of a machine, not the name of a field."""
+"""Largest number of characters of a field's name that has a digit; a longer such word is the id of a request or a process."""
 
 _WORD = re.compile(r"(HTTP |error )?(\w+(?:[-.]\w+)*)", re.ASCII)
 
@@ -21,9 +21,9 @@ class Cause:
     """A cause of failures.
 
     Attributes:
-        text: One line, as the first sample that it met says it.
-        count: Samples that it met.
-        failed: All samples that failed.
+        text: Error of the first sample that failed for this cause; one line.
+        count: Number of samples that failed for this cause.
+        failed: Number of samples that failed for any cause.
     """
 
     text: str
@@ -35,9 +35,10 @@ class Cause:
 
 
 def commonest(errors: Iterable[str]) -> Cause | None:
-    """Returns the commonest of the causes in :attr:`tulu_eval.records.Completion.error`; None where nothing failed.
+    """Returns the most common cause of some errors (:attr:`tulu_eval.records.Completion.error`), ``None`` if there are none.
 
-    Causes that differ in nothing but ids, ports, times and counts are one. Of equally common ones the first counts.
+    Errors that differ only in ids, ports, times and counts have one cause. If two causes are equally common, it returns the one
+    that came first.
     """
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
@@ -52,7 +53,7 @@ def commonest(errors: Iterable[str]) -> Cause | None:
 
 
 def kind_of(error: str) -> str:
-    """Returns a cause with ``#`` for each number and each id in it, HTTP statuses left as they are."""
+    """Returns an error with ``#`` in place of each number and each id; HTTP statuses stay."""
     return _WORD.sub(_named, " ".join(error[:COMPARED].split()))
 
 

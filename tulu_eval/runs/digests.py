@@ -1,8 +1,8 @@
-"""A run's samples without a word of them: what may be published where items or answers may not.
+"""Writes and reads digests of a run's samples, which may be published if a licence forbids to publish items or answers.
 
-``digests.jsonl`` has one line a sample: item, status, and hashes of its prompt, of its text and of its line in the ledger. With
-the ledger left out, ``result.json`` can still be checked against it (the hash over all samples is a hash over their lines), and
-a judge's folder too, whose judgments name the outputs by hash.
+``digests.jsonl`` has one line per sample: item, status, and hashes of its prompt, of its text and of its line in the ledger.
+Without the ledger, a reader can still check ``result.json`` (its hash over all samples is a hash over their lines) and the
+folder of a judge (its judgments name the outputs by hash).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Digest(files.Record, frozen=True):
     Attributes:
         prompt_sha256: Hash of the prompt's text.
         text_sha256: :func:`~tulu_eval.records.content_hash` of the model's text.
-        characters: Length of that text.
-        line_sha256: Hash of the ledger's line without its time.
+        characters: Number of characters of the model's text.
+        line_sha256: Hash of the ledger's line without its time and checksum.
     """
 
     item: str
@@ -58,7 +58,7 @@ def read_digests(folder: Path) -> list[Digest]:
     """Returns the digests of a run folder.
 
     Raises:
-        DataError: The file is not of this form.
+        DataError: If a line of the file is not a digest, or two lines have the same item.
     """
     path = folder / DIGESTS
     found = [files.checked(row.data, Digest, row.place, "is not a sample's digest: ") for row in files.json_rows(path)]
@@ -68,5 +68,5 @@ def read_digests(folder: Path) -> list[Digest]:
 
 
 def hash_of_all(digests: Iterable[Digest]) -> str:
-    """Returns the hash over all samples, as over the ledger's own lines."""
+    """Returns the hash over all samples, which equals :func:`tulu_eval.runs.manifest.samples_hash` of the ledger's lines."""
     return combined(bytes.fromhex(one.line_sha256) for one in digests)

@@ -1,4 +1,4 @@
-"""What is installed here: packages, machine, devices, hub, disks and extras."""
+"""Examines this installation: packages, machine, devices, hub, disks and extras."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXTRAS = {
     "vllm": ("vllm", "the backend vllm"),
     "alpaca": ("alpaca_eval", "the judge prompts of alpaca-eval"),
 }
-"""Extra of pyproject.toml: the module that shows that it is installed, and what it adds."""
+"""For each extra of pyproject.toml, a module that can be imported if the extra is installed, and what the extra adds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Extra:
 
     Attributes:
         installed: Whether its module can be imported.
-        adds: What the extra is for, as half a sentence.
+        adds: The purpose of the extra in a few words.
     """
 
     installed: bool
@@ -36,14 +36,14 @@ class Extra:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Installation:
-    """What is installed here.
+    """The state of this installation.
 
     Attributes:
         packages: Versions of the installed packages that can change a number.
         machine: Processor, cores, memory in GiB, system and Python's version; no host name.
-        devices: A line for each accelerator and one for the processor.
-        hub: Whether the Hugging Face Hub answers, and if not, why.
-        disk_free_gb: Free space in 10^9 bytes where models are cached, where this package caches, and in the working folder.
+        devices: One line per accelerator and one for the processor.
+        hub: Whether the Hugging Face Hub answers, and the reason if it does not.
+        disk_free_gb: Free space in 10^9 bytes for the hub's cache, for this package's cache and in the working folder.
         extras: Extras of pyproject.toml by name.
     """
 
@@ -56,7 +56,7 @@ class Installation:
 
 
 def examine() -> Installation:
-    """Looks at this machine; waits at most 3 s for the hub."""
+    """Returns the state of this installation; waits at most 3 s for the hub."""
     return Installation(
         packages=environment.packages(),
         machine=environment.machine(),
@@ -90,7 +90,7 @@ def _hub_cache() -> Path:
 
 
 def _free(folder: Path) -> float:
-    """Returns the free space in 10^9 bytes of the disk that has a folder, or will have it."""
+    """Returns the free space in 10^9 bytes of the disk on which a folder is, or would be made."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return round(shutil.disk_usage(folder).free / 1e9, 1)

@@ -1,4 +1,4 @@
-"""One engine for several plans: started when the first sample is needed; another model's weights go into it where they can."""
+"""Shares one engine between several plans: starts it for the first missing sample, and reloads weights for the next model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ class Engine:
     """A backend that is loaded on first use; use it as a context manager.
 
     Args:
-        plans: All that it may be started for, model by model; it takes the longest row of those that it can serve.
-        progress: Is told when it starts.
+        plans: All plans that it may have to serve, model by model. It makes room for the longest row of the plans that it can
+            serve.
+        progress: Receives a message when the engine starts or changes its weights.
 
     Attributes:
-        load_seconds: What starting it, or changing its weights, took, downloads not counted; 0 before it is started.
+        load_seconds: Seconds that the last start or change of weights took, without downloads; 0 before the first.
     """
 
     def __init__(self, plans: Sequence[Plan], progress: Progress) -> None:
@@ -33,13 +34,13 @@ class Engine:
         self.load_seconds = 0.0
 
     def check(self, plan: Plan) -> None:
-        """Says what a plan's engine lacks, before any is loaded; raises as the backend's ``check`` does."""
+        """Checks that a plan's engine can start, unless one runs already; raises the same errors as the backend's ``check``."""
         if self._backend is None and _needs(plan) not in self._checked:
             plan.backend.check(plan.model, plan.order.settings)
             self._checked.append(_needs(plan))
 
     def start(self, plan: Plan) -> Backend:
-        """Returns the backend with a plan's model, downloading weights and loading it where it is not there yet."""
+        """Returns the backend with a plan's model; downloads the weights and loads the model if need be."""
         if self._backend is not None and self._loaded == _needs(plan):
             return self._backend
         if plan.backend.local:
@@ -53,7 +54,7 @@ class Engine:
         return self._backend
 
     def _change(self, backend: Backend, plan: Plan) -> bool:
-        """Puts a plan's weights into the running engine; closes it and returns False where they do not go in."""
+        """Puts a plan's weights into the running engine; closes the engine and returns ``False`` if it cannot take them."""
         began = time.perf_counter()
         probe = plan.planned[0].request.token_ids
         try:
@@ -71,7 +72,7 @@ class Engine:
         return True
 
     def _longest(self, plan: Plan) -> int:
-        """Returns the positions of the longest row of any plan whose model has as many positions as this one's."""
+        """Returns the number of positions of the longest row of all plans whose models have this model's context length."""
         return max(other.max_length for other in self._plans if other.model.context == plan.model.context)
 
     def _close(self) -> None:
@@ -88,5 +89,5 @@ class Engine:
 
 
 def _needs(plan: Plan) -> list[Any]:
-    """Returns what an engine is started with: plans that need the same share it as it is."""
+    """Returns everything that an engine's start depends on; plans with equal needs share an engine without a reload."""
     return [plan.backend, plan.model, plan.order.settings, plan.eos_ids]

@@ -1,4 +1,4 @@
-"""What a run ran on: packages, processor, memory, devices. The manifest records it and ``doctor`` prints it."""
+"""Lists the packages, processor, memory and devices of this machine. Manifests record them and ``doctor`` prints them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PACKAGES = (
     *("alpaca-eval", "reasoning-gym", "gguf", "huggingface-hub", "numpy", "pandas", "scipy", "scikit-learn", "openai"),
     *("langdetect", "nltk"),
 )
-"""Everything that can change a number or a file; the same list whether installed or not."""
+"""Packages that can change a number or a file, whether they are installed here or not."""
 
 
 def packages() -> dict[str, str]:
-    """Returns the version of every installed package of :data:`PACKAGES`."""
+    """Returns the versions of the installed packages of :data:`PACKAGES`."""
     found = {}
     for name in PACKAGES:
         try:
@@ -29,7 +29,7 @@ def packages() -> dict[str, str]:
 
 
 def machine() -> dict[str, str | int]:
-    """Returns processor, cores, memory and operating system; no host name, no path."""
+    """Returns processor, cores, memory in GiB, operating system and Python's version; no host name, no path."""
     import psutil
 
     return {
@@ -42,7 +42,7 @@ def machine() -> dict[str, str | int]:
 
 
 def devices() -> list[str]:
-    """Returns a line for each accelerator that torch sees, and one for the processor."""
+    """Returns one line per accelerator that torch finds, and one for the processor."""
     import torch
 
     lines = []
@@ -57,7 +57,7 @@ def devices() -> list[str]:
 
 
 def commit() -> str:
-    """Returns the commit of the checkout that this package runs from, ``-dirty`` if changed; empty if there is none."""
+    """Returns the commit of the checkout that this package runs from, with ``-dirty`` if it has changes; empty without one."""
     folder = Path(__file__).resolve().parent
     try:
         done = subprocess.run(  # noqa: S603 - fixed words

@@ -1,8 +1,9 @@
-"""What a run will cost, before it is paid: memory and a range of seconds from arithmetic and two rates measured here.
+"""Estimates the memory and a range of seconds of a run before it starts, from arithmetic and two rates measured here.
 
-The floor is what no engine can beat: every prompt token and every new token costs two FLOPs a parameter, the shared prefix
-once; every decoding step reads the weights once. The range runs from 50 % of the measured rates with answers of 110 tokens
-(the mean of GSM8K solutions; facts of peers: mean 91, p95 168) to 10 % with every answer as long as the limit allows.
+No engine can be faster than this minimum: each prompt token and each new token costs two FLOPs per parameter (tokens of the
+shared prefix only once), and each decoding step reads the weights once. The range's lower end assumes half the measured rates
+and answers of 110 tokens (the mean of GSM8K solutions; peers report a mean of 91 and a 95th percentile of 168). Its upper end
+assumes a tenth of the rates and answers as long as the limit allows.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ if TYPE_CHECKING:
 
 TYPICAL_NEW_TOKENS = 110
 ROWS = 64
-"""Rows that are taken to decode together."""
+"""Number of rows that an engine is assumed to decode together."""
 
 TRY_SECONDS = 0.25
+"""Seconds for which a measurement is repeated at least."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rates:
-    """What this machine does in the run's dtype.
+    """The speed of a device in one dtype.
 
     Attributes:
-        flops: Floating-point operations a second in a matrix product.
-        bytes: Bytes a second read from memory.
+        flops: Floating-point operations per second of a matrix product.
+        bytes: Bytes per second of reads from memory.
     """
 
     flops: float
@@ -41,17 +43,17 @@ class Rates:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Work:
-    """How much there is to do.
+    """The amount of work of a plan.
 
     Attributes:
-        parameters: Of the model.
-        dtype: Of its weights and of the keys and values.
-        items: Prompts.
-        prompt_tokens: Tokens of all prompts, the shared prefix counted in each.
-        shared_tokens: Length of the prefix that all prompts share.
-        max_new_tokens: Limit of each answer.
-        max_length: Positions of the longest prompt and answer.
-        kv_bytes: Bytes of keys and values of one position; 0 where not known.
+        parameters: Number of the model's parameters.
+        dtype: Type of the weights, keys and values.
+        items: Number of prompts.
+        prompt_tokens: Tokens of all prompts; each prompt counts the shared prefix.
+        shared_tokens: Tokens of the prefix that all prompts share.
+        max_new_tokens: Largest number of tokens of an answer.
+        max_length: Largest number of tokens of a prompt with its answer.
+        kv_bytes: Bytes of keys and values per position; 0 if unknown.
     """
 
     parameters: int
@@ -65,19 +67,19 @@ class Work:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weights."""
+        """Size of the weights in bytes."""
         return self.parameters * DTYPE_BYTES.get(self.dtype, 2)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Estimate:
-    """A range, with what it is made of.
+    """The estimated cost of a plan.
 
     Attributes:
-        shared_tokens: Length of the prefix that all prompts share.
-        memory_bytes: Weights and the keys and values of the rows decoded together.
-        seconds_low: Typical answers at half the machine's rates.
-        seconds_high: Longest answers at a tenth of them.
+        shared_tokens: Tokens of the prefix that all prompts share.
+        memory_bytes: Size of the weights, and of the keys and values of the rows that are decoded together.
+        seconds_low: Time of typical answers at half the machine's rates.
+        seconds_high: Time of the longest answers at a tenth of the machine's rates.
     """
 
     shared_tokens: int
@@ -87,12 +89,12 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Returns what a plan will cost on this machine; measures two rates, which takes under a second after torch is loaded."""
+    """Returns the estimated cost of a plan on this machine; measures two rates, in under a second once torch is loaded."""
     return cost(work_of(plan), measure_rates(plan.order.settings.device, plan.dtype))
 
 
 def work_of(plan: Plan) -> Work:
-    """Returns a plan's amount of work."""
+    """Returns the amount of work of a plan."""
     prompts = [one.request.token_ids for one in plan.planned]
     return Work(
         parameters=plan.model.parameters,
@@ -107,7 +109,7 @@ def work_of(plan: Plan) -> Work:
 
 
 def cost(work: Work, rates: Rates) -> Estimate:
-    """Returns what an amount of work costs at given rates."""
+    """Returns the estimated cost of an amount of work at given rates."""
     low = _seconds(work, rates, min(TYPICAL_NEW_TOKENS, work.max_new_tokens)) / 0.5
     high = _seconds(work, rates, work.max_new_tokens) / 0.1
     rows = min(ROWS, work.items)
@@ -123,7 +125,7 @@ def _seconds(work: Work, rates: Rates, new_tokens: int) -> float:
 
 
 def _kv_bytes(plan: Plan) -> int:
-    """Returns the bytes that keys and values of one position take in all layers, from the model's config."""
+    """Returns the bytes of keys and values per position in all layers, from the model's config."""
     config = configs.read(plan.model.path)
     heads = config.heads or 1
     size, kv_heads = config.head_size or config.width // heads, config.kv_heads or heads
@@ -131,30 +133,30 @@ def _kv_bytes(plan: Plan) -> int:
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]] | Sequence[str]) -> int:
-    """Returns how many tokens (or characters) all prompts begin with alike."""
+    """Returns the length of the prompts' common prefix in tokens (or characters)."""
     first, last = min(prompts), max(prompts)
     alike = (position for position, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1])
     return next(alike, min(len(first), len(last)))
 
 
 def measure_rates(device: str, dtype: str) -> Rates:
-    """Returns the rates of a matrix product and of a memory read on a device, each the best of some short tries.
+    """Returns a device's rates of a matrix product and of a read from memory, each the best of some short tries.
 
     Raises:
-        UserError: There is no such device.
+        UserError: If this machine has no such device.
     """
     import torch
 
     from tulu_eval.backends.hf.backend import resolve_device
 
     device = resolve_device(device)
-    # So many on a GPU that starting the kernel does not count: 2**26 gave 3.4 TB/s on an H200, which copies at 4.3.
+    # On a GPU the block is large, so that the start of the kernel does not count: 2**26 gave 3.4 TB/s on an H200 (copies: 4.3).
     block = torch.ones(2**28 if device.startswith("cuda") else 2**26, device=device, dtype=torch.float32)
     return Rates(measure_flops(device, dtype), block.numel() * 4 / _best_seconds(lambda: block.sum(), device))
 
 
 def measure_flops(device: str, dtype: str) -> float:
-    """Returns the floating-point operations a second of a square matrix product on a device, the best of some short tries."""
+    """Returns a device's floating-point operations per second of a square matrix product, the best of some short tries."""
     import torch
 
     size = 4096 if device.startswith("cuda") else 1024
@@ -163,7 +165,10 @@ def measure_flops(device: str, dtype: str) -> float:
 
 
 def _best_seconds(call: Callable[[], torch.Tensor], device: str) -> float:
-    """Returns the seconds of the best of five tries, or of as many as a quarter of a second holds: others may be busy too."""
+    """Returns the shortest time of a call in seconds.
+
+    It tries at least five times and at least :data:`TRY_SECONDS` long, since other programs may slow some of the tries.
+    """
     import torch
 
     best = float("inf")

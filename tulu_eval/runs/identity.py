@@ -1,4 +1,4 @@
-"""What a completion and a run depend on, as hashes over the setup that a plan and a manifest share."""
+"""Hashes everything that a completion or a run depends on, from the setup that a plan and a manifest share."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tulu_eval.runs.manifest_schema import Setup, StoredModel, StoredServed, pla
 
 
 def settings_hash(setup: Setup) -> str:
-    """Returns the hash of all that is the same for every sample of a model, benchmark and setting, whatever the items.
+    """Returns the hash of everything that all samples of a model, benchmark and setting have in common, whichever items run.
 
-    Where the protocol fixes the items, it does not matter which file or data set they were read from.
+    If the protocol fixes the items, the hash does not depend on the file or data set that they were read from.
     """
     benchmark, protocol, model = setup.benchmark, setup.protocol, setup.model
-    if setup.imported:  # what a file of another harness does not say cannot be told apart; the file can
+    if setup.imported:  # two files of another harness may leave out the same settings, so the hash of the file stands for them
         about = setup.backend, setup.imported.sha256, model.name, model.revision
         return content_hash([*about, benchmark.name, benchmark.version])
     return content_hash(
@@ -36,7 +36,7 @@ def settings_hash(setup: Setup) -> str:
 
 
 def of_completions(setup: Setup) -> dict[str, Any]:
-    """Returns what, with a prompt's token ids, can change a completion."""
+    """Returns everything but the prompt's token ids that can change a completion."""
     model, settings = setup.model, setup.settings
     return {
         "adapter": adapter_hash(settings.adapter),
@@ -51,18 +51,18 @@ def of_completions(setup: Setup) -> dict[str, Any]:
 
 
 def null(value: str | UnsetType | None) -> str | None:
-    """Returns a field of a manifest, null if an older file does not have it."""
+    """Returns the value of a manifest's field; ``None`` if it is null, or if an older file does not have the field."""
     return value if isinstance(value, str) else None
 
 
 def adapter_hash(folder: str) -> str:
-    """Returns the hash of an adapter's weights; the text itself if there is no such folder here."""
+    """Returns the hash of an adapter's weights, or ``folder`` itself if this machine has no such weights."""
     weights = Path(folder) / "adapter_model.safetensors"
     return file_sha256(weights) if folder and weights.exists() else folder
 
 
 def _server(model: StoredModel, served: StoredServed | UnsetType) -> dict[str, Sequence[str]]:
-    """Returns what can change a completion of a served model; its address is a part if only that server has the model."""
+    """Returns the server's part of what can change a completion; its address counts only if no other server has the model."""
     if not served:
         return {}
     return {"served": [served.name, served.prompts, served.url if model.revision == SERVED else ""]}

@@ -1,4 +1,4 @@
-"""What ties a run to a judge: the run's outputs go to ``judging``, the judge's rows come back beside the run's own.
+"""Ties runs to judges: gives a run's outputs to ``judging``, and writes the judge's rows beside the run's own.
 
 A run folder with two judges::
 
@@ -6,8 +6,8 @@ A run folder with two judges::
     judged/gpt-4.1-logprobs/        judgments.jsonl  judging.json  result.json  annotations.json
     judged/my-judge-text-first64/   ...
 
-``judgments.jsonl`` holds hashes of the outputs that were judged, so rows that belong to other samples are noticed. Published
-without ``samples.jsonl``, ``model_outputs.json`` and ``annotations.json``, the folder has no text and can still be read.
+``judgments.jsonl`` holds hashes of the judged outputs, so a reader notices rows that belong to other samples. Without
+``samples.jsonl``, ``model_outputs.json`` and ``annotations.json`` the folder has no text; every reader accepts it like this.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ BENCHMARK = "alpaca-eval"
 
 
 class InterruptedJudgingError(UserError):
-    """Ctrl-C: what was answered is kept."""
+    """Somebody pressed Ctrl-C; the cache keeps the judge's answers."""
 
     exit_code = 130
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JudgeTarget:
-    """What is to be judged.
+    """The outputs of a model that a judge is asked about.
 
     Attributes:
-        outputs: Of the model.
-        folder: Under which a folder a judge is made.
+        outputs: Outputs of the model, by item.
+        folder: Folder that gets one subfolder per judge.
     """
 
     outputs: files.Outputs
@@ -77,10 +77,10 @@ def find(path: Path, partial: bool = False) -> JudgeTarget:
 
     Args:
         path: The folder or the file.
-        partial: Whether a file may have fewer than 805; a run says by itself what it has.
+        partial: Whether a file may have fewer than 805 outputs; a run's manifest lists its items, so a run needs no such word.
 
     Raises:
-        DataError: It is neither, or not of AlpacaEval.
+        DataError: If ``path`` is neither, or its outputs are not those of AlpacaEval.
     """
     if path.is_dir():
         return JudgeTarget(outputs_of(path), path / JUDGED)
@@ -90,12 +90,12 @@ def find(path: Path, partial: bool = False) -> JudgeTarget:
 
 
 def outputs_of(folder: Path) -> files.Outputs:
-    """Returns what a run's model wrote; what its engine failed on is left out.
+    """Returns the outputs of a run's model without those on which its engine failed.
 
     Raises:
-        DataError: If it is not a run folder, of another benchmark, not as it was made, unfinished, or without samples.
+        DataError: If the folder is not a run's, or the run has another benchmark, was changed, is unfinished or has no samples.
     """
-    run = read_answers(folder)  # whatever its judges' folders hold, so that a spoilt one can be made again
+    run = read_answers(folder)  # does not read the judges' folders, so that a judge can replace a spoilt one
     if run.benchmark != BENCHMARK:
         raise DataError(folder, f"is a run of {run.benchmark}; a judge is asked about {BENCHMARK} only")
     done = (sample for sample in finished(run).samples() if sample.completion.finish_reason != "error")
@@ -112,7 +112,7 @@ def folder_of(target: JudgeTarget, recipe: JudgeRecipe, limit: int | None) -> Pa
 
 
 def cache_of(recipe: JudgeRecipe) -> Path:
-    """Returns where a judge's answers are kept unless said otherwise: one file, whatever is judged, so none is paid twice."""
+    """Returns the default path of a judge's answers: one file for all outputs, so that nobody pays for an answer twice."""
     return cache_folder() / "judge" / f"{safe_name(recipe.judge)}.jsonl"
 
 
@@ -123,23 +123,23 @@ def judge(
     calibration: Calibration | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> JudgingOutcome:
-    """Asks the judge and writes the rows, a calibrated one among them if there is a calibration.
+    """Asks the judge and writes the rows; a calibration adds a calibrated row.
 
     Args:
-        prepared: What to ask.
-        endpoint: Endpoint of the judge.
+        prepared: Questions to ask.
+        endpoint: Server or engine that has the judge.
         folder: Folder to write.
         calibration: Calibration of this judge.
-        progress: Called with the number of answers that have come, among threads.
+        progress: Function that is called with the number of answers so far, from several threads.
 
     Raises:
-        InterruptedJudgingError: Ctrl-C.
-        UserError: The endpoint, the judge or the disk failed, and the cache has what was paid; or verdicts on another model's
-            outputs are there under the same name.
+        InterruptedJudgingError: If somebody presses Ctrl-C.
+        UserError: If the endpoint, the judge or the disk fails (the cache then keeps all paid answers), or the folder has
+            verdicts on another model's outputs under the same name.
     """
     cache = prepared.job.cache
     before = len(cache)
-    if not (folder.parent.parent / MANIFEST).exists():  # a run's own outputs may change, by what failed before
+    if not (folder.parent.parent / MANIFEST).exists():  # a run's outputs may change, since it tries failed items again
         check_same_outputs(folder, prepared.pairs)
     try:
         with locked(folder):
@@ -151,25 +151,25 @@ def judge(
             f"interrupted: {len(cache) - before} answers more are kept in {cache.path}; the same command goes on from there"
         ) from error
     finally:
-        if [path.name for path in folder.glob("*")] == [".lock"]:  # nothing came of it
+        if [path.name for path in folder.glob("*")] == [".lock"]:  # nothing was written
             shutil.rmtree(folder)
     return dataclasses.replace(outcome, results=rows)
 
 
 def with_calibration(found: Score, rows: tuple[Result, ...], calibration: Calibration | None) -> tuple[Result, ...]:
-    """Returns the rows, and the raw win rate on the original judge's scale where there is a calibration.
+    """Returns the rows; a calibration adds the raw win rate on the original judge's scale.
 
     Raises:
-        UserError: The calibration is of another judge.
+        UserError: If the calibration belongs to another judge.
     """
     return rows if calibration is None else (*rows, record.calibrated(found, calibration))
 
 
 def score_again(folder: Path, scoring: Scoring) -> Score:
-    """Scores a judge's folder again, without any text and without the judge.
+    """Returns the score of a judge's folder, computed again; needs neither the texts nor the judge.
 
     Raises:
-        DataError: It is not such a folder, or its judgments were changed.
+        DataError: If the folder is not a judge's, or somebody changed its judgments.
     """
     manifest = read_judging(folder)
     judge, judgments = judge_of(manifest), sound_judgments(folder, manifest)
@@ -179,7 +179,14 @@ def score_again(folder: Path, scoring: Scoring) -> Score:
 
 
 def flags_of(folder: Path) -> list[str]:
-    """Returns what was odd about what was judged, one line per finding, for a judge's folder or a run's."""
+    """Returns the oddities of the judged outputs, one line each.
+
+    Args:
+        folder: Folder of a judge, or of a run with judges.
+
+    Raises:
+        DataError: If a judge's manifest cannot be read, or has no screen of the outputs.
+    """
     found: dict[str, None] = {}
     for path in sorted([*folder.glob(JUDGING), *folder.glob(f"{JUDGED}/*/{JUDGING}")]):
         try:
@@ -195,14 +202,14 @@ def flags_of(folder: Path) -> list[str]:
 
 
 def checked(folder: Path, outputs: Mapping[str, Output] | None = None) -> JudgedResult:
-    """Returns a judge's folder of which everything follows from its judgments.
+    """Returns the numbers of a judge's folder if all of them follow from its judgments.
 
     Args:
-        folder: Of one judge's verdicts.
-        outputs: What the run around it has; None where there is no run.
+        folder: Folder of one judge.
+        outputs: Outputs of the run that the folder is in, by item; ``None`` if there is no run.
 
     Raises:
-        DataError: They were changed, or are not what its judgments give.
+        DataError: If the numbers were changed, or do not follow from the judgments.
     """
     found = read_judged(folder, outputs)
     if found.doubts:
@@ -211,10 +218,10 @@ def checked(folder: Path, outputs: Mapping[str, Output] | None = None) -> Judged
 
 
 def preferences(folder: Path) -> dict[str, dict[str, float | None]]:
-    """Returns each judge's preference for the model's output (1 to 2, None where it failed) by item; without any text.
+    """Returns each judge's preference for the model's output by item: 1 to 2, ``None`` if the judge failed; needs no texts.
 
     Args:
-        folder: Of a run that has been read.
+        folder: Folder of a run that :func:`tulu_eval.runs.reading.read_run` has accepted.
     """
     found: dict[str, dict[str, float | None]] = {}
     for path in sorted(folder.glob(f"{JUDGED}/*/{JUDGMENTS}")):

@@ -1,7 +1,7 @@
-"""Is a judge's folder what its judgments give? All that can be computed again is, whenever it is read.
+"""Checks whether a judge's folder follows from its judgments: each read computes everything again that can be computed.
 
-``result.json`` is a convenience: the numbers are those that ``judgments.jsonl`` gives. A folder whose files do not belong
-together raises; one that somebody made consistent by hand, hashes and all, has doubts, one line each.
+``result.json`` is a convenience: the numbers come from ``judgments.jsonl``. If the files of a folder do not belong together,
+a read raises an error. If somebody forged them with matching hashes, the read returns doubts, one line each.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ JUDGMENTS = "judgments.jsonl"
 JUDGING = "judging.json"
 
 LARGEST_JUDGMENTS = 1 << 26
-"""Bytes of the largest ``judgments.jsonl`` that is read; one of 805 rows has 0.3 MB."""
+"""Largest size in bytes of a ``judgments.jsonl`` that is read; one with 805 rows has 0.3 MB."""
 
 AGAIN = "'tulu-eval judge' makes it again, and pays for nothing that it has"
 
 LC = "lc_win_rate"
 
 CLOSE = {"value": 1e-6, "low": 1e-3, "high": 1e-3}
-"""Points by which a number, and an end of its interval, may differ between machines: liblinear is the same everywhere to 1e-9,
-but a bootstrap has 1000 fits, each of which may stop an iteration sooner or later."""
+"""Largest difference in percentage points of a value, and of its interval's ends, between two machines. liblinear's results
+agree to 1e-9, but each of the 1000 bootstrap fits may stop an iteration sooner or later."""
 
 
 class Output(NamedTuple):
-    """A model's output as a run has it: hash and length."""
+    """Hash of a model's output, and its number of characters, as a run has them."""
 
     sha256: str
     characters: int
@@ -56,13 +56,13 @@ class Output(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JudgedResult:
-    """A judge's folder.
+    """The numbers of a judge's folder.
 
     Attributes:
-        rows: What its judgments give; where something in a row cannot be computed here, the row as it stands.
-        doubts: What in it does not follow from its judgments, one line each; empty if all of it does.
-        unchecked: What could not be computed again here, one line each.
-        lc_range: Smallest and largest LC over the constants that published rows have; None without LC, or unchecked.
+        rows: Rows that follow from the judgments. A row that this machine cannot compute is the row of ``result.json``.
+        doubts: Statements of the files that do not follow from the judgments, one line each; empty if all of them do.
+        unchecked: Numbers that this machine cannot compute again, with the reason, one line each.
+        lc_range: Smallest and largest LC over the constants C behind published rows; ``None`` without LC, or if unchecked.
     """
 
     rows: tuple[Result, ...]
@@ -72,16 +72,16 @@ class JudgedResult:
 
 
 def lc_ranges(found: JudgedResult) -> dict[str, tuple[float, float]]:
-    """Returns the range of a judge's LC by its row's signature; empty if it has none."""
+    """Returns the range of a judge's LC by the signature of the LC row; empty if there is no range."""
     return {row.signature: found.lc_range for row in found.rows if row.metric == LC and found.lc_range is not None}
 
 
 def outputs_by_hash(folder: Path, asked: Asked | None) -> dict[str, Output]:
-    """Returns the hash and length of each output, by item, also of a run that was published without its samples.
+    """Returns the hash and length of each output by item. A run that was published without its samples has them in its digests.
 
     Args:
         folder: The run's folder.
-        asked: Key and item of each sample that the run asked for; None where an older manifest does not say.
+        asked: Key and item of each sample that the run asked for; ``None`` if an older manifest does not list them.
     """
     if there(folder / LEDGER):
         with Ledger(folder / LEDGER, read_only=True) as ledger:
@@ -95,15 +95,15 @@ def outputs_by_hash(folder: Path, asked: Asked | None) -> dict[str, Output]:
 def read_judged(folder: Path, outputs: Mapping[str, Output] | None = None) -> JudgedResult:
     """Returns the numbers of a judge's folder, computed again from its judgments.
 
-    Of 805 judgments it takes 2.5 s of one core, nearly all of it the 1000 fits of LC's interval; 3 ms where there is no LC
+    For 805 judgments it takes 2.5 s of one core, nearly all of it for the 1000 fits of LC's interval, and 3 ms without LC
     (benchmarks/README.md).
 
     Args:
-        folder: Of one judge's verdicts.
-        outputs: What the run around it has, by item; None where there is no run.
+        folder: Folder of one judge.
+        outputs: Outputs of the run that the folder is in, by item; ``None`` if there is no run.
 
     Raises:
-        DataError: A file is missing, not of its form, or was changed since ``result.json`` was written.
+        DataError: If a file is missing, has another form, or was changed after ``result.json`` was written.
     """
     recorded = read_results(folder)
     stored = [dataclasses.replace(row, protocol=catalog.protocol_name(row.benchmark, row.protocol)) for row in recorded.rows]
@@ -140,7 +140,7 @@ def read_judged(folder: Path, outputs: Mapping[str, Output] | None = None) -> Ju
 def _score_again(
     folder: Path, judgments: StoredJudgments, manifest: StoredJudging, settings: JudgeSettings
 ) -> tuple[Score, str]:
-    """Returns the score of a folder's judgments, and why it lacks LC though the rows have it; empty where it does not."""
+    """Returns the score of a folder's judgments, and the reason if it lacks an LC that the rows have; else an empty text."""
     rows = judgments.judged(settings.positional)
     wanted = settings.lc or sum(row.preference is not None for row in rows) == SIZE
     gamed = find_gamed(settings.gamed) if wanted else None
@@ -159,15 +159,15 @@ def _score_again(
 
 
 def sound_judgments(folder: Path, manifest: StoredJudging) -> StoredJudgments:
-    """Returns a folder's judgments for scoring them again, whatever rows its ``result.json`` has.
+    """Returns the judgments of a folder so that they can be scored again; ignores the rows of its ``result.json``.
 
     Raises:
-        DataError: They cannot be read, are not those that ``result.json`` names, or not those that the manifest counts.
+        DataError: If the judgments cannot be read, have another hash than in ``result.json``, or do not fit the manifest.
     """
     try:
         recorded = read_results(folder)
     except DataError:
-        recorded = None  # there is none, or it is spoilt, and then says nothing of them
+        recorded = None  # a missing or spoilt file proves nothing about the judgments
     if recorded and judgments_hash(folder) != recorded.samples_sha256:
         raise DataError(folder / JUDGMENTS, f"is not what {RESULT} was computed from; {AGAIN}")
     judgments = record.read_judgments(folder / JUDGMENTS)
@@ -181,15 +181,15 @@ def sound_judgments(folder: Path, manifest: StoredJudging) -> StoredJudgments:
 
 
 def check_same_outputs(folder: Path, pairs: Sequence[Pair]) -> None:
-    """Makes sure that a folder, which is named after a model, has no verdicts on another model's outputs.
+    """Checks that a folder, which has its name from a model, has no verdicts on another model's outputs.
 
     Raises:
-        UserError: It has some.
+        UserError: If it has such verdicts.
     """
     try:
         stored = {row.id: row.output_sha256 for row in record.read_judgments(folder / JUDGMENTS).rows}
     except DataError:
-        return  # nothing there, or nothing that could be lost
+        return  # there are no judgments that could be lost
     other = [pair.id for pair in pairs if stored.get(pair.id, content_hash(pair.output)) != content_hash(pair.output)]
     if other:
         raise UserError(
@@ -199,12 +199,12 @@ def check_same_outputs(folder: Path, pairs: Sequence[Pair]) -> None:
 
 
 def judge_of(manifest: StoredJudging) -> Judge:
-    """Returns the judge that a manifest names."""
+    """Returns the judge of a judge's manifest."""
     return Judge(manifest.judge, manifest.method, manifest.prompt_sha256)
 
 
 def _rows(folder: Path, found: Score, manifest: StoredJudging, as_before: bool = False) -> dict[str, Result]:
-    """Returns the rows of a score by metric, a calibrated one among them if the manifest holds the calibration."""
+    """Returns the rows of a score by metric; a calibration in the manifest adds a calibrated row."""
     rows = results(found, as_before)
     if manifest.calibration:
         try:
@@ -215,9 +215,9 @@ def _rows(folder: Path, found: Score, manifest: StoredJudging, as_before: bool =
 
 
 def _differences(stored: Result, expected: Result, lc_known: bool) -> list[str]:
-    """Returns in what a stored row is not the one that the judgments give, one line for each field.
+    """Returns the differences between a stored row and the row that follows from the judgments, one line per field.
 
-    Without LC the signature's end, which says how LC was made, is taken as it stands.
+    Without LC it does not compare the end of the signature, which tells how LC was made.
     """
     found = []
     for field in dataclasses.fields(Result):
@@ -235,7 +235,7 @@ def _differences(stored: Result, expected: Result, lc_known: bool) -> list[str]:
 
 
 def _of_judgments(judgments: StoredJudgments, outputs: Mapping[str, Output] | None) -> list[str]:
-    """Returns what judgments say against themselves, against the known baseline's lengths and against the run's outputs."""
+    """Returns a line if judgments contradict themselves, the known baseline's lengths or the run's outputs."""
     lengths = next((one.characters for one in known() if one.baseline == judgments.baseline), None)
     found = []
     for row in judgments.rows:
@@ -255,7 +255,10 @@ def _of_judgments(judgments: StoredJudgments, outputs: Mapping[str, Output] | No
 
 
 def _of_counts(judgments: StoredJudgments, manifest: StoredJudging) -> list[str]:
-    """Returns whether the manifest counts what is there; of versions that recorded no baseline, kinds were others."""
+    """Returns a line if the manifest's counts are not those of the judgments.
+
+    It checks nothing if the judgments name no baseline, since the versions that wrote those counted other kinds.
+    """
     if judgments.baseline is None:
         return []
     counts = dict(Counter(row.judged.kind for row in judgments.rows))
@@ -267,7 +270,7 @@ def read_judging(folder: Path) -> StoredJudging:
     """Returns a judge's manifest.
 
     Raises:
-        DataError: If it is missing or of another form.
+        DataError: If the file is missing or has another form.
     """
     try:
         return schema.read_record(folder / JUDGING, StoredJudging, "a judge's manifest")
@@ -277,10 +280,10 @@ def read_judging(folder: Path) -> StoredJudging:
 
 
 def judgments_hash(folder: Path) -> str:
-    """Returns the hash of a judge's judgments, which ``result.json`` names.
+    """Returns the hash of a judge's judgments, which ``result.json`` contains.
 
     Raises:
-        DataError: They cannot be read.
+        DataError: If the judgments cannot be read.
     """
     path = folder / JUDGMENTS
     try:

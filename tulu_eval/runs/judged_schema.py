@@ -1,4 +1,4 @@
-"""What ``judging.json``, a judge's manifest, may hold, field by field."""
+"""Typed records of ``judging.json``, the manifest of a judge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tulu_eval.runs.schema import Count, Hash, Name
 
 
 class StoredScreen(Record, frozen=True):
-    """What was odd about judged outputs; ids."""
+    """Ids of the judged outputs that are odd, by the kind of oddity; ``n`` is the number of all judged outputs."""
 
     n: Count
     constant: tuple[Name, ...]
@@ -23,7 +23,7 @@ class StoredScreen(Record, frozen=True):
 
 
 class StoredJudging(Record, frozen=True):
-    """``judging.json``; what is only kept for people is not looked into."""
+    """``judging.json``; fields of type ``Any`` are for people, no code reads them."""
 
     judge: Name
     method: Name

@@ -1,14 +1,15 @@
-r"""The ledger of a run: one line a sample, appended and flushed as it finishes, keyed by content.
+r"""The ledger of a run has one line per sample. It appends and flushes a line when a sample finishes.
 
-A line is JSON with the key, the item and the status first, and grades, time and a CRC-32 of the rest of the line last::
+A line is JSON. Key, item and status come first; grades, time and a CRC-32 of all before it come last::
 
     {"key":"<sha256>","item":"test-1309","status":"ok",...,"grades":[...],"seconds":0.25,"crc":"1f2e3d4c"}
 
-so that a ledger is checked, indexed and added up without parsing it whole: a million samples score in seconds. The key is the
-hash of everything that can change the completion: another model's or another setting's sample can never be taken for this one.
-Of two lines for one key and item the later counts. What a killed process leaves behind is at most one line without an end; it
-is cut off and redone. A line whose checksum is wrong is set aside in ``samples.corrupt.jsonl``, reported, and redone. A sample
-belongs to a run only by key and item together: readers ask for the pairs that the run's manifest has (:data:`Asked`).
+In this order a reader can check, index and aggregate a ledger without parsing whole lines: a million samples score in seconds.
+The key is the hash of everything that can change the completion, so samples of another model or setting have other keys. If two
+lines have the same key and item, the later one counts. A killed process leaves at most one line without an end; the next call
+cuts it off and makes the sample again. A line with a wrong checksum is reported, moves to ``samples.corrupt.jsonl``, and its
+sample is made again. A run owns a sample only if its manifest has both key and item; readers ask for such pairs
+(:data:`Asked`).
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ class Sample:
     """One graded completion of one item.
 
     Attributes:
-        item: Item id.
-        target: The right answer it was graded against.
-        prompt_sha256: Of the prompt's text.
-        completion: What the model wrote.
-        status: The class it falls in.
-        grades: One a scorer.
-        group: The item's group; empty for none.
+        item: Id of the item.
+        target: The right answer.
+        prompt_sha256: Hash of the prompt's text.
+        completion: The model's completion.
+        status: Class of the sample, e.g. ``ok`` or ``engine_error``.
+        grades: One grade per scorer.
+        group: Group of the item; empty for none.
     """
 
     item: str
@@ -65,19 +66,19 @@ class Sample:
 
     @property
     def marks(self) -> Marks:
-        """What aggregation needs of the sample."""
+        """The part of the sample that aggregation needs."""
         return _marks(self.status, [(grade.score, grade.weight) for grade in self.grades], self.group)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Marks:
-    """What aggregation needs of a sample; a million of them fit in memory.
+    """The part of a sample that aggregation needs; a million of them fit in memory.
 
     Attributes:
-        status: The class the sample falls in.
-        scores: One a scorer.
-        weights: One a scorer; empty if all are 1.
-        group: The item's group; empty for none.
+        status: Class of the sample.
+        scores: One score per scorer, 0 to 1.
+        weights: One weight per scorer; empty if all weights are 1.
+        group: Group of the item; empty for none.
     """
 
     status: str
@@ -92,7 +93,7 @@ def _marks(status: str, scored: Sequence[tuple[float, float]], group: str) -> Ma
 
 
 def encode(sample: Sample) -> bytes:
-    """Returns a sample's line."""
+    """Returns the ledger's line of a sample, with its checksum."""
     completion = dataclasses.asdict(sample.completion)
     seconds = completion.pop("seconds")
     line = {
@@ -111,7 +112,7 @@ def encode(sample: Sample) -> bytes:
 
 
 def _grade(grade: Grade) -> dict[str, str | bool | float]:
-    """Returns a grade as a line has it: a weight of 1 is left out."""
+    """Returns a grade in the form of a line, without its weight if that is 1."""
     data = dataclasses.asdict(grade)
     weight = float(data.pop("weight"))
     return data if weight == 1 else {**data, "weight": weight}
@@ -121,7 +122,7 @@ def decode(line: bytes) -> Sample:
     """Returns the sample of an intact line.
 
     Raises:
-        ValueError: The line is not one that :func:`encode` made.
+        ValueError: If :func:`encode` did not make the line.
     """
     if not intact(line):
         raise ValueError("checksum or form is wrong")
@@ -151,12 +152,16 @@ def decode(line: bytes) -> Sample:
 
 
 def asked_of(sample: Sample) -> tuple[str, str, str, str]:
-    """Returns what a sample answers: item, key, right answer and hash of the prompt."""
+    """Returns the question that a sample answers: item, key, right answer and hash of the prompt."""
     return sample.item, sample.completion.key, sample.target, sample.prompt_sha256
 
 
 def marks(line: bytes) -> tuple[str, Marks]:
-    """Returns item and marks of an intact line, without parsing the rest of it."""
+    """Returns item and marks of an intact line; does not parse the rest of the line.
+
+    Raises:
+        ValueError: If the line does not begin as a ledger's line does.
+    """
     head = _HEAD.match(line)
     if head is None:
         raise ValueError("not a line of a ledger")
@@ -165,18 +170,22 @@ def marks(line: bytes) -> tuple[str, Marks]:
 
 
 def _text(inner: bytes) -> str:
-    """Returns what stands between the quotes of a JSON text."""
+    """Returns the text of a JSON string whose quotes were removed."""
     text: str = files.parse_json(b'"%b"' % inner, files.Place("text"), halves=True) if b"\\" in inner else inner.decode()
     return text
 
 
 def timeless(line: bytes) -> bytes:
-    """Returns an intact line without its time and checksum: equal for equal samples."""
+    """Returns an intact line without its time and checksum; equal samples give equal bytes."""
     return line[: line.rindex(_SECONDS)]
 
 
 def ungraded(line: bytes) -> bytes:
-    """Returns an intact line without status, grades, time and checksum: what was asked, and what the model answered."""
+    """Returns an intact line without status, grades, time and checksum; the question and the answer are left.
+
+    Raises:
+        ValueError: If the line does not begin as a ledger's line does.
+    """
     head = _HEAD.match(line)
     if head is None:
         raise ValueError("not a line of a ledger")
@@ -194,16 +203,16 @@ class Ledger:
     """An open ledger; use it as a context manager.
 
     Args:
-        path: ``samples.jsonl`` of a run folder that this process has locked; made if it is not there. Where only its packed
-            form is there, that is read, and put in its place for writing.
-        read_only: Index what is good and change nothing.
+        path: ``samples.jsonl`` of a run folder that this process has locked; made if it is missing. If only its packed form
+            exists, that is read, and unpacked in place before the first write.
+        read_only: Index the intact lines and change no file.
 
     Attributes:
-        corrupt: One-based numbers of the lines that were set aside on opening.
-        cut: Whether an unfinished last line was cut off on opening.
+        corrupt: Numbers of the lines, from 1 on, whose checksum or form was wrong on opening.
+        cut: Whether the last line had no end on opening.
 
     Raises:
-        UserError: The file cannot be read, unpacked or written.
+        UserError: If the file cannot be read, unpacked or written.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -245,7 +254,7 @@ class Ledger:
         return len(self._offsets)
 
     def has(self, key: str, item: str) -> bool:
-        """Whether a sample is there that need not be redone; one that the engine failed on is redone."""
+        """Whether the ledger has a sample of a key and an item on which the engine did not fail."""
         name = _name(key, item)
         return name in self._offsets and name not in self._failed
 
@@ -253,7 +262,7 @@ class Ledger:
         """Appends a sample and hands it to the operating system before it returns, so that a kill cannot lose it.
 
         Raises:
-            UserError: The disk is full or failing; what was there before is kept whole.
+            UserError: If the disk is full or fails; all earlier samples stay intact.
         """
         if self._file is None:
             raise ValueError("the ledger is not open for writing")
@@ -271,10 +280,10 @@ class Ledger:
         self._note(_name(sample.completion.key, sample.item), sample.status.encode(), start)
 
     def samples(self, asked: Asked | None = None) -> Iterator[Sample]:
-        """Yields samples as :meth:`lines` yields lines, one at a time in memory.
+        """Yields the samples of :meth:`lines`; only one of them is in memory at a time.
 
         Raises:
-            DataError: A line has its checksum and is no sample.
+            DataError: If a line has the right checksum and is not a sample.
         """
         for line in self.lines(asked):
             try:
@@ -283,10 +292,10 @@ class Ledger:
                 raise DataError(self.path, f"a line is no sample: {error}") from error
 
     def lines(self, asked: Asked | None = None) -> Iterator[bytes]:
-        """Yields the line of every sample that counts, as written and in the order of the file.
+        """Yields the line of each sample, unchanged and in the order of the file; the later of two lines for one key and item.
 
         Args:
-            asked: The samples that are wanted; all of them unless given.
+            asked: Samples to yield; ``None`` for all.
         """
         if asked is None:
             offsets = sorted(self._offsets.values())
@@ -296,11 +305,11 @@ class Ledger:
         yield from self._lines_at(offsets)
 
     def strangers(self, asked: Asked) -> list[str]:
-        """Returns the items of the samples that are here and were not asked for, in the order of the file."""
+        """Returns the items of the ledger's samples that are not in ``asked``, in the order of the file."""
         return [marks(line)[0] for line in self._others(asked)]
 
     def set_strangers_aside(self, asked: Asked) -> int:
-        """Moves samples that were not asked for to ``samples.other.jsonl``; returns how many there were."""
+        """Moves the samples that are not in ``asked`` to ``samples.other.jsonl``; returns their number."""
         strange = set(self._others(asked))
         if strange:
             self._move(".other.jsonl", lambda _, line: line in strange)
@@ -324,7 +333,7 @@ class Ledger:
     def close(self) -> None:
         """Forces the file to the disk and closes it."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk was reported by append already
+            with contextlib.suppress(OSError):  # append has reported a full disk already
                 os.fsync(self._file.fileno())
             with contextlib.suppress(OSError):
                 self._file.close()
@@ -334,7 +343,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[BinaryIO]:
-        """Yields the ledger's bytes from their beginning."""
+        """Yields the ledger as an open file, at its first byte."""
         if self._unpacked is not None:
             self._unpacked.seek(0)
             yield self._unpacked
@@ -369,12 +378,12 @@ class Ledger:
             self._failed.discard(name)
 
     def _set_aside(self) -> None:
-        """Moves corrupt lines to a file of their own."""
+        """Moves corrupt lines to ``samples.corrupt.jsonl``."""
         bad = set(self.corrupt)
         self._move(".corrupt.jsonl", lambda number, _: number in bad)
 
     def _move(self, suffix: str, chosen: Callable[[int, bytes], bool]) -> None:
-        """Moves chosen lines, told by number from 1 and text, to another file, and writes the ledger anew in one step."""
+        """Moves chosen lines to another file and replaces the ledger in one step; ``chosen`` gets a line's number from 1 on."""
         away = self.path.with_suffix(suffix)
         with self.path.open("rb") as old, files.replacing(self.path) as new, away.open("ab") as aside:
             for number, line in enumerate(old, start=1):
@@ -393,7 +402,7 @@ class Ledger:
             self._file = self.path.open("ab")
 
     def _drop_after(self, end: int) -> None:
-        """Takes back a line that was written in part; a buffered writer may still hold the rest, so it is closed first."""
+        """Removes a line that was written in part; closes the file first, since its buffer may hold the rest of the line."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()

@@ -1,6 +1,6 @@
-"""A judge in this process: from the name of a model to a loaded vLLM engine that answers questions.
+"""Loads a judge into this process: makes a vLLM engine that answers questions from the name of a model.
 
-vLLM writes its log to stdout, which is for results: it goes to a file that is named where the engine fails.
+vLLM writes its log to stdout, which is for results. The log therefore goes to a file, and an error names that file.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from tulu_eval.records import Turn
 from tulu_eval.runs import template_date
 
 POSITIONS = 16384
-"""At most. The longest of 41,732 published questions had 6498 tokens; two outputs of 8192 tokens and the prompt reach this."""
+"""Largest context of a judge. The longest of 41,732 published questions had 6498 tokens; two outputs of 8192 fill the rest."""
 
 CPU_ROWS = 8
-"""Questions at once on a CPU: of each only one token is drawn, so the work is in the prompts, a few of which fill the cores."""
+"""Number of questions at once on a CPU. An answer is one token, so the work is in the prompts; a few of them fill the cores."""
 
 
 def judge_name(files: ModelFiles) -> str:
-    """Returns what such a judge's numbers are filed under: other weights of the same name are another judge."""
+    """Returns the name of a local judge in results; it has the revision in it, since other weights make another judge."""
     return f"{files.name}@{files.revision.removeprefix('sha256:')[:8]}"
 
 
 def settings_here() -> EngineSettings:
-    """Returns how the engine is built."""
+    """Returns the settings of the judge's engine on this machine."""
     return EngineSettings(batch_size=CPU_ROWS if preflight.cpu_build() else 0)
 
 
 def check(files: ModelFiles) -> None:
-    """Says what is missing, before anything heavy is loaded; raises as the vLLM backend's ``check`` does."""
+    """Checks that vLLM can run the judge before anything heavy is loaded; raises the errors of the vLLM backend's ``check``."""
     preflight.check(files, settings_here())
 
 
 def writer(files: ModelFiles) -> Write:
-    """Returns what writes questions in a judge's chat template.
+    """Returns a function that writes questions in a judge's chat template.
 
     Raises:
-        PreflightError: If it has none, or its tokenizer cannot be loaded.
+        PreflightError: If the model has no chat template, or its tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(files.path, files.name, trust_remote_code=False)
     template = ChatTemplate.of(tokenizer, files.name)
@@ -72,11 +72,11 @@ def writer(files: ModelFiles) -> Write:
 
 @contextlib.contextmanager
 def local_judge(files: ModelFiles) -> Iterator[VllmJudge]:
-    """Yields a judge with a model loaded; weights of the hub are downloaded first.
+    """Yields a judge with a loaded model; downloads the weights first if the model is on the hub.
 
     Raises:
-        PreflightError: Something is missing.
-        EngineError: vLLM did not start.
+        PreflightError: If vLLM, a chat template or something else that the judge needs is missing.
+        EngineError: If vLLM does not start.
     """
     check(files)
     write = writer(files)
@@ -97,7 +97,7 @@ def local_judge(files: ModelFiles) -> Iterator[VllmJudge]:
 
 @contextlib.contextmanager
 def _stdout_in_a_file() -> Iterator[Path]:
-    """Sends this process's file descriptor 1, and that of processes it starts, to a file; it stays after an error."""
+    """Sends file descriptor 1 of this process and its children to a file and yields its path; the caller deletes the file."""
     with tempfile.NamedTemporaryFile(prefix="tulu-eval-judge-", suffix=".log", delete=False) as file:
         sys.stdout.flush()
         saved = os.dup(1)

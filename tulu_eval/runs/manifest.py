@@ -1,8 +1,8 @@
-"""A run folder's ``manifest.json`` and ``result.json``: what was done, and what came out.
+"""Writes and reads a run folder's ``manifest.json`` (what the run did) and ``result.json`` (its numbers).
 
-The manifest is written before the first sample and completed after the last. No path, host name or environment variable of the
-machine goes into it. ``result.json`` has no times in it, so that two runs with the same samples have the same bytes; it holds
-a hash of the samples and of itself, which shows an edit by hand.
+A run writes the manifest before the first sample and completes it after the last. The manifest has no path, host name or
+environment variable of the machine in it. ``result.json`` has no times in it, so two runs with the same samples write the same
+bytes. It has a hash of the samples and a hash of itself, which show an edit by hand.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ FORMAT: Literal[1] = 1
 """Version of the run folder's files; a folder of another version is refused, never guessed at."""
 
 LOCK_SECONDS = 1.0
-"""How long a lock is waited for."""
+"""Seconds to wait for a lock."""
 
 _FREE = ("sessions", "status", "tally", "answers_sha256", "command", "commit", "machine", "engine", "shard")
-"""Fields of a manifest that no result is tied to: they change while a run goes on, or differ between two runs that are one."""
+"""Fields that :func:`manifest_hash` leaves out: they change during a run, or differ between two runs with equal results."""
 
 MANIFEST = "manifest.json"
 RESULT = "result.json"
@@ -52,7 +52,7 @@ LEDGER = "samples.jsonl"
 
 
 def describe(plan: Plan) -> Manifest:
-    """Returns the manifest of a run of which nothing is loaded yet."""
+    """Returns the manifest of a plan before anything of it is loaded."""
     order, setup = plan.order, plan.setup
     manifest = Manifest(
         **msgspec.structs.asdict(setup),
@@ -75,7 +75,7 @@ def describe(plan: Plan) -> Manifest:
 
 
 def command_line() -> tuple[str, ...]:
-    """Returns the command as typed, the program's folder and the folders of absolute paths left out."""
+    """Returns the words of the command line without the folders of the program and of absolute paths."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return tuple(Path(word).name if word.startswith(("/", "~")) else word for word in words)
 
@@ -89,7 +89,8 @@ def read_manifest(folder: Path) -> Manifest:
     """Returns a run folder's manifest.
 
     Raises:
-        DataError: Not a run folder, not JSON, of another version, or a field is missing, unknown, or not of its type or range.
+        DataError: If the folder is not a run's, or the file is not JSON, has another version, or has a field that is missing,
+            unknown, or not of its type or range.
     """
     path = folder / MANIFEST
     try:
@@ -109,14 +110,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a folder's ``result.json`` says.
+    """The content of a folder's ``result.json``.
 
     Attributes:
-        rows: Its rows.
-        samples_sha256: Hash of the graded samples that they were computed from (:func:`samples_hash`), or of judgments.
+        rows: Rows that were computed from the samples or the judgments.
+        samples_sha256: Hash of these graded samples (:func:`samples_hash`), or of these judgments.
         answers_sha256: Hash of the same samples without their grades (:func:`answers_hash`); empty in an older file.
-        manifest_sha256: Hash of the manifest that they were computed under (:func:`manifest_hash`); empty in an older file.
-        graded_by: Version of the benchmark whose grades they stand on; None in an older file.
+        manifest_sha256: Hash of the run's manifest at that time (:func:`manifest_hash`); empty in an older file.
+        graded_by: Version of the benchmark that graded the samples; ``None`` in an older file.
     """
 
     rows: tuple[Result, ...]
@@ -130,10 +131,10 @@ CHANGED = "was changed after it was written (its hash differs)"
 
 
 def read_results(folder: Path) -> Recorded:
-    """Returns a folder's ``result.json``, of a run or of a judge's verdicts on one.
+    """Returns the ``result.json`` of a run folder or of a judge's folder.
 
     Raises:
-        DataError: If it is missing, of another version, or changed since it was written.
+        DataError: If the file is missing, has another version, or was changed after it was written.
     """
     path = folder / RESULT
     if not path.exists():
@@ -149,7 +150,7 @@ def read_results(folder: Path) -> Recorded:
 
 
 def write_results(folder: Path, recorded: Recorded, tally: Tally | None = None) -> None:
-    """Writes ``result.json``: the rows, how much of the run they stand on, what they were computed from, and its own hash."""
+    """Writes ``result.json``: the rows, the tally of the run, the hashes of what they were computed from, and its own hash."""
     data: dict[str, Any] = {"format": FORMAT, **({"tally": dataclasses.asdict(tally)} if tally else {})}
     data |= {"results": [dataclasses.asdict(row) for row in recorded.rows]}
     data |= {name: value for name, value in dataclasses.asdict(recorded).items() if name != "rows" and value not in ("", None)}
@@ -157,15 +158,15 @@ def write_results(folder: Path, recorded: Recorded, tally: Tally | None = None) 
 
 
 def asked_hash(asked: tuple[str, str, str, str]) -> str:
-    """Returns 16 hex digits over item, key, right answer and hash of the prompt of one sample that a run asks for."""
+    """Returns the hash, 16 hex digits, of the item, key, right answer and prompt's hash of one sample that a run asks for."""
     return content_hash(asked)[:16]
 
 
 def with_asked(manifest: Manifest, asked: Iterable[tuple[str, str, str, str]]) -> Manifest:
-    """Returns a manifest that says which samples its run asks for.
+    """Returns a manifest with the keys and hashes of the samples that its run asks for.
 
     Args:
-        manifest: The manifest.
+        manifest: Manifest without them, or with older ones.
         asked: Item, key, right answer and hash of the prompt of each planned sample, in the run's order.
     """
     asked = list(asked)
@@ -173,31 +174,31 @@ def with_asked(manifest: Manifest, asked: Iterable[tuple[str, str, str, str]]) -
 
 
 def manifest_hash(manifest: Manifest) -> str:
-    """Returns the hash of all that a manifest says of model, items, prompts, settings and packages."""
+    """Returns the hash of a manifest's model, items, prompts, settings and packages: of all fields but :data:`_FREE`."""
     return content_hash({name: value for name, value in plain(manifest).items() if name not in _FREE})
 
 
 def answers_hash(lines: Iterable[bytes]) -> str:
-    """Returns one hash over the lines of samples without their grades, in whatever order they finished."""
+    """Returns one hash over the lines of samples without their grades; the order of the lines does not matter."""
     return combined(hashlib.sha256(ungraded(line)).digest() for line in lines)
 
 
 def samples_hash(lines: Iterable[bytes]) -> str:
-    """Returns one hash over the lines of samples, in whatever order they finished and however long they took."""
+    """Returns one hash over the lines of samples without their times; the order of the lines does not matter."""
     return combined(hashlib.sha256(timeless(line)).digest() for line in lines)
 
 
 def combined(digests: Iterable[bytes]) -> str:
-    """Returns one hash over hashes, in whatever order."""
+    """Returns one hash over hashes; their order does not matter."""
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes a run folder if need be and keeps every other process off it.
+    """Makes a run folder if it is missing, and locks it against every other process.
 
     Raises:
-        UserError: It cannot be written, or another process has it.
+        UserError: If the folder cannot be written, or another process has the lock.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -210,7 +211,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _take(lock: IO[str], folder: Path) -> None:
-    """Takes the lock; a process that was just killed can leave it held for a moment, by a child that had not started yet."""
+    """Takes the lock; waits a moment, since a child of a process that was just killed can still hold it."""
     last = time.monotonic() + LOCK_SECONDS
     while True:
         try:
@@ -224,10 +225,10 @@ def _take(lock: IO[str], folder: Path) -> None:
 
 
 def _of_format(path: Path, limit: int) -> dict[str, Any]:
-    """Returns a file's JSON object, whose format is this version's.
+    """Returns the JSON object of a file that has this version's format.
 
     Raises:
-        DataError: If it cannot be read as one, or is of another format.
+        DataError: If the file cannot be read, is not a JSON object, or has another format.
     """
     data = read_json(path, limit)
     if not isinstance(data, dict):

@@ -1,8 +1,8 @@
 """The typed records of a run folder's ``manifest.json``.
 
-A record has exactly the fields of its file, so that the hash of a record is the hash of the file that it was read from: a field
-that older versions did not write is ``UNSET`` there (false, and left out when it is written), a whole number stays one. An
-imported run has null for a value that its file does not say; a run of our own has none.
+A record has exactly the fields of its file, so the hash of a record is the hash of the file that it was read from. A field that
+an older version did not write is ``UNSET``, which is false and is left out of a written file. Whole numbers stay whole numbers.
+Null in ``seed``, ``eos_ids`` or a decoding means that another harness did not keep the value; only imported runs have it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MANIFEST_BYTES = 1 << 28
 """Largest size of a manifest in bytes: a million items take 0.1 GB, since it has their ids twice, and their keys."""
 
 Plain = Name | Integer | Annotated[float, Meta(ge=-1e15, le=1e15)] | bool | tuple[Name, ...] | None
-"""A value that an engine or a machine says of itself."""
+"""A value that describes an engine or a machine."""
 
 ShortHash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 Shard = Annotated[tuple[Count, ...], Meta(min_length=2, max_length=2)]
@@ -60,7 +60,13 @@ class StoredModel(Record, frozen=True):
 
 
 class StoredBenchmark(Record, frozen=True):
-    """The benchmark of a run; the hash of its data as a file, and as items."""
+    """The benchmark of a run.
+
+    Attributes:
+        version: Version of the grading code.
+        data_sha256: Hash of the data file, or of the items if there was no file.
+        items_sha256: Hash of the items, which does not depend on the form of a file.
+    """
 
     name: Name
     version: Count
@@ -69,7 +75,7 @@ class StoredBenchmark(Record, frozen=True):
 
 
 class StoredDecoding(Record, frozen=True):
-    """The settings of generation; null is unknown."""
+    """The settings of generation; null means unknown, which only an imported run may have."""
 
     max_new_tokens: Count | None
     temperature: Positive | None
@@ -207,7 +213,7 @@ class StoredImported(Record, frozen=True):
 
 
 class About(Record, frozen=True, kw_only=True):
-    """What is known of every set of answers: whose they are, and to what."""
+    """The facts that are known of every set of answers."""
 
     model: StoredModel
     benchmark: StoredBenchmark
@@ -215,11 +221,11 @@ class About(Record, frozen=True, kw_only=True):
 
 
 class OutputsOnly(About, frozen=True, kw_only=True):
-    """What is known of a file of outputs that no run is known of.
+    """The facts that are known of a file of outputs whose run is unknown.
 
     Attributes:
-        source: ``outputs of a file``, or ``re-scored`` if a judge's annotations came with them.
-        finished: When they were scored.
+        source: ``outputs of a file``, or ``re-scored`` if the outputs came with a judge's annotations.
+        finished: Time of the scoring, ISO 8601 in UTC.
     """
 
     source: Name
@@ -227,13 +233,13 @@ class OutputsOnly(About, frozen=True, kw_only=True):
 
 
 class Setup(About, frozen=True, kw_only=True):
-    """What a run was asked to do with its items; a plan knows it before anything is loaded.
+    """Everything that a run does with its items; a plan knows it before anything is loaded.
 
     Attributes:
-        eos_ids: Ids of the tokens that end a completion.
-        end_tokens: The same tokens with their origins; absent in older files.
-        dtype: As resolved; ``served`` for a model behind a server.
-        imported: Absent in a run of our own.
+        eos_ids: Ids of the tokens that end a completion; null if unknown.
+        end_tokens: The same tokens with the files that name them; absent in older files.
+        dtype: Resolved dtype, never ``auto``; ``served`` for a model behind a server.
+        imported: File of another harness; absent in a run of our own.
     """
 
     protocol: StoredProtocol
@@ -253,18 +259,18 @@ class Manifest(Setup, frozen=True, kw_only=True):
         settings_sha256: Hash of the setup; see :func:`tulu_eval.runs.identity.settings_hash`.
         seed: Seed of sampling.
         limit: Value of ``--limit``; null for all items.
-        items: Ids of the items of each protocol that the run covers, by protocol, whatever the limit.
+        items: All item ids of each protocol that the run covers, by protocol; the limit does not shorten them.
         planned: Ids of the run's own items in its order.
         keys: Key of each planned sample's request.
         asked: Hash of each planned sample's item, key, right answer and prompt.
-        engine: What the engine said of itself; empty before it was started.
+        engine: The engine's description of itself; empty before its first start.
         packages: Installed versions by package.
         commit: Commit of tulu-eval's checkout; empty without one.
         command: The command line without folders.
         status: ``running``, ``incomplete``, ``complete``, ``failures`` or ``imported``.
-        tally: How much of the run is there.
+        tally: Numbers of planned, answered and failed items.
         answers_sha256: Hash of the samples without their grades.
-        shard: Part and number of parts.
+        shard: Part, from 1 on, and number of parts; absent for a whole run.
     """
 
     format: Literal[1]
@@ -288,22 +294,22 @@ class Manifest(Setup, frozen=True, kw_only=True):
 
 
 def stored(record: DataclassInstance, kind: type[R], **more: Any) -> R:
-    """Returns a dataclass of the program as its record in the manifest; fields that are ``None`` stay unset.
+    """Returns a dataclass of the program as a record of the manifest; fields that are ``None`` stay unset.
 
     Args:
-        record: The dataclass.
-        kind: The record, with fields of the same names.
+        record: Dataclass to store.
+        kind: Class of the record; its fields have the same names.
         more: Further fields of the record.
 
     Raises:
-        DataError: If a value is one that no manifest can have, such as a text of more than 4,096 characters.
+        DataError: If no manifest can have one of the values, e.g. a text of more than 4,096 characters.
     """
     data = {name: value for name, value in dataclasses.asdict(record).items() if value is not None}
     return checked(data | more, kind, Place(type(record).__name__))
 
 
 def plain(record: Record) -> dict[str, Any]:
-    """Returns a record as plain JSON data, without the fields that are ``UNSET``."""
+    """Returns a record as JSON data without the fields that are ``UNSET``."""
     data: dict[str, Any] = msgspec.to_builtins(record)
     return data
 
@@ -328,7 +334,7 @@ def checked_manifest(path: Path, data: Mapping[str, Any]) -> Manifest:
 
 
 def _first_null(manifest: Manifest) -> str:
-    """Returns the first field that only an imported run may have as null."""
+    """Returns the path of the first null that only an imported run may have; empty if there is none."""
     if manifest.eos_ids is None:
         return "eos_ids"
     if manifest.seed is None:

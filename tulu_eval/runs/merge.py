@@ -1,6 +1,6 @@
-"""From the shards of a run to the run: what ``--shard 1/N`` to ``--shard N/N`` left becomes what one process would have left.
+"""Merges the shards that ``--shard 1/N`` to ``--shard N/N`` made into the run that one process would have made.
 
-Shards are only read. Nothing is written before all of them are there, finished, of the same settings and of the same run.
+It only reads the shards. It writes nothing before it has checked that all of them exist, are finished, and belong to one run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tulu_eval.runs.scoring import write_rows
 from tulu_eval.runs.tally import Tally
 
 _SAME = ("model", "benchmark", "protocol", "template", "decoding", "eos_ids", "backend", "dtype", "seed", "limit", "items")
-"""What shards of one run have in common; the settings' hash also covers the rest of what can change a completion."""
+"""Fields of the manifest that all shards of a run share; the hash of the settings covers all else that changes completions."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Shard:
     """One part of a run.
 
     Attributes:
-        run: As it is on disk.
-        part: Which part, from 1 on.
-        parts: Of how many.
+        run: The shard as it is on disk.
+        part: Number of this part, from 1 on.
+        parts: Number of all parts.
     """
 
     run: StoredRun
@@ -46,25 +46,25 @@ class Shard:
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """The shard's folder."""
         return self.run.folder
 
     @property
     def manifest(self) -> Manifest:
-        """Its manifest."""
+        """The shard's manifest."""
         return self.run.manifest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Merged:
-    """The run that shards became.
+    """The result of :func:`merge`.
 
     Attributes:
-        folder: The run's folder.
-        shards: How many there were.
-        added: Samples that the run's ledger did not have, or had with another answer than the shards.
-        tally: How much of the run is there; the shards' own commands try again what failed.
-        results: The run's rows.
+        folder: Folder of the whole run.
+        shards: Number of shards.
+        added: Number of samples that the run's ledger did not have, or had with another answer than the shards.
+        tally: Numbers of planned, answered and failed items; the shards' own commands try failed ones again.
+        results: Rows of the whole run.
     """
 
     folder: Path
@@ -75,15 +75,15 @@ class Merged:
 
 
 def merge(folders: Sequence[Path], output: Path | None = None, data: Path | None = None) -> Merged:
-    """Puts the shards of a run together.
+    """Merges the shards of a run and writes the whole run.
 
     Args:
-        folders: The run's folder, or the folders of its shards, wherever they were copied to.
-        output: The run's folder to write; the one that the shards are in unless given.
-        data: The data file of a run that read one, where the benchmark writes files for other tools.
+        folders: Folder of the run, or folders of its shards, which may have been copied anywhere.
+        output: Folder of the run to write; by default the run folder that the shards are in.
+        data: Data file that the run read, if it read one; needed only for a benchmark that writes files for other tools.
 
     Raises:
-        UserError: A shard is missing, there twice, unfinished, being written or of another run; nothing is written then.
+        UserError: If a shard is missing, given twice, unfinished, locked or part of another run; it then writes nothing.
     """
     shards = sorted((_read(folder) for folder in _expand(folders)), key=lambda shard: shard.part)
     _check_one_run(shards)
@@ -102,7 +102,11 @@ def merge(folders: Sequence[Path], output: Path | None = None, data: Path | None
 
 
 def _expand(folders: Sequence[Path]) -> list[Path]:
-    """Returns the shards' folders that some folders are or hold."""
+    """Returns the folders of shards: each given one, or all in it if it is a run folder with shards.
+
+    Raises:
+        DataError: If there is no shard.
+    """
     found: list[Path] = []
     for folder in folders:
         if (folder / SHARDS).is_dir():
@@ -144,7 +148,7 @@ def _check_parts(shards: Sequence[Shard]) -> None:
     twice = [part for part, count in counts.items() if count > 1]
     if twice:
         both = " and ".join(str(shard.folder) for shard in shards if shard.part == twice[0])
-        raise UserError(f"shard {twice[0]}/{parts} is there twice: {both}; give one of them")
+        raise UserError(f"two folders have shard {twice[0]}/{parts}: {both}; give one of them")
     missing = [part for part in range(1, parts + 1) if part not in counts]
     if missing:
         names = ", ".join(f"{part}/{parts}" for part in missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -155,7 +159,11 @@ def _check_parts(shards: Sequence[Shard]) -> None:
 
 
 def _interleave(shards: Sequence[Shard]) -> list[str]:
-    """Returns the ids of the run's items in its order, from those of its shards, each of which has every Nth."""
+    """Returns the ids of the run's items in its order; each of N shards has every Nth of them.
+
+    Raises:
+        UserError: If the shards have different numbers of items, or an item is in two of them.
+    """
     whole = [""] * sum(len(shard.manifest.planned) for shard in shards)
     for shard in shards:
         planned = shard.manifest.planned
@@ -169,7 +177,11 @@ def _interleave(shards: Sequence[Shard]) -> list[str]:
 
 
 def _around(shards: Sequence[Shard]) -> Path:
-    """Returns the run's folder around its shards."""
+    """Returns the run folder that the shards are in.
+
+    Raises:
+        UserError: If they are not all in the folder ``shards`` of one run.
+    """
     around = {shard.folder.resolve().parent for shard in shards}
     if len(around) != 1 or next(iter(around)).name != SHARDS:
         raise UserError(f"the shards are not in one folder {SHARDS!r} of a run; say where the run goes with --output FOLDER")
@@ -177,17 +189,17 @@ def _around(shards: Sequence[Shard]) -> Path:
 
 
 def _items(benchmark: Benchmark, manifest: Manifest, data: Path | None) -> dict[str, Item]:
-    """Returns the items by id where the benchmark writes files for other tools from them; none elsewhere."""
+    """Returns the items by id if the benchmark writes files for other tools from them, else nothing."""
     if type(benchmark).export is Benchmark.export:
         return {}
     return {item.id: item for item in benchmark.load(benchmark.protocol(manifest.protocol.name), data)}
 
 
 def _lines(shards: Sequence[Shard], stack: contextlib.ExitStack) -> dict[str, bytes]:
-    """Returns the line of every sample by item.
+    """Returns the ledger's line of each sample by item.
 
     Raises:
-        UserError: If a shard is not as it was made, or not finished.
+        UserError: If a shard was changed after it was made, or is not finished.
     """
     found: dict[str, bytes] = {}
     for shard in shards:
@@ -217,7 +229,7 @@ def _write(
     with Ledger(target / files.LEDGER) as ledger:
         kept = {marks(line)[0]: ungraded(line) for line in ledger.lines(asked)}
         for sample in samples:
-            if kept.get(sample.item) != ungraded(lines[sample.item]):  # of two lines for one sample the later counts
+            if kept.get(sample.item) != ungraded(lines[sample.item]):  # the later of two lines for one sample counts
                 ledger.append(sample)
                 added += 1
         ledger.set_strangers_aside(asked)
@@ -229,7 +241,11 @@ def _write(
 
 
 def _manifest(target: Path, shards: Sequence[Shard], planned: Sequence[str]) -> Manifest:
-    """Returns the run's manifest: the first shard's, with every session and the machine that it was on."""
+    """Returns the run's manifest: that of the first shard, with the sessions of all shards and the machine of each session.
+
+    Raises:
+        DataError: If the folder has a run with other settings.
+    """
     first = shards[0].manifest
     sessions: tuple[Session, ...] = ()
     if (target / files.MANIFEST).exists():

@@ -1,4 +1,4 @@
-"""A ledger packed for publishing: ``gzip samples.jsonl`` leaves ``samples.jsonl.gz``, which every reader takes as well."""
+"""Reads ledgers that were packed for publishing: every reader accepts ``samples.jsonl.gz``, made by ``gzip samples.jsonl``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tulu_eval import files
 from tulu_eval.errors import DataError
 
 MOST_BYTES = 1 << 32
-"""More than a million samples have; what unpacks to more is not a ledger."""
+"""Largest size of an unpacked ledger in bytes; a million samples need less."""
 
 _BLOCK = 1 << 20
 
 
 def packed(path: Path) -> Path:
-    """Returns where the packed form of a file is."""
+    """Returns the path of a file's packed form."""
     return path.with_name(path.name + ".gz")
 
 
@@ -27,11 +27,11 @@ def there(path: Path) -> bool:
 
 
 def unpack(path: Path) -> BinaryIO:
-    """Returns a temporary file, open for reading, with the bytes of a packed file.
+    """Returns an open temporary file with the unpacked bytes of a file's packed form.
 
     Raises:
-        DataError: It is not gzip, it was cut, or it unpacks to more than a ledger can be.
-        OSError: It cannot be read, or the disk is full.
+        DataError: If the packed file is not gzip, was cut, or unpacks to more than :data:`MOST_BYTES`.
+        OSError: If it cannot be read, or the disk is full.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(tempfile.TemporaryFile(prefix="tulu-eval-"))
@@ -41,7 +41,7 @@ def unpack(path: Path) -> BinaryIO:
 
 
 def unpack_in_place(path: Path) -> None:
-    """Puts a file in the place of its packed form, in one step; raises as :func:`unpack`."""
+    """Replaces a file's packed form by the file itself; raises the same errors as :func:`unpack`."""
     with files.replacing(path) as file:
         _copy(path, file)
     packed(path).unlink()

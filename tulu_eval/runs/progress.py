@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes: a bar on a terminal, a line now and then in a log."""
+"""Shows the progress of a run: a bar on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 LOG_SECONDS = 10.0
-"""Between two lines where there is no terminal."""
+"""Seconds between two lines if there is no terminal."""
 
 
 class Progress:
-    """Reports on stderr; what a run is for goes to stdout.
+    """Reports progress on stderr; stdout is for results.
 
     Args:
-        quiet: Say nothing.
-        verbose: Say more: the engine's own remarks.
-        terminal: Draw a bar rather than lines; by default whether stderr is a terminal.
+        quiet: Print nothing.
+        verbose: Also print the engine's own remarks.
+        terminal: Draw a bar instead of lines; by default if stderr is a terminal.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False, terminal: bool | None = None) -> None:
@@ -35,7 +35,7 @@ class Progress:
         self._began = self._spoke = 0.0
 
     def say(self, line: str) -> None:
-        """Prints a line, above the bar if there is one."""
+        """Prints a line; above the bar if there is one."""
         if self.quiet:
             return
         shown = printable_lines(line)  # names and paths in it come from anywhere
@@ -45,28 +45,33 @@ class Progress:
             print(shown, file=sys.stderr, flush=True)
 
     def begin(self, total: int, before: int) -> None:
-        """Is told that a run begins, how many samples it has, and how many of them are there already."""
+        """Starts the count of a run.
+
+        Args:
+            total: Number of the run's samples.
+            before: Number of samples that the ledger has already.
+        """
         self._total, self._before = total, before
         self._done = self._tokens = self._graded = self._right = self._failed = 0
         if before:
             self.say(f"{before} of {total} samples are in the ledger already")
 
     def loading(self, model: str, backend: str) -> None:
-        """Is told that an engine is being started."""
+        """Reports the start of an engine."""
         self.say(f"loading {model} on {backend} ...")
 
     def generating(self) -> None:
-        """Is told that the engine is ready and begins; rates are counted from here."""
+        """Reports that the engine begins to generate; the time of the rates starts here."""
         self._began = self._spoke = time.perf_counter()
         if self.terminal and not self.quiet:
-            from tqdm.auto import tqdm  # in a notebook its widget
+            from tqdm.auto import tqdm  # draws a widget in a notebook
 
             self._bar = tqdm(
                 total=self._total, initial=self._before, unit="item", file=sys.stderr, dynamic_ncols=True, leave=False
             )
 
     def sample(self, sample: Sample) -> None:
-        """Is told of a finished sample."""
+        """Counts a finished sample."""
         self._done += 1
         self._tokens += len(sample.completion.token_ids)
         if sample.status in FAILURES:
@@ -92,7 +97,7 @@ class Progress:
     def _figures(self) -> str:
         seconds = max(time.perf_counter() - self._began, 1e-9)
         words = [f"{self._tokens / seconds:.0f} tok/s"]
-        if self._graded:  # no share and no interval: what finishes first is the short answers
+        if self._graded:  # no share and no interval, since short answers finish first
             words.append(f"right {self._right} of {self._graded} so far")
         if self._failed:
             words.append(f"{self._failed} failed")

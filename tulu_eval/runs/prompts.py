@@ -1,8 +1,8 @@
-"""The prompts of finished runs as text. A ledger has only their hashes; the text comes from the benchmark's items.
+"""Writes the prompts of finished runs as text. A ledger has only their hashes, so the text comes from the benchmark's items.
 
-A prompt is what stands before the question, the question, and what stands behind it. What stands behind is the same for every
-item; so is what stands before, unless examples are drawn per item. A model's own chat template is not in the run folder, so
-for that form the text is the turns without it.
+A prompt has three parts: a beginning, the question and an end. All items have the same end. They also have the same beginning,
+unless the benchmark draws examples per item. A run folder does not contain a model's own chat template; for such a model the
+text consists of the turns without the template.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.reading import StoredRun
 
 KNOWN = ("tulu", "plain")
-"""Forms that are written here, to the letter; in others, a template that is not in the run folder goes around the turn."""
+"""Forms whose prompts this module writes exactly; other forms put a template that the run folder lacks around the turns."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class Prompts:
     """The prompts of a run.
 
     Attributes:
-        before: What stands before every question; empty if that differs between items.
-        after: What stands behind it.
-        prefill: What the assistant's answer starts with, if a chat template that is not known here stands in between.
-        questions: By item.
-        proven: Whether every sample's hash is that of its prompt; never for a template that is not known here.
-        own: What stands before each question, by item, if that differs between items; else empty.
+        before: Text before every question; empty if it differs between items.
+        after: Text after every question.
+        prefill: Beginning of the assistant's answer for forms outside :data:`KNOWN`; empty for others.
+        questions: Question by item.
+        proven: Whether each prompt has the hash that its sample has; false for forms outside :data:`KNOWN`.
+        own: Text before each question by item, if it differs between items; else empty.
     """
 
     before: str
@@ -46,10 +46,10 @@ class Prompts:
 
 
 class PromptSource:
-    """Loads each benchmark's items once.
+    """Makes prompts of runs; loads the items of each benchmark once.
 
     Args:
-        data: Files with the items of benchmarks, by benchmark; others come from the benchmark's own source.
+        data: Data files by benchmark; other benchmarks load their items from their own sources.
     """
 
     def __init__(self, data: Mapping[str, Path]) -> None:
@@ -60,7 +60,7 @@ class PromptSource:
         """Returns the prompts of a run's samples.
 
         Raises:
-            UserError: The items cannot be had, or are others than those of the run.
+            UserError: If the items cannot be loaded, or differ from those of the run.
         """
         protocol, form = run.manifest.protocol.name, run.manifest.template.form
         items = self._load(run.benchmark, protocol)
@@ -106,13 +106,13 @@ class PromptSource:
 
 
 def _eos(manifest: Manifest) -> str:
-    """Returns the tokenizer's end-of-sequence token, empty if the run does not say it."""
+    """Returns the tokenizer's end-of-sequence token; empty if the manifest does not have it."""
     chosen = manifest.end_tokens.chosen if manifest.end_tokens else ()
     return next((token.text for token in chosen if "tokenizer" in token.origins), "")
 
 
 def _text(prompt: Prompt, form: str, eos: str) -> str:
-    """Returns a prompt as text; for a template that is not known here its one turn, or the turns with their roles."""
+    """Returns a prompt as text. For forms outside :data:`KNOWN` that is the user's turn, or all turns with their roles."""
     if form == "plain":
         return prompt.plain
     if form == "tulu":

@@ -1,9 +1,9 @@
-"""The one reading of a run: what its folder holds, how much of it is there, and what in it does not follow from the rest.
+"""Reads run folders for all verbs, and finds everything in a folder that does not follow from the rest of it.
 
-Every verb reads runs through :func:`read_run`. What can be computed again is computed again: the hashes of protocol and
-settings, which samples the run asked for (the manifest has their keys), their grades, the rows, and a judge's rows. A folder
-that was forged, mixed, swapped or cut is read all the same, and its ``doubts`` say what is wrong with it; :func:`sound` refuses
-it, in the same words for every verb. Nothing is written, no model is loaded.
+Every verb reads runs through :func:`read_run`. It computes everything again that can be computed: the hashes of protocol and
+settings, the run's samples (by the keys in the manifest), their grades, the rows, and the rows of judges. It also reads folders
+that were forged, mixed, swapped or cut, and lists their errors as ``doubts``; :func:`sound` refuses such a run with the same
+words for every verb. It writes nothing but the cache of readings, and loads no model.
 """
 
 from __future__ import annotations
@@ -36,17 +36,15 @@ class StoredRun:
     """A run as it is on disk.
 
     Attributes:
-        folder: The run's folder.
-        about: Its manifest; of a file of outputs, the little that is known.
-        results: Its rows, computed from its samples wherever the benchmark is installed, and after them those of judges.
-        tally: How much of the run is there.
-        doubts: What does not follow from the rest, one line each; empty for a run that is as it was made.
-        notes: What could not be computed again and why, one line each.
-        regraded: Whether the rows stand on grades of another version of the benchmark than the ledger has.
-        unhashed: Why nothing would show that its files were forged, one line that is among the notes too; empty for a run that
-            has all hashes.
-        lc_ranges: Of each length-controlled row, by signature, the smallest and the largest value over the constants C that
-            published numbers have.
+        about: The run's manifest, or the few facts about a file of outputs.
+        results: Rows of the run and then those of its judges; computed from the samples if the benchmark is installed here.
+        tally: Numbers of planned, answered and failed items.
+        doubts: Statements of the files that do not follow from the rest, one line each; empty for a run that nobody changed.
+        notes: Numbers that could not be computed again, with the reason, one line each.
+        regraded: Whether the rows use grades of another version of the benchmark than the ledger's.
+        unhashed: Reason why a forgery would not be seen, one line that ``notes`` has too; empty for a run with all hashes.
+        lc_ranges: Smallest and largest value of each length-controlled row over the constants C of published numbers, by
+            signature.
     """
 
     folder: Path
@@ -61,10 +59,10 @@ class StoredRun:
 
     @property
     def manifest(self) -> Manifest:
-        """Its manifest.
+        """The run's manifest.
 
         Raises:
-            DataError: If it is win rates of a file of outputs, of which no run is known.
+            DataError: If the folder has only win rates of a file of outputs, whose run is unknown.
         """
         if not isinstance(self.about, Manifest):
             raise DataError(self.folder, "has the win rates of a file of outputs, of which no run is known")
@@ -72,7 +70,7 @@ class StoredRun:
 
     @property
     def model(self) -> str:
-        """Name that the run is filed under: hub id, name of the registry, or name of a folder."""
+        """Name of the model: hub id, name in the registry, or name of a local model."""
         return self.about.model.name
 
     @property
@@ -82,40 +80,40 @@ class StoredRun:
 
     @property
     def imported(self) -> str:
-        """Name of the harness whose file it was imported from; empty for a run of our own."""
+        """Name of the harness whose file the run was imported from; empty for a run of our own."""
         return self.about.backend if isinstance(self.about, Manifest) and self.about.imported else ""
 
     @property
     def of_files(self) -> bool:
-        """Whether it is win rates of a file of outputs, of which no run is known."""
+        """Whether the folder has only win rates of a file of outputs, whose run is unknown."""
         return isinstance(self.about, OutputsOnly)
 
     @property
     def source(self) -> str:
-        """``outputs of a file`` or ``re-scored`` if no run is known; empty for a run."""
+        """``outputs of a file`` or ``re-scored`` if the run is unknown; empty for a run."""
         return self.about.source if isinstance(self.about, OutputsOnly) else ""
 
     @property
     def ended(self) -> str:
-        """When its last session ended, ISO 8601; empty if none did."""
+        """Time at which the last session ended, ISO 8601 in UTC; empty if the manifest has no such time."""
         if isinstance(self.about, OutputsOnly):
             return self.about.finished
         return (self.about.sessions[-1].finished or "") if self.about.sessions else ""
 
     @property
     def asked(self) -> Asked | None:
-        """Key and item of each sample that the run asked for; None where an older manifest does not say."""
+        """Key and item of each sample that the run asked for; ``None`` if an older manifest does not list them."""
         return rereading.pinned(self.manifest)
 
     def members(self, protocol: str | None) -> frozenset[str]:
-        """Returns the ids of a protocol's items as the run had them; empty for a protocol that it does not cover."""
+        """Returns the ids of the run's items of a protocol; empty for a protocol that the run does not cover."""
         if protocol is None or isinstance(self.about, OutputsOnly):
             return frozenset()
         members = {catalog.protocol_name(self.benchmark, name): ids for name, ids in self.about.items.items()}
         return frozenset(members.get(catalog.protocol_name(self.benchmark, protocol), ()))
 
     def samples(self) -> Iterator[Sample]:
-        """Yields every sample that the run asked for, in the order of the ledger, with the grades that its rows stand on.
+        """Yields every sample that the run asked for, in the order of the ledger, with the grades that the rows use.
 
         Raises:
             DataError: If the run was published without its samples.
@@ -132,10 +130,10 @@ class StoredRun:
 
 
 def read_run(folder: Path) -> StoredRun:
-    """Returns a run, or a judge's folder that has no run around it, as it is on disk.
+    """Returns a run as it is on disk, or a judge's folder that is not in a run folder.
 
     Raises:
-        DataError: If the folder is not a run's, or its manifest cannot be read as one of this version.
+        DataError: If the folder is neither, or its manifest cannot be read or has another version.
     """
     if (folder / JUDGING).exists() and not (folder / MANIFEST).exists():
         from tulu_eval.runs import rescored
@@ -148,7 +146,7 @@ def read_run(folder: Path) -> StoredRun:
         found = remembered.recall(name)
         if found is None:
             found = _read(folder, manifest, benchmark)
-            if remembered.name_of(folder, benchmark) == name:  # else a file was changed while it was read
+            if remembered.name_of(folder, benchmark) == name:  # otherwise a file changed during the reading
                 remembered.note(name, found)
     except OSError as error:
         raise DataError(folder, f"cannot be read: {error.strerror}") from error
@@ -157,7 +155,7 @@ def read_run(folder: Path) -> StoredRun:
 
 
 def today(rows: Iterable[Result]) -> tuple[Result, ...]:
-    """Returns rows with today's names of their protocols; their signatures keep the names that they were signed with."""
+    """Returns rows with the current names of their protocols; their signatures keep the old names."""
     return tuple(dataclasses.replace(row, protocol=catalog.protocol_name(row.benchmark, row.protocol)) for row in rows)
 
 
@@ -170,7 +168,7 @@ def _read(folder: Path, manifest: Manifest, benchmark: Benchmark | None) -> Read
     return Reading(
         results=(*rows, *itertools.chain.from_iterable(one.rows for one in judges.values())),
         tally=found.tally,
-        # of other samples other rows follow, which says nothing more
+        # Wrong samples give wrong rows, so doubts about the rows would repeat doubts about the samples.
         doubts=(*rereading.of_manifest(manifest, recorded, benchmark), *(found.doubts or wrong), *doubts, *of_judges),
         notes=(
             *filter(None, [unhashed]),
@@ -184,10 +182,10 @@ def _read(folder: Path, manifest: Manifest, benchmark: Benchmark | None) -> Read
 
 
 def sound(run: StoredRun) -> StoredRun:
-    """Returns a run of which everything follows from the rest.
+    """Returns a run if nobody changed it.
 
     Raises:
-        DataError: If anything in it does not.
+        DataError: If the run has doubts.
     """
     if run.doubts:
         raise DataError(run.folder, f"{NOT_AS_MADE}: {'; '.join(run.doubts)}")
@@ -195,10 +193,10 @@ def sound(run: StoredRun) -> StoredRun:
 
 
 def finished(run: StoredRun) -> StoredRun:
-    """Returns a sound run that has every planned sample.
+    """Returns a run if nobody changed it and it tried all planned items.
 
     Raises:
-        DataError: If it was stopped before, or :func:`sound` refuses it.
+        DataError: If the run was stopped before, or has doubts.
     """
     sound(run)
     if run.tally.unfinished:
@@ -207,7 +205,7 @@ def finished(run: StoredRun) -> StoredRun:
 
 
 def read_answers(folder: Path) -> StoredRun:
-    """Returns a run whose samples are what its model answered, whatever its ``result.json`` says; for grading them again.
+    """Returns a run without rows, so that its samples can be graded again; checks the samples and ignores the stored rows.
 
     Raises:
         DataError: If the folder is not a run's, has no samples, or has other samples than the run made.
@@ -229,18 +227,18 @@ def read_answers(folder: Path) -> StoredRun:
 def find_runs(
     results: Path, each: Callable[[Sequence[Path]], Iterable[Path]] = iter
 ) -> tuple[tuple[StoredRun, ...], tuple[str, ...]]:
-    """Returns the sound runs under a folder, win rates of files among them, and a line for each that is not to be used.
+    """Returns the sound runs under a folder, and one line per run that was changed or cannot be read.
 
-    An unfinished run is among the runs; what it may be shown as is for the verb to say.
+    The runs include unfinished ones, which the verb must mark as such, and win rates of files of outputs.
 
     Args:
-        results: The folder.
-        each: Goes through the run folders while they are read, and may show how far it is.
+        results: Folder to search; nothing is found if it is missing.
+        each: Function that yields the run folders one by one; it may show the progress of reading them.
     """
     if not results.exists():
         return (), ()
     found, problems = files.find(results, (MANIFEST, JUDGING))
-    # a shard is a part of a run, which is one once 'tulu-eval merge' has made it
+    # A shard is not a run; 'tulu-eval merge' makes a run of the shards.
     folders = [path.parent for path in found[MANIFEST] if path.parent.parent.name != SHARDS]
     folders += [path.parent for path in found[JUDGING] if not (path.parents[2] / MANIFEST).exists()]
     runs: list[StoredRun] = []
@@ -258,7 +256,7 @@ def _installed(manifest: Manifest) -> Benchmark | None:
 
 
 def _recorded(folder: Path) -> tuple[Recorded | None, list[str]]:
-    """Returns what ``result.json`` says, None where there is none or it is not as it was written, and a line for that."""
+    """Returns the content of ``result.json``, ``None`` if it is missing or was changed, and a line if it was changed."""
     if not (folder / RESULT).exists():
         return None, []
     try:
@@ -283,11 +281,11 @@ def _reread(folder: Path, manifest: Manifest, recorded: Recorded | None, benchma
 
 
 def _judged(folder: Path, asked: Asked | None) -> tuple[dict[str, JudgedResult], list[str]]:
-    """Returns what a run's judges gave, by the name of their folder, computed from their judgments; and what is doubtful."""
+    """Returns the numbers of a run's judges by the judge's folder, computed from their judgments, and the doubts about them."""
     read: dict[str, JudgedResult] = {}
     doubts: list[str] = []
     named = (path for name in (RESULT, JUDGING, JUDGMENTS) for path in folder.glob(f"{JUDGED}/*/{name}"))
-    judges = sorted({path.parent for path in named})  # one without a result, or with a link to nothing, is told too
+    judges = sorted({path.parent for path in named})  # a judge without a result, or with a broken link, gives a doubt
     outputs = outputs_by_hash(folder, asked) if judges else {}
     for judge in judges:
         name = judge.relative_to(folder).as_posix()

@@ -1,8 +1,8 @@
-"""Readings of runs, remembered in the user's cache, so that a table of hundreds of runs does not grade all of them anew.
+"""Keeps readings of runs in the user's cache, so that a table of hundreds of runs does not grade all of them again.
 
-A reading is named by content alone: the sha256 of every file that it stands on, of the code that made it (this package's reader
-and scorers, and the benchmark's own module), and of the gamed rows without which no LC can be computed again. No time of change
-is looked at; one changed byte makes another name.
+The name of a reading depends on content alone: on the sha256 of every file that was read, of the code that read it (this
+package's readers and scorers, and the benchmark's own module), and of the gamed rows that LC needs. One changed byte makes
+another name; times of files do not matter.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tulu_eval.version import __version__
 
 FILES = ("manifest.json", "result.json", "samples.jsonl", "samples.jsonl.gz", "digests.jsonl")
 JUDGED_FILES = ("result.json", "judgments.jsonl", "judging.json")
-"""What a reading stands on: of a run, and of each folder in its ``judged``."""
+"""Files that a reading depends on: those of a run, and those of each folder in its ``judged``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reading found; the fields are those of :class:`tulu_eval.runs.reading.StoredRun`."""
+    """The result of reading a run; :class:`tulu_eval.runs.reading.StoredRun` describes the fields."""
 
     results: tuple[Result, ...]
     tally: Tally
@@ -43,11 +43,11 @@ class Reading:
 
 
 def name_of(folder: Path, benchmark: Benchmark | None) -> str:
-    """Returns the name of a folder's reading: 64 hex digits.
+    """Returns the name of a folder's reading, 64 hex digits.
 
     Raises:
         OSError: If a file cannot be read.
-        DataError: If something there is no regular file.
+        DataError: If one of the files is not a regular file.
     """
     paths = [folder / name for name in FILES]
     paths += [judge / name for judge in sorted(folder.glob("judged/*")) for name in JUDGED_FILES]
@@ -57,7 +57,7 @@ def name_of(folder: Path, benchmark: Benchmark | None) -> str:
 
 
 def recall(name: str) -> Reading | None:
-    """Returns a remembered reading; None where it is not known, or not as it was noted."""
+    """Returns the reading of a name from the cache; ``None`` if the cache does not have it, or has it in another form."""
     data: dict[str, Any] = dict(read_json(_path(name)))
     try:
         rows = tuple(Result.from_json(row) for row in data["results"])
@@ -69,7 +69,7 @@ def recall(name: str) -> Reading | None:
 
 
 def note(name: str, reading: Reading) -> None:
-    """Remembers a reading; a cache that cannot be written is no error."""
+    """Writes a reading to the cache; does nothing if the cache cannot be written."""
     write_quietly(_path(name), json.dumps(dataclasses.asdict(reading), ensure_ascii=True))
 
 
@@ -84,7 +84,7 @@ def _sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _code(benchmark: type[Benchmark] | None, version: int) -> str:
-    """Returns a hash over the code that reads runs and, where it is installed, the benchmark that grades them."""
+    """Returns the hash of the code that reads runs and, if it is installed, of the benchmark that grades them."""
     package = Path(__file__).parents[1]
     sources = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).rglob("*.py"))]
     own = inspect.getsourcefile(benchmark) if benchmark else None

@@ -1,4 +1,4 @@
-"""What a run's samples come to when everything is computed again, and what then differs from what its files say."""
+"""Computes grades and rows again from a run's samples, and finds the differences from what the run's files contain."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from tulu_eval.runs.scoring import grade_sample, make_rows, tally_of
 from tulu_eval.runs.tally import Tally
 
 NOT_AS_MADE = "is not as it was made; put its files back, or make the run again with --fresh"
-"""How every verb begins the line about a run with doubts; it advises nothing that would make the doubts go away."""
+"""Beginning of every verb's line about a run with doubts; it advises nothing that would only hide the doubts."""
 
 BLANK = ("empty", "engine_error")
-"""Classes of samples that have no text."""
+"""Statuses of samples that have no text."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reread:
-    """What a run's samples are.
+    """The result of reading a run's samples again.
 
     Attributes:
-        tally: How much of the run is there.
-        marks: By item, of the grades that the rows stand on; None where neither files nor this installation can tell.
-        doubts: What is wrong with the samples, one line each.
-        notes: What could not be computed again, one line each.
-        regraded: Whether the rows stand on grades of another version of the benchmark than the ledger has.
+        tally: Numbers of planned, answered and failed items.
+        marks: Marks by item with the grades that the rows use; ``None`` if neither the files nor this installation have them.
+        doubts: Errors in the samples, one line each.
+        notes: Numbers that could not be computed again, with the reason, one line each.
+        regraded: Whether the rows use grades of another version of the benchmark than the ledger's.
     """
 
     tally: Tally
@@ -47,7 +47,18 @@ class Reread:
 
 @dataclasses.dataclass(slots=True)
 class _Read:
-    """The samples of a ledger: as it has them, and as the benchmark that is installed grades them."""
+    """The samples of a ledger with two grades each: the ledger's, and the installed benchmark's.
+
+    Attributes:
+        kept: Marks by item, from the ledger's grades.
+        fresh: Marks by item, from the installed benchmark's grades; empty if it is not installed.
+        otherwise: Items whose two grades differ.
+        asked: Item, key, right answer and hash of the prompt, by item.
+        answers: Hash of each line without its grades.
+        as_kept: Hash of each line with the ledger's grades.
+        as_fresh: Hash of each line with the installed benchmark's grades.
+        causes: Error of each sample on which the engine failed.
+    """
 
     kept: dict[str, Marks] = dataclasses.field(default_factory=dict)
     fresh: dict[str, Marks] = dataclasses.field(default_factory=dict)
@@ -59,7 +70,11 @@ class _Read:
     causes: list[str] = dataclasses.field(default_factory=list)
 
     def note(self, line: bytes, benchmark: Benchmark | None) -> None:
-        """Takes a line in."""
+        """Adds a line of the ledger.
+
+        Raises:
+            ValueError: If the line is not a sample.
+        """
         item, found = marks(line)
         self.kept[item] = found
         self.answers.append(hashlib.sha256(ungraded(line)).digest())
@@ -79,12 +94,12 @@ class _Read:
 
 
 def pinned(manifest: Manifest) -> Asked | None:
-    """Returns key and item of each sample that a run asked for; None where an older manifest does not say."""
+    """Returns key and item of each sample that a run asked for; ``None`` if an older manifest does not list them."""
     return None if manifest.keys is UNSET else list(zip(manifest.keys, manifest.planned, strict=False))
 
 
 def of_ledger(ledger: Ledger, manifest: Manifest, recorded: Recorded | None, benchmark: Benchmark | None) -> Reread:
-    """Returns what a ledger's samples are, each graded again where the benchmark is installed."""
+    """Returns the reading of a ledger's samples; grades each again if the benchmark is installed."""
     asked = pinned(manifest)
     doubts = list(_of_lines(ledger, manifest, asked))
     read = _Read()
@@ -112,12 +127,19 @@ def of_ledger(ledger: Ledger, manifest: Manifest, recorded: Recorded | None, ben
 
 
 def _graders(read: _Read, recorded: Recorded | None, made: int, now: int | None) -> int | None:
-    """Returns the version of the benchmark whose grades the rows stand on; None where the samples give no such rows."""
+    """Returns the version of the benchmark whose grades the rows use; ``None`` if the samples do not give these rows.
+
+    Args:
+        read: Samples of the ledger.
+        recorded: Content of ``result.json``; ``None`` if it is missing.
+        made: Version of the benchmark in the manifest.
+        now: Version of the installed benchmark; ``None`` if it is not installed.
+    """
     if recorded is None:
         return made if now is None else now
     if recorded.graded_by is not None:
         return recorded.graded_by
-    if combined(read.as_kept) == recorded.samples_sha256:  # of an older file the hash over grades tells
+    if combined(read.as_kept) == recorded.samples_sha256:  # an older file has no version, but a hash over the grades
         return made
     return now if combined(read.as_fresh) == recorded.samples_sha256 else None
 
@@ -147,7 +169,7 @@ def _of_lines(ledger: Ledger, manifest: Manifest, asked: Asked | None) -> Iterat
 
 
 def _of_asked(read: _Read, manifest: Manifest) -> Iterator[str]:
-    """Yields a line where right answers or prompts are others than those that were asked."""
+    """Yields a line if a sample has another right answer or prompt than the manifest's hashes."""
     noted = dict(zip(manifest.planned, manifest.asked or (), strict=False))
     wrong = [item for item, asked in read.asked.items() if noted and asked_hash(asked) != noted.get(item)]
     if wrong:
@@ -155,7 +177,10 @@ def _of_asked(read: _Read, manifest: Manifest) -> Iterator[str]:
 
 
 def of_digests(digests: Sequence[Digest], manifest: Manifest, benchmark: Benchmark | None) -> Reread:
-    """Returns what the digests of samples that were not published say; grades need the text, or a class that decides them."""
+    """Returns the reading of the digests of a run without samples.
+
+    It has marks only if the benchmark's grades follow from a sample's status, since digests have no text.
+    """
     planned = set(manifest.planned)
     doubts = []
     if strange := [one.item for one in digests if one.item not in planned]:
@@ -179,7 +204,7 @@ def of_digests(digests: Sequence[Digest], manifest: Manifest, benchmark: Benchma
 
 
 def of_manifest(manifest: Manifest, recorded: Recorded | None, benchmark: Benchmark | None) -> Iterator[str]:
-    """Yields what a manifest says against its own hashes, its protocol, and the one that its result has of it."""
+    """Yields the contradictions of a manifest to its own hashes, to its protocol, and to the hash in ``result.json``."""
     protocol = plain(manifest.protocol)
     if protocol.pop("sha256") != content_hash(protocol):
         yield f"{MANIFEST}: the protocol was changed after it was written (its hash differs)"
@@ -188,26 +213,26 @@ def of_manifest(manifest: Manifest, recorded: Recorded | None, benchmark: Benchm
     elif recorded and recorded.manifest_sha256 and recorded.manifest_sha256 != manifest_hash(manifest):
         yield f"{MANIFEST} is not the one that {RESULT} was computed under"
     if manifest.keys is not UNSET and len(manifest.keys) != len(manifest.planned):
-        yield f"{MANIFEST}: it has not one key per planned item"
+        yield f"{MANIFEST}: it has {len(manifest.keys)} keys, and {len(manifest.planned)} planned items"
     if manifest.asked is not UNSET and len(manifest.asked) != len(manifest.planned):
-        yield f"{MANIFEST}: it has not one hash of what was asked per planned item"
+        yield f"{MANIFEST}: it has {len(manifest.asked)} hashes of what was asked, and {len(manifest.planned)} planned items"
     if not _items_fit(manifest, benchmark):
         how = "counts" if manifest.imported else "limit and shard"
         yield f"{MANIFEST}: its items are not those of its protocol, {how}"
 
 
 def unhashed(manifest: Manifest, recorded: Recorded | None) -> str:
-    """Returns a note where a run lacks the hashes that every run has had since 2026-11-30; empty where it has them.
+    """Returns a note if a run lacks hashes that all runs since :data:`HASHED_SINCE` have; empty if it has them.
 
-    No older run is refused for it, and what is there is held against the rest; but whoever takes the hashes out of a forged
-    run makes it look older.
+    No verb refuses a run for that, since older runs lack them, and the hashes that exist are checked. But somebody who removes
+    the hashes from a forged run makes it look like an older run.
     """
     noted = {f"{MANIFEST}'s {name}": getattr(manifest, name) is not UNSET for name in ("keys", "asked", "answers_sha256")}
     if recorded is not None:
         noted |= {f"{RESULT}'s {name}": bool(getattr(recorded, name)) for name in ("answers_sha256", "manifest_sha256")}
         noted[f"{RESULT}'s graded_by"] = recorded.graded_by is not None
     else:
-        noted.pop(f"{MANIFEST}'s answers_sha256")  # it is written with the result
+        noted.pop(f"{MANIFEST}'s answers_sha256")  # a run writes it together with the result
     missing = [name for name, there in noted.items() if not there]
     if not missing:
         return ""
@@ -216,13 +241,15 @@ def unhashed(manifest: Manifest, recorded: Recorded | None) -> str:
 
 
 HASHED_SINCE = "2026-11-30"
-"""The day of the first version that wrote all of them."""
+"""Day of the first version that wrote all hashes."""
 
 
 def _items_fit(manifest: Manifest, benchmark: Benchmark | None) -> bool:
-    """Whether each protocol has as many items as its recipe says, of one order, and the planned ones are the first of it.
+    """Whether a manifest's items fit its protocols.
 
-    What a file of another harness holds may be any part of them, in their order, as many as it was said to answer.
+    Each protocol must have its recipe's number of items, and these must be the first items of the run's own protocol. The planned
+    items must be the first ones up to the limit, or every Nth of these for a shard. An imported run may have planned any items in
+    this order; the numbers of planned and of missing items must be those that the import counted.
     """
     protocol, items, planned = manifest.protocol, manifest.items, manifest.planned
     whole = items.get(protocol.name, ())
@@ -247,7 +274,7 @@ def _items_fit(manifest: Manifest, benchmark: Benchmark | None) -> bool:
 def rows(
     manifest: Manifest, benchmark: Benchmark | None, found: Reread, recorded: Recorded | None
 ) -> tuple[tuple[Result, ...], list[str]]:
-    """Returns a run's rows, computed again where that can be, and a line where the file has others."""
+    """Returns a run's rows, computed again if the benchmark and the marks are known, and a line if the file's rows differ."""
     if benchmark is None or found.marks is None:
         return recorded.rows if recorded else (), []
     if strange := sorted(set(manifest.items) - {*benchmark.protocols, *benchmark.aliases}):
@@ -259,7 +286,7 @@ def rows(
 
 
 def _same(made: Sequence[Result], recorded: Recorded) -> bool:
-    """Whether rows are those of a file; of an older file intervals may be made by another rule that has another name."""
+    """Whether rows equal those of a file; ignores the intervals of failures in an older file, which used another rule."""
     if len(made) != len(recorded.rows):
         return False
     for one, other in zip(made, recorded.rows, strict=True):

@@ -1,4 +1,4 @@
-"""How much of a run is there: what was planned, what the model answered, what failed, in the same words wherever it is said."""
+"""Counts the planned, answered and failed items of a run, and words the counts for all verbs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tally:
-    """The samples of a run, counted.
+    """Numbers of a run's items.
 
     Attributes:
-        planned: Items that the run was to answer.
-        done: Items that the model answered, however badly.
-        failed: Items that the engine failed on; the run's own command tries them again.
-        cause: Commonest message of the failures, and the number of failures that have it; empty where none failed or none
-            says why.
+        planned: Number of items that the run asks for.
+        done: Number of items that the model answered, rightly or wrongly.
+        failed: Number of items on which the engine failed; the run's own command tries them again.
+        cause: Most common error of the failures, and the number of failures with it; empty without failures or errors.
     """
 
     planned: int
@@ -24,12 +23,12 @@ class Tally:
 
     @property
     def finished(self) -> bool:
-        """Whether every planned item was tried."""
+        """Whether the run tried all planned items."""
         return self.done + self.failed >= self.planned
 
     @property
     def unfinished(self) -> str:
-        """What must be said of a run that was stopped; empty for a finished one."""
+        """Words that go with the numbers of a stopped run; empty for a finished one."""
         if self.finished:
             return ""
         there = self.done + self.failed
@@ -40,7 +39,7 @@ class Tally:
 
     @property
     def failures(self) -> str:
-        """What must be said of failures; empty where there are none."""
+        """Words that go with the numbers of a run with failures; empty without failures."""
         if not self.failed:
             return ""
         why = f" ({self.cause})" if self.cause else ""

@@ -1,7 +1,7 @@
-"""The day that a chat template writes into its prompts (those of Llama 3.1 and Granite do): fixed when a run starts.
+"""Fixes the day that a chat template writes into its prompts when a run starts. Llama 3.1's and Granite's templates write it.
 
-Prompts are part of a sample's key, so a run that is killed before midnight goes on after it only with the day that it began
-with. The settings' hash, by which a run's folder is called, has no date in it.
+A sample's key depends on its prompt. A run that is killed before midnight must therefore keep its day to go on afterwards.
+The hash of the settings, which names a run's folder, does not depend on the day.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tulu_eval.runs.manifest import MANIFEST, read_manifest
 def settle(given: str | None, run_folder: Path, folder: Path, shards: str) -> str:
     """Returns the day that a run's template writes, YYYY-MM-DD.
 
-    It is the day that is given, else that of a run of the same settings that was started before (this one, a shard of it, one
-    of another limit), so that its samples are taken over, else today.
+    The first that exists: the given day; the day of an earlier run with the same settings (this run, a shard of it, or a run
+    with another limit), so that the new run can take over its samples; today.
 
     Args:
-        given: The day asked for, if any.
-        run_folder: The run's folder; what stands behind its name's last ``-`` are the settings.
-        folder: Where its samples go: this folder, or that of a shard.
-        shards: Name of the folder in a run's folder that has its shards.
+        given: Day that the user asks for; ``None`` for no wish.
+        run_folder: Folder of the run; its name ends with ``-`` and the first digits of the settings' hash.
+        folder: Folder that gets the samples: the run's folder, or a shard's.
+        shards: Name of the folder with shards in a run's folder.
 
     Raises:
-        UserError: If the day that is given is none.
-        DataError: If a manifest that is there cannot be read.
+        UserError: If ``given`` is not a day of this form.
+        DataError: If the manifest of an earlier run cannot be read.
     """
     if given is not None:
         return _day(given)
@@ -45,7 +45,7 @@ def settle(given: str | None, run_folder: Path, folder: Path, shards: str) -> st
 
 
 def today() -> str:
-    """Returns the day here and now, YYYY-MM-DD."""
+    """Returns the current day in the local time zone, YYYY-MM-DD."""
     return datetime.now().astimezone().date().isoformat()
 
 
@@ -54,5 +54,5 @@ def _day(text: str) -> str:
         if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
             return date.fromisoformat(text).isoformat()
     except ValueError:
-        pass  # such as the 30th of February, which is said below
+        pass  # e.g. the 30th of February; the error follows
     raise UserError(f"{text!r} is no day of the form YYYY-MM-DD")
