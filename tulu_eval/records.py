@@ -80,10 +80,10 @@ def request_key(settings: str, token_ids: tuple[int, ...], text: str, **more: An
     """Returns a request's content key: equal keys mean equal work.
 
     Args:
-        settings: Hash of what changes the answer and is not the request's own (model, decoding, dtype, backend).
+        settings: Hash of what requests share and what can change the answer (model, decoding, dtype, backend).
         token_ids: The whole prompt; empty if a server tokenizes it.
         text: The prompt as text; part of the key only without token ids.
-        more: What the request has besides its prompt.
+        more: Further parts of the request, besides its prompt.
     """
     prompt: dict[str, Any] = {"token_ids": token_ids} if token_ids else {"token_ids": (), "text": text}
     return content_hash({"settings": settings} | prompt | more)

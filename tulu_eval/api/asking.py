@@ -1,4 +1,4 @@
-"""What the functions that ask a judge share: the judge and its settings, the consent to the costs, and the progress."""
+"""Shared parts of the functions that ask a judge: the judge and its settings, the consent to the costs, and the progress."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Counter = Callable[[int, int], None]
 
 
 class AskingOptions(TypedDict, total=False):
-    """How a judge is asked; :func:`tulu_eval.judge` describes each."""
+    """Options for asking a judge; :func:`tulu_eval.judge` describes each."""
 
     url: str | None
     vllm: str | None
@@ -47,7 +47,7 @@ class AskingOptions(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asking:
-    """How a judge is asked.
+    """A judge and the settings for asking it.
 
     Attributes:
         recipe: Judge, prompt and settings.
@@ -83,7 +83,7 @@ class Asking:
         """Yields the endpoint.
 
         Args:
-            needed: Whether anything will be asked; if not, the server is not looked for and no engine starts.
+            needed: Whether the judge will get a question; if not, nothing connects to the server and no engine starts.
         """
         if self.local and needed:
             with local_judge.local_judge(self.local) as engine:
@@ -109,11 +109,11 @@ def asking_of(
     concurrency: int = 8,
     timeout: float = 120.0,
 ) -> Asking:
-    """Returns how the chosen judge is asked.
+    """Returns the chosen judge with the settings for asking it.
 
     Raises:
-        UserError: If no judge is named, or two are, there is no such model, or the price cannot be read, or ``max_cost`` needs
-            a price and there is none.
+        UserError: If the arguments name no judge or two, the model does not exist, the price cannot be read, or there is
+            ``max_cost`` and no price.
     """
     if vllm and url:
         raise UserError("--judge-url and --judge-vllm are two judges; give one of them")

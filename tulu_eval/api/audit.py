@@ -1,4 +1,4 @@
-"""Does the same run give the same answers?"""
+"""Tests whether a run gives the same answers again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def audit(
         run: The run, or its folder.
         items: How many items to repeat, 1 or more, drawn with a fixed seed.
         model: Folder or file of the model, for a run of a local one.
-        data: The data file, for a run that read one.
+        data: Data file of the run, if it read one.
         progress: Draw a bar; or a :class:`Progress` that shows it.
 
     Raises:

@@ -9,8 +9,8 @@ Source: allenai/olmes @ b532dd59, read in the copy behzadshomali/olmes, folder `
     user:       Question: A robe takes 2 bolts ... in total does it take?
     assistant:  Answer:
 
-olmes puts ``Answer:`` behind the template's text as it is; here a space precedes it where the template does not end in a
-newline, which those of Tulu 3, Llama 3 and ChatML do. The examples are those of the Tulu 2 suite.
+olmes appends ``Answer:`` directly to the template's text. This module puts a space before it if the template does not end with
+a newline; the templates of Tulu 3, Llama 3 and ChatML do. The examples are those of the Tulu 2 suite.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class OlmesGSM8K(Benchmark):
             for question, answer in so_exemplars()
             for turn in (Turn("user", f"Question: {question}"), Turn("assistant", f"Answer: {answer}"))
         ]
-        asked = f"Question: {item.question}"  # olmes strips white space at its end, with the ``Answer:`` that stood there
+        asked = f"Question: {item.question}"  # olmes removes ``Answer:`` and the white space before it
         plain = f"{self.constant_prompt()}{asked}\nAnswer:"
         return Prompt(user=asked.rstrip(), prefill="Answer:", plain=plain, earlier=tuple(earlier))
 

@@ -1,14 +1,14 @@
-r"""Which of IFEval's instructions a response follows: lm-eval's checkers, bounded in time, with every draw of chance fixed.
+r"""Checks which of IFEval's instructions a response follows, with lm-eval's checkers, in bounded time and without chance.
 
 The checkers are those of the package ``lm-eval`` (``lm_eval/tasks/ifeval``, 0.4.13), which are Google's and, but for comments,
-open-instruct's (``eval/ifeval`` @ 3c335be7). Five kinds are written here instead, equal on every text:
+open-instruct's (``eval/ifeval`` @ 3c335be7). This module has its own checkers for five kinds, with equal results on every text:
 
 * the regular expressions of bullets, placeholders, postscripts and titles take quadratic time on a long run of spaces or
   brackets, and models write such runs;
 * ``keywords:letter_frequency`` replaces a character that is no letter by a random letter.
 
-Chance enters the originals in two places: that letter, and ``langdetect``, which draws unless it is seeded. nltk gives up a
-match after 5 seconds, which its tokenizers need on some 400,000 characters; a checker that raises is left to the caller.
+The originals draw at random in two places: that letter, and ``langdetect`` unless it has a seed. nltk gives up a match after 5
+seconds, which its tokenizers need for some 400,000 characters. The caller handles the error of a checker that raises.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Instruction(Record, frozen=True):
     Attributes:
         id: Its kind, such as ``keywords:letter_frequency``.
         kwargs: Parameters of the kind.
-        letters: The letters that open-instruct's grader draws for a character that is no letter: in its strict pass, in its
-            loose pass. Empty where it draws none.
+        letters: Letters that open-instruct's grader draws in place of a character that is not a letter, first in its strict
+            pass, then in its loose pass; empty if it draws none.
     """
 
     id: str
@@ -56,7 +56,7 @@ def draw_letter(draws: random.Random) -> str:
 
 
 def checker(instruction: Instruction) -> Callable[[str], bool]:
-    """Returns what tells whether a response that is not blank follows an instruction.
+    """Returns a function that tells whether a response follows an instruction; the response must not be blank.
 
     Raises:
         PreflightError: If a package or nltk's data is missing.
@@ -107,9 +107,12 @@ def load() -> Mapping[str, Any]:
 
 
 def _find_punkt(data: Any) -> None:
-    """Sees to it that nltk finds punkt_tab: in its own places, or as the package llama-index-core carries it.
+    """Checks that nltk finds punkt_tab in its own folders or in the package llama-index-core.
 
-    lm-eval would try to download it on import.
+    Without it, lm-eval would try to download it on import.
+
+    Raises:
+        PreflightError: If nltk does not find it.
     """
     carrier = importlib.util.find_spec("llama_index")
     for folder in (carrier.submodule_search_locations or ()) if carrier else ():
@@ -131,7 +134,7 @@ def _letter_frequency(text: str, *, letter: str, let_frequency: int, let_relatio
 
 
 def _placeholders(text: str, *, num_placeholders: int) -> bool:
-    r"""Whether at least so many matches of ``\[.*?\]`` are in a text."""
+    r"""Whether a text has at least ``num_placeholders`` matches of ``\[.*?\]``."""
     return sum(map(_brackets, text.split("\n"))) >= num_placeholders
 
 
@@ -143,13 +146,13 @@ def _brackets(line: str) -> int:
 
 
 def _bullets(text: str, *, num_bullets: int) -> bool:
-    r"""Whether exactly so many matches of ``^\s*\*[^\*].*$`` and ``^\s*-.*$`` are in a text, each searched on its own."""
+    r"""Whether a text has ``num_bullets`` matches of ``^\s*\*[^\*].*$`` and ``^\s*-.*$`` in all; each is searched by itself."""
     lines = [line.lstrip() for line in text.split("\n")]
     dashes = sum(line.startswith("-") for line in lines)
     stars = place = 0
     while place < len(lines):
         line = lines[place]
-        # A line that is an asterisk alone takes in the next one: [^\*] is its newline.
+        # A line with only an asterisk matches together with the next line, since [^\*] matches the newline.
         alone = line == "*" and place + 1 < len(lines)
         stars += alone or (line.startswith("*") and line[1:2] not in ("", "*"))
         place += 2 if alone else 1
@@ -157,14 +160,14 @@ def _bullets(text: str, *, num_bullets: int) -> bool:
 
 
 def _postscript(text: str, *, postscript_marker: str) -> bool:
-    r"""Whether ``\s*p\.\s?s\..*$``, or its like for another marker, is found anywhere in a text."""
+    r"""Whether a text has a match of ``\s*p\.\s?s\..*$``, or of the same expression for another marker."""
     marker = postscript_marker.strip()
     known = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
     return re.search(known.get(marker, marker.lower()), text.lower()) is not None
 
 
 def _title(text: str) -> bool:
-    r"""Whether a match of ``<<[^\n]+>>`` with something in it is in a text."""
+    r"""Whether a text has a match of ``<<[^\n]+>>`` with something between the brackets."""
     for line in text.split("\n"):
         start, end = line.find("<<"), line.rfind(">>")
         if 0 <= start <= end - 3 and line[start : end + 2].lstrip("<").rstrip(">").strip():

@@ -1,4 +1,4 @@
-"""Looking for files under a folder that somebody else may have filled: no link is followed, and no tree is endless."""
+"""Finds files under a folder that somebody else may have filled; follows no link and stops in an endless tree."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from tulu_eval.errors import printable
 
 LEVELS = 32
-"""Folders that may lie in each other below the first; a judge's folder is five below ``results``."""
+"""Largest depth of a folder below the first; a judge's folder is five levels below ``results``."""
 
 FOLDERS = 1 << 20
-"""Folders that are looked into."""
+"""Largest number of folders that are searched."""
 
 
 def find(root: Path, names: Collection[str]) -> tuple[dict[str, list[Path]], list[str]]:
-    """Returns what is called so under a folder, by name and sorted, and a line for what could not be looked into.
+    """Returns the sorted paths of the files with each name under a folder, and one line per folder that was not searched.
 
-    Links of these names are returned, links to nothing too; what a link to a folder leads to is not looked into.
+    The paths include links of these names, even broken ones. It does not search a folder behind a link.
     """
     found: dict[str, list[Path]] = {name: [] for name in names}
     problems: list[str] = []

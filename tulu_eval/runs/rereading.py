@@ -247,9 +247,9 @@ HASHED_SINCE = "2026-11-30"
 def _items_fit(manifest: Manifest, benchmark: Benchmark | None) -> bool:
     """Whether a manifest's items fit its protocols.
 
-    Each protocol must have its recipe's number of items, and these must be the first items of the run's own protocol. The planned
-    items must be the first ones up to the limit, or every Nth of these for a shard. An imported run may have planned any items in
-    this order; the numbers of planned and of missing items must be those that the import counted.
+    Each protocol must have its recipe's number of items, and these must be the first items of the run's own protocol. The
+    planned items must be the first ones up to the limit, or every Nth of these for a shard. An imported run may have planned
+    any items in this order; the numbers of planned and of missing items must be those that the import counted.
     """
     protocol, items, planned = manifest.protocol, manifest.items, manifest.planned
     whole = items.get(protocol.name, ())

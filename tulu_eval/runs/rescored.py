@@ -1,10 +1,10 @@
-"""Win rates made of a file instead of a run: anyone's annotations scored again, or anyone's outputs judged here.
+"""Writes and reads win rates of a file instead of a run: of annotations that were scored again, or of outputs judged here.
 
-They are kept as a judge's verdicts on a run are, without any text, but with no run around them::
+Their folder has the form of a judge's folder without any text, but it is not in a run folder::
 
     results/tulu-2-dpo-7b/alpaca-eval/judged/gpt-4-1106-preview-rescored/   judgments.jsonl  judging.json  result.json
 
-Whose outputs they are is known by the name in the file alone, so what is shown of them says where it is from.
+Only the name in the file tells whose outputs they are, so every verb that shows these win rates marks their source.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from tulu_eval.runs.tally import Tally
 
 
 def keep(root: Path, path: Path, scored: ScoredOutputs, rows: Sequence[Result], calibration: Calibration | None = None) -> Path:
-    """Writes what annotations were scored to, for the table; returns the folder.
+    """Writes the score of annotations to a folder, so that tables show it; returns the folder.
 
     Args:
         root: Folder of results.
-        path: The annotations.
-        scored: What is in them, and their score.
+        path: File of the annotations.
+        scored: The annotations and their score.
         rows: The score as rows of a table.
-        calibration: What made a calibrated row of it, if there is one.
+        calibration: Calibration that made the calibrated row; ``None`` if there is no such row.
 
     Raises:
-        DataError: The annotations do not name their model.
-        UserError: It cannot be written, or another model's numbers are there under the same name.
+        DataError: If the annotations do not name their model.
+        UserError: If the folder cannot be written, or has another model's numbers under the same name.
     """
     found, annotations = scored.score, scored.annotations
     if not annotations.model:
@@ -73,17 +73,17 @@ def keep(root: Path, path: Path, scored: ScoredOutputs, rows: Sequence[Result], 
 
 
 def _judgment(row: Annotation) -> Judgment:
-    """Returns an annotated row as a judgment; an old way to write a tie (0) becomes 1.5."""
+    """Returns an annotated row as a judgment; a preference of 0, the old form of a tie, becomes 1.5."""
     kind: Kind = "missing" if row.preference is None else "identical" if row.baseline == row.output else "judged"
     preference = None if row.preference is None else row.preference or 1.5
     return Judgment(row.pair.id, "", kind, preference, swapped(row.instruction))
 
 
 def read(folder: Path) -> StoredRun:
-    """Returns such a folder as a run of which only the model's name, the rows and the time are known.
+    """Returns a folder of win rates as a run of which only the model's name, the rows and the time are known.
 
     Raises:
-        DataError: It is not such a folder, or was changed by hand.
+        DataError: If the folder has no win rates of a file, or somebody changed it.
     """
     found = checked(folder)
     rows = found.rows

@@ -1,8 +1,8 @@
-"""How a run's speed compares with what the machine can do: the line at the end of every run.
+"""Compares a run's speed with the machine's limits: makes the line at the end of every run.
 
-Prefill is bound by arithmetic: two FLOPs a parameter and token. Decoding is bound by memory: every step reads the weights once
-(reads of keys and values come on top and are not counted, so the share is a lower bound). The machine's two rates are measured
-in about a second and kept in the user's cache.
+Arithmetic bounds prefill: two FLOPs per parameter and token. Memory bounds decoding: every step reads the weights once. It also
+reads keys and values, which are not counted, so the percentage is a lower bound. The measurement of the machine's two rates
+takes about a second; the user's cache keeps them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from tulu_eval.runs.estimate import Rates, measure_rates
 from tulu_eval.runs.manifest_schema import Manifest, StoredUsage
 
 _DEVICES = ("tensor_parallel", "pipeline_parallel", "data_parallel")
-"""Facts of an engine whose product is its number of devices; on a CPU they share the one that was measured."""
+"""Fields of an engine's description whose product is its number of devices. On a CPU the processes share one device."""
 
 
 def machine_rates(device: str, dtype: str, done: Rates) -> Rates:
-    """Returns this machine's rates on a device in a dtype, measured the first time.
+    """Returns this machine's rates on a device in a dtype; measures them the first time.
 
-    They are measured again, and the better ones kept, where a run did more: the machine was busy when they were measured.
+    If a run was faster than the measured rates, the machine was busy during the measurement. It then measures again and keeps
+    the better rates.
 
     Args:
-        device: What was computed on.
-        dtype: What was computed in.
-        done: What the run did on each device.
+        device: Device of the run, e.g. ``cuda:0``.
+        dtype: Dtype of the run.
+        done: Rates of the run per device.
     """
     identity = {
         "machine": environment.machine(),
@@ -51,11 +52,7 @@ def machine_rates(device: str, dtype: str, done: Rates) -> Rates:
 
 
 def line(manifest: Manifest) -> str:
-    """Returns the line for a run's last session; empty where nothing was generated.
-
-    Args:
-        manifest: Of the run.
-    """
+    """Returns the line about the speed of a run's last session; empty if the session is missing or did not complete."""
     session = manifest.sessions[-1] if manifest.sessions else None
     if session is None or session.ended != "complete":
         return ""

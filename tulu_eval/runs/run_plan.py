@@ -1,4 +1,4 @@
-"""The plan of a run: which items, in which order, which prompts, which settings. Known before any weight is loaded."""
+"""Makes the plan of a run before any weight is loaded: items and their order, prompts, settings."""
 
 from __future__ import annotations
 
@@ -38,32 +38,33 @@ from tulu_eval.runs.manifest_schema import (
 )
 
 SHARDS = "shards"
-"""Folder in a run's folder with the folders of its shards."""
+"""Name of the folder in a run's folder that has the folders of its shards."""
 
 
 LONGEST_NAME = 200
-"""Bytes of a folder's name, which get a few more where a file of that name is written first under another."""
+"""Largest number of bytes of a folder's name; temporary names are a few bytes longer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
-    """What a user asks for.
+    """The wishes of a user for one run.
 
     Attributes:
-        benchmark: Name of a benchmark.
-        model: As ``--model`` takes it.
-        name: What a local model's results are filed under; empty for the name that training gave it, else for the last two
-            parts of its path.
-        protocol: Name, or None for the benchmark's default.
-        data: A JSON-lines file instead of the benchmark's own source.
-        limit: Only the first so many items of the protocol; None is all.
-        backend: Name of a backend; ``auto`` is vllm where it is installed beside a GPU, else transformers.
-        settings: How the engine is built.
-        seed: Seed of sampling; no effect on a greedy protocol.
-        output: Folder under which runs are kept.
-        shard: Part and number of parts, the first being 1: every so manieth item only; None is all.
-        date: Day that a chat template with a date writes, YYYY-MM-DD; None is the one on which the run was started.
-        fresh: Begin anew: the day on which an earlier run was started is not kept.
+        benchmark: Name of the benchmark.
+        model: Value of ``--model``: hub id, name in the registry, folder or file, or name on a server.
+        protocol: Name of the protocol; ``None`` for the benchmark's default.
+        data: JSON-lines file to read instead of the benchmark's own source.
+        limit: Number of items, from the first on; ``None`` for all.
+        backend: Name of the backend. ``auto``: ``openai`` if the settings name a server, else ``vllm`` if it is installed and
+            supports this machine's GPU, else ``transformers``.
+        settings: Settings of the engine.
+        seed: Seed of sampling; a greedy protocol ignores it.
+        output: Folder of results, which has a folder per model.
+        shard: Part from 1 on, and number N of parts: only every Nth item; ``None`` for all.
+        date: Day that a chat template with a date writes, YYYY-MM-DD; ``None`` for the day of an earlier run, else today.
+        fresh: Whether to begin anew; an earlier run's day is then ignored.
+        name: Name of a local model in results; empty for the name that training gave it, else for the last two parts of its
+            path.
     """
 
     benchmark: str
@@ -86,9 +87,9 @@ class Planned:
     """One item with its request.
 
     Attributes:
-        item: The item.
-        request: What the backend gets.
-        prompt_sha256: Of the request's text.
+        item: Item of the benchmark.
+        request: Request to the backend; two items with the same prompt have equal ones.
+        prompt_sha256: Hash of the prompt's text.
     """
 
     item: Item
@@ -98,23 +99,22 @@ class Planned:
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Plan:
-    """Everything a run will do, with nothing loaded.
+    """Everything that a run will do; no weights are loaded yet.
 
     Attributes:
-        order: What was asked for.
-        benchmark: The benchmark.
-        protocol: Its protocol.
-        model: The model's files.
-        template: How prompts were made from it.
-        decoding: How tokens are drawn.
-        end_tokens: What ends a completion, and who says so.
-        backend: The engine's class.
-        dtype: As resolved.
-        planned: Items and requests in the order in which they are to run.
-        members: Ids of the items of each protocol that is covered, whole, whatever the limit.
-        data_sha256: Hash of the data file, or of the items where there is none.
-        items_sha256: Hash of the items that the data has, whatever the file's form.
-        notices: What a reader of the number should know of its prompts and ends, one line each.
+        order: The user's wishes.
+        benchmark: Benchmark with the prompts and scorers of the protocol.
+        model: Files of the model, or its name on a server.
+        template: Form of the prompts and chat template.
+        decoding: Settings of generation.
+        end_tokens: Tokens that end a completion, with the files that name them.
+        backend: Class of the engine.
+        dtype: Resolved dtype, never ``auto``; ``served`` for a model behind a server.
+        planned: Items and requests in the order of the run.
+        members: All item ids of each protocol that the run covers, by protocol; the limit does not shorten them.
+        data_sha256: Hash of the data file, or of the items if there is no file.
+        items_sha256: Hash of the items, which does not depend on the form of a file.
+        notices: Facts about prompts and end tokens that a reader of the number should know, one line each.
     """
 
     order: Order
@@ -143,7 +143,7 @@ class Plan:
 
     @property
     def setup(self) -> Setup:
-        """The part of the manifest that does not depend on which items run."""
+        """The part of the manifest that does not depend on the planned items."""
         return Setup(
             model=StoredModel(
                 name=self.model.name,
@@ -178,12 +178,12 @@ class Plan:
 
     @property
     def settings_sha256(self) -> str:
-        """Hash of all that is the same for every sample of this model, benchmark and setting, whatever the items."""
+        """Hash of everything that all samples of this model, benchmark and setting have in common, whichever items run."""
         return settings_hash(self.setup)
 
     @property
     def folder(self) -> Path:
-        """Where samples go: the run's folder, or of a shard ``shards/I-of-N`` in it, which no other process writes to."""
+        """Folder that gets the samples: the run's folder, or ``shards/I-of-N`` in it, which no other process writes to."""
         if self.order.shard is None:
             return self.run_folder
         part, parts = self.order.shard
@@ -198,21 +198,21 @@ class Plan:
 
     @property
     def longest_prompt(self) -> int:
-        """Tokens of the longest prompt."""
+        """Number of tokens of the longest prompt; 0 without items."""
         return max((len(planned.request.token_ids) for planned in self.planned), default=0)
 
     @property
     def max_length(self) -> int:
-        """Positions the longest row may take: its prompt and all its new tokens, at most the model's context."""
+        """Largest number of positions of a row: its prompt and all its new tokens, but at most the model's context."""
         asked = self.longest_prompt + self.decoding.max_new_tokens
         return min(asked, self.model.context) if self.model.context else asked
 
 
 def make_plan(order: Order, suite: Suite) -> Plan:
-    """Returns the plan of a run; loads the benchmark's items and the model's tokenizer, nothing else.
+    """Returns the plan of a run; loads the benchmark's items and the model's tokenizer, and no weights.
 
     Raises:
-        UserError: Anything in the order that cannot be done, cheapest checks first.
+        UserError: If something in the order cannot be done; the cheapest checks come first.
     """
     if order.limit is not None and order.limit < 1:
         raise UserError(f"--limit must be 1 or more, not {order.limit}")
@@ -261,7 +261,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     """Returns part and number of parts of ``--shard I/N``.
 
     Raises:
-        UserError: It is not of this form, or there is no such part.
+        UserError: If the text has another form, or I is not between 1 and N.
     """
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -271,7 +271,11 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def _part(planned: list[Planned], shard: tuple[int, int] | None) -> list[Planned]:
-    """Returns a shard's items: every Nth, so that the parts are of one size, whatever the order of the items."""
+    """Returns a shard's items, every Nth of all, so that the sizes of two parts differ by one at most.
+
+    Raises:
+        UserError: If there are fewer items than parts.
+    """
     if shard is None:
         return planned
     part, parts = shard
@@ -289,7 +293,7 @@ def _backend_name(order: Order) -> str:
 def _find_model(
     order: Order, backend: type[Backend], suite: Suite
 ) -> tuple[EngineSettings, ModelFiles, PromptWriter | TextWriter]:
-    """Returns the settings, of a served model with what its server said; the model; and what writes its prompts."""
+    """Returns the settings (with the server's answers for a served model), the model, and the writer of its prompts."""
     settings = order.settings
     backend.check_settings(settings)
     if not backend.local:
@@ -306,7 +310,11 @@ def _find_model(
 
 
 def _date(plan: Plan, writer: PromptWriter | TextWriter) -> str:
-    """Returns the day that the template writes, empty if it writes none."""
+    """Returns the day that the template writes, YYYY-MM-DD; empty if it writes none.
+
+    Raises:
+        UserError: If the user asks for a day and the template writes none.
+    """
     order = plan.order
     if not writer.dated:
         if order.date is not None:
@@ -342,9 +350,9 @@ def _check_lengths(planned: tuple[Planned, ...], model: ModelFiles) -> None:
 
 
 def safe_name(name: str) -> str:
-    """Returns a folder name for a model: ``/`` becomes ``__``, anything else unusual ``-``; never hidden, never a path.
+    """Returns a folder name for a model: ``/`` becomes ``__``, other unusual characters ``-``; never hidden, never a path.
 
-    A name of more than :data:`LONGEST_NAME` bytes is cut, with its hash behind it: file systems take 255.
+    It cuts a name of more than :data:`LONGEST_NAME` bytes and appends its hash, since file systems allow 255 bytes.
     """
     safe = re.sub(r"[^\w.-]", "-", name.replace("/", "__"), flags=re.ASCII).lstrip(".") or "model"
     return safe if len(safe) <= LONGEST_NAME else f"{safe[: LONGEST_NAME - 9]}-{content_hash(name)[:8]}"

@@ -1,7 +1,6 @@
-"""What the JSON files of a run folder may hold, field by field: types, ranges, and nothing that is not known.
+"""Typed records of ``result.json`` and ``samples.jsonl``, and the types and ranges that all files of a run folder use.
 
-Fields with a default are absent in files of older versions. Where an imported run does not know a value it has null there; a
-run of our own has none.
+A file may have no field that its record lacks. Older versions did not write the fields with a default.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from tulu_eval.files import Place, Record, checked, read_json
 from tulu_eval.records import FinishReason, Status
 
 SMALL_BYTES = 1 << 24
-"""Most bytes of every other JSON file of a run folder, which has a few rows or a few ids."""
+"""Largest size in bytes of a run folder's JSON files other than the manifest; they have a few rows or a few ids."""
 
 Name = Annotated[str, Meta(max_length=4096)]
 Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -31,7 +30,7 @@ R = TypeVar("R", bound=Record)
 
 
 class StoredTally(Record, frozen=True):
-    """How much of a run is there."""
+    """Numbers of planned, answered and failed items; see :class:`tulu_eval.runs.tally.Tally`."""
 
     planned: Count
     done: Count
@@ -40,7 +39,7 @@ class StoredTally(Record, frozen=True):
 
 
 class StoredRow(Record, frozen=True):
-    """A row of ``result.json``."""
+    """A row of ``result.json``; see :class:`tulu_eval.records.Result`."""
 
     benchmark: Name
     protocol: Name
@@ -102,8 +101,8 @@ def read_record(path: Path, kind: type[R], what: str, limit: int = SMALL_BYTES) 
     """Returns a file's JSON object as a record.
 
     Args:
-        path: The file.
-        kind: The record.
+        path: Path of the file.
+        kind: Class of the record.
         what: Name of the record for messages, e.g. ``"a note"``.
         limit: Largest size of the file in bytes.
 
@@ -120,7 +119,7 @@ def check_results(path: Path, data: dict[str, Any]) -> None:
     """Checks all fields of a ``result.json``.
 
     Raises:
-        DataError: If one is missing, unknown, or not of its type or range, or a row counts more than there is.
+        DataError: If a field is missing, unknown, or not of its type or range, or the numbers of a row contradict each other.
     """
     wrong = "is not a result of this version: "
     for row in checked(data, Results, Place(path), wrong).results:

@@ -1,4 +1,4 @@
-"""Grading a run's samples again with the benchmark as it is now; no model is loaded."""
+"""Grades a run's samples again with the installed version of the benchmark; loads no model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tulu_eval.runs.tally import Tally
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Disagreement:
-    """An item on which the scorers differ: what the choice of an extraction rule is worth.
+    """An item to which the scorers give different scores; such items show the effect of the extraction rule.
 
     Attributes:
-        item: Item id.
+        item: Id of the item.
         target: The right answer.
-        answers: What each scorer read, in the order of the benchmark's scorers.
-        scores: What each gave.
+        answers: Extracted answer of each scorer, in the order of the benchmark's scorers.
+        scores: Score of each scorer, 0 to 1.
     """
 
     item: str
@@ -37,14 +37,14 @@ class Disagreement:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Regraded:
-    """What :func:`score` found.
+    """The result of :func:`score`.
 
     Attributes:
-        results: The rows.
-        tally: How much of the run they stand on.
+        results: Rows of the run.
+        tally: Numbers of planned, answered and failed items.
         scorers: Names of the scorers.
-        disagreements: Items on which they differ, in the ledger's order.
-        unhashed: Why nothing showed that the files were not forged before they were graded; empty for a run with all hashes.
+        disagreements: Items on which the scorers differ, in the ledger's order.
+        unhashed: Reason why a forgery before this grading would not be seen; empty for a run with all hashes.
     """
 
     results: tuple[Result, ...]
@@ -55,10 +55,10 @@ class Regraded:
 
 
 def score(folder: Path) -> Regraded:
-    """Grades a run's samples again and writes ``result.json``; the samples stay as they are.
+    """Grades a run's samples again and writes ``result.json``; does not change the ledger.
 
     Raises:
-        DataError: If the folder is not a run's, has no samples, or has samples that are not what the run's model answered.
+        DataError: If the folder is not a run's, or its samples are missing or were changed.
     """
     run = read_answers(folder)
     benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
@@ -75,7 +75,7 @@ def score(folder: Path) -> Regraded:
 
     with locked(folder), Ledger(folder / LEDGER, read_only=True) as ledger:
         manifest = run.manifest
-        if manifest.keys is UNSET:  # of an older version; these were just seen to be its samples
+        if manifest.keys is UNSET:  # an older version wrote it; read_answers has checked that the samples belong to it
             by_item = {sample.item: asked_of(sample) for sample in ledger.samples()}
             manifest = with_asked(manifest, [by_item[item] for item in manifest.planned])
         rows = write_rows(folder, manifest, benchmark, graded(ledger.samples(rereading.pinned(manifest))))

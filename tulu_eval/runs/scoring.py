@@ -1,4 +1,4 @@
-"""From samples to rows: one row a covered protocol and scorer, each with n, interval, failure counts and signature."""
+"""Computes rows from samples: one row per covered protocol and scorer, with n, interval, failure counts and signature."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tulu_eval.stats import clustered, wilson
 
 
 def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
-    """Returns a sample graded by the benchmark as it is now; what the engine failed on is wrong, and counted as such."""
+    """Returns a sample graded by the installed benchmark; one on which the engine failed is wrong and counts as a failure."""
     text = "" if sample.completion.finish_reason == "error" else sample.completion.text
     grades = benchmark.grade(sample.target, text)
     return dataclasses.replace(sample, grades=grades, status=classify(sample.completion, grades))
@@ -32,12 +32,12 @@ def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScoredRows:
-    """What the graded samples of a run come to.
+    """The rows of a run, and the manifest that belongs to them.
 
     Attributes:
         results: One row per covered protocol and scorer.
-        tally: How much of the run they stand on.
-        manifest: The run's manifest with the tally and the hash of the answers; the caller writes it.
+        tally: Numbers of planned, answered and failed items.
+        manifest: The run's manifest with the tally and the hash of the answers; the caller must write it.
     """
 
     results: tuple[Result, ...]
@@ -48,13 +48,13 @@ class ScoredRows:
 def write_rows(folder: Path, manifest: Manifest, benchmark: Benchmark, lines: Iterable[bytes]) -> ScoredRows:
     """Computes the rows of a run from the lines of its graded samples, and writes them to ``result.json``.
 
-    If samples may not be published, it writes ``digests.jsonl`` too.
+    It also writes ``digests.jsonl`` if the benchmark's samples may not be published.
     """
     found: dict[str, Marks] = {}
     digests: list[Digest] = []
     answers: list[bytes] = []
     causes: list[str] = []
-    shared: dict[Marks, Marks] = {}  # few are different: one object for all that are equal
+    shared: dict[Marks, Marks] = {}  # one object for all equal marks; a run has few different ones
 
     def noted() -> Iterator[bytes]:
         for line in lines:
@@ -78,7 +78,7 @@ def write_rows(folder: Path, manifest: Manifest, benchmark: Benchmark, lines: It
 
 
 def tally_of(manifest: Manifest, found: Mapping[str, Marks], causes: Iterable[str] = ()) -> Tally:
-    """Returns how many of the planned items were answered, and how many failed."""
+    """Returns the numbers of planned, answered and failed items, and the most common of the failures' errors."""
     planned = manifest.planned
     failed = sum(found[item].status in FAILURES for item in planned if item in found)
     cause = commonest(causes)
@@ -89,10 +89,10 @@ def tally_of(manifest: Manifest, found: Mapping[str, Marks], causes: Iterable[st
 
 
 def make_rows(manifest: Manifest, benchmark: Benchmark, found: Mapping[str, Marks]) -> tuple[Result, ...]:
-    """Returns the rows: every covered protocol with planned items that were graded, and every scorer, the published ones first.
+    """Returns one row per covered protocol with graded items and per scorer; the benchmark's published scorer comes first.
 
-    Samples come in the order in which they finish, so those of a run that was stopped are the short answers. Its rows stand on
-    the whole beginning of the protocol's order instead, and have no interval.
+    Short answers finish first, so the samples of a stopped run are no random sample. Its rows therefore use only the items
+    before the first missing one in the protocol's order, and they have no interval.
     """
     results = []
     planned = set(manifest.planned)
@@ -107,7 +107,16 @@ def make_rows(manifest: Manifest, benchmark: Benchmark, found: Mapping[str, Mark
 def _row(
     manifest: Manifest, benchmark: Benchmark, protocol: str, place: int, graded: Mapping[str, Marks], planned: int
 ) -> Result:
-    """Returns a protocol's row of the scorer at a place, over the graded items, of which so many were planned."""
+    """Returns the row of a protocol and a scorer.
+
+    Args:
+        manifest: Manifest of the run.
+        benchmark: Benchmark of the run.
+        protocol: Name of the protocol.
+        place: Index of the scorer in the benchmark's scorers.
+        graded: Marks of the graded items in the protocol's order.
+        planned: Number of planned items of the protocol.
+    """
     scorer, n, failed = benchmark.scorers[place], len(graded), sum(one.status in FAILURES for one in graded.values())
     value, low, high = _value(benchmark, scorer, place, list(graded.values()))
     method = "clustered95" if scorer in benchmark.aggregates else "wilson95"
@@ -130,7 +139,10 @@ def _row(
 
 
 def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Marks]) -> tuple[float, float, float]:
-    """Returns a scorer's value in percent, and the ends of its interval as fractions: all failures wrong to all right."""
+    """Returns a scorer's value in percent, and the ends of its interval as fractions.
+
+    The lower end takes all failures as wrong, the upper end takes them as right.
+    """
     scores = [one.scores[place] for one in graded]
     failed = [one.status in FAILURES for one in graded]
     if scorer not in benchmark.aggregates:

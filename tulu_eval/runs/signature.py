@@ -1,14 +1,14 @@
-"""The one line under a number that is enough to repeat it, after the example of sacrebleu's signatures.
+"""Makes the line under a number that suffices to repeat it, after the example of sacrebleu's signatures.
 
 ::
 
     gsm8k:card-200|n:200@19eb9a97|p:bc98d286/tulu@1a2b3c4d|x:last-number|d:greedy,512|m:allenai/...@4d3fa46c|e:vllm-0.32.0/bfloat16
 
-benchmark and protocol; number of items and hash of their ids; hash of the constant part of the prompt, form and hash of the
-template, and the day that it wrote if it writes one; scorer (extraction); decoding and token limit; model and revision;
-engine, its version and dtype, and what alters the weights (``+fp8``, ``+lora``). A served model's engine is
-``openai+vllm-0.32.0/served``: what the server says it is. Of a run imported from another harness, the engine is that harness,
-and what it did not keep is ``unknown``: ``+unknown`` where nothing says whether something alters the weights.
+The parts are: benchmark and protocol; number of items and hash of their ids; hash of the constant part of the prompt, form and
+hash of the template, and the day that the template wrote if it writes one; scorer (extraction); decoding and token limit; model
+and revision; engine, its version and dtype, and changes of the weights (``+fp8``, ``+lora``). For a served model, the engine is
+the server's description of itself, e.g. ``openai+vllm-0.32.0/served``. For a run imported from another harness, the engine is
+that harness, and ``unknown`` stands for all that it did not keep; ``+unknown`` means that the weights may have been changed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tulu_eval.benchmarks.base import subset_hash
 from tulu_eval.runs.manifest_schema import Manifest
 
 UNKNOWN = "unknown"
-"""Stands for what is not known of a run that was imported."""
+"""Value that stands for everything that an imported run's harness did not keep."""
 
 
 def signature(manifest: Manifest, protocol: str, scorer: str, ids: Sequence[str]) -> str:
     """Returns the signature of a row.
 
     Args:
-        manifest: The run's manifest.
-        protocol: Protocol of the row.
-        scorer: Scorer of the row.
+        manifest: Manifest of the run.
+        protocol: Name of the row's protocol.
+        scorer: Name of the row's scorer.
         ids: Ids of the graded items in the protocol's order.
     """
     decoding, template, model, settings = manifest.decoding, manifest.template, manifest.model, manifest.settings
@@ -53,7 +53,7 @@ def signature(manifest: Manifest, protocol: str, scorer: str, ids: Sequence[str]
 
 
 def engine(manifest: Manifest) -> str:
-    """Returns a run's backend with the version of the engine; of a server, with what the server says it is."""
+    """Returns a run's backend with the version of the engine, or with the server's description of itself."""
     backend, installed = manifest.backend, manifest.packages
     if software := manifest.engine.get("software"):
         return f"{backend}+{software}"

@@ -155,7 +155,7 @@ def _flush(path: Path) -> None:
 
 
 def _prune(folder: Path, step: int) -> None:
-    """Removes old checkpoints. It keeps those of later steps, which are broken: the run resumed from before them."""
+    """Removes old checkpoints. It keeps those of later steps: they are broken, so the run resumed from an earlier step."""
     whole = [path for path in manifests.folders(folder) if manifests.step_of(path) <= step]
     for path in whole[KEPT:]:
         shutil.rmtree(path, ignore_errors=True)

@@ -231,7 +231,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
         eps=recipe.adam_eps,
         weight_decay=recipe.weight_decay,
     )
-    # Without a state here, a checkpoint before the first step would make torch create it by a step that counts.
+    # A checkpoint before the first step needs the state; without it torch would take a real step to create it.
     for parameter in trained:
         zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
         optimizer.state[parameter] = {"step": torch.tensor(0.0), **zeros}
