@@ -206,6 +206,8 @@ def call(
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("tulu_eval.runs.estimate._best_seconds", lambda call, device: 0.01)
+    for module in ("runs.progress", "cli.asking"):  # a busy machine prints no line of progress more
+        monkeypatch.setattr(f"tulu_eval.{module}.LOG_SECONDS", float("inf"))
     monkeypatch.setattr("transformers.utils.logging._tqdm_active", False)  # as where stderr is no terminal
     monkeypatch.setattr("tulu_eval.api.doctor.examine", lambda: INSTALLATION)
     data = json.loads((ROOT / "results/reproduce-tiny/reproduce.json").read_text())
