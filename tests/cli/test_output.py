@@ -11,13 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from click_tree import commands
-from syrupy.assertion import SnapshotAssertion
 
 from tulu_eval.cli import cli
 from tulu_eval.reproduction.summary import ReproductionSummary
@@ -25,6 +24,9 @@ from tulu_eval.runs import catalog
 from tulu_eval.runs.doctor import Extra, Installation
 from tulu_eval.testing import ScriptedBackend
 from tulu_eval.version import __version__
+
+if TYPE_CHECKING:  # vLLM's environment does not have it
+    from syrupy.assertion import SnapshotAssertion
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = dict(commands())
