@@ -20,7 +20,7 @@ ELSEWHERE = {
     "api/calibrate_judge": "api/test_judge.py; " + _VERB,
     "api/card": _VERB,
     "api/compare": "api/test_runs.py; " + _VERB,
-    "api/doctor": "returns what runs/test_doctor.py tests",
+    "api/doctor": "returns what findings/test_doctor.py tests",
     "api/exchange": _VERB,
     "api/items_needed": _VERB,
     "api/merge": "api/test_evaluate.py; " + _VERB,

@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 from click_tree import commands
 
 from tulu_eval.cli import cli
+from tulu_eval.findings.doctor import Extra, Installation
 from tulu_eval.reproduction.summary import ReproductionSummary
 from tulu_eval.runs import catalog
-from tulu_eval.runs.doctor import Extra, Installation
 from tulu_eval.testing import ScriptedBackend
 from tulu_eval.version import __version__
 

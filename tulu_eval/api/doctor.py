@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tulu_eval.api.words import spoken
-from tulu_eval.runs.doctor import Installation, examine
+from tulu_eval.findings.doctor import Installation, examine
 
 
 @spoken

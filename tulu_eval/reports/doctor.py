@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tulu_eval.runs.doctor import Installation
+from tulu_eval.findings.doctor import Installation
 
 
 def as_text(found: Installation) -> str:

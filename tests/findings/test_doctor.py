@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tulu_eval
-from tulu_eval.runs import doctor
+from tulu_eval.findings import doctor
 
 
 def test_it_finds_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
