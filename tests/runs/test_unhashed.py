@@ -42,6 +42,7 @@ def test_it_is_read_and_every_verb_says_so(make_run: MakeRun, tmp_path: Path) ->
     for words in (
         ["verify", str(bare), "--as", "tulu-2-13b"], ["table", "--results", str(tmp_path / "results")],
         ["compare", str(bare), str(whole)], ["score", str(bare)],
+        ["bundle", str(bare), "--output", str(tmp_path / "proof.zip")],
     ):  # fmt: skip
         for more in ([], ["--format", "json"] if words[0] == "table" else ["--json"]):
             shutil.copytree(bare, tmp_path / "kept", dirs_exist_ok=True)
@@ -66,3 +67,9 @@ def test_the_runs_of_this_repository_have_all() -> None:
     folders = [path.parent for path in (Path(__file__).parents[2] / "results").rglob("manifest.json")]
     assert folders
     assert [read_run(folder).unhashed for folder in folders] == [""] * len(folders)
+
+
+def test_a_card_says_so_under_its_table(make_run: MakeRun, tmp_path: Path) -> None:
+    without_hashes(make_run(right=92, model="mine"))
+    done = CliRunner().invoke(cli, ["card", "mine", "--results", str(tmp_path / "results")])
+    assert f"n = 200: it {TOLD}" in " ".join(done.stdout.split()), done.output

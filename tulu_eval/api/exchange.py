@@ -51,11 +51,13 @@ class Written:
         file: Its path.
         id: Hash over all its parts: publish it, and nobody can pass off another bundle as yours.
         size: Bytes.
+        unhashed: Why a forgery of the run would not be seen, one line; empty for a run with all hashes.
     """
 
     file: Path
     id: str
     size: int
+    unhashed: str
 
 
 @spoken
@@ -74,7 +76,7 @@ def bundle(run: Run | AnyPath, *, output: AnyPath | None = None) -> Written:
     made = bundles.make(folder_of(run))
     path = Path(made.name) if output is None else Path(output)
     bundles.write(made, path)
-    return Written(path, made.id, len(made.data))
+    return Written(path, made.id, len(made.data), made.unhashed)
 
 
 @spoken

@@ -28,9 +28,11 @@ def bundle(folder: Path, output: Path | None, as_json: bool) -> None:
     """
     made = tulu_eval.bundle(folder, output=output)
     if as_json:
-        print_json({"file": str(made.file), "id": made.id, "bytes": made.size})
+        print_json({"file": str(made.file), "id": made.id, "bytes": made.size, "unhashed": made.unhashed})
     else:
         print_text(f"{made.file}  {made.size:,} bytes\nid {made.id}\ncheck it with: tulu-eval verify-bundle {made.file}")
+        if made.unhashed:
+            print_text(f"beware: the run {made.unhashed}")
 
 
 @click.command("verify-bundle", no_args_is_help=True, short_help="Check a bundle and compute its numbers again.")

@@ -43,11 +43,18 @@ PARTS = (HEAD, MANIFEST, ITEMS, PROMPT, LEDGER, RESULT, SUMS)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that was made: its bytes, its id, and a file name for it."""
+    """A bundle that was made.
+
+    Attributes:
+        id: The sha256 of its sums.
+        name: File name for it.
+        unhashed: Why a forgery of the run would not be seen, one line; empty for a run with all hashes.
+    """
 
     data: bytes
     id: str
     name: str
+    unhashed: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +137,7 @@ def make(folder: Path) -> Bundle:
     if len(data) > archive.LIMIT:
         raise UserError(f"{folder}: the parts are too large for one archive")
     name = f"{safe_name(run.model)}-{run.benchmark}-{folder.resolve().name}.zip"
-    return Bundle(data, hashlib.sha256(parts[SUMS]).hexdigest(), name)
+    return Bundle(data, hashlib.sha256(parts[SUMS]).hexdigest(), name, run.unhashed)
 
 
 def write(made: Bundle, path: Path) -> None:

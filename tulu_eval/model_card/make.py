@@ -265,7 +265,8 @@ def section(card: CardContent, suite: Suite) -> str:
                 for c in card.published
             ],
         )
-    notes = list(_contradictions(card, suite))
+    beware = {entry.run.folder: f"- {_title(entry)}: it {entry.run.unhashed}" for entry in card.entries if entry.run.unhashed}
+    notes = [*beware.values(), *_contradictions(card, suite)]
     return "\n".join([*lines, *(["", *notes] if notes else [])]).strip("\n") + "\n"
 
 
