@@ -10,6 +10,8 @@ from robustness import endings
 from robustness.bench import Bench
 from robustness.test_run_folders import all_cases
 
+from tulu_eval.runs.manifest_schema import Manifest
+
 
 def _nothing(*_: object, **__: object) -> tuple[()]:
     return ()
@@ -29,7 +31,9 @@ def _whole(line: bytes) -> bool:
 
 ALONE = "manifest.json, hashes made again and no result"
 PLANTED: dict[str, tuple[str, Any, str, str, str]] = {
-    "manifests are not checked": ("runs.schema.check_manifest", _nothing, "score", "manifest.json", "other type"),
+    "manifests are not checked": (
+        "runs.manifest.checked_manifest", lambda path, data: Manifest(**data), "score", "manifest.json", "other type",
+    ),
     "results are not checked": ("runs.schema.check_results", _nothing, "score", "result.json, hashes made again", "other type"),
     "a manifest is not held against its hashes": (
         "runs.rereading.of_manifest", _nothing, "score", "manifest.json", "other case",

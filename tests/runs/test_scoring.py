@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from made_manifest import MANIFEST
+from made_manifest import MANIFEST, made_manifest
 
 from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, Prompt, Protocol, items_hash
 from tulu_eval.benchmarks.gsm8k import GSM8K
@@ -17,6 +17,7 @@ from tulu_eval.records import Completion, Decoding, FinishReason, Grade, Result,
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.ledger import Ledger, Marks, Sample, encode, marks
+from tulu_eval.runs.manifest_schema import StoredBenchmark
 from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.score import score
 from tulu_eval.runs.scoring import grade_sample, make_rows
@@ -132,13 +133,8 @@ def riddle_rows(texts: Mapping[str, str], failed: str = "") -> tuple[Result, ...
             completion = Completion("0" * 64, text, (), end, 0.0)  # type: ignore[arg-type]
             line = encode(grade_sample(benchmark, Sample(item.id, item.target, "p", completion, "ok", (), item.group)))
             found[marks(line)[0]] = marks(line)[1]
-    manifest = {
-        "items": {"full": list("abcd")}, "planned": list("abcd"),
-        "benchmark": {"name": "riddles"}, "protocol": {"prompt_id": "p"}, "template": {"form": "tulu", "sha256": "t"},
-        "decoding": {"temperature": 0.0, "seed": 0, "max_new_tokens": 64}, "model": {"name": "m", "revision": "r"},
-        "packages": {"transformers": "1", "tulu-eval": "1"}, "backend": "transformers", "dtype": "float32",
-        "engine": {}, "settings": {"quantization": "", "adapter": ""},
-    }  # fmt: skip
+    riddles, ids = StoredBenchmark(name="riddles", version=1), tuple("abcd")
+    manifest = made_manifest(items={"full": ids}, planned=ids, benchmark=riddles)
     return make_rows(manifest, benchmark, found)
 
 
