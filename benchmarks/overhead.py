@@ -63,7 +63,7 @@ def harness(items: int, data: Path) -> None:
 def million(samples: int) -> None:
     """Writes a ledger of many samples, then opens, resumes and scores it; prints seconds of each and MiB."""
     from tulu_eval.benchmarks.gsm8k import GSM8K
-    from tulu_eval.runs.ledger import Ledger, Sample, encode
+    from tulu_eval.runs.ledger import Ledger
     from tulu_eval.runs.manifest_schema import (
         Manifest,
         StoredBenchmark,
@@ -74,6 +74,7 @@ def million(samples: int) -> None:
         StoredTemplate,
         stored,
     )
+    from tulu_eval.runs.sample_line import Sample, encode
     from tulu_eval.runs.scoring import grade_sample, write_rows
 
     benchmark, recipe = GSM8K(), GSM8K.protocols["custom"]

@@ -240,9 +240,11 @@ def make_run_in() -> Callable[..., Path]:
     from tulu_eval.models.end_tokens import EndToken, EndTokens
     from tulu_eval.models.prompt_form import Template
     from tulu_eval.records import Completion, Request, content_hash
+    from tulu_eval.runs.generation import InterruptedRunError
     from tulu_eval.runs.progress import Progress
-    from tulu_eval.runs.run_plan import Order, Plan, Planned
-    from tulu_eval.runs.runner import InterruptedRunError, execute
+    from tulu_eval.runs.requests import Planned
+    from tulu_eval.runs.run_plan import Order, Plan
+    from tulu_eval.runs.runner import execute
     from tulu_eval.testing import ScriptedBackend
 
     def call(

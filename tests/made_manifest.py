@@ -13,10 +13,10 @@ from tulu_eval.runs.manifest_schema import (
     StoredBenchmark,
     StoredDecoding,
     StoredModel,
-    StoredProtocol,
     StoredSettings,
     StoredTemplate,
     stored,
+    stored_protocol,
 )
 
 MANIFEST = Manifest(
@@ -24,7 +24,7 @@ MANIFEST = Manifest(
     settings_sha256="0" * 64,
     model=StoredModel(name="m", revision="r", tokenizer_sha256="t", parameters=10**9),
     benchmark=StoredBenchmark(name="gsm8k", version=2),
-    protocol=stored(GSM8K.protocols["full"], StoredProtocol, sha256="0" * 64),
+    protocol=replace(stored_protocol(GSM8K.protocols["full"]), sha256="0" * 64),
     template=StoredTemplate(form="tulu", sha256="t"),
     decoding=stored(Decoding(512), StoredDecoding),
     eos_ids=(1,),

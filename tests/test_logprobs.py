@@ -35,11 +35,16 @@ def test_positions_that_an_engine_needs() -> None:
     assert ScoreRequest.of(*PROMPT, (YES, NO)).length == 6
 
 
-def test_a_score_is_summed_and_shared_out_by_tokens_and_by_bytes() -> None:
-    score = Continuation((4, 5), " né").scored(iter([-1.0, -3.0]))
-    assert (score.logprobs, score.size) == ((-1.0, -3.0), 4)
-    assert (score.total, score.per_token, score.per_byte) == (-4.0, -2.0, -1.0)
+def test_a_likelihood_is_summed_and_shared_out_by_tokens_and_by_bytes() -> None:
+    found = Continuation((4, 5), " né").scored(iter([-1.0, -3.0]))
+    assert (found.logprobs, found.text) == ((-1.0, -3.0), " né")
+    assert (found.total, found.per_token, found.per_byte) == (-4.0, -2.0, -1.0)
     assert Continuation((4,), "").scored([-1.0]).per_byte == -math.inf
+
+
+def test_candidates_have_texts_or_none() -> None:
+    assert ChoiceRequest.of(*PROMPT, (4, 5), (" a", " b")).continuations == (Continuation((4,), " a"), Continuation((5,), " b"))
+    assert ChoiceRequest.of(*PROMPT, (4, 5)).continuations == ()
 
 
 def test_a_sum_is_exact() -> None:

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from tulu_eval.api.verify import verify
     from tulu_eval.backends.base import Backend, EngineSettings
     from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
+    from tulu_eval.benchmarks.likelihood import LikelihoodBenchmark
     from tulu_eval.errors import UserError
     from tulu_eval.models.base import Served
-    from tulu_eval.records import Completion, Decoding, Grade, Request, Result, Turn
+    from tulu_eval.records import Completion, Decoding, Grade, Likelihood, Request, Result, Turn
     from tulu_eval.version import __version__ as __version__
 
 _FILES = {
@@ -56,9 +57,10 @@ _FILES = {
     "api.verify": ("verify",),
     "backends.base": ("Backend", "EngineSettings"),
     "benchmarks.base": ("Benchmark", "Item", "Prompt", "Protocol"),
+    "benchmarks.likelihood": ("LikelihoodBenchmark",),
     "errors": ("UserError",),
     "models.base": ("Served",),
-    "records": ("Completion", "Decoding", "Grade", "Request", "Result", "Turn"),
+    "records": ("Completion", "Decoding", "Grade", "Likelihood", "Request", "Result", "Turn"),
     "version": ("__version__",),
 }
 """Public names by their module; the imports above say the same to type checkers."""
@@ -71,6 +73,8 @@ __all__ = [
     "EngineSettings",
     "Grade",
     "Item",
+    "Likelihood",
+    "LikelihoodBenchmark",
     "Prompt",
     "Protocol",
     "Request",

@@ -7,10 +7,26 @@ whole continuations are and gives ``Scores``.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 
-from tulu_eval.records import request_key
+from tulu_eval.records import Likelihood, Request, request_key
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Continuation:
+    """A text that may follow a prompt.
+
+    Attributes:
+        token_ids: Its tokens after the prompt's, at least one.
+        text: The same as text.
+    """
+
+    token_ids: tuple[int, ...]
+    text: str
+
+    def scored(self, logprobs: Iterable[float]) -> Likelihood:
+        """Returns the likelihood for the log-probabilities of the tokens."""
+        return Likelihood(self.text, tuple(logprobs))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,17 +38,26 @@ class ChoiceRequest:
         token_ids: The whole prompt, including the beginning-of-sequence token.
         text: The same prompt as text.
         candidates: Token ids, at least one.
+        texts: The same as texts; empty if nobody asks for them.
     """
 
     key: str
     token_ids: tuple[int, ...]
     text: str
     candidates: tuple[int, ...]
+    texts: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, settings: str, token_ids: tuple[int, ...], text: str, candidates: tuple[int, ...]) -> ChoiceRequest:
+    def of(
+        cls, settings: str, token_ids: tuple[int, ...], text: str, candidates: tuple[int, ...], texts: tuple[str, ...] = ()
+    ) -> ChoiceRequest:
         """Returns a request with its key; ``settings`` is as for :func:`request_key`."""
-        return cls(request_key(settings, token_ids, text, candidates=candidates), token_ids, text, candidates)
+        return cls(request_key(settings, token_ids, text, candidates=candidates), token_ids, text, candidates, texts)
+
+    @property
+    def continuations(self) -> tuple[Continuation, ...]:
+        """The candidates with their texts; empty without texts."""
+        return tuple(Continuation((token,), text) for token, text in zip(self.candidates, self.texts, strict=False))
 
     @property
     def length(self) -> int:
@@ -54,51 +79,6 @@ class Choice:
     logprobs: tuple[float, ...]
     seconds: float
     error: str = ""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Continuation:
-    """A text that may follow a prompt.
-
-    Attributes:
-        token_ids: Its tokens after the prompt's, at least one.
-        text: The same as text.
-    """
-
-    token_ids: tuple[int, ...]
-    text: str
-
-    def scored(self, logprobs: Iterable[float]) -> ContinuationScore:
-        """Returns the score for the log-probabilities of the tokens."""
-        return ContinuationScore(tuple(logprobs), len(self.text.encode("utf-8", "surrogatepass")))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ContinuationScore:
-    """How likely a continuation is.
-
-    Attributes:
-        logprobs: Natural log-probability of each token after the prompt and the tokens before it.
-        size: Bytes of the continuation's text in UTF-8.
-    """
-
-    logprobs: tuple[float, ...]
-    size: int
-
-    @property
-    def total(self) -> float:
-        """Natural log-probability of the whole continuation."""
-        return math.fsum(self.logprobs)
-
-    @property
-    def per_token(self) -> float:
-        """``total`` divided by the number of tokens."""
-        return self.total / len(self.logprobs)
-
-    @property
-    def per_byte(self) -> float:
-        """``total`` divided by the number of bytes; minus infinity for an empty text."""
-        return self.total / self.size if self.size else -math.inf
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,6 +120,10 @@ class Scores:
     """
 
     key: str
-    continuations: tuple[ContinuationScore, ...]
+    continuations: tuple[Likelihood, ...]
     seconds: float
     error: str = ""
+
+
+AnyRequest = Request | ChoiceRequest | ScoreRequest
+"""A request of any kind."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import random
 from typing import Any, Literal, NamedTuple
 
@@ -19,10 +20,15 @@ FinishReason = Literal["stop", "length", "error", "unknown"]
 """Why generation ended. ``stop``: an end token or stop string. ``length``: the token limit. ``error``: the engine failed.
 ``unknown``: another harness or a server made the completion and gave no reason, or one that this project does not know."""
 
-Status = Literal["ok", "empty", "truncated", "no_answer", "engine_error", "judge_error"]
+Kind = Literal["generate", "choose", "score"]
+"""What a request asks: a continuation of a prompt; how likely tokens are to come next; how likely given continuations are."""
+
+Status = Literal["ok", "empty", "truncated", "no_answer", "engine_error", "judge_error", "unfinished_reasoning"]
 """The class of a sample; see :func:`tulu_eval.benchmarks.base.classify`."""
 
-STATUSES: tuple[Status, ...] = ("ok", "empty", "truncated", "no_answer", "engine_error", "judge_error")
+STATUSES: tuple[Status, ...] = (
+    "ok", "empty", "truncated", "no_answer", "engine_error", "judge_error", "unfinished_reasoning",
+)  # fmt: skip
 
 FAILURES: tuple[Status, ...] = ("engine_error", "judge_error")
 """Classes that leave open whether the model is right; all others are answers of the model."""
@@ -125,14 +131,43 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How likely a continuation of a prompt is.
+
+    Attributes:
+        logprobs: Natural log-probability of each token of the text after the prompt and the tokens before it, at least one.
+    """
+
+    text: str
+    logprobs: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """Natural log-probability of the whole text."""
+        return math.fsum(self.logprobs)
+
+    @property
+    def per_token(self) -> float:
+        """``total`` divided by the number of tokens."""
+        return self.total / len(self.logprobs)
+
+    @property
+    def per_byte(self) -> float:
+        """``total`` divided by the number of bytes in UTF-8; minus infinity for an empty text."""
+        size = len(self.text.encode("utf-8", "surrogatepass"))
+        return self.total / size if size else -math.inf
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Completion:
     """A backend's output for one request.
 
     Attributes:
-        text: Generated text without special tokens and stop string; not stripped.
-        token_ids: Generated tokens, including the end token if the model generated one.
+        text: Generated text without special tokens and stop string, not stripped; or the likeliest of given texts.
+        token_ids: Generated tokens, including the end token if the model generated one; or those of the likeliest text.
         seconds: Wall-clock seconds from the request's start in the engine to its end.
         error: One line about an ``error``, or about a server's ``unknown`` end; else empty.
+        likelihoods: How likely each given text is, in the request's order; empty for generated text.
     """
 
     key: str
@@ -141,6 +176,7 @@ class Completion:
     finish_reason: FinishReason
     seconds: float
     error: str = ""
+    likelihoods: tuple[Likelihood, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,8 +213,9 @@ class Result:
         high: Upper end of the 95 % interval, in percent; with failures, the upper end if all of them were right.
         interval: Name of the interval's method: ``wilson95`` for a share of right items, ``clustered95`` for a value that is no
             such share; ``none`` if there is no interval.
-        counts: Number of items per status.
+        counts: Number of samples per status.
         signature: One line from which the number can be repeated.
+        samples: Samples per item.
     """
 
     benchmark: str
@@ -194,6 +231,7 @@ class Result:
     interval: str
     counts: dict[str, int]
     signature: str
+    samples: int = 1
 
     @property
     def partial(self) -> bool:
@@ -207,7 +245,7 @@ class Result:
 
     @property
     def failed(self) -> int:
-        """Number of items on which an engine or a judge failed."""
+        """Number of samples on which an engine or a judge failed."""
         return sum(self.counts.get(status, 0) for status in FAILURES)
 
     @property
@@ -221,21 +259,27 @@ class Result:
         """Whether the result covers all items of its protocol, each with an answer of the model."""
         return not self.partial and not self.failed
 
+    def to_fields(self) -> dict[str, Any]:
+        """Returns the fields as JSON data; a single sample per item, which older versions did not write, is left out."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if (name, value) != ("samples", 1)}
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:
-        """Returns the result that :func:`to_json` wrote; an old result without ``planned`` gets ``planned`` equal to ``n``.
+        """Returns the result of :meth:`to_fields`.
+
+        An old result without ``planned`` gets ``planned`` equal to ``n``, and one without ``samples`` gets 1.
 
         Raises:
             ValueError: If a field is missing, unknown or of another type.
         """
-        data = {"planned": data.get("n"), **data}
+        data = {"planned": data.get("n"), "samples": 1, **data}
         fields = {field.name for field in dataclasses.fields(cls)}
         if set(data) != fields:
             raise ValueError(f"fields of a result differ: {', '.join(sorted(set(data) ^ fields))}")
         for name in ("value", "low", "high"):
             if isinstance(data[name], bool) or not isinstance(data[name], int | float):
                 raise ValueError(f"{name} is not a number")
-        for name in ("n", "n_protocol", "planned"):
+        for name in ("n", "n_protocol", "planned", "samples"):
             if isinstance(data[name], bool) or not isinstance(data[name], int):
                 raise ValueError(f"{name} is not a whole number")
         return cls(**data)

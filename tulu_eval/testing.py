@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
 from tulu_eval.backends.base import Backend, EngineSettings
+from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models.base import ModelFiles
-from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.records import Completion, Decoding, Kind, Request
 
 Answer = Callable[[Request, Decoding], str | Completion]
 """Makes an answer: a text, which becomes a completion that ended by itself after 0.1 s, or a whole completion."""
@@ -26,6 +27,7 @@ class ScriptedBackend(Backend):
     """
 
     name: ClassVar[str] = "scripted"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "choose", "score"})
     described: ClassVar[Mapping[str, str]] = {"dtype": "float32", "device": "cpu"}
 
     @classmethod
@@ -44,6 +46,10 @@ class ScriptedBackend(Backend):
         """Returns the answer to a request."""
         raise NotImplementedError
 
+    def logprob(self, prompt: str, text: str) -> float:
+        """Returns the log-probability of each token of a text after a prompt."""
+        raise NotImplementedError
+
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
         """Accepts every model."""
@@ -58,6 +64,17 @@ class ScriptedBackend(Backend):
         for request in requests:
             said = self.answer(request, decoding)
             yield Completion(request.key, said, tuple(map(ord, said)), "stop", 0.1) if isinstance(said, str) else said
+
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
+        """Yields the log-probabilities of the candidates, which must have texts."""
+        for request in requests:
+            yield Choice(request.key, tuple(self.logprob(request.text, text) for text in request.texts), 0.1)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
+        """Yields the log-probabilities of the continuations."""
+        for request in requests:
+            found = [one.scored([self.logprob(request.text, one.text)] * len(one.token_ids)) for one in request.continuations]
+            yield Scores(request.key, tuple(found), 0.1)
 
     def describe(self) -> dict[str, str]:
         """Returns ``described``."""

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tulu_eval.errors import UserError
 from tulu_eval.findings.compare import _first_difference, compare
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, encode
+from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.sample_line import encode
 
 MakeRun = Callable[..., Path]
 
@@ -108,7 +109,6 @@ def test_only_what_both_answered_is_compared(make_run: MakeRun) -> None:
         ({"benchmark": "gsm-symbolic"}, "is of gsm8k and .* of gsm-symbolic: no items are shared"),
         ({"target": "9"}, "the right answer of test-1309 is '1' in one run and '9' in the other: other data"),
         ({"scorer": "mine"}, "have no scorer in common; 'tulu-eval score' grades both again"),
-        ({"score": 0.5}, "test-1309 has the score 0.5; only right and wrong can be paired"),
         ({"items": "other"}, "share no item$"),
     ],
 )
@@ -146,3 +146,24 @@ def test_the_first_difference_splits_two_texts(a: str, b: str) -> None:
     place = _first_difference(a, b)
     assert a[:place] == b[:place]
     assert a[place : place + 1] != b[place : place + 1] or a == b
+
+
+def test_scores_between_right_and_wrong_get_a_t_test(make_run: MakeRun) -> None:
+    import dataclasses
+
+    from scipy.stats import ttest_1samp
+
+    a, b = make_run(right=10, limit=12), make_run(right=10, limit=12, output="b")
+    with Ledger(b / files.LEDGER, read_only=True) as ledger:
+        samples = list(ledger.samples())
+    halved = [
+        dataclasses.replace(one, grades=tuple(dataclasses.replace(g, score=g.score / 2) for g in one.grades)) for one in samples
+    ]
+    (b / files.LEDGER).write_bytes(b"".join(map(encode, halved)))
+    found = compare(read_run(a), read_run(b)).paired
+    assert (found.test, found.only_a, found.only_b, found.n) == ("t", 10, 0, 12)
+    assert found.difference == pytest.approx(100 * 5 / 12)
+    assert (found.score_a, found.score_b) == (pytest.approx(100 * 10 / 12), pytest.approx(100 * 5 / 12))
+    assert found.low < found.difference < found.high
+    assert found.p_value == pytest.approx(float(ttest_1samp([0.5] * 10 + [0.0] * 2, 0).pvalue))
+    assert found.verdict == "differ"

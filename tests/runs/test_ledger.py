@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import json
 import os
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Grade
-from tulu_eval.runs.ledger import Ledger, Marks, Sample, decode, encode, intact, marks, timeless, ungraded
+from tulu_eval.runs.ledger import Ledger
+from tulu_eval.runs.sample_line import Sample, encode
 
 
 def sample(number: int, text: str = "So the answer is 4.", *, failed: bool = False) -> Sample:
@@ -32,23 +29,6 @@ def write(path: Path, samples: list[Sample]) -> bytes:
         for one in samples:
             ledger.append(one)
     return path.read_bytes()
-
-
-@given(st.text(), st.text(min_size=1), st.floats(0, 1e6))
-def test_any_text_survives(text: str, item: str, seconds: float) -> None:
-    one = Sample(item, text, "p", Completion("0" * 64, text, (3,), "stop", seconds), "ok", (Grade("s", text, True, 0.0),))
-    line = encode(one)
-    assert line.count(b"\n") == 1
-    assert decode(line) == one
-
-
-@given(st.integers(0, 10_000), st.integers(1, 255))
-def test_no_changed_byte_goes_unnoticed(position: int, change: int) -> None:
-    line = bytearray(encode(sample(7)))
-    position %= len(line)
-    line[position] ^= change
-    if bytes(line).count(b"\n") == 1:
-        assert not intact(bytes(line))
 
 
 def test_samples_come_back_in_order_and_only_once_each(tmp_path: Path) -> None:
@@ -156,23 +136,6 @@ def test_full_disk_keeps_every_whole_line(tmp_path: Path, room: int) -> None:
         assert not again.cut
 
 
-def test_lines_are_json_for_any_reader(tmp_path: Path) -> None:
-    data = json.loads(write(tmp_path / "samples.jsonl", [sample(1)]))
-    assert data["item"] == "test-1"
-    assert data["grades"][0]["scorer"] == "last-number"
-
-
-@given(st.text(), st.text(min_size=1))
-def test_marks_and_the_timeless_part_are_read_without_parsing_the_rest(text: str, item: str) -> None:
-    trap = text + ',"grades":[{"score":9}],"seconds":1,"crc":"'
-    grades = (Grade("s", trap, True, 0.5), Grade("t", "", False, 1.0))
-    one = Sample(item, trap, "p", Completion("0" * 64, trap, (3,), "stop", 1.5, trap), "ok", grades)
-    assert marks(encode(one)) == (item, Marks("ok", (0.5, 1.0)))
-    slower = dataclasses.replace(one, completion=dataclasses.replace(one.completion, seconds=2.5))
-    other = dataclasses.replace(one, status="empty")
-    assert timeless(encode(one)) == timeless(encode(slower)) != timeless(encode(other))
-
-
 def test_a_line_with_its_checksum_that_is_no_sample_is_an_error_of_the_file(tmp_path: Path) -> None:
     body = encode(sample(1)).replace(b'"token_ids":[1,2,1]', b'"token_ids":{}').rpartition(b',"crc"')[0]
     (tmp_path / "samples.jsonl").write_bytes(body + b',"crc":"%08x"}\n' % zlib.crc32(body))
@@ -181,31 +144,3 @@ def test_a_line_with_its_checksum_that_is_no_sample_is_an_error_of_the_file(tmp_
         pytest.raises(DataError, match=r"samples\.jsonl: a line is"),
     ):
         list(ledger.samples())
-
-
-@given(st.text(min_size=1), st.floats(0, 9, allow_nan=False), st.text())
-def test_a_weight_and_a_group_are_kept(item: str, weight: float, group: str) -> None:
-    grades = (Grade("s", ',"weight":9}', True, 0.5, weight), Grade("t", "", False, 1.0))
-    one = Sample(item, "t", "p", Completion("0" * 64, "x", (3,), "stop", 1.5), "ok", grades, group)
-    line = encode(one)
-    assert decode(line) == one
-    assert encode(decode(line)) == line
-    weights = () if weight == 1 else (weight, 1.0)
-    assert marks(line) == (item, Marks("ok", (0.5, 1.0), weights, group))
-
-
-def test_what_a_line_does_not_need_is_not_in_it() -> None:
-    """Lines of runs made before there were weights and groups are what they were, and so are all hashes over them."""
-    line = encode(Sample("i", "t", "p", Completion("0" * 64, "x", (3,), "stop", 1.5), "ok", (Grade("s", "a", True, 1.0),)))
-    assert line == (
-        b'{"key":"' + b"0" * 64 + b'","item":"i","status":"ok","target":"t","prompt_sha256":"p","text":"x","token_ids":[3],'
-        b'"finish_reason":"stop","error":"","grades":[{"scorer":"s","answer":"a","answered":true,"score":1.0}],"seconds":1.5,'
-        b'"crc":"%08x"}\n' % zlib.crc32(line[:-19])
-    )
-
-
-def test_a_group_is_part_of_what_was_answered() -> None:
-    plain = Sample("i", "t", "p", Completion("0" * 64, "x", (3,), "stop", 1.5), "ok", ())
-    grouped = dataclasses.replace(plain, group="algebra")
-    assert ungraded(encode(plain)) != ungraded(encode(grouped))
-    assert ungraded(encode(grouped)) == ungraded(encode(dataclasses.replace(grouped, status="empty")))

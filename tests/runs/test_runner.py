@@ -24,10 +24,11 @@ from tulu_eval.errors import DataError, EngineError, UserError
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
+from tulu_eval.runs.generation import InterruptedRunError
 from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import Order, Plan, make_plan
-from tulu_eval.runs.runner import InterruptedRunError, execute, execute_all
+from tulu_eval.runs.runner import execute, execute_all
 from tulu_eval.runs.score import score
 from tulu_eval.runs.tally import Tally
 from tulu_eval.stats import wilson

@@ -16,11 +16,13 @@ from tulu_eval.errors import DataError
 from tulu_eval.records import Completion, Decoding, FinishReason, Grade, Result, content_hash
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, Marks, Sample, encode, marks
+from tulu_eval.runs.grading import Grader
+from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.manifest_schema import StoredBenchmark
 from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.sample_line import Marks, Sample, encode, marks
 from tulu_eval.runs.score import score
-from tulu_eval.runs.scoring import grade_sample, make_rows
+from tulu_eval.runs.scoring import make_rows
 
 TEXTS: list[tuple[str, FinishReason]] = [
     ("So the answer is 1.", "stop"),  # right for both
@@ -43,7 +45,7 @@ def folder(order: Order) -> Path:
         for one, (text, reason) in zip(plan.planned, TEXTS, strict=False):
             completion = Completion(one.request.key, text, (1,), reason, 0.1)
             sample = Sample(one.item.id, one.item.target, one.prompt_sha256, completion, "ok", ())
-            ledger.append(grade_sample(plan.benchmark, sample))
+            ledger.append(Grader(plan.benchmark).grade(sample))
     return plan.folder
 
 
@@ -131,7 +133,7 @@ def riddle_rows(texts: Mapping[str, str], failed: str = "") -> tuple[Result, ...
         if item.id in texts:
             end, text = ("error", "") if item.id in failed else ("stop", texts[item.id])
             completion = Completion("0" * 64, text, (), end, 0.0)  # type: ignore[arg-type]
-            line = encode(grade_sample(benchmark, Sample(item.id, item.target, "p", completion, "ok", (), item.group)))
+            line = encode(Grader(benchmark).grade(Sample(item.id, item.target, "p", completion, "ok", (), item.group)))
             found[marks(line)[0]] = marks(line)[1]
     riddles, ids = StoredBenchmark(name="riddles", version=1), tuple("abcd")
     manifest = made_manifest(items={"full": ids}, planned=ids, benchmark=riddles)

@@ -18,7 +18,8 @@ from tulu_eval.files import Place, checked
 from tulu_eval.models.base import Served
 from tulu_eval.runs.manifest import read_manifest
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.run_plan import Order, Plan, make_plan, parse_shard
+from tulu_eval.runs.requests import parse_shard
+from tulu_eval.runs.run_plan import Order, Plan, make_plan
 from tulu_eval.runs.runner import execute_all
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")

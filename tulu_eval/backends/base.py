@@ -11,12 +11,12 @@ import abc
 import dataclasses
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models.base import ModelFiles, Served
-from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.records import Completion, Decoding, Kind, Request
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,9 +58,6 @@ class EngineSettings:
 
 COMMON_SETTINGS = frozenset({"batch_size", "trust_remote_code", "allow_pickle"})
 """Settings that every backend has."""
-
-Kind = Literal["generate", "choose", "score"]
-"""What a request asks: a continuation of a prompt; how likely tokens are to come next; how likely given continuations are."""
 
 _ASKED: dict[Kind, str] = {
     "generate": "generate text",

@@ -14,15 +14,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from tulu_eval import files
 from tulu_eval.errors import UnknownName
-from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Status, Turn, content_hash
+from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Kind, Status, Turn, content_hash
 
-Aggregate = Literal["ratio", "macro"]
+
+class PassAt(NamedTuple):
+    """The probability that at least one of ``k`` samples of an item is right."""
+
+    k: int
+
+
+Aggregate = Literal["ratio", "macro"] | PassAt
 """How scores that are more than right or wrong become a value. ``ratio``: the sum of score times weight, over the sum of
-weights. ``macro``: the mean over groups of each group's ratio."""
+weights. ``macro``: the mean over groups of each group's ratio. :class:`PassAt`: the mean over items of an unbiased estimate
+from all samples of the item. Else an item with several samples counts with their mean."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +71,25 @@ class Prompt:
         return (*self.earlier, Turn("user", self.user))
 
 
+class Reasoning(NamedTuple):
+    """The tags around a block of reasoning at the start of an answer, e.g. ``<think>`` and ``</think>``."""
+
+    opening: str
+    closing: str
+
+    def cut(self, text: str, *, opened: bool) -> str | None:
+        """Returns what follows the block; ``None`` for a block without an end, the text itself if there is no block.
+
+        Args:
+            text: An answer.
+            opened: Whether the prompt ends inside a block, so that the answer has no opening tag.
+        """
+        _, closed, rest = text.rpartition(self.closing)
+        if closed:
+            return rest
+        return None if opened or text.lstrip().startswith(self.opening) else text
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Protocol:
     """A frozen recipe: the items, and everything that can change a completion or its grade.
@@ -76,6 +103,8 @@ class Protocol:
         metric: Name of the averaged score.
         prompt_id: First 8 hex digits of the sha256 of the prompt's constant part.
         covers: Names of the protocols whose items this one contains, itself included; each gets its own row.
+        samples: Number of samples per item, each with a seed of its own.
+        reasoning: Tags of a block that is cut from an answer before it is graded; ``None`` to grade the whole answer.
     """
 
     name: str
@@ -86,6 +115,8 @@ class Protocol:
     metric: str
     prompt_id: str
     covers: tuple[str, ...]
+    samples: int = 1
+    reasoning: Reasoning | None = None
 
 
 class Benchmark(abc.ABC):
@@ -93,6 +124,7 @@ class Benchmark(abc.ABC):
 
     Attributes:
         name: Name for ``tulu-eval run``.
+        kind: What the model is asked; see :mod:`tulu_eval.benchmarks.likelihood` for the kinds that generate nothing.
         protocols: Protocols by name; the first is the default.
         scorers: Names of the scorers in order; the first gave the published numbers.
         aggregates: How a scorer's scores become its value. A scorer that is not named grades items as right or wrong: its value
@@ -104,6 +136,7 @@ class Benchmark(abc.ABC):
     """
 
     name: ClassVar[str]
+    kind: ClassVar[Kind] = "generate"
     protocols: ClassVar[Mapping[str, Protocol]]
     scorers: ClassVar[tuple[str, ...]]
     aggregates: ClassVar[Mapping[str, Aggregate]] = MappingProxyType({})
@@ -179,12 +212,20 @@ class Benchmark(abc.ABC):
         return {name: tuple(item.id for item in items[:size]) for name, size in sizes.items()}
 
 
-def classify(completion: Completion, grades: Sequence[Grade]) -> Status:
-    """Returns the class of a sample: the first that applies, in the order of the code below."""
+def classify(completion: Completion, grades: Sequence[Grade], *, reasoned: bool = True) -> Status:
+    """Returns the class of a sample: the first that applies, in the order of the code below.
+
+    Args:
+        completion: The model's answer.
+        grades: Its grades.
+        reasoned: Whether the answer has come to the end of its reasoning, if it has any.
+    """
     if completion.finish_reason == "error":
         return "engine_error"
-    if not completion.text.strip():
+    if not completion.text.strip() and not completion.likelihoods:
         return "empty"
+    if not reasoned:
+        return "unfinished_reasoning"
     if completion.finish_reason == "length":
         return "truncated"
     if grades and not grades[0].answered:
@@ -193,9 +234,15 @@ def classify(completion: Completion, grades: Sequence[Grade]) -> Status:
 
 
 def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
-    """Returns the number of samples in every class, including classes with 0 samples."""
+    """Returns the number of samples in every class, including classes with 0; the reasoning's only if it is not 0."""
     seen = Counter(statuses)
-    return {status: seen.get(status, 0) for status in STATUSES}
+    return {status: seen.get(status, 0) for status in STATUSES if status != "unfinished_reasoning" or seen[status]}
+
+
+def protocol_fields(protocol: Protocol) -> dict[str, Any]:
+    """Returns a protocol as JSON data; fields that later versions added are left out while they have their default."""
+    fields, later = dataclasses.asdict(protocol), {"samples": 1, "reasoning": None}
+    return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 
 def subset_hash(ids: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash
+from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash, protocol_fields
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.exchange.foreign import RESPONSES, Foreign, ForeignAnswer, read_foreign
@@ -27,8 +27,9 @@ from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs import manifest as files
+from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.ledger import Ledger, Sample, asked_of
+from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.manifest_schema import (
     Manifest,
     Session,
@@ -43,7 +44,8 @@ from tulu_eval.runs.manifest_schema import (
     plain,
 )
 from tulu_eval.runs.run_plan import safe_name
-from tulu_eval.runs.scoring import grade_sample, write_rows
+from tulu_eval.runs.sample_line import Sample, asked_of
+from tulu_eval.runs.scoring import write_rows
 from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.runs.tally import Tally
 from tulu_eval.version import __version__
@@ -121,7 +123,8 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     name, revision = _model(model, source, suite)
     manifest = _manifest(path, source, benchmark, protocol, items, matched, name, revision, data)
     folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest.settings_sha256[:8]}"
-    samples = [grade_sample(benchmark, _sample(item, answer, manifest.settings_sha256)) for item, answer in matched.answers]
+    grader = Grader.of(benchmark, manifest)
+    samples = [grader.grade(_sample(item, answer, manifest.settings_sha256)) for item, answer in matched.answers]
     asked = [(sample.completion.key, sample.item) for sample in samples]
     manifest = files.with_asked(manifest, map(asked_of, samples))
     with files.locked(folder):
@@ -239,7 +242,7 @@ def _manifest(
     form, prompt_id = _prompts(benchmark, matched)
     items_sha256 = items_hash(items)
     decoding = checked(dataclasses.asdict(source.decoding), StoredDecoding, Place(path))
-    recipe = {**dataclasses.asdict(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
+    recipe = {**protocol_fields(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
     recipe |= {"decoding": plain(decoding), "plain_decoding": plain(decoding)}
     now = files.now()
     counts = {field.name: len(getattr(matched, field.name)) for field in dataclasses.fields(matched)}

@@ -19,20 +19,22 @@ from msgspec import Meta, to_builtins
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import Record, read_as
+from tulu_eval.logprobs import AnyRequest
 from tulu_eval.models.model_files import NAME
 from tulu_eval.models.resolve import find_path
-from tulu_eval.records import Completion, Request, Result
+from tulu_eval.records import Completion, Result
 from tulu_eval.registry import Suite
 from tulu_eval.runs import schema
+from tulu_eval.runs.completions import completions
 from tulu_eval.runs.engine import Engine
-from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.manifest import FORMAT, write_json
 from tulu_eval.runs.manifest_schema import Manifest, plain
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.sample_line import Sample
 from tulu_eval.runs.schema import Count, Name, StoredRow
-from tulu_eval.runs.scoring import grade_sample
 from tulu_eval.stats import FLIP_RATE, Interval, wilson
 from tulu_eval.stats.intervals import z_value
 
@@ -220,23 +222,29 @@ def _given_name(manifest: Manifest, model: str | None) -> str:
 
 
 def _repeat(
-    name: str, plan: Plan, settings: EngineSettings, requests: Sequence[Request], samples: dict[str, Sample], progress: Progress
+    name: str,
+    plan: Plan,
+    settings: EngineSettings,
+    requests: Sequence[AnyRequest],
+    samples: dict[str, Sample],
+    progress: Progress,
 ) -> Repetition:
     changed: list[str] = []
     flipped: list[str] = []
     first: dict[str, int] = {}
+    grader = Grader.of(plan.benchmark, plan.setup)
     own = dataclasses.replace(plan, order=dataclasses.replace(plan.order, settings=settings))
     progress.say(f"{name}: {len(requests)} items")
     with Engine([own], progress) as engine:
         engine.check(own)
-        for completion in engine.start(own).generate(requests, plan.decoding):
+        for completion in completions(engine.start(own), requests, plan.decoding):
             before = samples[completion.key]
             if completion.token_ids == before.completion.token_ids:
                 continue
             changed.append(before.item)
             first[before.item] = _first_difference(completion, before.completion)
-            after = grade_sample(plan.benchmark, dataclasses.replace(before, completion=completion))
-            if after.grades[0].score != grade_sample(plan.benchmark, before).grades[0].score:
+            after = grader.grade(dataclasses.replace(before, completion=completion))
+            if after.grades[0].score != grader.grade(before).grades[0].score:
                 flipped.append(before.item)
     return Repetition(name, tuple(sorted(changed)), tuple(sorted(flipped)), first)
 

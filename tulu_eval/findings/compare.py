@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Literal
 
 from tulu_eval.errors import UserError
 from tulu_eval.findings.changes import Change, changes, is_unknown
 from tulu_eval.records import Grade
-from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.reading import StoredRun
+from tulu_eval.runs.requests import item_of, sample_ids
+from tulu_eval.runs.sample_line import Sample
 from tulu_eval.runs.signature import UNKNOWN
-from tulu_eval.stats import ALPHA, MARGIN, detectable_paired, mcnemar, paired_difference
+from tulu_eval.stats import ALPHA, MARGIN, detectable_paired, mcnemar, paired_difference, paired_means
 
 Cause = Literal["prompt unknown", "prompt differs", "text differs", "extraction", "grade"]
 """Why an item is right in one run only; the first that applies. ``prompt unknown``: the texts differ, and a harness kept no
@@ -43,16 +45,24 @@ class Divergence:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Side:
-    """One run's sample of an item: the extracted answer, whether it is right, and the status."""
+    """What one run has of an item.
+
+    Attributes:
+        answer: The extracted answer; ``3 of 4 right`` for several samples.
+        right: Whether the score is 1.
+        status: Class of the sample; of several, the first that is not ``ok``.
+        score: Score, 0 to 1; the mean for several samples.
+    """
 
     answer: str
     right: bool
     status: str
+    score: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Flip:
-    """An item that one run has right and the other wrong.
+    """An item that has other scores in the two runs: mostly right in one and wrong in the other.
 
     Attributes:
         item: Id of the item.
@@ -73,20 +83,22 @@ class Paired:
     """The test on shared items. Counts are of the ``n`` items that both runs answered; differences are in percentage points.
 
     Attributes:
-        only_a: Number of items that only A has right.
-        only_b: Number of items that only B has right.
+        only_a: Number of items with a higher score in A; with one sample per item, those that only A has right.
+        only_b: Number of items with a higher score in B.
         same_text: Number of items with equal completions.
         same_answer: Number of items with equal extracted answers.
-        p_value: McNemar's exact test, two-sided.
+        p_value: Two-sided p-value of the test.
         difference: A minus B.
-        low: Lower end of the difference's 95 % interval (Tango's score interval).
+        low: Lower end of the difference's 95 % interval: Tango's score interval, or Student's.
         high: Upper end of that interval.
-        detectable: Smallest difference that McNemar's exact test detects with 80 % power at this discordance; ``None`` if it
-            detects none.
+        detectable: Smallest difference that the test detects with 80 % power at this discordance; ``None`` if it detects none.
         margin: Difference that the test must be able to detect before the verdict is ``no difference``.
         verdict: ``differ``: chance rarely flips as many items. ``no difference``: chance does, and the test would have detected
             the margin. ``cannot tell``: neither, or the verdict depends on which run has the items right that an engine failed
             on.
+        test: ``mcnemar``: McNemar's exact test of right and wrong. ``t``: Student's paired test of scores between these.
+        score_a: Mean score of A in percent.
+        score_b: Mean score of B in percent.
     """
 
     n: int
@@ -103,6 +115,9 @@ class Paired:
     detectable: float | None
     margin: float
     verdict: PairedVerdict
+    test: Literal["mcnemar", "t"]
+    score_a: float
+    score_b: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,31 +146,36 @@ def compare(a: StoredRun, b: StoredRun) -> Compared:
     """Compares two runs of one benchmark on the items that both have, by the first scorer that both have.
 
     Raises:
-        UserError: If the runs have different benchmarks or data, no common item or scorer, or grades between right and wrong.
+        UserError: If the runs have different benchmarks or data, or no common item or scorer.
     """
     if a.benchmark != b.benchmark:
         raise UserError(f"{a.folder} is of {a.benchmark} and {b.folder} of {b.benchmark}: no items are shared")
     of_a, of_b = _by_item(a), _by_item(b)
-    order = [item for item in a.manifest.planned if item in of_a and item in of_b]
+    order = [item for item in _items(a) if item in of_a and item in of_b]
     if not order:
         raise UserError(f"{a.folder} and {b.folder} share no item")
     shared = {item: (of_a[item], of_b[item]) for item in order}
     for item, (one, other) in shared.items():
-        if one.target != other.target:
+        if one[0].target != other[0].target:
             raise UserError(
-                f"the right answer of {item} is {one.target!r} in one run and {other.target!r} in the other: other data"
+                f"the right answer of {item} is {one[0].target!r} in one run and {other[0].target!r} in the other: other data"
             )
-    answered = {item: pair for item, pair in shared.items() if all(s.completion.finish_reason != "error" for s in pair)}
+    answered = {
+        item: pair
+        for item, pair in shared.items()
+        if all(sample.completion.finish_reason != "error" for samples in pair for sample in samples)
+    }
     if not answered:
         raise UserError(f"{a.folder} and {b.folder} share no item that the engine answered in both")
-    scorer = _scorer(*next(iter(answered.values())))
+    one, other = next(iter(answered.values()))
+    scorer = _scorer(one[0], other[0])
     tokenizers = {run.manifest.model.tokenizer_sha256 for run in (a, b)}
     same_tokenizer = len(tokenizers) == 1 and not any(map(is_unknown, tokenizers))
     sides = {item: (_side(one, scorer), _side(other, scorer)) for item, (one, other) in answered.items()}
     flips = tuple(
         _flip(item, answered[item], sides[item], same_tokenizer)
         for item in answered
-        if sides[item][0].right != sides[item][1].right
+        if sides[item][0].score != sides[item][1].score
     )
     return Compared(
         a=a,
@@ -169,8 +189,17 @@ def compare(a: StoredRun, b: StoredRun) -> Compared:
     )
 
 
-def _by_item(run: StoredRun) -> dict[str, Sample]:
-    return {sample.item: sample for sample in run.samples()}
+def _items(run: StoredRun) -> list[str]:
+    samples = run.manifest.protocol.samples or 1
+    return list(dict.fromkeys(item_of(name, samples) for name in run.manifest.planned))
+
+
+def _by_item(run: StoredRun) -> dict[str, tuple[Sample, ...]]:
+    """Returns the samples of each item that has all of them, in the order of their numbers."""
+    count = run.manifest.protocol.samples or 1
+    found = {sample.item: sample for sample in run.samples()}
+    named = {item: sample_ids(item, count) for item in _items(run)}
+    return {item: tuple(found[name] for name in names) for item, names in named.items() if all(name in found for name in names)}
 
 
 def _scorer(one: Sample, other: Sample) -> str:
@@ -181,11 +210,12 @@ def _scorer(one: Sample, other: Sample) -> str:
     raise UserError("the two runs have no scorer in common; 'tulu-eval score' grades both again with the same ones")
 
 
-def _side(sample: Sample, scorer: str) -> Side:
-    grade = _grade(sample, scorer)
-    if grade.score not in (0.0, 1.0):
-        raise UserError(f"{sample.item} has the score {grade.score:g}; only right and wrong can be paired")
-    return Side(grade.answer, grade.score == 1.0, sample.status)
+def _side(samples: Sequence[Sample], scorer: str) -> Side:
+    grades = [_grade(sample, scorer) for sample in samples]
+    score = fmean(grade.score for grade in grades)
+    status = next((sample.status for sample in samples if sample.status != "ok"), "ok")
+    several = f"{sum(grade.score == 1 for grade in grades)} of {len(grades)} right"
+    return Side(grades[0].answer if len(grades) == 1 else several, score == 1, status, score)
 
 
 def _grade(sample: Sample, scorer: str) -> Grade:
@@ -195,30 +225,46 @@ def _grade(sample: Sample, scorer: str) -> Grade:
     raise UserError(f"{sample.item} has no grade of the scorer {scorer}; 'tulu-eval score' grades it again")
 
 
-def _test(answered: Mapping[str, tuple[Sample, Sample]], sides: Mapping[str, tuple[Side, Side]], failed: int) -> Paired:
+def _test(
+    answered: Mapping[str, tuple[Sequence[Sample], Sequence[Sample]]], sides: Mapping[str, tuple[Side, Side]], failed: int
+) -> Paired:
     """Returns the test on answered items; its verdict holds if all ``failed`` items are right in A only, and if in B only."""
     n = len(sides)
-    only_a = sum(one.right and not other.right for one, other in sides.values())
-    only_b = sum(other.right and not one.right for one, other in sides.values())
-    interval = paired_difference(only_a, only_b, n)
-    detectable = detectable_paired(n, (only_a + only_b) / n) if only_a + only_b else None
-    ends = {_verdict(only_a + for_a, only_b + failed - for_a, n + failed) for for_a in (0, failed)}
+    differences = [one.score - other.score for one, other in sides.values()]
+    only_a, only_b = sum(each > 0 for each in differences), sum(each < 0 for each in differences)
+    if all(side.score in (0.0, 1.0) for pair in sides.values() for side in pair):
+        test: Literal["mcnemar", "t"] = "mcnemar"
+        interval = paired_difference(only_a, only_b, n)
+        difference, low, high, p_value = (only_a - only_b) / n, interval.low, interval.high, mcnemar(only_a, only_b)
+        detectable = detectable_paired(n, (only_a + only_b) / n) if only_a + only_b else None
+        ends = {_verdict(only_a + for_a, only_b + failed - for_a, n + failed) for for_a in (0, failed)}
+    else:
+        test = "t"
+        difference, low, high, p_value, detectable = paired_means(differences)
+        ends = {_verdict_of_means([*differences, *[sign] * failed]) for sign in (-1.0, 1.0)}
     return Paired(
         n=n,
         right_a=sum(one.right for one, _ in sides.values()),
         right_b=sum(other.right for _, other in sides.values()),
         only_a=only_a,
         only_b=only_b,
-        same_text=sum(one.completion.text == other.completion.text for one, other in answered.values()),
+        same_text=sum(_same_texts(*samples) for samples in answered.values()),
         same_answer=sum(one.answer == other.answer for one, other in sides.values()),
-        p_value=mcnemar(only_a, only_b),
-        difference=100 * (only_a - only_b) / n,
-        low=100 * interval.low,
-        high=100 * interval.high,
-        detectable=None if detectable is None else 100 * detectable,
+        p_value=p_value,
+        difference=100 * difference,
+        low=100 * low,
+        high=100 * high,
+        detectable=None if detectable is None or detectable > 1 else 100 * detectable,
         margin=MARGIN,
         verdict=ends.pop() if len(ends) == 1 else "cannot tell",
+        test=test,
+        score_a=100 * fmean(one.score for one, _ in sides.values()),
+        score_b=100 * fmean(other.score for _, other in sides.values()),
     )
+
+
+def _same_texts(one: Sequence[Sample], other: Sequence[Sample]) -> bool:
+    return [sample.completion.text for sample in one] == [sample.completion.text for sample in other]
 
 
 def _verdict(only_a: int, only_b: int, n: int) -> PairedVerdict:
@@ -229,14 +275,23 @@ def _verdict(only_a: int, only_b: int, n: int) -> PairedVerdict:
     return "no difference" if visible is not None and 100 * visible <= MARGIN else "cannot tell"
 
 
-def _flip(item: str, pair: tuple[Sample, Sample], sides: tuple[Side, Side], same_tokenizer: bool) -> Flip:
-    one, other = pair
+def _verdict_of_means(differences: Sequence[float]) -> PairedVerdict:
+    found = paired_means(differences)
+    if found.p_value < ALPHA:
+        return "differ"
+    return "no difference" if 100 * found.detectable <= MARGIN else "cannot tell"
+
+
+def _flip(item: str, pair: tuple[Sequence[Sample], Sequence[Sample]], sides: tuple[Side, Side], same_tokenizer: bool) -> Flip:
+    pairs = list(zip(*pair, strict=False))
+    one, other = next((two for two in pairs if two[0].completion.text != two[1].completion.text), pairs[0])
     prompts = {one.prompt_sha256, other.prompt_sha256}
-    if UNKNOWN in prompts and one.completion.text != other.completion.text:
+    same = _same_texts(*pair)
+    if UNKNOWN in prompts and not same:
         cause: Cause = "prompt unknown"
     elif len(prompts) == 2 and UNKNOWN not in prompts:
         cause = "prompt differs"
-    elif one.completion.text != other.completion.text:
+    elif not same:
         cause = "text differs"
     else:
         cause = "extraction" if sides[0].answer != sides[1].answer else "grade"

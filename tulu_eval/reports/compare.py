@@ -16,6 +16,9 @@ CAUSES = {
     "extraction": "same completion, different answer extracted from it",
     "grade": "same answer, different grade",
 }
+INTERVALS = {"mcnemar": "Tango", "t": "Student"}
+TESTS = {"mcnemar": "exact McNemar", "t": "paired t-test"}
+BETTER = {"mcnemar": "right", "t": "better"}
 _SHOWN = 24
 """Characters of a long value, e.g. a hash, that the report shows."""
 
@@ -46,8 +49,12 @@ def as_text(found: Compared) -> str:
 def _heading(found: Compared) -> str:
     paired = found.paired
     lines = [f"{found.a.benchmark}, scorer {found.scorer}, {paired.n} items in both runs"]
-    for name, run, right in (("A", found.a, paired.right_a), ("B", found.b, paired.right_b)):
-        lines.append(f"  {name}  {100 * right / paired.n:.1f} % ({right} of {paired.n})  {run.model}  {run.folder}")
+    for name, run, right, score in (
+        ("A", found.a, paired.right_a, paired.score_a),
+        ("B", found.b, paired.right_b, paired.score_b),
+    ):
+        counted = f"{right} of {paired.n}" if paired.test == "mcnemar" else f"mean score of {paired.n} items"
+        lines.append(f"  {name}  {score:.1f} % ({counted})  {run.model}  {run.folder}")
     lines += [f"  {name} {run.unhashed}" for name, run in (("A", found.a), ("B", found.b)) if run.unhashed]
     if found.left_out:
         lines.append(f"  {found.left_out} items are left out: the engine failed on them in one run or both")
@@ -59,9 +66,10 @@ def _heading(found: Compared) -> str:
 def _test(paired: Paired) -> str:
     flips = paired.only_a + paired.only_b
     lines = [
-        f"A minus B: {paired.difference:+.1f} points, 95 % interval [{paired.low:+.1f}, {paired.high:+.1f}] (Tango)",
-        f"{flips} items flip ({100 * flips / paired.n:.1f} %): {paired.only_a} right in A only, {paired.only_b} in B only; "
-        f"exact McNemar p = {paired.p_value:.2g}: {_meaning(paired)}",
+        f"A minus B: {paired.difference:+.1f} points, 95 % interval [{paired.low:+.1f}, {paired.high:+.1f}] "
+        f"({INTERVALS[paired.test]})",
+        f"{flips} items flip ({100 * flips / paired.n:.1f} %): {paired.only_a} {BETTER[paired.test]} in A only, "
+        f"{paired.only_b} in B only; {TESTS[paired.test]} p = {paired.p_value:.2g}: {_meaning(paired)}",
         f"same text on {paired.same_text} of {paired.n} items, same answer on {paired.same_answer}",
     ]
     if flips:
@@ -93,7 +101,8 @@ def _flips(found: Compared) -> str:
 def _answer(flip: Flip, which: str) -> str:
     side = flip.a if which == "a" else flip.b
     status = "" if side.status == "ok" else f", {side.status}"
-    return f"{side.answer or 'none'} ({'right' if side.right else 'wrong'}{status})"
+    grade = "right" if side.right else "wrong" if not side.score else f"{side.score:.2g}"
+    return f"{side.answer or 'none'} ({grade}{status})"
 
 
 def _parting(flip: Flip) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tulu_eval.models.end_tokens import describe
 from tulu_eval.runs.estimate import common_prefix, estimate
+from tulu_eval.runs.requests import continuations
 from tulu_eval.runs.run_plan import Plan
 
 SHOWN = 2
@@ -17,7 +18,13 @@ def as_json(plan: Plan) -> dict[str, Any]:
     """Returns the plan as plain data: counts, settings, estimate, and the first prompts as text and token ids."""
     guess = estimate(plan) if plan.backend.local else None
     prompts = [
-        {"item": one.item.id, "text": one.request.text, "token_ids": list(one.request.token_ids), "sha256": one.prompt_sha256}
+        {
+            "item": one.item.id,
+            "text": one.request.text,
+            "token_ids": list(one.request.token_ids),
+            "sha256": one.prompt_sha256,
+            "continuations": [dataclasses.asdict(end) for end in continuations(one.request)],
+        }
         for one in plan.planned[:SHOWN]
     ]
     return {
@@ -51,9 +58,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
 def as_text(plan: Plan) -> str:
     """Returns the plan as text for people."""
     data = as_json(plan)
-    limit = f", at most {data['max_new_tokens']} new tokens each"
     lines = [
-        f"{data['benchmark']}, protocol {data['protocol']}: {data['items']} items{limit}",
+        f"{data['benchmark']}, protocol {data['protocol']}: {_asked(plan)}",
         f"{data['model']} @ {data['revision'][:20]}, {data['parameters'] / 1e6:,.0f} M parameters, {data['dtype']}",
         _prompts(plan, data),
         *(f"note: {notice}" for notice in data["notices"]),
@@ -70,7 +76,16 @@ def as_text(plan: Plan) -> str:
         ]
         if prompt["token_ids"]:
             lines.append(f"--- token ids: {prompt['token_ids']}")
+        lines += [f"--- may follow: {one['text']!r}, token ids {list(one['token_ids'])}" for one in prompt["continuations"]]
     return "\n".join(lines)
+
+
+def _asked(plan: Plan) -> str:
+    samples, count = plan.protocol.samples, len(plan.planned)
+    if plan.benchmark.kind != "generate":
+        return f"{count} items, of which the model says how likely given texts are"
+    items = f"{count} items" if samples == 1 else f"{count} samples, {samples} per item"
+    return f"{items}, at most {plan.decoding.max_new_tokens} new tokens each"
 
 
 def _prompts(plan: Plan, data: dict[str, Any]) -> str:

@@ -16,8 +16,8 @@ from msgspec import structs
 from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.records import Status, content_hash, to_json
-from tulu_eval.runs.ledger import decode, timeless
 from tulu_eval.runs.manifest import combined, write_text
+from tulu_eval.runs.sample_line import decode, timeless
 from tulu_eval.runs.schema import Count, Hash, Name
 
 DIGESTS = "digests.jsonl"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from tulu_eval.logprobs import ScoreRequest
 from tulu_eval.models import config as configs
 from tulu_eval.models.model_files import DTYPE_BYTES
 from tulu_eval.runs.run_plan import Plan
@@ -49,7 +50,7 @@ class Work:
         parameters: Number of the model's parameters.
         dtype: Type of the weights, keys and values.
         items: Number of prompts.
-        prompt_tokens: Tokens of all prompts; each prompt counts the shared prefix.
+        prompt_tokens: Tokens of all prompts, and of given continuations; each prompt counts the shared prefix.
         shared_tokens: Tokens of the prefix that all prompts share.
         max_new_tokens: Largest number of tokens of an answer.
         max_length: Largest number of tokens of a prompt with its answer.
@@ -96,11 +97,12 @@ def estimate(plan: Plan) -> Estimate:
 def work_of(plan: Plan) -> Work:
     """Returns the amount of work of a plan."""
     prompts = [one.request.token_ids for one in plan.planned]
+    given = [one.request.continuations for one in plan.planned if isinstance(one.request, ScoreRequest)]
     return Work(
         parameters=plan.model.parameters,
         dtype=plan.dtype,
         items=len(prompts),
-        prompt_tokens=sum(map(len, prompts)),
+        prompt_tokens=sum(map(len, prompts)) + sum(len(end.token_ids) for ends in given for end in ends),
         shared_tokens=common_prefix(prompts),
         max_new_tokens=plan.decoding.max_new_tokens,
         max_length=plan.max_length,

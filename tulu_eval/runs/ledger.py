@@ -1,202 +1,30 @@
-r"""The ledger of a run has one line per sample. It appends and flushes a line when a sample finishes.
+"""The ledger of a run has one line per sample. It appends and flushes a line when a sample finishes.
 
-A line is JSON. Key, item and status come first; grades, time and a CRC-32 of all before it come last::
-
-    {"key":"<sha256>","item":"test-1309","status":"ok",...,"grades":[...],"seconds":0.25,"crc":"1f2e3d4c"}
-
-In this order a reader can check, index and aggregate a ledger without parsing whole lines: a million samples score in seconds.
-The key is the hash of everything that can change the completion, so samples of another model or setting have other keys. If two
-lines have the same key and item, the later one counts. A killed process leaves at most one line without an end; the next call
-cuts it off and makes the sample again. A line with a wrong checksum is reported, moves to ``samples.corrupt.jsonl``, and its
-sample is made again. A run owns a sample only if its manifest has both key and item; readers ask for such pairs
-(:data:`Asked`).
+Lines have a form from which a reader can check, index and aggregate a ledger without parsing whole lines
+(:mod:`tulu_eval.runs.sample_line`): a million samples score in seconds. The key is the hash of everything that can change the
+completion, so samples of another model or setting have other keys. If two lines have the same key and item, the later one
+counts. A killed process leaves at most one line without an end; the next call cuts it off and makes the sample again. A line
+with a wrong checksum is reported, moves to ``samples.corrupt.jsonl``, and its sample is made again. A run owns a sample only if
+its manifest has both key and item; readers ask for such pairs (:data:`Asked`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
-import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.records import Completion, Grade, Status
-from tulu_eval.runs import schema
 from tulu_eval.runs.packed import packed, unpack, unpack_in_place
-
-_HEAD = re.compile(
-    rb'\{"key":"([0-9a-f]{64})","item":"((?:[^"\\]|\\.)*)","status":"([a-z_]+)",(?:"group":"((?:[^"\\]|\\.)*)",)?'
-)
-_GRADES, _SECONDS = b',"grades":', b',"seconds":'  # inside a string their quotes would be escaped
-_SCORE = re.compile(rb',"score":([^,}]+)(?:,"weight":([^}]+))?\}')
-_TAIL = len(b',"crc":"00000000"}\n')
+from tulu_eval.runs.sample_line import Sample, decode, encode, head, intact, marks
 
 Asked = Sequence[tuple[str, str]]
 """Key and item of each sample that a run asked for."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
-    """One graded completion of one item.
-
-    Attributes:
-        item: Id of the item.
-        target: The right answer.
-        prompt_sha256: Hash of the prompt's text.
-        completion: The model's completion.
-        status: Class of the sample, e.g. ``ok`` or ``engine_error``.
-        grades: One grade per scorer.
-        group: Group of the item; empty for none.
-    """
-
-    item: str
-    target: str
-    prompt_sha256: str
-    completion: Completion
-    status: Status
-    grades: tuple[Grade, ...]
-    group: str = ""
-
-    @property
-    def marks(self) -> Marks:
-        """The part of the sample that aggregation needs."""
-        return _marks(self.status, [(grade.score, grade.weight) for grade in self.grades], self.group)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Marks:
-    """The part of a sample that aggregation needs; a million of them fit in memory.
-
-    Attributes:
-        status: Class of the sample.
-        scores: One score per scorer, 0 to 1.
-        weights: One weight per scorer; empty if all weights are 1.
-        group: Group of the item; empty for none.
-    """
-
-    status: str
-    scores: tuple[float, ...]
-    weights: tuple[float, ...] = ()
-    group: str = ""
-
-
-def _marks(status: str, scored: Sequence[tuple[float, float]], group: str) -> Marks:
-    weights = tuple(weight for _, weight in scored)
-    return Marks(status, tuple(score for score, _ in scored), () if all(one == 1 for one in weights) else weights, group)
-
-
-def encode(sample: Sample) -> bytes:
-    """Returns the ledger's line of a sample, with its checksum."""
-    completion = dataclasses.asdict(sample.completion)
-    seconds = completion.pop("seconds")
-    line = {
-        "key": completion.pop("key"),
-        "item": sample.item,
-        "status": sample.status,
-        **({"group": sample.group} if sample.group else {}),
-        "target": sample.target,
-        "prompt_sha256": sample.prompt_sha256,
-        **completion,
-        "grades": [_grade(grade) for grade in sample.grades],
-        "seconds": seconds,
-    }
-    body = json.dumps(line, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-    return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body[:-1])
-
-
-def _grade(grade: Grade) -> dict[str, str | bool | float]:
-    """Returns a grade in the form of a line, without its weight if that is 1."""
-    data = dataclasses.asdict(grade)
-    weight = float(data.pop("weight"))
-    return data if weight == 1 else {**data, "weight": weight}
-
-
-def decode(line: bytes) -> Sample:
-    """Returns the sample of an intact line.
-
-    Raises:
-        ValueError: If :func:`encode` did not make the line.
-    """
-    if not intact(line):
-        raise ValueError("checksum or form is wrong")
-    place = files.Place("the line")
-    try:
-        try:
-            data = files.decode(line, schema.SampleLine, place)
-        except DataError:
-            if b"\\u" not in line:
-                raise
-            data = files.checked(files.parse_json(line, place, halves=True), schema.SampleLine, place)
-    except DataError as error:
-        raise ValueError(f"a field is missing or of another type: {error}") from error
-    completion = Completion(
-        key=data.key,
-        text=data.text,
-        token_ids=tuple(data.token_ids),
-        finish_reason=data.finish_reason,
-        seconds=data.seconds,
-        error=data.error,
-    )
-    grades = tuple(Grade(one.scorer, one.answer, one.answered, one.score, one.weight) for one in data.grades)
-    sample = Sample(data.item, data.target, data.prompt_sha256, completion, data.status, grades, data.group)
-    if marks(line) != (sample.item, sample.marks):
-        raise ValueError("its fields are not in their order")
-    return sample
-
-
-def asked_of(sample: Sample) -> tuple[str, str, str, str]:
-    """Returns the question that a sample answers: item, key, right answer and hash of the prompt."""
-    return sample.item, sample.completion.key, sample.target, sample.prompt_sha256
-
-
-def marks(line: bytes) -> tuple[str, Marks]:
-    """Returns item and marks of an intact line; does not parse the rest of the line.
-
-    Raises:
-        ValueError: If the line does not begin as a ledger's line does.
-    """
-    head = _HEAD.match(line)
-    if head is None:
-        raise ValueError("not a line of a ledger")
-    scored = [(float(score), float(weight or 1)) for score, weight in _SCORE.findall(line, line.rindex(_GRADES))]
-    return _text(head[2]), _marks(head[3].decode(), scored, _text(head[4] or b""))
-
-
-def _text(inner: bytes) -> str:
-    """Returns the text of a JSON string whose quotes were removed."""
-    text: str = files.parse_json(b'"%b"' % inner, files.Place("text"), halves=True) if b"\\" in inner else inner.decode()
-    return text
-
-
-def timeless(line: bytes) -> bytes:
-    """Returns an intact line without its time and checksum; equal samples give equal bytes."""
-    return line[: line.rindex(_SECONDS)]
-
-
-def ungraded(line: bytes) -> bytes:
-    """Returns an intact line without status, grades, time and checksum; the question and the answer are left.
-
-    Raises:
-        ValueError: If the line does not begin as a ledger's line does.
-    """
-    head = _HEAD.match(line)
-    if head is None:
-        raise ValueError("not a line of a ledger")
-    return line[: head.end(2)] + line[head.end(3) + len('",') : line.rindex(_GRADES)]
-
-
-def intact(line: bytes) -> bool:
-    """Whether a line is whole and its checksum right."""
-    if not line.endswith(b'"}\n') or len(line) < _TAIL or line[-_TAIL : -_TAIL + 8] != b',"crc":"' or not _HEAD.match(line):
-        return False
-    return b"%08x" % zlib.crc32(line[:-_TAIL]) == line[-11:-3]
 
 
 class Ledger:
@@ -359,9 +187,8 @@ class Ledger:
                 if len(line) > files.LINE:
                     raise DataError(self.path, f"is longer than {files.LINE:,} bytes, the longest line that is read", number)
                 if intact(line):
-                    head = _HEAD.match(line)
-                    if head is not None:
-                        self._note(bytes.fromhex(head[1].decode()) + head[2], head[3], offset)
+                    key, item, status = head(line)
+                    self._note(key + item, status, offset)
                 elif line.endswith(b"\n"):
                     self.corrupt.append(number)
                 else:

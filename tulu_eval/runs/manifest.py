@@ -29,8 +29,8 @@ from tulu_eval.files import write_text as write_text
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs import environment, schema
 from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.ledger import timeless, ungraded
 from tulu_eval.runs.manifest_schema import MANIFEST_BYTES, Manifest, checked_manifest, plain
+from tulu_eval.runs.sample_line import timeless, ungraded
 from tulu_eval.runs.tally import Tally
 from tulu_eval.version import __version__
 
@@ -152,7 +152,7 @@ def read_results(folder: Path) -> Recorded:
 def write_results(folder: Path, recorded: Recorded, tally: Tally | None = None) -> None:
     """Writes ``result.json``: the rows, the tally of the run, the hashes of what they were computed from, and its own hash."""
     data: dict[str, Any] = {"format": FORMAT, **({"tally": dataclasses.asdict(tally)} if tally else {})}
-    data |= {"results": [dataclasses.asdict(row) for row in recorded.rows]}
+    data |= {"results": [row.to_fields() for row in recorded.rows]}
     data |= {name: value for name, value in dataclasses.asdict(recorded).items() if name != "rows" and value not in ("", None)}
     write_json(folder / RESULT, {**data, "sha256": content_hash(data)})
 

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from tulu_eval.benchmarks.base import Protocol, protocol_fields
 from tulu_eval.errors import DataError
 from tulu_eval.files import Place, Record, checked
+from tulu_eval.records import content_hash
 from tulu_eval.runs.schema import Count, Hash, Integer, Name, Number, Positive, StoredTally
 
 if TYPE_CHECKING:
@@ -86,7 +88,12 @@ class StoredDecoding(Record, frozen=True):
 
 
 class StoredProtocol(Record, frozen=True):
-    """The protocol of a run; ``sha256`` is the hash of all other fields."""
+    """The protocol of a run; ``sha256`` is the hash of all other fields.
+
+    Attributes:
+        samples: Samples per item; absent for one.
+        reasoning: Opening and closing tag of the block that is cut from answers; absent for none.
+    """
 
     name: Name
     prompt_id: Name
@@ -97,6 +104,8 @@ class StoredProtocol(Record, frozen=True):
     plain_decoding: StoredDecoding
     summary: Name
     sha256: Hash
+    samples: Annotated[int, Meta(ge=2, le=1_000_000)] | UnsetType = UNSET
+    reasoning: Annotated[tuple[Name, ...], Meta(min_length=2, max_length=2)] | UnsetType = UNSET
 
 
 class StoredTemplate(Record, frozen=True):
@@ -306,6 +315,12 @@ def stored(record: DataclassInstance, kind: type[R], **more: Any) -> R:
     """
     data = {name: value for name, value in dataclasses.asdict(record).items() if value is not None}
     return checked(data | more, kind, Place(type(record).__name__))
+
+
+def stored_protocol(protocol: Protocol) -> StoredProtocol:
+    """Returns a protocol as a record of the manifest, with its hash; raises the same error as :func:`stored`."""
+    fields = protocol_fields(protocol)
+    return checked({**fields, "sha256": content_hash(fields)}, StoredProtocol, Place(f"protocol {protocol.name}"))
 
 
 def plain(record: Record) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, signature
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger, Sample, asked_of, decode, marks, ungraded
+from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.manifest_schema import Manifest, Session
 from tulu_eval.runs.reading import StoredRun, read_run, sound
+from tulu_eval.runs.requests import every
 from tulu_eval.runs.run_plan import SHARDS
+from tulu_eval.runs.sample_line import Sample, asked_of, decode, marks, ungraded
 from tulu_eval.runs.scoring import write_rows
 from tulu_eval.runs.tally import Tally
 
@@ -164,12 +166,15 @@ def _interleave(shards: Sequence[Shard]) -> list[str]:
     Raises:
         UserError: If the shards have different numbers of items, or an item is in two of them.
     """
+    samples = shards[0].manifest.protocol.samples or 1
     whole = [""] * sum(len(shard.manifest.planned) for shard in shards)
     for shard in shards:
         planned = shard.manifest.planned
-        if len(whole[shard.part - 1 :: shard.parts]) != len(planned):
+        places = every(range(len(whole)), samples, shard.part, shard.parts)
+        if len(places) != len(planned):
             raise DataError(shard.folder, f"has {len(planned)} items, which do not fit those of the other shards")
-        whole[shard.part - 1 :: shard.parts] = planned
+        for place, item in zip(places, planned, strict=True):
+            whole[place] = item
     again = [item for item, count in Counter(whole).items() if count > 1]
     if again:
         raise UserError(f"the shards overlap: {len(again)} items are in more than one of them, first {again[0]}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Never
 
 from tulu_eval.errors import printable_lines
 from tulu_eval.records import FAILURES
-from tulu_eval.runs.ledger import Sample
+from tulu_eval.runs.sample_line import Sample
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -73,7 +73,7 @@ class Progress:
     def sample(self, sample: Sample) -> None:
         """Counts a finished sample."""
         self._done += 1
-        self._tokens += len(sample.completion.token_ids)
+        self._tokens += 0 if sample.completion.likelihoods else len(sample.completion.token_ids)
         if sample.status in FAILURES:
             self._failed += 1
         elif sample.grades:
@@ -96,7 +96,7 @@ class Progress:
 
     def _figures(self) -> str:
         seconds = max(time.perf_counter() - self._began, 1e-9)
-        words = [f"{self._tokens / seconds:.0f} tok/s"]
+        words = [f"{self._tokens / seconds:.0f} tok/s"] if self._tokens or not self._done else []
         if self._graded:  # no share and no interval, since short answers finish first
             words.append(f"right {self._right} of {self._graded} so far")
         if self._failed:
@@ -107,4 +107,5 @@ class Progress:
         done = self._before + self._done
         rate = self._done / max(time.perf_counter() - self._began, 1e-9)
         left = (self._total - done) / rate if rate else 0.0
-        return f"{done}/{self._total} items, {rate:.2f} items/s, {self._figures()}, {left:.0f} s left"
+        figures = ", ".join(filter(None, [self._figures(), f"{left:.0f} s left"]))
+        return f"{done}/{self._total} items, {rate:.2f} items/s, {figures}"

@@ -16,9 +16,10 @@ from tulu_eval.benchmarks.base import Item, Prompt
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.models.prompt_form import render_tulu
 from tulu_eval.runs import catalog
-from tulu_eval.runs.ledger import Sample
 from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.reading import StoredRun
+from tulu_eval.runs.requests import item_of
+from tulu_eval.runs.sample_line import Sample
 
 KNOWN = ("tulu", "plain")
 """Forms whose prompts this module writes exactly; other forms put a template that the run folder lacks around the turns."""
@@ -71,7 +72,7 @@ class PromptSource:
         questions = {}
         proven = True
         for sample in samples:
-            item = items.get(sample.item)
+            item = items.get(item_of(sample.item, run.manifest.protocol.samples or 1))
             if item is None or item.target != sample.target:
                 raise DataError(run.benchmark, f"the items at hand are not those of {run.folder.name} (first: {sample.item})")
             prompt = benchmark.render(item)

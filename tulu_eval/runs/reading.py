@@ -19,15 +19,16 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
 from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
+from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, JudgedResult, lc_ranges, outputs_by_hash, read_judged
-from tulu_eval.runs.ledger import Asked, Ledger, Sample
+from tulu_eval.runs.ledger import Asked, Ledger
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
 from tulu_eval.runs.manifest_schema import Manifest, OutputsOnly
 from tulu_eval.runs.packed import there
 from tulu_eval.runs.remembered import Reading
 from tulu_eval.runs.rereading import NOT_AS_MADE, Reread
 from tulu_eval.runs.run_plan import SHARDS
-from tulu_eval.runs.scoring import grade_sample
+from tulu_eval.runs.sample_line import Sample
 from tulu_eval.runs.tally import Tally
 
 
@@ -125,8 +126,9 @@ class StoredRun:
                 yield from ledger.samples(self.asked)
                 return
             benchmark = catalog.benchmark(self.benchmark, self.manifest.protocol.name)
+            grader = Grader.of(benchmark, self.manifest)
             for sample in ledger.samples(self.asked):
-                yield grade_sample(benchmark, sample)
+                yield grader.grade(sample)
 
 
 def read_run(folder: Path) -> StoredRun:

@@ -12,11 +12,14 @@ from msgspec import UNSET
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.records import Result, content_hash
 from tulu_eval.runs.digests import DIGESTS, Digest
+from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.ledger import Asked, Ledger, Marks, asked_of, decode, encode, marks, timeless, ungraded
+from tulu_eval.runs.ledger import Asked, Ledger
 from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, asked_hash, combined, manifest_hash
 from tulu_eval.runs.manifest_schema import Manifest, plain
-from tulu_eval.runs.scoring import grade_sample, make_rows, tally_of
+from tulu_eval.runs.requests import every
+from tulu_eval.runs.sample_line import Marks, asked_of, decode, encode, marks, timeless, ungraded
+from tulu_eval.runs.scoring import make_rows, tally_of
 from tulu_eval.runs.tally import Tally
 
 NOT_AS_MADE = "is not as it was made; put its files back, or make the run again with --fresh"
@@ -69,7 +72,7 @@ class _Read:
     as_fresh: list[bytes] = dataclasses.field(default_factory=list)
     causes: list[str] = dataclasses.field(default_factory=list)
 
-    def note(self, line: bytes, benchmark: Benchmark | None) -> None:
+    def note(self, line: bytes, grader: Grader | None) -> None:
         """Adds a line of the ledger.
 
         Raises:
@@ -83,8 +86,8 @@ class _Read:
         self.asked[item] = asked_of(sample)
         if found.status == "engine_error":
             self.causes.append(sample.completion.error)
-        if benchmark is not None:
-            fresh = grade_sample(benchmark, sample)
+        if grader is not None:
+            fresh = grader.grade(sample)
             self.fresh[item] = fresh.marks
             if fresh == sample:
                 self.as_fresh.append(self.as_kept[-1])
@@ -103,9 +106,10 @@ def of_ledger(ledger: Ledger, manifest: Manifest, recorded: Recorded | None, ben
     asked = pinned(manifest)
     doubts = list(_of_lines(ledger, manifest, asked))
     read = _Read()
+    grader = Grader.of(benchmark, manifest) if benchmark else None
     for line in ledger.lines(asked):
         try:
-            read.note(line, benchmark)
+            read.note(line, grader)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             doubts.append(f"{LEDGER}: a line is no sample: {error}")
     made, now = manifest.benchmark.version, benchmark.version if benchmark else None
@@ -253,9 +257,10 @@ def _items_fit(manifest: Manifest, benchmark: Benchmark | None) -> bool:
     """
     protocol, items, planned = manifest.protocol, manifest.items, manifest.planned
     whole = items.get(protocol.name, ())
+    samples = protocol.samples or 1
     known = {name for name in items if name in {*benchmark.protocols, *benchmark.aliases}} if benchmark else set()
-    sizes = {name: benchmark.protocol(name).n for name in known} if benchmark else {}
-    sizes[protocol.name] = protocol.n
+    sizes = {name: benchmark.protocol(name).n * samples for name in known} if benchmark else {}
+    sizes[protocol.name] = protocol.n * samples
     if manifest.imported:
         answered = set(planned)
         first = tuple(item for item in whole if item in answered)
@@ -266,7 +271,7 @@ def _items_fit(manifest: Manifest, benchmark: Benchmark | None) -> bool:
         part, parts = manifest.shard or (1, 1)
         if not (manifest.limit is None or isinstance(manifest.limit, int)) or not parts or not part:
             return False
-        first = whole[: manifest.limit][part - 1 :: parts]
+        first = tuple(every(whole[: manifest.limit and manifest.limit * samples], samples, part, parts))
     sized = all(ids == whole[: len(ids)] and len(ids) == (sizes.get(name) or len(ids)) for name, ids in items.items())
     return sized and planned == first
 

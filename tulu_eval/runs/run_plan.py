@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 from msgspec import UNSET
 
 from tulu_eval.backends.base import Backend, EngineSettings
-from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, items_hash
+from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
 from tulu_eval.models import resolve, served
 from tulu_eval.models.base import SERVED, ModelFiles
 from tulu_eval.models.end_tokens import EndTokens
 from tulu_eval.models.prompt_form import Template
-from tulu_eval.models.template import ANY_DAY
-from tulu_eval.models.text_writer import TextWriter
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
-from tulu_eval.records import Decoding, Request, content_hash
+from tulu_eval.records import Decoding, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, template_date
 from tulu_eval.runs.identity import of_completions, settings_hash
@@ -31,10 +27,21 @@ from tulu_eval.runs.manifest_schema import (
     StoredDecoding,
     StoredEndTokens,
     StoredModel,
-    StoredProtocol,
     StoredSettings,
     StoredTemplate,
     stored,
+    stored_protocol,
+)
+from tulu_eval.runs.requests import (
+    Planned,
+    Writer,
+    check_groups,
+    check_lengths,
+    check_recipe,
+    length,
+    make_requests,
+    part_of,
+    sample_ids,
 )
 
 SHARDS = "shards"
@@ -82,21 +89,6 @@ class Order:
     name: str = ""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Planned:
-    """One item with its request.
-
-    Attributes:
-        item: Item of the benchmark.
-        request: Request to the backend; two items with the same prompt have equal ones.
-        prompt_sha256: Hash of the prompt's text.
-    """
-
-    item: Item
-    request: Request
-    prompt_sha256: str
-
-
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """Everything that a run will do; no weights are loaded yet.
@@ -110,8 +102,8 @@ class Plan:
         end_tokens: Tokens that end a completion, with the files that name them.
         backend: Class of the engine.
         dtype: Resolved dtype, never ``auto``; ``served`` for a model behind a server.
-        planned: Items and requests in the order of the run.
-        members: All item ids of each protocol that the run covers, by protocol; the limit does not shorten them.
+        planned: Samples to make, in the order of the run.
+        members: Ids of all samples of each protocol that the run covers, by protocol; the limit does not shorten them.
         data_sha256: Hash of the data file, or of the items if there is no file.
         items_sha256: Hash of the items, which does not depend on the form of a file.
         notices: Facts about prompts and end tokens that a reader of the number should know, one line each.
@@ -160,7 +152,7 @@ class Plan:
                 data_sha256=self.data_sha256,
                 items_sha256=self.items_sha256,
             ),
-            protocol=stored(self.protocol, StoredProtocol, sha256=content_hash(self.protocol)),
+            protocol=stored_protocol(self.protocol),
             template=StoredTemplate(
                 form=self.template.form,
                 sha256=self.template.sha256,
@@ -203,8 +195,8 @@ class Plan:
 
     @property
     def max_length(self) -> int:
-        """Largest number of positions of a row: its prompt and all its new tokens, but at most the model's context."""
-        asked = self.longest_prompt + self.decoding.max_new_tokens
+        """Largest number of positions of a row: its prompt and all that may follow, but at most the model's context."""
+        asked = max((length(planned.request, self.decoding) for planned in self.planned), default=0)
         return min(asked, self.model.context) if self.model.context else asked
 
 
@@ -219,14 +211,17 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     benchmark = catalog.benchmark(order.benchmark)
     protocol = benchmark.protocol(order.protocol)
     benchmark = benchmark.under(protocol.name)
+    check_recipe(benchmark, protocol)
     backend = catalog.backend(_backend_name(order))
+    backend.check_kind(benchmark.kind, order.settings)
     settings, model, writer = _find_model(order, backend, suite)
     order = dataclasses.replace(order, settings=settings)
     items = benchmark.load(protocol, order.data)
     if len(items) < protocol.n:
         raise DataError(order.data or benchmark.name, f"has {len(items)} items, the protocol {protocol.name} has {protocol.n}")
+    check_groups(benchmark, items)
     decoding = protocol.plain_decoding if writer.template.form == "plain" else protocol.decoding
-    if not decoding.greedy:
+    if benchmark.kind == "generate" and not decoding.greedy:
         decoding = dataclasses.replace(decoding, seed=order.seed)
     prompts = [benchmark.render(item) for item in items]
     dtype = model.dtype if order.settings.dtype == "auto" else order.settings.dtype
@@ -243,45 +238,25 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         backend=backend,
         dtype=dtype,
         planned=(),
-        members=benchmark.members(protocol, items),
+        members=_members(benchmark, protocol, items),
         data_sha256=file_sha256(order.data) if order.data else items_sha256,
         items_sha256=items_sha256,
     )
     date = _date(plan, writer)
     items, prompts = items[: order.limit], prompts[: order.limit]
-    requests = _requests(items, prompts, writer, date, of_completions(plan.setup))
-    planned = tuple(_part(requests, order.shard))
-    _check_lengths(planned, model)
+    shared = content_hash(of_completions(plan.setup))
+    requests = make_requests(benchmark, protocol.samples, items, prompts, writer, date, shared)
+    planned = part_of(requests, protocol.samples, order.shard)
+    check_lengths(planned, model)
     return dataclasses.replace(
         plan, planned=planned, template=dataclasses.replace(plan.template, date=date), notices=writer.notices(prompts)
     )
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """Returns part and number of parts of ``--shard I/N``.
-
-    Raises:
-        UserError: If the text has another form, or I is not between 1 and N.
-    """
-    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= part <= parts:
-        raise UserError(f"--shard must be I/N with I from 1 to N, such as 3/7, not {text!r}")
-    return part, parts
-
-
-def _part(planned: list[Planned], shard: tuple[int, int] | None) -> list[Planned]:
-    """Returns a shard's items, every Nth of all, so that the sizes of two parts differ by one at most.
-
-    Raises:
-        UserError: If there are fewer items than parts.
-    """
-    if shard is None:
-        return planned
-    part, parts = shard
-    if parts > len(planned):
-        raise UserError(f"--shard {part}/{parts}: there are {len(planned)} items, so at most as many shards")
-    return planned[part - 1 :: parts]
+def _members(benchmark: Benchmark, protocol: Protocol, items: list[Item]) -> dict[str, tuple[str, ...]]:
+    """Returns the ids of the samples of each protocol that the run covers."""
+    members = benchmark.members(protocol, items)
+    return {name: tuple(one for item in ids for one in sample_ids(item, protocol.samples)) for name, ids in members.items()}
 
 
 def _backend_name(order: Order) -> str:
@@ -290,9 +265,7 @@ def _backend_name(order: Order) -> str:
     return "openai" if order.settings.served else catalog.default_backend()
 
 
-def _find_model(
-    order: Order, backend: type[Backend], suite: Suite
-) -> tuple[EngineSettings, ModelFiles, PromptWriter | TextWriter]:
+def _find_model(order: Order, backend: type[Backend], suite: Suite) -> tuple[EngineSettings, ModelFiles, Writer]:
     """Returns the settings (with the server's answers for a served model), the model, and the writer of its prompts."""
     settings = order.settings
     backend.check_settings(settings)
@@ -309,7 +282,7 @@ def _find_model(
     return settings, model, PromptWriter(tokenizer, model.name, tulu=tulu, folder=model.path)
 
 
-def _date(plan: Plan, writer: PromptWriter | TextWriter) -> str:
+def _date(plan: Plan, writer: Writer) -> str:
     """Returns the day that the template writes, YYYY-MM-DD; empty if it writes none.
 
     Raises:
@@ -323,30 +296,6 @@ def _date(plan: Plan, writer: PromptWriter | TextWriter) -> str:
     if order.fresh and order.date is None:
         return template_date.today()
     return template_date.settle(order.date, plan.run_folder, plan.folder, SHARDS)
-
-
-def _requests(
-    items: list[Item], prompts: list[Prompt], writer: PromptWriter | TextWriter, date: str, key_parts: dict[str, Any]
-) -> list[Planned]:
-    names = [f"item {item.id}" for item in items]
-    texts = writer.texts(prompts, names, date or ANY_DAY)
-    shared = content_hash(key_parts)
-    planned = []
-    for item, prompt, text, ids in zip(items, prompts, texts, writer.encode(texts, names), strict=True):
-        sent = prompt.turns if writer.template.form == "served" and prompt.earlier else ()
-        request = Request.of(shared, ids, text, turns=sent)
-        planned.append(Planned(item, request, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()))
-    return planned
-
-
-def _check_lengths(planned: tuple[Planned, ...], model: ModelFiles) -> None:
-    for one in planned:
-        length = len(one.request.token_ids)
-        if model.context and length >= model.context:
-            raise UserError(
-                f"item {one.item.id}: its prompt has {length} tokens, and {model.name} has {model.context} positions; "
-                "no token would be left for an answer"
-            )
 
 
 def safe_name(name: str) -> str:

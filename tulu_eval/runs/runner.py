@@ -5,34 +5,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from tulu_eval.backends.base import Traffic, Usage
 from tulu_eval.benchmarks.base import Item
-from tulu_eval.errors import DataError, EngineError, UserError
-from tulu_eval.records import Completion, Request, Result, content_hash
+from tulu_eval.errors import DataError
+from tulu_eval.records import Result
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs import roofline
+from tulu_eval.runs.adoption import adopt
 from tulu_eval.runs.engine import Engine
-from tulu_eval.runs.identity import of_completions
-from tulu_eval.runs.ledger import Asked, Ledger, Sample
-from tulu_eval.runs.manifest_schema import Manifest, Plain, Session, StoredTraffic, StoredUsage
-from tulu_eval.runs.packed import packed, there
+from tulu_eval.runs.generation import generate
+from tulu_eval.runs.grading import Grader
+from tulu_eval.runs.ledger import Asked, Ledger
+from tulu_eval.runs.manifest_schema import Manifest
+from tulu_eval.runs.packed import packed
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.rereading import NOT_AS_MADE
-from tulu_eval.runs.run_plan import SHARDS, Plan, Planned
-from tulu_eval.runs.scoring import grade_sample, write_rows
+from tulu_eval.runs.run_plan import Plan
+from tulu_eval.runs.scoring import write_rows
 from tulu_eval.runs.tally import Tally
-
-T = TypeVar("T", Usage, Traffic)
-R = TypeVar("R", StoredUsage, StoredTraffic)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,12 +47,6 @@ class RunOutcome:
     tally: Tally
     generated: int
     speed: str
-
-
-class InterruptedRunError(EngineError):
-    """Somebody pressed Ctrl-C; the ledger keeps the finished samples."""
-
-    exit_code = 130
 
 
 def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> RunOutcome:
@@ -95,12 +84,12 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Run
             _check_answers(plan, ledger, folder, manifest)
             _clean(plan, ledger, progress)
             if not fresh:
-                _adopt(plan, ledger, folder, progress)
+                adopt(plan, ledger, folder, progress)
             pending = [one for one in plan.planned if not ledger.has(one.request.key, one.item.id)]
             progress.begin(len(plan.planned), len(plan.planned) - len(pending))
             if pending:
                 manifest = _forget_result(folder, manifest)
-                manifest = _session(plan, pending, ledger, manifest, folder, progress, engine)
+                manifest = generate(plan, pending, ledger, manifest, folder, progress, engine)
             began = time.perf_counter()
             rows = write_rows(folder, manifest, plan.benchmark, ledger.lines(_asked(plan)))
             manifest = rows.manifest
@@ -125,7 +114,8 @@ def _clean(plan: Plan, ledger: Ledger, progress: Progress) -> None:
     strange = ledger.set_strangers_aside(_asked(plan))
     if strange:
         progress.say(f"{strange} samples that this run did not ask for set aside in samples.other.jsonl")
-    again = [fresh for sample in ledger.samples() if (fresh := grade_sample(plan.benchmark, sample)) != sample]
+    grader = Grader.of(plan.benchmark, plan.setup)
+    again = [fresh for sample in ledger.samples() if (fresh := grader.grade(sample)) != sample]
     for sample in again:
         ledger.append(sample)
     if again:
@@ -198,143 +188,3 @@ def _open_manifest(plan: Plan, folder: Path, fresh: bool) -> Manifest:
             )
     files.write_manifest(folder, manifest)
     return manifest
-
-
-def _adopt(plan: Plan, ledger: Ledger, folder: Path, progress: Progress) -> None:
-    """Copies samples with the same model, settings and prompts from runs with another limit, protocol or shard."""
-    wanted = {
-        (key, item): one for (key, item), one in zip(_asked(plan), plan.planned, strict=True) if not ledger.has(key, item)
-    }
-    for sibling in _siblings(plan, folder) if wanted else ():
-        run = read_run(sibling)
-        if run.doubts:
-            progress.say(f"nothing is taken over from {sibling.name}, which {NOT_AS_MADE}: {run.doubts[0]}")
-            continue
-        taken = 0
-        for sample in run.samples():
-            one = wanted.get((sample.completion.key, sample.item))
-            same = one is not None and (one.item.target, one.prompt_sha256) == (sample.target, sample.prompt_sha256)
-            if same and sample.completion.finish_reason != "error":
-                ledger.append(grade_sample(plan.benchmark, sample))
-                del wanted[sample.completion.key, sample.item]
-                taken += 1
-        if taken:
-            progress.say(f"{taken} samples of the same settings taken over from {sibling.name}")
-
-
-def _siblings(plan: Plan, folder: Path) -> Iterator[Path]:
-    """Yields the folders of other runs and shards that have the plan's model and settings."""
-    own = content_hash(of_completions(plan.setup))
-    for pattern in ("*", f"*/{SHARDS}/*"):
-        for path in sorted(plan.run_folder.parent.glob(f"{pattern}/{files.MANIFEST}")):
-            if path.parent == folder:
-                continue
-            try:
-                same = content_hash(of_completions(files.read_manifest(path.parent))) == own
-            except (UserError, KeyError, TypeError, AttributeError):
-                continue  # no samples can be copied from such a folder
-            if same and there(path.parent / files.LEDGER):
-                yield path.parent
-
-
-def _session(
-    plan: Plan,
-    pending: list[Planned],
-    ledger: Ledger,
-    manifest: Manifest,
-    folder: Path,
-    progress: Progress,
-    engine: Engine,
-) -> Manifest:
-    """Starts the engine, generates the pending samples, and returns the manifest with the new session.
-
-    It writes this manifest, with the session's times and counts, even if it fails or somebody interrupts it.
-
-    Raises:
-        InterruptedRunError: If somebody presses Ctrl-C.
-        EngineError: If the engine fails.
-    """
-    session = Session(started=files.now())
-    made = _Made()
-    said: Mapping[str, Plain] = manifest.engine
-    try:
-        backend = engine.start(plan)
-        said = backend.describe()
-        session = replace(session, load_seconds=round(engine.load_seconds, 3))
-        before = dataclasses.replace(backend.usage() or Usage())
-        sent = dataclasses.replace(backend.traffic() or Traffic())
-        began = time.perf_counter()
-        progress.generating()
-        _generate(plan, pending, ledger, made, backend.generate(_requests(pending), plan.decoding), progress)
-        session = replace(
-            session,
-            generate_seconds=round(time.perf_counter() - began, 3),
-            usage=_spent(before, backend.usage(), StoredUsage),
-            traffic=_spent(sent, backend.traffic(), StoredTraffic) or UNSET,
-            ended="complete",
-        )
-        said = backend.describe()
-    except KeyboardInterrupt as error:
-        session = replace(session, ended="interrupted")
-        kept = sum(ledger.has(one.request.key, one.item.id) for one in plan.planned)
-        raise InterruptedRunError(
-            f"interrupted: {kept} of {len(plan.planned)} samples are kept in {folder}; the same command goes on from there"
-        ) from error
-    finally:
-        progress.end()
-        session = replace(session, ended=session.ended or "failed", finished=files.now(), **dataclasses.asdict(made))
-        manifest = replace(manifest, sessions=(*manifest.sessions, session), engine=said, status="incomplete")
-        files.write_manifest(folder, manifest)
-    return manifest
-
-
-@dataclasses.dataclass(slots=True)
-class _Made:
-    """Number of samples that a session has added, and of their tokens; items with the same prompt count its tokens once."""
-
-    samples: int = 0
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-
-
-def _spent(before: T, after: T | None, kind: type[R]) -> R | None:
-    """Returns the difference of an engine's counters between two times; ``None`` if the engine has no counters."""
-    if after is None:
-        return None
-    names = [field.name for field in dataclasses.fields(after)]
-    return kind(**{name: round(getattr(after, name) - getattr(before, name), 3) for name in names})
-
-
-def _requests(pending: list[Planned]) -> list[Request]:
-    """Returns each different request once, since two items with the same prompt share a completion."""
-    return list({one.request.key: one.request for one in pending}.values())
-
-
-def _generate(
-    plan: Plan,
-    pending: list[Planned],
-    ledger: Ledger,
-    made: _Made,
-    completions: Iterable[Completion],
-    progress: Progress,
-) -> None:
-    waiting: dict[str, list[Planned]] = defaultdict(list)
-    for one in pending:
-        waiting[one.request.key].append(one)
-    for completion in completions:
-        if completion.key not in waiting:
-            raise EngineError(f"the backend {plan.backend.name} answered a request twice, or one that it was not asked")
-        owners = waiting.pop(completion.key)
-        made.prompt_tokens += len(owners[0].request.token_ids)
-        made.new_tokens += len(completion.token_ids)
-        for one in owners:
-            item = one.item
-            answered = Sample(item.id, item.target, one.prompt_sha256, completion, "ok", (), item.group)
-            sample = grade_sample(plan.benchmark, answered)
-            ledger.append(sample)
-            made.samples += 1
-            progress.sample(sample)
-    if waiting:
-        raise EngineError(
-            f"the backend {plan.backend.name} ended without answering {len(waiting)} requests; the same command goes on"
-        )

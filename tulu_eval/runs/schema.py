@@ -25,6 +25,10 @@ Number = Annotated[int, Meta(ge=-(10**15), le=10**15)] | Annotated[float, Meta(g
 Positive = Annotated[int, Meta(ge=0, le=10**15)] | Annotated[float, Meta(ge=0, le=1e15)]
 Percent = Annotated[float, Meta(ge=-1e-6, le=100 + 1e-6)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+LOGPROB_RANGE = (-1e6, 1e-3)
+"""Range of a natural log-probability; rounding of 16-bit arithmetic may lift one above 0."""
+
+LogProbability = Annotated[float, Meta(ge=LOGPROB_RANGE[0], le=LOGPROB_RANGE[1])]
 
 R = TypeVar("R", bound=Record)
 
@@ -54,6 +58,7 @@ class StoredRow(Record, frozen=True):
     counts: dict[str, Count]
     signature: str
     planned: Count | UnsetType = UNSET
+    samples: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType = UNSET
 
 
 class Results(Record, frozen=True):
@@ -79,6 +84,13 @@ class SampleGrade(Record, frozen=True):
     weight: Positive = 1.0
 
 
+class SampleLikelihood(Record, frozen=True):
+    """One continuation's log-probabilities in a line of ``samples.jsonl``."""
+
+    text: str
+    logprobs: Annotated[list[LogProbability], Meta(min_length=1)]
+
+
 class SampleLine(Record, frozen=True):
     """A line of ``samples.jsonl``."""
 
@@ -95,6 +107,7 @@ class SampleLine(Record, frozen=True):
     seconds: Positive
     crc: str
     group: str = ""
+    likelihoods: tuple[SampleLikelihood, ...] = ()
 
 
 def read_record(path: Path, kind: type[R], what: str, limit: int = SMALL_BYTES) -> R:
@@ -123,5 +136,6 @@ def check_results(path: Path, data: dict[str, Any]) -> None:
     """
     wrong = "is not a result of this version: "
     for row in checked(data, Results, Place(path), wrong).results:
-        if not row.n <= row.n_protocol or sum(row.counts.values()) > row.n_protocol or not row.low <= row.high:
+        most = row.n_protocol * (row.samples or 1)
+        if not row.n <= row.n_protocol or sum(row.counts.values()) > most or not row.low <= row.high:
             raise DataError(path, f"{wrong}{row.metric}: n, n_protocol, counts and interval do not fit together")

@@ -11,10 +11,12 @@ from msgspec import UNSET
 from tulu_eval.errors import DataError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, rereading
-from tulu_eval.runs.ledger import Ledger, Sample, asked_of, encode
+from tulu_eval.runs.grading import Grader
+from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.manifest import LEDGER, locked, with_asked, write_manifest
 from tulu_eval.runs.reading import read_answers, today
-from tulu_eval.runs.scoring import grade_sample, write_rows
+from tulu_eval.runs.sample_line import Sample, asked_of, encode
+from tulu_eval.runs.scoring import write_rows
 from tulu_eval.runs.tally import Tally
 
 
@@ -62,11 +64,12 @@ def score(folder: Path) -> Regraded:
     """
     run = read_answers(folder)
     benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
+    grader = Grader.of(benchmark, run.manifest)
     differing: list[Disagreement] = []
 
     def graded(samples: Iterator[Sample]) -> Iterator[bytes]:
         for sample in samples:
-            fresh = grade_sample(benchmark, sample)
+            fresh = grader.grade(sample)
             scores = tuple(grade.score for grade in fresh.grades)
             if len(set(scores)) > 1:
                 answers = tuple(grade.answer for grade in fresh.grades)

@@ -6,28 +6,24 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from msgspec.structs import replace
 
-from tulu_eval.benchmarks.base import Benchmark, classify, count_statuses
+from tulu_eval.benchmarks.base import Benchmark, PassAt, count_statuses
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.runs.causes import commonest
 from tulu_eval.runs.digests import Digest, digest, write_digests
-from tulu_eval.runs.ledger import Marks, Sample, decode, marks, ungraded
 from tulu_eval.runs.manifest import Recorded, combined, manifest_hash, samples_hash, write_results
 from tulu_eval.runs.manifest_schema import Manifest, stored
+from tulu_eval.runs.requests import item_of
+from tulu_eval.runs.sample_line import Marks, decode, marks, ungraded
 from tulu_eval.runs.schema import StoredTally
 from tulu_eval.runs.signature import signature
 from tulu_eval.runs.tally import Tally
-from tulu_eval.stats import clustered, wilson
-
-
-def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
-    """Returns a sample graded by the installed benchmark; one on which the engine failed is wrong and counts as a failure."""
-    text = "" if sample.completion.finish_reason == "error" else sample.completion.text
-    grades = benchmark.grade(sample.target, text)
-    return dataclasses.replace(sample, grades=grades, status=classify(sample.completion, grades))
+from tulu_eval.stats import clustered, pass_at_k, wilson
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,20 +88,31 @@ def make_rows(manifest: Manifest, benchmark: Benchmark, found: Mapping[str, Mark
     """Returns one row per covered protocol with graded items and per scorer; the benchmark's published scorer comes first.
 
     Short answers finish first, so the samples of a stopped run are no random sample. Its rows therefore use only the items
-    before the first missing one in the protocol's order, and they have no interval.
+    before the first one that lacks a sample, in the protocol's order, and they have no interval.
     """
     results = []
-    planned = set(manifest.planned)
+    planned, samples = set(manifest.planned), manifest.protocol.samples or 1
     for protocol, ids in manifest.items.items():
-        wanted = [item for item in ids if item in planned]
-        present = tuple(itertools.takewhile(found.__contains__, wanted))
-        for place in range(len(benchmark.scorers) if present else 0):
-            results.append(_row(manifest, benchmark, protocol, place, {item: found[item] for item in present}, len(wanted)))
+        wanted = [name for name in ids if name in planned]
+        present = list(itertools.takewhile(found.__contains__, wanted))
+        graded: dict[str, list[Marks]] = {}
+        for name in present:
+            graded.setdefault(item_of(name, samples), []).append(found[name])
+        if len(present) < len(wanted) and graded and len(next(reversed(graded.values()))) < samples:
+            graded.popitem()
+        for place in range(len(benchmark.scorers) if graded else 0):
+            sizes = len({item_of(name, samples) for name in wanted}), len(ids) // samples
+            results.append(_row(manifest, benchmark, protocol, place, graded, sizes))
     return tuple(results)
 
 
 def _row(
-    manifest: Manifest, benchmark: Benchmark, protocol: str, place: int, graded: Mapping[str, Marks], planned: int
+    manifest: Manifest,
+    benchmark: Benchmark,
+    protocol: str,
+    place: int,
+    graded: Mapping[str, Sequence[Marks]],
+    sizes: tuple[int, int],
 ) -> Result:
     """Returns the row of a protocol and a scorer.
 
@@ -114,13 +121,16 @@ def _row(
         benchmark: Benchmark of the run.
         protocol: Name of the protocol.
         place: Index of the scorer in the benchmark's scorers.
-        graded: Marks of the graded items in the protocol's order.
-        planned: Number of planned items of the protocol.
+        graded: Marks of each graded item's samples in the protocol's order.
+        sizes: Numbers of the protocol's planned items, and of all its items.
     """
-    scorer, n, failed = benchmark.scorers[place], len(graded), sum(one.status in FAILURES for one in graded.values())
+    scorer, n = benchmark.scorers[place], len(graded)
+    marks_of_all = list(itertools.chain.from_iterable(graded.values()))
+    failed = sum(one.status in FAILURES for one in marks_of_all)
     value, low, high = _value(benchmark, scorer, place, list(graded.values()))
-    method = "clustered95" if scorer in benchmark.aggregates else "wilson95"
-    method = "none" if n < planned else f"{method}, failures wrong to right" if failed else method
+    samples = manifest.protocol.samples or 1
+    method = "clustered95" if scorer in benchmark.aggregates or samples > 1 else "wilson95"
+    method = "none" if n < sizes[0] else f"{method}, failures wrong to right" if failed else method
     return Result(
         benchmark=benchmark.name,
         protocol=protocol,
@@ -128,28 +138,37 @@ def _row(
         metric=benchmark.metrics.get(scorer, benchmark.protocol(protocol).metric),
         value=value,
         n=n,
-        n_protocol=len(manifest.items[protocol]),
-        planned=planned,
+        n_protocol=sizes[1],
+        planned=sizes[0],
         low=0.0 if method == "none" else 100 * low,
         high=100.0 if method == "none" else 100 * high,
         interval=method,
-        counts=count_statuses(one.status for one in graded.values()),
+        counts=count_statuses(one.status for one in marks_of_all),
         signature=signature(manifest, protocol, scorer, list(graded)),
+        samples=samples,
     )
 
 
-def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Marks]) -> tuple[float, float, float]:
+def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Sequence[Marks]]) -> tuple[float, float, float]:
     """Returns a scorer's value in percent, and the ends of its interval as fractions.
 
     The lower end takes all failures as wrong, the upper end takes them as right.
     """
-    scores = [one.scores[place] for one in graded]
-    failed = [one.status in FAILURES for one in graded]
-    if scorer not in benchmark.aggregates:
+    how = benchmark.aggregates.get(scorer)
+    drawn = [[one.scores[place] for one in samples] for samples in graded]
+    best = [[1.0 if one.status in FAILURES else one.scores[place] for one in samples] for samples in graded]
+    if how is None and all(len(samples) == 1 for samples in graded):
+        scores = [one for (one,) in drawn]
         right, n = round(sum(scores)), len(scores)
-        return benchmark.aggregate(scores), wilson(right, n).low, wilson(right + sum(failed), n).high
-    weights = [one.weights[place] if one.weights else 1.0 for one in graded]
-    groups = [one.group for one in graded] if benchmark.aggregates[scorer] == "macro" else None
-    found = clustered(scores, weights, groups)
-    best = [1.0 if unknown else score for score, unknown in zip(scores, failed, strict=True)]
-    return 100 * found.value, found.low, clustered(best, weights, groups).high
+        failed = sum(one.status in FAILURES for (one,) in graded)
+        return benchmark.aggregate(scores), wilson(right, n).low, wilson(right + failed, n).high
+    weights = [fmean(one.weights[place] if one.weights else 1.0 for one in samples) for samples in graded]
+    groups = [samples[0].group for samples in graded] if how == "macro" else None
+    item = partial(_passed, k=how.k) if isinstance(how, PassAt) else fmean
+    found = clustered(list(map(item, drawn)), weights, groups)
+    return 100 * found.value, found.low, clustered(list(map(item, best)), weights, groups).high
+
+
+def _passed(scores: Sequence[float], k: int) -> float:
+    """Returns the estimated probability (0 to 1) that at least one of k samples of an item is right."""
+    return pass_at_k(len(scores), sum(score == 1 for score in scores), k)

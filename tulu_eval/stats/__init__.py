@@ -19,9 +19,20 @@ from tulu_eval.stats.agreement import (
 from tulu_eval.stats.clustered import Clustered, clustered
 from tulu_eval.stats.groups import count_groups, letter_groups
 from tulu_eval.stats.intervals import Interval, mean_interval, wilson
-from tulu_eval.stats.paired import Pairings, fisher, holm, hypergeometric, mcnemar, paired_difference, pairings
+from tulu_eval.stats.paired import (
+    PairedMeans,
+    Pairings,
+    fisher,
+    holm,
+    hypergeometric,
+    mcnemar,
+    paired_difference,
+    paired_means,
+    pairings,
+)
 from tulu_eval.stats.paired_power import detectable_paired, paired_items
 from tulu_eval.stats.power import ALPHA, POWER
+from tulu_eval.stats.sampled import pass_at_k
 from tulu_eval.stats.unpaired_power import detectable_unpaired, unpaired_items, unpaired_power
 
 __all__ = [
@@ -34,6 +45,7 @@ __all__ = [
     "Count",
     "Interval",
     "Mean",
+    "PairedMeans",
     "Pairings",
     "agree",
     "agree_independent",
@@ -52,7 +64,9 @@ __all__ = [
     "mean_interval",
     "paired_difference",
     "paired_items",
+    "paired_means",
     "pairings",
+    "pass_at_k",
     "unpaired_items",
     "unpaired_power",
     "wilson",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tulu_eval.stats.intervals import Interval, check_count, z_value
-from tulu_eval.stats.power import ALPHA
+from tulu_eval.stats.power import ALPHA, POWER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +54,49 @@ def mcnemar(only_a: int, only_b: int) -> float:
         term = term * (n - i) // (i + 1)
         tail += term
     return min(1.0, 2 * tail / (1 << n))
+
+
+class PairedMeans(NamedTuple):
+    """The test of the mean of paired differences; differences lie between -1 and 1.
+
+    Attributes:
+        difference: Mean difference.
+        low: Lower end of the 95 % interval.
+        high: Upper end of that interval.
+        p_value: Two-sided p-value of "the mean is 0".
+        detectable: Smallest mean difference that the test detects with 80 % power; infinite for a single item.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    detectable: float
+
+
+def paired_means(differences: Sequence[float]) -> PairedMeans:
+    """Returns Student's paired t-test of scores that are more than right or wrong, such as shares of an item's samples.
+
+    Items are what is drawn, so the samples of one item count as one (Miller 2024, arXiv 2411.00640, 2.2 and 4.2).
+
+    Raises:
+        ValueError: If there is no difference.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    n = len(differences)
+    if not n:
+        raise ValueError("a mean needs at least one difference")
+    mean = math.fsum(differences) / n
+    if n == 1:
+        return PairedMeans(mean, -1.0, 1.0, 1.0, math.inf)
+    error = math.sqrt(math.fsum((one - mean) ** 2 for one in differences) / (n - 1) / n)
+    if error == 0:
+        return PairedMeans(mean, mean, mean, 1.0 if mean == 0 else 2.0 ** (1 - n), 0.0)  # the sign test's
+    half = float(stdtrit(n - 1, 0.975)) * error
+    p_value = 2 * float(stdtr(n - 1, -abs(mean) / error))
+    detectable = (float(stdtrit(n - 1, 0.975)) + float(stdtrit(n - 1, POWER))) * error
+    return PairedMeans(mean, max(-1.0, mean - half), min(1.0, mean + half), p_value, detectable)
 
 
 def pairings(k1: int, k2: int, n: int) -> Pairings:

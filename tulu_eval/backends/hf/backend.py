@@ -12,14 +12,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from tulu_eval.backends.base import Backend, EngineSettings, Kind, Usage
+from tulu_eval.backends.base import Backend, EngineSettings, Usage
 from tulu_eval.backends.impossible import impossible
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models import config as configs
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.skeleton import check_shapes, first_line
-from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.records import Completion, Decoding, Kind, Request
 
 if TYPE_CHECKING:
     from tulu_eval.backends.hf.likelihoods import Branches, BranchScores

@@ -1,0 +1,257 @@
+"""Plug-ins of every kind of request, as somebody else would write them, on a real tiny model through every verb."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugins import dice, endings, letters
+
+from tulu_eval import Benchmark, Decoding, Grade, Item
+from tulu_eval.backends.base import EngineSettings
+from tulu_eval.benchmarks.base import PassAt
+from tulu_eval.errors import PreflightError
+from tulu_eval.exchange import bundle
+from tulu_eval.findings.audit import audit
+from tulu_eval.findings.compare import compare
+from tulu_eval.models.base import Served
+from tulu_eval.records import Completion
+from tulu_eval.registry import load_suite
+from tulu_eval.reports import dry_run
+from tulu_eval.reports.samples import pack
+from tulu_eval.runs import catalog
+from tulu_eval.runs import manifest as files
+from tulu_eval.runs.merge import merge
+from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.prompts import PromptSource
+from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.runner import execute
+from tulu_eval.runs.score import score
+from tulu_eval.testing import ScriptedBackend
+
+QUIET = Progress(quiet=True)
+PLUGINS: dict[str, type[Benchmark]] = {"letters": letters.Letters, "endings": endings.Endings, "dice": dice.Dice}
+ROWS: dict[str, list[dict[str, str]]] = {
+    "letters": [
+        {"id": f"q{n}", "question": f"Question {n}?\nA. one\nB. two", "answer": "ABCD"[n % 4], "subject": "xyz"[n % 3]}
+        for n in range(9)
+    ],
+    "endings": [
+        {"id": f"s{n}", "question": f"Ann has {n} pens.", "endings": f" She buys {n} more.| She eats.| No| Then {n} {n}"}
+        for n in range(6)
+    ],
+    "dice": [{"id": f"d{n}", "question": f"How many in {n}?", "answer": ("even", "odd")[n % 2]} for n in range(5)],
+}
+
+
+@pytest.fixture(autouse=True)
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Declared:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def load(self) -> type[Benchmark]:
+            return PLUGINS[self.name]
+
+    before = catalog._declared
+    mine: dict[str, Any] = {catalog.BENCHMARKS: tuple(map(Declared, PLUGINS))}
+    monkeypatch.setattr(catalog, "_declared", lambda group: (*before(group), *mine.get(group, ())))
+
+
+@pytest.fixture
+def asked(llama3_like: Path, tmp_path: Path) -> Any:
+    """Makes the order of a plug-in's run."""
+
+    def call(name: str, **changes: Any) -> Order:
+        data = tmp_path / f"{name}.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in ROWS[name]))
+        settings = EngineSettings(dtype="float32", device="cpu")
+        return Order(name, str(llama3_like), data=data, settings=settings, output=tmp_path / "results", **changes)
+
+    return call
+
+
+def planned(order: Order) -> Plan:
+    return make_plan(order, load_suite())
+
+
+@pytest.mark.parametrize("module", [letters, endings, dice])
+def test_a_plugin_is_short(module: Any) -> None:
+    assert len(Path(module.__file__).read_text().splitlines()) < 60
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_run_of_each_kind_reads_verifies_and_is_shown(name: str, asked: Any) -> None:
+    order = asked(name)
+    done = execute(planned(order), QUIET)
+    run = read_run(done.folder)
+    assert run.doubts == ()
+    assert {(row.n, row.n_protocol) for row in run.results} == {(len(ROWS[name]), len(ROWS[name]))}
+    assert all(row.low <= row.value <= row.high and "none" not in row.interval for row in run.results)
+    before = (done.folder / files.RESULT).read_bytes()
+    assert execute(planned(order), QUIET).generated == 0
+    assert score(done.folder).tally.failed == 0
+    assert (done.folder / files.RESULT).read_bytes() == before
+    packed = pack([(run, list(run.samples()))], PromptSource({name: order.data}))
+    assert packed.runs[0]["proven"]
+    path = done.folder.parent / "run.zip"
+    bundle.write(bundle.make(done.folder), path)
+    checked = bundle.verify(path)
+    assert (checked.problems, checked.results) == ((), run.results)
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_shards_and_another_limit_agree_with_one_run(name: str, asked: Any, tmp_path: Path) -> None:
+    whole = execute(planned(asked(name)), QUIET).folder
+    apart = dataclasses.replace(asked(name), output=tmp_path / "apart")
+    shards = [execute(planned(dataclasses.replace(apart, shard=(part, 3))), QUIET).folder for part in (1, 2, 3)]
+    merged = merge([shards[0].parent.parent]).folder
+    one, other = list(read_run(whole).samples()), list(read_run(merged).samples())
+    answered = [sorted((each.item, each.completion.text, each.grades) for each in samples) for samples in (one, other)]
+    assert answered[0] == answered[1]
+    assert read_run(merged).results == read_run(whole).results
+    first = execute(planned(dataclasses.replace(apart, limit=2)), QUIET)
+    assert (first.generated, first.results[0].n) == (0, 2)
+    assert read_run(first.folder).doubts == ()
+
+
+def test_likelihoods_are_kept_and_add_up(asked: Any) -> None:
+    run = read_run(execute(planned(asked("endings")), QUIET).folder)
+    for sample in run.samples():
+        found = sample.completion.likelihoods
+        assert len(found) == 4
+        assert sample.completion.text == max(found, key=lambda one: one.total).text
+        assert all(math.isfinite(one.total) and one.total < 0 for one in found)
+    assert "|d:likelihoods|" in run.results[0].signature
+    chosen = read_run(execute(planned(asked("letters")), QUIET).folder)
+    assert {sample.completion.text for sample in chosen.samples()} <= set("ABCD")
+
+
+def test_samples_of_an_item_differ_and_pass_at_k_is_over_items(asked: Any) -> None:
+    run = read_run(execute(planned(asked("dice")), QUIET).folder)
+    samples = list(run.samples())
+    assert Counter(sample.item.rpartition("#")[0] for sample in samples) == {f"d{n}": 4 for n in range(5)}
+    assert len({sample.completion.key for sample in samples}) == 20
+    assert any(len({s.completion.text for s in samples if s.item.startswith(f"d{n}#")}) > 1 for n in range(5))
+    one, three = run.results
+    right = Counter(s.item.rpartition("#")[0] for s in samples if s.grades[0].score == 1)
+    assert one.value == pytest.approx(100 * sum(right.values()) / 20)
+    expected = [1 - math.comb(4 - right[f"d{n}"], 3) / math.comb(4, 3) for n in range(5)]
+    assert three.value == pytest.approx(100 * sum(expected) / 5)
+    assert (one.n, one.samples, sum(one.counts.values()), one.interval) == (5, 4, 20, "clustered95")
+    assert ",x4|" in one.signature
+
+
+def test_reasoning_is_cut_and_an_unfinished_one_is_its_own_class(asked: Any) -> None:
+    order = asked("dice", protocol="thinking")
+    plan = planned(order)
+    texts = ["<think>a</think>ab", "<think>a", "ab", "<think>x</think> "]
+
+    def answer(request: Any, decoding: Decoding) -> str:
+        return texts[[one.request.key for one in plan.planned].index(request.key) % 4]
+
+    scripted = ScriptedBackend.of(answer, name="transformers")
+    run = read_run(execute(dataclasses.replace(plan, backend=scripted), QUIET).folder)
+    assert run.doubts == ()
+    assert run.results[0].counts["unfinished_reasoning"] == 5
+    assert [sample.status for sample in run.samples()][:4] == ["ok", "unfinished_reasoning", "ok", "no_answer"]
+    assert [sample.grades[0].score for sample in run.samples()][:4] == [1.0, 1.0, 1.0, 1.0]
+    assert "|x:pass@1,after </think>|" in run.results[0].signature
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_run_is_audited_and_compared_with_itself(name: str, asked: Any, tmp_path: Path) -> None:
+    one = execute(planned(asked(name)), QUIET).folder
+    other = execute(planned(dataclasses.replace(asked(name), output=tmp_path / "other")), QUIET).folder
+    found = audit(one, load_suite(), QUIET, items=3, model=asked(name).model, data=asked(name).data)
+    assert (found.flips, found.trials) == (0, 9)
+    compared = compare(read_run(one), read_run(other))
+    assert (compared.paired.n, compared.paired.difference, compared.flips) == (len(ROWS[name]), 0.0, ())
+
+
+def test_the_plan_shows_what_may_follow(asked: Any) -> None:
+    text = dry_run.as_text(planned(asked("letters")))
+    assert "9 items, of which the model says how likely given texts are" in text
+    assert "--- may follow: 'A', token ids [" in text
+    assert "20 samples, 4 per item, at most 6 new tokens each" in dry_run.as_text(planned(asked("dice")))
+
+
+def refused(order: Order) -> str:
+    with pytest.raises(PreflightError) as caught:
+        planned(order)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_cannot_be_asked_is_refused_before_anything_loads(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = dice.Dice.protocols["four"]
+
+    def with_protocol(**changes: Any) -> None:
+        monkeypatch.setattr(dice.Dice, "protocols", {"four": dataclasses.replace(protocol, **changes)})
+
+    with_protocol(decoding=Decoding(6))
+    assert "4 samples per item and is greedy" in refused(asked("dice"))
+    with_protocol(samples=0)
+    assert "it needs 1 or more" in refused(asked("dice"))
+    monkeypatch.setattr(letters.Letters, "continuations", lambda self, item: ("A", " many tokens"))
+    assert "the candidate ' many tokens' has" in refused(asked("letters"))
+    monkeypatch.setattr(letters.Letters, "continuations", lambda self, item: ())
+    assert "gives no continuation" in refused(asked("letters"))
+    monkeypatch.setattr(letters.Letters, "load", lambda self, protocol, data: [Item("q", "Why?", "A")])
+    assert "1 items have no group (first: q)" in refused(asked("letters"))
+    monkeypatch.setattr(endings.Endings, "continuations", lambda self, item: ("",))
+    assert "makes no token of the continuation" in refused(asked("endings"))
+    monkeypatch.setattr(endings.Endings, "kind", "generate")
+    assert "of the kind 'generate'" in refused(asked("endings"))
+
+
+def test_an_engine_without_log_probabilities_is_refused(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tulu_eval.backends.hf.backend import TransformersBackend
+
+    monkeypatch.setattr(TransformersBackend, "kinds", frozenset({"generate"}))
+    assert "cannot give the log-probabilities of next tokens" in refused(asked("letters"))
+
+
+def test_a_server_that_gets_turns_cannot_give_likelihoods(asked: Any, model_server: Any) -> None:
+    with model_server() as server:
+        settings = EngineSettings(served=Served(server.url, prompts="chat"))
+        order = dataclasses.replace(asked("letters"), model="llama3-like0", backend="openai", settings=settings)
+        assert "\n" not in refused(order)
+
+
+def test_a_lying_engine_is_an_error_of_the_item(asked: Any) -> None:
+    class Lying(ScriptedBackend):
+        name = "transformers"
+
+        def logprob(self, prompt: str, text: str) -> float:
+            return {"A": -1.0, "B": math.nan}.get(text, -2.0)
+
+    plan = dataclasses.replace(planned(asked("letters")), backend=Lying)
+    done = execute(plan, QUIET)
+    assert (done.tally.failed, done.tally.cause) == (9, "9 times: the engine gave a log-probability that is none")
+
+
+def test_pass_at_k_of_failures_widens_both_ends(asked: Any) -> None:
+    plan = planned(asked("dice"))
+    keys = [one.request.key for one in plan.planned]
+
+    def answer(request: Any, decoding: Decoding) -> str | Completion:
+        place = keys.index(request.key)
+        return Completion(request.key, "", (), "error", 0.1, "out of luck") if place == 0 else "ab"
+
+    run = read_run(execute(dataclasses.replace(plan, backend=ScriptedBackend.of(answer, name="transformers")), QUIET).folder)
+    assert run.tally.failed == 1
+    assert run.results[0].interval == "clustered95, failures wrong to right"
+
+
+def test_grades_of_a_kind_default_to_the_likeliest_text() -> None:
+    assert letters.Letters().grade_likelihoods("A", ()) == tuple(
+        Grade(name, "", False, 0.0) for name in ("letter", "by-subject")
+    )
+    assert dice.Dice.aggregates["pass@3"] == PassAt(3)
