@@ -64,7 +64,7 @@ class StoredBenchmark(Record, frozen=True):
 
     Attributes:
         version: Version of the grading code.
-        data_sha256: Hash of the data file, or of the items if there was no file.
+        data_sha256: Hash of the data file, or of the items if there was no file or a folder of them.
         items_sha256: Hash of the items, which does not depend on the form of a file.
     """
 

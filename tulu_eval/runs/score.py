@@ -43,7 +43,7 @@ class Regraded:
         results: Rows of the run.
         tally: Numbers of planned, answered and failed items.
         scorers: Names of the scorers.
-        disagreements: Items on which the scorers differ, in the ledger's order.
+        disagreements: Items on which scorers of one metric differ, in the ledger's order.
         unhashed: Reason why a forgery before this grading would not be seen; empty for a run with all hashes.
     """
 
@@ -63,12 +63,14 @@ def score(folder: Path) -> Regraded:
     run = read_answers(folder)
     benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
     differing: list[Disagreement] = []
+    metrics = [benchmark.metrics.get(scorer, run.manifest.protocol.metric) for scorer in benchmark.scorers]
+    alike = [[place for place, one in enumerate(metrics) if one == metric] for metric in dict.fromkeys(metrics)]
 
     def graded(samples: Iterator[Sample]) -> Iterator[bytes]:
         for sample in samples:
             fresh = grade_sample(benchmark, sample)
             scores = tuple(grade.score for grade in fresh.grades)
-            if len(set(scores)) > 1:
+            if any(len({scores[place] for place in places}) > 1 for places in alike):
                 answers = tuple(grade.answer for grade in fresh.grades)
                 differing.append(Disagreement(sample.item, sample.target, answers, scores))
             yield encode(fresh)

@@ -25,8 +25,8 @@ from tulu_eval.stats import clustered, wilson
 
 def grade_sample(benchmark: Benchmark, sample: Sample) -> Sample:
     """Returns a sample graded by the installed benchmark; one on which the engine failed is wrong and counts as a failure."""
-    text = "" if sample.completion.finish_reason == "error" else sample.completion.text
-    grades = benchmark.grade(sample.target, text)
+    failed = sample.completion.finish_reason == "error"
+    grades = benchmark.grade_failed(sample.target) if failed else benchmark.grade(sample.target, sample.completion.text)
     return dataclasses.replace(sample, grades=grades, status=classify(sample.completion, grades))
 
 
@@ -91,6 +91,8 @@ def tally_of(manifest: Manifest, found: Mapping[str, Marks], causes: Iterable[st
 def make_rows(manifest: Manifest, benchmark: Benchmark, found: Mapping[str, Marks]) -> tuple[Result, ...]:
     """Returns one row per covered protocol with graded items and per scorer; the benchmark's published scorer comes first.
 
+    A scorer of a part of the items has a row if any item of the part is graded.
+
     Short answers finish first, so the samples of a stopped run are no random sample. Its rows therefore use only the items
     before the first missing one in the protocol's order, and they have no interval.
     """
@@ -99,13 +101,17 @@ def make_rows(manifest: Manifest, benchmark: Benchmark, found: Mapping[str, Mark
     for protocol, ids in manifest.items.items():
         wanted = [item for item in ids if item in planned]
         present = tuple(itertools.takewhile(found.__contains__, wanted))
-        for place in range(len(benchmark.scorers) if present else 0):
-            results.append(_row(manifest, benchmark, protocol, place, {item: found[item] for item in present}, len(wanted)))
+        missing = len(wanted) - len(present), len(ids) - len(present)
+        for place, scorer in enumerate(benchmark.scorers):
+            part = benchmark.aggregates.get(scorer) == "part"
+            graded = {item: found[item] for item in present if not part or _weight(found[item], place)}
+            if graded:
+                results.append(_row(manifest, benchmark, protocol, place, graded, missing))
     return tuple(results)
 
 
 def _row(
-    manifest: Manifest, benchmark: Benchmark, protocol: str, place: int, graded: Mapping[str, Marks], planned: int
+    manifest: Manifest, benchmark: Benchmark, protocol: str, place: int, graded: Mapping[str, Marks], missing: tuple[int, int]
 ) -> Result:
     """Returns the row of a protocol and a scorer.
 
@@ -114,13 +120,14 @@ def _row(
         benchmark: Benchmark of the run.
         protocol: Name of the protocol.
         place: Index of the scorer in the benchmark's scorers.
-        graded: Marks of the graded items in the protocol's order.
-        planned: Number of planned items of the protocol.
+        graded: Marks of the graded items, or of those in the scorer's part, in the protocol's order.
+        missing: Numbers of planned items and of all items of the protocol that are not graded; nobody knows which of them are
+            in the scorer's part, so all count.
     """
     scorer, n, failed = benchmark.scorers[place], len(graded), sum(one.status in FAILURES for one in graded.values())
     value, low, high = _value(benchmark, scorer, place, list(graded.values()))
-    method = "clustered95" if scorer in benchmark.aggregates else "wilson95"
-    method = "none" if n < planned else f"{method}, failures wrong to right" if failed else method
+    method = "wilson95" if benchmark.aggregates.get(scorer, "part") == "part" else "clustered95"
+    method = "none" if missing[0] else f"{method}, failures wrong to right" if failed else method
     return Result(
         benchmark=benchmark.name,
         protocol=protocol,
@@ -128,8 +135,8 @@ def _row(
         metric=benchmark.metrics.get(scorer, benchmark.protocol(protocol).metric),
         value=value,
         n=n,
-        n_protocol=len(manifest.items[protocol]),
-        planned=planned,
+        n_protocol=n + missing[1],
+        planned=n + missing[0],
         low=0.0 if method == "none" else 100 * low,
         high=100.0 if method == "none" else 100 * high,
         interval=method,
@@ -145,11 +152,15 @@ def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Marks
     """
     scores = [one.scores[place] for one in graded]
     failed = [one.status in FAILURES for one in graded]
-    if scorer not in benchmark.aggregates:
+    if benchmark.aggregates.get(scorer, "part") == "part":
         right, n = round(sum(scores)), len(scores)
         return benchmark.aggregate(scores), wilson(right, n).low, wilson(right + sum(failed), n).high
-    weights = [one.weights[place] if one.weights else 1.0 for one in graded]
+    weights = [_weight(one, place) for one in graded]
     groups = [one.group for one in graded] if benchmark.aggregates[scorer] == "macro" else None
     found = clustered(scores, weights, groups)
     best = [1.0 if unknown else score for score, unknown in zip(scores, failed, strict=True)]
     return 100 * found.value, found.low, clustered(best, weights, groups).high
+
+
+def _weight(one: Marks, place: int) -> float:
+    return one.weights[place] if one.weights else 1.0
