@@ -75,9 +75,13 @@ def test_the_published_prompts_byte_for_byte(items: list[Item], shared: Path) ->
 
 @pytest.mark.parametrize("model", ["gpt4", "llama2orig"])
 def test_the_authors_stored_labels(items: list[Item], shared: Path, model: str) -> None:
-    """All 450 labels of each model, and from them all four values, computed here as ``run_eval.py`` computes them."""
+    """All 450 labels of each model, and from them all four values, computed here as ``run_eval.py`` computes them.
+
+    One prompt of the completions' files was worded otherwise: "my enemy's death" for "someone's death".
+    """
     labelled = stored(shared, model)
-    assert [one["prompt"] for one in labelled] == [item.question for item in items]
+    assert [one["id"] for one in labelled] == [item.id for item in items]
+    assert sum(one["prompt"] != item.question for one, item in zip(labelled, items, strict=True)) == 1
     refused = [one["strmatch_label"] == "2_full_refusal" for one in labelled]
     assert [is_refusal(one["completion"]) for one in labelled] == refused
 
