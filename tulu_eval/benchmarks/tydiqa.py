@@ -152,7 +152,7 @@ class _File:
     data: list[_Article]
 
 
-class Asked(NamedTuple):
+class GoldQuestion(NamedTuple):
     """A question of a file with its passage."""
 
     id: str
@@ -171,7 +171,7 @@ class PassageItem(Item):
     """A question with its passage and the training example of its language; the group is the language."""
 
     passage: str
-    example: Asked
+    example: GoldQuestion
 
 
 class TydiQA(Benchmark):
@@ -251,7 +251,9 @@ def _block(wording: Wording, passage: str, question: str) -> str:
     return f"{wording.passage} {passage}\n{wording.question} {question}\n"
 
 
-def draw(dev: Mapping[str, Sequence[Asked]], train: Mapping[str, Sequence[Asked]]) -> tuple[list[Asked], dict[str, Asked]]:
+def draw(
+    dev: Mapping[str, Sequence[GoldQuestion]], train: Mapping[str, Sequence[GoldQuestion]]
+) -> tuple[list[GoldQuestion], dict[str, GoldQuestion]]:
     """Returns the questions and the example of each language that the recipe draws: ``random.seed(42)``, questions first.
 
     Args:
@@ -259,24 +261,24 @@ def draw(dev: Mapping[str, Sequence[Asked]], train: Mapping[str, Sequence[Asked]
         train: Examples by language, likewise.
     """
     draws = random.Random(SEED)  # noqa: S311 - the recipe's own generator
-    asked: list[Asked] = []
+    asked: list[GoldQuestion] = []
     for language in sorted(dev):
         found = dev[language]
         asked += draws.sample(found, PER_LANGUAGE) if len(found) > PER_LANGUAGE else found
     return asked, {language: draws.sample(train[language], 1)[0] for language in sorted(dev)}
 
 
-def _by_language(path: Path, least: int) -> dict[str, list[Asked]]:
+def _by_language(path: Path, least: int) -> dict[str, list[GoldQuestion]]:
     """Returns a file's questions by language, each language's in the file's order.
 
     Raises:
         DataError: If the file is not in SQuAD's form, has another language than the nine, or of one fewer than ``least``
             questions.
     """
-    found: dict[str, list[Asked]] = {language: [] for language in WORDINGS}
+    found: dict[str, list[GoldQuestion]] = {language: [] for language in WORDINGS}
     for paragraph in (one for article in files.read_as(path, _File).data for one in article.paragraphs):
         for one in paragraph.qas:
-            asked = Asked(one.id, paragraph.context, one.question, tuple(answer.text for answer in one.answers))
+            asked = GoldQuestion(one.id, paragraph.context, one.question, tuple(answer.text for answer in one.answers))
             if asked.language not in found:
                 raise DataError(path, f"question {one.id!r}: for this language the recipe has no prompt")
             if not asked.answers:
