@@ -25,8 +25,10 @@ from tulu_eval.registry import load_suite
 from tulu_eval.reproduction.rule import follows
 
 MODULES = (
-    "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.gsm8k", "tulu_eval.benchmarks.gsm8k_data",
-    "tulu_eval.benchmarks.gsm8k_exemplars",
+    "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.bbh", "tulu_eval.benchmarks.gsm8k",
+    "tulu_eval.benchmarks.gsm8k_data",
+    "tulu_eval.benchmarks.gsm8k_exemplars", "tulu_eval.benchmarks.matching", "tulu_eval.benchmarks.tydiqa",
+    "tulu_eval.benchmarks.xstest",
     "tulu_eval.benchmarks.gsm8k_scorers", "tulu_eval.benchmarks.gsm_symbolic", "tulu_eval.benchmarks.ifeval_checkers",
     "tulu_eval.benchmarks.stated.numerals", "tulu_eval.benchmarks.stated.reader", "tulu_eval.benchmarks.stated.reasoning",
     "tulu_eval.benchmarks.stated.statement", "tulu_eval.benchmarks.stated.tail", "tulu_eval.benchmarks.stated.tokens",

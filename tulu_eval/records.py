@@ -205,8 +205,8 @@ class Result:
         protocol: Name of the protocol whose items these are.
         metric: Name of the value, e.g. ``exact_match``.
         value: In percent, 0 to 100.
-        n: Graded items, including items on which an engine failed.
-        n_protocol: Items of the protocol; ``n < n_protocol`` is a partial result.
+        n: Graded items, including items on which an engine failed. A scorer of a part of the items counts only these.
+        n_protocol: Items of the protocol, likewise; ``n < n_protocol`` is a partial result.
         planned: Items of the protocol that the run was to answer. If the run stopped early, ``n`` of them are graded: the
             longest complete prefix of the run's order, never the items that happened to finish first.
         low: Lower end of the 95 % interval, in percent; with failures, the lower end if all of them were wrong.

@@ -161,7 +161,7 @@ def test_reasoning_is_cut_and_an_unfinished_one_is_its_own_class(asked: Any) -> 
     assert run.doubts == ()
     assert run.results[0].counts["unfinished_reasoning"] == 5
     assert [sample.status for sample in run.samples()][:4] == ["ok", "unfinished_reasoning", "ok", "no_answer"]
-    assert [sample.grades[0].score for sample in run.samples()][:4] == [1.0, 1.0, 1.0, 1.0]
+    assert [sample.grades[0].score for sample in run.samples()][:4] == [1.0, 0.0, 1.0, 1.0]
     assert "|x:pass@1,after </think>|" in run.results[0].signature
 
 

@@ -11,14 +11,20 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from made_manifest import MANIFEST, made_manifest
 from msgspec.structs import replace
 
+from tulu_eval.benchmarks.bbh import BBH
 from tulu_eval.errors import DataError, UnknownName, UserError
 from tulu_eval.findings.published_cells import as_released, released_model
 from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.ledger import Marks
+from tulu_eval.runs.manifest_schema import StoredBenchmark, StoredDecoding, StoredProtocol, stored
+from tulu_eval.runs.reading import StoredRun, read_run
+from tulu_eval.runs.scoring import make_rows
+from tulu_eval.runs.tally import Tally
 from tulu_eval.stats import wilson
 
 PPO_13B = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
@@ -282,6 +288,55 @@ def test_a_run_scored_again_by_another_version_is_read_with_its_new_grades(
     assert later_still.results == run.results
     (note,) = later_still.notes
     assert "is installed; 'tulu-eval score' grades its samples again" in note
+
+
+def bbh_run(protocol: str, per_task: int, right: int) -> StoredRun:
+    """A run of the Llama-3 SFT model with as many items right in each of 27 tasks."""
+    ids = tuple(f"task{task:02}-{place}" for task in range(27) for place in range(per_task))
+    found = {name: Marks("ok", (float(int(name[7:]) < right),) * 2, group=name[:6]) for name in ids}
+    recipe = BBH.protocols[protocol]
+    about = made_manifest(
+        model=replace(MANIFEST.model, name="allenai/llama-3-tulu-2-8b", revision="a" * 40),
+        benchmark=StoredBenchmark(name="bbh", version=1),
+        protocol=stored(recipe, StoredProtocol, sha256="0" * 64),
+        decoding=stored(recipe.decoding, StoredDecoding),
+        backend="vllm",
+        packages={"vllm": "1"},
+        items={protocol: ids},
+        planned=ids,
+    )
+    return StoredRun(Path("run"), about, make_rows(about, BBH(), found), Tally(len(ids), len(ids), 0))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "per_task", "right", "verdict"),
+    [
+        ("cot", 250, 148, "consistent"),
+        ("cot", 250, 138, "inconsistent"),
+        ("cot-sorted-40", 40, 24, "cannot tell"),  # of 1080 items, only gaps from 5.9 points would have shown
+        ("cot-blank-line", 250, 148, "consistent"),
+    ],
+)
+def test_items_that_nobody_knows_are_another_draw(protocol: str, per_task: int, right: int, verdict: str) -> None:
+    """0.592 is 639 of 1080: its standard error is that of a share, the run's that of a mean of tasks."""
+    found = verify(bbh_run(protocol, per_task, right), load_suite())
+    (one,) = found.comparisons
+    assert (one.cell.printed, one.row.scorer, one.items, one.agreement.method) == ("0.592", "exact-match", "other", "normal")
+    published, share = 100 * math.sqrt(639 / 1080 * 441 / 1080 / 1080), right / per_task
+    own = 100 * math.sqrt(share * (1 - share) / (27 * (per_task - 1)))
+    p_value = math.erfc(abs(100 * share - 59.2) / math.hypot(own, published) / math.sqrt(2))
+    assert one.agreement.p_value == pytest.approx(p_value, rel=0.05)
+    assert one.agreement.verdict == verdict
+    assert found.notes == (
+        f"which 1080 items 0.592 ({one.cell.source}) is of is not known; they count as another draw",
+    )  # fmt: skip
+    stops = [setting for setting in found.differences if setting.name == "decoding.stop"]
+    assert [one.run for one in stops] == (["('\\n\\n',)"] if protocol == "cot-blank-line" else [])
+
+
+def test_other_prompts_are_no_draw() -> None:
+    with pytest.raises(UserError, match="its items are those of protocol cot, and the run has protocol direct"):
+        verify(bbh_run("direct", 250, 148), load_suite())
 
 
 def test_reading_changes_nothing(make_run: MakeRun) -> None:

@@ -91,7 +91,9 @@ def test_the_numbers_of_this_projects_benchmarks_are_named_as_results_are() -> N
         ("alpaca-eval", "alpacaeval2-805", "avg_length"): 3,
         ("ifeval", "card-541", "loose_accuracy"): 7,
         ("gsm8k", "lighteval", "exact_match"): 1,
+        ("bbh", "cot", "exact_match"): 7,
     }
+    assert {cell.n for cell in SUITE.cells(benchmark="bbh")} == {1080}
     assert {cell.n for cell in SUITE.cells(benchmark="ifeval")} == {541}
     assert {cell.n for cell in SUITE.cells(benchmark="gsm8k")} == {200, 1319}
     assert {cell.n for cell in SUITE.cells(benchmark="alpaca-eval")} == {805}

@@ -54,7 +54,8 @@ def report(
     Args:
         results: Folder under which run folders are looked for.
         write: The file; report.html in the results folder unless given.
-        data: Files with the items of benchmarks, by benchmark, for the prompts' text; their own sources unless given.
+        data: Files or folders with the items of benchmarks, by benchmark, for the prompts' text; their own sources unless
+            given.
         training: Folder under which training runs are looked for; ``training``, if it exists, unless given.
         registry: TOML file with models and published numbers of your own.
         progress: Draw a bar if reading takes more than a second.
@@ -66,8 +67,8 @@ def report(
     for name, path in files.items():
         if name not in names(BENCHMARKS):
             raise UnknownName("benchmark", name, names(BENCHMARKS))
-        if not path.is_file():
-            raise UserError(f"--data {name}={path}: no such file")
+        if not (path.is_file() or path.is_dir()):
+            raise UserError(f"--data {name}={path}: no such file or folder")
     folder = Path(results)
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; 'tulu-eval run' makes one, --results names another")

@@ -27,10 +27,11 @@ class PassAt(NamedTuple):
     k: int
 
 
-Aggregate = Literal["ratio", "macro"] | PassAt
-"""How scores that are more than right or wrong become a value. ``ratio``: the sum of score times weight, over the sum of
-weights. ``macro``: the mean over groups of each group's ratio. :class:`PassAt`: the mean over items of an unbiased estimate
-from all samples of the item. Else an item with several samples counts with their mean."""
+Aggregate = Literal["ratio", "macro", "part"] | PassAt
+"""How scores become a value if it is not the share of right items. ``ratio``: the sum of score times weight, over the sum of
+weights. ``macro``: the mean over groups of each group's ratio. ``part``: the share of right items among those whose grade has
+the weight 1; the row has no others, which have the weight 0. :class:`PassAt`: the mean over items of an unbiased estimate from
+all samples of the item. Else an item with several samples counts with their mean."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -151,7 +152,8 @@ class Benchmark(abc.ABC):
 
         Args:
             protocol: One of ``protocols``.
-            data: A file of rows that replaces the default source; ``None`` for the default source.
+            data: A file of rows that replaces the default source, or a folder if the source is several files; ``None`` for
+                the default source.
 
         Raises:
             DataError: If the data does not match the protocol.
@@ -164,6 +166,14 @@ class Benchmark(abc.ABC):
     @abc.abstractmethod
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
         """Returns one grade per scorer, in the order of ``scorers``."""
+
+    def grade_failed(self, target: str) -> tuple[Grade, ...]:
+        """Returns the grades of an item on which the engine failed: those of an empty text, but wrong.
+
+        A benchmark overrides this if a grade's weight depends on the text. A failure's weight is then the largest one, so that
+        the interval from wrong to right spans whatever the text would have been.
+        """
+        return tuple(dataclasses.replace(grade, score=0.0) for grade in self.grade(target, ""))
 
     def scores_of_class(self, status: str) -> tuple[float, ...] | None:
         """Returns each scorer's score if a sample's class alone decides it; ``None`` if the text decides."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import string
 
+from tulu_eval.benchmarks.matching import exact_match
 from tulu_eval.benchmarks.stated.numerals import written
 from tulu_eval.benchmarks.stated.statement import read_number, stated_answer
 from tulu_eval.records import Grade
@@ -20,16 +20,10 @@ def extract_last_number(text: str) -> str | None:
 
 
 def grade_last_number(target: str, text: str) -> Grade:
-    """Returns the published scorer's grade: the last number, compared by ``exact_match`` without case and punctuation.
-
-    The metric is Hugging Face ``evaluate``'s ``exact_match`` with ``ignore_case`` and ``ignore_punctuation``, which deletes
-    signs and decimal points from both sides.
-    """
+    """Returns the published scorer's grade: the last number, compared by ``exact_match`` without case and punctuation."""
     found = extract_last_number(text)
     answer = text if found is None else found
-    drop = str.maketrans("", "", string.punctuation)
-    right = answer.lower().translate(drop) == target.lower().translate(drop)
-    return Grade("last-number", answer if found is not None else "", found is not None, float(right))
+    return Grade("last-number", answer if found is not None else "", found is not None, float(exact_match(answer, target)))
 
 
 def grade_stated_answer(target: str, text: str) -> Grade:

@@ -30,6 +30,10 @@ class LikelihoodBenchmark(Benchmark):
         refused.
         """
 
+    def grade_failed(self, target: str) -> tuple[Grade, ...]:
+        """Returns the grades of no likelihoods."""
+        return self.grade_likelihoods(target, ())
+
     def grade_likelihoods(self, target: str, likelihoods: Sequence[Likelihood]) -> tuple[Grade, ...]:
         """Returns one grade per scorer; unless a benchmark overrides this, those of the likeliest text, the first of equals.
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 @click.option("--name", "names", multiple=True, help="What a local model's results are filed under; with several --model once "
               "for each. Unless given: the name that 'train' gave it, else the last two parts of its path.")  # fmt: skip
 @click.option("--protocol", help="Frozen recipe: card-200 (default of gsm8k), full, ...; see the benchmark.")
-@click.option("--data", multiple=True, metavar="[BENCHMARK=]FILE",
-              help="File to read instead of the benchmark's own source; with several benchmarks once for each.")  # fmt: skip
+@click.option("--data", multiple=True, metavar="[BENCHMARK=]PATH",
+              help="File, or folder of several, to read instead of the benchmark's own source; with several benchmarks once "
+              "for each.")  # fmt: skip
 @click.option("--limit", type=WHOLE, help="Run only the first LIMIT items of the protocol.")
 @click.option("--shard", metavar="I/N", help="Only part I of N, the first being 1, for N processes of any scheduler; "
               "'tulu-eval merge' puts them together.")  # fmt: skip

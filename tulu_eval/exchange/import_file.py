@@ -28,7 +28,7 @@ from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs import manifest as files
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.identity import settings_hash
+from tulu_eval.runs.identity import data_hash, settings_hash
 from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.manifest_schema import (
     Manifest,
@@ -259,7 +259,7 @@ def _manifest(
         benchmark=StoredBenchmark(
             name=benchmark.name,
             version=benchmark.version,
-            data_sha256=file_sha256(data) if data else items_sha256,
+            data_sha256=data_hash(data, items_sha256),
             items_sha256=items_sha256,
         ),
         protocol=checked({**recipe, "sha256": content_hash(recipe)}, StoredProtocol, Place(path)),

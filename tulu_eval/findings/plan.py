@@ -142,7 +142,7 @@ def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suit
     protocols = [protocol for protocol in benchmark.protocols.values() if protocol.n and protocol.prompt_id == recipe]
     if not protocols:
         raise UserError(f"{name} has no protocol with a fixed number of items")
-    centre, source = _centre(name, models, suite)
+    centre, source = _centre(benchmark, models, suite)
     share = detect / 100
     low = min(max(centre / 100 - share / 2, 0.0), 1.0 - share)
     discordance = (max(DISCORDANCE[0], share), max(DISCORDANCE[1], share))
@@ -176,15 +176,19 @@ def parameters_of(model: Model) -> int:
     return round(float(found[1]) * _UNITS[found[2]])
 
 
-def _centre(benchmark: str, models: Sequence[str], suite: Suite) -> tuple[float, str]:
-    """Returns the mean of the models' published numbers in percent, or 50, at which a share varies most; and its source."""
+def _centre(benchmark: Benchmark, models: Sequence[str], suite: Suite) -> tuple[float, str]:
+    """Returns the mean of the models' published numbers in percent, or 50, at which a share varies most; and its source.
+
+    Numbers of another metric than the first scorer's, whose right and wrong ``compare`` pairs, do not count.
+    """
+    metric = benchmark.protocol(None).metric
     values: dict[str, float] = {}
     for name in models:
         try:
-            cells = suite.cells(suite.find(name), benchmark)
+            cells = suite.cells(suite.find(name), benchmark.name)
         except UserError:
             continue
-        counted = [cell for cell in cells if suite.metrics[cell.metric_key].counted]
+        counted = [cell for cell in cells if suite.metrics[cell.metric_key].counted and cell.metric == metric]
         if counted:
             best = min(counted, key=lambda cell: cell.standing == "contradicted")
             values[name] = best.value

@@ -18,7 +18,7 @@ from tulu_eval.judging.numbers import CALIBRATED, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
 from tulu_eval.runs.reading import StoredRun
-from tulu_eval.stats import FLIP_RATE, Agreement, Count, Mean, agree
+from tulu_eval.stats import FLIP_RATE, Agreement, Count, Mean, agree, wilson
 from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.intervals import z_value
 
@@ -129,7 +129,7 @@ def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial
     unnamed = "the import names no revision, so whether these are the released weights is not known"
     notes = [*run.notes, *filter(None, (run.tally.unfinished, unnamed if unnamed_revision(run) else ""))]
     for cell in published.cells:
-        rows = _rows(run, cell)
+        rows = _rows(run, suite, cell)
         if is_win_rate(cell.metric):
             untested += _on_other_scales(run, cell, {row.scorer for row in rows})
             if not rows:
@@ -141,7 +141,9 @@ def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial
         if not usable:
             raise UserError(f"{run.folder}: {_lacking(rows[0])}; --partial compares these {rows[0].n}")
         notes += [f"protocol {row.protocol}: {_lacking(row)}" for row in rows if not row.whole]
-        if cell.se is None and not _is_count(suite, cell, rows[0]):
+        if suite.metrics[cell.metric_key].draws:
+            notes.append(f"which {cell.n} items {cell.printed} ({cell.source}) is of is not known; they count as another draw")
+        if _published_error(suite, cell) is None and not _is_count(suite, cell, rows[0]):
             notes.append(f"{cell.printed} ({cell.source}) has no standard error; the run's own is taken for it too")
         found = [against(run, row, cell, suite, same_weights=published.same_weights) for row in usable]
         found.sort(key=lambda one: one.items != "same")
@@ -173,15 +175,15 @@ def against(run: StoredRun, row: Result, cell: PublishedCell, suite: Suite, *, s
     of these are wrong, if all are right, and if the row is as near to the published number as they allow; "cannot tell" if
     these verdicts differ.
     """
-    items = _items(run, row, cell)
+    items = _items(run, suite, row, cell)
     counted = _is_count(suite, cell, row) and cell.n is not None
 
     def test(value: float, n: int) -> Agreement:
         if counted and cell.n is not None:
             measured, other = (Count(round(one * size / 100), size) for one, size in ((value, n), (cell.value, cell.n)))
             return agree(measured, other, items=items, same_weights=same_weights, flip_rate=_allowance(run, n).rate)
-        error = _error(row)
-        return agree(Mean(value, error), Mean(cell.value, error if cell.se is None else cell.se))
+        error, published = _error(row.value, row.low, row.high), _published_error(suite, cell)
+        return agree(Mean(value, error), Mean(cell.value, error if published is None else published))
 
     n = row.n if counted else row.n + row.failed  # a judge's failures are not among its n
     right = row.value * row.n / 100
@@ -203,11 +205,22 @@ def _whatever_failed(found: dict[int, Agreement], failed: int) -> Agreement:
     return dataclasses.replace(likeliest, verdict="cannot tell", explanation=f"cannot tell: {failed} failed; {verdicts}")
 
 
-def _error(row: Result) -> float:
-    """Returns a row's standard error from its interval; ignores a bound at 0 or 100, which was cut."""
-    cut = row.low <= 0.0 or row.high >= 100.0
-    half = max(row.high - row.value, row.value - row.low) if cut else (row.high - row.low) / 2
+def _error(value: float, low: float, high: float) -> float:
+    """Returns a standard error from a 95 % interval in percent; ignores a bound at 0 or 100, which was cut."""
+    cut = low <= 0.0 or high >= 100.0
+    half = max(high - value, value - low) if cut else (high - low) / 2
     return half / z_value(0.95)
+
+
+def _published_error(suite: Suite, cell: PublishedCell) -> float | None:
+    """Returns a published number's standard error: its own, else that of a share of its items; ``None`` if it is neither.
+
+    For a mean over groups with as many items each, which is a share too, the share's is the larger one.
+    """
+    if cell.se is not None or cell.n is None or not suite.metrics[cell.metric_key].counted:
+        return cell.se
+    low, high = wilson(round(cell.value * cell.n / 100), cell.n)
+    return _error(cell.value, 100 * low, 100 * high)
 
 
 def _allowance(run: StoredRun, items: int) -> Allowance:
@@ -281,13 +294,16 @@ def _why_another_scale(run: StoredRun, cell: PublishedCell, row: Result) -> str:
     return f"{scale}; its calibration stands on one model, so how far it shifts from model to model is not known"
 
 
-def _rows(run: StoredRun, cell: PublishedCell) -> list[Result]:
+def _rows(run: StoredRun, suite: Suite, cell: PublishedCell) -> list[Result]:
     """Returns the rows to compare: for each protocol that contains the cell's items the first, by the published scorer.
 
+    If it is not known which items these are, the registry names the protocols.
     For a win rate these are the original judge's rows, or if there are none, rows that a calibration maps to its scale.
     """
-    wanted = run.members(cell.protocol)
-    covering = [row for row in run.results if wanted and wanted <= run.members(row.protocol)]
+    wanted, draws = run.members(cell.protocol), suite.metrics[cell.metric_key].draws
+    covering = [
+        row for row in run.results if row.protocol in draws or (wanted and not draws and wanted <= run.members(row.protocol))
+    ]
     if not is_win_rate(cell.metric):
         rows: dict[str, Result] = {}
         for row in covering:
@@ -299,8 +315,8 @@ def _rows(run: StoredRun, cell: PublishedCell) -> list[Result]:
     return original or mapped
 
 
-def _items(run: StoredRun, row: Result, cell: PublishedCell) -> Items:
-    if row.partial:
+def _items(run: StoredRun, suite: Suite, row: Result, cell: PublishedCell) -> Items:
+    if row.partial or suite.metrics[cell.metric_key].draws:
         return "other"
     if row.n == cell.n:
         return "same"

@@ -47,6 +47,8 @@ class Metric:
         protocol: This project's protocol that gives the number; ``None`` if it has none.
         n: Items behind each number; ``None`` if unknown.
         counted: Whether a value is a share of correct items, so that it must be k of ``n``.
+        draws: If nobody knows which ``n`` items of the benchmark a number is of, the protocols to compare with it, as other
+            draws from the same items; else empty.
         note: Source of ``n`` and anything else worth knowing.
     """
 
@@ -58,6 +60,7 @@ class Metric:
     protocol: str | None = None
     n: int | None = None
     counted: bool = False
+    draws: tuple[str, ...] = ()
     note: str = ""
 
 

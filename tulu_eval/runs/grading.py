@@ -35,11 +35,11 @@ class Grader:
         """Returns a sample with its grades; one on which the engine failed, or whose reasoning has no end, is wrong."""
         completion = sample.completion
         failed = completion.finish_reason == "error"
-        if isinstance(self.benchmark, LikelihoodBenchmark):
-            grades = self.benchmark.grade_likelihoods(sample.target, () if failed else completion.likelihoods)
-            return dataclasses.replace(sample, grades=grades, status=classify(completion, grades))
-        text: str | None = "" if failed else completion.text
-        if self.reasoning and text:
-            text = self.reasoning.cut(text, opened=self.opened)
-        grades = self.benchmark.grade(sample.target, text or "")
+        text = self.reasoning.cut(completion.text, opened=self.opened) if self.reasoning else completion.text
+        if failed or text is None:
+            grades = self.benchmark.grade_failed(sample.target)
+        elif isinstance(self.benchmark, LikelihoodBenchmark):
+            grades = self.benchmark.grade_likelihoods(sample.target, completion.likelihoods)
+        else:
+            grades = self.benchmark.grade(sample.target, text)
         return dataclasses.replace(sample, grades=grades, status=classify(completion, grades, reasoned=text is not None))

@@ -50,6 +50,14 @@ def of_completions(setup: Setup) -> dict[str, Any]:
     }
 
 
+def data_hash(data: Path | None, items_sha256: str) -> str:
+    """Returns the hash of a benchmark's data: of the file, or of the items if there is no file or several in a folder.
+
+    So a folder's hash depends on what the benchmark reads there, and on no path, no order and no other file.
+    """
+    return items_sha256 if data is None or data.is_dir() else file_sha256(data)
+
+
 def null(value: str | UnsetType | None) -> str | None:
     """Returns the value of a manifest's field; ``None`` if it is null, or if an older file does not have the field."""
     return value if isinstance(value, str) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -66,7 +66,7 @@ class StoredBenchmark(Record, frozen=True):
 
     Attributes:
         version: Version of the grading code.
-        data_sha256: Hash of the data file, or of the items if there was no file.
+        data_sha256: Hash of the data file, or of the items if there was no file or a folder of them.
         items_sha256: Hash of the items, which does not depend on the form of a file.
     """
 
@@ -341,11 +341,19 @@ def checked_manifest(path: Path, data: Mapping[str, Any]) -> Manifest:
         if len(set(ids)) != len(ids):
             twice = Counter(ids).most_common(1)[0][0]
             raise DataError(path, f"{_WRONG}{name}: has {twice!r:.80} twice")
+        if not _whole(ids, manifest.protocol.samples or 1):
+            raise DataError(path, f"{_WRONG}{name}: has not {manifest.protocol.samples} samples of each item")
     if "tulu-eval" not in manifest.packages:
         raise DataError(path, f"{_WRONG}packages: has no 'tulu-eval'")
     if not manifest.imported and (null := _first_null(manifest)):
         raise DataError(path, f"{_WRONG}{null}: is null, which only an imported run may have")
     return manifest
+
+
+def _whole(ids: Sequence[str], samples: int) -> bool:
+    """Whether ids are those of all samples of some items, each item's together."""
+    items = [one.rpartition("#")[0] for one in ids[::samples]]
+    return samples == 1 or [f"{item}#{number}" for item in items for number in range(1, samples + 1)] == list(ids)
 
 
 def _first_null(manifest: Manifest) -> str:

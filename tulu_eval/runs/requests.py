@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeVar
 
-from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
+from tulu_eval.benchmarks.base import Benchmark, Item, PassAt, Prompt, Protocol
 from tulu_eval.benchmarks.likelihood import LikelihoodBenchmark
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.logprobs import AnyRequest, ChoiceRequest, Continuation, ScoreRequest
@@ -57,6 +57,9 @@ def check_recipe(benchmark: Benchmark, protocol: Protocol) -> None:
     """
     name = f"{benchmark.name}'s protocol {protocol.name}"
     decodings = (protocol.decoding, protocol.plain_decoding)
+    most = max((how.k for how in benchmark.aggregates.values() if isinstance(how, PassAt)), default=1)
+    if most > protocol.samples:
+        raise PreflightError(f"{name} has {protocol.samples} samples per item, and pass@{most} needs {most}")
     if protocol.samples < 1:
         raise PreflightError(f"{name} has {protocol.samples} samples per item; it needs 1 or more")
     if protocol.samples > 1 and (benchmark.kind != "generate" or any(one.greedy for one in decodings)):

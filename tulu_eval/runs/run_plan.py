@@ -10,7 +10,6 @@ from msgspec import UNSET
 
 from tulu_eval.backends.base import Backend, EngineSettings
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash
-from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
 from tulu_eval.models import resolve, served
 from tulu_eval.models.base import SERVED, ModelFiles
@@ -20,7 +19,7 @@ from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, template_date
-from tulu_eval.runs.identity import of_completions, settings_hash
+from tulu_eval.runs.identity import data_hash, of_completions, settings_hash
 from tulu_eval.runs.manifest_schema import (
     Setup,
     StoredBenchmark,
@@ -60,7 +59,7 @@ class Order:
         benchmark: Name of the benchmark.
         model: Value of ``--model``: hub id, name in the registry, folder or file, or name on a server.
         protocol: Name of the protocol; ``None`` for the benchmark's default.
-        data: JSON-lines file to read instead of the benchmark's own source.
+        data: File to read instead of the benchmark's own source, or a folder if that is several files.
         limit: Number of items, from the first on; ``None`` for all.
         backend: Name of the backend. ``auto``: ``openai`` if the settings name a server, else ``vllm`` if it is installed and
             supports this machine's GPU, else ``transformers``.
@@ -104,7 +103,7 @@ class Plan:
         dtype: Resolved dtype, never ``auto``; ``served`` for a model behind a server.
         planned: Samples to make, in the order of the run.
         members: Ids of all samples of each protocol that the run covers, by protocol; the limit does not shorten them.
-        data_sha256: Hash of the data file, or of the items if there is no file.
+        data_sha256: Hash of the data file, or of the items if there is no file or a folder of them.
         items_sha256: Hash of the items, which does not depend on the form of a file.
         notices: Facts about prompts and end tokens that a reader of the number should know, one line each.
     """
@@ -239,7 +238,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
         dtype=dtype,
         planned=(),
         members=_members(benchmark, protocol, items),
-        data_sha256=file_sha256(order.data) if order.data else items_sha256,
+        data_sha256=data_hash(order.data, items_sha256),
         items_sha256=items_sha256,
     )
     date = _date(plan, writer)

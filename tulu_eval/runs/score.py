@@ -45,7 +45,7 @@ class Regraded:
         results: Rows of the run.
         tally: Numbers of planned, answered and failed items.
         scorers: Names of the scorers.
-        disagreements: Items on which the scorers differ, in the ledger's order.
+        disagreements: Items on which scorers of one metric differ, in the ledger's order.
         unhashed: Reason why a forgery before this grading would not be seen; empty for a run with all hashes.
     """
 
@@ -66,12 +66,14 @@ def score(folder: Path) -> Regraded:
     benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
     grader = Grader.of(benchmark, run.manifest)
     differing: list[Disagreement] = []
+    metrics = [benchmark.metrics.get(scorer, run.manifest.protocol.metric) for scorer in benchmark.scorers]
+    alike = [[place for place, one in enumerate(metrics) if one == metric] for metric in dict.fromkeys(metrics)]
 
     def graded(samples: Iterator[Sample]) -> Iterator[bytes]:
         for sample in samples:
             fresh = grader.grade(sample)
             scores = tuple(grade.score for grade in fresh.grades)
-            if len(set(scores)) > 1:
+            if any(len({scores[place] for place in places}) > 1 for places in alike):
                 answers = tuple(grade.answer for grade in fresh.grades)
                 differing.append(Disagreement(sample.item, sample.target, answers, scores))
             yield encode(fresh)

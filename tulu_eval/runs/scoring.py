@@ -87,6 +87,8 @@ def tally_of(manifest: Manifest, found: Mapping[str, Marks], causes: Iterable[st
 def make_rows(manifest: Manifest, benchmark: Benchmark, found: Mapping[str, Marks]) -> tuple[Result, ...]:
     """Returns one row per covered protocol with graded items and per scorer; the benchmark's published scorer comes first.
 
+    A scorer of a part of the items has a row if any item of the part is graded.
+
     Short answers finish first, so the samples of a stopped run are no random sample. Its rows therefore use only the items
     before the first one that lacks a sample, in the protocol's order, and they have no interval.
     """
@@ -96,13 +98,14 @@ def make_rows(manifest: Manifest, benchmark: Benchmark, found: Mapping[str, Mark
         wanted = [name for name in ids if name in planned]
         present = list(itertools.takewhile(found.__contains__, wanted))
         graded: dict[str, list[Marks]] = {}
-        for name in present:
+        for name in present[: len(present) // samples * samples]:
             graded.setdefault(item_of(name, samples), []).append(found[name])
-        if len(present) < len(wanted) and graded and len(next(reversed(graded.values()))) < samples:
-            graded.popitem()
-        for place in range(len(benchmark.scorers) if graded else 0):
-            sizes = len({item_of(name, samples) for name in wanted}), len(ids) // samples
-            results.append(_row(manifest, benchmark, protocol, place, graded, sizes))
+        missing = len(wanted) // samples - len(graded), len(ids) // samples - len(graded)
+        for place, scorer in enumerate(benchmark.scorers):
+            part = benchmark.aggregates.get(scorer) == "part"
+            own = {item: marks for item, marks in graded.items() if not part or _weight(marks[0], place)}
+            if own:
+                results.append(_row(manifest, benchmark, protocol, place, own, missing))
     return tuple(results)
 
 
@@ -112,7 +115,7 @@ def _row(
     protocol: str,
     place: int,
     graded: Mapping[str, Sequence[Marks]],
-    sizes: tuple[int, int],
+    missing: tuple[int, int],
 ) -> Result:
     """Returns the row of a protocol and a scorer.
 
@@ -121,16 +124,18 @@ def _row(
         benchmark: Benchmark of the run.
         protocol: Name of the protocol.
         place: Index of the scorer in the benchmark's scorers.
-        graded: Marks of each graded item's samples in the protocol's order.
-        sizes: Numbers of the protocol's planned items, and of all its items.
+        graded: Marks of the samples of each graded item, or of each in the scorer's part, in the protocol's order.
+        missing: Numbers of planned items and of all items of the protocol that are not graded; nobody knows which of them are
+            in the scorer's part, so all count.
     """
     scorer, n = benchmark.scorers[place], len(graded)
     marks_of_all = list(itertools.chain.from_iterable(graded.values()))
     failed = sum(one.status in FAILURES for one in marks_of_all)
     value, low, high = _value(benchmark, scorer, place, list(graded.values()))
     samples = manifest.protocol.samples or 1
-    method = "clustered95" if scorer in benchmark.aggregates or samples > 1 else "wilson95"
-    method = "none" if n < sizes[0] else f"{method}, failures wrong to right" if failed else method
+    counted = samples == 1 and benchmark.aggregates.get(scorer, "part") == "part"
+    method = "wilson95" if counted else "clustered95"
+    method = "none" if missing[0] else f"{method}, failures wrong to right" if failed else method
     return Result(
         benchmark=benchmark.name,
         protocol=protocol,
@@ -138,8 +143,8 @@ def _row(
         metric=benchmark.metrics.get(scorer, benchmark.protocol(protocol).metric),
         value=value,
         n=n,
-        n_protocol=sizes[1],
-        planned=sizes[0],
+        n_protocol=n + missing[1],
+        planned=n + missing[0],
         low=0.0 if method == "none" else 100 * low,
         high=100.0 if method == "none" else 100 * high,
         interval=method,
@@ -154,15 +159,15 @@ def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Seque
 
     The lower end takes all failures as wrong, the upper end takes them as right.
     """
-    how = benchmark.aggregates.get(scorer)
+    how = benchmark.aggregates.get(scorer, "part")
     drawn = [[one.scores[place] for one in samples] for samples in graded]
     best = [[1.0 if one.status in FAILURES else one.scores[place] for one in samples] for samples in graded]
-    if how is None and all(len(samples) == 1 for samples in graded):
+    if how == "part" and all(len(samples) == 1 for samples in graded):
         scores = [one for (one,) in drawn]
         right, n = round(sum(scores)), len(scores)
         failed = sum(one.status in FAILURES for (one,) in graded)
         return benchmark.aggregate(scores), wilson(right, n).low, wilson(right + failed, n).high
-    weights = [fmean(one.weights[place] if one.weights else 1.0 for one in samples) for samples in graded]
+    weights = [fmean(_weight(one, place) for one in samples) for samples in graded]
     groups = [samples[0].group for samples in graded] if how == "macro" else None
     item = partial(_passed, k=how.k) if isinstance(how, PassAt) else fmean
     found = clustered(list(map(item, drawn)), weights, groups)
@@ -172,3 +177,7 @@ def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Seque
 def _passed(scores: Sequence[float], k: int) -> float:
     """Returns the estimated probability (0 to 1) that at least one of k samples of an item is right."""
     return pass_at_k(len(scores), sum(score == 1 for score in scores), k)
+
+
+def _weight(one: Marks, place: int) -> float:
+    return one.weights[place] if one.weights else 1.0
