@@ -27,7 +27,8 @@ from tulu_eval.reproduction.rule import follows
 MODULES = (
     "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.gsm8k", "tulu_eval.benchmarks.gsm8k_data",
     "tulu_eval.benchmarks.gsm8k_exemplars",
-    "tulu_eval.benchmarks.gsm8k_scorers", "tulu_eval.benchmarks.gsm_symbolic", "tulu_eval.benchmarks.ifeval_checkers",
+    "tulu_eval.benchmarks.gsm8k_scorers", "tulu_eval.benchmarks.gsm_symbolic", "tulu_eval.benchmarks.humaneval",
+    "tulu_eval.benchmarks.ifeval_checkers",
     "tulu_eval.benchmarks.stated.numerals", "tulu_eval.benchmarks.stated.reader", "tulu_eval.benchmarks.stated.reasoning",
     "tulu_eval.benchmarks.stated.statement", "tulu_eval.benchmarks.stated.tail", "tulu_eval.benchmarks.stated.tokens",
     "tulu_eval.judging.screen", "tulu_eval.judging.judge_answer", "tulu_eval.reproduction.rule",

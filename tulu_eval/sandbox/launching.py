@@ -1,10 +1,10 @@
 """Starts one process that runs programs: in bubblewrap, or without a sandbox where the user said so.
 
 In the sandbox stand the standard library of the Python that runs here, the system's shared libraries and the packages asked
-for, all read-only, ``/dev/null``, ``/dev/urandom``, and one folder to write to, in memory. There is no network, no ``/proc``, no
-other file and no environment of the user's. A user's sandbox has a user namespace of its own. Root's has none: root mounts what other
-users may not reach, and the driver then becomes a user that nobody else is, because the kernel holds root to no number of
-processes.
+for, all read-only, ``/dev/null``, ``/dev/urandom``, and one folder to write to, in memory. There is no network, no ``/proc``,
+no other file and no environment of the user's. A user's sandbox has a user namespace of its own. Root's has none: root mounts
+what other users may not reach, and the driver then becomes a user that nobody else is, because the kernel holds root to no
+number of processes.
 """
 
 from __future__ import annotations

@@ -20,6 +20,10 @@ PATIENCE = 20
 class Limits:
     """What one program may use; all limits together hold it to ``processes * memory + scratch`` bytes.
 
+    The kernel's own memory for a program comes on top, and nothing counts it: buffers of pipes and sockets, 64 descriptors per
+    process; the names of empty files, of which one process makes 190,000 in 2.5 s. A user's program may start others only with
+    Linux 5.14 or newer, which counts the processes of each user namespace apart.
+
     Attributes:
         seconds: CPU seconds of each process. On a free core they are seconds of a clock; on a busy machine a program is given
             as much work as on a free one. A program that waits ends after :data:`PATIENCE` times as many seconds of a clock.

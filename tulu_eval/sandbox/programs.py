@@ -33,6 +33,8 @@ START_SECONDS = 60
 END_SECONDS = 10.0
 """Longest wait for the last process of a sandbox that was killed."""
 
+NEEDS = "it takes bubblewrap 0.7 or newer and, for other users than root, user namespaces"
+
 CHUNK = 4096
 """Bytes of a report, which is one write; a pipe keeps a write of so many bytes together (``pipe(7)``)."""
 
@@ -97,7 +99,7 @@ def _follow(process: subprocess.Popen[bytes], secret: bytes, limits: Limits) -> 
         more = _read(pipe, started + START_SECONDS)
         if not more:
             why = said.decode("utf-8", "replace").strip() or f"nothing happened in {START_SECONDS} s"
-            raise PreflightError(f"no sandbox can be made here ({why}): allow unprivileged user namespaces, {UNSAFE}")
+            raise PreflightError(f"no sandbox can be made here ({why}): {NEEDS}, {UNSAFE}")
         said += more
     began = time.monotonic()
     deadline = began + PATIENCE * limits.seconds

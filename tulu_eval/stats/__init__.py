@@ -21,6 +21,7 @@ from tulu_eval.stats.groups import count_groups, letter_groups
 from tulu_eval.stats.intervals import Interval, mean_interval, wilson
 from tulu_eval.stats.paired import Pairings, fisher, holm, hypergeometric, mcnemar, paired_difference, pairings
 from tulu_eval.stats.paired_power import detectable_paired, paired_items
+from tulu_eval.stats.pass_at_k import pass_at_k
 from tulu_eval.stats.power import ALPHA, POWER
 from tulu_eval.stats.unpaired_power import detectable_unpaired, unpaired_items, unpaired_power
 
@@ -53,6 +54,7 @@ __all__ = [
     "paired_difference",
     "paired_items",
     "pairings",
+    "pass_at_k",
     "unpaired_items",
     "unpaired_power",
     "wilson",
