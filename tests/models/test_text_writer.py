@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tulu_eval.benchmarks.base import Prompt
+from tulu_eval.errors import PreflightError
 from tulu_eval.models.base import Served
 from tulu_eval.models.server import Server
 from tulu_eval.models.server_request import RequestForm
@@ -21,6 +24,13 @@ def test_turns_and_texts() -> None:
     ]
     assert plain.texts([ONE, TWO], ["a", "b"]) == ["Q: 2+2?\nA:"] * 2
     assert chat.encode(["2+2?"], ["a"]) == [()]
+
+
+def test_a_server_that_is_sent_turns_gets_no_plain_text() -> None:
+    plain = TextWriter(turns=False)
+    assert plain.without_template() is plain
+    with pytest.raises(PreflightError, match="--prompts text"):
+        TextWriter(turns=True).without_template()
 
 
 def test_the_hash_is_another_where_prompts_have_several_turns() -> None:

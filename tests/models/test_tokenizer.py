@@ -54,6 +54,18 @@ def folder(request: pytest.FixtureRequest) -> Path:
     return Path(request.getfixturevalue(request.param))
 
 
+def test_without_its_template_a_chat_model_gets_the_plain_form(folder: Path) -> None:
+    writer = open_writer(folder)
+    bare = writer.without_template()
+    assert (bare.template.form, bare.template.source) == ("plain", "none")
+    assert bare.template == open_writer(folder, template=None).template
+    assert write(bare) == PROMPT.plain
+    assert ids_of(bare, PROMPT.plain)[0] == ids_of(writer, "x")[0]
+    assert bare.end_tokens == writer.end_tokens
+    assert writer.template.form == "tulu"
+    assert write(writer) == f"<|user|>\n{PROMPT.user}\n<|assistant|>\nAnswer:"
+
+
 def test_tulu_template_of_the_tokenizer_gives_the_published_bytes(folder: Path) -> None:
     writer = open_writer(folder)
     assert (writer.template.form, writer.template.source) == ("tulu", "tokenizer")

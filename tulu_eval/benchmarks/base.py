@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from tulu_eval import files
 from tulu_eval.errors import UnknownName
 from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Kind, Status, Turn, content_hash
+from tulu_eval.sandbox import Execution
 
 
 class PassAt(NamedTuple):
@@ -134,6 +135,8 @@ class Benchmark(abc.ABC):
         version: An integer that rises when a prompt or a grade can differ from before.
         aliases: Earlier names of protocols, by earlier name: runs that have one, and ``--protocol``, mean today's.
         publishable: Whether a run's samples may be published. If not, the run also writes their hashes, which may be.
+        executes: Whether grading runs programs that a model wrote. Samples are then graded by :meth:`grade_all`, once.
+        raw: Whether every model gets the plain form of the prompts, one with a chat template too.
     """
 
     name: ClassVar[str]
@@ -145,6 +148,8 @@ class Benchmark(abc.ABC):
     version: ClassVar[int] = 1
     aliases: ClassVar[Mapping[str, str]] = MappingProxyType({})
     publishable: ClassVar[bool] = True
+    executes: ClassVar[bool] = False
+    raw: ClassVar[bool] = False
 
     @abc.abstractmethod
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
@@ -174,6 +179,20 @@ class Benchmark(abc.ABC):
         the interval from wrong to right spans whatever the text would have been.
         """
         return tuple(dataclasses.replace(grade, score=0.0) for grade in self.grade(target, ""))
+
+    def grade_all(
+        self,
+        answers: Iterable[tuple[str, str]],
+        execution: Execution = Execution(),  # noqa: B008 - frozen
+    ) -> Iterator[tuple[Grade, ...]]:
+        """Yields the grades of answers in their order.
+
+        Args:
+            answers: Targets and texts, as :meth:`grade` takes them.
+            execution: What the user decided about running programs; for benchmarks that do.
+        """
+        for target, text in answers:
+            yield self.grade(target, text)
 
     def scores_of_class(self, status: str) -> tuple[float, ...] | None:
         """Returns each scorer's score if a sample's class alone decides it; ``None`` if the text decides."""

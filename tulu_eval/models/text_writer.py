@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from tulu_eval.errors import PreflightError
 from tulu_eval.models.end_tokens import EndTokens
 from tulu_eval.models.prompt_form import Asked, Template, check_asked, probe_of, text_hash
 from tulu_eval.models.template import ANY_DAY
@@ -31,6 +32,18 @@ class TextWriter:
         )
         self.end_tokens = EndTokens()
         self.dated = False
+
+    def without_template(self) -> TextWriter:
+        """Returns a writer of the plain form, for a benchmark that sends it to every model.
+
+        Raises:
+            PreflightError: If the server is asked for turns, around which it puts its template.
+        """
+        if self.template.form != "plain":
+            raise PreflightError(
+                "this protocol sends texts without a chat template, and the server is sent turns: --prompts text"
+            )
+        return self
 
     def template_of(self, asked: Sequence[Asked]) -> Template:
         """Returns the template; its hash is another where prompts have several turns, because they are sent in another form."""

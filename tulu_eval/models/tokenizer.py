@@ -19,6 +19,7 @@ counts such items.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +113,12 @@ class PromptWriter:
     def dated(self) -> bool:
         """Whether the template may write the day on which it is rendered."""
         return self.template.form == "chat" and self._chat is not None and self._chat.dated
+
+    def without_template(self) -> PromptWriter:
+        """Returns a writer of the plain form, for a benchmark that sends it to every model; the end tokens are the same."""
+        bare = copy.copy(self)
+        bare.template = Template("plain", text_hash(""), "none")
+        return bare
 
     def template_of(self, asked: Sequence[Asked]) -> Template:
         """Returns the template with the hash of its probe turns: one, or several where the prompts have several.

@@ -1,0 +1,170 @@
+"""HumanEval: prompts byte for byte, and what its tests say of right, wrong, cut and endless answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulu_eval.benchmarks import humaneval
+from tulu_eval.benchmarks.base import Item
+from tulu_eval.benchmarks.humaneval import PASS_AT_1, PASS_AT_10, HumanEval, instruction, program, read_items, task
+from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.sandbox import Execution, check_sandbox
+
+
+@pytest.fixture(scope="session")
+def data(shared: Path) -> Path:
+    return shared / "data/suite/humaneval/HumanEval.jsonl.gz"
+
+
+@pytest.fixture(scope="session")
+def items(data: Path) -> list[Item]:
+    benchmark = HumanEval()
+    return benchmark.load(benchmark.protocol("greedy"), data)
+
+
+@pytest.fixture(scope="session")
+def solutions(shared: Path) -> list[str]:
+    """HumanEvalPack's canonical solutions, which are HumanEval's."""
+    path = shared / "data/suite/humanevalpack/humanevalpack.jsonl"
+    return [json.loads(line)["canonical_solution"] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> None:
+    try:
+        check_sandbox(Execution(), humaneval.PACKAGES)
+    except PreflightError as error:
+        pytest.skip(str(error))
+
+
+def golden(shared: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((shared / f"data/suite/golden/{name}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [("greedy", "humaneval_plain"), ("greedy-pack", "humaneval_hep_tulu"), ("greedy-chat", "humaneval_nohep_tulu_3c335be")],
+)
+def test_the_three_forms_byte_for_byte(items: list[Item], shared: Path, protocol: str, name: str) -> None:
+    benchmark = HumanEval().under(protocol)
+    rendered = [benchmark.render(item) for item in items]
+    prompts = [one.plain if benchmark.raw else f"<|user|>\n{one.user}\n<|assistant|>\n{one.prefill}" for one in rendered]
+    expected = golden(shared, name)
+    assert [item.id for item in items] == [one["id"] for one in expected["items"]]
+    assert [hashlib.sha256(one.encode()).hexdigest() for one in prompts] == [one["sha256"] for one in expected["items"]]
+    assert hashlib.sha256("\0".join(prompts).encode()).hexdigest() == expected["combined_sha256"]
+    constant = benchmark.constant_prompt()
+    assert all((one.plain if benchmark.raw else one.user).startswith(constant) for one in rendered)
+    assert hashlib.sha256(constant.encode()).hexdigest()[:8] == benchmark.protocol(protocol).prompt_id
+
+
+def test_the_instruction_is_humanevalpack_s_for_all(items: list[Item], shared: Path) -> None:
+    path = shared / "data/suite/humanevalpack/humanevalpack.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [instruction(task(item.target)) for item in items] == [row["instruction"] for row in rows]
+
+
+def test_decoding_is_open_instruct_s() -> None:
+    stops = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+    assert [(one.max_new_tokens, one.temperature, one.top_p, one.stop) for one in (PASS_AT_1, PASS_AT_10)] == [
+        (512, 0.1, 0.95, stops), (512, 0.8, 0.95, stops)
+    ]  # fmt: skip
+    ends = {name: protocol.decoding.stop for name, protocol in HumanEval.protocols.items()}
+    assert ends == {"greedy": stops, "greedy-pack": (*stops, "\n```"), "greedy-chat": stops, "custom": stops}
+    assert all(protocol.decoding.greedy for protocol in HumanEval.protocols.values())
+
+
+def test_all_canonical_solutions_pass_and_no_wrong_answer_does(items: list[Item], solutions: list[str], sandbox: None) -> None:
+    right = list(zip([item.target for item in items], solutions, strict=True))
+    wrong = [(item.target, "    return None\n") for item in items]
+    cut = [(target, solution[: len(solution) // 2]) for target, solution in right[:20]]
+    found = [grade for (grade,) in HumanEval().grade_all([*right, *wrong, *cut])]
+    assert [one.answer for one in found[:164]] == ["passed"] * 164
+    assert sum(one.score for one in found[:164]) == 164
+    assert sum(one.score for one in found[164:328]) == 0
+    assert sum(one.score for one in found[328:]) == 0
+    assert all(one.answered and one.scorer == "tests" for one in found)
+
+
+def test_an_endless_answer_is_stopped_at_three_seconds(items: list[Item], sandbox: None) -> None:
+    (grade,) = HumanEval().grade(items[0].target, "    while True:\n        pass\n")
+    assert (grade.score, grade.answer) == (0.0, "timed_out: did not end in 3 s of CPU time")
+
+
+def test_an_answer_says_why_it_is_wrong_without_addresses(items: list[Item], sandbox: None) -> None:
+    texts = ["    return threshold.x\n", "    return (\n", "    raise ValueError(object())\n"]
+    answers = [grade.answer for (grade,) in HumanEval().grade_all([(items[0].target, text) for text in texts])]
+    assert answers[0] == "failed: AttributeError: 'float' object has no attribute 'x'"
+    assert answers[1].startswith("failed: SyntaxError: '(' was never closed")
+    assert answers[2] == "failed: ValueError: <object object at 0x>"
+
+
+def test_a_solution_may_import_numpy(items: list[Item], sandbox: None) -> None:
+    text = "    import numpy as np\n    gaps = np.diff(np.sort(numbers))\n    return bool((gaps < threshold).any())\n"
+    (grade,) = HumanEval().grade(items[0].target, text)
+    assert grade.answer == "passed"
+
+
+def test_grading_runs_programs_and_says_so(items: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HumanEval.executes
+    seen: list[Any] = []
+    monkeypatch.setattr(humaneval, "run_programs", lambda programs, *how: seen.append((list(programs), *how)) or iter(()))
+    unsafe = Execution(unsafe=True, workers=3)
+    assert list(HumanEval().grade_all([(items[0].target, "    pass")], unsafe)) == []
+    ((programs, limits, execution, packages),) = seen
+    assert programs == [program(items[0].target, "    pass")]
+    assert programs[0].endswith("\ncheck(has_close_elements)")
+    assert (limits.seconds, execution, packages) == (3, unsafe, ("numpy",))
+
+
+def row(**changed: Any) -> dict[str, Any]:
+    prompt = 'def f(x):\n    """ Return x. """\n'
+    return {"task_id": "a", "prompt": prompt, "entry_point": "f", "test": "def check(c): assert c(1) == 1", **changed}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row(test=" ")], ":1: field 'test' is empty"),
+        ([row(), row(entry_point="f(")], ":2: field 'entry_point' is no name of a function"),
+        (
+            [row()],
+            "1 rows, not the 164 of HumanEval, so no published protocol applies; --protocol custom runs the recipe on it",
+        ),
+    ],
+)
+def test_wrong_data_end_in_one_line(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    benchmark = HumanEval()
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        benchmark.load(benchmark.protocol("greedy"), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_of_one_s_own(tmp_path: Path, sandbox: None) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps(row()) + "\n")
+    benchmark = HumanEval()
+    (item,) = benchmark.load(benchmark.protocol("custom"), path)
+    assert benchmark.grade(item.target, "    return x\n")[0].score == 1.0
+    assert instruction(task(item.target)) == "Write a Python function `f(x)` to solve the following problem:\nReturn x."
+    with pytest.raises(DataError, match="--protocol custom: needs --data FILE"):
+        benchmark.load(benchmark.protocol("custom"), None)
+
+
+def test_the_164_in_another_order_are_refused(data: Path) -> None:
+    with pytest.raises(DataError, match="other prompts, tests or order than those of HumanEval"):
+        humaneval.check_items(read_items(data)[::-1], data)
+
+
+def test_a_target_that_is_no_task_ends_in_one_line() -> None:
+    with pytest.raises(DataError, match="an item's task: "):
+        HumanEval().grade("18", "text")
