@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -10,11 +11,21 @@ from typing import Any
 
 import pytest
 
+from tulu_eval.backends.base import EngineSettings
 from tulu_eval.benchmarks import humaneval
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.humaneval import PASS_AT_1, PASS_AT_10, HumanEval, instruction, program, read_items, task
 from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.records import Decoding
+from tulu_eval.registry import load_suite
+from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.runner import execute
+from tulu_eval.runs.score import score
 from tulu_eval.sandbox import Execution, check_sandbox
+from tulu_eval.stats import pass_at_k
+from tulu_eval.testing import ScriptedBackend
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +88,13 @@ def test_decoding_is_open_instruct_s() -> None:
         (512, 0.1, 0.95, stops), (512, 0.8, 0.95, stops)
     ]  # fmt: skip
     ends = {name: protocol.decoding.stop for name, protocol in HumanEval.protocols.items()}
-    assert ends == {"greedy": stops, "greedy-pack": (*stops, "\n```"), "greedy-chat": stops, "custom": stops}
-    assert all(protocol.decoding.greedy for protocol in HumanEval.protocols.values())
+    assert ends == {
+        "card-pass10": stops, "pass1-of-20": stops, "greedy": stops, "greedy-pack": (*stops, "\n```"), "greedy-chat": stops,
+        "custom": stops,
+    }  # fmt: skip
+    greedy = {name for name, protocol in HumanEval.protocols.items() if protocol.decoding.greedy}
+    assert greedy == {"greedy", "greedy-pack", "greedy-chat", "custom"}
+    assert [HumanEval.protocols[name].samples for name in ("card-pass10", "pass1-of-20", "greedy")] == [20, 20, 1]
 
 
 def test_all_canonical_solutions_pass_and_no_wrong_answer_does(items: list[Item], solutions: list[str], sandbox: None) -> None:
@@ -168,3 +184,39 @@ def test_the_164_in_another_order_are_refused(data: Path) -> None:
 def test_a_target_that_is_no_task_ends_in_one_line() -> None:
     with pytest.raises(DataError, match="an item's task: "):
         HumanEval().grade("18", "text")
+
+
+def test_a_run_executes_once_and_other_verbs_read_what_came_out(
+    items: list[Item],
+    data: Path,
+    solutions: list[str],
+    sandbox: None,
+    tmp_path: Path,
+    llama3_like: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = {item.question: solution for item, solution in zip(items, solutions, strict=True)}
+
+    def answer(request: Any, decoding: Decoding) -> str:
+        return right[request.text] if request.key[0] < "8" else "    return None\n"
+
+    settings = EngineSettings(dtype="float32", device="cpu")
+    order = Order("humaneval", str(llama3_like), data=data, limit=2, settings=settings, output=tmp_path / "results")
+    plan = make_plan(order, load_suite())
+    assert plan.template.form == "plain"
+    plan = dataclasses.replace(plan, backend=ScriptedBackend.of(answer, name="transformers"))
+    done = execute(plan, Progress(quiet=True))
+    solved = [sum(one.request.key[0] < "8" for one in plan.planned[start : start + 20]) for start in (0, 20)]
+    ten, one = done.results
+    assert one.value == pytest.approx(100 * sum(solved) / 40)
+    assert ten.value == pytest.approx(50 * sum(pass_at_k(count, 20, 10) for count in solved))
+    assert (ten.metric, ten.n, ten.samples, ten.n_protocol) == ("pass@10", 2, 20, 164)
+    monkeypatch.setattr(humaneval, "run_programs", lambda *_: pytest.fail("a program ran again"))
+    again = execute(plan, Progress(quiet=True))
+    assert (again.generated, again.results) == (0, done.results)
+    run = read_run(done.folder)
+    assert (run.doubts, run.results) == ((), done.results)
+    assert any("only 'run' and 'score' do" in note for note in run.notes)
+    monkeypatch.undo()
+    assert score(done.folder).results == done.results
+    assert read_run(done.folder).doubts == ()

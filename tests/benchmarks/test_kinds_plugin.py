@@ -197,6 +197,8 @@ def test_what_cannot_be_asked_is_refused_before_anything_loads(asked: Any, monke
 
     with_protocol(decoding=Decoding(6))
     assert "4 samples per item and is greedy" in refused(asked("dice"))
+    with_protocol(samples=2)
+    assert "has 2 samples per item, and pass@3 needs 3" in refused(asked("dice"))
     with_protocol(samples=0)
     assert "it needs 1 or more" in refused(asked("dice"))
     monkeypatch.setattr(letters.Letters, "continuations", lambda self, item: ("A", " many tokens"))

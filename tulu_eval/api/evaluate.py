@@ -37,6 +37,7 @@ class RunOptions(TypedDict, total=False):
     date: str | None
     output: AnyPath
     fresh: bool
+    unsafe_execution: bool
 
 
 @spoken
@@ -54,6 +55,7 @@ def evaluate(
     date: str | None = None,
     output: AnyPath = "results",
     fresh: bool = False,
+    unsafe_execution: bool = False,
     registry: AnyPath | None = None,
     progress: bool | Progress = True,
 ) -> list[Run]:
@@ -81,6 +83,7 @@ def evaluate(
         date: Day that a chat template with a date writes, YYYY-MM-DD; that on which the run was started unless given.
         output: Folder under which runs are kept.
         fresh: Set an existing ledger aside and begin anew.
+        unsafe_execution: Run programs that the model wrote without a sandbox, with your rights.
         registry: TOML file with models and published numbers of your own.
         progress: Draw a bar; or a :class:`Progress` that shows it.
 
@@ -99,7 +102,8 @@ def evaluate(
     plans = [
         make_plan(
             _order(name, model, called, _data(data, name, names), protocol=protocol, limit=limit, shard=shard, backend=backend,
-                   settings=settings, seed=seed, date=date, output=output, fresh=fresh), suite)
+                   settings=settings, seed=seed, date=date, output=output, fresh=fresh,
+                   unsafe_execution=unsafe_execution), suite)
         for called, model in _models(models)
         for name in names
     ]  # fmt: skip
@@ -137,7 +141,7 @@ def plan(
         data: File to read instead of the benchmark's own source.
         registry: TOML file with models of your own.
         options: As :func:`evaluate` takes them: ``protocol``, ``limit``, ``shard``, ``backend``, ``settings``, ``seed``,
-            ``date``, ``output`` and ``fresh``.
+            ``date``, ``output``, ``fresh`` and ``unsafe_execution``.
 
     Raises:
         UserError: If something cannot be done.
@@ -160,11 +164,13 @@ def _order(
     date: str | None = None,
     output: AnyPath = "results",
     fresh: bool = False,
+    unsafe_execution: bool = False,
 ) -> Order:
     part = shard if shard is None or isinstance(shard, str) else "/".join(map(str, shard))
     return Order(
         benchmark, str(model), name=name, protocol=protocol, data=data, limit=limit, backend=backend, seed=seed, date=date,
         shard=None if part is None else parse_shard(part), settings=engine_settings(settings), output=Path(output), fresh=fresh,
+        unsafe_execution=unsafe_execution,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from tulu_eval.judging.win_rates import LARGEST_C, SMALLEST_C, Score, Scoring
 from tulu_eval.records import Result
 from tulu_eval.runs import judge, rescored
 from tulu_eval.runs.score import Regraded, score
+from tulu_eval.sandbox import Execution
 
 if TYPE_CHECKING:
     from tulu_eval.stats.length_control import FoldMode
@@ -41,7 +42,7 @@ class WinRates:
 
 
 @spoken
-def rescore(run: Run | AnyPath) -> Regraded:
+def rescore(run: Run | AnyPath, *, unsafe_execution: bool = False) -> Regraded:
     """Grades a run's samples again with the benchmark as it is now, and writes its ``result.json``.
 
     >>> scored = tulu_eval.rescore("results/my-checkpoint/gsm8k/card-200-1a2b3c4d")
@@ -49,11 +50,13 @@ def rescore(run: Run | AnyPath) -> Regraded:
 
     Args:
         run: The run, or its folder.
+        unsafe_execution: Run programs that the model wrote without a sandbox, with your rights.
 
     Raises:
         DataError: If the folder is not a run's, or a sample is not what the run's model answered.
+        PreflightError: If programs are to run and there is no sandbox here.
     """
-    return score(folder_of(run))
+    return score(folder_of(run), Execution(unsafe=unsafe_execution))
 
 
 @spoken

@@ -62,6 +62,7 @@ PARAMETERS = {
     "tensor-parallel": "tensor_parallel",
     "timeout": "timeout",
     "trust-remote-code": "trust_remote_code=True",
+    "unsafe-execution": "unsafe_execution=True",
     "write": "write",
     "yes": "confirm=",
 }

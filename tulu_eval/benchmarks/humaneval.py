@@ -40,7 +40,7 @@ from typing import ClassVar
 import msgspec
 
 from tulu_eval import files, hub
-from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, read_rows
+from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, PassAt, Prompt, Protocol, read_rows
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.records import Decoding, Grade
 from tulu_eval.sandbox import Execution, Limits, Outcome, run_programs
@@ -74,7 +74,7 @@ PACKAGES = ("numpy",)
 PACK, COMPLETE = "Write a Python function `", "Complete the following python function.\n\n\n"
 
 
-class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Exercise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the program of an answer consists of, besides the answer.
 
     Attributes:
@@ -94,6 +94,12 @@ def _greedy(name: str, summary: str, n: int, constant: str, extra: tuple[str, ..
     return Protocol(name, summary, n, decoding, decoding, "pass@1", prompt_id, (name,))
 
 
+def _sampled(name: str, decoding: Decoding, metric: str) -> Protocol:
+    summary = f"the 164 prompts without a chat template, {SAMPLES} samples at temperature {decoding.temperature:g}"
+    prompt_id = hashlib.sha256(b"").hexdigest()[:8]
+    return Protocol(name, summary, SIZE, decoding, decoding, metric, prompt_id, (name,), samples=SAMPLES)
+
+
 class HumanEval(Benchmark):
     """HumanEval in the form of the published numbers; see the module's docstring for one item and its prompts."""
 
@@ -104,6 +110,8 @@ class HumanEval(Benchmark):
     constant: ClassVar[str] = ""
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {
+            "card-pass10": _sampled("card-pass10", PASS_AT_10, "pass@10"),
+            "pass1-of-20": _sampled("pass1-of-20", PASS_AT_1, "pass@1"),
             "greedy": _greedy("greedy", "the 164 prompts without a chat template, one greedy answer", SIZE, ""),
             "greedy-pack": _greedy("greedy-pack", "the 164 as HumanEvalPack instructs a chat model", SIZE, PACK, (FENCE,)),
             "greedy-chat": _greedy("greedy-chat", "the 164 with open-instruct's own instruction", SIZE, COMPLETE),
@@ -113,10 +121,16 @@ class HumanEval(Benchmark):
 
     def under(self, protocol: str) -> Benchmark:
         """Returns the benchmark with the prompts of a chat form, else itself."""
-        return {"greedy-pack": PackHumanEval, "greedy-chat": ChatHumanEval}.get(protocol, HumanEval)()
+        own = {
+            "card-pass10": TenHumanEval,
+            "pass1-of-20": OneHumanEval,
+            "greedy-pack": PackHumanEval,
+            "greedy-chat": ChatHumanEval,
+        }
+        return own.get(protocol, HumanEval)()
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
-        """Returns the items in the file's order; a target is the item's :class:`Task` as JSON."""
+        """Returns the items in the file's order; a target is the item's :class:`Exercise` as JSON."""
         custom = protocol.name == "custom"
         if custom and data is None:
             raise DataError("--protocol custom", "needs --data FILE")
@@ -138,6 +152,10 @@ class HumanEval(Benchmark):
         (grades,) = self.grade_all([(target, text)])
         return grades
 
+    def grade_failed(self, target: str) -> tuple[Grade, ...]:
+        """Returns the grades of an answer that is not there; runs nothing."""
+        return tuple(Grade(scorer, "", False, 0.0) for scorer in self.scorers)
+
     def grade_all(
         self,
         answers: Iterable[tuple[str, str]],
@@ -150,7 +168,22 @@ class HumanEval(Benchmark):
             PreflightError: If there is no sandbox here.
         """
         for outcome in run_programs((program(target, text) for target, text in answers), LIMITS, execution, PACKAGES):
-            yield (Grade("tests", _answer(outcome), True, float(outcome.ending == "passed")),)
+            right = float(outcome.ending == "passed")
+            yield tuple(Grade(scorer, _answer(outcome), True, right) for scorer in self.scorers)
+
+
+class TenHumanEval(HumanEval):
+    """HumanEval with 20 samples per item at temperature 0.8; pass@10 is what the cards print."""
+
+    scorers: ClassVar[tuple[str, ...]] = ("pass@10", "pass@1")
+    aggregates: ClassVar[Mapping[str, Aggregate]] = MappingProxyType({"pass@10": PassAt(10), "pass@1": PassAt(1)})
+    metrics: ClassVar[Mapping[str, str]] = MappingProxyType({"pass@10": "pass@10", "pass@1": "pass@1"})
+
+
+class OneHumanEval(TenHumanEval):
+    """HumanEval with 20 samples per item at temperature 0.1, for pass@1."""
+
+    scorers: ClassVar[tuple[str, ...]] = ("pass@1", "pass@10")
 
 
 class PackHumanEval(HumanEval):
@@ -176,13 +209,13 @@ class ChatHumanEval(HumanEval):
         return Prompt(COMPLETE + item.question, "Here is the completed function:\n\n\n", item.question)
 
 
-def task(target: str) -> Task:
+def task(target: str) -> Exercise:
     """Returns an item's task.
 
     Raises:
         DataError: If the target is not one.
     """
-    return files.decode(target, Task, files.Place("an item's task"))
+    return files.decode(target, Exercise, files.Place("an item's task"))
 
 
 def program(target: str, text: str) -> str:
@@ -191,7 +224,7 @@ def program(target: str, text: str) -> str:
     return f"{given.prompt}{text}\n{given.test}\ncheck({given.entry})"
 
 
-def instruction(given: Task) -> str:
+def instruction(given: Exercise) -> str:
     """Returns the instruction that HumanEvalPack's file has for a task: its function's head, its docstring without indentation.
 
     bigcode-project/octopack @ e17a8f64, ``evaluation/create/humaneval-x``: equal for all 164, an ``import`` that stands before

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
 @click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option("--allow-pickle", is_flag=True, help="Load pickle weights, which can run any code.")
+@click.option("--unsafe-execution", is_flag=True, help="Run programs that the model wrote without a sandbox.")
 @click.option(
     "--dry-run", is_flag=True, help="Print the plan: prompts as text and token ids, counts, memory, time. Loads nothing."
 )
@@ -107,6 +108,7 @@ def run(
     registry: Path | None,
     trust_remote_code: bool,
     allow_pickle: bool,
+    unsafe_execution: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -144,7 +146,7 @@ def run(
     )  # fmt: skip
     order: RunOptions = {
         "protocol": protocol, "limit": limit, "shard": shard, "backend": backend, "settings": settings, "seed": seed,
-        "date": date, "output": output, "fresh": not resume,
+        "date": date, "output": output, "fresh": not resume, "unsafe_execution": unsafe_execution,
     }  # fmt: skip
     if len(model) > 1 and served_name:
         raise click.UsageError("--served-name goes with one --model", click.get_current_context())

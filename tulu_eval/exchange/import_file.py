@@ -124,7 +124,7 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     manifest = _manifest(path, source, benchmark, protocol, items, matched, name, revision, data)
     folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest.settings_sha256[:8]}"
     grader = Grader.of(benchmark, manifest)
-    samples = [grader.grade(_sample(item, answer, manifest.settings_sha256)) for item, answer in matched.answers]
+    samples = list(grader.grade_all(_sample(item, answer, manifest.settings_sha256) for item, answer in matched.answers))
     asked = [(sample.completion.key, sample.item) for sample in samples]
     manifest = files.with_asked(manifest, map(asked_of, samples))
     with files.locked(folder):

@@ -243,8 +243,8 @@ def _repeat(
                 continue
             changed.append(before.item)
             first[before.item] = _first_difference(completion, before.completion)
-            after = grader.grade(dataclasses.replace(before, completion=completion))
-            if after.grades[0].score != grader.grade(before).grades[0].score:
+            (after,) = grader.grade_all([dataclasses.replace(before, completion=completion)])
+            if after.grades[0].score != before.grades[0].score:
                 flipped.append(before.item)
     return Repetition(name, tuple(sorted(changed)), tuple(sorted(flipped)), first)
 

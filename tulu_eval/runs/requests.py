@@ -57,11 +57,11 @@ def check_recipe(benchmark: Benchmark, protocol: Protocol) -> None:
     """
     name = f"{benchmark.name}'s protocol {protocol.name}"
     decodings = (protocol.decoding, protocol.plain_decoding)
+    if protocol.samples < 1:
+        raise PreflightError(f"{name} has {protocol.samples} samples per item; it needs 1 or more")
     most = max((how.k for how in benchmark.aggregates.values() if isinstance(how, PassAt)), default=1)
     if most > protocol.samples:
         raise PreflightError(f"{name} has {protocol.samples} samples per item, and pass@{most} needs {most}")
-    if protocol.samples < 1:
-        raise PreflightError(f"{name} has {protocol.samples} samples per item; it needs 1 or more")
     if protocol.samples > 1 and (benchmark.kind != "generate" or any(one.greedy for one in decodings)):
         why = "is greedy" if benchmark.kind == "generate" else "generates nothing"
         raise PreflightError(

@@ -106,7 +106,8 @@ def of_ledger(ledger: Ledger, manifest: Manifest, recorded: Recorded | None, ben
     asked = pinned(manifest)
     doubts = list(_of_lines(ledger, manifest, asked))
     read = _Read()
-    grader = Grader.of(benchmark, manifest) if benchmark else None
+    executes = benchmark is not None and benchmark.executes
+    grader = Grader.of(benchmark, manifest) if benchmark and not executes else None
     for line in ledger.lines(asked):
         try:
             read.note(line, grader)
@@ -124,8 +125,8 @@ def of_ledger(ledger: Ledger, manifest: Manifest, recorded: Recorded | None, ben
     if asked is None and recorded is None:
         doubts.append(f"{MANIFEST} is of an older version, and there is no {RESULT} to tell which samples are the run's")
     doubts += _of_asked(read, manifest)
-    found = read.fresh if by == now else read.kept if by == made else None
-    notes = () if by == now else (_older(manifest, by, now),)
+    found = read.fresh if by == now and not executes else read.kept if by == made or executes else None
+    notes = (_EXECUTED,) if executes else () if by == now else (_older(manifest, by, now),)
     tally = tally_of(manifest, read.kept, read.causes)
     return Reread(tally, found, tuple(doubts), notes, regraded=by == now != made)
 
@@ -146,6 +147,9 @@ def _graders(read: _Read, recorded: Recorded | None, made: int, now: int | None)
     if combined(read.as_kept) == recorded.samples_sha256:  # an older file has no version, but a hash over the grades
         return made
     return now if combined(read.as_fresh) == recorded.samples_sha256 else None
+
+
+_EXECUTED = "its grades come from running programs, which only 'run' and 'score' do; they were not made again"
 
 
 def _older(manifest: Manifest, by: int, now: int | None) -> str:

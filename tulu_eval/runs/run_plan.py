@@ -42,6 +42,7 @@ from tulu_eval.runs.requests import (
     part_of,
     sample_ids,
 )
+from tulu_eval.sandbox import Execution, check_sandbox
 
 SHARDS = "shards"
 """Name of the folder in a run's folder that has the folders of its shards."""
@@ -69,6 +70,7 @@ class Order:
         shard: Part from 1 on, and number N of parts: only every Nth item; ``None`` for all.
         date: Day that a chat template with a date writes, YYYY-MM-DD; ``None`` for the day of an earlier run, else today.
         fresh: Whether to begin anew; an earlier run's day is then ignored.
+        unsafe_execution: Whether programs of the model may run without a sandbox.
         name: Name of a local model in results; empty for the name that training gave it, else for the last two parts of its
             path.
     """
@@ -85,6 +87,7 @@ class Order:
     shard: tuple[int, int] | None = None
     date: str | None = None
     fresh: bool = False
+    unsafe_execution: bool = False
     name: str = ""
 
 
@@ -213,7 +216,9 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     check_recipe(benchmark, protocol)
     backend = catalog.backend(_backend_name(order))
     backend.check_kind(benchmark.kind, order.settings)
-    settings, model, writer = _find_model(order, backend, suite)
+    if benchmark.executes:
+        check_sandbox(Execution(unsafe=order.unsafe_execution))
+    settings, model, writer = _find_model(order, backend, suite, raw=benchmark.raw)
     order = dataclasses.replace(order, settings=settings)
     items = benchmark.load(protocol, order.data)
     if len(items) < protocol.n:
@@ -264,7 +269,7 @@ def _backend_name(order: Order) -> str:
     return "openai" if order.settings.served else catalog.default_backend()
 
 
-def _find_model(order: Order, backend: type[Backend], suite: Suite) -> tuple[EngineSettings, ModelFiles, Writer]:
+def _find_model(order: Order, backend: type[Backend], suite: Suite, *, raw: bool) -> tuple[EngineSettings, ModelFiles, Writer]:
     """Returns the settings (with the server's answers for a served model), the model, and the writer of its prompts."""
     settings = order.settings
     backend.check_settings(settings)
@@ -274,11 +279,13 @@ def _find_model(order: Order, backend: type[Backend], suite: Suite) -> tuple[Eng
         found = served.settle(
             order.model, settings.served, suite, called=order.name, trust_remote_code=settings.trust_remote_code
         )
-        return dataclasses.replace(settings, served=found.served), found.model, found.writer
+        writer = found.writer.without_template() if raw else found.writer
+        return dataclasses.replace(settings, served=found.served), found.model, writer
     model, known = resolve.resolve(order.model, suite, called=order.name, allow_pickle=settings.allow_pickle)
     tokenizer = load_tokenizer(model.path, model.name, settings.trust_remote_code)
     tulu = known is not None and known.template == "tulu"
-    return settings, model, PromptWriter(tokenizer, model.name, tulu=tulu, folder=model.path)
+    own = PromptWriter(tokenizer, model.name, tulu=tulu, folder=model.path)
+    return settings, model, own.without_template() if raw else own
 
 
 def _date(plan: Plan, writer: Writer) -> str:

@@ -28,6 +28,7 @@ from tulu_eval.runs.rereading import NOT_AS_MADE
 from tulu_eval.runs.run_plan import Plan
 from tulu_eval.runs.scoring import write_rows
 from tulu_eval.runs.tally import Tally
+from tulu_eval.sandbox import Execution
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Run
                 manifest = _forget_result(folder, manifest)
                 manifest = generate(plan, pending, ledger, manifest, folder, progress, engine)
             began = time.perf_counter()
+            _execute_programs(plan, ledger, progress)
             rows = write_rows(folder, manifest, plan.benchmark, ledger.lines(_asked(plan)))
             manifest = rows.manifest
             if pending:
@@ -115,11 +117,25 @@ def _clean(plan: Plan, ledger: Ledger, progress: Progress) -> None:
     if strange:
         progress.say(f"{strange} samples that this run did not ask for set aside in samples.other.jsonl")
     grader = Grader.of(plan.benchmark, plan.setup)
+    if plan.benchmark.executes:
+        return
     again = [fresh for sample in ledger.samples() if (fresh := grader.grade(sample)) != sample]
     for sample in again:
         ledger.append(sample)
     if again:
         progress.say(f"{len(again)} samples had other grades than {plan.benchmark.name} gives now; they were graded again")
+
+
+def _execute_programs(plan: Plan, ledger: Ledger, progress: Progress) -> None:
+    """Grades the answers that are graded by running them and have no grades yet."""
+    if not plan.benchmark.executes:
+        return
+    pending = [sample for sample in ledger.samples(_asked(plan)) if not sample.grades]
+    if pending:
+        progress.say(f"running {len(pending)} programs, each in a sandbox of its own ...")
+    grader = Grader.of(plan.benchmark, plan.setup, Execution(unsafe=plan.order.unsafe_execution))
+    for sample in grader.grade_all(pending):
+        ledger.append(sample)
 
 
 def _forget_result(folder: Path, manifest: Manifest) -> Manifest:

@@ -18,6 +18,7 @@ from tulu_eval.runs.reading import read_answers, today
 from tulu_eval.runs.sample_line import Sample, asked_of, encode
 from tulu_eval.runs.scoring import write_rows
 from tulu_eval.runs.tally import Tally
+from tulu_eval.sandbox import Execution
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,29 +57,32 @@ class Regraded:
     unhashed: str = ""
 
 
-def score(folder: Path) -> Regraded:
-    """Grades a run's samples again and writes ``result.json``; does not change the ledger.
+def score(folder: Path, execution: Execution = Execution()) -> Regraded:  # noqa: B008 - frozen
+    """Grades a run's samples again and writes ``result.json``.
+
+    It changes the ledger only where grades come from running programs, since no other verb can make those again.
 
     Raises:
         DataError: If the folder is not a run's, or its samples are missing or were changed.
     """
     run = read_answers(folder)
     benchmark = catalog.benchmark(run.benchmark, run.manifest.protocol.name)
-    grader = Grader.of(benchmark, run.manifest)
+    grader = Grader.of(benchmark, run.manifest, execution)
     differing: list[Disagreement] = []
     metrics = [benchmark.metrics.get(scorer, run.manifest.protocol.metric) for scorer in benchmark.scorers]
     alike = [[place for place, one in enumerate(metrics) if one == metric] for metric in dict.fromkeys(metrics)]
 
     def graded(samples: Iterator[Sample]) -> Iterator[bytes]:
-        for sample in samples:
-            fresh = grader.grade(sample)
+        for fresh in grader.grade_all(samples):
             scores = tuple(grade.score for grade in fresh.grades)
             if any(len({scores[place] for place in places}) > 1 for places in alike):
                 answers = tuple(grade.answer for grade in fresh.grades)
-                differing.append(Disagreement(sample.item, sample.target, answers, scores))
+                differing.append(Disagreement(fresh.item, fresh.target, answers, scores))
+            if benchmark.executes:
+                ledger.append(fresh)
             yield encode(fresh)
 
-    with locked(folder), Ledger(folder / LEDGER, read_only=True) as ledger:
+    with locked(folder), Ledger(folder / LEDGER, read_only=not benchmark.executes) as ledger:
         manifest = run.manifest
         if manifest.keys is UNSET:  # an older version wrote it; read_answers has checked that the samples belong to it
             by_item = {sample.item: asked_of(sample) for sample in ledger.samples()}

@@ -176,7 +176,7 @@ def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Seque
 
 def _passed(scores: Sequence[float], k: int) -> float:
     """Returns the estimated probability (0 to 1) that at least one of k samples of an item is right."""
-    return pass_at_k(len(scores), sum(score == 1 for score in scores), k)
+    return pass_at_k(sum(score == 1 for score in scores), len(scores), k)
 
 
 def _weight(one: Marks, place: int) -> float:

@@ -33,7 +33,6 @@ from tulu_eval.stats.paired import (
 from tulu_eval.stats.paired_power import detectable_paired, paired_items
 from tulu_eval.stats.pass_at_k import pass_at_k
 from tulu_eval.stats.power import ALPHA, POWER
-from tulu_eval.stats.sampled import pass_at_k
 from tulu_eval.stats.unpaired_power import detectable_unpaired, unpaired_items, unpaired_power
 
 __all__ = [
