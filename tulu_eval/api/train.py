@@ -42,11 +42,8 @@ class TrainingPlan:
     """What training would do.
 
     Attributes:
-        order: What was asked for.
-        recipe: The recipe, each value with its source.
         device: ``cpu`` or ``cuda``.
         world: Number of processes.
-        suite: The registry.
     """
 
     order: TrainingOrder

@@ -96,13 +96,7 @@ def audit(
 ) -> Audit:
     """Repeats items of a finished run in three ways and writes ``audit.json`` into its folder.
 
-    Args:
-        folder: The run.
-        suite: The registry.
-        progress: Shows how far the audit is.
-        items: Number of items to repeat, drawn with a fixed seed.
-        model: Path of the model, for a run of a local model.
-        data: The data file, for a run of a file.
+    It draws ``items`` of them with a fixed seed. ``model`` is a local model, ``data`` the file of a run that read one.
 
     Raises:
         UserError: If the run is not finished or was imported, or model, data or settings here are not those of the run.
@@ -174,11 +168,7 @@ def measured_flip_rate(run: StoredRun) -> float | None:
 
 
 def _same_plan(manifest: Manifest, suite: Suite, model: str | None, data: Path | None) -> Plan:
-    """Returns the run's plan, made again.
-
-    Raises:
-        UserError: If the plan differs from the run's.
-    """
+    """Returns the run's plan, made again; raises UserError if the plan differs from the run's."""
     order = Order(
         benchmark=manifest.benchmark.name,
         model=model or _name_with_revision(manifest),

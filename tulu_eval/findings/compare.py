@@ -55,8 +55,6 @@ class Flip:
     """An item that one run has right and the other wrong.
 
     Attributes:
-        item: Id of the item.
-        target: The right answer.
         divergence: ``None`` if the texts are equal.
     """
 

@@ -34,13 +34,7 @@ Changes = Literal["weights", "prompts", "answers", "grades", "numerics"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting that differs.
-
-    Attributes:
-        name: Name in the manifest.
-        published: Value behind the published number.
-        run: Value in the run.
-    """
+    """A setting that differs: its name in the manifest, and its values behind the published number and in the run."""
 
     name: str
     published: str
@@ -56,12 +50,7 @@ class Setting:
 def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, same_weights: bool) -> tuple[Setting, ...]:
     """Returns every setting in which a run differs from the recipe behind a published number, noise last.
 
-    Args:
-        run: The run.
-        row: The run's row that is compared.
-        cell: The published number that it is compared with.
-        model: The model of the published number.
-        same_weights: Whether the run measured that model's released, unaltered weights.
+    ``same_weights`` says whether the run measured the released, unaltered weights of ``model``.
 
     Raises:
         UserError: If the benchmark is not installed.

@@ -39,7 +39,6 @@ class Column:
     Attributes:
         metric_key: Key of the metric in the registry.
         protocol: Protocol of the results in the column: the one behind the published numbers.
-        metric: Metric of the results in the column.
         judge: Name of the judge; empty for the published judge, and for a metric without a judge.
     """
 
@@ -67,7 +66,6 @@ class Measured:
 
     Attributes:
         row: The row with the most items of the published protocol; the newest run's if several have as many.
-        run: The run of ``row``.
         runs: Number of runs that have a row for the cell.
         full: The row with the most items of all items of the benchmark, from any of these runs.
         source: Origin of the number if no run here gave it, else empty.

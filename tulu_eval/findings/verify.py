@@ -78,7 +78,6 @@ class Verification:
     """The result of :func:`verify`.
 
     Attributes:
-        model: The model of the published numbers.
         same_weights: Whether the run measured that model's released weights.
         comparisons: For each published number the main comparison first.
         untested: Win rates on another scale than the published ones.
@@ -87,7 +86,6 @@ class Verification:
         contradictions: Contradictions of the published record that concern these numbers.
         differences: Settings in which the run differs from the published recipe.
         conclusion: What the differences mean for the verdicts, in one line.
-        notes: Remarks, one line each.
     """
 
     run: StoredRun
@@ -111,12 +109,9 @@ class Verification:
 def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial: bool = False) -> Verification:
     """Compares a sound run with every published number of its model and benchmark.
 
-    Args:
-        run: The run.
-        suite: The registry.
-        stand_in: Name of a model with whose numbers to compare instead of the run's own; the weights then count as different.
-        partial: Compare a run that lacks items of the protocol: a limited run, or the complete beginning of a stopped one.
-            Samples that happened to finish first are never compared.
+    ``stand_in`` names a model with whose numbers to compare instead of the run's own; the weights then count as different.
+    ``partial`` compares a run that lacks items of the protocol: a limited run, or the complete beginning of a stopped one.
+    Samples that happened to finish first are never compared.
 
     Raises:
         UserError: If no number was published for the run, or no row of the run can be compared with one.

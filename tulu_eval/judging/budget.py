@@ -221,12 +221,10 @@ class Budget:
             return True
 
     def settle(self, question: Question, usage: JudgeUsage | None, perhaps_billed: bool = False) -> None:
-        """Releases the reserved cost of a request, and counts its real cost.
+        """Releases the cost that :meth:`reserve` reserved for a question, and counts its real cost.
 
-        Args:
-            question: A question for which :meth:`reserve` returned True.
-            usage: The endpoint's report; ``None`` if there was none.
-            perhaps_billed: Whether a request without a report may be billed.
+        ``usage`` is the endpoint's report, ``None`` if there was none; ``perhaps_billed`` says whether such a request may be
+        billed.
         """
         bound = self._bound(question)
         with self._changed:

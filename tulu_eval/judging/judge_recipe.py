@@ -45,11 +45,7 @@ FIRST, SECOND = "m", "M"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a request.
-
-    Attributes:
-        role: ``system`` or ``user``.
-    """
+    """One turn of a request; its role is ``system`` or ``user``."""
 
     role: Role
     content: str
@@ -61,7 +57,6 @@ class Pair:
 
     Attributes:
         id: Stable name, ``alpaca-<place>`` for one of the 805.
-        instruction: The instruction that both outputs answer.
     """
 
     id: str
@@ -99,7 +94,6 @@ class JudgeRecipe:
         judge: The model's name at its endpoint.
         method: ``logprobs`` weighs the first token's probabilities, as published; ``text`` reads the answer's text.
         template: Turns with ``{instruction}``, ``{output_1}`` and ``{output_2}``.
-        prompt_sha256: Hash of the template's file.
         parameters: Fields of the request's body besides model and messages.
     """
 

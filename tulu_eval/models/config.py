@@ -39,7 +39,6 @@ class Config:
         head_size: Numbers of a head.
         layers: Number of layers of the language model.
         extra_layers: Layers behind those, which only guess further tokens ahead and are not used here.
-        quantised: Whether the weights are.
         own_code: Whether Python code comes with the model.
     """
 
@@ -59,11 +58,9 @@ class Config:
 
 
 def read_object(path: Path, limit: int) -> dict[str, Any]:
-    """Returns the JSON object in a model's file; ``Infinity``, which some released files have, is accepted.
+    """Returns the JSON object in a model's file of at most ``limit`` bytes.
 
-    Args:
-        path: The file.
-        limit: Bytes that it may have.
+    ``Infinity``, which some released files have, is accepted.
 
     Raises:
         DataError: If it cannot be read, is larger, or is not a JSON object.
@@ -75,11 +72,7 @@ def read_object(path: Path, limit: int) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Config:
-    """Returns the config of a model's folder.
-
-    Raises:
-        DataError: If it cannot be read, or a field has the wrong type or range.
-    """
+    """Returns the config of a model's folder; raises DataError if it cannot be read, or a field has the wrong type or range."""
     path = folder / "config.json"
     data = read_object(path, MAX_CONFIG)
     if data.get("transformers_weights") is not None:

@@ -52,9 +52,7 @@ class Asked(Protocol):
 def render_tulu(turns: Sequence[Turn], eos: str = "") -> str:
     """Returns turns and the assistant's tag, as the template of the Tulu 2 and 2.5 repositories writes them.
 
-    Args:
-        turns: In order.
-        eos: The end-of-sequence token, which stands behind each of the assistant's contents.
+    ``eos``, the end-of-sequence token, stands behind each of the assistant's contents.
 
     Raises:
         PreflightError: If a turn is the system's, which that template leaves out.

@@ -14,14 +14,8 @@ from tulu_eval.registry import Model, Suite
 def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = False) -> tuple[ModelFiles, Model | None]:
     """Returns a model's files and its registry entry, if it has one; neither loads nor downloads weights.
 
-    What exists on disk comes first, then the registry, then the hub.
-
-    Args:
-        name: Path, name of the registry, or hub id.
-        suite: The registry.
-        called: What a local model's results are filed under; empty to choose, see
-            :func:`tulu_eval.models.model_files.from_path`.
-        allow_pickle: Accept pickle weights where there are no safetensors.
+    What exists on disk comes first, then the registry, then the hub. ``called`` is what a local model's results are filed
+    under; empty to choose, see :func:`tulu_eval.models.model_files.from_path`.
 
     Raises:
         UnknownName: Neither a path, nor in the registry, nor shaped like a hub id.

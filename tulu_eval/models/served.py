@@ -28,7 +28,6 @@ class Settled:
     Attributes:
         served: The server, with the model's name there and the form of prompts.
         model: The model's files; only its name if it is not here.
-        writer: Writes its prompts.
     """
 
     served: Served
@@ -40,14 +39,8 @@ def settle(name: str, served: Served, suite: Suite, *, called: str = "", trust_r
     """Looks at a server and returns its model, its name there and the form of prompts.
 
     Prompts go as token ids if the tokenizer is here and the server takes them. If ``prompts`` is ``auto`` and they cannot, a
-    warning says so, because chat turns give another number.
-
-    Args:
-        name: The text of ``--model``.
-        served: The server as the user gave it.
-        suite: The registry.
-        called: Name under which results of a model outside the registry are filed; empty for a name made here.
-        trust_remote_code: Whether to run Python code that comes with the model's tokenizer.
+    warning says so, because chat turns give another number. ``called`` is the name under which results of a model outside the
+    registry are filed; empty for a name made here.
 
     Raises:
         UserError: If the server is down, has no such model, or does not take prompts in the form asked for.

@@ -45,13 +45,7 @@ def _judge(column: Column) -> str:
 
 
 def rows(table: CollectedTable, suite: Suite, runs: Mapping[Path, int]) -> list[dict[str, Any]]:
-    """Returns the rows.
-
-    Args:
-        table: The card's table with the measured numbers.
-        suite: The registry.
-        runs: Position of each run by its folder.
-    """
+    """Returns the rows; ``runs`` has the position of each run by its folder."""
     found: list[dict[str, Any]] = []
     shown: set[tuple[str, str, str]] = set()
     for line in table.lines:

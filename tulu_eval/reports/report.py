@@ -29,8 +29,6 @@ class Leaderboard:
     """The page.
 
     Attributes:
-        text: The HTML file's text.
-        runs: Number of runs on the page.
         trained: Number of training runs on the page.
         problems: Folders that the page does not show, with the reason, one line each.
         promptless: Reasons why the prompts of a benchmark are not on the page, one line each.
@@ -52,12 +50,8 @@ def make(
 ) -> Leaderboard:
     """Returns the page of all runs under a folder.
 
-    Args:
-        suite: The registry.
-        results: The folder.
-        data: Files with the items of benchmarks, by benchmark, for the prompts' text.
-        each: Iterates over the run folders while they are read; may show progress.
-        training: Folder of training runs; ``None`` shows none.
+    ``data`` has files with the items of benchmarks, by benchmark, for the prompts' text; ``each`` iterates over the run folders
+    while they are read, and may show progress; ``training`` is ``None`` for no training runs.
     """
     found, unusable = find_runs(results, each)
     problems = [_inside(results, line) for line in unusable]

@@ -31,7 +31,6 @@ class _Group:
     """Items that several runs have, with the same right answers.
 
     Attributes:
-        name: Name of the items' benchmark.
         data: Hash of the data; empty if the protocol fixes the items.
         targets: Right answers by item, in the order of the first run.
         questions: Known questions by item.
@@ -169,9 +168,7 @@ def _blocks(
 ) -> Iterator[tuple[int, list[Any]]]:
     """Yields each block: the position of its first item, and for each item its question and what each run has of it.
 
-    Args:
-        group: The items.
-        members: Each run's position, its samples, and what stood before each question where that differs between items.
+    ``members`` has each run's position, its samples, and what stood before each question where that differs between items.
     """
     texts: dict[str, list[list[Any]]] = {item: [] for item in group.targets}
     for member, samples, own in members:

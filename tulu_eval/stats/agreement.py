@@ -178,12 +178,8 @@ def agree_superset(run: Count, published: Count, *, margin: float = MARGIN) -> A
 def agree_independent(run: Count, published: Count, *, shared: bool = False, margin: float = MARGIN) -> Agreement:
     """Compares two counts as independent samples.
 
-    Args:
-        run: The measured count.
-        published: The published count.
-        shared: Whether both counts cover the same items with different weights. The test is then conservative, and the
-            explanation gives the range of McNemar's p-value.
-        margin: Gap in percentage points that the test must be able to detect before the verdict is "consistent".
+    ``shared`` says whether both counts cover the same items with different weights: the test is then conservative, and the
+    explanation gives the range of McNemar's p-value. ``margin`` is as for :func:`agree`.
 
     Raises:
         ValueError: If a count is impossible.

@@ -15,10 +15,7 @@ from tulu_eval.stats.power import ALPHA
 
 
 def count_groups(counts: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """Returns the letters of each independent result; Fisher's exact test compares every pair.
-
-    Args:
-        counts: Items right and items, one pair per result.
+    """Returns the letters of independent results, each items right and items; Fisher's exact test compares every pair.
 
     Raises:
         ValueError: If a count is impossible.

@@ -177,15 +177,9 @@ def resume(
 ) -> Saved | None:
     """Loads the newest whole checkpoint into models and optimizers, which may have been written by any number of ranks.
 
-    All ranks must call it.
-
-    Args:
-        folder: Folder of the checkpoints.
-        trained: Models and optimizers, which the function changes in place.
-        identity: Values that the checkpoint and this run must share.
-        ranks: The ranks; each checks the hashes of its share of the files.
-        doubt: Returns why the loaded state is not that of the manifest's step; empty if it is.
-        say: Called with each skipped checkpoint and the reason.
+    All ranks must call it. The function changes models and optimizers in place; each rank checks the hashes of its share of the
+    files. ``identity`` has the values that the checkpoint and this run must share; ``doubt`` returns why the loaded state is
+    not that of the manifest's step, empty if it is; ``say`` is called with each skipped checkpoint and the reason.
 
     Returns:
         The manifest of the loaded checkpoint; ``None`` if there is no checkpoint.
@@ -267,11 +261,7 @@ class _quiet(warnings.catch_warnings):  # noqa: N801 - used like a function
 
 
 def refuse_full_disk(folder: Path, parameters: int) -> None:
-    """Checks that the disk has room for the checkpoints of a run.
-
-    Args:
-        folder: Folder of the run; it need not exist.
-        parameters: Number of trained parameters.
+    """Checks that the disk has room for the checkpoints of a run, whose folder need not exist.
 
     Raises:
         PreflightError: If the disk has too little room.

@@ -29,7 +29,6 @@ class MicroBatches:
     """Cuts each batch of one rank.
 
     Args:
-        ranks: This process among the others.
         folder: The run's folder, which keeps a smaller number of tokens for the next start.
         tokens: The recipe's largest number of tokens in a micro-batch; a longer row goes alone.
         undo: Removes the gradients of a try that ran out of memory.
@@ -45,10 +44,7 @@ class MicroBatches:
     def each(self, rows: Sequence[T], tokens: Callable[[T], int], work: Callable[[list[T]], R]) -> list[R]:
         """Returns the results of ``work`` for each micro-batch of rows; raises what :meth:`fitting` raises.
 
-        Args:
-            rows: This rank's rows.
-            tokens: Returns the number of tokens of a row that go through a model.
-            work: Adds the gradients of a micro-batch.
+        ``tokens`` returns the number of a row's tokens that go through a model.
         """
         lengths = [tokens(row) for row in rows]
         return self.fitting(lengths, lambda parts: [work([rows[place] for place in part]) for part in parts])

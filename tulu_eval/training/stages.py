@@ -18,8 +18,6 @@ class Recipe:
     Attributes:
         model: Model to start from, unless the command line names one.
         dataset: Data set of the hub, unless the command line names a file.
-        split: Split of the data set.
-        seed: Seed of all random numbers.
         epochs: Passes over the data, each without an incomplete last batch.
         max_length: Largest number of tokens of a row (SFT), side (RM, DPO) or prompt (PPO); longer ones are dropped.
         batch: Rows, pairs or rollouts per update, over all ranks.

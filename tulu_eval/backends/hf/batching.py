@@ -40,12 +40,7 @@ def choose_tokens(logits: Tensor, rows: Sequence[GrowingRow], decoding: Decoding
 
     Greedy decoding takes the most likely token. Otherwise each row draws one number from its own generator and takes the token
     at which the cumulative probability passes it, so a row's sample does not depend on its neighbours. The order of the
-    filters: temperature, top-k, top-p.
-
-    Args:
-        logits: [rows, vocabulary].
-        rows: The rows, in the same order.
-        decoding: Temperature and filters.
+    filters: temperature, top-k, top-p. ``logits`` has shape [rows, vocabulary], in the order of ``rows``.
     """
     best, token = logits.max(dim=-1)
     finite = torch.isfinite(best)
@@ -80,10 +75,7 @@ class Scheduler:
 
     Args:
         model: A causal language model with the shared-prefix attention.
-        finisher: Ends rows.
-        decoding: Settings of generation.
         batch_size: Largest number of rows decoded together.
-        usage: Counter to which the scheduler adds tokens and seconds.
     """
 
     def __init__(self, model: Any, finisher: Finisher, decoding: Decoding, batch_size: int, usage: Usage) -> None:

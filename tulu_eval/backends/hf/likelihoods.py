@@ -39,7 +39,6 @@ class Branches:
     """A prompt and the continuations to be scored.
 
     Attributes:
-        key: The request's key.
         prompt: Token ids, at least one.
         texts: Token ids of each continuation, at least one.
     """
@@ -68,7 +67,6 @@ class LikelihoodEngine:
     """Scores continuations batch by batch.
 
     Args:
-        model: A causal language model of transformers.
         shared: Whether it has the shared-prefix attention.
         reach: Largest length of a row in tokens.
         rows: Largest number of prompts in a batch; 0 for no limit but memory's.

@@ -81,9 +81,6 @@ class PlainDecoder:
     """Decodes requests in static batches.
 
     Args:
-        model: A causal language model of transformers.
-        finisher: Ends rows.
-        decoding: Settings of generation.
         batch_size: Largest number of rows decoded together.
         padding: Whether rows of different lengths may share a batch, padded on the left.
     """
@@ -160,7 +157,6 @@ class PlainScorer:
     A causal model does not look at what stands behind a token, so padding needs no mask.
 
     Args:
-        model: A causal language model of transformers.
         tokens: Largest number of tokens in one forward pass, padding included; a longer row has its own.
         positions: Largest number of positions whose logits are computed in one forward pass, likewise.
     """
