@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 from tulu_eval import files
-from tulu_eval.backends.hf.batching import is_out_of_memory
+from tulu_eval.backends.hf.batching import free_memory, is_out_of_memory
 from tulu_eval.errors import DataError, EngineError
 from tulu_eval.training.packing import cut, parts_needed
 from tulu_eval.training.parallel import Ranks
@@ -81,9 +78,7 @@ class MicroBatches:
                         f"goes on from the last checkpoint with micro_tokens = {self.tokens}"
                     ) from error
             self._undo()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
             _LOG.warning("out of memory: going on with micro_tokens = %d", self.tokens)
 
 

@@ -37,7 +37,7 @@ BUCKET = 32
 """Number of tokens by which the visible part of the own buffers grows, so that kernels see few different shapes, and the rows
 of masks start at addresses that the CUDA kernel accepts."""
 
-_REFUSED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
+REFUSED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
 """Arguments of attention functions that change the scores in a way that this module does not implement."""
 
 
@@ -188,7 +188,7 @@ def attention(
         attention_mask: Must be ``None``.
         scaling: Factor of the scores; ``None`` for ``1 / sqrt(width)``.
         tulu_plan: The forward pass to which the tokens belong.
-        options: Other arguments from the model; those in ``_REFUSED`` must be absent.
+        options: Other arguments from the model; those in ``REFUSED`` must be absent.
 
     Raises:
         UnsupportedAttentionError: If the model asks for anything but causal softmax attention.
@@ -197,7 +197,7 @@ def attention(
         raise UnsupportedAttentionError("the model does not hand keyword arguments to its attention")
     if attention_mask is not None:
         raise UnsupportedAttentionError("the model adds a mask of its own to the scores")
-    for name in _REFUSED:
+    for name in REFUSED:
         if options.get(name) is not None:
             raise UnsupportedAttentionError(f"the attention uses {name}")
     window = options.get("sliding_window")
