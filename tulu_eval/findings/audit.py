@@ -70,11 +70,25 @@ class StoredAudit(Record, frozen=True):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Allowance:
+    """Share of items that may flip between two greedy runs of the same weights on the same items.
+
+    Attributes:
+        rate: The share, 0 to 1.
+        items: Number of items in the comparison that uses it.
+        measured: Whether ``audit`` measured it on this run; otherwise it is the general allowance.
+    """
+
+    rate: float
+    items: int
+    measured: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Audit:
     """The result of the repetitions.
 
     Attributes:
-        items: Ids of the repeated items.
         flips: Number of changed grades, over all repetitions.
         trials: Items times repetitions.
         rate: 95 % interval of the share of grades that change, as fractions.
@@ -165,6 +179,12 @@ def measured_flip_rate(run: StoredRun) -> float | None:
     if told != (flips, trials, True, True):
         raise DataError(path, f"is not what an audit of this run counted; {_AGAIN}")
     return min(wilson(flips, trials).high, max(FLIP_RATE, flips / trials))
+
+
+def allowance(run: StoredRun, items: int) -> Allowance:
+    """Returns the allowance for a comparison of ``items`` items: the run's own if it was audited, else the general one."""
+    measured = measured_flip_rate(run)
+    return Allowance(FLIP_RATE if measured is None else measured, items, measured is not None)
 
 
 def _same_plan(manifest: Manifest, suite: Suite, model: str | None, data: Path | None) -> Plan:

@@ -71,14 +71,9 @@ class Paired:
     """The test on shared items. Counts are of the ``n`` items that both runs answered; differences are in percentage points.
 
     Attributes:
-        only_a: Number of items that only A has right.
-        only_b: Number of items that only B has right.
-        same_text: Number of items with equal completions.
-        same_answer: Number of items with equal extracted answers.
         p_value: McNemar's exact test, two-sided.
         difference: A minus B.
         low: Lower end of the difference's 95 % interval (Tango's score interval).
-        high: Upper end of that interval.
         detectable: Smallest difference that McNemar's exact test detects with 80 % power at this discordance; ``None`` if it
             detects none.
         margin: Difference that the test must be able to detect before the verdict is ``no difference``.
@@ -108,7 +103,6 @@ class Compared:
     """The result of :func:`compare`.
 
     Attributes:
-        scorer: Name of the scorer whose grades are compared.
         flips: Flips in the order of A's items.
         changes: Differences between the manifests without times and sessions.
         left_out: Number of shared items that an engine failed on in A or B; the test leaves them out.

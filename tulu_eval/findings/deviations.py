@@ -51,9 +51,6 @@ def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, 
     """Returns every setting in which a run differs from the recipe behind a published number, noise last.
 
     ``same_weights`` says whether the run measured the released, unaltered weights of ``model``.
-
-    Raises:
-        UserError: If the benchmark is not installed.
     """
     manifest = run.manifest
     benchmark = catalog.benchmark(run.benchmark, cell.protocol)
@@ -74,10 +71,8 @@ def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, 
     if row.metric == protocol.metric:
         pairs.append(("scorer", benchmark.scorers[0], row.scorer, "grades"))
     if is_win_rate(row.metric):
-        asked, names = (
-            parts(row.signature),
-            {"judge": "judge", "by": "judge's method", "prompt": "judge's prompt", "b": "baseline"},
-        )
+        asked = parts(row.signature)
+        names = {"judge": "judge", "by": "judge's method", "prompt": "judge's prompt", "b": "baseline"}
         pairs += [(names[key], value, asked.get(key, NOT_RECORDED), "grades") for key, value in published_parts().items()]
         pairs += [(key, "", asked.get(key, ""), "grades") for key in ("sides", "places")]
     if (manifest.settings.dtype or "auto") != "auto":

@@ -64,11 +64,7 @@ def published_of(run: StoredRun, suite: Suite, stand_in: str | None = None) -> P
 
 
 def remember(run: StoredRun, suite: Suite, stand_in: str) -> None:
-    """Writes into a run's folder with which model's numbers to compare it; does nothing for a model of the registry.
-
-    Raises:
-        UserError: If the folder cannot be written.
-    """
+    """Writes into a run's folder with which model's numbers to compare it; does nothing for a model of the registry."""
     if released_model(run, suite) is None:
         write_json(run.folder / FILE, {"format": FORMAT, "model": suite.find(stand_in).hub_id})
 

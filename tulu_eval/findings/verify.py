@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from tulu_eval.errors import UserError
-from tulu_eval.findings.audit import measured_flip_rate
+from tulu_eval.findings.audit import Allowance, allowance
 from tulu_eval.findings.deviations import Setting, differences
 from tulu_eval.findings.published_cells import published_of, unnamed_revision
 from tulu_eval.judging import numbers
@@ -18,7 +18,7 @@ from tulu_eval.judging.numbers import CALIBRATED, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
 from tulu_eval.runs.reading import StoredRun
-from tulu_eval.stats import FLIP_RATE, Agreement, Count, Mean, agree
+from tulu_eval.stats import Agreement, Count, Mean, agree
 from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.intervals import z_value
 
@@ -56,21 +56,6 @@ class Untested:
     def explanation(self) -> str:
         """The verdict in one line."""
         return f"cannot tell: {self.row.value:.1f} % by {self.row.scorer}; {self.reason}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Allowance:
-    """Share of items that may flip between two greedy runs of the same weights on the same items.
-
-    Attributes:
-        rate: The share, 0 to 1.
-        items: Number of items in the comparison that uses it.
-        measured: Whether ``audit`` measured it on this run; otherwise it is the general allowance.
-    """
-
-    rate: float
-    items: int
-    measured: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,7 +138,7 @@ def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial
         comparisons=tuple(comparisons),
         untested=tuple(untested),
         beside=_beside(run, comparisons),
-        allowance=next((_allowance(run, one.row.n) for one in comparisons if one.agreement.method == "symmetric flips"), None),
+        allowance=next((allowance(run, one.row.n) for one in comparisons if one.agreement.method == "symmetric flips"), None),
         contradictions=tuple(entry for entry in suite.contradictions(published.model) if entry.id in ids),
         differences=settings,
         conclusion=_conclusion(settings, comparisons),
@@ -174,7 +159,7 @@ def against(run: StoredRun, row: Result, cell: PublishedCell, suite: Suite, *, s
     def test(value: float, n: int) -> Agreement:
         if counted and cell.n is not None:
             measured, other = (Count(round(one * size / 100), size) for one, size in ((value, n), (cell.value, cell.n)))
-            return agree(measured, other, items=items, same_weights=same_weights, flip_rate=_allowance(run, n).rate)
+            return agree(measured, other, items=items, same_weights=same_weights, flip_rate=allowance(run, n).rate)
         error = _error(row)
         return agree(Mean(value, error), Mean(cell.value, error if cell.se is None else cell.se))
 
@@ -203,11 +188,6 @@ def _error(row: Result) -> float:
     cut = row.low <= 0.0 or row.high >= 100.0
     half = max(row.high - row.value, row.value - row.low) if cut else (row.high - row.low) / 2
     return half / z_value(0.95)
-
-
-def _allowance(run: StoredRun, items: int) -> Allowance:
-    measured = measured_flip_rate(run)
-    return Allowance(FLIP_RATE if measured is None else measured, items, measured is not None)
 
 
 def _conclusion(settings: tuple[Setting, ...], comparisons: list[Comparison]) -> str:

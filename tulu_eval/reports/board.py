@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.findings.table import CollectedTable, Column, Measured, TableCell, TableLine, entry
+from tulu_eval.findings.table import CollectedTable, Measured, TableCell, TableLine, entry
+from tulu_eval.findings.table_columns import Column
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE
 from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.records import Result

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.findings.table import TITLES, arrange
+from tulu_eval.findings.table import arrange
+from tulu_eval.findings.table_columns import TITLES
 from tulu_eval.records import STATUSES
 from tulu_eval.registry import Suite
 from tulu_eval.reports import board, curves, page
