@@ -114,11 +114,7 @@ class ReplyReader:
         return kept
 
     def read_failure(self, reply: Reply) -> Failure:
-        """Returns the failure of a reply whose status is not 200.
-
-        Raises:
-            EndpointError: If the reply means that the endpoint will answer no request.
-        """
+        """Returns the failure of a reply whose status is not 200."""
         try:
             data = self.parse(reply.body)
         except DataError:

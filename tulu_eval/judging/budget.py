@@ -39,7 +39,6 @@ class Price:
     """US dollars per million tokens.
 
     Attributes:
-        input: Price of prompt tokens.
         output: Price of answer tokens, including reasoning.
         source: Source of the price, with its date.
     """
@@ -76,7 +75,6 @@ class JudgingEstimate:
         prompt_tokens: Estimate from the number of characters.
         answer_tokens: Upper bound: one per request with logprobs, the token limit per request with a text verdict.
         dollars: Estimated cost; ``None`` if the price is unknown.
-        price: Price behind ``dollars``; ``None`` if unknown.
     """
 
     requests: int

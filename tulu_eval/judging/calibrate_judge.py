@@ -70,10 +70,7 @@ class Calibration:
     Attributes:
         method: Method of asking the replacement: ``logprobs`` or ``text``.
         n: Pairs that both judges have judged.
-        failed: Pairs on which the replacement failed.
-        models: Names of the models whose outputs are in the pairs.
         agreement: Weighted share of pairs for which both judges name the same winner, 0 to 1.
-        kappa: Cohen's kappa of the winners.
         intercept: Intercept of the mapping, in preference minus 1.
         center: The replacement's weighted mean preference minus 1 on the pairs; the slope's error has no effect there.
         residual_se: Standard error of the mean residual, in percentage points.

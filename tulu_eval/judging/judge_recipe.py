@@ -178,9 +178,6 @@ def load_recipe(judge: str = ORIGINAL_JUDGE, method: Method = "logprobs") -> Jud
     Judges other than the original get temperature 0, which does not change the logprobs. vLLM's server lists the sampled token
     first and cuts after five, so a sampled token outside the five most likely displaces the fifth, which may be m or M (6 of 79
     judgments by SmolLM2 at temperature 1, up to 0.35 off; vllm 0.32).
-
-    Raises:
-        PreflightError: If alpaca-eval is missing, or its prompt is not the published one.
     """
     text, settings = _package()
     parameters = {**settings, "top_p": 1.0} if method == "logprobs" else {"max_completion_tokens": TEXT_LIMIT}

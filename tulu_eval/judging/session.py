@@ -40,9 +40,7 @@ class Prepared:
     """A judging before its first call.
 
     Attributes:
-        generator: Name of the model whose outputs are judged.
         estimate: Estimated cost of the questions that the cache lacks.
-        screen: Outputs that may not be answers.
         gamed: Gamed rows for LC; ``None`` if there will be no LC.
     """
 
@@ -200,9 +198,6 @@ def calibrate_judge(
 
     ``sample`` is from :func:`tulu_eval.judging.calibrate_judge.draw`; ``progress`` is called with the number of new answers so
     far, perhaps by several threads.
-
-    Raises:
-        UserError: If the endpoint or the judge fails, or it judges too few pairs.
     """
     judging = judge_pairs([one.annotation.pair for one in sample], job, endpoint, progress)
     preferences, recipe = [judgment.preference for judgment in judging.judgments], job.recipe

@@ -20,7 +20,6 @@ class TwoOutputs:
 
     Attributes:
         place: 0-based place of the instruction among the 805.
-        outputs: ``output_1`` and ``output_2``.
         names: ``generator_1`` and ``generator_2``; an empty text for a missing name.
     """
 

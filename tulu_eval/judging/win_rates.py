@@ -55,11 +55,7 @@ class Scoring:
     c: float | None = None
 
     def load_gamed(self, n: int) -> GamedFile | None:
-        """Returns the gamed rows if LC is possible with ``n`` preferences, else ``None``.
-
-        Raises:
-            UserError: If the file is another one, or cannot be fetched.
-        """
+        """Returns the gamed rows if LC is possible with ``n`` preferences, else ``None``."""
         return load_gamed(self.gamed) if n == SIZE or self.partial else None
 
 

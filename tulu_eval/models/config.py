@@ -32,12 +32,8 @@ class Config:
         model_type: transformers' name of its family; empty where there is none.
         dtype: torch's name, e.g. ``bfloat16``; empty where there is none.
         context: Positions.
-        vocabulary: Token ids.
         width: Numbers that stand for a token between two layers.
-        heads: Attention heads per layer.
         kv_heads: Heads per layer with keys and values of their own.
-        head_size: Numbers of a head.
-        layers: Number of layers of the language model.
         extra_layers: Layers behind those, which only guess further tokens ahead and are not used here.
         own_code: Whether Python code comes with the model.
     """

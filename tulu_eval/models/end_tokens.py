@@ -114,11 +114,7 @@ def choose(tokenizer: Any, behind: str | None, configured: Configured) -> EndTok
 
 
 def read_configured(folder: Path) -> Configured:
-    """Returns the end tokens that a model folder's configuration names.
-
-    Raises:
-        DataError: If the file is damaged, or names something that is no token.
-    """
+    """Returns the end tokens that a model folder's configuration names."""
     for name, origin in FILES:
         path = folder / name
         if path.is_file():

@@ -43,10 +43,6 @@ def from_path(path: Path, *, name: str = "", allow_pickle: bool = False) -> Mode
     ``name`` is what results are filed under; empty for the name that ``tulu-eval train`` gave these weights, else for the last
     two parts of the path: checkpoints of different runs are all called ``policy`` or ``model``. ``allow_pickle`` accepts pickle
     weights where there are no safetensors.
-
-    Raises:
-        PreflightError: If config, tokenizer or weights are missing.
-        DataError: If a file is corrupt.
     """
     whole = path.resolve()
     shown = name or "/".join(part for part in (whole.parent.name, whole.name.removesuffix(".gguf")) if part) or "model"

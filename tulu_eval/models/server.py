@@ -124,9 +124,6 @@ def takes(served: Served, path: str, body: dict[str, Any], prompt_tokens: int) -
     """Sends one request and returns why the server does not take its kind; empty if it does.
 
     ``prompt_tokens`` is the number of tokens that the server has to count in the prompt, if it counts them.
-
-    Raises:
-        EndpointError: If it does not answer at all, or does not accept the key.
     """
     client = client_of(served, timeout=served.timeout)
     found: list[str] = []

@@ -107,11 +107,7 @@ class PromptWriter:
         return self.template.form == "chat" and self._chat is not None and self._chat.dated
 
     def template_of(self, asked: Sequence[Asked]) -> Template:
-        """Returns the template with the hash of its probe turns: one, or several where the prompts have several.
-
-        Raises:
-            PreflightError: If the template does not take several turns or a system prompt, and a prompt has them.
-        """
+        """Returns the template with the hash of its probe turns: one, or several where the prompts have several."""
         probe = probe_of(asked)
         if self.template.form == "plain" or len(probe) == 1:
             return self.template

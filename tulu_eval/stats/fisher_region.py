@@ -32,8 +32,6 @@ class _Bounds:
     """The bounds at one total; the test does not reject the counts from ``low + 1`` to ``high - 1``.
 
     Attributes:
-        n1: Items of the first sample.
-        n2: Items of the second sample.
         total: Right items in both samples together.
         low: Largest count rejected from below, or one less than the smallest possible count.
         high: Smallest count rejected from above, or one more than the largest possible count.

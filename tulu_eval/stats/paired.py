@@ -53,11 +53,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def pairings(k1: int, k2: int, n: int) -> Pairings:
-    """Returns the range of McNemar's p-value for two counts on the same n items whose pairing is not known.
-
-    Raises:
-        ValueError: If a count is impossible.
-    """
+    """Returns the range of McNemar's p-value for two counts on the same n items whose pairing is not known."""
     check_count(k1, n)
     check_count(k2, n)
     gap = abs(k1 - k2)

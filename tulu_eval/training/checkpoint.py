@@ -53,11 +53,7 @@ class Trained(NamedTuple):
 
 
 def newest(folder: Path) -> Saved | None:
-    """Returns the newest checkpoint whose manifest and sizes are right; ``None`` if there is none. It checks no hashes.
-
-    Raises:
-        CheckpointError: If another version of this program wrote it.
-    """
+    """Returns the newest checkpoint whose manifest and sizes are right; ``None`` if there is none. It checks no hashes."""
     for path in manifests.folders(folder):
         try:
             return manifests.read(path)
