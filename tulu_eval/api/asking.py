@@ -135,11 +135,7 @@ def _price(
 
 
 def settle(estimate: JudgingEstimate, confirm: Confirm, max_cost: float | None) -> None:
-    """Checks that the user agreed to what judging may cost.
-
-    Raises:
-        UserError: If it may cost something, and neither a limit nor a confirmation is given.
-    """
+    """Raises UserError if judging may cost something, and neither a limit nor a confirmation is given."""
     if callable(confirm):
         confirm(estimate)
     elif not confirm and max_cost is None and estimate.requests and estimate.dollars != 0:

@@ -144,11 +144,7 @@ class Backend(abc.ABC):
 
     @classmethod
     def check_kind(cls, kind: Kind, settings: EngineSettings) -> None:
-        """Checks that the backend can answer requests of a kind; loads nothing and sends no request.
-
-        Raises:
-            PreflightError: If it cannot.
-        """
+        """Raises PreflightError if the backend cannot answer requests of a kind; loads nothing and sends no request."""
         if kind not in cls.kinds:
             raise _refusal(cls.name, kind)
 

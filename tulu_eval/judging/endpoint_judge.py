@@ -109,11 +109,7 @@ class HttpJudge:
             budget.settle(question, usage, perhaps_billed)
 
     def _read(self, question: Question, reply: Reply) -> Attempt[Answer]:
-        """Returns the attempt that a reply means.
-
-        Raises:
-            EndpointError: If the reply means that the endpoint will answer no question.
-        """
+        """Returns the attempt that a reply means; raises EndpointError if the endpoint will answer no question."""
         data = self._client.reader.read(reply)
         if isinstance(data, Failure):
             return self._read_failure(question, data)

@@ -73,11 +73,7 @@ def probe_of(asked: Sequence[Asked]) -> list[Turn]:
 
 
 def check_asked(asked: Sequence[Asked], names: Sequence[str]) -> None:
-    """Checks the texts and roles of prompts.
-
-    Raises:
-        PreflightError: If a text has half a character, or a turn another role than a conversation has.
-    """
+    """Raises PreflightError if a text has half a character, or a turn another role than a conversation has."""
     for one, name in zip(asked, names, strict=True):
         check_text(name, *(turn.content for turn in one.turns), one.prefill, one.plain)
         for turn in one.turns:

@@ -77,11 +77,7 @@ def find_path(name: str) -> Path | None:
 
 
 def check_name(name: str, suite: Suite) -> None:
-    """Checks that a name can be a local model's and is not a released model's.
-
-    Raises:
-        UserError: If it cannot; the message says which names can.
-    """
+    """Raises UserError if a name cannot be a local model's or is a released model's; the message says which names can."""
     if not model_files.NAME.fullmatch(name):
         raise UserError(f"--name {name[:100]!r}: up to 96 letters, digits, '.', '_' and '-', and a letter or digit first")
     if _is_known(name, suite):

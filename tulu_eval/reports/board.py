@@ -97,7 +97,7 @@ def _row(suite: Suite, column: Column, line: TableLine, one: TableCell, runs: Ma
         "stage": line.alignment,
         "chart": _chart(column),
         "judge": _judge(column),
-        "published": _published(suite, one) if one.cell else None,
+        "published": _published(suite, one.cell, one) if one.cell else None,
         "measured": result(measured.row) if measured else None,
         "beware": _beware(measured) if measured else [],
         "full": result(measured.full) if measured and measured.full else None,
@@ -121,10 +121,7 @@ def _beware(measured: Measured) -> list[str]:
     return [*failed, *filter(None, [measured.source]), *measured.flags]
 
 
-def _published(suite: Suite, one: TableCell) -> dict[str, Any]:
-    cell = one.cell
-    if cell is None:
-        raise ValueError("nothing was published for this entry")
+def _published(suite: Suite, cell: PublishedCell, one: TableCell) -> dict[str, Any]:
     same = [other for other in suite.cells() if _number(other) == _number(cell)]
     low, high = one.interval or (None, None)
     return {

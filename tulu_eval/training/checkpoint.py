@@ -257,11 +257,7 @@ class _quiet(warnings.catch_warnings):  # noqa: N801 - used like a function
 
 
 def refuse_full_disk(folder: Path, parameters: int) -> None:
-    """Checks that the disk has room for the checkpoints of a run, whose folder need not exist.
-
-    Raises:
-        PreflightError: If the disk has too little room.
-    """
+    """Raises PreflightError if the disk has too little room for the checkpoints of a run, whose folder need not exist."""
     at = next(path for path in (folder, *folder.parents) if path.exists())
     needed = (KEPT + 1) * BYTES_PER_PARAMETER * parameters
     free = shutil.disk_usage(at).free
@@ -272,11 +268,7 @@ def refuse_full_disk(folder: Path, parameters: int) -> None:
 
 
 def refuse_other(saved: Saved, identity: Mapping[str, str]) -> None:
-    """Checks that a checkpoint belongs to this run.
-
-    Raises:
-        CheckpointError: If it has another identity; the message names what differs.
-    """
+    """Raises CheckpointError if a checkpoint has another identity than this run; the message names what differs."""
     other = [key for key in identity if saved.identity.get(key) != identity[key]]
     if other:
         raise CheckpointError(

@@ -89,11 +89,7 @@ class Ranks:
         (loss * self.world).backward()  # type: ignore[no-untyped-call]
 
     def refuse_uneven(self, **batches: int) -> None:
-        """Checks that the ranks can share batches evenly.
-
-        Raises:
-            PreflightError: If a batch is not a multiple of the number of ranks.
-        """
+        """Raises PreflightError if a batch is not a multiple of the number of ranks."""
         for name, size in batches.items():
             if size % self.world:
                 raise PreflightError(f"{name} = {size} cannot be shared evenly by {self.world} ranks")
