@@ -197,14 +197,12 @@ def _model(asked: str, source: Foreign, suite: Suite) -> tuple[str, str]:
 
 
 def _sample(item: Item, answer: ForeignAnswer, settings: str) -> Sample:
-    prompt = UNKNOWN if answer.prompt is None else _sha256(answer.prompt)
+    prompt = UNKNOWN
+    if answer.prompt is not None:
+        prompt = hashlib.sha256(answer.prompt.encode("utf-8", "surrogatepass")).hexdigest()
     key = content_hash({"settings": settings, "item": item.id})
     completion = Completion(key, answer.text, (), "unknown", 0.0)
     return Sample(item.id, item.target, prompt, completion, "ok", (), item.group)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _prompts(benchmark: Benchmark, matched: Matched) -> tuple[str, str]:

@@ -64,8 +64,10 @@ def settle(name: str, served: Served, suite: Suite, *, called: str = "", trust_r
         served = dataclasses.replace(served, prompts=_choose(served, missing))
     if served.prompts != "tokens" or writer is None:
         writer = TextWriter(turns=served.prompts == "chat")
-    only = called or (known.hub_id if known else asked)
-    return Settled(served, files or _only_served(only, server.contexts.get(there, 0)), writer)
+    if files is None:
+        only = called or (known.hub_id if known else asked)
+        files = ModelFiles(only, Path(), SERVED, "", "", "unknown", 0, SERVED, server.contexts.get(there, 0), 0)
+    return Settled(served, files, writer)
 
 
 def _files(name: str, suite: Suite, called: str) -> tuple[ModelFiles | None, Model | None, str]:
@@ -109,7 +111,3 @@ def _choose(served: Served, missing: str) -> Prompts:
         raise PreflightError(f"--prompts tokens: {missing}; --prompts chat sends turns to the server's own template")
     _LOG.warning("prompts go as chat turns, to the server's own template: %s", missing)
     return "chat"
-
-
-def _only_served(name: str, context: int) -> ModelFiles:
-    return ModelFiles(name, Path(), SERVED, "", "", "unknown", 0, SERVED, context, 0)

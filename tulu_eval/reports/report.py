@@ -55,7 +55,7 @@ def make(
     while they are read, and may show progress; ``training`` is ``None`` for no training runs.
     """
     found, unusable = find_runs(results, each)
-    problems = [_inside(results, line) for line in unusable]
+    problems = [line.replace(f"{results}/", "") for line in unusable]  # to not reveal the machine's folders
     runs: list[tuple[StoredRun, list[Sample]]] = [
         (run, list(run.samples()) if there(run.folder / LEDGER) else []) for run in found
     ]
@@ -79,11 +79,6 @@ def make(
     text = page.render("tulu-eval: published and measured", content, packed.blobs | parts)
     why = tuple(dict.fromkeys(about["promptless"] for about in packed.runs if about["promptless"]))
     return Leaderboard(text, len(shown), len(trained), tuple(problems), why)
-
-
-def _inside(results: Path, line: str) -> str:
-    """Returns a line about a run folder with the path below the results folder only, to not reveal the machine's folders."""
-    return line.replace(f"{results}/", "")
 
 
 def _suite(suite: Suite) -> dict[str, Any]:

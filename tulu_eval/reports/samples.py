@@ -91,7 +91,7 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
             {
                 "group": groups.index(group),
                 "samples": len(samples),
-                "scorers": _scorers(samples),
+                "scorers": [grade.scorer for grade in samples[0].grades] if samples else [],
                 **_frame(prompts),
                 "promptless": why,
             }
@@ -138,10 +138,6 @@ def _data(run: StoredRun) -> str:
 def _in_order(run: StoredRun, samples: Sequence[Sample]) -> list[Sample]:
     order = {item: place for place, item in enumerate(run.about.planned if isinstance(run.about, Manifest) else ())}
     return sorted(samples, key=lambda sample: order.get(sample.item, len(order)))
-
-
-def _scorers(samples: Sequence[Sample]) -> list[str]:
-    return [grade.scorer for grade in samples[0].grades] if samples else []
 
 
 def _frame(prompts: Prompts | None) -> dict[str, Any]:
