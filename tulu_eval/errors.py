@@ -43,8 +43,6 @@ class UnknownName(UserError):
 
     Args:
         kind: Kind of the named thing, e.g. ``"benchmark"``.
-        name: The name as given.
-        known: All valid names.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -57,7 +55,6 @@ class DataError(UserError):
     """A data file that is not of the expected form.
 
     Args:
-        path: The file.
         message: The error; the path precedes it.
         line: One-based line number; ``None`` for the whole file.
     """

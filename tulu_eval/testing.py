@@ -34,10 +34,8 @@ class ScriptedBackend(Backend):
     def of(cls, answer: Answer, *, name: str = "scripted", described: Mapping[str, str] | None = None) -> type[ScriptedBackend]:
         """Returns an engine with a script.
 
-        Args:
-            answer: Makes the answer to a request.
-            name: What ``--backend`` would take; it is part of a run's identity.
-            described: The manifest's record of the engine; a device and a dtype unless given.
+        ``name`` is what ``--backend`` would take, a part of a run's identity; ``described`` is the manifest's record of the
+        engine, a device and a dtype unless given.
         """
         body = {"name": name, "described": described or cls.described, "answer": staticmethod(answer)}
         return type("ScriptedBackend", (cls,), body)

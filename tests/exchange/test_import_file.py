@@ -12,24 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from foreign_rows import sampled, write
 from msgspec.structs import replace
 
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
-from tulu_eval.errors import DataError, UserError
+from tulu_eval.errors import UserError
 from tulu_eval.exchange import bundle
-from tulu_eval.exchange.foreign import ForeignAnswer, read_foreign
-from tulu_eval.exchange.import_file import Imported, import_file, match, placed, right_answer
+from tulu_eval.exchange.import_file import Imported, import_file, right_answer
 from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.findings.audit import audit
 from tulu_eval.findings.compare import compare
 from tulu_eval.findings.table import collect
-from tulu_eval.findings.verify import against, verify
+from tulu_eval.findings.verify import verify
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import compare as compare_report
-from tulu_eval.reports import import_file as import_report
 from tulu_eval.runs.manifest_schema import StoredTemplate, plain
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
@@ -80,23 +77,6 @@ def predictions(rows: Sequence[dict[str, str]], right: int) -> list[dict[str, st
             {"question": row["question"], "answer": answer, "model_output": f" So the answer is {said}.", "prediction": said}
         )
     return found
-
-
-def sampled(rows: Sequence[dict[str, str]], **more: Any) -> list[dict[str, Any]]:
-    """Rows as lm-eval writes them for one filter."""
-    kwargs = {"do_sample": False, "until": ["Q:"], "max_gen_toks": 512}
-    return [
-        {
-            "doc_id": place, "doc": row, "resps": [[" The answer is 0."]], "filter": "strict-match",
-            "arguments": {"gen_args_0": {"arg_0": f"Q: {row['question']}\nA:", "arg_1": kwargs}}, **more,
-        }
-        for place, row in enumerate(rows)
-    ]  # fmt: skip
-
-
-def write(path: Path, rows: Sequence[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def imported(path: Path, test_set: Path, output: Path, model: str = MODEL) -> Imported:
@@ -221,32 +201,6 @@ def test_the_samples_of_a_chat_server_and_a_null(shared: Path, test_set: Path, t
     assert read_run(done.folder).results[-1].counts["empty"] == 1
 
 
-@pytest.mark.parametrize(
-    ("prompt", "turns"),
-    [
-        ([json.dumps([{"role": "system", "content": "Be."}, {"role": "user", "content": "Q"}])], ("Be.", "Q")),
-        ([{"role": "user", "content": [{"type": "text", "text": "Q"}, {"type": "image_url"}]}], ("Q",)),
-        ([{"role": "user", "content": "Q"}, {"role": "assistant", "content": None}], ("Q", "")),
-    ],
-)
-def test_forms_of_messages(tmp_path: Path, prompt: Any, turns: tuple[str, ...]) -> None:
-    path = write(tmp_path / "x.jsonl", [row(arguments={"gen_args_0": {"arg_0": prompt, "arg_1": {}}})])
-    (answer,) = read_foreign(path).answers
-    assert (answer.prompt, answer.turns) == (None, turns)
-
-
-def test_a_results_file_that_cannot_be_read_is_said(test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path) -> None:
-    date = "2025-01-02T03-04-05.678901"
-    path = write(tmp_path / f"samples_gsm8k_{date}.jsonl", sampled(gsm8k_rows[:2]))
-    results = tmp_path / f"results_{date}.json"
-    results.write_text('{"lm_eval_version": "0.4.13", "results": {"acc_stderr": NaN}}')
-    assert read_foreign(path).version == "0.4.13"
-    assert read_foreign(path).template_sha256 == "unknown"  # the key is not there
-    results.write_text("{")
-    with pytest.raises(DataError, match=r"results_.*\.json:1: is not JSON"):
-        read_foreign(path)
-
-
 def test_two_runs_of_one_test_set_have_the_same_data_and_what_is_unknown_is_said(
     make_run: Any, test_set: Path, gsm8k_rows: list[dict[str, str]], tmp_path: Path
 ) -> None:
@@ -317,99 +271,6 @@ def test_importing_again_changes_nothing_but_times(test_set: Path, gsm8k_rows: l
 
 
 @pytest.mark.parametrize(
-    ("answer", "right"),
-    [("18", "18"), ("x 1,2 #### 1,234,567", "1234567"), ("#### 5 ", "5"), ("-3", "-3"), ("a, b", "a, b"), ("", "")],
-)
-def test_right_answer(answer: str, right: str) -> None:
-    assert right_answer(answer) == right
-
-
-QUESTIONS = st.sampled_from(["One?", "one?", " One? ", "One ?", "Two?", "Three?", ""])
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(QUESTIONS, st.sampled_from(["1", "2", "#### 1"])), max_size=12))
-def test_every_answer_is_counted_once_and_every_item_is_answered_or_missing(pairs: list[tuple[str, str]]) -> None:
-    items = [Item("a", "One?", "1"), Item("b", "Two?", "2")]
-    answers = [ForeignAnswer(line, question, answer, None, "", None) for line, (question, answer) in enumerate(pairs, start=1)]
-    found = match(items, answers)
-    kinds = [[one for _, one in found.answers], found.foreign, found.changed, found.repeated]
-    assert sorted(one.line for kind in kinds for one in kind) == [one.line for one in answers]
-    assert {item.id for item, _ in found.answers} | {item.id for item in found.missing} == {"a", "b"}
-    assert len(found.answers) + len(found.missing) == 2
-
-
-def row(**more: Any) -> dict[str, Any]:
-    return {**sampled([{"question": "q?", "answer": "#### 1"}])[0], **more}
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([{"id": 1, "output": "x"}], "x.jsonl:1: is of no harness known here (a row has 'id', 'output'); known are lm-eval's"),
-        ([{}], "x.jsonl:1: is of no harness known here (a row has no field)"),
-        ([row(), {"doc": {}}], "x.jsonl:2: has no 'arguments', which every row of lm-eval has"),
-        ([row(doc={"text": "x"})], "x.jsonl:1: field 'question' is missing or not a string"),
-        ([row(doc=["q"])], "x.jsonl:1: field 'question' is missing or not a string"),
-        ([row(resps=[["a", "b"]])], "x.jsonl:1: has 2 responses to one item (repeats); a ledger has one"),
-        ([row(resps=[["a"], ["b"]])], "x.jsonl:1: has 2 responses to one item (repeats); a ledger has one"),
-        ([row(resps=[[-1.5, True]])], "x.jsonl:1: its 'resps' are not texts"),
-        ([row(resps=[])], "x.jsonl:1: its 'resps' are not texts"),
-        ([row(resps=5)], "x.jsonl:1: its 'resps' are not texts"),
-        ([row(arguments={"gen_args_0": {"arg_0": "a", "arg_1": "b"}})], "x.jsonl:1: its 'arguments' are not a prompt and"),
-        ([row(arguments=[])], "x.jsonl:1: its 'arguments' are not a prompt and settings"),
-        ([row(), row(filter="flexible", resps=[["other"]])], "x.jsonl:2: has other responses to item 0 under filter"),
-        ([{"question": "q", "answer": 5, "model_output": "", "prediction": ""}], "x.jsonl:1: field 'answer' is missing or not"),
-        ([[1]], "x.jsonl: row 1: is int, not an object"),
-    ],
-)  # fmt: skip
-def test_a_file_that_cannot_be_taken_is_one_line(tmp_path: Path, rows: list[Any], message: str) -> None:
-    with pytest.raises(DataError) as caught:
-        read_foreign(write(tmp_path / "x.jsonl", rows))
-    assert message in str(caught.value)
-    assert str(caught.value).isprintable()
-
-
-def test_arguments_of_older_versions(tmp_path: Path) -> None:
-    found = read_foreign(
-        write(tmp_path / "x.jsonl", [row(arguments=[["Q: q?", {"until": "\n", "do_sample": True, "temperature": 1}]])])
-    )
-    assert found.answers[0].prompt == "Q: q?"
-    assert found.decoding == ForeignDecoding(temperature=1.0, stop=("\n",))
-
-
-def test_settings_that_change_within_a_file_are_unknown(tmp_path: Path) -> None:
-    other = row(doc_id=1, arguments={"gen_args_0": {"arg_0": "x", "arg_1": {"max_gen_toks": 7}}})
-    assert read_foreign(write(tmp_path / "x.jsonl", [row(), other])).decoding == ForeignDecoding()
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.sampled_from(["doc", "doc_id", "resps", "arguments", "filter"]), JSON, st.booleans())
-def test_a_row_with_anything_in_it_is_read_or_is_one_line(
-    tmp_path_factory: pytest.TempPathFactory, field: str, value: Any, inner: bool
-) -> None:
-    changed = row()
-    if inner and field == "arguments":
-        changed["arguments"]["gen_args_0"]["arg_1"] = value
-    else:
-        changed[field] = value
-    path = write(tmp_path_factory.mktemp("any") / "samples_x_2025-01-02T03-04-05.1.jsonl", [row(doc_id=7), changed])
-    path.with_name("results_2025-01-02T03-04-05.1.json").write_text(json.dumps({"config": value, "model_name": value}))
-    try:
-        found = read_foreign(path)
-    except DataError:
-        return
-    assert all(isinstance(one.text, str) and isinstance(one.question, str) for one in found.answers)
-
-
-@pytest.mark.parametrize(
     ("path", "change"),
     [
         (("planned",), lambda ids: ids[::-1]),
@@ -434,87 +295,3 @@ def test_items_that_the_file_cannot_hold_are_a_doubt(
     inner[path[-1]] = change(inner[path[-1]])
     (done.folder / "manifest.json").write_text(json.dumps(manifest))
     assert any("its items are not those of its protocol, counts" in line for line in read_run(done.folder).doubts)
-
-
-def in_order(count: int, reworded: Sequence[int] = ()) -> tuple[list[Item], list[ForeignAnswer]]:
-    """Items, and an answer to each in their order, some with other questions."""
-    items = [Item(f"i{place}", f"question {place}", "t") for place in range(count)]
-    answers = [
-        ForeignAnswer(place + 1, f"{'other ' if place in reworded else ''}{item.question}", None, None, "text", None)
-        for place, item in enumerate(items)
-    ]
-    return items, answers
-
-
-def test_a_few_reworded_questions_are_taken_by_their_place() -> None:
-    items, answers = in_order(200, reworded=[7, 150])
-    found = placed(items, answers, match(items, answers))
-    assert found.answers == tuple(zip(items, answers, strict=True))
-    assert [one.line for one in found.reworded] == [8, 151]
-    assert found.foreign == found.missing == ()
-
-
-@pytest.mark.parametrize("change", ["many reworded", "one less", "another order", "none reworded"])
-def test_nothing_is_taken_by_its_place_where_places_say_little(change: str) -> None:
-    items, answers = in_order(200, reworded={"many reworded": [7, 8, 9], "none reworded": []}.get(change, [7]))
-    if change == "one less":
-        answers = answers[:-1]
-    elif change == "another order":
-        answers[20], answers[30] = answers[30], answers[20]
-    matched = match(items, answers)
-    assert placed(items, answers, matched) == matched
-
-
-@pytest.fixture(scope="module")
-def gpt_4(shared: Path, punkt: None, tmp_path_factory: pytest.TempPathFactory) -> Imported:
-    """Google's stored outputs of GPT-4 to IFEval, as a run."""
-    folder = shared / "data/suite/ifeval"
-    path = folder / "input_response_data_gpt4_20231107_145030.jsonl"
-    return import_file(path, "gpt-4", "ifeval", folder / "input_data.jsonl", tmp_path_factory.mktemp("gpt-4"), SUITE)
-
-
-def test_prompts_and_responses_of_ifeval(gpt_4: Imported) -> None:
-    assert (gpt_4.source.harness, len(gpt_4.matched.answers)) == ("responses", 541)
-    assert [one.line for one in gpt_4.matched.reworded] == [340]
-    run = read_run(gpt_4.folder)
-    assert run.results == gpt_4.results
-    assert run.manifest.imported
-    assert run.manifest.imported.reworded == 1
-    assert [(row.scorer, round(row.value, 2), row.n, row.interval) for row in run.results[:4]] == [
-        ("oi-loose-prompt", 79.67, 541, "wilson95"),
-        ("oi-loose-instruction", 85.61, 541, "clustered95"),
-        ("oi-strict-prompt", 77.08, 541, "wilson95"),
-        ("oi-strict-instruction", 83.69, 541, "clustered95"),
-    ]
-    assert "1 taken by their place (the item's question is worded differently): line 340" in import_report.as_text(gpt_4)
-
-
-def test_ifeval_s_cell_is_verified_by_counts_of_prompts(gpt_4: Imported) -> None:
-    found = verify(read_run(gpt_4.folder), SUITE, stand_in="llama-3-tulu-2-8b")
-    (one,) = found.comparisons
-    assert (one.row.scorer, one.cell.printed, one.cell.n) == ("oi-loose-prompt", "0.468", 541)
-    assert one.agreement.verdict == "inconsistent"
-    assert "(431/541)" in one.agreement.explanation
-    assert [row.scorer for row in found.beside] == ["loose-prompt"]
-
-
-def test_a_row_that_is_no_share_of_items_is_never_compared_as_a_count(gpt_4: Imported) -> None:
-    run = read_run(gpt_4.folder)
-    (cell,) = SUITE.cells(SUITE.find("llama-3-tulu-2-8b"), "ifeval")
-    row = next(row for row in run.results if row.scorer == "oi-loose-instruction")
-    found = against(run, row, cell, SUITE, same_weights=False)
-    assert found.agreement.method == "normal"
-    assert "/541" not in found.agreement.explanation
-
-
-def test_lm_eval_s_samples_of_ifeval(shared: Path, punkt: None, tmp_path: Path) -> None:
-    data = shared / "data/suite/ifeval/input_data.jsonl"
-    rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()[:3]]
-    samples = [
-        {"doc_id": place, "doc": row, "resps": [["A reply without that mark"]], "filter": "none",
-         "arguments": {"gen_args_0": {"arg_0": row["prompt"], "arg_1": {"until": [], "max_gen_toks": 1280}}}}
-        for place, row in enumerate(rows)
-    ]  # fmt: skip
-    done = import_file(write(tmp_path / "samples.jsonl", samples), "m", "ifeval", data, tmp_path / "results", SUITE)
-    assert [item.id for item, _ in done.matched.answers] == ["1000", "1001", "1005"]
-    assert [sample.grades[4].score for sample in read_run(done.folder).samples()] == [0.0, 1.0, 0.0]

@@ -50,12 +50,7 @@ class Asking:
     """A judge and the settings for asking it.
 
     Attributes:
-        recipe: Judge, prompt and settings.
         local: The judge's files if it is a model in this process; ``None`` for a server.
-        budget: Price, limit and count of the cost.
-        cache: File of the judge's answers.
-        url: Address of the judge's server.
-        concurrency: Largest number of requests in flight.
         timeout: Seconds for one answer.
     """
 
@@ -80,11 +75,7 @@ class Asking:
 
     @contextlib.contextmanager
     def endpoint(self, *, needed: bool) -> Iterator[Endpoint]:
-        """Yields the endpoint.
-
-        Args:
-            needed: Whether the judge will get a question; if not, nothing connects to the server and no engine starts.
-        """
+        """Yields the endpoint; unless ``needed``, nothing connects to the server and no engine starts."""
         if self.local and needed:
             with local_judge.local_judge(self.local) as engine:
                 yield engine
@@ -144,11 +135,7 @@ def _price(
 
 
 def settle(estimate: JudgingEstimate, confirm: Confirm, max_cost: float | None) -> None:
-    """Checks that the user agreed to what judging may cost.
-
-    Raises:
-        UserError: If it may cost something, and neither a limit nor a confirmation is given.
-    """
+    """Raises UserError if judging may cost something, and neither a limit nor a confirmation is given."""
     if callable(confirm):
         confirm(estimate)
     elif not confirm and max_cost is None and estimate.requests and estimate.dollars != 0:

@@ -25,7 +25,6 @@ class Calibrated:
     Attributes:
         calibration: Agreement, biases, and the mapping of its win rates to the original's.
         spent: Tokens and dollars of this call.
-        output: The file that was written.
     """
 
     calibration: Calibration

@@ -21,7 +21,6 @@ class Card:
     """What belongs on a model's card.
 
     Attributes:
-        name: Name of the model.
         metadata: The front matter, YAML, without its fences.
         section: The results, Markdown.
         files: Text of the hub's ``.eval_results`` files, by their paths in the model's repository.

@@ -198,11 +198,7 @@ def engine_settings(given: EngineSettings | Mapping[str, Any] | None) -> EngineS
 
 
 def _refuse_unknown(kind: str, given: Mapping[str, Any], record: type) -> None:
-    """Checks that a record has the given names.
-
-    Raises:
-        UnknownName: If it lacks one.
-    """
+    """Raises UnknownName if a record lacks one of the given names."""
     known = [field.name for field in dataclasses.fields(record)]
     for name in given:
         if name not in known:
@@ -219,11 +215,7 @@ def _models(models: AnyPath | Sequence[AnyPath] | Mapping[str, AnyPath]) -> list
 
 
 def _data(data: AnyPath | Mapping[str, AnyPath] | None, benchmark: str, benchmarks: Sequence[str]) -> Path | None:
-    """Returns a benchmark's file.
-
-    Raises:
-        UserError: If one file is given for several benchmarks, or a file for a benchmark that is not run.
-    """
+    """Returns a benchmark's file; raises UserError for one file of several benchmarks, or for a benchmark that is not run."""
     if isinstance(data, Mapping):
         odd = [name for name in data if name not in benchmarks]
         if odd:

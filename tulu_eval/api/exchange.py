@@ -48,7 +48,6 @@ class Written:
     """A bundle that was written.
 
     Attributes:
-        file: Its path.
         id: Hash over all its parts: publish it, and nobody can pass off another bundle as yours.
         size: Bytes.
         unhashed: Why a forgery of the run would not be seen, one line; empty for a run with all hashes.

@@ -27,7 +27,6 @@ class JudgedRun:
     Attributes:
         outcome: Every pair accounted for, and the numbers.
         flags: Oddities of the outputs, one line each.
-        folder: Folder with the judgments.
     """
 
     outcome: JudgingOutcome

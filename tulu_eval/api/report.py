@@ -21,9 +21,7 @@ class Page:
     """An HTML page that was written.
 
     Attributes:
-        path: The file.
         size: Number of characters.
-        runs: Number of runs that it shows.
         trained: Number of training runs that it shows.
         problems: Run folders that it does not show, and why, one line each.
         promptless: Benchmarks whose prompts it does not show, and why, one line each.

@@ -22,7 +22,6 @@ class Table:
 
     Attributes:
         collected: Its cells, with their runs.
-        suite: The registry.
         format: plain, markdown, latex, csv or json.
     """
 

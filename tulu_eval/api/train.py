@@ -42,11 +42,8 @@ class TrainingPlan:
     """What training would do.
 
     Attributes:
-        order: What was asked for.
-        recipe: The recipe, each value with its source.
         device: ``cpu`` or ``cuda``.
         world: Number of processes.
-        suite: The registry.
     """
 
     order: TrainingOrder
@@ -219,11 +216,7 @@ def plan_training(
 
 
 def _check(stage: str, rollouts: str, rollout_memory: float, **counts: int) -> None:
-    """Checks what the command line's types check.
-
-    Raises:
-        UserError: If a value is out of range or unknown.
-    """
+    """Raises UserError if a value that the command line's types check is out of range or unknown."""
     if stage not in get_args(Stage):
         raise UnknownName("stage", stage, get_args(Stage))
     if rollouts not in ("policy", "vllm"):

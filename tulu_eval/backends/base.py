@@ -28,7 +28,6 @@ class EngineSettings:
         device: torch device; ``auto`` is cuda, then mps, then cpu.
         batch_size: Rows decoded together, or requests in flight to a server; 0 lets the backend choose.
         trust_remote_code: Whether Python code that comes with the model may run.
-        allow_pickle: Whether pickle weights may be loaded.
         prefix_caching: Whether to compute the prompts' shared prefix once; off only to test whether it changes an answer.
         tensor_parallel: Number of devices that share each layer of one engine.
         pipeline_parallel: Number of groups of devices, among which the layers of one engine are divided.
@@ -79,7 +78,6 @@ class Usage:
         prefill_tokens: Computed prompt tokens; a shared prefix counts once.
         prefill_seconds: Seconds of prefill, including the shared prefix's.
         decode_tokens: Tokens generated in decoding steps, each of one token per row.
-        decode_seconds: Seconds of decoding.
         decode_steps: Number of decoding steps; each reads the weights once.
     """
 
@@ -96,7 +94,6 @@ class Traffic:
 
     Attributes:
         sent: Requests sent, including repeated ones.
-        resent: Requests repeated after a failure.
     """
 
     sent: int = 0
@@ -144,11 +141,7 @@ class Backend(abc.ABC):
 
     @classmethod
     def check_kind(cls, kind: Kind, settings: EngineSettings) -> None:
-        """Checks that the backend can answer requests of a kind; loads nothing and sends no request.
-
-        Raises:
-            PreflightError: If it cannot.
-        """
+        """Raises PreflightError if the backend cannot answer requests of a kind; loads nothing and sends no request."""
         if kind not in cls.kinds:
             raise _refusal(cls.name, kind)
 
@@ -165,12 +158,9 @@ class Backend(abc.ABC):
     def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
         """Loads the model.
 
-        Args:
-            model: Files of the model.
-            settings: Settings of the engine.
-            eos_ids: Tokens that end a completion; the engine ignores the model's ``generation_config``.
-            max_length: Largest length of a row in positions, prompt and new tokens together: that of the longest request, at
-                most the model's context. A row of this length ends with ``length``.
+        Only ``eos_ids`` end a completion; the engine ignores the model's ``generation_config``. ``max_length`` is the largest
+        length of a row in positions, prompt and new tokens together: that of the longest request, at most the model's context.
+        A row of this length ends with ``length``.
         """
 
     def reload(
@@ -178,12 +168,7 @@ class Backend(abc.ABC):
     ) -> None:
         """Replaces the loaded weights by another checkpoint's, and checks that the new ones took effect.
 
-        Args:
-            model: Files of the other checkpoint.
-            settings: As for :meth:`load`.
-            eos_ids: As for :meth:`load`.
-            max_length: As for :meth:`load`.
-            probe: A prompt; the engine's output for it is compared before and after.
+        The arguments are as for :meth:`load`; the engine's output for the prompt ``probe`` is compared before and after.
 
         Raises:
             ReloadError: If the engine cannot replace the weights, or did not; close it and load the model anew.

@@ -23,7 +23,6 @@ class GrowingRow:
     Attributes:
         started: Time at which its prompt went into the engine, in ``time.perf_counter`` seconds.
         draw: This row's random number generator; depends on the seed and the request only.
-        tokens: Tokens generated so far.
     """
 
     request: Request
@@ -45,9 +44,6 @@ class Finisher:
     """Decides when a row ends, and makes its completion.
 
     Args:
-        tokenizer: A tokenizer of transformers.
-        eos_ids: Tokens that end a row.
-        decoding: Token limit and stop strings.
         max_length: Largest length of a row in tokens, including its prompt; 0 for no limit besides ``decoding``'s.
     """
 

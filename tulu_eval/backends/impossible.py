@@ -8,11 +8,8 @@ from collections.abc import Sequence
 def impossible(prompt: Sequence[int], texts: Sequence[Sequence[int]], room: int, vocabulary: int = 0) -> str:
     """Returns why continuations of a prompt cannot be scored, as one line; empty if they can.
 
-    Args:
-        prompt: Token ids.
-        texts: Token ids of each continuation; a candidate is a continuation of one token.
-        room: Largest length of prompt and continuation together, in tokens.
-        vocabulary: Number of token ids of the model; 0 if it is not known.
+    A candidate is a continuation of one token. ``room`` is the largest length of prompt and continuation together, in tokens;
+    ``vocabulary`` is the model's number of token ids, 0 if it is not known.
     """
     if not prompt:
         return "the prompt has no tokens"

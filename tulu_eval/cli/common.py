@@ -90,11 +90,7 @@ def of_system(error: OSError) -> str:
 
 
 def say(*lines: str) -> None:
-    """Prints lines on stderr, with control characters escaped; prints nothing if stderr cannot be written.
-
-    Args:
-        lines: Each becomes one line; its line ends are escaped.
-    """
+    """Prints lines on stderr, with control characters and line ends escaped; prints nothing if stderr cannot be written."""
     with contextlib.suppress(OSError):
         click.echo("\n".join(map(printable, lines)), err=True)
 
@@ -108,9 +104,7 @@ def one_line(message: str) -> str:
 def print_text(text: str, *, end: bool = True) -> None:
     """Prints a text on stdout, with control characters escaped, since names, prompts and answers may have any.
 
-    Args:
-        text: One or more lines.
-        end: End the last line.
+    ``end`` ends the last line.
     """
     click.echo(printable_lines(text), nl=end)
 
@@ -135,11 +129,7 @@ class Counted(Protocol):
 
 
 def end_with_failures(outcomes: Sequence[Counted], remedy: str) -> None:
-    """Ends with exit code 1 if runs have failures, and prints on stderr how many and why, with ``--quiet`` too.
-
-    Raises:
-        click.exceptions.Exit: If any run has a failure.
-    """
+    """Ends with exit code 1 if runs have failures, and prints on stderr how many and why, with ``--quiet`` too."""
     failed = [one for one in outcomes if one.tally.failed]
     for one in failed:
         say(f"tulu-eval: {one.folder}: {one.tally.failures}; {remedy}")

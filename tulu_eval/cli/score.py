@@ -84,11 +84,7 @@ def score(
 
 
 def _refuse(names: tuple[str, ...], given: Mapping[str, object], why: str) -> None:
-    """Raises an error if one of some options is given.
-
-    Raises:
-        UserError: If one is; the message names the first.
-    """
+    """Raises UserError if one of some options is given; the message names the first."""
     for name in names:
         if given[name]:
             raise UserError(f"--{name} {why}")

@@ -123,11 +123,7 @@ def train(
 
 
 def _settings(changes: tuple[str, ...]) -> dict[str, object]:
-    """Returns the values of ``--set`` by key.
-
-    Raises:
-        UserError: If a text is not KEY=VALUE.
-    """
+    """Returns the values of ``--set`` by key; raises UserError if a text is not KEY=VALUE."""
     found: dict[str, object] = {}
     for text in changes:
         key, equals, value = text.partition("=")
@@ -151,11 +147,7 @@ def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
 
 
 class Steps:
-    """Prints a line per step on stderr.
-
-    Args:
-        quiet: Print nothing.
-    """
+    """Prints a line per step on stderr; nothing if ``quiet``."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet

@@ -54,7 +54,6 @@ class Attempt(Generic[Made]):
         made: Value that :meth:`Client.ask` hands over if this was the last attempt.
         health: ``answered``: the endpoint works. ``failed``: it is down if many attempts fail. ``neither``: tells nothing.
         detail: One line; empty unless the attempt failed.
-        retry: Whether to send the request again.
         wait: Seconds to wait before the next attempt, as the endpoint asked; ``None`` if it did not ask.
     """
 
@@ -79,7 +78,6 @@ class Client:
         variable: Environment variable of the key, for messages.
 
     Attributes:
-        reader: Reader of the endpoint's replies.
         sent: Requests sent so far, with repeated ones.
         resent: Repeated requests among these.
 
@@ -120,10 +118,8 @@ class Client:
     def ask(self, jobs: Sequence[Job], send: Callable[[Connection, Job], Attempt[Made]], done: Callable[[Made], None]) -> None:
         """Sends every job; each thread hands an outcome to ``done`` before it sends the next job.
 
-        Args:
-            jobs: The jobs, each for one request.
-            send: Sends a job once; runs in many threads. It must handle the connection's :class:`DroppedError` itself.
-            done: Takes the outcome of each job after its last attempt.
+        ``send`` sends a job once; it runs in many threads and must handle the connection's :class:`DroppedError` itself.
+        ``done`` takes the outcome of each job after its last attempt.
 
         Raises:
             EndpointError: If the endpoint will not answer; ``done`` has had all outcomes before that.
@@ -215,11 +211,7 @@ class Client:
         raise EndpointError(f"{limit} {word} at the {self._role} {self.url}; the last: {attempt.detail}{hint}")
 
     def get(self, path: str) -> Reply:
-        """Returns the reply to one GET request, which is sent once.
-
-        Raises:
-            DroppedError: If no complete answer came.
-        """
+        """Returns the reply to one GET request, which is sent once; raises DroppedError if no complete answer came."""
         connection = Connection(self.url, self._key, min(self._timeout, SHORT_TIMEOUT))
         try:
             return connection.request("GET", path)

@@ -40,7 +40,6 @@ class Failure:
         status: HTTP status; for an error with status 200, the status that the error names.
         detail: One line for the user.
         code: The error's code or type, as the endpoint gave it; empty for none.
-        retry: Whether another attempt may succeed.
         wait: Seconds to wait before it, as the endpoint asked; ``None`` if it did not ask.
     """
 
@@ -55,7 +54,6 @@ class ReplyReader:
     """Reads the replies of one endpoint.
 
     Args:
-        url: Address of the endpoint, for messages.
         key: The key to remove from replies; empty for none.
         role: Name of the endpoint in messages, e.g. ``judge``.
         variable: Environment variable of the key, for messages.
@@ -116,11 +114,7 @@ class ReplyReader:
         return kept
 
     def read_failure(self, reply: Reply) -> Failure:
-        """Returns the failure of a reply whose status is not 200.
-
-        Raises:
-            EndpointError: If the reply means that the endpoint will answer no request.
-        """
+        """Returns the failure of a reply whose status is not 200."""
         try:
             data = self.parse(reply.body)
         except DataError:

@@ -74,9 +74,7 @@ class BaseUrl(NamedTuple):
     def target(self, path: str, model: str = "") -> str:
         """Returns a request's target: its path and query.
 
-        Args:
-            path: Path below the base URL, e.g. ``/chat/completions``.
-            model: Model of the request; empty for a request about the endpoint itself.
+        ``path`` is below the base URL, e.g. ``/chat/completions``; ``model`` is empty for a request about the endpoint itself.
         """
         base = self.path
         if self.api_version and not model:
@@ -87,11 +85,7 @@ class BaseUrl(NamedTuple):
 
 
 def parse_base_url(text: str, owner: str = "the endpoint") -> BaseUrl:
-    """Returns the parts of a base URL such as ``https://api.openai.com/v1``.
-
-    Args:
-        text: The URL.
-        owner: Name of the endpoint in messages.
+    """Returns the parts of a base URL such as ``https://api.openai.com/v1``; ``owner`` names the endpoint in messages.
 
     Raises:
         UserError: If it is not a base URL, or has a user name, a password, a fragment, or a query other than Azure's version.
@@ -138,11 +132,6 @@ def key_for(url: BaseUrl, environment: Mapping[str, str], variable: str) -> str:
 
     The key is the value of ``variable``. If that is not set, OpenAI's or Azure's own hosts, and no others, get the value of
     :data:`OPENAI_KEY` or :data:`AZURE_KEY`.
-
-    Args:
-        url: Address of the endpoint.
-        environment: Environment variables of this process.
-        variable: Name of the environment variable for this use.
 
     Raises:
         UserError: If the host is OpenAI's or Azure's and neither variable is set.

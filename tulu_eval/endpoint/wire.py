@@ -63,7 +63,6 @@ class Connection:
     """A kept connection to one endpoint; one thread may use it at a time.
 
     Args:
-        url: Address of the endpoint.
         key: API key, sent as a bearer token, to Azure as ``api-key``; empty for none.
         timeout: Seconds for one whole exchange.
     """
@@ -76,11 +75,7 @@ class Connection:
         self._connection: http.client.HTTPConnection | None = None
 
     def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Reply:
-        """Returns the server's answer with any status.
-
-        Raises:
-            DroppedError: If no complete answer came in time.
-        """
+        """Returns the server's answer with any status; raises DroppedError if no complete answer came in time."""
         data = None if body is None else json.dumps(body).encode("ascii")
         target = self._url.target(path, str(body.get("model", "")) if body else "")
         self._deadline = time.monotonic() + self._timeout

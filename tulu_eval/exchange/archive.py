@@ -41,9 +41,7 @@ def pack(parts: Mapping[str, bytes]) -> bytes:
 def unpack(path: Path, known: Collection[str]) -> tuple[dict[str, bytes], bool]:
     """Returns the parts of an archive by name, and whether the file is, byte for byte, the archive that :func:`pack` makes.
 
-    Args:
-        path: The file.
-        known: Names that parts may have.
+    ``known`` has the names that parts may have.
 
     Raises:
         DataError: If the file is not an archive, or has a part that :func:`pack` does not write.

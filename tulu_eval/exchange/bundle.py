@@ -47,7 +47,6 @@ class Bundle:
 
     Attributes:
         id: The sha256 of its sums.
-        name: File name for it.
         unhashed: Why a forgery of the run would not be seen, one line; empty for a run with all hashes.
     """
 

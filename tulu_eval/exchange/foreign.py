@@ -72,7 +72,6 @@ class Foreign:
     Attributes:
         task: The harness's name of the task.
         answers: Answers in the file's order: one per item, two for an item that the file has twice.
-        lines: Number of lines of the file.
         engine: The harness's name of the engine.
         other_decoding: Sampling settings that a manifest has no field for, as ``name=value``.
         quantization: Name of the method; empty for unquantised weights.

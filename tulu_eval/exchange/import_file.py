@@ -80,7 +80,6 @@ class Imported:
     """An imported run.
 
     Attributes:
-        folder: The run's folder.
         misread: Ids of items for which the harness extracted another answer than the same rule does here.
     """
 
@@ -95,13 +94,8 @@ class Imported:
 def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, output: Path, suite: Suite) -> Imported:
     """Makes a run folder from another harness's file; writes nothing before it has read and matched the whole file.
 
-    Args:
-        path: The file.
-        model: Name of the model that wrote the answers, followed by ``@revision`` if known.
-        benchmark_name: Name of the benchmark.
-        data: A data file to read instead of the benchmark's own source.
-        output: Folder under which runs are kept.
-        suite: The registry.
+    ``model`` is the name of the model that wrote the answers, followed by ``@revision`` if known; ``data`` is a file to read
+    instead of the benchmark's own source.
 
     Raises:
         UserError: If no known harness wrote the file, or it has no answer to an item of the benchmark.
@@ -206,14 +200,12 @@ def _model(asked: str, source: Foreign, suite: Suite) -> tuple[str, str]:
 
 
 def _sample(item: Item, answer: ForeignAnswer, settings: str) -> Sample:
-    prompt = UNKNOWN if answer.prompt is None else _sha256(answer.prompt)
+    prompt = UNKNOWN
+    if answer.prompt is not None:
+        prompt = hashlib.sha256(answer.prompt.encode("utf-8", "surrogatepass")).hexdigest()
     key = content_hash({"settings": settings, "item": item.id})
     completion = Completion(key, answer.text, (), "unknown", 0.0)
     return Sample(item.id, item.target, prompt, completion, "ok", (), item.group)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _prompts(benchmark: Benchmark, matched: Matched) -> tuple[str, str]:

@@ -58,12 +58,7 @@ class ForeignDecoding:
 
 
 def decoding(kwargs: Mapping[str, Any] | None, engine: str) -> ForeignDecoding:
-    """Returns the decoding.
-
-    Args:
-        kwargs: The common settings of all rows; ``None`` if they differ.
-        engine: lm-eval's ``--model``, or ``unknown``.
-    """
+    """Returns the decoding from the common settings of all rows (``None`` if they differ) and lm-eval's ``--model``."""
     if kwargs is None:
         return ForeignDecoding()
     temperature = None if kwargs.keys() - _READ else _temperature(kwargs, engine)
@@ -87,8 +82,7 @@ def others(kwargs: Mapping[str, Any] | None) -> tuple[str, ...]:
 def altered(config: Mapping[str, Any]) -> tuple[str, str]:
     """Returns the names of quantization and adapter; empty for none, ``unknown`` if nothing tells.
 
-    Args:
-        config: ``config`` of ``results_DATE.json``; empty if there is no such file.
+    ``config`` is that of ``results_DATE.json``; empty if there is no such file.
     """
     arguments = _arguments(config.get("model_args"))
     if config.get("model") not in ("hf", "vllm") or arguments is None:

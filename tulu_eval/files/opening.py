@@ -44,11 +44,8 @@ _KINDS = (
 def open_file(path: Path, limit: int = UNPACKED) -> io.BufferedReader[Any]:
     """Returns a regular file open for reading, unpacked if its first bytes are gzip's, and past a byte order mark.
 
-    Every error of a later read is a :class:`~tulu_eval.errors.DataError` too.
-
-    Args:
-        path: The file; links are followed.
-        limit: Largest unpacked size of gzip, in bytes.
+    Every error of a later read is a :class:`~tulu_eval.errors.DataError` too. Links are followed; ``limit`` is the largest
+    unpacked size of gzip, in bytes.
 
     Raises:
         DataError: If the file is missing, not a regular file, unreadable, or of an unsupported type.

@@ -105,11 +105,7 @@ def decode(data: bytes | str, kind: type[T], place: Place) -> T:
 def checked(value: Any, kind: type[T], place: Place, wrong: str = "") -> T:
     """Returns a value of :func:`parse_json` as a value of a type; converts nothing.
 
-    Args:
-        value: The JSON value.
-        kind: The type, as for :func:`decode`.
-        place: Place of the value, for messages.
-        wrong: Start of the message.
+    ``wrong`` is the start of the message.
 
     Raises:
         DataError: If the value has a wrong type; the message names the field, e.g. ``model.name``.

@@ -48,11 +48,7 @@ class Row:
         return self.place.error(message)
 
     def text(self, field: str) -> str:
-        """Returns a text field of the row.
-
-        Raises:
-            DataError: If the field is missing or not a text.
-        """
+        """Returns a text field of the row; raises DataError if the field is missing or not a text."""
         value = self.data.get(field)
         if not isinstance(value, str):
             raise self.error(f"field {field!r} is missing or not a string")
@@ -80,11 +76,8 @@ def read_as(path: Path, kind: type[T], limit: int = LARGEST) -> T:
 def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False, halves: bool = False) -> Iterator[Row]:
     """Yields the objects of a file one at a time: JSON lines, a JSON list, or parquet, told apart by the first bytes.
 
-    Args:
-        path: The file; JSON may be gzip-compressed.
-        fields: Fields that every object must have as texts.
-        nan: Accept NaN, as :func:`~tulu_eval.files.parsing.parse_json` does.
-        halves: Accept lone surrogates, as :func:`~tulu_eval.files.parsing.parse_json` does.
+    JSON may be gzip-compressed. Every object must have ``fields`` as texts; ``nan`` and ``halves`` are as for
+    :func:`~tulu_eval.files.parsing.parse_json`.
 
     Raises:
         DataError: If the file cannot be read or parsed, has an element that is not an object with these fields, or is empty.

@@ -72,11 +72,25 @@ class StoredAudit(Record, frozen=True):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Allowance:
+    """Share of items that may flip between two greedy runs of the same weights on the same items.
+
+    Attributes:
+        rate: The share, 0 to 1.
+        items: Number of items in the comparison that uses it.
+        measured: Whether ``audit`` measured it on this run; otherwise it is the general allowance.
+    """
+
+    rate: float
+    items: int
+    measured: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Audit:
     """The result of the repetitions.
 
     Attributes:
-        items: Ids of the repeated items.
         flips: Number of changed grades, over all repetitions.
         trials: Items times repetitions.
         rate: 95 % interval of the share of grades that change, as fractions.
@@ -98,13 +112,7 @@ def audit(
 ) -> Audit:
     """Repeats items of a finished run in three ways and writes ``audit.json`` into its folder.
 
-    Args:
-        folder: The run.
-        suite: The registry.
-        progress: Shows how far the audit is.
-        items: Number of items to repeat, drawn with a fixed seed.
-        model: Path of the model, for a run of a local model.
-        data: The data file, for a run of a file.
+    It draws ``items`` of them with a fixed seed. ``model`` is a local model, ``data`` the file of a run that read one.
 
     Raises:
         UserError: If the run is not finished or was imported, or model, data or settings here are not those of the run.
@@ -175,12 +183,14 @@ def measured_flip_rate(run: StoredRun) -> float | None:
     return min(wilson(flips, trials).high, max(FLIP_RATE, flips / trials))
 
 
-def _same_plan(manifest: Manifest, suite: Suite, model: str | None, data: Path | None) -> Plan:
-    """Returns the run's plan, made again.
+def allowance(run: StoredRun, items: int) -> Allowance:
+    """Returns the allowance for a comparison of ``items`` items: the run's own if it was audited, else the general one."""
+    measured = measured_flip_rate(run)
+    return Allowance(FLIP_RATE if measured is None else measured, items, measured is not None)
 
-    Raises:
-        UserError: If the plan differs from the run's.
-    """
+
+def _same_plan(manifest: Manifest, suite: Suite, model: str | None, data: Path | None) -> Plan:
+    """Returns the run's plan, made again; raises UserError if the plan differs from the run's."""
     order = Order(
         benchmark=manifest.benchmark.name,
         model=model or _name_with_revision(manifest),

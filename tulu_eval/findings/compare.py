@@ -65,8 +65,6 @@ class Flip:
     """An item that has other scores in the two runs: mostly right in one and wrong in the other.
 
     Attributes:
-        item: Id of the item.
-        target: The right answer.
         divergence: ``None`` if the texts are equal.
     """
 
@@ -85,12 +83,9 @@ class Paired:
     Attributes:
         only_a: Number of items with a higher score in A; with one sample per item, those that only A has right.
         only_b: Number of items with a higher score in B.
-        same_text: Number of items with equal completions.
-        same_answer: Number of items with equal extracted answers.
         p_value: Two-sided p-value of the test.
         difference: A minus B.
         low: Lower end of the difference's 95 % interval: Tango's score interval, or Student's.
-        high: Upper end of that interval.
         detectable: Smallest difference that the test detects with 80 % power at this discordance; ``None`` if it detects none.
         margin: Difference that the test must be able to detect before the verdict is ``no difference``.
         verdict: ``differ``: chance rarely flips as many items. ``no difference``: chance does, and the test would have detected
@@ -125,7 +120,6 @@ class Compared:
     """The result of :func:`compare`.
 
     Attributes:
-        scorer: Name of the scorer whose grades are compared.
         flips: Flips in the order of A's items.
         changes: Differences between the manifests without times and sessions.
         left_out: Number of shared items that an engine failed on in A or B; the test leaves them out.

@@ -34,13 +34,7 @@ Changes = Literal["weights", "prompts", "answers", "grades", "numerics"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting that differs.
-
-    Attributes:
-        name: Name in the manifest.
-        published: Value behind the published number.
-        run: Value in the run.
-    """
+    """A setting that differs: its name in the manifest, and its values behind the published number and in the run."""
 
     name: str
     published: str
@@ -56,15 +50,7 @@ class Setting:
 def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, same_weights: bool) -> tuple[Setting, ...]:
     """Returns every setting in which a run differs from the recipe behind a published number, noise last.
 
-    Args:
-        run: The run.
-        row: The run's row that is compared.
-        cell: The published number that it is compared with.
-        model: The model of the published number.
-        same_weights: Whether the run measured that model's released, unaltered weights.
-
-    Raises:
-        UserError: If the benchmark is not installed.
+    ``same_weights`` says whether the run measured the released, unaltered weights of ``model``.
     """
     manifest = run.manifest
     benchmark = catalog.benchmark(run.benchmark, cell.protocol)
@@ -85,10 +71,8 @@ def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, 
     if row.metric == protocol.metric:
         pairs.append(("scorer", benchmark.scorers[0], row.scorer, "grades"))
     if is_win_rate(row.metric):
-        asked, names = (
-            parts(row.signature),
-            {"judge": "judge", "by": "judge's method", "prompt": "judge's prompt", "b": "baseline"},
-        )
+        asked = parts(row.signature)
+        names = {"judge": "judge", "by": "judge's method", "prompt": "judge's prompt", "b": "baseline"}
         pairs += [(names[key], value, asked.get(key, NOT_RECORDED), "grades") for key, value in published_parts().items()]
         pairs += [(key, "", asked.get(key, ""), "grades") for key in ("sides", "places")]
     if (manifest.settings.dtype or "auto") != "auto":

@@ -50,8 +50,6 @@ class Reach:
     """The smallest differences, in percentage points, that a protocol's items detect; ``None`` if they detect none.
 
     Attributes:
-        protocol: Name of the protocol.
-        n: Number of its items.
         paired_low: Difference on shared items at the lower end of the plan's discordance.
         paired_high: Difference on shared items at the upper end.
         unpaired: Difference of two independent samples of n items.
@@ -71,8 +69,6 @@ class Cost:
     """The cost of a run of one model on this machine.
 
     Attributes:
-        items: Number of the protocol's items.
-        parameters: Number of the model's parameters.
         prompt_tokens: Tokens of all prompts; ``None`` if the items are not on this machine.
         new_tokens: Typical and largest number of generated tokens.
         memory_bytes: Size of weights, keys and values; of the weights alone if the model is not on this machine.
@@ -121,12 +117,8 @@ class Planning:
 def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suite, data: Path | None = None) -> Planning:
     """Plans a comparison of two models.
 
-    Args:
-        name: Name of the benchmark.
-        models: Names, folders or hub ids, as for a run.
-        detect: Difference to detect, in percentage points.
-        suite: The registry.
-        data: The benchmark's data file, as for a run.
+    ``models`` are names, folders or hub ids, and ``data`` the benchmark's data file, as for a run; ``detect`` is the difference
+    to detect, in percentage points.
 
     Raises:
         UserError: If the benchmark or a model is unknown, the difference is impossible, or a model's size is unknown.

@@ -35,7 +35,6 @@ class Published:
     """The published numbers of a run.
 
     Attributes:
-        model: The model of the numbers.
         same_weights: Whether the run measured that model's released, unaltered weights.
         cells: Numbers on the run's benchmark with a metric that the run has; a judged run has all win rates.
     """
@@ -48,10 +47,7 @@ class Published:
 def published_of(run: StoredRun, suite: Suite, stand_in: str | None = None) -> Published:
     """Returns the published numbers of a run.
 
-    Args:
-        run: The run.
-        suite: The registry.
-        stand_in: Name of a model whose numbers to return; default: the run's own model, else the one in its note.
+    ``stand_in`` is the name of a model whose numbers to return; default: the run's own model, else the one in its note.
 
     Raises:
         UserError: If no number was published for the run, or ``stand_in`` is not in the registry.
@@ -68,11 +64,7 @@ def published_of(run: StoredRun, suite: Suite, stand_in: str | None = None) -> P
 
 
 def remember(run: StoredRun, suite: Suite, stand_in: str) -> None:
-    """Writes into a run's folder with which model's numbers to compare it; does nothing for a model of the registry.
-
-    Raises:
-        UserError: If the folder cannot be written.
-    """
+    """Writes into a run's folder with which model's numbers to compare it; does nothing for a model of the registry."""
     if released_model(run, suite) is None:
         write_json(run.folder / FILE, {"format": FORMAT, "model": suite.find(stand_in).hub_id})
 

@@ -1,7 +1,6 @@
 """The card's table with measured numbers beside the published ones: for each cell one run's row, a verdict, and groups.
 
-The table has every row of the card, measured or not, and then the other measured models. A column has numbers of one metric and
-one judge: a raw win rate is never in the length-controlled column, and one judge's number is never in another judge's.
+The table has every row of the card, measured or not, and then the other measured models.
 """
 
 from __future__ import annotations
@@ -14,51 +13,17 @@ from pathlib import Path
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.findings.owners import owners_of
 from tulu_eval.findings.published_cells import published_of, released_model, remembered_model
+from tulu_eval.findings.table_columns import Column, columns_of, row_of
 from tulu_eval.findings.verify import Comparison, against, verify
-from tulu_eval.judging.numbers import CALIBRATED, is_win_rate, other_scale
+from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell, Suite, plain
 from tulu_eval.runs.judge import flags_of
 from tulu_eval.runs.reading import StoredRun, find_runs
 from tulu_eval.stats import count_groups, wilson
 
-TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
-"""Short titles of the two number columns of the card, by metric of the registry."""
-
-RAW = "AlpacaEval2_WR"
-"""The registry's metric of raw win rates; a calibrated win rate is an estimate of it."""
-
 FULL = "full"
 """The protocol that has every item of the benchmark."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Column:
-    """A pair of columns: published and measured.
-
-    Attributes:
-        metric_key: Key of the metric in the registry.
-        protocol: Protocol of the results in the column: the one behind the published numbers.
-        metric: Metric of the results in the column.
-        judge: Name of the judge; empty for the published judge, and for a metric without a judge.
-    """
-
-    metric_key: str
-    name: str
-    benchmark: str
-    protocol: str | None
-    metric: str
-    judge: str = ""
-
-    @property
-    def title(self) -> str:
-        """Title, with a comma after a judge's name so that words can follow."""
-        return f"{self.name}, judge {self.judge}{' calibrated' if self.calibrated else ''}," if self.judge else self.name
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the numbers are estimates of the published judge's."""
-        return self.metric.endswith(CALIBRATED)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +32,6 @@ class Measured:
 
     Attributes:
         row: The row with the most items of the published protocol; the newest run's if several have as many.
-        run: The run of ``row``.
         runs: Number of runs that have a row for the cell.
         full: The row with the most items of all items of the benchmark, from any of these runs.
         source: Origin of the number if no run here gave it, else empty.
@@ -94,7 +58,6 @@ class TableCell:
         interval: Its 95 % Wilson interval in percent; ``None`` if it is not a count.
         reason: Why there is no comparison although something was measured; else empty.
         group: Letters of the published number's groups.
-        measured_group: Letters of the measured number's groups.
     """
 
     cell: PublishedCell | None
@@ -154,8 +117,8 @@ def arrange(suite: Suite, runs: Sequence[StoredRun], problems: Sequence[str]) ->
     problems = [*problems, *(f"{run.folder}: {run.tally.unfinished}" for run in runs if run.tally.unfinished)]
     problems += filter(None, (_odd_note(run, suite) for run in runs))
     runs = [run for run in runs if run.tally.finished]
-    columns = tuple(_columns(suite, runs))
-    has_row = [any(_row(run, column) for column in columns) for run in runs]
+    columns = tuple(columns_of(suite, runs))
+    has_row = [any(row_of(run, column) for column in columns) for run in runs]
     elsewhere = Counter(run.benchmark for run, has in zip(runs, has_row, strict=True) if not has)
     owners = owners_of([run for run, has in zip(runs, has_row, strict=True) if has], suite)
     lines = [
@@ -177,50 +140,6 @@ def _apart(models: Iterable[str], owners: Iterable[str]) -> Iterator[str]:
     for model in sorted(models):
         if several := [owner for owner in owners if owner.startswith(f"{model}@")]:
             yield f"{model} was measured at {len(several)} commits with other weights; each has a row of its own"
-
-
-def _columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
-    """Yields the columns: of a win rate one per judge, of a raw one only for judges of runs without another."""
-    for key, name in TITLES.items():
-        metric = suite.metrics[key]
-        own = Column(key, name, metric.benchmark, metric.protocol, metric.metric)
-        yield own
-        if not is_win_rate(metric.metric):
-            continue
-        raw = Column(RAW, "AlpacaEval 2 win rate", own.benchmark, own.protocol, "win_rate")
-        mapped = dataclasses.replace(raw, metric=raw.metric + CALIBRATED)
-        only_raw = {judge for run in runs for judge in {*_judges(raw, [run])} - {*_judges(own, [run])}}
-        judges = ((own, filter(None, _judges(own, runs))), (raw, sorted(only_raw)), (mapped, _judges(mapped, runs)))
-        yield from (dataclasses.replace(column, judge=judge) for column, names in judges for judge in names)
-    yield from _measured_columns(suite, runs)
-
-
-def _measured_columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
-    """Yields a column for each published metric that is not on the card and that a run has measured."""
-    for metric in suite.metrics.values():
-        own = Column(metric.key, metric.title, metric.benchmark, metric.protocol, metric.metric)
-        if metric.key in TITLES or is_win_rate(metric.metric) or metric.protocol is None:
-            continue
-        if any(_rows(run, own) for run in runs) and any(
-            cell.metric_key == metric.key for cell in suite.cells(benchmark=metric.benchmark)
-        ):
-            yield own
-
-
-def _judges(column: Column, runs: Sequence[StoredRun]) -> list[str]:
-    """Returns the judges that gave numbers of a column's metric; the published judge's name is empty."""
-    return sorted({other_scale(row) for run in runs for row in _rows(run, column)})
-
-
-def _rows(run: StoredRun, column: Column) -> list[Result]:
-    """Returns the rows of a run with a column's metric, by any judge."""
-    if run.benchmark != column.benchmark:
-        return []
-    return [row for row in run.results if row.protocol == column.protocol and row.metric == column.metric]
-
-
-def _row(run: StoredRun, column: Column) -> Result | None:
-    return next((row for row in _rows(run, column) if other_scale(row) == column.judge), None)
 
 
 def _odd_note(run: StoredRun, suite: Suite) -> str:
@@ -295,7 +214,7 @@ def _verdict(measured: Measured, cell: PublishedCell, suite: Suite) -> tuple[Com
 
 
 def _measured(column: Column, runs: Sequence[StoredRun]) -> Measured | None:
-    having = [(row, run) for run in runs if (row := _row(run, column)) is not None]
+    having = [(row, run) for run in runs if (row := row_of(run, column)) is not None]
     if not having:
         return None
     row, run = max(having, key=lambda one: (one[0].n, one[1].ended))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from tulu_eval.errors import UserError
-from tulu_eval.findings.audit import measured_flip_rate
+from tulu_eval.findings.audit import Allowance, allowance
 from tulu_eval.findings.deviations import Setting, differences
 from tulu_eval.findings.published_cells import published_of, unnamed_revision
 from tulu_eval.judging import numbers
@@ -18,7 +18,7 @@ from tulu_eval.judging.numbers import CALIBRATED, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
 from tulu_eval.runs.reading import StoredRun
-from tulu_eval.stats import FLIP_RATE, Agreement, Count, Mean, agree, wilson
+from tulu_eval.stats import Agreement, Count, Mean, agree, wilson
 from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.intervals import z_value
 
@@ -59,26 +59,10 @@ class Untested:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Allowance:
-    """Share of items that may flip between two greedy runs of the same weights on the same items.
-
-    Attributes:
-        rate: The share, 0 to 1.
-        items: Number of items in the comparison that uses it.
-        measured: Whether ``audit`` measured it on this run; otherwise it is the general allowance.
-    """
-
-    rate: float
-    items: int
-    measured: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Verification:
     """The result of :func:`verify`.
 
     Attributes:
-        model: The model of the published numbers.
         same_weights: Whether the run measured that model's released weights.
         comparisons: For each published number the main comparison first.
         untested: Win rates on another scale than the published ones.
@@ -87,7 +71,6 @@ class Verification:
         contradictions: Contradictions of the published record that concern these numbers.
         differences: Settings in which the run differs from the published recipe.
         conclusion: What the differences mean for the verdicts, in one line.
-        notes: Remarks, one line each.
     """
 
     run: StoredRun
@@ -111,12 +94,9 @@ class Verification:
 def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial: bool = False) -> Verification:
     """Compares a sound run with every published number of its model and benchmark.
 
-    Args:
-        run: The run.
-        suite: The registry.
-        stand_in: Name of a model with whose numbers to compare instead of the run's own; the weights then count as different.
-        partial: Compare a run that lacks items of the protocol: a limited run, or the complete beginning of a stopped one.
-            Samples that happened to finish first are never compared.
+    ``stand_in`` names a model with whose numbers to compare instead of the run's own; the weights then count as different.
+    ``partial`` compares a run that lacks items of the protocol: a limited run, or the complete beginning of a stopped one.
+    Samples that happened to finish first are never compared.
 
     Raises:
         UserError: If no number was published for the run, or no row of the run can be compared with one.
@@ -160,7 +140,7 @@ def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial
         comparisons=tuple(comparisons),
         untested=tuple(untested),
         beside=_beside(run, comparisons),
-        allowance=next((_allowance(run, one.row.n) for one in comparisons if one.agreement.method == "symmetric flips"), None),
+        allowance=next((allowance(run, one.row.n) for one in comparisons if one.agreement.method == "symmetric flips"), None),
         contradictions=tuple(entry for entry in suite.contradictions(published.model) if entry.id in ids),
         differences=settings,
         conclusion=_conclusion(settings, comparisons),
@@ -181,7 +161,7 @@ def against(run: StoredRun, row: Result, cell: PublishedCell, suite: Suite, *, s
     def test(value: float, n: int) -> Agreement:
         if counted and cell.n is not None:
             measured, other = (Count(round(one * size / 100), size) for one, size in ((value, n), (cell.value, cell.n)))
-            return agree(measured, other, items=items, same_weights=same_weights, flip_rate=_allowance(run, n).rate)
+            return agree(measured, other, items=items, same_weights=same_weights, flip_rate=allowance(run, n).rate)
         error, published = _error(row.value, row.low, row.high), _published_error(suite, cell)
         return agree(Mean(value, error), Mean(cell.value, error if published is None else published))
 
@@ -221,11 +201,6 @@ def _published_error(suite: Suite, cell: PublishedCell) -> float | None:
         return cell.se
     low, high = wilson(round(cell.value * cell.n / 100), cell.n)
     return _error(cell.value, 100 * low, 100 * high)
-
-
-def _allowance(run: StoredRun, items: int) -> Allowance:
-    measured = measured_flip_rate(run)
-    return Allowance(FLIP_RATE if measured is None else measured, items, measured is not None)
 
 
 def _conclusion(settings: tuple[Setting, ...], comparisons: list[Comparison]) -> str:

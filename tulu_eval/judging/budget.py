@@ -39,7 +39,6 @@ class Price:
     """US dollars per million tokens.
 
     Attributes:
-        input: Price of prompt tokens.
         output: Price of answer tokens, including reasoning.
         source: Source of the price, with its date.
     """
@@ -76,7 +75,6 @@ class JudgingEstimate:
         prompt_tokens: Estimate from the number of characters.
         answer_tokens: Upper bound: one per request with logprobs, the token limit per request with a text verdict.
         dollars: Estimated cost; ``None`` if the price is unknown.
-        price: Price behind ``dollars``; ``None`` if unknown.
     """
 
     requests: int
@@ -221,12 +219,10 @@ class Budget:
             return True
 
     def settle(self, question: Question, usage: JudgeUsage | None, perhaps_billed: bool = False) -> None:
-        """Releases the reserved cost of a request, and counts its real cost.
+        """Releases the cost that :meth:`reserve` reserved for a question, and counts its real cost.
 
-        Args:
-            question: A question for which :meth:`reserve` returned True.
-            usage: The endpoint's report; ``None`` if there was none.
-            perhaps_billed: Whether a request without a report may be billed.
+        ``usage`` is the endpoint's report, ``None`` if there was none; ``perhaps_billed`` says whether such a request may be
+        billed.
         """
         bound = self._bound(question)
         with self._changed:

@@ -43,8 +43,6 @@ class Sampled:
     """One annotated pair drawn for calibration.
 
     Attributes:
-        model: Name of the model whose output was judged.
-        annotation: The pair and the original's preference.
         weight: Number of annotated pairs that it represents.
     """
 
@@ -70,16 +68,10 @@ class Calibration:
     """A replacement judge measured against the original.
 
     Attributes:
-        judge: Name of the replacement.
         method: Method of asking the replacement: ``logprobs`` or ``text``.
-        prompt_sha256: Hash of the replacement's prompt.
         n: Pairs that both judges have judged.
-        failed: Pairs on which the replacement failed.
-        models: Names of the models whose outputs are in the pairs.
         agreement: Weighted share of pairs for which both judges name the same winner, 0 to 1.
-        kappa: Cohen's kappa of the winners.
         intercept: Intercept of the mapping, in preference minus 1.
-        slope_se: Standard error of the slope.
         center: The replacement's weighted mean preference minus 1 on the pairs; the slope's error has no effect there.
         residual_se: Standard error of the mean residual, in percentage points.
         between_se: Standard deviation of mean residuals between models, in percentage points; ``None`` with one model.
@@ -103,12 +95,7 @@ class Calibration:
     between_se: float | None
 
     def apply(self, win_rate: float, standard_error: float) -> tuple[float, float]:
-        """Returns the mapped win rate and its standard error in percent, with the added variance.
-
-        Args:
-            win_rate: Win rate by the replacement, in percent.
-            standard_error: Standard error of ``win_rate``, in percent.
-        """
+        """Returns the mapped win rate and its standard error, with the added variance; all are in percent."""
         between = self.between_se or 0.0
         lever = (win_rate - 100.0 * self.center) * self.slope_se
         variance = (self.slope * standard_error) ** 2 + self.residual_se**2 + lever**2 + between**2
@@ -128,15 +115,10 @@ def _score(annotation: Annotation) -> float:
 
 
 def draw(annotations: Mapping[str, Sequence[Annotation]], size: int, seed: int = 0) -> list[Sampled]:
-    """Returns about ``size`` judged pairs: from each stratum of each model its share, but at least one.
+    """Returns about ``size`` judged pairs (all, if fewer): from each stratum of each model its share, but at least one.
 
     A hash of model, instruction and seed decides within a stratum, so a larger sample contains the smaller one and reuses its
     paid answers.
-
-    Args:
-        annotations: Annotations by model.
-        size: Number of pairs; if there are fewer, all of them.
-        seed: Seed of the choice.
 
     Raises:
         UserError: If fewer than 30 pairs are requested or available.
@@ -162,12 +144,7 @@ def calibrate(
 ) -> Calibration:
     """Measures a replacement judge against the original.
 
-    Args:
-        sample: Pairs from :func:`draw`.
-        preferences: The replacement's preference for each pair, in [1, 2], 2 if the model wins; ``None`` if it failed.
-        judge: The replacement's name.
-        method: Method of asking the replacement.
-        prompt_sha256: Hash of its prompt.
+    ``preferences`` has the replacement's for each pair, in [1, 2], 2 if the model wins; ``None`` if it failed.
 
     Raises:
         UserError: If the replacement judged too few pairs, or gives every pair the same preference.

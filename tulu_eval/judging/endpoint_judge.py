@@ -52,13 +52,7 @@ class Answer:
 class HttpJudge:
     """A judge behind ``POST BASE/chat/completions``.
 
-    Args:
-        base_url: For example ``https://api.openai.com/v1`` or ``http://127.0.0.1:8000/v1``.
-        key: API key, sent as a bearer token, to Azure as ``api-key``; empty for none.
-        concurrency: Largest number of requests in flight.
-        timeout: Seconds for one whole exchange.
-        attempts: Attempts per question.
-        first_wait: Seconds before the second attempt; each further wait is twice as long.
+    The arguments are as for :class:`~tulu_eval.endpoint.client.Client`.
 
     Raises:
         UserError: If the URL, the key or a number is unusable.
@@ -115,11 +109,7 @@ class HttpJudge:
             budget.settle(question, usage, perhaps_billed)
 
     def _read(self, question: Question, reply: Reply) -> Attempt[Answer]:
-        """Returns the attempt that a reply means.
-
-        Raises:
-            EndpointError: If the reply means that the endpoint will answer no question.
-        """
+        """Returns the attempt that a reply means; raises EndpointError if the endpoint will answer no question."""
         data = self._client.reader.read(reply)
         if isinstance(data, Failure):
             return self._read_failure(question, data)

@@ -80,8 +80,7 @@ def load_gamed(path: Path | None = None) -> GamedFile:
 def find_gamed(source: str) -> GamedFile | None:
     """Returns the gamed rows from the user's cache, ``None`` if it has no copy; does not ask the hub.
 
-    Args:
-        source: ``hub`` or ``re-derived``; empty for either.
+    ``source`` is ``hub`` or ``re-derived``; empty for either.
     """
     for digest, name in GAMED_SHA256.items():
         path = _copy(digest)

@@ -54,9 +54,7 @@ class JudgeJob:
     """The judge of some pairs, with its answers so far and its budget.
 
     Attributes:
-        recipe: Judge, prompt and settings.
         cache: Answers so far; judging adds new ones.
-        budget: Price, limit and count of the cost.
         where: The endpoint's address, or the engine's name, for the manifest.
     """
 
@@ -68,9 +66,7 @@ class JudgeJob:
     def verdict(self, key: str, swap: bool) -> Verdict | None:
         """Returns the verdict of a stored answer; ``None`` if there is no answer, or it has no verdict.
 
-        Args:
-            key: Key of the question.
-            swap: Whether the judge saw the model's output first.
+        ``swap`` says whether the judge saw the model's output first.
         """
         stored = self.cache.get(key)
         found = self.read(stored.choice, swap) if stored else None
@@ -165,11 +161,7 @@ def judge_pairs(
 ) -> Judging:
     """Judges pairs.
 
-    Args:
-        pairs: The pairs.
-        job: The judge.
-        endpoint: Endpoint of the judge.
-        progress: Called with the number of new answers so far; several threads may call it.
+    ``progress`` is called with the number of new answers so far; several threads may call it.
 
     Raises:
         EndpointError: If the endpoint will not answer.

@@ -42,11 +42,8 @@ class Verdict(NamedTuple):
 def read_verdict(choice: Mapping[str, Any], method: Method, swapped: bool, loose: bool = False) -> Verdict:
     """Returns the verdict of one ``choices[0]`` of a chat completion.
 
-    Args:
-        choice: The choice as the endpoint sent it.
-        method: Method of asking.
-        swapped: Whether the judge saw the model's output first.
-        loose: Ignore white space and a tokenizer's word marks around m and M; off for the published judge.
+    ``choice`` is as the endpoint sent it; ``swapped`` says whether the judge saw the model's output first. ``loose`` ignores
+    white space and a tokenizer's word marks around m and M; off for the published judge.
     """
     message = choice.get("message")
     message = message if isinstance(message, Mapping) else {}

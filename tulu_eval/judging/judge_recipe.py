@@ -45,11 +45,7 @@ FIRST, SECOND = "m", "M"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a request.
-
-    Attributes:
-        role: ``system`` or ``user``.
-    """
+    """One turn of a request; its role is ``system`` or ``user``."""
 
     role: Role
     content: str
@@ -61,7 +57,6 @@ class Pair:
 
     Attributes:
         id: Stable name, ``alpaca-<place>`` for one of the 805.
-        instruction: The instruction that both outputs answer.
     """
 
     id: str
@@ -99,7 +94,6 @@ class JudgeRecipe:
         judge: The model's name at its endpoint.
         method: ``logprobs`` weighs the first token's probabilities, as published; ``text`` reads the answer's text.
         template: Turns with ``{instruction}``, ``{output_1}`` and ``{output_2}``.
-        prompt_sha256: Hash of the template's file.
         parameters: Fields of the request's body besides model and messages.
     """
 
@@ -184,9 +178,6 @@ def load_recipe(judge: str = ORIGINAL_JUDGE, method: Method = "logprobs") -> Jud
     Judges other than the original get temperature 0, which does not change the logprobs. vLLM's server lists the sampled token
     first and cuts after five, so a sampled token outside the five most likely displaces the fifth, which may be m or M (6 of 79
     judgments by SmolLM2 at temperature 1, up to 0.35 off; vllm 0.32).
-
-    Raises:
-        PreflightError: If alpaca-eval is missing, or its prompt is not the published one.
     """
     text, settings = _package()
     parameters = {**settings, "top_p": 1.0} if method == "logprobs" else {"max_completion_tokens": TEXT_LIMIT}

@@ -20,8 +20,6 @@ class Judged:
     Attributes:
         place: 0-based place of the instruction among the 805, which gives its difficulty.
         preference: In [1, 2], or 0 for an old tie; ``None`` if judging failed.
-        baseline_characters: Length of the baseline's output.
-        output_characters: Length of the model's output.
         kind: ``judged``, ``identical``, or the class of the failure.
     """
 
@@ -78,11 +76,7 @@ class Terms:
 
 
 def from_judgments(pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Judged]:
-    """Returns the rows of pairs that this program judged.
-
-    Raises:
-        UserError: If an instruction is not one of the 805.
-    """
+    """Returns the rows of pairs that this program judged; raises UserError if an instruction is not one of the 805."""
     rows = []
     for pair, judgment in zip(pairs, judgments, strict=True):
         place = position(pair.instruction)
@@ -95,10 +89,8 @@ def from_judgments(pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list
 def from_annotations(annotations: Annotations, positional: bool = False) -> list[Judged]:
     """Returns the rows of a published file; a row without a preference is a failure of class ``missing``.
 
-    Args:
-        annotations: The file.
-        positional: Use the row's number as its place, as alpaca_eval does. This is wrong if rows are missing; it only serves
-            parity with numbers that were published so.
+    ``positional`` uses the row's number as its place, as alpaca_eval does. This is wrong if rows are missing; it only serves
+    parity with numbers that were published so.
     """
     rows = []
     for number, row in enumerate(annotations.rows):

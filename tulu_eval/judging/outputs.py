@@ -71,11 +71,7 @@ def one_name(path: Path, rows: Sequence[Mapping[str, Any]], field: str) -> str:
 
 
 def read_outputs(path: Path, partial: bool = False) -> Outputs:
-    """Returns the outputs of a model by their instructions' places.
-
-    Args:
-        path: The file.
-        partial: Whether fewer than 805 are allowed.
+    """Returns the outputs of a model by their instructions' places; fewer than 805 only if ``partial``.
 
     Raises:
         DataError: If an instruction is missing, duplicate, changed or foreign, or the file does not have this form.

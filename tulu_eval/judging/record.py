@@ -36,8 +36,6 @@ class StoredJudgment:
 
     Attributes:
         id: Id of the pair, ``alpaca-<place>``.
-        judged: The row for the score.
-        output_sha256: Hash of the model's output.
         baseline_sha256: Hash of the baseline's output; empty in files of versions that did not record it.
         exchanged: Whether the row was written with the model as ``output_1``.
     """
@@ -99,11 +97,8 @@ def write_judgments(
 ) -> None:
     """Writes judgments without any text, one JSON line per pair, which may be published although the data is licensed.
 
-    Args:
-        path: The file.
-        pairs: The judged pairs.
-        judgments: The judgment of each pair, in the same order.
-        exchanged: Ids of pairs that were written with the model as ``output_1``.
+    ``judgments`` are in the order of ``pairs``; ``exchanged`` has the ids of pairs that were written with the model as
+    ``output_1``.
     """
     lines = []
     for pair, judgment in zip(pairs, judgments, strict=True):
@@ -168,11 +163,7 @@ def write_calibration(path: Path, found: Calibration) -> None:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Returns the calibration that :func:`write_calibration` wrote.
-
-    Raises:
-        DataError: If the file is not a calibration.
-    """
+    """Returns the calibration that :func:`write_calibration` wrote; raises DataError if the file is not a calibration."""
     data = files.read_bytes(path, LIMIT)
     wrong = DataError(path, "is not a calibration of a judge; make one with tulu-eval calibrate-judge")
     try:

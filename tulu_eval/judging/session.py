@@ -40,10 +40,7 @@ class Prepared:
     """A judging before its first call.
 
     Attributes:
-        job: The judge.
-        generator: Name of the model whose outputs are judged.
         estimate: Estimated cost of the questions that the cache lacks.
-        screen: Outputs that may not be answers.
         gamed: Gamed rows for LC; ``None`` if there will be no LC.
     """
 
@@ -58,11 +55,7 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScoredOutputs:
-    """A file of annotations with its numbers.
-
-    Attributes:
-        screen: Outputs that may not be answers.
-    """
+    """A file of annotations with its numbers."""
 
     annotations: Annotations
     score: Score
@@ -76,12 +69,7 @@ class ScoredOutputs:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JudgingOutcome:
-    """A judging after its last call.
-
-    Attributes:
-        judging: All pairs, judged or not.
-        results: The numbers as rows of a table.
-    """
+    """A judging after its last call."""
 
     judging: Judging
     score: Score
@@ -97,12 +85,8 @@ def prepare(
 ) -> Prepared:
     """Returns a judging that is ready to start.
 
-    Args:
-        outputs: The model's outputs.
-        job: The judge.
-        scoring: Settings of the score.
-        baseline: A copy of the baseline's outputs; ``None`` fetches the pinned file.
-        limit: Number of instructions to judge, the first ones, 1 or more; ``None`` for all.
+    ``baseline`` is a copy of the baseline's outputs, ``None`` for the pinned file; ``limit`` takes the first instructions, 1 or
+    more, ``None`` all.
 
     Raises:
         UserError: If anything fails that does not need the judge: a file, the prompt, the gamed rows, the limit.
@@ -125,12 +109,8 @@ def execute(
 ) -> JudgingOutcome:
     """Asks the judge, scores the answers, and writes the files into a folder.
 
-    Args:
-        prepared: The judging from :func:`prepare`.
-        endpoint: Endpoint of the judge.
-        folder: Folder for the files.
-        calibration: Calibration of this judge. The manifest keeps it, so that the calibrated numbers can be computed again.
-        progress: Called with the number of new answers so far; several threads may call it.
+    The manifest keeps ``calibration``, this judge's, so that the calibrated numbers can be computed again. ``progress`` is
+    called with the number of new answers so far; several threads may call it.
 
     Raises:
         UserError: If the endpoint, the judge or the disk fails, or there is nothing to score; the cache keeps all paid answers.
@@ -183,11 +163,8 @@ def score_files(
 ) -> ScoredOutputs:
     """Scores any annotations in alpaca_eval's format, offline.
 
-    Args:
-        annotations: Path of ``annotations.json``.
-        outputs: The model's outputs, which must be the judged ones; ``None`` for no check.
-        scoring: Settings of the score.
-        positional: Take difficulties by row number, only for parity with numbers that were published so.
+    ``outputs`` must be the judged ones, ``None`` for no check; ``positional`` takes difficulties by row number, only for parity
+    with numbers that were published so.
 
     Raises:
         DataError: If a file does not have its form, or rows have no preference and ``partial`` is off.
@@ -219,14 +196,8 @@ def calibrate_judge(
 ) -> tuple[Calibration, Judging]:
     """Runs a replacement judge over annotated pairs and measures it against the original.
 
-    Args:
-        sample: Pairs from :func:`tulu_eval.judging.calibrate_judge.draw`.
-        job: The replacement.
-        endpoint: Endpoint of the replacement.
-        progress: Called with the number of new answers so far; several threads may call it.
-
-    Raises:
-        UserError: If the endpoint or the judge fails, or it judges too few pairs.
+    ``sample`` is from :func:`tulu_eval.judging.calibrate_judge.draw`; ``progress`` is called with the number of new answers so
+    far, perhaps by several threads.
     """
     judging = judge_pairs([one.annotation.pair for one in sample], job, endpoint, progress)
     preferences, recipe = [judgment.preference for judgment in judging.judgments], job.recipe

@@ -20,7 +20,6 @@ class TwoOutputs:
 
     Attributes:
         place: 0-based place of the instruction among the 805.
-        outputs: ``output_1`` and ``output_2``.
         names: ``generator_1`` and ``generator_2``; an empty text for a missing name.
     """
 
@@ -114,12 +113,9 @@ def _named_sides(path: Path, rows: Sequence[TwoOutputs], hashes: Sequence[tuple[
             f"generator_1 {theirs!r} and generator_2 {model!r} do not name two models",
         )
     baseline = identify({row.place: pair[0] for row, pair in zip(rows, hashes, strict=True)})
-    notes = [f"the file says that the baseline is {theirs}, which has other outputs"] if theirs in _known_names() else []
+    odd = any(one.baseline.name == theirs for one in known())
+    notes = [f"the file says that the baseline is {theirs}, which has other outputs"] if odd else []
     return Sides(dataclasses.replace(baseline, name=UNKNOWN), straight, model, tuple(notes))
-
-
-def _known_names() -> tuple[str, ...]:
-    return tuple(one.baseline.name for one in known())
 
 
 def _names(path: Path, rows: Sequence[TwoOutputs], exchanged: Sequence[bool], side: str) -> str:

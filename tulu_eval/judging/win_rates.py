@@ -55,11 +55,7 @@ class Scoring:
     c: float | None = None
 
     def load_gamed(self, n: int) -> GamedFile | None:
-        """Returns the gamed rows if LC is possible with ``n`` preferences, else ``None``.
-
-        Raises:
-            UserError: If the file is another one, or cannot be fetched.
-        """
+        """Returns the gamed rows if LC is possible with ``n`` preferences, else ``None``."""
         return load_gamed(self.gamed) if n == SIZE or self.partial else None
 
 
@@ -72,7 +68,6 @@ class Score:
     """Win rates in percent with their terms, counts, intervals and settings.
 
     Attributes:
-        terms: Judge, baseline, and deviations from the published procedure.
         counts: Number of rows by kind; the sum is 805 if there is at most one row per instruction.
         win_rate: Raw win rate over the rows with a preference.
         worst: Raw win rate if the model loses every row on which the judge failed.
@@ -82,9 +77,7 @@ class Score:
         grid: The fit for every constant of the grid, ascending in C; empty without LC.
         why_no_lc: One line that says why there is no LC; empty if there is one.
         partial: Whether LC uses fewer than 805 instructions.
-        scoring: Settings of the score.
         gamed: Source of the gamed rows: ``hub``, ``re-derived``, empty without LC.
-        mean_characters: Mean length of the model's outputs.
     """
 
     terms: Terms
@@ -147,11 +140,8 @@ class Score:
 def score(rows: Sequence[Judged], terms: Terms, gamed: GamedFile | None, scoring: Scoring = AS_PUBLISHED) -> Score:
     """Scores judged rows.
 
-    Args:
-        rows: At most one row per instruction; to reproduce the published LC, in the data set's order.
-        terms: Judge, baseline, and deviations from the published procedure.
-        gamed: Gamed rows for LC; ``None`` for the raw win rate only.
-        scoring: Settings of the score.
+    ``rows`` has at most one per instruction, to reproduce the published LC in the data set's order; ``gamed`` is ``None`` for
+    the raw win rate only.
 
     Raises:
         UserError: If no row has a preference.
@@ -200,11 +190,7 @@ def _length_controlled(
 ) -> tuple[Fit, BootstrapInterval | None, tuple[Fit, ...]]:
     """Returns LC, its interval and LC over the grid of C; a model with only the baseline's outputs has 50, as published.
 
-    Args:
-        rows: The judged rows.
-        ways: The rows as they are, then what :func:`_both_ways` returns.
-        gamed: Gamed rows.
-        scoring: Settings of the score.
+    ``ways`` has the rows as they are, then what :func:`_both_ways` returns.
     """
     from tulu_eval.stats import length_control
 

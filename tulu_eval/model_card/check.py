@@ -42,7 +42,6 @@ class Finding:
         instead: The fact that contradicts it.
         source: Source of the fact in ``instead``.
         advice: What to do; empty if ``instead`` makes it obvious.
-        place: Place of the statement in the card.
     """
 
     line: int
@@ -63,13 +62,7 @@ def model_of(card: CardFile, suite: Suite) -> Model | None:
 
 
 def check(card: CardFile, suite: Suite, model: Model | None) -> tuple[Finding, ...]:
-    """Returns the errors in a card, in the card's order.
-
-    Args:
-        card: The card.
-        suite: The registry.
-        model: The card's model; ``None`` applies only the rules that need no model.
-    """
+    """Returns the errors in a card, in the card's order; without a ``model``, only by the rules that need none."""
     recorded = list(_recorded(card, suite, model)) if model else []
     ruled = [*_metadata(card), *_links(card, suite), *(found for row in card.rows() for found in _row(card, suite, model, row))]
     if model is not None:

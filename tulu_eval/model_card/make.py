@@ -63,7 +63,6 @@ class CardContent:
     """The results for a card.
 
     Attributes:
-        name: Name of the model.
         published: Published numbers; empty unless requested.
         left_out: Runs and rows that are not on the card, with the reason, one line each.
     """
@@ -77,11 +76,7 @@ class CardContent:
 def make(name: str, suite: Suite, results: Path, published: bool) -> CardContent:
     """Returns the results for a model's card; of several runs of a protocol, the newest.
 
-    Args:
-        name: A name of the registry, or the model's name in a run.
-        suite: The registry.
-        results: Folder with run folders at any depth.
-        published: Whether to include published numbers.
+    ``name`` is a name of the registry, or the model's name in a run; ``results`` has run folders at any depth.
 
     Raises:
         UserError: If there is neither a complete run of the model nor a requested published number.

@@ -28,7 +28,6 @@ class ModelFiles:
         parameters: Number of parameters, read from the weight files' headers.
         dtype: dtype that the config names, else that of the weights; ``--dtype auto`` takes it.
         context: Number of positions, after corrections of known defects of released configs.
-        weight_bytes: Size of the weights in bytes.
         missing_bytes: Bytes of the weights that are still to be downloaded from the hub.
         weight_files: Names of the weight files in ``path``; empty if only a server has them.
     """
@@ -54,7 +53,6 @@ class Served:
     Attributes:
         url: The server's base URL, such as ``http://localhost:8000/v1``.
         name: The model's name there; empty for the name in ``--model``.
-        prompts: The form of prompts.
         timeout: Limit for one answer in seconds.
     """
 

@@ -32,14 +32,9 @@ class Config:
         model_type: transformers' name of its family; empty where there is none.
         dtype: torch's name, e.g. ``bfloat16``; empty where there is none.
         context: Positions.
-        vocabulary: Token ids.
         width: Numbers that stand for a token between two layers.
-        heads: Attention heads per layer.
         kv_heads: Heads per layer with keys and values of their own.
-        head_size: Numbers of a head.
-        layers: Number of layers of the language model.
         extra_layers: Layers behind those, which only guess further tokens ahead and are not used here.
-        quantised: Whether the weights are.
         own_code: Whether Python code comes with the model.
     """
 
@@ -59,11 +54,9 @@ class Config:
 
 
 def read_object(path: Path, limit: int) -> dict[str, Any]:
-    """Returns the JSON object in a model's file; ``Infinity``, which some released files have, is accepted.
+    """Returns the JSON object in a model's file of at most ``limit`` bytes.
 
-    Args:
-        path: The file.
-        limit: Bytes that it may have.
+    ``Infinity``, which some released files have, is accepted.
 
     Raises:
         DataError: If it cannot be read, is larger, or is not a JSON object.
@@ -75,11 +68,7 @@ def read_object(path: Path, limit: int) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Config:
-    """Returns the config of a model's folder.
-
-    Raises:
-        DataError: If it cannot be read, or a field has the wrong type or range.
-    """
+    """Returns the config of a model's folder; raises DataError if it cannot be read, or a field has the wrong type or range."""
     path = folder / "config.json"
     data = read_object(path, MAX_CONFIG)
     if data.get("transformers_weights") is not None:

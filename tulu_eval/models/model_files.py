@@ -40,15 +40,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 def from_path(path: Path, *, name: str = "", allow_pickle: bool = False) -> ModelFiles:
     """Returns the model of a local folder or GGUF file.
 
-    Args:
-        path: Folder or file.
-        name: What results are filed under; empty for the name that ``tulu-eval train`` gave these weights, else for the last
-            two parts of the path: checkpoints of different runs are all called ``policy`` or ``model``.
-        allow_pickle: Accept pickle weights where there are no safetensors.
-
-    Raises:
-        PreflightError: If config, tokenizer or weights are missing.
-        DataError: If a file is corrupt.
+    ``name`` is what results are filed under; empty for the name that ``tulu-eval train`` gave these weights, else for the last
+    two parts of the path: checkpoints of different runs are all called ``policy`` or ``model``. ``allow_pickle`` accepts pickle
+    weights where there are no safetensors.
     """
     whole = path.resolve()
     shown = name or "/".join(part for part in (whole.parent.name, whole.name.removesuffix(".gguf")) if part) or "model"
@@ -102,11 +96,8 @@ def _local(path: Path, name: str, allow_pickle: bool) -> ModelFiles:
 def inspect(folder: Path, name: str, *, allow_pickle: bool = False, located: hub.Located | None = None) -> ModelFiles:
     """Describes the model in a folder by its config and the headers of its weight files.
 
-    Args:
-        folder: Folder with ``config.json``, tokenizer and, as far as they are not still on the hub, weights.
-        name: What results are filed under.
-        allow_pickle: Accept pickle weights where there are no safetensors.
-        located: What the hub says, for a model of the hub.
+    The folder has ``config.json``, tokenizer and, as far as they are not still on the hub, weights; ``located`` is what the hub
+    says, for a model of the hub.
 
     Raises:
         PreflightError: If config, tokenizer or weights are missing, or the folder has an adapter.
@@ -185,11 +176,7 @@ def _check_adapter(folder: Path, name: str, there: Collection[str], listed: Coll
 
 
 def _hash(path: Path) -> str:
-    """Returns a file's hash.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
+    """Returns a file's hash; raises DataError if it cannot be read."""
     if not path.is_file():
         raise DataError(path, "is not a regular file")
     try:

@@ -52,9 +52,7 @@ class Asked(Protocol):
 def render_tulu(turns: Sequence[Turn], eos: str = "") -> str:
     """Returns turns and the assistant's tag, as the template of the Tulu 2 and 2.5 repositories writes them.
 
-    Args:
-        turns: In order.
-        eos: The end-of-sequence token, which stands behind each of the assistant's contents.
+    ``eos``, the end-of-sequence token, stands behind each of the assistant's contents.
 
     Raises:
         PreflightError: If a turn is the system's, which that template leaves out.
@@ -75,11 +73,7 @@ def probe_of(asked: Sequence[Asked]) -> list[Turn]:
 
 
 def check_asked(asked: Sequence[Asked], names: Sequence[str]) -> None:
-    """Checks the texts and roles of prompts.
-
-    Raises:
-        PreflightError: If a text has half a character, or a turn another role than a conversation has.
-    """
+    """Raises PreflightError if a text has half a character, or a turn another role than a conversation has."""
     for one, name in zip(asked, names, strict=True):
         check_text(name, *(turn.content for turn in one.turns), one.prefill, one.plain)
         for turn in one.turns:

@@ -14,14 +14,8 @@ from tulu_eval.registry import Model, Suite
 def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = False) -> tuple[ModelFiles, Model | None]:
     """Returns a model's files and its registry entry, if it has one; neither loads nor downloads weights.
 
-    What exists on disk comes first, then the registry, then the hub.
-
-    Args:
-        name: Path, name of the registry, or hub id.
-        suite: The registry.
-        called: What a local model's results are filed under; empty to choose, see
-            :func:`tulu_eval.models.model_files.from_path`.
-        allow_pickle: Accept pickle weights where there are no safetensors.
+    What exists on disk comes first, then the registry, then the hub. ``called`` is what a local model's results are filed
+    under; empty to choose, see :func:`tulu_eval.models.model_files.from_path`.
 
     Raises:
         UnknownName: Neither a path, nor in the registry, nor shaped like a hub id.
@@ -83,11 +77,7 @@ def find_path(name: str) -> Path | None:
 
 
 def check_name(name: str, suite: Suite) -> None:
-    """Checks that a name can be a local model's and is not a released model's.
-
-    Raises:
-        UserError: If it cannot; the message says which names can.
-    """
+    """Raises UserError if a name cannot be a local model's or is a released model's; the message says which names can."""
     if not model_files.NAME.fullmatch(name):
         raise UserError(f"--name {name[:100]!r}: up to 96 letters, digits, '.', '_' and '-', and a letter or digit first")
     if _is_known(name, suite):

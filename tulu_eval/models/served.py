@@ -28,7 +28,6 @@ class Settled:
     Attributes:
         served: The server, with the model's name there and the form of prompts.
         model: The model's files; only its name if it is not here.
-        writer: Writes its prompts.
     """
 
     served: Served
@@ -40,14 +39,8 @@ def settle(name: str, served: Served, suite: Suite, *, called: str = "", trust_r
     """Looks at a server and returns its model, its name there and the form of prompts.
 
     Prompts go as token ids if the tokenizer is here and the server takes them. If ``prompts`` is ``auto`` and they cannot, a
-    warning says so, because chat turns give another number.
-
-    Args:
-        name: The text of ``--model``.
-        served: The server as the user gave it.
-        suite: The registry.
-        called: Name under which results of a model outside the registry are filed; empty for a name made here.
-        trust_remote_code: Whether to run Python code that comes with the model's tokenizer.
+    warning says so, because chat turns give another number. ``called`` is the name under which results of a model outside the
+    registry are filed; empty for a name made here.
 
     Raises:
         UserError: If the server is down, has no such model, or does not take prompts in the form asked for.
@@ -71,8 +64,10 @@ def settle(name: str, served: Served, suite: Suite, *, called: str = "", trust_r
         served = dataclasses.replace(served, prompts=_choose(served, missing))
     if served.prompts != "tokens" or writer is None:
         writer = TextWriter(turns=served.prompts == "chat")
-    only = called or (known.hub_id if known else asked)
-    return Settled(served, files or _only_served(only, server.contexts.get(there, 0)), writer)
+    if files is None:
+        only = called or (known.hub_id if known else asked)
+        files = ModelFiles(only, Path(), SERVED, "", "", "unknown", 0, SERVED, server.contexts.get(there, 0), 0)
+    return Settled(served, files, writer)
 
 
 def _files(name: str, suite: Suite, called: str) -> tuple[ModelFiles | None, Model | None, str]:
@@ -116,7 +111,3 @@ def _choose(served: Served, missing: str) -> Prompts:
         raise PreflightError(f"--prompts tokens: {missing}; --prompts chat sends turns to the server's own template")
     _LOG.warning("prompts go as chat turns, to the server's own template: %s", missing)
     return "chat"
-
-
-def _only_served(name: str, context: int) -> ModelFiles:
-    return ModelFiles(name, Path(), SERVED, "", "", "unknown", 0, SERVED, context, 0)

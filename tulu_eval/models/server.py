@@ -51,10 +51,7 @@ class Server:
     def find(self, names: Iterable[str], url: str, given: bool) -> str:
         """Returns the first of some names that the server lists; the first of all if its list has no names to ask for.
 
-        Args:
-            names: What the model may be called.
-            url: For messages.
-            given: Whether the user gave the name with ``--served-name``.
+        ``given`` says whether the user gave the name with ``--served-name``.
 
         Raises:
             UserError: If it lists none of them; the message lists the names that it has.
@@ -126,14 +123,7 @@ def _look_at_azure(client: Client) -> Server:
 def takes(served: Served, path: str, body: dict[str, Any], prompt_tokens: int) -> str:
     """Sends one request and returns why the server does not take its kind; empty if it does.
 
-    Args:
-        served: The server.
-        path: Path of the endpoint.
-        body: Body of the request.
-        prompt_tokens: Number of tokens that the server has to count in the prompt, if it counts them.
-
-    Raises:
-        EndpointError: If it does not answer at all, or does not accept the key.
+    ``prompt_tokens`` is the number of tokens that the server has to count in the prompt, if it counts them.
     """
     client = client_of(served, timeout=served.timeout)
     found: list[str] = []

@@ -16,7 +16,6 @@ class RequestForm:
 
     Attributes:
         served: The server with ``name`` and ``prompts`` settled.
-        server: Its software and models.
         eos_ids: Tokens that end a completion, for a server that takes them.
         max_length: Positions of the longest row; 0 if the prompts' lengths are not known here.
         limit_field: Field with the limit of new tokens; OpenAI's newer chat models refuse the older name, and many servers

@@ -25,12 +25,8 @@ ALLOWANCE = 1_000_000
 def check_shapes(auto: Any, folder: Path, files: tuple[str, ...], *, trust_remote_code: bool = False, **more: Any) -> None:
     """Checks the shapes that transformers makes from a folder's config against its weights.
 
-    Args:
-        auto: The class that will load it, e.g. ``AutoModelForCausalLM``.
-        folder: The model's.
-        files: Names of its weight files; of pickles, and where there is no name, nothing is known.
-        trust_remote_code: Run Python code that comes with the model.
-        more: Other settings of the config.
+    ``auto`` is the class that will load it, e.g. ``AutoModelForCausalLM``; ``more`` are other settings of the config. Of
+    pickles, and where ``files`` is empty, nothing is known.
 
     Raises:
         PreflightError: If the config makes no model, or one of other shapes.

@@ -70,10 +70,8 @@ class ChatTemplate:
     Args:
         source: The template in Jinja.
         variables: Special tokens by name, such as ``bos_token``.
-        model: Name of the model for error messages.
 
     Attributes:
-        source: The template in Jinja.
         dated: Whether it can write a date.
     """
 
@@ -86,11 +84,7 @@ class ChatTemplate:
 
     @classmethod
     def of(cls, tokenizer: Any, model: str) -> ChatTemplate | None:
-        """Returns a tokenizer's chat template, ``None`` if it has none.
-
-        Args:
-            tokenizer: A tokenizer of transformers.
-            model: Name of the model for error messages.
+        """Returns the chat template of a tokenizer of transformers, ``None`` if it has none; messages name ``model``.
 
         Raises:
             PreflightError: If it has several templates and no default, or renders with code of its own.
@@ -119,9 +113,7 @@ class ChatTemplate:
     def attempt(self, conversations: Sequence[Conversation], date: str = ANY_DAY) -> list[RenderedTurns]:
         """Returns each conversation's text or the reason why there is none.
 
-        Args:
-            conversations: The conversations to render.
-            date: The day that a dated template writes, YYYY-MM-DD.
+        ``date`` is the day that a dated template writes, YYYY-MM-DD.
 
         Raises:
             PreflightError: If the renderer runs out of time or memory.
@@ -234,11 +226,9 @@ def opened_reasoning(tail: str) -> str:
     """Returns the tag of a reasoning block that is open at a prompt's end; empty for none.
 
     Tags of released templates: ``<think>`` (DeepSeek-R1, QwQ, Qwen3-Thinking), ``<seed:think>``, ``[THINK]``, ``<reasoning>``,
-    ``<|begin_of_thought|>``, ``<|START_THINKING|>``, and the channels ``analysis`` and ``thought``. A block that is
-    closed at once (Qwen3 with thinking switched off) is not open.
-
-    Args:
-        tail: The text that the template writes behind the user's content.
+    ``<|begin_of_thought|>``, ``<|START_THINKING|>``, and the channels ``analysis`` and ``thought``. A block that is closed at
+    once (Qwen3 with thinking switched off) is not open. ``tail`` is the text that the template writes behind the user's
+    content.
     """
     text = tail.rstrip()
     channel = re.search(r"<\|?channel\|?>\s{0,4}(?:analysis|thought|thinking)\s{0,4}(?:<\|?message\|?>)?$", text)

@@ -47,11 +47,7 @@ class Generation(Extension):
 
 
 def environment(day: datetime) -> ImmutableSandboxedEnvironment:
-    """Returns the environment in which every template is rendered.
-
-    Args:
-        day: The time that ``strftime_now`` formats.
-    """
+    """Returns the environment in which every template is rendered; its ``strftime_now`` formats ``day``."""
 
     def raise_exception(message: str) -> None:
         raise TemplateError(message)

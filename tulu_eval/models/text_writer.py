@@ -52,11 +52,7 @@ class TextWriter:
         return dataclasses.replace(self.template, sha256=text_hash("turns"))
 
     def texts(self, asked: Sequence[Asked], names: Sequence[str], date: str = ANY_DAY) -> list[str]:
-        """Returns the content of each prompt's one turn, several turns as JSON, or the text for a base model.
-
-        Raises:
-            PreflightError: If a text has half a character.
-        """
+        """Returns the content of each prompt's one turn, several turns as JSON, or the text for a base model."""
         check_asked(asked, names)
         if self.template.form == "plain":
             return [one.plain for one in asked]

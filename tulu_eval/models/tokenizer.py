@@ -62,11 +62,7 @@ ANSWER = "zq9assistant"
 
 
 def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """Loads a model's tokenizer from disk.
-
-    Raises:
-        PreflightError: If it is missing or cannot be loaded.
-    """
+    """Loads a model's tokenizer from disk; raises PreflightError if it is missing or cannot be loaded."""
     from transformers import AutoTokenizer
 
     with told(f"the tokenizer of {name} cannot be loaded from {folder}"):
@@ -77,14 +73,11 @@ class PromptWriter:
     """Writes prompts for one tokenizer.
 
     Args:
-        tokenizer: The model's tokenizer.
-        name: Name of the model for error messages.
         tulu: Whether the registry says that the model was trained with the Tulu template.
         folder: The model's folder, whose configuration may name end tokens; ``None`` if there is none.
 
     Attributes:
         template: The template of prompts of one turn, without a date.
-        end_tokens: The tokens that end a completion.
 
     Raises:
         PreflightError: If the template cannot be rendered or does not write what it is given.
@@ -121,11 +114,7 @@ class PromptWriter:
         return bare
 
     def template_of(self, asked: Sequence[Asked]) -> Template:
-        """Returns the template with the hash of its probe turns: one, or several where the prompts have several.
-
-        Raises:
-            PreflightError: If the template does not take several turns or a system prompt, and a prompt has them.
-        """
+        """Returns the template with the hash of its probe turns: one, or several where the prompts have several."""
         probe = probe_of(asked)
         if self.template.form == "plain" or len(probe) == 1:
             return self.template
@@ -135,10 +124,8 @@ class PromptWriter:
     def texts(self, asked: Sequence[Asked], names: Sequence[str], date: str = ANY_DAY) -> list[str]:
         """Returns the prompts; a prefill follows a space unless the template ends in a newline (open-instruct's rule).
 
-        Args:
-            asked: The prompts.
-            names: Name of each for error messages, such as ``item test-7``.
-            date: Day that a dated template writes, YYYY-MM-DD.
+        ``names`` are those of the prompts for error messages, such as ``item test-7``; a dated template writes ``date``,
+        YYYY-MM-DD.
 
         Raises:
             PreflightError: If a text has half a character, the template does not write it, or a prefill would stand in a

@@ -39,11 +39,7 @@ def told(what: str) -> Iterator[None]:
 def token_ids(tokenizer: Any, model: str, texts: Sequence[str], names: Sequence[str]) -> list[list[int]]:
     """Returns the token ids of texts, without special tokens in front or behind.
 
-    Args:
-        tokenizer: A tokenizer of transformers.
-        model: Name of the model for error messages.
-        texts: The texts to encode.
-        names: Name of each for error messages, such as ``item test-7``.
+    ``model`` and ``names``, one per text such as ``item test-7``, are for error messages.
 
     Raises:
         PreflightError: If the tokenizer refuses a text, or takes too long.

@@ -40,11 +40,7 @@ class Tensor(NamedTuple):
 def choose(folder: Path, there: Collection[str], name: str, *, allow_pickle: bool) -> tuple[str, ...]:
     """Returns the names of a model's weight files in order.
 
-    Args:
-        folder: Where its index is, if it has one.
-        there: Names of the files that the model has, here or on the hub.
-        name: The model's, for messages.
-        allow_pickle: Accept pickle weights where there are no safetensors.
+    ``folder`` has its index, if it has one; ``there`` has the names of the files that the model has, here or on the hub.
 
     Raises:
         PreflightError: If there are none, only pickles, or fewer than the index names.
@@ -91,11 +87,7 @@ def _weight_map(path: Path) -> dict[str, str]:
 
 
 def layout(folder: Path, names: Collection[str]) -> dict[str, Tensor]:
-    """Returns every tensor of safetensors files, by name.
-
-    Args:
-        folder: The model's.
-        names: Names of its weight files, as :func:`choose` returns them.
+    """Returns every tensor of the safetensors files ``names`` in a model's folder, by name.
 
     Raises:
         DataError: If a file is corrupt, a tensor is in two files, or the index names the wrong file for one.

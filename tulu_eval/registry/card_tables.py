@@ -76,11 +76,7 @@ class FamilyRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Link:
-    """A Markdown link in a cell.
-
-    Attributes:
-        text: Text that the link shows.
-    """
+    """A Markdown link in a cell, with the text that it shows."""
 
     text: str
     target: str

@@ -71,8 +71,6 @@ class Defect:
     Attributes:
         file: File name in the repository.
         field: Key in that file.
-        found: Value in the file.
-        right: Correct value.
         effect: Consequence of the error, in one line.
         source: Evidence for the error.
         mend: Whether an evaluation corrects the error; ``False`` if the published numbers were made with it.

@@ -50,12 +50,7 @@ class Lineage:
 
 
 def lineage(model: Model, known: Mapping[str, Model]) -> Lineage:
-    """Returns the lineage of a model.
-
-    Args:
-        model: A model of ``known``.
-        known: All models by hub id, as :func:`~tulu_eval.registry.rules.check_models` has checked them.
-    """
+    """Returns the lineage of a model of ``known``, which has all models by hub id and was checked."""
 
     def named(hub_id: str | None) -> Model | None:
         return known[hub_id] if hub_id is not None else None

@@ -69,7 +69,6 @@ class PublishedCell:
     """One published number with its metric, source and standing.
 
     Attributes:
-        model: Hub id.
         metric_key: The registry's name of the metric, e.g. ``GSM8K_8shot_CoT``.
         benchmark: Name of the benchmark, e.g. ``gsm8k``.
         protocol: This project's protocol that gives the number; ``None`` if it has none.
@@ -120,7 +119,6 @@ class Contradiction:
     """Two published statements that cannot both be right, or one that is plainly wrong.
 
     Attributes:
-        id: Short name.
         first: One statement.
         first_source: Key of its source.
         second: The other statement, or the fact that refutes the first.

@@ -28,11 +28,7 @@ _FAMILY_CELLS = ("dpo", "ppo", "reward_model", "value_model")
 
 
 def index(entries: Iterable[Placed[Keyed]], field: str) -> dict[str, Keyed]:
-    """Returns records by their key.
-
-    Raises:
-        DataError: If two entries have the same key.
-    """
+    """Returns records by their key; raises DataError if two entries have the same key."""
     found: dict[str, Keyed] = {}
     for record, entry in entries:
         key = getattr(record, field)
@@ -135,11 +131,7 @@ def check_card(
 ) -> None:
     """Checks that the card's rows link to models of the registry and are in the suite's own files.
 
-    Args:
-        rows: Rows of the results table.
-        family: Rows of the family table.
-        models: All models.
-        own: Folder of the suite's files; only these may hold rows of the card's two tables.
+    ``own`` is the folder of the suite's files; only these may hold rows of the card's two tables.
 
     Raises:
         DataError: If a row is in another file, or a link leads to no model of the registry.

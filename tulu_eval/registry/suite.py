@@ -47,10 +47,6 @@ class Suite:
 
     Attributes:
         models: All models, in the files' order.
-        sources: Documents by key.
-        metrics: Kinds of numbers by key.
-        card_rows: Rows of the card's results table.
-        family_rows: Rows of the card's family table.
     """
 
     models: tuple[Model, ...]
@@ -100,8 +96,7 @@ class Suite:
 def load_suite(extra: Path | None = None) -> Suite:
     """Returns the suite, with a user's models and numbers added if a file is given.
 
-    Args:
-        extra: A TOML file of the same schema. It may add entries but not redefine any.
+    ``extra`` is a TOML file of the same schema; it may add entries but not redefine any.
 
     Raises:
         DataError: If the file cannot be read or an entry is wrong; the message is one line that names the table.

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.findings.table import CollectedTable, Column, Measured, TableCell, TableLine, entry
+from tulu_eval.findings.table import CollectedTable, Measured, TableCell, TableLine, entry
+from tulu_eval.findings.table_columns import Column
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE
 from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.records import Result
@@ -45,13 +46,7 @@ def _judge(column: Column) -> str:
 
 
 def rows(table: CollectedTable, suite: Suite, runs: Mapping[Path, int]) -> list[dict[str, Any]]:
-    """Returns the rows.
-
-    Args:
-        table: The card's table with the measured numbers.
-        suite: The registry.
-        runs: Position of each run by its folder.
-    """
+    """Returns the rows; ``runs`` has the position of each run by its folder."""
     found: list[dict[str, Any]] = []
     shown: set[tuple[str, str, str]] = set()
     for line in table.lines:
@@ -102,7 +97,7 @@ def _row(suite: Suite, column: Column, line: TableLine, one: TableCell, runs: Ma
         "stage": line.alignment,
         "chart": _chart(column),
         "judge": _judge(column),
-        "published": _published(suite, one) if one.cell else None,
+        "published": _published(suite, one.cell, one) if one.cell else None,
         "measured": result(measured.row) if measured else None,
         "beware": _beware(measured) if measured else [],
         "full": result(measured.full) if measured and measured.full else None,
@@ -126,10 +121,7 @@ def _beware(measured: Measured) -> list[str]:
     return [*failed, *filter(None, [measured.source]), *measured.flags]
 
 
-def _published(suite: Suite, one: TableCell) -> dict[str, Any]:
-    cell = one.cell
-    if cell is None:
-        raise ValueError("nothing was published for this entry")
+def _published(suite: Suite, cell: PublishedCell, one: TableCell) -> dict[str, Any]:
     same = [other for other in suite.cells() if _number(other) == _number(cell)]
     low, high = one.interval or (None, None)
     return {

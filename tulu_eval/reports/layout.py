@@ -32,12 +32,8 @@ def grid(
 ) -> str:
     """Returns a plain table whose widest columns are wrapped until it fits.
 
-    Args:
-        header: Titles.
-        rows: Cells, one per title.
-        right: Positions of right-aligned columns.
-        keep: Positions of columns that are never wrapped, e.g. names that a user copies.
-        width: Width in characters; ``None`` for the terminal's.
+    ``right`` has the positions of right-aligned columns, ``keep`` those of columns that are never wrapped, e.g. names that a
+    user copies; ``width`` is in characters, ``None`` for the terminal's.
     """
     from tabulate import tabulate
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from tulu_eval.errors import UnknownName
-from tulu_eval.findings.table import TITLES
+from tulu_eval.findings.table_columns import TITLES
 from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
 from tulu_eval.registry.entries import Stage
 from tulu_eval.reports.layout import data, grid, wrapped

@@ -36,13 +36,7 @@ _WEB = resources.files("tulu_eval.reports") / "web"
 
 
 def render(title: str, data: Mapping[str, Any], blobs: Mapping[str, str]) -> str:
-    """Returns the page.
-
-    Args:
-        title: Title of the document.
-        data: Data that the page shows at once.
-        blobs: Parts that the page opens on demand, by name; see :func:`squeeze`.
-    """
+    """Returns the page. The page shows ``data`` at once, and opens ``blobs`` on demand, by name; see :func:`squeeze`."""
     scripts = [_read(name) for name in SCRIPTS]
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts)
     return Template(_read("page.html")).substitute(

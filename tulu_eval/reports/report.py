@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.findings.table import TITLES, arrange
+from tulu_eval.findings.table import arrange
+from tulu_eval.findings.table_columns import TITLES
 from tulu_eval.records import STATUSES
 from tulu_eval.registry import Suite
 from tulu_eval.reports import board, curves, page
@@ -29,8 +30,6 @@ class Leaderboard:
     """The page.
 
     Attributes:
-        text: The HTML file's text.
-        runs: Number of runs on the page.
         trained: Number of training runs on the page.
         problems: Folders that the page does not show, with the reason, one line each.
         promptless: Reasons why the prompts of a benchmark are not on the page, one line each.
@@ -52,15 +51,11 @@ def make(
 ) -> Leaderboard:
     """Returns the page of all runs under a folder.
 
-    Args:
-        suite: The registry.
-        results: The folder.
-        data: Files with the items of benchmarks, by benchmark, for the prompts' text.
-        each: Iterates over the run folders while they are read; may show progress.
-        training: Folder of training runs; ``None`` shows none.
+    ``data`` has files with the items of benchmarks, by benchmark, for the prompts' text; ``each`` iterates over the run folders
+    while they are read, and may show progress; ``training`` is ``None`` for no training runs.
     """
     found, unusable = find_runs(results, each)
-    problems = [_inside(results, line) for line in unusable]
+    problems = [line.replace(f"{results}/", "") for line in unusable]  # to not reveal the machine's folders
     runs: list[tuple[StoredRun, list[Sample]]] = [
         (run, list(run.samples()) if there(run.folder / LEDGER) else []) for run in found
     ]
@@ -84,11 +79,6 @@ def make(
     text = page.render("tulu-eval: published and measured", content, packed.blobs | parts)
     why = tuple(dict.fromkeys(about["promptless"] for about in packed.runs if about["promptless"]))
     return Leaderboard(text, len(shown), len(trained), tuple(problems), why)
-
-
-def _inside(results: Path, line: str) -> str:
-    """Returns a line about a run folder with the path below the results folder only, to not reveal the machine's folders."""
-    return line.replace(f"{results}/", "")
 
 
 def _suite(suite: Suite) -> dict[str, Any]:

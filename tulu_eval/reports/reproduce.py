@@ -36,6 +36,7 @@ def _render(found: ReproductionSummary, style: str) -> str:
         return tabulate(rows, head, tablefmt=style, disable_numparse=True)
 
     before, after, gain = found.policies.before, found.policies.after, found.gain
+    detectable = "no gain" if gain.detectable is None else f"a gain of {gain.detectable:.1f}"
     rows = [
         (title, _estimate(one, digits), _estimate(other, digits))
         for title, one, other, digits in (
@@ -63,16 +64,12 @@ def _render(found: ReproductionSummary, style: str) -> str:
         table(("Model", "Alignment", "measured", "verdict"), model_rows),
         f"Gain of PPO on the same {gain.n} items: {gain.difference:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}], "
         f"{gain.only_a} items better and {gain.only_b} worse, p = {gain.p_value:.2g} (McNemar); "
-        f"{_detectable(gain.detectable)} would have been found with 80 % power.",
+        f"{detectable} would have been found with 80 % power.",
         f"{found.parameters / 1e6:.2f} million parameters; seconds: "
         + ", ".join(f"{name} {seconds:.0f}" for name, seconds in found.seconds.items())
         + f", together {sum(found.seconds.values()):.0f}.",
     ]
     return "\n\n".join(blocks)
-
-
-def _detectable(points: float | None) -> str:
-    return "no gain" if points is None else f"a gain of {points:.1f}"
 
 
 def _estimate(one: HeldOutNumber, digits: int) -> str:

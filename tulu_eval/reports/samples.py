@@ -31,7 +31,6 @@ class _Group:
     """Items that several runs have, with the same right answers.
 
     Attributes:
-        name: Name of the items' benchmark.
         data: Hash of the data; empty if the protocol fixes the items.
         targets: Right answers by item, in the order of the first run.
         questions: Known questions by item.
@@ -92,7 +91,7 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
             {
                 "group": groups.index(group),
                 "samples": len(samples),
-                "scorers": _scorers(samples),
+                "scorers": [grade.scorer for grade in samples[0].grades] if samples else [],
                 **_frame(prompts),
                 "promptless": why,
             }
@@ -141,10 +140,6 @@ def _in_order(run: StoredRun, samples: Sequence[Sample]) -> list[Sample]:
     return sorted(samples, key=lambda sample: order.get(sample.item, len(order)))
 
 
-def _scorers(samples: Sequence[Sample]) -> list[str]:
-    return [grade.scorer for grade in samples[0].grades] if samples else []
-
-
 def _frame(prompts: Prompts | None) -> dict[str, Any]:
     if prompts is None:
         return {"before": None, "after": None, "prefill": "", "proven": False}
@@ -169,9 +164,7 @@ def _blocks(
 ) -> Iterator[tuple[int, list[Any]]]:
     """Yields each block: the position of its first item, and for each item its question and what each run has of it.
 
-    Args:
-        group: The items.
-        members: Each run's position, its samples, and what stood before each question where that differs between items.
+    ``members`` has each run's position, its samples, and what stood before each question where that differs between items.
     """
     texts: dict[str, list[list[Any]]] = {item: [] for item in group.targets}
     for member, samples, own in members:

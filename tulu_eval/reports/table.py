@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tulu_eval.errors import printable
 from tulu_eval.escaping import csv_cell, markdown, markdown_cell, markdown_code
 from tulu_eval.files import json_text
-from tulu_eval.findings.table import CollectedTable, Column, Measured, TableCell, TableLine
+from tulu_eval.findings.table import CollectedTable, Measured, TableCell, TableLine
+from tulu_eval.findings.table_columns import Column
 from tulu_eval.records import FAILURES, Result
 from tulu_eval.registry import Suite
 from tulu_eval.reports.layout import data, grid, wrapped

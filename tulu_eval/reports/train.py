@@ -16,13 +16,7 @@ NOUNS: dict[Stage, str] = {"sft": "conversations", "rm": "pairs", "dpo": "pairs"
 
 
 def as_json(job: Job, cost: TrainingCost, world: int) -> dict[str, Any]:
-    """Returns a job with its cost as plain data.
-
-    Args:
-        job: The job.
-        cost: Its cost.
-        world: Number of processes.
-    """
+    """Returns a job with its cost as plain data."""
     sourced = job.sourced
     recipe = dataclasses.asdict(sourced.recipe)
     return {

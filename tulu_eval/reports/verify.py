@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tulu_eval.findings.audit import Allowance
 from tulu_eval.findings.deviations import UNRECORDED, Setting
-from tulu_eval.findings.verify import Allowance, Verification
+from tulu_eval.findings.verify import Verification
 from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell
 from tulu_eval.reports.layout import data, grid, wrapped

@@ -55,7 +55,6 @@ class ReproducedStages:
     """The folder and the output of one reproduction.
 
     Attributes:
-        folder: Folder of all results.
         quiet: Whether runs show no progress.
         say: Called with lines about the progress.
     """
@@ -114,12 +113,8 @@ def _data(whole: ReproducedStages) -> None:
 def _train(whole: ReproducedStages, stage: Stage, rows: str, exported: dict[str, str], **more: Any) -> None:
     """Trains a stage unless its models exist, and copies its exported models to their folders.
 
-    Args:
-        whole: The reproduction.
-        stage: The stage.
-        rows: Name of the data file.
-        exported: Names of the models in results, by their folder in the run.
-        more: Further fields of the order.
+    ``rows`` is the name of the data file; ``exported`` has the models' names in results by their folder in the run; ``more``
+    has further fields of the order.
     """
     if all(whole.models(name).exists() for name in exported.values()):
         return

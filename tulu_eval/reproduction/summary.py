@@ -53,9 +53,7 @@ class ReproductionSummary(files.Record, frozen=True):
         before: Results of the model before PPO.
         after: Results of the model after PPO.
         gain: The paired test of ``after`` against ``before``.
-        verdicts: Verdicts by model.
         left_out_of_data: Number of questions in each data file that the benchmark has and the file therefore lacks.
-        parameters: Parameters of the policy.
         seconds: Seconds by stage, over all calls.
     """
 

@@ -136,9 +136,6 @@ def agree_same_items(run: Count, published: Count, *, flip_rate: float = FLIP_RA
 
     The null hypothesis: each item flips independently with probability ``flip_rate``, to right as likely as to wrong. The
     p-value is the probability of a net change at least as large as the one seen.
-
-    Raises:
-        ValueError: If a count is impossible, the sizes differ, or the rate lies outside 0 to 1.
     """
     pairing = _same_items(run, published)
     n = run.n
@@ -178,15 +175,8 @@ def agree_superset(run: Count, published: Count, *, margin: float = MARGIN) -> A
 def agree_independent(run: Count, published: Count, *, shared: bool = False, margin: float = MARGIN) -> Agreement:
     """Compares two counts as independent samples.
 
-    Args:
-        run: The measured count.
-        published: The published count.
-        shared: Whether both counts cover the same items with different weights. The test is then conservative, and the
-            explanation gives the range of McNemar's p-value.
-        margin: Gap in percentage points that the test must be able to detect before the verdict is "consistent".
-
-    Raises:
-        ValueError: If a count is impossible.
+    ``shared`` says whether both counts cover the same items with different weights: the test is then conservative, and the
+    explanation gives the range of McNemar's p-value. ``margin`` is as for :func:`agree`.
     """
     p_value = fisher(*run, *published)
     how = "independent samples"

@@ -32,8 +32,6 @@ class _Bounds:
     """The bounds at one total; the test does not reject the counts from ``low + 1`` to ``high - 1``.
 
     Attributes:
-        n1: Items of the first sample.
-        n2: Items of the second sample.
         total: Right items in both samples together.
         low: Largest count rejected from below, or one less than the smallest possible count.
         high: Smallest count rejected from above, or one more than the largest possible count.
@@ -124,13 +122,8 @@ class _Bounds:
 def rejection_bounds(n1: int, n2: int, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns the bounds for every total from ``first`` to ``last``, each of shape ``(last - first + 1,)``.
 
-    The test rejects counts of the first sample up to the lower bound and from the upper bound on.
-
-    Args:
-        n1: Items of the first sample.
-        n2: Items of the second sample.
-        first: Smallest total of right items.
-        last: Largest total, ``n1 + n2`` or less.
+    The test rejects counts of the first sample up to the lower bound and from the upper bound on. The samples have n1 and n2
+    items; ``last`` is at most ``n1 + n2``.
     """
     import numpy as np
 

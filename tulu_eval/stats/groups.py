@@ -15,14 +15,7 @@ from tulu_eval.stats.power import ALPHA
 
 
 def count_groups(counts: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """Returns the letters of each independent result; Fisher's exact test compares every pair.
-
-    Args:
-        counts: Items right and items, one pair per result.
-
-    Raises:
-        ValueError: If a count is impossible.
-    """
+    """Returns the letters of independent results, each items right and items; Fisher's exact test compares every pair."""
     pairs = itertools.combinations(range(len(counts)), 2)
     p_values = {(i, j): fisher(*counts[i], *counts[j]) for i, j in pairs}
     return letter_groups([right / n for right, n in counts], p_values)

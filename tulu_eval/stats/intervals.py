@@ -39,16 +39,11 @@ def check_count(k: int, n: int) -> None:
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
-    """Returns the score interval of a proportion.
+    """Returns the score interval of the proportion of k items right of n.
 
     Its coverage lies above or below the level: at level 0.95, for n from 50 to 1319 and proportions from 0.1 to 0.9, the
     coverage is 0.93 to 0.9705 (the tests enumerate it).
     Source: Wilson (1927), Journal of the American Statistical Association 22, 209-212.
-
-    Args:
-        k: Items right.
-        n: Items.
-        level: Confidence level.
 
     Raises:
         ValueError: If the count or the level is impossible.
@@ -58,12 +53,9 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
 
 
 def score_interval(p: float, n: float, z: float) -> Interval:
-    """Returns Wilson's interval of a proportion p of n items, which may be an effective number that is not whole.
+    """Returns Wilson's interval, at the normal quantile z, of a proportion p (0 to 1) of n items.
 
-    Args:
-        p: The proportion, 0 to 1.
-        n: Items, more than 0.
-        z: Quantile of the standard normal distribution.
+    n is above 0, and may be an effective number that is not whole.
     """
     spread = z * z / n
     centre = (p + spread / 2) / (1 + spread)

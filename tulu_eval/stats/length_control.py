@@ -255,11 +255,8 @@ def _choose_c(design: _Design, mode: FoldMode) -> float:
 def fit(rows: JudgedRows, gamed: Gamed, mode: FoldMode = "leaderboard", c: float | None = None) -> Fit:
     """Returns the length-controlled win rate.
 
-    Args:
-        rows: The model's rows. Rows without a preference are left out of the fit but not of the mean, as published.
-        gamed: The rows of ``df_gamed.csv``.
-        mode: Folds for the cross-validation that chooses C.
-        c: Regularisation constant; ``None``: cross-validation chooses it.
+    Rows without a preference are left out of the fit but not of the mean, as published. ``c`` is the regularisation constant;
+    with ``None``, cross-validation by the folds of ``mode`` chooses it.
 
     Raises:
         ValueError: If a preference is out of range, the lengths do not vary, no row is judged, or the folds are not known.
@@ -292,14 +289,6 @@ def bootstrap(
     The package's ``lc_standard_error`` is the spread of predictions over instructions, not a standard error of LC. Each draw
     resamples the rows, then standardises, fits and averages them again. C stays at the full sample's choice, and the gamed
     rows stay, because they act as a prior.
-
-    Args:
-        rows: The model's rows.
-        gamed: The rows of ``df_gamed.csv``.
-        c: The regularisation constant that :func:`fit` chose.
-        draws: Number of resamples.
-        seed: Seed of the resampling.
-        level: Confidence level, 0 to 1.
     """
     rng = np.random.default_rng(seed)
     n = len(rows.preference)

@@ -37,11 +37,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """Returns the exact two-sided p-value of "A and B are right equally often" for two runs on the same items.
 
     Under that hypothesis each discordant item is a fair coin. Source: McNemar (1947), Psychometrika 12, 153-157, with the
-    binomial distribution instead of its chi-square approximation.
-
-    Args:
-        only_a: Items that A has right and B wrong.
-        only_b: Items that B has right and A wrong.
+    binomial distribution instead of its chi-square approximation. A alone has ``only_a`` items right, B alone ``only_b``.
 
     Raises:
         ValueError: If a count is negative.
@@ -100,11 +96,7 @@ def paired_means(differences: Sequence[float]) -> PairedMeans:
 
 
 def pairings(k1: int, k2: int, n: int) -> Pairings:
-    """Returns the range of McNemar's p-value for two counts on the same n items whose pairing is not known.
-
-    Raises:
-        ValueError: If a count is impossible.
-    """
+    """Returns the range of McNemar's p-value for two counts on the same n items whose pairing is not known."""
     check_count(k1, n)
     check_count(k2, n)
     gap = abs(k1 - k2)
@@ -144,13 +136,8 @@ def paired_difference(only_a: int, only_b: int, n: int, level: float = 0.95) -> 
     """Returns Tango's score interval of the difference ``(only_a - only_b) / n`` of two runs on the same n items.
 
     It contains every difference that the score test, with the nuisance probability at its restricted maximum, does not reject.
-    Source: Tango (1998), Statistics in Medicine 17, 891-908.
-
-    Args:
-        only_a: Items that A has right and B wrong.
-        only_b: Items that B has right and A wrong.
-        n: Items that both answered.
-        level: Confidence level.
+    Source: Tango (1998), Statistics in Medicine 17, 891-908. Of the n items that both answered, A alone has ``only_a`` right, B
+    alone ``only_b``.
 
     Raises:
         ValueError: If a count is negative, or there are more discordant items than items.
@@ -194,12 +181,6 @@ def hypergeometric(k: int, n: int, total_right: int, total: int) -> float:
 
     It sums over all counts that are at most as likely as k; it is 0 if k cannot be drawn.
 
-    Args:
-        k: Right items in the draw.
-        n: Items in the draw.
-        total_right: Right items in the population.
-        total: Items in the population, n or more.
-
     Raises:
         ValueError: If a count is impossible, or the draw is larger than the population.
     """
@@ -224,12 +205,10 @@ def hypergeometric_weights(n: int, total_right: int, total: int) -> tuple[int, l
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Returns adjusted p-values; rejecting those below alpha keeps the family-wise error rate at alpha or less.
+    """Returns adjusted p-values in the given order.
 
-    Source: Holm (1979), Scandinavian Journal of Statistics 6, 65-70.
-
-    Args:
-        p_values: One per test, in any order; the result is in the same order.
+    Rejecting those below alpha keeps the family-wise error rate at alpha or less. Source: Holm (1979), Scandinavian Journal of
+    Statistics 6, 65-70.
 
     Raises:
         ValueError: If a p-value lies outside 0 to 1.

@@ -38,13 +38,7 @@ class _Crossings(NamedTuple):
 
 
 def unpaired_power(p1: float, n1: int, p2: float, n2: int) -> float:
-    """Returns the probability that Fisher's exact test detects that two samples' proportions differ.
-
-    Args:
-        p1: Proportion behind the first sample.
-        n1: Items of the first sample.
-        p2: Proportion behind the second sample.
-        n2: Items of the second sample.
+    """Returns the probability that Fisher's exact test tells samples of n1 and n2 items with proportions p1 and p2 apart.
 
     Raises:
         ValueError: If a proportion lies outside 0 to 1, or a sample is empty.
@@ -84,14 +78,9 @@ def unpaired_items(p1: float, p2: float) -> int:
 
 @functools.lru_cache(maxsize=256)
 def detectable_unpaired(p: float, n1: int, n2: int) -> float | None:
-    """Returns the smallest gap from ``p``, in either direction, that the test detects with :data:`POWER`.
+    """Returns the smallest gap from the first sample's ``p``, in either direction, that the test detects with :data:`POWER`.
 
     A direction without room for such a gap does not count. Returns ``None`` if neither direction has room.
-
-    Args:
-        p: Proportion behind the first sample.
-        n1: Items of the first sample.
-        n2: Items of the second sample.
 
     Raises:
         ValueError: If the proportion lies outside 0 to 1, or a sample is empty.

@@ -42,7 +42,6 @@ class PolicyMeasures(files.Record, frozen=True):
     """What a policy's sampled answers to held-out prompts came to.
 
     Attributes:
-        reward: Score of the reward model.
         kl: KL from the start in nats per response.
         eos_rate: Share of the answers that end with an end token.
         follows_the_rule: Share of the answers that end and follow the rule.
@@ -90,13 +89,8 @@ def policies(
 ) -> tuple[dict[str, PolicyMeasures], HeldOutNumber]:
     """Samples answers of two policies to the same prompts, with the same draws, and scores them as training does.
 
-    Args:
-        folders: Folders of the start and of the trained policy by name, in this order.
-        reward: Folder of the reward model.
-        prompts: Held-out prompts.
-        recipe: Settings of sampling and scoring.
-        tokenizer: The tokenizer of all models.
-        follows: Whether a whole answer follows the rule by which the pairs were made.
+    ``folders`` has the start's and the trained policy's by name, in this order; ``follows`` says whether a whole answer follows
+    the rule by which the pairs were made.
 
     Returns:
         The measures of each policy by name, and the mean difference of the rewards on the same prompts.

@@ -53,11 +53,7 @@ class Trained(NamedTuple):
 
 
 def newest(folder: Path) -> Saved | None:
-    """Returns the newest checkpoint whose manifest and sizes are right; ``None`` if there is none. It checks no hashes.
-
-    Raises:
-        CheckpointError: If another version of this program wrote it.
-    """
+    """Returns the newest checkpoint whose manifest and sizes are right; ``None`` if there is none. It checks no hashes."""
     for path in manifests.folders(folder):
         try:
             return manifests.read(path)
@@ -177,15 +173,9 @@ def resume(
 ) -> Saved | None:
     """Loads the newest whole checkpoint into models and optimizers, which may have been written by any number of ranks.
 
-    All ranks must call it.
-
-    Args:
-        folder: Folder of the checkpoints.
-        trained: Models and optimizers, which the function changes in place.
-        identity: Values that the checkpoint and this run must share.
-        ranks: The ranks; each checks the hashes of its share of the files.
-        doubt: Returns why the loaded state is not that of the manifest's step; empty if it is.
-        say: Called with each skipped checkpoint and the reason.
+    All ranks must call it. The function changes models and optimizers in place; each rank checks the hashes of its share of the
+    files. ``identity`` has the values that the checkpoint and this run must share; ``doubt`` returns why the loaded state is
+    not that of the manifest's step, empty if it is; ``say`` is called with each skipped checkpoint and the reason.
 
     Returns:
         The manifest of the loaded checkpoint; ``None`` if there is no checkpoint.
@@ -267,15 +257,7 @@ class _quiet(warnings.catch_warnings):  # noqa: N801 - used like a function
 
 
 def refuse_full_disk(folder: Path, parameters: int) -> None:
-    """Checks that the disk has room for the checkpoints of a run.
-
-    Args:
-        folder: Folder of the run; it need not exist.
-        parameters: Number of trained parameters.
-
-    Raises:
-        PreflightError: If the disk has too little room.
-    """
+    """Raises PreflightError if the disk has too little room for the checkpoints of a run, whose folder need not exist."""
     at = next(path for path in (folder, *folder.parents) if path.exists())
     needed = (KEPT + 1) * BYTES_PER_PARAMETER * parameters
     free = shutil.disk_usage(at).free
@@ -286,11 +268,7 @@ def refuse_full_disk(folder: Path, parameters: int) -> None:
 
 
 def refuse_other(saved: Saved, identity: Mapping[str, str]) -> None:
-    """Checks that a checkpoint belongs to this run.
-
-    Raises:
-        CheckpointError: If it has another identity; the message names what differs.
-    """
+    """Raises CheckpointError if a checkpoint has another identity than this run; the message names what differs."""
     other = [key for key in identity if saved.identity.get(key) != identity[key]]
     if other:
         raise CheckpointError(

@@ -120,9 +120,7 @@ def _kept(model: ModelFiles, recipe: Recipe) -> int:
 def flops(job: Job, answer: float) -> float:
     """Returns the floating-point operations of a whole run.
 
-    Args:
-        job: The job.
-        answer: Length of the answers as a share of the longest allowed, 0 to 1.
+    ``answer`` is the answers' length as a share of the longest allowed, 0 to 1.
     """
     recipe = job.sourced.recipe
     used = job.steps * job.rows_per_step / (recipe.epochs * len(job.rows.rows))

@@ -66,7 +66,6 @@ class RowReader:
     """Reads rows for the models of one run.
 
     Attributes:
-        encoder: Encoder with the models' tokenizer.
         max_length: Largest number of tokens of a kept row, side or prompt.
         vocabulary: Size of the models' smallest vocabulary.
     """

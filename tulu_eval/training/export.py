@@ -71,11 +71,7 @@ def _whole(folder: Path) -> bool:
 
 
 def refuse_others(folder: Path, stage: Stage, identity: Mapping[str, str]) -> None:
-    """Checks that a folder has no models of another run, which would be overwritten.
-
-    Raises:
-        PreflightError: If it has one.
-    """
+    """Raises PreflightError if a folder has models of another run, which would be overwritten."""
     for name in NAMES[stage]:
         if (folder / name).exists() and _identity(folder / name) != identity:
             raise PreflightError(
@@ -147,25 +143,14 @@ def as_manifest(manifest: Exported) -> dict[str, object]:
 def name_of(kind: str, recipe: str, stage: Stage, weights: str) -> str:
     """Returns the name of a trained model in results: recipe, stage and hash, so that no two models have the same.
 
-    Args:
-        kind: ``policy``, which the name leaves out, ``value_model`` or ``reward_model``.
-        recipe: Name of the recipe.
-        stage: The stage.
-        weights: Hash of the model's weights.
+    ``kind`` is ``policy``, which the name leaves out, ``value_model`` or ``reward_model``.
     """
     name = safe_name(recipe)[-40:].lstrip("._-") or "recipe"
     return "-".join((name, stage, *([] if kind == "policy" else [kind]), weights[:8]))
 
 
 def card(model: Path, manifest: Exported, run: Path, results: Sequence[Result]) -> str:
-    """Returns the card of a trained model.
-
-    Args:
-        model: The model's folder; the last two parts of the path are the title.
-        manifest: The manifest of the run, with the source of every setting.
-        run: The run's folder, with its metrics.
-        results: Rows of evaluation runs of this model.
-    """
+    """Returns the card of a trained model; the last two parts of the model's path are the title."""
     import yaml
 
     head = {"library_name": "transformers", "tags": ["tulu-eval", manifest.stage]}

@@ -26,11 +26,7 @@ _TEXTS = ("instruction", "prompt")
 
 
 def conversation(row: Row) -> list[Message]:
-    """Returns the conversation of a row for SFT.
-
-    Raises:
-        DataError: If the row has none of the forms.
-    """
+    """Returns the conversation of a row for SFT; raises DataError if the row has none of the forms."""
     if "messages" not in row.data and "conversations" in row.data:
         return messages(row, "conversations")
     if "messages" not in row.data and "completion" in row.data:
@@ -71,11 +67,7 @@ def prompt_of(row: Row) -> list[Message]:
 
 
 def messages(row: Row, key: str) -> list[Message]:
-    """Returns the conversation in a field.
-
-    Raises:
-        DataError: If the field is not a conversation.
-    """
+    """Returns the conversation in a field; raises DataError if the field is not a conversation."""
     value = row.data.get(key)
     if key in _TEXTS and isinstance(value, str):
         return [{"role": "user", "content": value}]

@@ -263,14 +263,8 @@ def learning_rate(update: int, updates: int, warmup: int, peak: float, final: fl
     """Returns the learning rate of an update: linear from 0 to the peak, then linear to ``final``.
 
     The first update of a warm-up has rate 0, as with optax's ``linear_schedule(0, peak, warmup)`` (EL) and with transformers'
-    linear schedule. ``final == peak`` is EL's constant rate.
-
-    Args:
-        update: Number of earlier updates.
-        updates: Number of all updates.
-        warmup: Number of updates in the warm-up.
-        peak: Highest rate.
-        final: Rate after the last update.
+    linear schedule. ``final == peak`` is EL's constant rate. ``update`` counts the earlier ones of all ``updates``, ``warmup``
+    those of the warm-up.
     """
     if update < warmup:
         return peak * update / warmup

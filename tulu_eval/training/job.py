@@ -38,7 +38,6 @@ class TrainingOrder:
         fresh: Whether to start anew and rename finished models.
         rollouts: Engine of PPO's rollouts: the ``policy`` itself, or ``vllm``.
         rollout_memory: Share of a device's memory for vLLM, 0 to 1.
-        tensorboard: Whether to write curves for TensorBoard.
         watch_every: Steps of PPO between two looks at sample rollouts and the probe.
         probe: Benchmark whose first items the policy answers from time to time; empty for none.
         probe_data: File with the items; ``None`` for the benchmark's own source.
@@ -68,10 +67,7 @@ class Job:
     """A training run before any weight is loaded.
 
     Attributes:
-        sourced: The recipe, with sources.
-        model: Model to start from.
         reward_model: Reward model of PPO; ``None`` for other stages.
-        tokenizer: The tokenizer of all models.
         rows: Conversations, pairs or prompts.
     """
 

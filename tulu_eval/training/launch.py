@@ -67,11 +67,8 @@ def pick_device(name: str) -> str:
 def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = lambda text: None) -> TrainingOutcome:
     """Trains. The same call resumes an interrupted run, and does nothing for a finished one.
 
-    Args:
-        job: The job.
-        device: ``cpu`` or ``cuda``.
-        report: Called with each step, the number of steps and the step's numbers.
-        say: Called with texts for people: sample rollouts, the probe.
+    ``report`` is called with each step, the number of steps and the step's numbers, ``say`` with texts for people: sample
+    rollouts, the probe.
 
     Raises:
         UserError: If something is missing or does not fit, or a guard stopped the run.

@@ -38,11 +38,8 @@ def load_policy(folder: Path, *, compute: str, trained: bool) -> Policy:
 def load_scorer(folder: Path, *, compute: str, trained: bool, new_head: tuple[int, float] | None = None) -> Scorer:
     """Loads a reward model, or makes one from a causal language model.
 
-    Args:
-        folder: Folder of the model.
-        compute: dtype of forward and backward passes.
-        trained: Whether to train the model; otherwise it is frozen.
-        new_head: Seed and standard deviation of a new head; ``None`` keeps the model's own.
+    ``compute`` is the dtype of forward and backward passes; a model that is not ``trained`` is frozen. ``new_head`` has the
+    seed and standard deviation of a new head; ``None`` keeps the model's own.
 
     Raises:
         PreflightError: If it cannot be loaded, or it is not a reward model and gets no new head.
@@ -85,11 +82,7 @@ def _load(auto: Any, folder: Path, dtype: torch.dtype, **more: Any) -> tuple[Any
 def save(model: Policy | Scorer, state: dict[str, Tensor], folder: Path, tokenizer: Any) -> None:
     """Writes a model as a folder that transformers loads: safetensors, config, tokenizer.
 
-    Args:
-        model: The model.
-        state: The model's whole weights, from :func:`~tulu_eval.training.parallel.whole_state`.
-        folder: Folder to write.
-        tokenizer: The model's tokenizer; the function sets its chat template.
+    ``state`` is from :func:`~tulu_eval.training.parallel.whole_state`; the function sets the tokenizer's chat template.
     """
     from transformers import GenerationConfig
 

@@ -42,7 +42,6 @@ class LoopSettings:
         identity: Values that a checkpoint and the run must share.
         save_every: Steps between checkpoints; the last step always has one.
         fresh: Whether to ignore existing checkpoints.
-        tensorboard: Whether to write curves for TensorBoard.
         report: Called on the first rank with each step, the number of steps and the step's numbers.
     """
 
@@ -58,7 +57,6 @@ class Trainer:
     """The state of a run: models with their optimizers, the step, and the counters of its guards.
 
     Args:
-        ranks: This process among the others.
         models: The models to train by name, already sharded.
         rows: Number of rows, pairs or prompts.
 
@@ -152,9 +150,8 @@ class Trainer:
     def update(self, loss: Tensor, rows: Iterable[Tokens]) -> dict[str, float]:
         """Takes one optimizer step with the current gradients; skips it if the loss or a gradient is not finite.
 
-        Args:
-            loss: This rank's part of the loss; the parts of all ranks add up.
-            rows: This rank's rows, which the method writes into a file if it stops the run.
+        ``loss`` and ``rows`` are this rank's: the losses of all ranks add up, and the rows go into a file if this stops the
+        run.
 
         Returns:
             The loss, the learning rate, and each model's gradient norm before clipping.

@@ -87,10 +87,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 class Metrics:
-    """Writes each step's numbers.
-
-    Args:
-        tensorboard: Whether to write curves for TensorBoard too.
+    """Writes each step's numbers, as curves for TensorBoard too if asked.
 
     Raises:
         PreflightError: If the package tensorboard is missing.

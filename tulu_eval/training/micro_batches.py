@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 from tulu_eval import files
-from tulu_eval.backends.hf.batching import is_out_of_memory
+from tulu_eval.backends.hf.batching import free_memory, is_out_of_memory
 from tulu_eval.errors import DataError, EngineError
 from tulu_eval.training.packing import cut, parts_needed
 from tulu_eval.training.parallel import Ranks
@@ -29,7 +26,6 @@ class MicroBatches:
     """Cuts each batch of one rank.
 
     Args:
-        ranks: This process among the others.
         folder: The run's folder, which keeps a smaller number of tokens for the next start.
         tokens: The recipe's largest number of tokens in a micro-batch; a longer row goes alone.
         undo: Removes the gradients of a try that ran out of memory.
@@ -45,10 +41,7 @@ class MicroBatches:
     def each(self, rows: Sequence[T], tokens: Callable[[T], int], work: Callable[[list[T]], R]) -> list[R]:
         """Returns the results of ``work`` for each micro-batch of rows; raises what :meth:`fitting` raises.
 
-        Args:
-            rows: This rank's rows.
-            tokens: Returns the number of tokens of a row that go through a model.
-            work: Adds the gradients of a micro-batch.
+        ``tokens`` returns the number of a row's tokens that go through a model.
         """
         lengths = [tokens(row) for row in rows]
         return self.fitting(lengths, lambda parts: [work([rows[place] for place in part]) for part in parts])
@@ -85,9 +78,7 @@ class MicroBatches:
                         f"goes on from the last checkpoint with micro_tokens = {self.tokens}"
                     ) from error
             self._undo()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
             _LOG.warning("out of memory: going on with micro_tokens = %d", self.tokens)
 
 

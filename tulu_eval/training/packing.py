@@ -22,14 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tulu_eval.backends.hf.eligibility import TOLERANCE, config_reason
+from tulu_eval.backends.hf.shared_prefix import REFUSED
 
 _LOG = logging.getLogger(__name__)
 
 ATTENTION = "tulu_eval_packed"
 """Name of the attention function in transformers' registry."""
-
-_REFUSED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
-"""Arguments of attention functions that change the scores, which this module does not implement."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +107,7 @@ def attention(
 
         out: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)[0]
         return out, None
-    for name in _REFUSED:
+    for name in REFUSED:
         if options.get(name) is not None:
             raise ValueError(f"the attention uses {name}")
     if torch.is_autocast_enabled(query.device.type):  # rotary positions of float32 hidden states made them float32

@@ -17,10 +17,7 @@ def train_on_pairs(
 ) -> None:
     """Does the steps of a run.
 
-    Args:
-        trainer: The run.
-        pairs: The data.
-        losses: Returns the losses of a micro-batch of pairs and adds their gradients, divided by the recipe's batch.
+    ``losses`` returns the losses of a micro-batch of pairs and adds their gradients, divided by the recipe's batch.
     """
     ranks, batch = trainer.ranks, trainer.recipe.batch
 

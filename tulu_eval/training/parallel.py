@@ -37,7 +37,6 @@ class Ranks:
     Attributes:
         rank: Number of this process, from 0.
         world: Number of processes.
-        device: Device of this process.
     """
 
     rank: int = 0
@@ -90,11 +89,7 @@ class Ranks:
         (loss * self.world).backward()  # type: ignore[no-untyped-call]
 
     def refuse_uneven(self, **batches: int) -> None:
-        """Checks that the ranks can share batches evenly.
-
-        Raises:
-            PreflightError: If a batch is not a multiple of the number of ranks.
-        """
+        """Raises PreflightError if a batch is not a multiple of the number of ranks."""
         for name, size in batches.items():
             if size % self.world:
                 raise PreflightError(f"{name} = {size} cannot be shared evenly by {self.world} ranks")
@@ -104,8 +99,7 @@ class Ranks:
 def ranks(device: str) -> Iterator[Ranks]:
     """Yields this process among those of ``torchrun``; alone if it did not start it.
 
-    Args:
-        device: ``cpu``, or ``cuda``: each process then uses the device of its local rank.
+    With ``cuda``, each process uses the device of its local rank.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -129,12 +123,8 @@ def shard(load: Callable[[], M], among: Ranks, *methods: str) -> M:
     """Returns a model on its device; with several ranks, its parameters are sharded among them, layer by layer.
 
     The ranks of a machine load in turn, so that its memory holds one whole copy at a time; a device holds at most one whole
-    layer.
-
-    Args:
-        load: Loads the model into main memory; its layers are the longest module list in it.
-        among: The ranks.
-        methods: Names of methods besides ``forward`` that use the parameters.
+    layer. ``load`` loads the model into main memory; its layers are the longest module list in it. ``methods`` are names of
+    methods besides ``forward`` that use the parameters.
     """
     if among.world == 1:
         return load().to(among.device)
@@ -189,12 +179,7 @@ def finite(numbers: Iterable[float]) -> bool:
 
 
 def whole_state(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
-    """Returns a model's state with whole tensors on the CPU; all ranks must call it.
-
-    Args:
-        model: The model.
-        keep: Whether this rank gets the state; otherwise it gets an empty one.
-    """
+    """Returns a model's state with whole tensors on the CPU, an empty one unless ``keep``; all ranks must call it."""
     state: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         gathered = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -65,7 +65,6 @@ class Target(NamedTuple):
     """The input of an update: a mini-batch, the models' outputs for it, and the targets from these.
 
     Attributes:
-        mini: The rollouts.
         old: The models' outputs before the first update.
         kl: [rows, tokens], the KL estimate at each token.
         advantages: [rows, tokens], whitened over all ranks.
@@ -109,12 +108,7 @@ class RewardModel:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Learner:
-    """Computes targets and gradients with the models' current parameters.
-
-    Attributes:
-        ranks: This process among the others.
-        speed: Counts seconds and operations.
-    """
+    """Computes targets and gradients with the models' current parameters."""
 
     models: Models
     recipe: PPORecipe
@@ -125,11 +119,7 @@ class Learner:
         """Returns the targets of a mini-batch, and the losses of its first inner epoch, whose gradients it adds.
 
         If the whole mini-batch fits into one micro-batch, the first epoch's backward pass uses the forward pass of the old
-        log-probabilities and values.
-
-        Args:
-            mini: The rollouts.
-            parts: Places of each micro-batch's rows in the mini-batch.
+        log-probabilities and values. ``parts`` has the places of each micro-batch's rows in the mini-batch.
         """
         one = len(parts) == 1
         seen = [self.score_rollouts([mini[place] for place in part], keep=one) for part in parts]
@@ -176,10 +166,8 @@ class Learner:
     def add_gradients(self, target: Target, parts: list[list[int]], kept: Sequence[ModelOutputs] = ()) -> Losses:
         """Adds the gradients of a mini-batch; returns the losses.
 
-        Args:
-            target: The mini-batch with its targets.
-            parts: Places of each micro-batch's rows in it.
-            kept: Outputs of each micro-batch, with graphs; empty to compute them.
+        ``parts`` has the places of each micro-batch's rows in it, ``kept`` the outputs of each, with graphs; empty to compute
+        them.
         """
         sums = [self._add_gradients_of_part(target, part, kept[at] if kept else None) for at, part in enumerate(parts)]
         return Losses(*torch.stack([torch.stack(part) for part in sums]).sum(0))
@@ -213,9 +201,7 @@ def _flops(reward: Reward, rows: list[Tokens]) -> float:
 def as_one_batch(parts: Sequence[ModelOutputs], places: Sequence[Sequence[int]]) -> ModelOutputs:
     """Returns the outputs of micro-batches as those of one mini-batch, without graphs, padded to the longest response.
 
-    Args:
-        parts: Outputs of each micro-batch.
-        places: Places of each micro-batch's rows in the mini-batch.
+    ``places`` has the places of each micro-batch's rows in the mini-batch.
     """
     longest = max(part.mask.shape[1] for part in parts)
     order = torch.tensor([place for part in places for place in part], device=parts[0].mask.device).argsort()

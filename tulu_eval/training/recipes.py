@@ -38,12 +38,9 @@ def names(stage: Stage) -> tuple[str, ...]:
 
 
 def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
-    """Returns a recipe.
+    """Returns a recipe: one of :func:`names`, the only one of a TOML file, or ``file.toml:name``.
 
-    Args:
-        stage: The recipe's stage.
-        recipe: One of :func:`names`, a TOML file with one recipe, or ``file.toml:name``.
-        changes: Changes ``KEY=VALUE`` of the command line, with values as in TOML.
+    ``changes`` are ``KEY=VALUE`` as on the command line, with values as in TOML.
 
     Raises:
         UnknownName: If there is no such recipe or key.

@@ -57,11 +57,7 @@ class PolicyEngine:
         """Does nothing."""
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion per request.
-
-        Raises:
-            EngineError: If the policy's logits are not finite.
-        """
+        """Yields one completion per request; raises EngineError if the policy's logits are not finite."""
         waiting = sorted(requests, key=lambda request: len(request.token_ids))
         with torch.no_grad(), whole(self._policy):
             for start in range(0, len(waiting), self._rows):
@@ -138,12 +134,7 @@ def roll_out(
 ) -> list[Rollout]:
     """Returns the engine's answers to prompts, in the order of the prompts.
 
-    Args:
-        engine: The engine.
-        prompts: Prompts, each with its place in the step's whole batch, on which its draws depend.
-        decoding: Settings of decoding; the function ignores their seed.
-        seed: Seed of the run.
-        step: The step.
+    Each prompt has its place in the step's whole batch, on which its draws depend; the seed of ``decoding`` is ignored.
 
     Raises:
         EngineError: If a prompt could not be decoded.

@@ -63,7 +63,6 @@ class Saved(NamedTuple):
     """A checkpoint on the disk.
 
     Attributes:
-        folder: Folder of the checkpoint.
         step: Number of finished steps.
         identity: Values that the checkpoint and a run that resumes from it must share.
         counters: Counters of the run's guards.
@@ -151,11 +150,7 @@ def read(folder: Path) -> Saved:
 
 
 def check(saved: Saved, names: Iterable[str]) -> None:
-    """Checks the hashes of some files of a checkpoint.
-
-    Raises:
-        BrokenError: If a file cannot be read, or has changed.
-    """
+    """Raises BrokenError if one of some files of a checkpoint cannot be read, or has another hash than in the manifest."""
     for name in names:
         try:
             found = digest(saved.folder / name)

@@ -34,12 +34,7 @@ def peak_flops(device: str, dtype: str) -> float:
 
 
 class Speed:
-    """Counts from :meth:`begin` to :meth:`summary`.
-
-    Args:
-        ranks: This process among the others.
-        dtype: The compute dtype.
-    """
+    """Counts from :meth:`begin` to :meth:`summary`."""
 
     def __init__(self, ranks: Ranks, dtype: str) -> None:
         self._ranks, self._dtype = ranks, dtype

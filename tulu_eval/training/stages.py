@@ -18,8 +18,6 @@ class Recipe:
     Attributes:
         model: Model to start from, unless the command line names one.
         dataset: Data set of the hub, unless the command line names a file.
-        split: Split of the data set.
-        seed: Seed of all random numbers.
         epochs: Passes over the data, each without an incomplete last batch.
         max_length: Largest number of tokens of a row (SFT), side (RM, DPO) or prompt (PPO); longer ones are dropped.
         batch: Rows, pairs or rollouts per update, over all ranks.
@@ -97,15 +95,12 @@ class PPORecipe(Recipe):
         rollouts_per_prompt: Rollouts per prompt, adjacent in the batch.
         inner_epochs: Passes over each mini-batch; old log-probabilities and values are those of the first.
         max_new_tokens: Largest number of tokens of a response, including the end token.
-        temperature: Temperature of sampling.
         top_k: Number of candidates in sampling; 0 for no limit.
         top_p: Probability mass of the candidates in sampling; 1 for no limit.
         logprob_temperature: Divisor of the logits of policy and reference in log-probabilities.
-        gamma: Discount.
         gae_lambda: Lambda of generalised advantage estimation.
         clip: Clip range of the probability ratio.
         value_clip: Clip range of the value's change.
-        value_coef: Weight of the value loss.
         kl_coef: Weight of the KL from the reference in the reward of each token.
         reward_gain: Factor of the score, also of a score by ``no_eos_reward``.
         reward_bias: Added to the multiplied score.

@@ -18,11 +18,7 @@ _SUMS = ("rows", "tokens", "kl", "finished", "score", "score_squared", "surprise
 
 
 class StepMeans:
-    """Collects the numbers of one step.
-
-    Args:
-        ranks: This process among the others.
-    """
+    """Collects the numbers of one step."""
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks

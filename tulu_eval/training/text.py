@@ -107,9 +107,7 @@ class Encoder:
     def conversations(self, rows: Sequence[Sequence[Message]], *, last_only: bool) -> list[Tokens]:
         """Returns conversations as tokens, beginning with the tokens that the tokenizer itself adds (BOS).
 
-        Args:
-            rows: Conversations.
-            last_only: Whether to mark only the last message, for preference data, or every assistant's.
+        ``last_only`` marks only the last message, for preference data, instead of every assistant's.
         """
         rendered = [render(messages, self._eos) for messages in rows]
         with told("the tokenizer does not take the conversations"):

@@ -47,13 +47,9 @@ class VllmEngine:
     """A vLLM engine as :class:`~tulu_eval.training.rollout.RolloutEngine`.
 
     Args:
-        model: Model to start from.
         settings: Settings of the engine; the dtype is the recipe's compute dtype.
-        eos_id: Token that ends a response.
         max_length: Largest number of tokens of a prompt with its response.
-        tokenizer: The policy's tokenizer.
         probe: A prompt whose log-probabilities show which weights the engine has.
-        ranks: This process among the others.
 
     Raises:
         EngineError: If the engine did not start.
@@ -120,11 +116,8 @@ class VllmEngine:
 def stale(before: Sequence[float], after: Sequence[float], own: Sequence[float], *, changed: bool) -> str:
     """Returns why an engine must have other weights than the policy; empty if nothing shows that.
 
-    Args:
-        before: The engine's log-probabilities of the probe before an update.
-        after: The engine's log-probabilities of the probe after it.
-        own: The policy's log-probabilities of the probe.
-        changed: Whether the new weights differ from the last ones.
+    ``before`` and ``after`` are the engine's log-probabilities of the probe around an update, ``own`` the policy's; ``changed``
+    says whether the new weights differ from the last ones.
     """
     if changed and tuple(before) == tuple(after):
         return "they changed, but a probe's log-probabilities did not"

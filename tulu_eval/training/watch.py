@@ -29,11 +29,7 @@ WIDTH = 60
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Probe:
-    """Items that a policy answers repeatedly, with the prompt and decoding of the benchmark's default protocol.
-
-    Attributes:
-        requests: One request per item.
-    """
+    """Items that a policy answers repeatedly, with the prompt and decoding of the benchmark's default protocol."""
 
     benchmark: Benchmark
     items: tuple[Item, ...]
@@ -44,12 +40,7 @@ class Probe:
 def make_probe(benchmark: Benchmark, items: int, data: Path | None, tokenizer: Any, context: int) -> Probe:
     """Returns the first items of a benchmark's default protocol as a probe.
 
-    Args:
-        benchmark: The benchmark.
-        items: Number of items.
-        data: File with the items; ``None`` for the benchmark's own source.
-        tokenizer: The policy's tokenizer.
-        context: Positions of the policy; 0 if unknown.
+    ``data`` is ``None`` for the benchmark's own source; ``context`` is the policy's positions, 0 if unknown.
 
     Raises:
         UserError: If the data is not available, or a prompt leaves no room for an answer.
@@ -74,7 +65,6 @@ class Watch:
     """Writes and shows rollouts and the probe every few steps.
 
     Args:
-        ranks: The ranks, which share the probe's items.
         tokenizer: The policy's tokenizer.
         every: Number of steps between two looks.
         probe: The probe; ``None`` for rollouts only.
@@ -92,14 +82,7 @@ class Watch:
         return step % self._every == 0
 
     def rollouts(self, step: int, rollouts: Sequence[Rollout], score: Tensor, kl: Tensor) -> None:
-        """Writes and shows the first rollouts of a step if a look is due.
-
-        Args:
-            step: The step.
-            rollouts: Rollouts of one mini-batch.
-            score: [rows].
-            kl: [rows], nats.
-        """
+        """Writes and shows the first rollouts of a step if a look is due. ``score`` and ``kl`` (in nats) have shape [rows]."""
         if not self.due(step) or not self._ranks.first:
             return
         seen = []
@@ -139,10 +122,7 @@ class Watch:
 def gain(benchmark: str, start: Sequence[int], now: Sequence[int]) -> dict[str, Any]:
     """Returns a line of ``probe.jsonl``: the share of right answers, and the paired gain since the start.
 
-    Args:
-        benchmark: Name of the benchmark.
-        start: 1 or 0 per item: whether the first answer was right.
-        now: 1 or 0 per item: whether this answer is right.
+    ``start`` and ``now`` have 1 or 0 per item: whether the answer was right.
     """
     n = len(now)
     better = sum(b > a for a, b in zip(start, now, strict=True))

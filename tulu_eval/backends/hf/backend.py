@@ -88,8 +88,6 @@ class TransformersBackend(Backend):
     Args:
         model: The loaded model, in evaluation mode.
         tokenizer: Its tokenizer, used for decoding only.
-        settings: Settings with which the model was loaded.
-        eos_ids: Tokens that end a completion.
         max_length: Largest length of a row in tokens; a row of this length ends with ``length``.
     """
 
@@ -142,11 +140,7 @@ class TransformersBackend(Backend):
 
     @classmethod
     def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
-        """Loads the model and tests whether it can share a prefix.
-
-        Raises:
-            PreflightError: If a file is corrupt or incomplete.
-        """
+        """Loads the model and tests whether it can share a prefix; raises PreflightError if a file is corrupt or incomplete."""
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -173,11 +167,7 @@ class TransformersBackend(Backend):
         return cls(loaded.to(device).eval(), tokenizer, settings, eos_ids, max_length)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion per request as soon as it finishes; the completion of an impossible prompt is an error.
-
-        Raises:
-            EngineError: If the engine fails; completions yielded before are valid.
-        """
+        """Yields one completion per request as soon as it finishes; the completion of an impossible prompt is an error."""
         from tulu_eval.backends.growing import Finisher
         from tulu_eval.backends.hf.batching import Scheduler
         from tulu_eval.backends.hf.plain import PlainDecoder
@@ -199,11 +189,7 @@ class TransformersBackend(Backend):
             yield from PlainDecoder(self._model, finisher, decoding, rows, self._padding).run(good)
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
-        """Yields the log-probabilities of each request's candidates; the answer to an impossible request is an error.
-
-        Raises:
-            EngineError: If the engine fails; answers yielded before are valid.
-        """
+        """Yields the log-probabilities of each request's candidates; the answer to an impossible request is an error."""
         from tulu_eval.backends.hf.likelihoods import Branches
 
         asked = [Branches(one.key, one.token_ids, tuple((token,) for token in one.candidates)) for one in requests]
@@ -211,11 +197,7 @@ class TransformersBackend(Backend):
             yield Choice(found.key, tuple(text[0] for text in found.logprobs), found.seconds, found.error)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
-        """Yields the log-probabilities of each request's continuations; the answer to an impossible request is an error.
-
-        Raises:
-            EngineError: If the engine fails; answers yielded before are valid.
-        """
+        """Yields the log-probabilities of each request's continuations; the answer to an impossible request is an error."""
         from tulu_eval.backends.hf.likelihoods import Branches
 
         texts = {one.key: one.continuations for one in requests}

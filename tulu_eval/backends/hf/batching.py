@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from tulu_eval.errors import EngineError
 from tulu_eval.records import Completion, Decoding, Request
 
 _LOG = logging.getLogger(__name__)
+
+NO_ROOM = "out of memory with a single row; use a device with more memory or a smaller dtype"
+T = TypeVar("T")
 
 PREFILL_TOKENS = 4096
 """Largest number of prompt tokens in one forward pass."""
@@ -35,17 +38,32 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
+def guarded(work: Callable[[], T]) -> T | None:
+    """Returns the result of a piece of work, ``None`` if memory ran out; the failed work's tensors are then free.
+
+    Raises EngineError if the work fails for another reason.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise EngineError(f"the engine failed: {one_line(error)}; run the command again to resume") from error
+    return None
+
+
+def free_memory() -> None:
+    """Gives the memory of lost tensors back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def choose_tokens(logits: Tensor, rows: Sequence[GrowingRow], decoding: Decoding) -> list[int]:
     """Returns the next token of each row; -1 if a row's logits are not finite.
 
     Greedy decoding takes the most likely token. Otherwise each row draws one number from its own generator and takes the token
     at which the cumulative probability passes it, so a row's sample does not depend on its neighbours. The order of the
-    filters: temperature, top-k, top-p.
-
-    Args:
-        logits: [rows, vocabulary].
-        rows: The rows, in the same order.
-        decoding: Temperature and filters.
+    filters: temperature, top-k, top-p. ``logits`` has shape [rows, vocabulary], in the order of ``rows``.
     """
     best, token = logits.max(dim=-1)
     finite = torch.isfinite(best)
@@ -80,10 +98,7 @@ class Scheduler:
 
     Args:
         model: A causal language model with the shared-prefix attention.
-        finisher: Ends rows.
-        decoding: Settings of generation.
         batch_size: Largest number of rows decoded together.
-        usage: Counter to which the scheduler adds tokens and seconds.
     """
 
     def __init__(self, model: Any, finisher: Finisher, decoding: Decoding, batch_size: int, usage: Usage) -> None:
@@ -107,22 +122,11 @@ class Scheduler:
         longest = max((len(request.token_ids) + self._finisher.limit(request) for request in requests), default=0)
         self._capacity = longest - len(self._prefix)
         while self._waiting or self._rows:
-            done, out_of_memory = self._guarded(self._admit if self._room() else self._step)
-            yield from done
-            if out_of_memory:
+            done = guarded(self._admit if self._room() else self._step)
+            if done is None:
                 self._halve()
-
-    def _guarded(self, work: Callable[[], list[Completion]]) -> tuple[list[Completion], bool]:
-        """Returns the completions of a piece of work, and whether memory ran out; the failed work's tensors are then free.
-
-        Raises EngineError if the work fails for another reason.
-        """
-        try:
-            return work(), False
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise EngineError(f"the engine failed: {one_line(error)}; run the command again to resume") from error
-        return [], True
+            else:
+                yield from done
 
     def _room(self) -> int:
         """Returns how many waiting rows to admit now: none until an eighth of the batch is free, so that prefills are few."""
@@ -132,15 +136,13 @@ class Scheduler:
     def _halve(self) -> None:
         """Halves the batch; evicted rows start again later and were not yielded. Raises EngineError if the batch is one row."""
         if self._batch == 1:
-            raise EngineError("out of memory with a single row; use a device with more memory or a smaller dtype")
+            raise EngineError(NO_ROOM)
         self._batch = max(1, min(self._batch, len(self._rows) or self._batch) // 2)
         evicted = self._rows[self._batch :]
         del self._rows[self._batch :]
         self._waiting.extendleft(row.request for row in reversed(evicted))
         _LOG.warning("out of memory: continuing with %d rows at a time", self._batch)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
         if self._decoder is not None and self._rows:
             self._decoder.store.shrink(self._batch)
         else:

@@ -26,13 +26,7 @@ LOGIT_ROWS = 64
 
 
 def logprobs_at(logits: Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
-    """Returns log-probabilities of single tokens, accumulated in float32.
-
-    Args:
-        logits: [positions, vocabulary].
-        rows: A position for each result.
-        tokens: A token for each result.
-    """
+    """Returns the log-probability of each token at its row of ``logits``, [positions, vocabulary], accumulated in float32."""
     sums = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, LOGIT_ROWS)])
     where = torch.tensor([list(rows), list(tokens)], device=logits.device)
     found: list[float] = (logits[where[0], where[1]].float() - sums[where[0]]).tolist()
@@ -44,7 +38,6 @@ class Rectangle:
 
     Args:
         lengths: Tokens of each row; some row has at least one.
-        device: torch device of the indexes.
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
@@ -69,10 +62,8 @@ class LevelPlan:
     """A forward pass of one level's rows.
 
     Args:
-        store: Store with the prefix.
         lengths: Tokens of each row.
         keep: Whether the rows get children, which attend to their keys and values.
-        device: torch device.
     """
 
     def __init__(self, store: Store, lengths: Sequence[int], keep: bool, device: torch.device) -> None:
@@ -117,13 +108,7 @@ class LevelPlan:
         return Partial(self.rectangle.pack(part.out.transpose(1, 2)), self.rectangle.pack(part.lse.transpose(1, 2)))
 
     def _above(self, layer: int, grouped: Tensor, scale: float) -> Iterator[Partial]:
-        """Yields attention to the prefix and to the parents, shaped as :meth:`_own`'s.
-
-        Args:
-            layer: The layer.
-            grouped: Queries, [tokens, kv_heads, group, width].
-            scale: Factor of the scores.
-        """
+        """Yields attention of [tokens, kv_heads, group, width] to the prefix and to the parents, shaped as :meth:`_own`'s."""
         if layer in self.store.prefix:
             whole = Rectangle([len(grouped)], grouped.device)
             yield _folded(whole, grouped, *self.store.prefix[layer], None, scale)
@@ -174,9 +159,7 @@ class BranchScorer:
     def score(self, prompts: Sequence[Tokens], branches: Sequence[Sequence[Tokens]]) -> list[list[list[float]]]:
         """Returns the log-probability of each token of each continuation of each prompt.
 
-        Args:
-            prompts: The prompts' tokens after the prefix, at least one per prompt.
-            branches: The continuations of each prompt, at least one token per continuation.
+        ``prompts`` are the tokens after the prefix; each prompt and each continuation has at least one token.
         """
         deep = any(len(branch) > 1 for own in branches for branch in own)
         plan = LevelPlan(self._decoder.store, [len(prompt) for prompt in prompts], deep, self._device)

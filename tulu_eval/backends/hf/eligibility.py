@@ -26,14 +26,9 @@ _PREFIX, _SUFFIXES = 8, (3, 1, 5)
 
 
 def enable_shared_prefix(model: Any, max_length: int) -> str:
-    """Gives a model the shared-prefix attention if it applies, else leaves the model unchanged.
+    """Gives a model the shared-prefix attention; returns why it does not apply and the model is unchanged, empty if it applies.
 
-    Args:
-        model: A causal language model of transformers, on its device.
-        max_length: Largest length of a row in tokens.
-
-    Returns:
-        The reason why it does not apply; empty if it does.
+    ``max_length`` is the largest length of a row in tokens.
     """
     reason = config_reason(model, max_length)
     if not reason and not {"position_ids", "logits_to_keep"} <= set(inspect.signature(model.forward).parameters):

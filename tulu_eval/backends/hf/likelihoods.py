@@ -6,7 +6,7 @@ once. Otherwise :class:`~tulu_eval.backends.hf.plain.PlainScorer` computes each 
 
 from __future__ import annotations
 
-import gc
+import functools
 import logging
 import math
 import time
@@ -15,11 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from tulu_eval.backends.base import Usage
-from tulu_eval.backends.growing import one_line
-from tulu_eval.backends.hf.batching import PREFILL_TOKENS, is_out_of_memory
+from tulu_eval.backends.hf.batching import NO_ROOM, PREFILL_TOKENS, free_memory, guarded
 from tulu_eval.backends.hf.branching import BranchScorer
 from tulu_eval.backends.hf.plain import PlainScorer
 from tulu_eval.backends.hf.prefix_groups import PrefixGroup, prefix_groups
@@ -39,7 +36,6 @@ class Branches:
     """A prompt and the continuations to be scored.
 
     Attributes:
-        key: The request's key.
         prompt: Token ids, at least one.
         texts: Token ids of each continuation, at least one.
     """
@@ -68,7 +64,6 @@ class LikelihoodEngine:
     """Scores continuations batch by batch.
 
     Args:
-        model: A causal language model of transformers.
         shared: Whether it has the shared-prefix attention.
         reach: Largest length of a row in tokens.
         rows: Largest number of prompts in a batch; 0 for no limit but memory's.
@@ -94,7 +89,7 @@ class LikelihoodEngine:
             waiting = deque(sorted((asked[at] for at in group.members), key=lambda one: -len(one.prompt)))
             while waiting:
                 batch = self._batch(waiting, group.prefix)
-                done = self._guarded(batch, group.prefix)
+                done = guarded(functools.partial(self._score, batch, group.prefix))
                 if done is None:
                     self._halve(len(batch))
                     continue
@@ -113,25 +108,14 @@ class LikelihoodEngine:
             batch.append(one)
         return batch
 
-    def _guarded(self, batch: Sequence[Branches], prefix: int) -> list[BranchScores] | None:
-        """Returns a batch's answers, ``None`` if memory ran out; raises EngineError if the engine fails otherwise."""
-        try:
-            return self._score(batch, prefix)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise EngineError(f"the engine failed: {one_line(error)}; run the command again to resume") from error
-        return None
-
     def _halve(self, prompts: int) -> None:
         """Halves a batch of so many prompts after memory ran out; raises EngineError if it is already the smallest."""
         if prompts == 1 and self._tokens <= LEAST_TOKENS:
-            raise EngineError("out of memory with a single row; use a device with more memory or a smaller dtype")
+            raise EngineError(NO_ROOM)
         self._rows, self._tokens = max(1, prompts // 2), max(LEAST_TOKENS, self._tokens // 2)
         self._scorer = None
         _LOG.warning("out of memory: continuing with %d prompts and %d tokens at a time", self._rows, self._tokens)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def _score(self, batch: Sequence[Branches], prefix: int) -> list[BranchScores]:
         began = time.perf_counter()

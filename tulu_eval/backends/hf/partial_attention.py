@@ -50,11 +50,7 @@ def unfused_partial_attention(query: Tensor, key: Tensor, value: Tensor, mask: T
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Partial:
     """Returns attention of tokens to those before them and themselves, without a mask where the device has a kernel.
 
-    Args:
-        query: [batch, heads, tokens, width].
-        key: [batch, heads, tokens, width].
-        value: [batch, heads, tokens, width].
-        scale: Factor of the scores.
+    ``query``, ``key`` and ``value`` have shape [batch, heads, tokens, width]; ``scale`` is the factor of the scores.
     """
     if query.device.type == "cpu":
         found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, True, scale=scale)

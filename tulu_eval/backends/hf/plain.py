@@ -6,7 +6,7 @@ shared-prefix path. All settings of ``generate`` are explicit, so it uses nothin
 
 from __future__ import annotations
 
-import gc
+import functools
 import inspect
 import itertools
 import logging
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from tulu_eval.backends.growing import Finisher, GrowingRow, one_line
-from tulu_eval.backends.hf.batching import choose_tokens, is_out_of_memory
+from tulu_eval.backends.growing import Finisher, GrowingRow
+from tulu_eval.backends.hf.batching import NO_ROOM, choose_tokens, free_memory, guarded
 from tulu_eval.backends.hf.branching import Tokens, logprobs_at
 from tulu_eval.backends.hf.eligibility import rope_depends_on_length
 from tulu_eval.errors import EngineError
@@ -81,9 +81,6 @@ class PlainDecoder:
     """Decodes requests in static batches.
 
     Args:
-        model: A causal language model of transformers.
-        finisher: Ends rows.
-        decoding: Settings of generation.
         batch_size: Largest number of rows decoded together.
         padding: Whether rows of different lengths may share a batch, padded on the left.
     """
@@ -104,30 +101,19 @@ class PlainDecoder:
             if not self._padding:
                 first = len(group[0].token_ids)
                 group = list(itertools.takewhile(lambda request: len(request.token_ids) == first, group))  # noqa: B023
-            done = self._guarded(group)
+            done = guarded(functools.partial(self._generate, group))
             if done is None:
                 self._halve(len(group))
                 continue
             del waiting[: len(group)]
             yield from done
 
-    def _guarded(self, group: Sequence[Request]) -> list[Completion] | None:
-        """Returns the group's completions, ``None`` if memory ran out; raises EngineError if the engine fails otherwise."""
-        try:
-            return self._generate(group)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise EngineError(f"the engine failed: {one_line(error)}; run the command again to resume") from error
-        return None
-
     def _halve(self, rows: int) -> None:
         if rows == 1:
-            raise EngineError("out of memory with a single row; use a device with more memory or a smaller dtype")
+            raise EngineError(NO_ROOM)
         self._batch = max(1, rows // 2)
         _LOG.warning("out of memory: continuing with %d rows at a time", self._batch)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def _generate(self, group: Sequence[Request]) -> list[Completion]:
         rows = [GrowingRow.begin(request, self._decoding) for request in group]
@@ -160,7 +146,6 @@ class PlainScorer:
     A causal model does not look at what stands behind a token, so padding needs no mask.
 
     Args:
-        model: A causal language model of transformers.
         tokens: Largest number of tokens in one forward pass, padding included; a longer row has its own.
         positions: Largest number of positions whose logits are computed in one forward pass, likewise.
     """

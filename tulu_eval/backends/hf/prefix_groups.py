@@ -65,11 +65,7 @@ def common_length(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def prefix_groups(prompts: Sequence[tuple[int, ...]]) -> list[PrefixGroup]:
-    """Returns groups that cover every prompt once; the one with the longest prompt is first.
-
-    Args:
-        prompts: Token ids, at least one per prompt.
-    """
+    """Returns groups that cover every prompt (one token or more) once; the one with the longest prompt is first."""
     order = sorted(range(len(prompts)), key=prompts.__getitem__)
     leaves = [_Node(len(prompts[at]) - 1, [at], len(prompts[at])).finish() for at in order]
     depths = [common_length(prompts[one], prompts[other]) for one, other in itertools.pairwise(order)]

@@ -37,7 +37,7 @@ BUCKET = 32
 """Number of tokens by which the visible part of the own buffers grows, so that kernels see few different shapes, and the rows
 of masks start at addresses that the CUDA kernel accepts."""
 
-_REFUSED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
+REFUSED = ("softcap", "s_aux", "sinks", "position_bias", "head_mask")
 """Arguments of attention functions that change the scores in a way that this module does not implement."""
 
 
@@ -51,11 +51,7 @@ def in_buckets(tokens: int) -> int:
 
 
 class AttentionPlan(Protocol):
-    """A forward pass: which tokens it has, and to what they attend.
-
-    Attributes:
-        store: Store with the prefix.
-    """
+    """A forward pass: which tokens it has, and to what they attend."""
 
     store: Store
 
@@ -65,11 +61,7 @@ class AttentionPlan(Protocol):
 
 
 class PrefixPlan:
-    """A forward pass that encodes the prefix.
-
-    Args:
-        store: Store for its keys and values.
-    """
+    """A forward pass that encodes the prefix."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -86,7 +78,6 @@ class RowsPlan:
     """A forward pass of new tokens of rows, after the prefix.
 
     Args:
-        store: Store for keys and values.
         rows: The slots of the packed tokens.
         places: For every packed token, ``slot * capacity + position`` in the own buffers. [tokens]
         mask: Added to the scores of the own part: [rows, 1, 1, keys] for one token per row, else [queries, keys].
@@ -197,7 +188,7 @@ def attention(
         attention_mask: Must be ``None``.
         scaling: Factor of the scores; ``None`` for ``1 / sqrt(width)``.
         tulu_plan: The forward pass to which the tokens belong.
-        options: Other arguments from the model; those in ``_REFUSED`` must be absent.
+        options: Other arguments from the model; those in ``REFUSED`` must be absent.
 
     Raises:
         UnsupportedAttentionError: If the model asks for anything but causal softmax attention.
@@ -206,7 +197,7 @@ def attention(
         raise UnsupportedAttentionError("the model does not hand keyword arguments to its attention")
     if attention_mask is not None:
         raise UnsupportedAttentionError("the model adds a mask of its own to the scores")
-    for name in _REFUSED:
+    for name in REFUSED:
         if options.get(name) is not None:
             raise UnsupportedAttentionError(f"the attention uses {name}")
     window = options.get("sliding_window")
@@ -229,7 +220,6 @@ class SharedPrefixDecoder:
     """Prefills and decodes rows in slots ``0 .. n-1``, with a model whose attention is :data:`ATTENTION`.
 
     Args:
-        model: A causal language model of transformers.
         prefix: Tokens with which every row starts; may be empty.
         slots: Number of rows that can be decoded together.
         capacity: Largest own part in tokens: the prompt after the prefix, and new tokens.
@@ -247,16 +237,10 @@ class SharedPrefixDecoder:
             self.forward(tokens, torch.arange(len(prefix), device=self._device), PrefixPlan(self.store), tokens.new_zeros(1))
 
     def forward(self, tokens: Tensor, positions: Tensor, plan: AttentionPlan, keep: Tensor | int) -> Tensor:
-        """Runs the model on packed tokens.
+        """Runs the model on packed ``tokens``, [tokens]; returns logits, [kept, vocabulary].
 
-        Args:
-            tokens: Token ids, [tokens].
-            positions: Their positions in their rows, the prefix included, [tokens].
-            plan: To what they attend.
-            keep: Indexes of the tokens whose logits are computed; 0 for all.
-
-        Returns:
-            Logits, [kept, vocabulary].
+        ``positions`` [tokens] are those in the rows, the prefix included. ``keep`` has the indexes of the tokens whose logits
+        are computed; 0 for all.
         """
         with torch.inference_mode():
             output = self._model(
@@ -283,14 +267,9 @@ class SharedPrefixDecoder:
         return self.forward(packed[0], packed[1] + self._prefix, plan, torch.tensor(ends, device=self._device))
 
     def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """Decodes one token per row.
+        """Decodes one token per row; returns logits of the next token, [rows, vocabulary].
 
-        Args:
-            tokens: The newest token of each row in slots ``0 .. n-1``.
-            lengths: Number of stored own tokens of each row.
-
-        Returns:
-            Logits of the next token, [rows, vocabulary].
+        ``tokens`` has the newest token of each row in slots ``0 .. n-1``, ``lengths`` its number of stored own tokens.
         """
         places = [slot * self.store.capacity + length for slot, length in enumerate(lengths)]
         packed = torch.tensor([tokens, lengths, places], device=self._device)
