@@ -18,14 +18,15 @@ from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.findings.verify import verify
 from tulu_eval.records import Completion, Grade, Result
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.ledger import Sample, encode, marks
+from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.manifest_schema import StoredBenchmark
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.run_plan import Order, make_plan
 from tulu_eval.runs.runner import execute
+from tulu_eval.runs.sample_line import Sample, encode, marks
 from tulu_eval.runs.score import score
-from tulu_eval.runs.scoring import grade_sample, make_rows
+from tulu_eval.runs.scoring import make_rows
 from tulu_eval.stats import clustered, wilson
 from tulu_eval.testing import ScriptedBackend
 
@@ -55,7 +56,7 @@ def rows_of(items: Sequence[Item], texts: Mapping[str, str], failed: Sequence[st
         if item.id in texts:
             end, text = ("error", "") if item.id in failed else ("stop", texts[item.id])
             completion = Completion("0" * 64, text, (), end, 0.0)  # type: ignore[arg-type]
-            line = encode(grade_sample(BENCHMARK, Sample(item.id, item.target, "p", completion, "ok", ())))
+            line = encode(Grader(BENCHMARK).grade(Sample(item.id, item.target, "p", completion, "ok", ())))
             found[marks(line)[0]] = marks(line)[1]
     ids = tuple(item.id for item in items)
     about = made_manifest(items={"card-450": ids}, planned=ids, benchmark=StoredBenchmark(name="xstest", version=1))

@@ -20,9 +20,9 @@ from tulu_eval.findings.published_cells import as_released, released_model
 from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Marks
 from tulu_eval.runs.manifest_schema import StoredBenchmark, StoredDecoding, StoredProtocol, stored
 from tulu_eval.runs.reading import StoredRun, read_run
+from tulu_eval.runs.sample_line import Marks
 from tulu_eval.runs.scoring import make_rows
 from tulu_eval.runs.tally import Tally
 from tulu_eval.stats import wilson

@@ -59,7 +59,7 @@ def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, 
     recipe = stored(protocol.plain_decoding if form == "plain" else protocol.decoding, StoredDecoding)
     version = benchmark.version if run.regraded else manifest.benchmark.version
     pairs: list[tuple[str, Any, Any, Changes]] = [
-        ("template", _FORMS.get(model.template, form), form, "prompts"),
+        ("template", "plain" if benchmark.raw else _FORMS.get(model.template, form), form, "prompts"),
         ("prompt", protocol.prompt_id, manifest.protocol.prompt_id, "prompts"),
         *((f"decoding.{name}", getattr(recipe, name), getattr(manifest.decoding, name), "answers")
           for name in recipe.__struct_fields__ if name != "seed"),

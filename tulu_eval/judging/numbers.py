@@ -76,7 +76,7 @@ def results(found: Score, as_before: bool = False) -> tuple[Result, ...]:
     ok = found.counts["judged"] + found.counts["identical"]
     errors, silent = (sum(found.counts.values()) - ok, 0) if as_before else (found.errors, found.counts[NO_VERDICT])
     seen = {"ok": ok, "judge_error": errors, "no_answer": silent}
-    counts = {str(status): seen.get(status, 0) for status in STATUSES}
+    counts = {str(status): seen.get(status, 0) for status in STATUSES if status != "unfinished_reasoning"}
     raw = found.win_rate
     spanned = "+failures" if found.errors and not as_before else ""
     ends = _normal(raw) if as_before else (_normal(found.worst)[0], _normal(found.best)[1])

@@ -43,9 +43,12 @@ def make_probe(benchmark: Benchmark, items: int, data: Path | None, tokenizer: A
     ``data`` is ``None`` for the benchmark's own source; ``context`` is the policy's positions, 0 if unknown.
 
     Raises:
-        UserError: If the data is not available, or a prompt leaves no room for an answer.
+        UserError: If the data is not available, a prompt leaves no room for an answer, or the benchmark is not graded by one
+            generated text per item.
     """
     protocol = benchmark.protocol(None)
+    if benchmark.kind != "generate" or benchmark.executes or protocol.samples > 1:
+        raise PreflightError(f"--probe {benchmark.name}: a probe takes a benchmark that is graded by one text per item")
     chosen = tuple(benchmark.load(protocol, data)[:items])
     writer = PromptWriter(tokenizer, "the policy", tulu=True)
     names = [f"item {item.id}" for item in chosen]
