@@ -30,6 +30,7 @@ ELSEWHERE = {
     "api/reproduce": "reproduction/test_reproduce.py runs all of it",
     "api/score": _VERB,
     "api/verify": "api/test_runs.py; " + _VERB,
+    "backends/branches": "backends/hf/test_likelihoods.py, backends/vllm/test_branch_rows.py",
     "backends/growing": "the text so far: models/test_end_tokens.py, backends/hf/test_shared_prefix.py",
     "backends/hf/batching": "backends/hf/test_shared_prefix.py",
     "backends/hf/eligibility": "which models are taken and refused: backends/hf/test_shared_prefix.py",
