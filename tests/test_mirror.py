@@ -37,6 +37,7 @@ ELSEWHERE = {
     "backends/hf/partial_attention": "backends/hf/test_shared_prefix.py, backends/hf/test_branching.py",
     "backends/hf/plain": "backends/hf/test_backend.py",
     "backends/impossible": "backends/hf/test_likelihoods.py",
+    "backends/openai/sending": "backends/openai/test_backend.py, backends/openai/test_logprob_calls.py",
     "backends/vllm/devices": "backends/vllm/test_settings.py, backends/vllm/test_preflight.py",
     "backends/vllm/extension": "runs inside of vLLM: backends/vllm/test_settings.py, backends/vllm/test_reload.py",
     "backends/vllm/messages": "records between processes: backends/vllm/test_reload.py, backends/vllm/test_backend.py",
