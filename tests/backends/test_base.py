@@ -7,11 +7,12 @@ from typing import get_args
 
 import pytest
 
-from tulu_eval.backends.base import COMMON_SETTINGS, Backend, EngineSettings, Kind
+from tulu_eval.backends.base import COMMON_SETTINGS, Backend, EngineSettings
 from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.backends.openai.backend import OpenAIBackend
 from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.errors import PreflightError
+from tulu_eval.records import Kind
 from tulu_eval.testing import ScriptedBackend
 
 OWN = (TransformersBackend, VllmBackend, OpenAIBackend)

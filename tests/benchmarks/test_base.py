@@ -31,8 +31,9 @@ def test_each_sample_falls_in_one_class(text: str, reason: FinishReason, status:
 
 def test_counts_name_every_class() -> None:
     counts = count_statuses(["ok", "ok", "empty"])
-    assert list(counts) == list(STATUSES)
+    assert [*counts, "unfinished_reasoning"] == list(STATUSES)
     assert sum(counts.values()) == 3
+    assert count_statuses(["unfinished_reasoning"])["unfinished_reasoning"] == 1
 
 
 def test_unknown_protocol_names_the_near_one() -> None:

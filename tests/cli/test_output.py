@@ -215,7 +215,7 @@ def call(
     data = json.loads((ROOT / "results/reproduce-tiny/reproduce.json").read_text())
     for row in (*data["before"], *data["after"]):
         row.setdefault("planned", row["n"])  # the file is of an older version, and no verb reads it
-    data["gain"] |= {"margin": 5.0, "verdict": "no difference"}
+    data["gain"] |= {"margin": 5.0, "verdict": "no difference", "test": "mcnemar", "score_a": 0.8, "score_b": 1.0}
     summary = msgspec.convert(data, ReproductionSummary)
     monkeypatch.setattr("tulu_eval.reproduction.reproduce.reproduce", lambda *_, **__: summary)
     monkeypatch.setattr(catalog, "backend", lambda name: ENGINE)

@@ -24,6 +24,7 @@ from tulu_eval.backends.openai.backend import OpenAIBackend
 from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.logprobs import ChoiceRequest, Continuation, ScoreRequest
 from tulu_eval.models.base import ModelFiles, Served
 from tulu_eval.models.model_files import from_path
 from tulu_eval.models.served import settle
@@ -125,6 +126,44 @@ def test_a_real_server_answers_as_the_engine_itself(
     assert {reason for _, _, reason in own.values()} == {"stop", "length"}
     assert facts["software"].startswith("vllm-0.")
     assert facts["token_ids"] == "returned"
+
+
+def test_a_real_servers_log_probabilities_are_those_of_transformers(
+    url: str, tiny: ModelFiles, requests: list[Request]
+) -> None:
+    from tulu_eval.backends.hf.backend import TransformersBackend
+    from tulu_eval.models.tokenizer import load_tokenizer
+
+    texts = [Continuation(tuple(range(40, 41 + size)), "x") for size in (0, 1, 30)]
+    choices = [ChoiceRequest.of("s", one.token_ids, "", (0, 9, *range(at))) for at, one in enumerate(requests[:6])]
+    scores = [ScoreRequest.of("s", one.token_ids, "", tuple(texts)) for one in requests[:6]]
+    tokenizer = load_tokenizer(tiny.path, "tiny", False)
+    plain = [("The answer is", " 18"), ("Ann has", " five pens and buys two more.")]
+    split = [(tokenizer.encode(prompt), tokenizer.encode(text, add_special_tokens=False)) for prompt, text in plain]
+    assert [tokenizer.encode(prompt + text) for prompt, text in plain] == [one + two for one, two in split]
+    written = [
+        ScoreRequest.of("s", tuple(one), prompt, (Continuation(tuple(two), text),))
+        for (one, two), (prompt, text) in zip(split, plain, strict=True)
+    ]
+    with TransformersBackend.load(tiny, EngineSettings(device="cpu"), (1,), 512) as reference:
+        wanted = {one.key: one.logprobs for one in reference.choose(choices)}
+        right = {one.key: one.continuations for one in reference.score([*scores, *written])}
+    OpenAIBackend.check_kind("choose", EngineSettings(served=Served(url, name="tiny", prompts="tokens")))
+    with OpenAIBackend.load(tiny, EngineSettings(served=Served(url, name="tiny", prompts="tokens")), (1,), 300) as server:
+        chosen = {one.key: one for one in server.choose(choices)}
+        scored = list(server.score(scores))
+        traffic = server.traffic()
+    with OpenAIBackend.load(tiny, EngineSettings(served=Served(url, name="tiny", prompts="text")), (1,), 300) as server:
+        scored += server.score(written)
+    assert {key: one.logprobs for key, one in chosen.items()} == {
+        key: pytest.approx(own, abs=1e-4) for key, own in wanted.items()
+    }
+    assert len(scored) == 8
+    for one in scored:
+        found = [text.logprobs for text in one.continuations]
+        assert found == [pytest.approx(own.logprobs, abs=1e-4) for own in right[one.key]]
+    assert traffic is not None
+    assert traffic.sent == 6 + 6 * 3, "the candidates of a prompt are asked for together, and so are its texts of one token"
 
 
 def test_turns_go_to_the_servers_template(url: str, tiny: ModelFiles) -> None:

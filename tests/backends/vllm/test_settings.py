@@ -61,6 +61,7 @@ def test_what_vllm_is_built_with(model: ModelFiles, gpus: Any, tmp_path: Path) -
         "load_format": "safetensors",
         "worker_extension_cls": "tulu_eval.backends.vllm.extension.Extension",
         "enable_prefix_caching": True,
+        "logprobs_mode": "raw_logprobs",
         "enforce_eager": False,
         "seed": 0,
         "hf_overrides": {"max_position_embeddings": 8192},

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
+from tulu_eval.backends import branches
 from tulu_eval.backends.base import Backend, EngineSettings, Usage
+from tulu_eval.backends.branches import Branches, BranchScores
 from tulu_eval.backends.impossible import impossible
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
@@ -20,9 +22,6 @@ from tulu_eval.models import config as configs
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.skeleton import check_shapes, first_line
 from tulu_eval.records import Completion, Decoding, Kind, Request
-
-if TYPE_CHECKING:
-    from tulu_eval.backends.hf.likelihoods import Branches, BranchScores
 
 _LOG = logging.getLogger(__name__)
 
@@ -190,25 +189,15 @@ class TransformersBackend(Backend):
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
         """Yields the log-probabilities of each request's candidates; the answer to an impossible request is an error."""
-        from tulu_eval.backends.hf.likelihoods import Branches
-
-        asked = [Branches(one.key, one.token_ids, tuple((token,) for token in one.candidates)) for one in requests]
-        for found in self._likelihoods(asked):
-            yield Choice(found.key, tuple(text[0] for text in found.logprobs), found.seconds, found.error)
+        yield from branches.choices(self._likelihoods(branches.of_choices(requests)))
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
         """Yields the log-probabilities of each request's continuations; the answer to an impossible request is an error."""
-        from tulu_eval.backends.hf.likelihoods import Branches
-
-        texts = {one.key: one.continuations for one in requests}
-        asked = [Branches(one.key, one.token_ids, tuple(text.token_ids for text in texts[one.key])) for one in requests]
-        for found in self._likelihoods(asked):
-            pairs = zip(texts[found.key], found.logprobs, strict=not found.error)
-            yield Scores(found.key, tuple(text.scored(own) for text, own in pairs), found.seconds, found.error)
+        yield from branches.scores(requests, self._likelihoods(branches.of_scores(requests)))
 
     def _likelihoods(self, asked: Sequence[Branches]) -> Iterator[BranchScores]:
         """Yields an answer to each, at once if it is an error."""
-        from tulu_eval.backends.hf.likelihoods import BranchScores, LikelihoodEngine
+        from tulu_eval.backends.hf.likelihoods import LikelihoodEngine
 
         room, size = self._max_length, self._model.get_input_embeddings().weight.shape[0]
         refused = {one.key: cause for one in asked if (cause := impossible(one.prompt, one.texts, room, size))}

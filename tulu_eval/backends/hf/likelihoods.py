@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tulu_eval.backends.base import Usage
+from tulu_eval.backends.branches import Branches, BranchScores
 from tulu_eval.backends.hf.batching import NO_ROOM, PREFILL_TOKENS, free_memory, guarded
 from tulu_eval.backends.hf.branching import BranchScorer
 from tulu_eval.backends.hf.plain import PlainScorer
@@ -29,35 +28,6 @@ LOGITS = 1 << 26
 
 LEAST_TOKENS = 32
 """Smallest number of tokens in a forward pass of several continuations, after memory ran out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Branches:
-    """A prompt and the continuations to be scored.
-
-    Attributes:
-        prompt: Token ids, at least one.
-        texts: Token ids of each continuation, at least one.
-    """
-
-    key: str
-    prompt: tuple[int, ...]
-    texts: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BranchScores:
-    """The log-probability of each token of each continuation.
-
-    Attributes:
-        seconds: Wall-clock seconds of the batch.
-        error: One line; empty if there is none.
-    """
-
-    key: str
-    logprobs: list[list[float]]
-    seconds: float
-    error: str = ""
 
 
 class LikelihoodEngine:
@@ -131,10 +101,4 @@ class LikelihoodEngine:
         for one in batch:
             self._usage.prefill_tokens += len(one.prompt) - prefix + sum(len(text) - 1 for text in one.texts)
         self._usage.prefill_seconds += seconds
-        return [_answer(one.key, logprobs, seconds) for one, logprobs in zip(batch, found, strict=True)]
-
-
-def _answer(key: str, logprobs: list[list[float]], seconds: float) -> BranchScores:
-    if all(math.isfinite(one) for text in logprobs for one in text):
-        return BranchScores(key, logprobs, seconds)
-    return BranchScores(key, [], seconds, "the model's logits are not finite")
+        return [BranchScores.of(one.key, logprobs, seconds) for one, logprobs in zip(batch, found, strict=True)]

@@ -8,28 +8,32 @@ A request that fails after all tries is a counted row, which the same command tr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-import queue
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
+from tulu_eval.backends import branches
 from tulu_eval.backends.base import Backend, EngineSettings, Traffic
+from tulu_eval.backends.branches import BranchScores
 from tulu_eval.backends.growing import Finisher
 from tulu_eval.backends.openai.answers import AnswerError, check_prompt, from_text, from_tokens, read_choice, token_ids_of
+from tulu_eval.backends.openai.logprob_calls import LogprobForm, gather
+from tulu_eval.backends.openai.sending import Sender
 from tulu_eval.endpoint.client import ATTEMPTS, Attempt, Client
-from tulu_eval.endpoint.replies import EndpointError, Failure
+from tulu_eval.endpoint.replies import Failure
 from tulu_eval.endpoint.said import HIDDEN
 from tulu_eval.endpoint.url import OPENAI_HOST
-from tulu_eval.endpoint.wire import Connection, DroppedError
+from tulu_eval.endpoint.wire import Connection
 from tulu_eval.errors import EngineError, PreflightError
-from tulu_eval.models.base import ModelFiles, Served
+from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
+from tulu_eval.models.base import ModelFiles, Prompts, Served
 from tulu_eval.models.server import CONCURRENCY, client_of, look
 from tulu_eval.models.server_request import RequestForm
-from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.records import Completion, Decoding, Kind, Request
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,15 +53,38 @@ class OpenAIBackend(Backend):
     """
 
     name: ClassVar[str] = "openai"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "choose", "score"})
     local: ClassVar[bool] = False
     own_settings: ClassVar[frozenset[str] | None] = frozenset({"served"})
 
     def __init__(self, asked: RequestForm, tokenizer: Any, client: Client) -> None:
         self._asked, self._tokenizer, self._client = asked, tokenizer, client
+        self._sender = Sender(client, asked.served)
         self._ids_returned = False
         self._names: set[str] = set()
         self._ends: Counter[str] = Counter()
         self._closed = False
+
+    @classmethod
+    def check_kind(cls, kind: Kind, settings: EngineSettings) -> None:
+        """Checks that the prompts' form, if it is settled, has what is asked; no request is sent.
+
+        Raises:
+            PreflightError: If it has not.
+        """
+        super().check_kind(kind, settings)
+        if settings.served is not None:
+            cls._check_form(kind, settings.served.prompts)
+
+    @staticmethod
+    def _check_form(kind: Kind, prompts: Prompts) -> None:
+        if kind != "generate" and prompts == "chat":
+            raise PreflightError(
+                "--prompts chat: chat servers give no log-probabilities of given tokens, which this benchmark needs; use "
+                "--prompts tokens at a completions server, or another backend"
+            )
+        if kind == "choose" and prompts == "text":
+            raise PreflightError("--prompts text: candidates for the next token are token ids; use --prompts tokens")
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
@@ -106,35 +133,42 @@ class OpenAIBackend(Backend):
         if decoding.top_k and not self._asked.server.is_vllm:
             raise EngineError(f"top_k {decoding.top_k} is no field of the OpenAI protocol, and the server is not vLLM")
         finisher = Finisher(self._tokenizer, self._asked.eos_ids, decoding, self._asked.max_length)
-        came: queue.SimpleQueue[Completion | Exception | None] = queue.SimpleQueue()
         began: dict[str, float] = {}
 
         def send(connection: Connection, request: Request) -> Attempt[Completion]:
             began.setdefault(request.key, time.perf_counter())
             return self._send(connection, request, decoding, finisher, began[request.key])
 
-        def work() -> None:
-            try:
-                self._client.ask(sorted(requests, key=lambda one: -len(one.token_ids)), send, came.put)
-                came.put(None)
-            except Exception as error:  # handed to the thread that reads, and raised there
-                came.put(error)
-
-        thread = threading.Thread(target=work, name="requests", daemon=True)
-        thread.start()
-        try:
-            while (one := came.get()) is not None:
-                if isinstance(one, EndpointError):
-                    raise EngineError(str(one)) from one
-                if isinstance(one, Exception):
-                    raise one
+        with contextlib.closing(self._sender.stream(sorted(requests, key=lambda one: -len(one.token_ids)), send)) as stream:
+            for one in stream:
                 if one.finish_reason == "unknown":
                     self._note_end(one.error)
                 yield one
-        finally:
-            while thread.is_alive():
-                self._client.abort()
-                thread.join(0.1)
+
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
+        """Yields the log-probabilities of each request's candidates, as they come; what the server cannot tell is an error.
+
+        Raises:
+            PreflightError: If the prompts' form has no candidates; see :meth:`check_kind`.
+            EngineError: If the server will not answer; answers yielded before are valid.
+        """
+        self._check_form("choose", self._asked.served.prompts)
+        yield from branches.choices(self._likelihoods(requests))
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
+        """Yields the log-probabilities of each request's continuations, as they come; what the server cannot tell is an error.
+
+        Raises:
+            PreflightError: If the prompts' form has no continuations; see :meth:`check_kind`.
+            EngineError: If the server will not answer; answers yielded before are valid.
+        """
+        self._check_form("score", self._asked.served.prompts)
+        yield from branches.scores(requests, self._likelihoods(requests))
+
+    def _likelihoods(self, requests: Sequence[ChoiceRequest | ScoreRequest]) -> Iterator[BranchScores]:
+        if self._closed:
+            raise EngineError("the connection to the server is closed")
+        yield from gather(LogprobForm(self._asked), self._sender, requests)
 
     def _send(
         self, connection: Connection, request: Request, decoding: Decoding, finisher: Finisher, began: float
@@ -144,16 +178,8 @@ class OpenAIBackend(Backend):
             return Attempt(done, "failed", detail, retry, wait)
 
         body = self._asked.body(request, decoding)
-        try:
-            reply = connection.request("POST", self._asked.path, body)
-        except DroppedError as error:
-            return failed(f"{error.kind}: {error}", retry=True)
-        data = self._client.reader.read(reply)
+        data = self._sender.exchange(connection, self._asked.path, body)
         if isinstance(data, Failure):
-            if data.status == 404:
-                name, url = self._asked.served.name, self._asked.served.url
-                words = f"the server {url} does not know {name!r} or {self._asked.path}"
-                raise EndpointError(f"{words} ({data.detail}){self._client.url.hint}")
             if data.status == 400 and NEWER_LIMIT in data.detail and NEWER_LIMIT not in body:
                 self._asked = dataclasses.replace(self._asked, limit_field=NEWER_LIMIT)
                 return failed(data.detail, retry=True, wait=0.0)

@@ -9,21 +9,27 @@ Neither the tokenizer's nor ``generation_config``'s end tokens and sampling defa
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
+from tulu_eval.backends import branches
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
+from tulu_eval.backends.branches import Branches, BranchScores
 from tulu_eval.backends.vllm import preflight as preflight
-from tulu_eval.backends.vllm.messages import EngineJob, Reload, Reloaded, Stop
+from tulu_eval.backends.vllm.messages import EngineJob, Finished, Reload, Reloaded, Scored, ScoreOrder, Stop
 from tulu_eval.backends.vllm.process import EngineProcess, incoming
 from tulu_eval.backends.vllm.reload import PROBE_LENGTH, check_same_kind
 from tulu_eval.backends.vllm.settings import environment, make_spec
 from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models.base import ModelFiles
-from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.records import Completion, Decoding, Kind, Request
+
+Asked = TypeVar("Asked", Request, Branches)
 
 
 def default_here() -> bool:
@@ -43,6 +49,7 @@ class VllmBackend(Backend):
     """
 
     name: ClassVar[str] = "vllm"
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "choose", "score"})
     own_settings: ClassVar[frozenset[str] | None] = frozenset(
         {
             "dtype",
@@ -144,12 +151,53 @@ class VllmBackend(Backend):
             raise EngineError(
                 f"a prompt has {longest} tokens, and the engine was built for {self._max_length}, new ones included"
             )
+        with contextlib.closing(self._answers(requests, lambda number, share: EngineJob(number, share, decoding))) as stream:
+            for message in stream:
+                if isinstance(message, Finished):
+                    yield from message.completions
+
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
+        """Yields the log-probabilities of each request's candidates, as they come; an impossible request's answer is an error.
+
+        Raises:
+            EngineError: An engine died; answers yielded before are valid.
+        """
+        yield from branches.choices(self._likelihoods(branches.of_choices(requests)))
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
+        """Yields the log-probabilities of each request's continuations, as they come; an impossible request's is an error.
+
+        Raises:
+            EngineError: An engine died; answers yielded before are valid.
+        """
+        yield from branches.scores(requests, self._likelihoods(branches.of_scores(requests)))
+
+    def _likelihoods(self, asked: Sequence[Branches]) -> Iterator[BranchScores]:
+        if not self._engines:
+            raise EngineError("the vLLM engine is closed")
+        with contextlib.closing(self._answers(asked, ScoreOrder)) as stream:
+            for message in stream:
+                if isinstance(message, Scored):
+                    yield from message.scores
+
+    def _answers(
+        self, asked: Sequence[Asked], order: Callable[[int, tuple[Asked, ...]], object]
+    ) -> Generator[Finished | Scored, None, None]:
+        """Deals what is asked to the engines and yields what they send, until all are done or the caller wants no more.
+
+        Args:
+            asked: Requests or prompts.
+            order: Makes an engine's job of its number and the engine's share.
+
+        Raises:
+            EngineError: An engine died.
+        """
         self._job += 1
         working = []
         try:
-            for engine, share in zip(self._engines, deal(requests, len(self._engines)), strict=True):
+            for engine, share in zip(self._engines, deal(asked, len(self._engines)), strict=True):
                 if share:
-                    engine.send(EngineJob(self._job, share, decoding))
+                    engine.send(order(self._job, share))
                     working.append(engine)
             while working:
                 for engine, message in incoming(working):
@@ -157,7 +205,7 @@ class VllmBackend(Backend):
                         self._count(message.usage)
                         if message.last:
                             working.remove(engine)
-                        yield from message.completions
+                        yield message
         except EngineError:
             self._kill()
             raise
@@ -215,9 +263,9 @@ class VllmBackend(Backend):
         self._engines = []
 
 
-def deal(requests: Sequence[Request], engines: int) -> list[tuple[Request, ...]]:
+def deal(requests: Sequence[Asked], engines: int) -> list[tuple[Asked, ...]]:
     """Returns each engine's requests, dealt by a hash of their key."""
-    shares: list[list[Request]] = [[] for _ in range(engines)]
+    shares: list[list[Asked]] = [[] for _ in range(engines)]
     for request in requests:
         digest = hashlib.sha256(request.key.encode("utf-8", "surrogatepass")).digest()
         shares[int.from_bytes(digest[:8], "big") % engines].append(request)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import Usage
+from tulu_eval.backends.branches import Branches, BranchScores
 from tulu_eval.records import Completion, Decoding, Request, content_hash
 
 SAME_LOGPROB = 1e-4
@@ -43,6 +44,14 @@ class EngineJob:
     number: int
     requests: tuple[Request, ...]
     decoding: Decoding
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScoreOrder:
+    """Prompts of one ``choose`` or ``score`` call."""
+
+    number: int
+    asked: tuple[Branches, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,6 +115,16 @@ class Finished:
 
     number: int
     completions: tuple[Completion, ...]
+    last: bool
+    usage: Usage = dataclasses.field(default_factory=Usage)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scored:
+    """Log-probabilities of one step; the rest is as for :class:`Finished`."""
+
+    number: int
+    scores: tuple[BranchScores, ...]
     last: bool
     usage: Usage = dataclasses.field(default_factory=Usage)
 

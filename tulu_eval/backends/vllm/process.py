@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval import files
-from tulu_eval.backends.vllm.messages import Failed, Finished, Ready, Spec
+from tulu_eval.backends.vllm.messages import Failed, Finished, Ready, Scored, Spec
 from tulu_eval.backends.vllm.worker import GRACE_SECONDS
 from tulu_eval.errors import DataError, EngineError
 
@@ -128,7 +128,7 @@ class EngineProcess:
         return read_log(Path(self._log.name))
 
 
-def incoming(engines: Sequence[EngineProcess]) -> Iterator[tuple[EngineProcess, Finished]]:
+def incoming(engines: Sequence[EngineProcess]) -> Iterator[tuple[EngineProcess, Finished | Scored]]:
     """Yields what engines sent, waiting for at least one message."""
     ready = wait([engine.connection for engine in engines])
     for engine in engines:

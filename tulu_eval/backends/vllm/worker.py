@@ -8,20 +8,35 @@ core running after a SIGKILL of its parent.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing import active_children
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
+from tulu_eval.backends.branches import BranchScores
 from tulu_eval.backends.growing import Finisher, GrowingRow, one_line
 from tulu_eval.backends.vllm import extension, meter
-from tulu_eval.backends.vllm.messages import EngineJob, Failed, Fingerprint, Finished, Ready, Reload, Reloaded, Spec
+from tulu_eval.backends.vllm.branch_rows import ScoringJob, ScoringRow
+from tulu_eval.backends.vllm.messages import (
+    EngineJob,
+    Failed,
+    Fingerprint,
+    Finished,
+    Ready,
+    Reload,
+    Reloaded,
+    Scored,
+    ScoreOrder,
+    Spec,
+)
 from tulu_eval.records import Completion, Decoding, Request
 
 WATCH_SECONDS = 0.5
@@ -29,6 +44,9 @@ WATCH_SECONDS = 0.5
 
 GRACE_SECONDS = 2.0
 """From SIGTERM to SIGKILL of the process group: time for vLLM to remove its shared memory."""
+
+Row = TypeVar("Row")
+Made = TypeVar("Made")
 
 
 class WorkerEngine:
@@ -92,18 +110,73 @@ class WorkerEngine:
                 sampling.seed = None if job.decoding.greedy else row.draw.getrandbits(63)
             prompt = {"prompt_token_ids": list(row.request.token_ids)}
             engine.add_request(name, prompt, sampling, lora_request=self._adapter)
+        return self._work(rows, lambda row, output: finish(row, output.outputs[0], finisher), partial(Finished, job.number))
+
+    def score(self, order: ScoreOrder) -> bool:
+        """Scores texts, sending answers as they finish; an impossible prompt's is an error.
+
+        Returns:
+            Whether another job may come.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self._llm.llm_engine
+        config = engine.vllm_config
+        by_ids = bool(getattr(config, "use_v2_model_runner", False))
+        job = ScoringJob(order.asked, config.model_config.max_model_len, config.model_config.get_vocab_size(), by_ids=by_ids)
+        rows: dict[str, ScoringRow] = {}
+        names = map(str, itertools.count())
+
+        def add(row: ScoringRow) -> None:
+            name = next(names)
+            rows[name] = row
+            sampling = SamplingParams(
+                max_tokens=1,
+                temperature=0.0,
+                detokenize=False,
+                flat_logprobs=True,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_clone=True,
+                **job.asks(row),
+            )
+            engine.add_request(name, {"prompt_token_ids": row.tokens}, sampling, lora_request=self._adapter)
+
+        def take(row: ScoringRow, output: Any) -> BranchScores | None:
+            made = job.take(row, output)
+            if isinstance(made, ScoringRow):
+                add(made)
+                return None
+            return made
+
+        for row in job.rows():
+            add(row)
+        if job.refused or not rows:
+            self._connection.send(Scored(order.number, tuple(job.refused), last=not rows))
+        return self._work(rows, take, partial(Scored, order.number))
+
+    def _work(self, rows: dict[str, Row], take: Callable[[Row, Any], Made | None], reply: Callable[..., object]) -> bool:
+        """Steps until all rows are done or the parent says to stop, sending what is made of them.
+
+        Args:
+            rows: What is in the engine, by name; emptied as it comes back, and ``take`` may add to it.
+            take: Makes an answer of a row and vLLM's output for it; ``None`` if there is none yet.
+            reply: Makes the message of a step's answers, whether they are the last, and usage.
+
+        Returns:
+            Whether another job may come.
+        """
+        engine = self._llm.llm_engine
         self._meter.begin()
         while rows:
-            done = []
-            for output in engine.step():
-                if output.finished:
-                    done.append(finish(rows.pop(output.request_id), output.outputs[0], finisher))
+            ended = [(rows.pop(output.request_id), output) for output in engine.step() if output.finished]
+            done = [made for row, output in ended if (made := take(row, output)) is not None]
             if done or not rows:
-                self._connection.send(Finished(job.number, tuple(done), not rows, self._meter.take()))
+                self._connection.send(reply(tuple(done), not rows, self._meter.take()))
             if rows and self._connection.poll():
                 order = self._connection.recv()
                 engine.abort_request(list(rows))
-                self._connection.send(Finished(job.number, (), last=True))
+                self._connection.send(reply((), last=True))
                 return order is not None
         return True
 
@@ -218,8 +291,10 @@ def serve(connection: Connection) -> None:
         while (message := connection.recv()) is not None:
             if isinstance(message, Reload):
                 connection.send(engine.reload(message))
-            elif isinstance(message, EngineJob) and not engine.run(message):
-                break
+            elif isinstance(message, EngineJob | ScoreOrder):
+                more = engine.run(message) if isinstance(message, EngineJob) else engine.score(message)
+                if not more:
+                    break
     except EOFError:
         pass  # the parent closed its end
     except Exception as error:
