@@ -20,7 +20,7 @@ from tulu_eval.findings.published_cells import as_released, released_model
 from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import manifest as files
-from tulu_eval.runs.manifest_schema import StoredBenchmark, StoredDecoding, StoredProtocol, stored
+from tulu_eval.runs.manifest_schema import StoredBenchmark, StoredDecoding, stored, stored_protocol
 from tulu_eval.runs.reading import StoredRun, read_run
 from tulu_eval.runs.sample_line import Marks
 from tulu_eval.runs.scoring import make_rows
@@ -298,7 +298,7 @@ def bbh_run(protocol: str, per_task: int, right: int) -> StoredRun:
     about = made_manifest(
         model=replace(MANIFEST.model, name="allenai/llama-3-tulu-2-8b", revision="a" * 40),
         benchmark=StoredBenchmark(name="bbh", version=1),
-        protocol=stored(recipe, StoredProtocol, sha256="0" * 64),
+        protocol=stored_protocol(recipe),
         decoding=stored(recipe.decoding, StoredDecoding),
         backend="vllm",
         packages={"vllm": "1"},

@@ -80,7 +80,7 @@ def test_what_was_kept_is_computed_again(judged: Path) -> None:
     found = read_judged(judged)
     assert (found.doubts, found.unchecked) == ((), ())
     stored = json.loads((judged / "result.json").read_text())["results"]
-    assert [json.loads(to_json(row)) for row in found.rows] == stored
+    assert [row.to_fields() for row in found.rows] == stored
     assert found.lc_range == (pytest.approx(28.1083, abs=1e-4), pytest.approx(28.1552, abs=1e-4))
 
 
