@@ -20,12 +20,13 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.resolve import resolve
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute_all
-from tulu_eval.runs.sample_line import timeless
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.sample_line import timeless
 
 NOISE = 0.01
 """Standard deviation of the noise, as a fraction of that of the tensor it is added to."""

@@ -24,9 +24,10 @@ import yaml
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.benchmarks.gsm8k_exemplars import source
 from tulu_eval.registry import load_suite
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, read_run
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute
 
 FILTERS = ("strict-match", "flexible-extract")

@@ -45,8 +45,9 @@ def peak_mib() -> float:
 def harness(items: int, data: Path) -> None:
     """Runs ``items`` items in this process and prints ``seconds plan, seconds run, MiB over the imports``."""
     from tulu_eval.registry import load_suite
+    from tulu_eval.runs.order import Order
     from tulu_eval.runs.progress import Progress
-    from tulu_eval.runs.run_plan import Order, make_plan
+    from tulu_eval.runs.run_plan import make_plan
     from tulu_eval.runs.runner import execute
 
     make_plan(Order("gsm8k", "smollm2-135m-instruct", data=data, limit=1, backend="transformers"), load_suite())  # imports
@@ -63,9 +64,11 @@ def harness(items: int, data: Path) -> None:
 def million(samples: int) -> None:
     """Writes a ledger of many samples, then opens, resumes and scores it; prints seconds of each and MiB."""
     from tulu_eval.benchmarks.gsm8k import GSM8K
-    from tulu_eval.runs.ledger import Ledger
-    from tulu_eval.runs.manifest_schema import (
-        Manifest,
+    from tulu_eval.runs.scoring import grade_sample, write_rows
+    from tulu_eval.store.ledger import Ledger
+    from tulu_eval.store.manifest_schema import Manifest
+    from tulu_eval.store.sample_line import Sample, encode
+    from tulu_eval.store.setup_schema import (
         StoredBenchmark,
         StoredDecoding,
         StoredModel,
@@ -74,8 +77,6 @@ def million(samples: int) -> None:
         StoredTemplate,
         stored,
     )
-    from tulu_eval.runs.sample_line import Sample, encode
-    from tulu_eval.runs.scoring import grade_sample, write_rows
 
     benchmark, recipe = GSM8K(), GSM8K.protocols["custom"]
     items = tuple(f"row-{n}" for n in range(samples))

@@ -30,8 +30,9 @@ from tulu_eval.backends.base import Backend
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite
 from tulu_eval.reports.report import make
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import execute
 from tulu_eval.testing import ScriptedBackend
 

@@ -241,9 +241,10 @@ def make_run_in() -> Callable[..., Path]:
     from tulu_eval.models.prompt_form import Template
     from tulu_eval.records import Completion, Request, content_hash
     from tulu_eval.runs.generation import InterruptedRunError
+    from tulu_eval.runs.order import Order
     from tulu_eval.runs.progress import Progress
     from tulu_eval.runs.requests import Planned
-    from tulu_eval.runs.run_plan import Order, Plan
+    from tulu_eval.runs.run_plan import Plan
     from tulu_eval.runs.runner import execute
     from tulu_eval.testing import ScriptedBackend
 
@@ -334,8 +335,9 @@ def make_alpaca_run(shared: Path, llama3_like: Path) -> Callable[..., Path]:
     from tulu_eval.backends.base import EngineSettings
     from tulu_eval.records import Completion
     from tulu_eval.registry import load_suite
+    from tulu_eval.runs.order import Order
     from tulu_eval.runs.progress import Progress
-    from tulu_eval.runs.run_plan import Order, make_plan
+    from tulu_eval.runs.run_plan import make_plan
     from tulu_eval.runs.runner import execute
     from tulu_eval.testing import ScriptedBackend
 
@@ -365,7 +367,7 @@ def make_alpaca_run(shared: Path, llama3_like: Path) -> Callable[..., Path]:
 def order(llama3_like: Path, rows: Path, tmp_path: Path) -> Any:
     """An order that runs in a second: a tiny random model in float32 on twelve made-up rows."""
     from tulu_eval.backends.base import EngineSettings
-    from tulu_eval.runs.run_plan import Order
+    from tulu_eval.runs.order import Order
 
     settings = EngineSettings(dtype="float32", device="cpu", batch_size=4)
     return Order("gsm8k", str(llama3_like), protocol="custom", data=rows, settings=settings, output=tmp_path / "results")

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.records import Decoding
-from tulu_eval.runs.manifest_schema import (
-    Manifest,
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.setup_schema import (
     StoredBenchmark,
     StoredDecoding,
     StoredModel,

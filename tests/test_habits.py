@@ -132,7 +132,7 @@ def test_json_is_parsed_in_one_place() -> None:
 
 WRITERS = {
     "tulu_eval/files/": "the one place",
-    "tulu_eval/runs/ledger.py": "appends samples as they come, and takes back half a line",
+    "tulu_eval/store/ledger.py": "appends samples as they come, and takes back half a line",
     "tulu_eval/training/metrics.py": "appends a line per step",
     "tulu_eval/judging/cache.py": "appends answers as they come",
     "tulu_eval/training/saved.py": "into a checkpoint's draft, a folder that the next run clears",
@@ -140,7 +140,7 @@ WRITERS = {
     "tulu_eval/training/loading.py": "into the same",
     "tulu_eval/reproduction/rule.py": "into a draft of files.replacing_folder",
     "tulu_eval/exchange/bundle.py": "into a temporary folder",
-    "tulu_eval/runs/manifest.py": "a lock, which is empty",
+    "tulu_eval/store/manifest.py": "a lock, which is empty",
     "tulu_eval/models/gguf.py": "a lock, which is empty",
 }
 """Where files are written, and why nothing half written stays there."""

@@ -21,7 +21,7 @@ RANK = {
     "model_card": 5, "training": 5,
     "findings": 6, "exchange": 6,
     "runs": 7, "testing": 7,
-    "judging": 8, "backends": 8,
+    "judging": 8, "backends": 8, "store": 8,
     "models": 9,
     "benchmarks": 10, "registry": 10, "stats": 10,
     "hub": 11, "caching": 11, "endpoint": 11, "sandbox": 11,

@@ -14,7 +14,7 @@ import pytest
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.endpoint import client
 from tulu_eval.models.base import ModelFiles, Served
-from tulu_eval.runs.run_plan import Order
+from tulu_eval.runs.order import Order
 
 
 @pytest.fixture

@@ -21,14 +21,15 @@ from tulu_eval.benchmarks.bbh import BBH, Task, read_tasks, stated_answer
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.records import Grade
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.manifest_schema import StoredBenchmark
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.prompts import PromptSource
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import execute
-from tulu_eval.runs.sample_line import Marks
 from tulu_eval.runs.scoring import make_rows
+from tulu_eval.store.sample_line import Marks
+from tulu_eval.store.setup_schema import StoredBenchmark
 from tulu_eval.testing import ScriptedBackend
 
 

@@ -18,9 +18,10 @@ from tulu_eval.benchmarks.humaneval import PASS_AT_1, PASS_AT_10, HumanEval, ins
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.records import Decoding
 from tulu_eval.registry import load_suite
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import execute
 from tulu_eval.runs.score import score
 from tulu_eval.sandbox import Execution, check_sandbox

@@ -25,14 +25,15 @@ from tulu_eval.registry import load_suite
 from tulu_eval.reports import dry_run
 from tulu_eval.reports.samples import pack
 from tulu_eval.runs import catalog
-from tulu_eval.runs import manifest as files
 from tulu_eval.runs.merge import merge
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.prompts import PromptSource
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute
 from tulu_eval.runs.score import score
+from tulu_eval.store import manifest as files
 from tulu_eval.testing import ScriptedBackend
 
 QUIET = Progress(quiet=True)

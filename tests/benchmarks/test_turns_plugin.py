@@ -19,10 +19,11 @@ from tulu_eval.models.base import Served
 from tulu_eval.registry import load_suite
 from tulu_eval.reports.samples import pack
 from tulu_eval.runs import catalog
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.prompts import PromptSource
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import execute
 from tulu_eval.testing import ScriptedBackend
 

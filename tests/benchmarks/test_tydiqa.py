@@ -18,10 +18,11 @@ from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.findings.verify import verify
 from tulu_eval.records import Grade
 from tulu_eval.registry import load_suite
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.prompts import PromptSource
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import execute
 from tulu_eval.testing import ScriptedBackend
 

@@ -19,15 +19,16 @@ from tulu_eval.findings.verify import verify
 from tulu_eval.records import Completion, Grade, Result
 from tulu_eval.registry import load_suite
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.manifest_schema import StoredBenchmark
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import execute
-from tulu_eval.runs.sample_line import Sample, encode, marks
 from tulu_eval.runs.score import score
 from tulu_eval.runs.scoring import make_rows
 from tulu_eval.stats import clustered, wilson
+from tulu_eval.store.sample_line import Sample, encode, marks
+from tulu_eval.store.setup_schema import StoredBenchmark
 from tulu_eval.testing import ScriptedBackend
 
 BENCHMARK = XSTest()

@@ -16,8 +16,8 @@ import pytest
 from click.testing import Result
 
 from tulu_eval.records import Result as ResultRow
-from tulu_eval.runs.manifest import Recorded, write_results
 from tulu_eval.runs.reading import read_run
+from tulu_eval.store.manifest import Recorded, write_results
 
 Run = Callable[..., Result]
 MakeRun = Callable[..., Path]

@@ -13,11 +13,11 @@ from click.testing import Result
 
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest import read_manifest
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.sample_line import Sample, decode, encode
 from tulu_eval.runs.scoring import write_rows
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.manifest import read_manifest
+from tulu_eval.store.sample_line import Sample, decode, encode
 
 Run = Callable[..., Result]
 MakeRun = Callable[..., Path]

@@ -13,8 +13,8 @@ import pytest
 from click.testing import Result
 
 from tulu_eval.records import content_hash
-from tulu_eval.runs.manifest import samples_hash
-from tulu_eval.runs.sample_line import Sample, decode, encode
+from tulu_eval.store.manifest import samples_hash
+from tulu_eval.store.sample_line import Sample, decode, encode
 
 Run = Callable[..., Result]
 MakeRun = Callable[..., Path]

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.exchange import archive, bundle
 from tulu_eval.records import content_hash
-from tulu_eval.runs.manifest import samples_hash
-from tulu_eval.runs.sample_line import decode, encode
+from tulu_eval.store.manifest import samples_hash
+from tulu_eval.store.sample_line import decode, encode
 
 MakeRun = Callable[..., Path]
 

@@ -27,10 +27,10 @@ from tulu_eval.findings.table import collect
 from tulu_eval.findings.verify import verify
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import compare as compare_report
-from tulu_eval.runs.manifest_schema import StoredTemplate, plain
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.score import score
+from tulu_eval.store.setup_schema import StoredTemplate, plain
 
 SUITE = load_suite()
 MODEL = "allenai/tulu-2-13b"

@@ -21,9 +21,10 @@ from tulu_eval.findings.table import arrange
 from tulu_eval.findings.verify import verify
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, read_run
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import RunOutcome, execute
 from tulu_eval.stats import FLIP_RATE, wilson
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tulu_eval.errors import UserError
 from tulu_eval.findings.compare import _first_difference, compare
-from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.sample_line import encode
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.sample_line import encode
 
 MakeRun = Callable[..., Path]
 

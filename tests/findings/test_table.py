@@ -19,8 +19,8 @@ from tulu_eval.records import STATUSES, Result
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board
 from tulu_eval.reports import table as report
-from tulu_eval.runs import manifest as files
 from tulu_eval.runs.reading import StoredRun, read_run
+from tulu_eval.store import manifest as files
 
 MakeRun = Callable[..., Path]
 PPO_13B, SFT_13B, DPO_70B = (

@@ -19,13 +19,13 @@ from tulu_eval.errors import DataError, UnknownName, UserError
 from tulu_eval.findings.published_cells import as_released, released_model
 from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import manifest as files
-from tulu_eval.runs.manifest_schema import StoredBenchmark, StoredDecoding, stored, stored_protocol
 from tulu_eval.runs.reading import StoredRun, read_run
-from tulu_eval.runs.sample_line import Marks
 from tulu_eval.runs.scoring import make_rows
-from tulu_eval.runs.tally import Tally
 from tulu_eval.stats import wilson
+from tulu_eval.store import manifest as files
+from tulu_eval.store.sample_line import Marks
+from tulu_eval.store.setup_schema import StoredBenchmark, StoredDecoding, stored, stored_protocol
+from tulu_eval.store.tally import Tally
 
 PPO_13B = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
 DPO_70B = "allenai/tulu-2-dpo-70b"

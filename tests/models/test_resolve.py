@@ -20,7 +20,9 @@ from tulu_eval.models.base import Served
 from tulu_eval.models.resolve import check_name, resolve
 from tulu_eval.models.server import Server
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.run_plan import LONGEST_NAME, Order, make_plan, safe_name
+from tulu_eval.runs.order import Order
+from tulu_eval.runs.run_plan import make_plan
+from tulu_eval.store.identity import LONGEST_NAME, safe_name
 
 
 @pytest.fixture

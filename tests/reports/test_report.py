@@ -26,9 +26,10 @@ from tulu_eval.judging.win_rates import Scoring
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import board, page
 from tulu_eval.reports.report import make
-from tulu_eval.runs.manifest_schema import Session, StoredServed
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.rescored import keep
+from tulu_eval.store.manifest_schema import Session
+from tulu_eval.store.setup_schema import StoredServed
 
 
 class Parsed(HTMLParser):

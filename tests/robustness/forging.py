@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from tulu_eval.records import content_hash
-from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.manifest import answers_hash, manifest_hash, samples_hash
-from tulu_eval.runs.manifest_schema import Manifest
+from tulu_eval.store.identity import settings_hash
+from tulu_eval.store.manifest import answers_hash, manifest_hash, samples_hash
+from tulu_eval.store.manifest_schema import Manifest
 
 
 def rehash_manifest(data: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from robustness import endings
 from robustness.bench import Bench
 from robustness.test_run_folders import all_cases
 
-from tulu_eval.runs.manifest_schema import Manifest
+from tulu_eval.store.manifest_schema import Manifest
 
 
 def _nothing(*_: object, **__: object) -> tuple[()]:
@@ -32,9 +32,11 @@ def _whole(line: bytes) -> bool:
 ALONE = "manifest.json, hashes made again and no result"
 PLANTED: dict[str, tuple[str, Any, str, str, str]] = {
     "manifests are not checked": (
-        "runs.manifest.checked_manifest", lambda path, data: Manifest(**data), "score", "manifest.json", "other type",
+        "store.manifest.checked_manifest", lambda path, data: Manifest(**data), "score", "manifest.json", "other type",
     ),
-    "results are not checked": ("runs.schema.check_results", _nothing, "score", "result.json, hashes made again", "other type"),
+    "results are not checked": (
+        "store.schema.check_results", _nothing, "score", "result.json, hashes made again", "other type",
+    ),
     "a manifest is not held against its hashes": (
         "runs.rereading.of_manifest", _nothing, "score", "manifest.json", "other case",
     ),
@@ -46,7 +48,7 @@ PLANTED: dict[str, tuple[str, Any, str, str, str]] = {
         "other ",
     ),
     "a sample's checksum is not looked at": (
-        "runs.ledger.intact", _whole, "compare", "samples.jsonl, no result", "other case",
+        "store.ledger.intact", _whole, "compare", "samples.jsonl, no result", "other case",
     ),
     "a file is opened whatever it is": (
         "files.opening.open_regular", lambda path: io.FileIO(path), "score", "manifest.json", "a pipe",
@@ -55,7 +57,7 @@ PLANTED: dict[str, tuple[str, Any, str, str, str]] = {
     "a tag stands in Markdown": ("reports.table.markdown_cell", _same, "table --format markdown", ALONE, "hostile"),
     "problems are not told": ("runs.reading.sound", _first, "table", "manifest.json", "other"),
     "a run that was stopped passes for a whole one": (
-        "runs.tally.Tally.unfinished", property(lambda _tally: ""), "score", "samples.jsonl, hashes made again", "a line less",
+        "store.tally.Tally.unfinished", property(lambda _tally: ""), "score", "samples.jsonl, hashes made again", "a line less",
     ),
 }  # fmt: skip
 """Checks that are taken out of the package: what stands in their place, and the verb and the cases that must show it."""

@@ -13,10 +13,11 @@ from tulu_eval.backends.base import ReloadError
 from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import PreflightError
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import manifest as files
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute, execute_all
+from tulu_eval.store import manifest as files
 
 QUIET = Progress(quiet=True)
 

@@ -20,7 +20,7 @@ from tulu_eval.records import Result, content_hash, to_json
 from tulu_eval.runs import rescored
 from tulu_eval.runs.judge import checked
 from tulu_eval.runs.judged_check import read_judged
-from tulu_eval.runs.manifest import Recorded, write_results
+from tulu_eval.store.manifest import Recorded, write_results
 
 OLD = Path(__file__).with_name("old_judged")
 """Written before baselines were recorded."""

@@ -15,16 +15,17 @@ from msgspec.structs import replace
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.merge import merge
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import find_runs
 from tulu_eval.runs.requests import parse_shard
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute
-from tulu_eval.runs.sample_line import timeless
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.sample_line import timeless
+from tulu_eval.store.tally import Tally
 
 QUIET = Progress(quiet=True)
 
@@ -99,11 +100,12 @@ import dataclasses, os, signal
 from pathlib import Path, PosixPath
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.registry import load_suite
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.order import Order
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import find_runs
 from tulu_eval.runs.runner import execute
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store.tally import Tally
 
 class Killer(Progress):
     def sample(self, sample):

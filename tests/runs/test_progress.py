@@ -9,7 +9,7 @@ import pytest
 from tulu_eval.records import Completion, Grade
 from tulu_eval.runs import progress as module
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.sample_line import Sample
+from tulu_eval.store.sample_line import Sample
 
 
 def sample(score: float) -> Sample:

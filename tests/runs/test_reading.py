@@ -14,10 +14,10 @@ from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError
 from tulu_eval.records import Grade, content_hash
 from tulu_eval.runs import catalog
-from tulu_eval.runs.digests import hash_of_all, read_digests
-from tulu_eval.runs.manifest import samples_hash
 from tulu_eval.runs.reading import read_run, sound
-from tulu_eval.runs.sample_line import Sample, decode, encode
+from tulu_eval.store.digests import hash_of_all, read_digests
+from tulu_eval.store.manifest import samples_hash
+from tulu_eval.store.sample_line import Sample, decode, encode
 
 MakeRun = Callable[..., Path]
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tulu_eval.runs import roofline
 from tulu_eval.runs.estimate import Rates
-from tulu_eval.runs.manifest_schema import Manifest, Session
+from tulu_eval.store.manifest_schema import Manifest, Session
 
 SESSION = {
     "started": "2026-11-30", "ended": "complete",

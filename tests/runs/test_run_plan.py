@@ -17,7 +17,9 @@ from tulu_eval.records import Decoding
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs.estimate import common_prefix, estimate
-from tulu_eval.runs.run_plan import Order, make_plan, safe_name
+from tulu_eval.runs.order import Order
+from tulu_eval.runs.run_plan import make_plan
+from tulu_eval.store.identity import safe_name
 from tulu_eval.testing import ScriptedBackend
 
 

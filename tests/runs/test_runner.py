@@ -23,15 +23,16 @@ from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import DataError, EngineError, UserError
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import manifest as files
 from tulu_eval.runs.generation import InterruptedRunError
-from tulu_eval.runs.ledger import Ledger
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute, execute_all
 from tulu_eval.runs.score import score
-from tulu_eval.runs.tally import Tally
 from tulu_eval.stats import wilson
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.tally import Tally
 
 QUIET = Progress(quiet=True)
 

@@ -15,14 +15,15 @@ from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError
 from tulu_eval.records import Completion, Decoding, FinishReason, Grade, Result, content_hash
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import manifest as files
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest_schema import StoredBenchmark
-from tulu_eval.runs.run_plan import Order, make_plan
-from tulu_eval.runs.sample_line import Marks, Sample, encode, marks
+from tulu_eval.runs.order import Order
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.score import score
 from tulu_eval.runs.scoring import make_rows
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.sample_line import Marks, Sample, encode, marks
+from tulu_eval.store.setup_schema import StoredBenchmark
 
 TEXTS: list[tuple[str, FinishReason]] = [
     ("So the answer is 1.", "stop"),  # right for both
@@ -40,7 +41,7 @@ def folder(order: Order) -> Path:
     """A run folder as the runner leaves it, with seven scripted samples; targets are 1, 3, 5, ..."""
     plan = make_plan(order, load_suite())
     plan.folder.mkdir(parents=True)
-    files.write_manifest(plan.folder, files.describe(plan))
+    files.write_manifest(plan.folder, plan.manifest)
     with Ledger(plan.folder / files.LEDGER) as ledger:
         for one, (text, reason) in zip(plan.planned, TEXTS, strict=False):
             completion = Completion(one.request.key, text, (1,), reason, 0.1)

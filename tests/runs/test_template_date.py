@@ -12,12 +12,13 @@ from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import template_date
-from tulu_eval.runs.manifest import describe, read_manifest
 from tulu_eval.runs.merge import merge
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute
-from tulu_eval.runs.signature import signature
+from tulu_eval.store.manifest import read_manifest
+from tulu_eval.store.signature import signature
 
 QUIET = Progress(quiet=True)
 FIRST, SECOND = "2026-11-29", "2026-11-30"
@@ -119,4 +120,4 @@ def test_a_day_for_a_template_without_one_is_refused(order: Order) -> None:
 def test_the_signature_names_the_day_where_there_is_one(order: Order, dated: Order, today: pytest.MonkeyPatch) -> None:
     for plan, day in ((plan_of(dated), f",{FIRST}|"), (plan_of(order), "|")):
         form, sha = plan.template.form, plan.template.sha256[:8]
-        assert f"/{form}@{sha}{day}x:" in signature(describe(plan), "custom", "last-number", ["a"])
+        assert f"/{form}@{sha}{day}x:" in signature(plan.manifest, "custom", "last-number", ["a"])

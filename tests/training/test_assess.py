@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tulu_eval.runs.manifest_schema import plain
+from tulu_eval.store.setup_schema import plain
 from tulu_eval.training.assess import mean, share
 
 

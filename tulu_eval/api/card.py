@@ -13,7 +13,7 @@ from tulu_eval.model_card import check
 from tulu_eval.model_card import make as report
 from tulu_eval.model_card.card_file import read_card
 from tulu_eval.registry import Model
-from tulu_eval.runs.manifest import write_text
+from tulu_eval.store.manifest import write_text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,11 +16,12 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.files import Place, checked
 from tulu_eval.models.base import Served
-from tulu_eval.runs.manifest import read_manifest
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.requests import parse_shard
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute_all
+from tulu_eval.store.manifest import read_manifest
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 

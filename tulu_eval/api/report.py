@@ -13,7 +13,7 @@ from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.reports.report import make
 from tulu_eval.runs.catalog import BENCHMARKS, names
-from tulu_eval.runs.manifest import write_text
+from tulu_eval.store.manifest import write_text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

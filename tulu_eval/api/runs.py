@@ -11,7 +11,7 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.words import in_python, spoken
 from tulu_eval.reports import run as run_report
 from tulu_eval.runs import reading
-from tulu_eval.runs.sample_line import Sample
+from tulu_eval.store.sample_line import Sample
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from tulu_eval.errors import UnknownName, UserError, suggest
 from tulu_eval.findings import table as findings
 from tulu_eval.registry import Suite
 from tulu_eval.reports import table as tables
-from tulu_eval.runs.manifest import write_text
+from tulu_eval.store.manifest import write_text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import click
 from tulu_eval.errors import UserError, printable, printable_lines, suggest
 
 if TYPE_CHECKING:
-    from tulu_eval.runs.tally import Tally
+    from tulu_eval.store.tally import Tally
 
 registry_option = click.option(
     "--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own."

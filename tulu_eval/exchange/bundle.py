@@ -28,12 +28,12 @@ from tulu_eval.errors import DataError, UserError, few
 from tulu_eval.exchange import archive
 from tulu_eval.records import Result, to_json
 from tulu_eval.runs import catalog
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT
 from tulu_eval.runs.reading import StoredRun, finished, read_run
-from tulu_eval.runs.run_plan import safe_name
-from tulu_eval.runs.schema import Name
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store.identity import safe_name
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.manifest import LEDGER, MANIFEST, RESULT
+from tulu_eval.store.schema import Name
+from tulu_eval.store.tally import Tally
 from tulu_eval.version import __version__
 
 FORMAT = 1

@@ -29,7 +29,7 @@ from tulu_eval.errors import DataError
 from tulu_eval.exchange import lm_eval
 from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.files import Row
-from tulu_eval.runs.signature import UNKNOWN
+from tulu_eval.store.signature import UNKNOWN
 
 LM_EVAL, OPEN_INSTRUCT, RESPONSES = "lm-eval", "open-instruct", "responses"
 _FIELDS = {

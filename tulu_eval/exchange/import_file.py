@@ -26,13 +26,14 @@ from tulu_eval.files import Place, checked
 from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
-from tulu_eval.runs import manifest as files
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.identity import data_hash, settings_hash
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest_schema import (
-    Manifest,
-    Session,
+from tulu_eval.runs.scoring import write_rows
+from tulu_eval.store import manifest as files
+from tulu_eval.store.identity import data_hash, safe_name, settings_hash
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.manifest_schema import Manifest, Session
+from tulu_eval.store.sample_line import Sample, asked_of
+from tulu_eval.store.setup_schema import (
     Setup,
     StoredBenchmark,
     StoredDecoding,
@@ -43,11 +44,8 @@ from tulu_eval.runs.manifest_schema import (
     StoredTemplate,
     plain,
 )
-from tulu_eval.runs.run_plan import safe_name
-from tulu_eval.runs.sample_line import Sample, asked_of
-from tulu_eval.runs.scoring import write_rows
-from tulu_eval.runs.signature import UNKNOWN
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store.signature import UNKNOWN
+from tulu_eval.store.tally import Tally
 from tulu_eval.version import __version__
 
 REWORDED = 0.01

@@ -27,7 +27,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tulu_eval.runs.signature import UNKNOWN
+from tulu_eval.store.signature import UNKNOWN
 
 SERVERS = frozenset({"local-completions", "local-chat-completions"})
 """Engines for servers other than OpenAI's; the engines for OpenAI's change the temperature for some models."""

@@ -24,19 +24,21 @@ from tulu_eval.models.model_files import NAME
 from tulu_eval.models.resolve import find_path
 from tulu_eval.records import Completion, Result
 from tulu_eval.registry import Suite
-from tulu_eval.runs import schema
 from tulu_eval.runs.completions import completions
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.manifest import FORMAT, write_json
-from tulu_eval.runs.manifest_schema import Manifest, plain
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, finished, read_run
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
-from tulu_eval.runs.sample_line import Sample
-from tulu_eval.runs.schema import Count, Name, StoredRow
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.stats import FLIP_RATE, Interval, wilson
 from tulu_eval.stats.intervals import z_value
+from tulu_eval.store import schema
+from tulu_eval.store.manifest import FORMAT, write_json
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.sample_line import Sample
+from tulu_eval.store.schema import Count, Name, StoredRow
+from tulu_eval.store.setup_schema import plain
 
 FILE = "audit.json"
 SEED = 0

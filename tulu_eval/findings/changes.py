@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from msgspec import UNSET
 
-from tulu_eval.runs.manifest_schema import Manifest, plain
-from tulu_eval.runs.signature import UNKNOWN
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.setup_schema import plain
+from tulu_eval.store.signature import UNKNOWN
 
 _SETTINGS = (
     "model",

@@ -12,9 +12,9 @@ from tulu_eval.findings.changes import Change, changes, is_unknown
 from tulu_eval.records import Grade
 from tulu_eval.runs.reading import StoredRun
 from tulu_eval.runs.requests import item_of, sample_ids
-from tulu_eval.runs.sample_line import Sample
-from tulu_eval.runs.signature import UNKNOWN
 from tulu_eval.stats import ALPHA, MARGIN, detectable_paired, mcnemar, paired_difference, paired_means
+from tulu_eval.store.sample_line import Sample
+from tulu_eval.store.signature import UNKNOWN
 
 Cause = Literal["prompt unknown", "prompt differs", "text differs", "extraction", "grade"]
 """Why an item is right in one run only; the first that applies. ``prompt unknown``: the texts differ, and a harness kept no

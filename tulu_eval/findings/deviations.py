@@ -15,8 +15,8 @@ from tulu_eval.judging.numbers import NOT_RECORDED, is_win_rate, parts, publishe
 from tulu_eval.records import Result
 from tulu_eval.registry import Model, PublishedCell
 from tulu_eval.runs import catalog
-from tulu_eval.runs.manifest_schema import StoredDecoding, stored
 from tulu_eval.runs.reading import StoredRun
+from tulu_eval.store.setup_schema import StoredDecoding, stored
 
 PUBLISHED_BACKEND = "vllm"
 """open-instruct @ ea3467db, ``scripts/submit_eval_jobs.py``: GSM8K and AlpacaEval are run with ``--use_vllm``. SmolLM2's card

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from tulu_eval.caching import cache_folder
-from tulu_eval.runs import environment
+from tulu_eval.store import environment
 
 EXTRAS = {
     "gguf": ("gguf", "reads GGUF files"),

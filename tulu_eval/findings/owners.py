@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from tulu_eval.findings.published_cells import as_released, released_model
 from tulu_eval.registry import Suite
-from tulu_eval.runs.identity import adapter_hash
 from tulu_eval.runs.reading import StoredRun
+from tulu_eval.store.identity import adapter_hash
 
 
 def owners_of(runs: Sequence[StoredRun], suite: Suite) -> dict[str, list[StoredRun]]:

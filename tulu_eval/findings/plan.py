@@ -23,7 +23,8 @@ from tulu_eval.errors import PreflightError, UnknownName, UserError
 from tulu_eval.registry import Model, Suite
 from tulu_eval.runs import catalog, estimate
 from tulu_eval.runs.estimate import Estimate, Rates, Work
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.order import Order
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.stats import detectable_paired, detectable_unpaired, paired_items, unpaired_items
 
 DISCORDANCE = (0.20, 0.30)

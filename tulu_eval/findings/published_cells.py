@@ -15,10 +15,10 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import Record
 from tulu_eval.judging.numbers import is_win_rate
 from tulu_eval.registry import Model, PublishedCell, Suite
-from tulu_eval.runs import schema
-from tulu_eval.runs.manifest import FORMAT, write_json
 from tulu_eval.runs.reading import StoredRun
-from tulu_eval.runs.schema import Name
+from tulu_eval.store import schema
+from tulu_eval.store.manifest import FORMAT, write_json
+from tulu_eval.store.schema import Name
 
 FILE = "compared_as.json"
 

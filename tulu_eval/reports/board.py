@@ -17,8 +17,8 @@ from tulu_eval.records import Result
 from tulu_eval.registry import Lineage, PublishedCell, Suite
 from tulu_eval.reports.layout import data
 from tulu_eval.reports.models import step
-from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.reading import StoredRun
+from tulu_eval.store.manifest_schema import Manifest
 
 
 def charts(table: CollectedTable, suite: Suite) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tulu_eval.findings.compare import Compared, Flip, Paired
 from tulu_eval.reports.layout import data, grid, wrapped
-from tulu_eval.runs.signature import UNKNOWN
+from tulu_eval.store.signature import UNKNOWN
 
 CAUSES = {
     "prompt unknown": "different completion, and another harness kept no prompt",

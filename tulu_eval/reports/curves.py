@@ -13,7 +13,7 @@ from typing import Any
 
 from tulu_eval import files
 from tulu_eval.errors import DataError
-from tulu_eval.runs.manifest import MANIFEST
+from tulu_eval.store.manifest import MANIFEST
 
 METRICS, SAMPLES, PROBE = "metrics.jsonl", "samples.jsonl", "probe.jsonl"
 

@@ -17,11 +17,11 @@ from tulu_eval.registry import Suite
 from tulu_eval.reports import board, curves, page
 from tulu_eval.reports.layout import data as plain_data
 from tulu_eval.reports.samples import pack
-from tulu_eval.runs.manifest import LEDGER
-from tulu_eval.runs.packed import there
 from tulu_eval.runs.prompts import PromptSource
 from tulu_eval.runs.reading import StoredRun, find_runs
-from tulu_eval.runs.sample_line import Sample
+from tulu_eval.store.manifest import LEDGER
+from tulu_eval.store.packed import there
+from tulu_eval.store.sample_line import Sample
 from tulu_eval.version import __version__
 
 

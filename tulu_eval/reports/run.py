@@ -12,7 +12,7 @@ from tulu_eval.escaping import html
 from tulu_eval.records import Result
 from tulu_eval.runs.reading import StoredRun
 from tulu_eval.runs.score import Regraded
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store.tally import Tally
 
 
 def as_json(folder: Path, results: Sequence[Result], tally: Tally) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from typing import Any
 from tulu_eval.errors import UserError
 from tulu_eval.records import STATUSES, Completion
 from tulu_eval.reports.page import squeeze
-from tulu_eval.runs.digests import DIGESTS, read_digests
 from tulu_eval.runs.judge import preferences
-from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.prompts import Prompts, PromptSource
 from tulu_eval.runs.reading import StoredRun
-from tulu_eval.runs.sample_line import Sample
+from tulu_eval.store.digests import DIGESTS, read_digests
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.sample_line import Sample
 
 BLOCK = 1 << 16
 """Characters of text after which a block ends: twice deflate's window, because a larger block compresses no better."""

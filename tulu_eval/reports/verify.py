@@ -11,7 +11,7 @@ from tulu_eval.records import Result
 from tulu_eval.registry import PublishedCell
 from tulu_eval.reports.layout import data, grid, wrapped
 from tulu_eval.reports.run import failed, interval
-from tulu_eval.runs.signature import UNKNOWN
+from tulu_eval.store.signature import UNKNOWN
 
 
 def as_json(found: Verification) -> dict[str, Any]:

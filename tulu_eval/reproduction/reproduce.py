@@ -25,12 +25,13 @@ from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite, load_suite
 from tulu_eval.reproduction import rule, scratch
 from tulu_eval.reproduction.summary import HeldOut, HeldOutPolicies, ReproducedVerdict, ReproductionSummary
-from tulu_eval.runs import environment
 from tulu_eval.runs import run_plan as runs
-from tulu_eval.runs.manifest import write_json
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.runner import execute
+from tulu_eval.store import environment
+from tulu_eval.store.manifest import write_json
 from tulu_eval.training import assess, export, forms, job, launch, loading, recipes
 from tulu_eval.training.assess import HeldOutNumber
 from tulu_eval.training.data import RowReader
@@ -185,7 +186,7 @@ def _assess(whole: ReproducedStages) -> None:
 
 def _run(whole: ReproducedStages) -> None:
     for name in ("tiny-sft", "tiny-ppo"):
-        order = runs.Order(
+        order = Order(
             BENCHMARK,
             str(whole.models(name)),
             name=name,

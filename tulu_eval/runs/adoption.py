@@ -7,15 +7,15 @@ from pathlib import Path
 
 from tulu_eval.errors import UserError
 from tulu_eval.records import content_hash
-from tulu_eval.runs import manifest as files
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.identity import of_completions
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.packed import there
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.rereading import NOT_AS_MADE
 from tulu_eval.runs.run_plan import SHARDS, Plan
+from tulu_eval.store import manifest as files
+from tulu_eval.store.identity import of_completions
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.packed import there
 
 
 def adopt(plan: Plan, ledger: Ledger, folder: Path, progress: Progress) -> None:

@@ -16,16 +16,16 @@ from tulu_eval.backends.base import Traffic, Usage
 from tulu_eval.errors import EngineError
 from tulu_eval.logprobs import AnyRequest
 from tulu_eval.records import Completion
-from tulu_eval.runs import manifest as files
 from tulu_eval.runs.completions import completions
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest_schema import Manifest, Plain, Session, StoredTraffic, StoredUsage
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.requests import Planned
 from tulu_eval.runs.run_plan import Plan
-from tulu_eval.runs.sample_line import Sample
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.manifest_schema import Manifest, Plain, Session, StoredTraffic, StoredUsage
+from tulu_eval.store.sample_line import Sample
 
 T = TypeVar("T", Usage, Traffic)
 R = TypeVar("R", StoredUsage, StoredTraffic)

@@ -12,9 +12,9 @@ from typing import Self
 from tulu_eval.benchmarks.base import Benchmark, Reasoning, classify
 from tulu_eval.benchmarks.likelihood import LikelihoodBenchmark
 from tulu_eval.records import Grade
-from tulu_eval.runs.manifest_schema import Setup
-from tulu_eval.runs.sample_line import Sample
 from tulu_eval.sandbox import Execution
+from tulu_eval.store.sample_line import Sample
+from tulu_eval.store.setup_schema import Setup
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

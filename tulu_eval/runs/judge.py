@@ -30,7 +30,6 @@ from tulu_eval.judging.screen import Screen
 from tulu_eval.judging.session import JudgingOutcome, Prepared, execute
 from tulu_eval.judging.win_rates import Score, Scoring, score
 from tulu_eval.records import Result
-from tulu_eval.runs import schema
 from tulu_eval.runs.judged_check import (
     AGAIN,
     JUDGED,
@@ -46,9 +45,10 @@ from tulu_eval.runs.judged_check import (
     sound_judgments,
 )
 from tulu_eval.runs.judged_schema import StoredJudging
-from tulu_eval.runs.manifest import LEDGER, MANIFEST, Recorded, locked, write_results
 from tulu_eval.runs.reading import finished, read_answers
-from tulu_eval.runs.run_plan import safe_name
+from tulu_eval.store import schema
+from tulu_eval.store.identity import safe_name
+from tulu_eval.store.manifest import LEDGER, MANIFEST, Recorded, locked, write_results
 
 BENCHMARK = "alpaca-eval"
 

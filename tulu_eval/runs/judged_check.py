@@ -24,12 +24,13 @@ from tulu_eval.judging.numbers import CALIBRATED, JudgeSettings, judge_parts, re
 from tulu_eval.judging.record import StoredJudgments
 from tulu_eval.judging.win_rates import Score, score
 from tulu_eval.records import Result, content_hash
-from tulu_eval.runs import catalog, schema
-from tulu_eval.runs.digests import DIGESTS, read_digests
+from tulu_eval.runs import catalog
 from tulu_eval.runs.judged_schema import StoredJudging
-from tulu_eval.runs.ledger import Asked, Ledger
-from tulu_eval.runs.manifest import LEDGER, RESULT, read_results
-from tulu_eval.runs.packed import there
+from tulu_eval.store import schema
+from tulu_eval.store.digests import DIGESTS, read_digests
+from tulu_eval.store.ledger import Asked, Ledger
+from tulu_eval.store.manifest import LEDGER, RESULT, read_results
+from tulu_eval.store.packed import there
 
 JUDGED = "judged"
 JUDGMENTS = "judgments.jsonl"

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from tulu_eval.files import Record
-from tulu_eval.runs.schema import Count, Hash, Name
+from tulu_eval.store.schema import Count, Hash, Name
 
 
 class StoredScreen(Record, frozen=True):

@@ -17,16 +17,17 @@ from msgspec.structs import replace
 from tulu_eval.benchmarks.base import Benchmark, Item
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
-from tulu_eval.runs import catalog, signature
-from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest_schema import Manifest, Session
+from tulu_eval.runs import catalog
 from tulu_eval.runs.reading import StoredRun, read_run, sound
 from tulu_eval.runs.requests import every
 from tulu_eval.runs.run_plan import SHARDS
-from tulu_eval.runs.sample_line import Sample, asked_of, decode, marks, ungraded
 from tulu_eval.runs.scoring import write_rows
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store import manifest as files
+from tulu_eval.store import signature
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.manifest_schema import Manifest, Session
+from tulu_eval.store.sample_line import Sample, asked_of, decode, marks, ungraded
+from tulu_eval.store.tally import Tally
 
 _SAME = ("model", "benchmark", "protocol", "template", "decoding", "eos_ids", "backend", "dtype", "seed", "limit", "items")
 """Fields of the manifest that all shards of a run share; the hash of the settings covers all else that changes completions."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Never
 
 from tulu_eval.errors import printable_lines
 from tulu_eval.records import FAILURES
-from tulu_eval.runs.sample_line import Sample
+from tulu_eval.store.sample_line import Sample
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -16,10 +16,10 @@ from tulu_eval.benchmarks.base import Item, Prompt
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.models.prompt_form import render_tulu
 from tulu_eval.runs import catalog
-from tulu_eval.runs.manifest_schema import Manifest
 from tulu_eval.runs.reading import StoredRun
 from tulu_eval.runs.requests import item_of
-from tulu_eval.runs.sample_line import Sample
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.sample_line import Sample
 
 KNOWN = ("tulu", "plain")
 """Forms whose prompts this module writes exactly; other forms put a template that the run folder lacks around the turns."""

@@ -18,18 +18,19 @@ from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
-from tulu_eval.runs.digests import DIGESTS, hash_of_all, read_digests
 from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, JudgedResult, lc_ranges, outputs_by_hash, read_judged
-from tulu_eval.runs.ledger import Asked, Ledger
-from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
-from tulu_eval.runs.manifest_schema import Manifest, OutputsOnly
-from tulu_eval.runs.packed import there
 from tulu_eval.runs.remembered import Reading
 from tulu_eval.runs.rereading import NOT_AS_MADE, Reread
 from tulu_eval.runs.run_plan import SHARDS
-from tulu_eval.runs.sample_line import Sample
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store.digests import DIGESTS, hash_of_all, read_digests
+from tulu_eval.store.ledger import Asked, Ledger
+from tulu_eval.store.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.packed import there
+from tulu_eval.store.sample_line import Sample
+from tulu_eval.store.setup_schema import OutputsOnly
+from tulu_eval.store.tally import Tally
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.caching import cache_folder, read_json, write_quietly
 from tulu_eval.judging import gamed
 from tulu_eval.records import Result, content_hash
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store.tally import Tally
 from tulu_eval.version import __version__
 
 FILES = ("manifest.json", "result.json", "samples.jsonl", "samples.jsonl.gz", "digests.jsonl")

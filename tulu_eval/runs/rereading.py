@@ -11,16 +11,17 @@ from msgspec import UNSET
 
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.records import Result, content_hash
-from tulu_eval.runs.digests import DIGESTS, Digest
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.ledger import Asked, Ledger
-from tulu_eval.runs.manifest import LEDGER, MANIFEST, RESULT, Recorded, asked_hash, combined, manifest_hash
-from tulu_eval.runs.manifest_schema import Manifest, plain
 from tulu_eval.runs.requests import every
-from tulu_eval.runs.sample_line import Marks, asked_of, decode, encode, marks, timeless, ungraded
 from tulu_eval.runs.scoring import make_rows, tally_of
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store.digests import DIGESTS, Digest
+from tulu_eval.store.identity import settings_hash
+from tulu_eval.store.ledger import Asked, Ledger
+from tulu_eval.store.manifest import LEDGER, MANIFEST, RESULT, Recorded, asked_hash, combined, manifest_hash
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.sample_line import Marks, asked_of, decode, encode, marks, timeless, ungraded
+from tulu_eval.store.setup_schema import plain
+from tulu_eval.store.tally import Tally
 
 NOT_AS_MADE = "is not as it was made; put its files back, or make the run again with --fresh"
 """Beginning of every verb's line about a run with doubts; it advises nothing that would only hide the doubts."""

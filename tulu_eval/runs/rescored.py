@@ -24,11 +24,11 @@ from tulu_eval.judging.session import ScoredOutputs
 from tulu_eval.records import Result
 from tulu_eval.runs.judge import BENCHMARK, checked
 from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, check_same_outputs, judgments_hash, lc_ranges, read_judging
-from tulu_eval.runs.manifest import Recorded, locked, now, write_json, write_results
-from tulu_eval.runs.manifest_schema import OutputsOnly, StoredBenchmark, StoredModel, StoredSettings
 from tulu_eval.runs.reading import StoredRun
-from tulu_eval.runs.run_plan import safe_name
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store.identity import safe_name
+from tulu_eval.store.manifest import Recorded, locked, now, write_json, write_results
+from tulu_eval.store.setup_schema import OutputsOnly, StoredBenchmark, StoredModel, StoredSettings
+from tulu_eval.store.tally import Tally
 
 
 def keep(root: Path, path: Path, scored: ScoredOutputs, rows: Sequence[Result], calibration: Calibration | None = None) -> Path:

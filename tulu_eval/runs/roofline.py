@@ -14,9 +14,9 @@ import math
 from tulu_eval.caching import cache_folder, read_json, write_quietly
 from tulu_eval.models.model_files import DTYPE_BYTES
 from tulu_eval.records import content_hash
-from tulu_eval.runs import environment
 from tulu_eval.runs.estimate import Rates, measure_rates
-from tulu_eval.runs.manifest_schema import Manifest, StoredUsage
+from tulu_eval.store import environment
+from tulu_eval.store.manifest_schema import Manifest, StoredUsage
 
 _DEVICES = ("tensor_parallel", "pipeline_parallel", "data_parallel")
 """Fields of an engine's description whose product is its number of devices. On a CPU the processes share one device."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 
+import msgspec
 from msgspec import UNSET
 
 from tulu_eval.backends.base import Backend, EngineSettings
@@ -19,18 +19,7 @@ from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.records import Decoding, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, template_date
-from tulu_eval.runs.identity import data_hash, of_completions, settings_hash
-from tulu_eval.runs.manifest_schema import (
-    Setup,
-    StoredBenchmark,
-    StoredDecoding,
-    StoredEndTokens,
-    StoredModel,
-    StoredSettings,
-    StoredTemplate,
-    stored,
-    stored_protocol,
-)
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.requests import (
     Planned,
     Writer,
@@ -43,52 +32,24 @@ from tulu_eval.runs.requests import (
     sample_ids,
 )
 from tulu_eval.sandbox import Execution, check_sandbox
+from tulu_eval.store import environment
+from tulu_eval.store.identity import data_hash, of_completions, safe_name, settings_hash
+from tulu_eval.store.manifest import FORMAT, command_line, with_asked
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.setup_schema import (
+    Setup,
+    StoredBenchmark,
+    StoredDecoding,
+    StoredEndTokens,
+    StoredModel,
+    StoredSettings,
+    StoredTemplate,
+    stored,
+    stored_protocol,
+)
 
 SHARDS = "shards"
 """Name of the folder in a run's folder that has the folders of its shards."""
-
-
-LONGEST_NAME = 200
-"""Largest number of bytes of a folder's name; temporary names are a few bytes longer."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Order:
-    """The wishes of a user for one run.
-
-    Attributes:
-        benchmark: Name of the benchmark.
-        model: Value of ``--model``: hub id, name in the registry, folder or file, or name on a server.
-        protocol: Name of the protocol; ``None`` for the benchmark's default.
-        data: File to read instead of the benchmark's own source, or a folder if that is several files.
-        limit: Number of items, from the first on; ``None`` for all.
-        backend: Name of the backend. ``auto``: ``openai`` if the settings name a server, else ``vllm`` if it is installed and
-            supports this machine's GPU, else ``transformers``.
-        settings: Settings of the engine.
-        seed: Seed of sampling; a greedy protocol ignores it.
-        output: Folder of results, which has a folder per model.
-        shard: Part from 1 on, and number N of parts: only every Nth item; ``None`` for all.
-        date: Day that a chat template with a date writes, YYYY-MM-DD; ``None`` for the day of an earlier run, else today.
-        fresh: Whether to begin anew; an earlier run's day is then ignored.
-        unsafe_execution: Whether programs of the model may run without a sandbox.
-        name: Name of a local model in results; empty for the name that training gave it, else for the last two parts of its
-            path.
-    """
-
-    benchmark: str
-    model: str
-    protocol: str | None = None
-    data: Path | None = None
-    limit: int | None = None
-    backend: str = "auto"
-    settings: EngineSettings = dataclasses.field(default_factory=EngineSettings)
-    seed: int = 0
-    output: Path = Path("results")
-    shard: tuple[int, int] | None = None
-    date: str | None = None
-    fresh: bool = False
-    unsafe_execution: bool = False
-    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
@@ -168,6 +129,31 @@ class Plan:
             backend=self.backend.name,
             dtype=self.dtype,
             settings=stored(self.order.settings, StoredSettings),
+        )
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest before anything is loaded."""
+        setup = self.setup
+        manifest = Manifest(
+            **msgspec.structs.asdict(setup),
+            format=FORMAT,
+            settings_sha256=settings_hash(setup),
+            seed=self.order.seed,
+            limit=self.order.limit,
+            items=self.members,
+            planned=tuple(one.item.id for one in self.planned),
+            engine={},
+            packages=environment.packages(),
+            commit=environment.commit(),
+            machine=environment.machine(),
+            command=command_line(),
+            sessions=(),
+            status="running",
+            shard=self.order.shard or UNSET,
+        )
+        return with_asked(
+            manifest, ((one.item.id, one.request.key, one.item.target, one.prompt_sha256) for one in self.planned)
         )
 
     @property
@@ -302,12 +288,3 @@ def _date(plan: Plan, writer: Writer) -> str:
     if order.fresh and order.date is None:
         return template_date.today()
     return template_date.settle(order.date, plan.run_folder, plan.folder, SHARDS)
-
-
-def safe_name(name: str) -> str:
-    """Returns a folder name for a model: ``/`` becomes ``__``, other unusual characters ``-``; never hidden, never a path.
-
-    It cuts a name of more than :data:`LONGEST_NAME` bytes and appends its hash, since file systems allow 255 bytes.
-    """
-    safe = re.sub(r"[^\w.-]", "-", name.replace("/", "__"), flags=re.ASCII).lstrip(".") or "model"
-    return safe if len(safe) <= LONGEST_NAME else f"{safe[: LONGEST_NAME - 9]}-{content_hash(name)[:8]}"

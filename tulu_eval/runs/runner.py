@@ -14,21 +14,21 @@ from msgspec.structs import replace
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.errors import DataError
 from tulu_eval.records import Result
-from tulu_eval.runs import manifest as files
 from tulu_eval.runs import roofline
 from tulu_eval.runs.adoption import adopt
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.generation import generate
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.ledger import Asked, Ledger
-from tulu_eval.runs.manifest_schema import Manifest
-from tulu_eval.runs.packed import packed
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.rereading import NOT_AS_MADE
 from tulu_eval.runs.run_plan import Plan
 from tulu_eval.runs.scoring import write_rows
-from tulu_eval.runs.tally import Tally
 from tulu_eval.sandbox import Execution
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Asked, Ledger
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.packed import packed
+from tulu_eval.store.tally import Tally
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def _open_manifest(plan: Plan, folder: Path, fresh: bool) -> Manifest:
     Raises:
         DataError: If the folder has a run with other settings or another day, and ``fresh`` is false.
     """
-    manifest = files.describe(plan)
+    manifest = plan.manifest
     if (folder / files.MANIFEST).exists():
         if fresh:
             stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())

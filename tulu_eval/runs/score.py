@@ -12,13 +12,13 @@ from tulu_eval.errors import DataError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, rereading
 from tulu_eval.runs.grading import Grader
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest import LEDGER, locked, with_asked, write_manifest
 from tulu_eval.runs.reading import read_answers, today
-from tulu_eval.runs.sample_line import Sample, asked_of, encode
 from tulu_eval.runs.scoring import write_rows
-from tulu_eval.runs.tally import Tally
 from tulu_eval.sandbox import Execution
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.manifest import LEDGER, locked, with_asked, write_manifest
+from tulu_eval.store.sample_line import Sample, asked_of, encode
+from tulu_eval.store.tally import Tally
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,16 +14,17 @@ from msgspec.structs import replace
 
 from tulu_eval.benchmarks.base import Benchmark, PassAt, count_statuses
 from tulu_eval.records import FAILURES, Result
-from tulu_eval.runs.causes import commonest
-from tulu_eval.runs.digests import Digest, digest, write_digests
-from tulu_eval.runs.manifest import Recorded, combined, manifest_hash, samples_hash, write_results
-from tulu_eval.runs.manifest_schema import Manifest, stored
 from tulu_eval.runs.requests import item_of
-from tulu_eval.runs.sample_line import Marks, decode, marks, ungraded
-from tulu_eval.runs.schema import StoredTally
-from tulu_eval.runs.signature import signature
-from tulu_eval.runs.tally import Tally
 from tulu_eval.stats import clustered, pass_at_k, wilson
+from tulu_eval.store.causes import commonest
+from tulu_eval.store.digests import Digest, digest, write_digests
+from tulu_eval.store.manifest import Recorded, combined, manifest_hash, samples_hash, write_results
+from tulu_eval.store.manifest_schema import Manifest
+from tulu_eval.store.sample_line import Marks, decode, marks, ungraded
+from tulu_eval.store.schema import StoredTally
+from tulu_eval.store.setup_schema import stored
+from tulu_eval.store.signature import signature
+from tulu_eval.store.tally import Tally
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

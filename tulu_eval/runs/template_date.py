@@ -11,7 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from tulu_eval.errors import UserError
-from tulu_eval.runs.manifest import MANIFEST, read_manifest
+from tulu_eval.store.manifest import MANIFEST, read_manifest
 
 
 def settle(given: str | None, run_folder: Path, folder: Path, shards: str) -> str:

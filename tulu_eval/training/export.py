@@ -20,7 +20,7 @@ from tulu_eval.errors import DataError, EngineError, PreflightError, UserError
 from tulu_eval.models import exported, model_files
 from tulu_eval.models.exported import Exported
 from tulu_eval.records import Result
-from tulu_eval.runs.run_plan import safe_name
+from tulu_eval.store.identity import safe_name
 from tulu_eval.training import loading, metrics, parallel
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.stages import Stage

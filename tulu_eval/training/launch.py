@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import model_files
 from tulu_eval.models.exported import Exported, ExportedRecipe, ExportedSetting
-from tulu_eval.runs import catalog, environment
-from tulu_eval.runs.manifest import MANIFEST, locked, write_json
+from tulu_eval.runs import catalog
+from tulu_eval.store import environment
+from tulu_eval.store.manifest import MANIFEST, locked, write_json
 from tulu_eval.training import checkpoint, cost, dpo, export, loading, networks, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import LoopSettings, Trainer

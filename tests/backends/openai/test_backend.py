@@ -20,14 +20,15 @@ import pytest
 from tulu_eval.backends.openai.backend import OpenAIBackend
 from tulu_eval.errors import EngineError, PreflightError, UnknownName
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.manifest_schema import StoredTraffic
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute
-from tulu_eval.runs.sample_line import Sample
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.manifest_schema import StoredTraffic
+from tulu_eval.store.sample_line import Sample
 
 QUIET = Progress(quiet=True)
 pytestmark = pytest.mark.usefixtures("quick")

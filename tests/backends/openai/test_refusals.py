@@ -14,11 +14,12 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.errors import EngineError, PreflightError, UserError
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.run_plan import Order, Plan, make_plan
+from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Ledger
 
 QUIET = Progress(quiet=True)
 KEY = "sk-served-0123456789"

@@ -13,12 +13,13 @@ import pytest
 from tulu_eval.endpoint.replies import EndpointError
 from tulu_eval.errors import EngineError, UserError
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import manifest as files
-from tulu_eval.runs.ledger import Ledger
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
-from tulu_eval.runs.run_plan import Order, make_plan
+from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import RunOutcome, execute
-from tulu_eval.runs.sample_line import Sample
+from tulu_eval.store import manifest as files
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.sample_line import Sample
 
 KEY = "sk-served-0123456789"
 """The key that the fixture ``quick`` puts into the environment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store.tally import Tally
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.records import Completion, Grade, Likelihood, Status
-from tulu_eval.runs import schema
+from tulu_eval.store import schema
 
 _HEAD = re.compile(
     rb'\{"key":"([0-9a-f]{64})","item":"((?:[^"\\]|\\.)*)","status":"([a-z_]+)",(?:"group":"((?:[^"\\]|\\.)*)",)?'

@@ -16,9 +16,9 @@ from msgspec import structs
 from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.records import Status, content_hash, to_json
-from tulu_eval.runs.manifest import combined, write_text
-from tulu_eval.runs.sample_line import decode, timeless
-from tulu_eval.runs.schema import Count, Hash, Name
+from tulu_eval.store.manifest import combined, write_text
+from tulu_eval.store.sample_line import decode, timeless
+from tulu_eval.store.schema import Count, Hash, Name
 
 DIGESTS = "digests.jsonl"
 
@@ -68,5 +68,5 @@ def read_digests(folder: Path) -> list[Digest]:
 
 
 def hash_of_all(digests: Iterable[Digest]) -> str:
-    """Returns the hash over all samples, which equals :func:`tulu_eval.runs.manifest.samples_hash` of the ledger's lines."""
+    """Returns the hash over all samples, which equals :func:`tulu_eval.store.manifest.samples_hash` of the ledger's lines."""
     return combined(bytes.fromhex(one.line_sha256) for one in digests)

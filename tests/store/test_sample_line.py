@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tulu_eval.records import Completion, Grade, Likelihood
-from tulu_eval.runs.sample_line import Marks, Sample, decode, encode, intact, marks, timeless, ungraded
+from tulu_eval.store.sample_line import Marks, Sample, decode, encode, intact, marks, timeless, ungraded
 
 
 def sample(number: int, text: str = "So the answer is 4.", *, failed: bool = False) -> Sample:

@@ -34,7 +34,7 @@ R = TypeVar("R", bound=Record)
 
 
 class StoredTally(Record, frozen=True):
-    """Numbers of planned, answered and failed items; see :class:`tulu_eval.runs.tally.Tally`."""
+    """Numbers of planned, answered and failed items; see :class:`tulu_eval.store.tally.Tally`."""
 
     planned: Count
     done: Count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from msgspec import UnsetType
 from tulu_eval.caching import file_sha256
 from tulu_eval.models.base import SERVED
 from tulu_eval.records import content_hash
-from tulu_eval.runs.manifest_schema import Setup, StoredModel, StoredServed, plain
+from tulu_eval.store.setup_schema import Setup, StoredModel, StoredServed, plain
 
 
 def settings_hash(setup: Setup) -> str:
@@ -74,3 +75,16 @@ def _server(model: StoredModel, served: StoredServed | UnsetType) -> dict[str, S
     if not served:
         return {}
     return {"served": [served.name, served.prompts, served.url if model.revision == SERVED else ""]}
+
+
+LONGEST_NAME = 200
+"""Largest number of bytes of a folder's name; temporary names are a few bytes longer."""
+
+
+def safe_name(name: str) -> str:
+    """Returns a folder name for a model: ``/`` becomes ``__``, other unusual characters ``-``; never hidden, never a path.
+
+    It cuts a name of more than :data:`LONGEST_NAME` bytes and appends its hash, since file systems allow 255 bytes.
+    """
+    safe = re.sub(r"[^\w.-]", "-", name.replace("/", "__"), flags=re.ASCII).lstrip(".") or "model"
+    return safe if len(safe) <= LONGEST_NAME else f"{safe[: LONGEST_NAME - 9]}-{content_hash(name)[:8]}"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tulu_eval.runs.causes import Cause, commonest, kind_of
+from tulu_eval.store.causes import Cause, commonest, kind_of
 
 SAME = [
     ("HTTP 500: request req_8f3a21bc failed", "HTTP 500: request req_11c9e0aa failed"),

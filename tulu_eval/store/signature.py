@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tulu_eval.benchmarks.base import subset_hash
-from tulu_eval.runs.manifest_schema import Manifest
+from tulu_eval.store.manifest_schema import Manifest
 
 UNKNOWN = "unknown"
 """Value that stands for everything that an imported run's harness did not keep."""

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from tulu_eval.runs import environment
+from tulu_eval.store import environment
 
 
 def test_versions_are_those_that_are_installed() -> None:

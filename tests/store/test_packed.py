@@ -10,10 +10,10 @@ import pytest
 
 from tulu_eval.errors import DataError
 from tulu_eval.records import Completion, Grade
-from tulu_eval.runs import packed as packing
-from tulu_eval.runs.ledger import Ledger
 from tulu_eval.runs.reading import read_run
-from tulu_eval.runs.sample_line import Sample, encode
+from tulu_eval.store import packed as packing
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.sample_line import Sample, encode
 
 
 def sample(number: int) -> Sample:

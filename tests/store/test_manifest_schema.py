@@ -15,15 +15,14 @@ from made_manifest import MANIFEST
 
 from tulu_eval.errors import DataError
 from tulu_eval.records import content_hash
-from tulu_eval.runs.manifest import manifest_hash
-from tulu_eval.runs.manifest_schema import (
-    Manifest,
+from tulu_eval.store.manifest import manifest_hash
+from tulu_eval.store.manifest_schema import Manifest, checked_manifest
+from tulu_eval.store.setup_schema import (
     StoredBenchmark,
     StoredDecoding,
     StoredModel,
     StoredSettings,
     StoredTemplate,
-    checked_manifest,
     plain,
     stored,
 )

@@ -16,10 +16,8 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, Any, Literal
 
-import msgspec
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from tulu_eval.errors import DataError, UserError
@@ -27,15 +25,12 @@ from tulu_eval.files import read_json
 from tulu_eval.files import write_json as write_json
 from tulu_eval.files import write_text as write_text
 from tulu_eval.records import Result, content_hash
-from tulu_eval.runs import environment, schema
-from tulu_eval.runs.identity import settings_hash
-from tulu_eval.runs.manifest_schema import MANIFEST_BYTES, Manifest, checked_manifest, plain
-from tulu_eval.runs.sample_line import timeless, ungraded
-from tulu_eval.runs.tally import Tally
+from tulu_eval.store import schema
+from tulu_eval.store.manifest_schema import MANIFEST_BYTES, Manifest, checked_manifest
+from tulu_eval.store.sample_line import timeless, ungraded
+from tulu_eval.store.setup_schema import plain
+from tulu_eval.store.tally import Tally
 from tulu_eval.version import __version__
-
-if TYPE_CHECKING:
-    from tulu_eval.runs.run_plan import Plan
 
 FORMAT: Literal[1] = 1
 """Version of the run folder's files; a folder of another version is refused, never guessed at."""
@@ -49,29 +44,6 @@ _FREE = ("sessions", "status", "tally", "answers_sha256", "command", "commit", "
 MANIFEST = "manifest.json"
 RESULT = "result.json"
 LEDGER = "samples.jsonl"
-
-
-def describe(plan: Plan) -> Manifest:
-    """Returns the manifest of a plan before anything of it is loaded."""
-    order, setup = plan.order, plan.setup
-    manifest = Manifest(
-        **msgspec.structs.asdict(setup),
-        format=FORMAT,
-        settings_sha256=settings_hash(setup),
-        seed=order.seed,
-        limit=order.limit,
-        items=plan.members,
-        planned=tuple(planned.item.id for planned in plan.planned),
-        engine={},
-        packages=environment.packages(),
-        commit=environment.commit(),
-        machine=environment.machine(),
-        command=command_line(),
-        sessions=(),
-        status="running",
-        shard=order.shard or UNSET,
-    )
-    return with_asked(manifest, ((one.item.id, one.request.key, one.item.target, one.prompt_sha256) for one in plan.planned))
 
 
 def command_line() -> tuple[str, ...]:

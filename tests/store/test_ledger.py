@@ -12,8 +12,8 @@ import pytest
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Completion, Grade
-from tulu_eval.runs.ledger import Ledger
-from tulu_eval.runs.sample_line import Sample, encode
+from tulu_eval.store.ledger import Ledger
+from tulu_eval.store.sample_line import Sample, encode
 
 
 def sample(number: int, text: str = "So the answer is 4.", *, failed: bool = False) -> Sample:

@@ -1,7 +1,7 @@
 """The ledger of a run has one line per sample. It appends and flushes a line when a sample finishes.
 
 Lines have a form from which a reader can check, index and aggregate a ledger without parsing whole lines
-(:mod:`tulu_eval.runs.sample_line`): a million samples score in seconds. The key is the hash of everything that can change the
+(:mod:`tulu_eval.store.sample_line`): a million samples score in seconds. The key is the hash of everything that can change the
 completion, so samples of another model or setting have other keys. If two lines have the same key and item, the later one
 counts. A killed process leaves at most one line without an end; the next call cuts it off and makes the sample again. A line
 with a wrong checksum is reported, moves to ``samples.corrupt.jsonl``, and its sample is made again. A run owns a sample only if
@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.runs.packed import packed, unpack, unpack_in_place
-from tulu_eval.runs.sample_line import Sample, decode, encode, head, intact, marks
+from tulu_eval.store.packed import packed, unpack, unpack_in_place
+from tulu_eval.store.sample_line import Sample, decode, encode, head, intact, marks
 
 Asked = Sequence[tuple[str, str]]
 """Key and item of each sample that a run asked for."""

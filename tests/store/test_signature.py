@@ -7,8 +7,8 @@ import hashlib
 from made_manifest import made_manifest
 
 from tulu_eval.records import Decoding
-from tulu_eval.runs.manifest_schema import StoredDecoding, StoredModel, StoredSettings, StoredTemplate, stored
-from tulu_eval.runs.signature import signature
+from tulu_eval.store.setup_schema import StoredDecoding, StoredModel, StoredSettings, StoredTemplate, stored
+from tulu_eval.store.signature import signature
 
 
 def test_it_is_stable_and_names_what_alters_weights() -> None:
