@@ -105,7 +105,7 @@ def test_answers_are_those_of_whole_rows(
     for score in scores:
         for text, found in zip(score.continuations, scored[score.key].continuations, strict=True):
             assert found.logprobs == pytest.approx(logprobs(model, score.token_ids, text.token_ids), abs=2e-5)
-            assert found.size == len(text.text.encode())
+            assert found.text == text.text
 
 
 def test_rows_of_other_lengths_share_no_batch_where_rotary_positions_depend_on_it(

@@ -130,7 +130,7 @@ def test_each_server_is_asked_in_its_own_way_and_all_answer_alike(logprob_server
     for request in scores():
         found = scored[request.key].continuations
         assert [text.logprobs for text in found] == [pytest.approx(row) for row in right_score(request, "tokens")]
-        assert [text.size for text in found] == [2, 4, 6]
+        assert [len(one.text) for one in found] == [2, 4, 6]
     together, apart = 5 + 2, 5 * 4 + NEXT_IDS + 5
     assert asked == {"{}": together, "{'by_id': False}": together + apart, "{'vllm': False}": apart}[str(server)]
     assert traffic is not None
