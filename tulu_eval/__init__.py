@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tulu_eval.api.models import find_model, list_models, load_suite
     from tulu_eval.api.report import report
     from tulu_eval.api.reproduce import reproduce
+    from tulu_eval.api.run_suite import evaluate_suite, plan_suite
     from tulu_eval.api.runs import Run, find_runs, load_run
     from tulu_eval.api.score import rescore, rescore_judgments, score_annotations
     from tulu_eval.api.table import table
@@ -52,6 +53,7 @@ _FILES = {
     "api.reproduce": ("reproduce",),
     "api.runs": ("Run", "find_runs", "load_run"),
     "api.score": ("rescore", "rescore_judgments", "score_annotations"),
+    "api.run_suite": ("evaluate_suite", "plan_suite"),
     "api.table": ("table",),
     "api.train": ("plan_training", "train"),
     "api.verify": ("verify",),
@@ -91,6 +93,7 @@ __all__ = [
     "compare_outputs",
     "doctor",
     "evaluate",
+    "evaluate_suite",
     "find_model",
     "find_runs",
     "import_run",
@@ -104,6 +107,7 @@ __all__ = [
     "plan",
     "plan_calibration",
     "plan_judging",
+    "plan_suite",
     "plan_training",
     "report",
     "reproduce",

@@ -17,6 +17,8 @@ from tulu_eval.cli import cli
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "run": ("evaluate", ("run", "gsm8k", "-m", "x")),
     "run --dry-run": ("plan", ("run", "gsm8k", "-m", "x", "--dry-run")),
+    "run SUITE": ("evaluate_suite", ("run", "tulu-2.5", "-m", "x")),
+    "run SUITE --dry-run": ("plan_suite", ("run", "tulu-2.5", "-m", "x", "--dry-run")),
     "merge": ("merge", ("merge", "x")),
     "score": ("rescore", ("score", "x")),
     "score JUDGED": ("rescore_judgments", ("score", "judged")),
@@ -54,10 +56,16 @@ class Called(Exception):
     """Ends a verb where it calls a public function."""
 
 
+def _short(verb: str) -> str:
+    return verb.split(" --")[0]
+
+
 def test_every_verb_is_in_the_list() -> None:
     verbs = set(dict(commands()))
     assert verbs <= set(FUNCTIONS)
-    assert {verb.split(" --")[0].removesuffix(" JUDGED").removesuffix(" alpaca-eval") for verb in FUNCTIONS} == verbs
+    assert {
+        verb.split(" --")[0].removesuffix(" SUITE").removesuffix(" JUDGED").removesuffix(" alpaca-eval") for verb in FUNCTIONS
+    } == verbs
     functions = [function for function, _ in FUNCTIONS.values()]
     assert len(set(functions)) == len(functions)
     assert set(functions) <= set(tulu_eval.__all__)

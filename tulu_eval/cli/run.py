@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import tulu_eval
+from tulu_eval.cli import suite_runs
 from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, print_text, set_up_logging
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command(no_args_is_help=True, short_help="Evaluate a model on one benchmark or several.")
-@click.argument("benchmarks", metavar="BENCHMARK...", nargs=-1, required=True, shell_complete=complete("tulu_eval.benchmarks"))
+@click.argument(
+    "benchmarks", metavar="BENCHMARK...|SUITE", nargs=-1, required=True, shell_complete=complete("tulu_eval.benchmarks")
+)
 @click.option(
     "--model", "-m", "model", required=True, multiple=True, shell_complete=complete_models,
     help="Hub id (org/name or org/name@revision), folder, GGUF file, or a name of the registry. Several times: one after the "
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option("--allow-pickle", is_flag=True, help="Load pickle weights, which can run any code.")
 @click.option("--unsafe-execution", is_flag=True, help="Run programs that the model wrote without a sandbox.")
+@click.option("--skip-unavailable", is_flag=True, help="Of a suite: measure the others if some cannot be measured here.")
 @click.option(
     "--dry-run", is_flag=True, help="Print the plan: prompts as text and token ids, counts, memory, time. Loads nothing."
 )
@@ -109,6 +113,7 @@ def run(
     trust_remote_code: bool,
     allow_pickle: bool,
     unsafe_execution: bool,
+    skip_unavailable: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -131,13 +136,20 @@ def run(
       tulu-eval run gsm8k -m allenai/tulu-2-dpo-7b --base-url http://localhost:8000/v1
       tulu-eval run gsm8k -m allenai/tulu-2-dpo-7b --protocol full --shard $SLURM_ARRAY_TASK_ID/7
       tulu-eval run gsm8k -m org/name@main --dry-run
+      tulu-eval run tulu-2.5 -m allenai/tulu-2-dpo-7b --data bbh=BIG-Bench-Hard --skip-unavailable
     """
     set_up_logging(verbose, quiet)
     from tulu_eval.backends.base import EngineSettings
+    from tulu_eval.runs import catalog
 
+    suites = [name for name in benchmarks if name in catalog.names(catalog.SUITES)]
+    if suites and len(benchmarks) > 1:
+        raise click.UsageError(f"{suites[0]} is a suite, which goes alone", click.get_current_context())
+    if skip_unavailable and not suites:
+        raise click.UsageError("--skip-unavailable goes with a suite, such as tulu-2.5", click.get_current_context())
     if len(benchmarks) > 1 and protocol:
         raise click.UsageError("--protocol goes with one benchmark", click.get_current_context())
-    files = _data(benchmarks, data)
+    files = _data(suite_runs.members(suites) or benchmarks, data)
     settings = EngineSettings(
         dtype=dtype, device=device, batch_size=batch_size, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle,
         tensor_parallel=tensor_parallel, pipeline_parallel=pipeline_parallel, data_parallel=data_parallel,
@@ -151,6 +163,16 @@ def run(
     if len(model) > 1 and served_name:
         raise click.UsageError("--served-name goes with one --model", click.get_current_context())
     named = _named(model, names)
+    if suites:
+        pairs = [(one, name) for one, name in zip(model, names or ("",) * len(model), strict=True)]
+        if dry_run:
+            planned = [
+                tulu_eval.plan_suite(suites[0], one, name=name, data=files, registry=registry, **order) for one, name in pairs
+            ]
+            suite_runs.show_suites(planned, as_json)
+        else:
+            suite_runs.run_suite(suites[0], pairs, files, skip_unavailable, registry, order, quiet, as_json)
+        return
     if dry_run:
         plans = [
             tulu_eval.plan(benchmark, one, name=name, data=files.get(benchmark), registry=registry, **order)

@@ -8,10 +8,12 @@ from typing import Any
 
 from tulu_eval.backends.base import Backend
 from tulu_eval.benchmarks.base import Benchmark
+from tulu_eval.benchmarks.suites import BenchmarkSuite
 from tulu_eval.errors import PreflightError, UnknownName
 
 BENCHMARKS = "tulu_eval.benchmarks"
 BACKENDS = "tulu_eval.backends"
+SUITES = "tulu_eval.suites"
 
 
 def names(group: str) -> list[str]:
@@ -51,6 +53,14 @@ def backend(name: str) -> type[Backend]:
     found = _load(BACKENDS, "backend", name)
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise PreflightError(f"the entry point {name!r} of {BACKENDS} is not a subclass of Backend")
+    return found
+
+
+def suite(name: str) -> BenchmarkSuite:
+    """Returns the suite of a name; raises the same errors as :func:`benchmark`."""
+    found = _load(SUITES, "suite", name)
+    if not isinstance(found, BenchmarkSuite):
+        raise PreflightError(f"the entry point {name!r} of {SUITES} is not a BenchmarkSuite")
     return found
 
 

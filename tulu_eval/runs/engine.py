@@ -64,7 +64,7 @@ class Engine:
         except ReloadError as error:
             if str(error):
                 self._progress.say(f"{plan.model.name} gets a fresh engine: {error}")
-            self._close()
+            self.close()
             plan.backend.check(plan.model, plan.order.settings)
             return False
         self.load_seconds = time.perf_counter() - began
@@ -75,7 +75,8 @@ class Engine:
         """Returns the number of positions of the longest row of all plans whose models have this model's context length."""
         return max(other.max_length for other in self._plans if other.model.context == plan.model.context)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Ends the running engine, if there is one; the next start loads anew."""
         if self._backend is not None:
             self._backend.close()
             self._backend = None
@@ -85,7 +86,7 @@ class Engine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close()
+        self.close()
 
 
 def _needs(plan: Plan) -> list[Any]:

@@ -12,12 +12,12 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from tulu_eval.benchmarks.base import Item
-from tulu_eval.errors import DataError
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import roofline
 from tulu_eval.runs.adoption import adopt
 from tulu_eval.runs.engine import Engine
-from tulu_eval.runs.generation import generate
+from tulu_eval.runs.generation import InterruptedRunError, generate
 from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.rereading import NOT_AS_MADE
@@ -75,6 +75,27 @@ def execute_all(plans: Sequence[Plan], progress: Progress, *, fresh: bool = Fals
             if fresh or _pending(plan, plan.folder):
                 engine.check(plan)
         return [_execute(plan, progress, engine, fresh) for plan in plans]
+
+
+def execute_each(plans: Sequence[Plan], progress: Progress, *, fresh: bool = False) -> list[RunOutcome | UserError]:
+    """Does as :func:`execute_all`, but goes on with the next plan after an error, which stands in the place of the outcome.
+
+    Raises:
+        InterruptedRunError: If somebody presses Ctrl-C.
+    """
+    outcomes: list[RunOutcome | UserError] = []
+    with Engine(plans, progress) as engine:
+        for plan in plans:
+            try:
+                engine.check(plan)
+                outcomes.append(_execute(plan, progress, engine, fresh))
+            except InterruptedRunError:
+                raise
+            except UserError as error:
+                engine.close()
+                progress.say(f"{plan.benchmark.name}: {error}")
+                outcomes.append(error)
+    return outcomes
 
 
 def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> RunOutcome:
