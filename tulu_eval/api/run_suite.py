@@ -75,7 +75,7 @@ def plan_suite(
         try:
             plans.append(_plan(member, model, name, files.get(member.benchmark), registry, options))
         except UserError as error:
-            unmeasured.append(Unmeasured(member.benchmark, member.protocol or "", str(error)))
+            unmeasured.append(Unmeasured(member.benchmark, member.protocol or "", error.command_line))
     if not plans and len({one.why for one in unmeasured}) == 1:  # the model, not the benchmarks
         raise PreflightError(unmeasured[0].why)
     return SuitePlan(suite, tuple(plans), tuple(unmeasured))
@@ -130,7 +130,9 @@ def evaluate_suite(
         if not isinstance(one, UserError)
     )
     failed = tuple(
-        Unmeasured(made.benchmark.name, made.protocol.name, str(one)) for made, one in pairs if isinstance(one, UserError)
+        Unmeasured(made.benchmark.name, made.protocol.name, one.command_line)
+        for made, one in pairs
+        if isinstance(one, UserError)
     )
     return SuiteRun(suite, runs, planned.unmeasured, failed)
 

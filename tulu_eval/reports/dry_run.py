@@ -6,12 +6,13 @@ import dataclasses
 from typing import Any
 
 from tulu_eval.models.end_tokens import describe
+from tulu_eval.reports.layout import duration
 from tulu_eval.runs.estimate import common_prefix, estimate
 from tulu_eval.runs.requests import continuations
 from tulu_eval.runs.run_plan import Plan
 
 SHOWN = 2
-"""Number of prompts that the report prints in full."""
+"""Number of items whose prompts the report prints in full."""
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
             "sha256": one.prompt_sha256,
             "continuations": [dataclasses.asdict(end) for end in continuations(one.request)],
         }
-        for one in plan.planned[:SHOWN]
+        for one in plan.planned[:: plan.protocol.samples][:SHOWN]
     ]
     return {
         "folder": str(plan.folder),
@@ -103,6 +104,6 @@ def _cost(data: dict[str, Any]) -> str:
         sent = {"tokens": "token ids", "text": "texts", "chat": "chat turns"}[data["served"]["prompts"]]
         return f"served: {data['served']['name']} at {data['served']['url']}, prompts sent as {sent}"
     return (
-        f"memory: about {data['memory_bytes'] / 1e9:.1f} GB; time: between {data['seconds_at_least']:,.0f} s and "
-        f"{data['seconds_at_most']:,.0f} s on this machine with {data['backend']}, engine start not counted"
+        f"memory: about {data['memory_bytes'] / 1e9:.1f} GB; time: between {duration(data['seconds_at_least'])} and "
+        f"{duration(data['seconds_at_most'])} on this machine with {data['backend']}, engine start not counted"
     )

@@ -83,3 +83,11 @@ def wrapped(text: str, indent: str = "", width: int | None = None) -> str:
 def data(record: Any) -> dict[str, Any]:
     """Returns a record as plain data for JSON."""
     return dataclasses.asdict(record)
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration in the unit that gives a number from about 1 to 120."""
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tulu_eval.findings.plan import Cost, Planning
-from tulu_eval.reports.layout import grid, wrapped
+from tulu_eval.reports.layout import duration, grid, wrapped
 
 
 def as_text(found: Planning) -> str:
@@ -68,7 +68,7 @@ def _costs(found: Planning) -> str:
 
 def _cost(cost: Cost) -> tuple[str, ...]:
     tokens = "unknown" if cost.prompt_tokens is None else f"{cost.prompt_tokens:,}"
-    time = "unknown" if cost.seconds is None else f"{_duration(cost.seconds[0])} to {_duration(cost.seconds[1])}"
+    time = "unknown" if cost.seconds is None else f"{duration(cost.seconds[0])} to {duration(cost.seconds[1])}"
     typical, most = cost.new_tokens
     return (
         cost.model,
@@ -79,14 +79,6 @@ def _cost(cost: Cost) -> tuple[str, ...]:
         f"{cost.memory_bytes / 1e9:.1f} GB",
         time,
     )
-
-
-def _duration(seconds: float) -> str:
-    """Returns a duration in the unit that gives a number from about 1 to 120."""
-    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def _points(difference: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tulu_eval.records import Result
 from tulu_eval.reports import dry_run
-from tulu_eval.reports.layout import grid, wrapped
+from tulu_eval.reports.layout import duration, grid, wrapped
 from tulu_eval.reports.run import failed, interval
 from tulu_eval.runs.suite_plan import SuitePlan, Unmeasured
 
@@ -48,23 +48,21 @@ def plan_as_json(planned: SuitePlan) -> dict[str, Any]:
 def plan_as_text(planned: SuitePlan) -> str:
     """Returns a line per benchmark, the time and memory of the whole, and what cannot be measured here."""
     data = plan_as_json(planned)
-    head = ("benchmark", "protocol", "samples", "prompt tokens", "seconds")
+    head = ("benchmark", "protocol", "samples", "prompt tokens", "time")
     body = [
-        (one["benchmark"], one["protocol"], f"{one['items']:,}", f"{one['prompt_tokens']:,}", _seconds(one))
+        (one["benchmark"], one["protocol"], f"{one['items']:,}", f"{one['prompt_tokens']:,}", _time(one))
         for one in data["plans"]
     ]
     lines = [grid(head, body, keep=(0, 1))] if body else []
     if data["memory_bytes"] is not None:
-        lines.append(
-            f"the whole: about {data['memory_bytes'] / 1e9:.1f} GB of memory; {_seconds(data)} s, engine start not counted"
-        )
+        lines.append(f"the whole: about {data['memory_bytes'] / 1e9:.1f} GB of memory; {_time(data)}, engine start not counted")
     return "\n".join([*lines, *map(_line, planned.unmeasured)])
 
 
-def _seconds(data: dict[str, Any]) -> str:
+def _time(data: dict[str, Any]) -> str:
     if data["seconds_at_least"] is None:
         return "served"
-    return f"{data['seconds_at_least']:,.0f} to {data['seconds_at_most']:,.0f}"
+    return f"{duration(data['seconds_at_least'])} to {duration(data['seconds_at_most'])}"
 
 
 def _line(one: Unmeasured) -> str:

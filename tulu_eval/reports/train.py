@@ -6,6 +6,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from tulu_eval.reports.layout import duration
+
 if TYPE_CHECKING:
     from tulu_eval.training.cost import TrainingCost
     from tulu_eval.training.job import Job
@@ -65,14 +67,7 @@ def as_text(job: Job, cost: TrainingCost, world: int) -> str:
             f"steps: {job.steps:,}, updates: {job.steps * job.updates_per_step:,}",
             f"memory on each of {world} device(s), about {total / 2**30:,.2f} GiB:",
             *(f"  {size / 2**30:10,.2f} GiB  {part}" for part, size in cost.memory.items()),
-            f"time: between {_duration(cost.seconds_low)} and {_duration(cost.seconds_high)} on devices like the one here",
+            f"time: between {duration(cost.seconds_low)} and {duration(cost.seconds_high)} on devices like the one here",
             f"folder: {job.folder}",
         ]
     )
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.1f} s"

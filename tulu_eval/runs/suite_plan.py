@@ -13,7 +13,7 @@ class Unmeasured:
 
     Attributes:
         protocol: Empty for the benchmark's default.
-        why: One line.
+        why: One line, in the words of the command line.
     """
 
     benchmark: str
