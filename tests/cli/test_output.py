@@ -193,6 +193,7 @@ INSTALLATION = Installation(
     machine={"cpu": "A Processor", "cores": 2, "memory_gib": 16, "system": "Linux x86_64", "python": "3.11.7"},
     devices=["cpu A Processor, 2 cores, 1 threads"],
     hub="reachable",
+    sandbox="programs that a model wrote can run (bubblewrap)",
     disk_free_gb={"model cache": 12.3, "own cache": 12.3, "here": 4.5},
     extras={"gguf": Extra(True, "reads GGUF files"), "vllm": Extra(False, "the backend vllm")},
 )

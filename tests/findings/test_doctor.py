@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tulu_eval
+from tulu_eval.errors import PreflightError
 from tulu_eval.findings import doctor
 
 
@@ -22,6 +23,17 @@ def test_it_finds_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert set(found.disk_free_gb) == {"model cache", "own cache", "here"}
     assert min(found.disk_free_gb.values()) > 0
     assert found.extras["gguf"] == doctor.Extra(True, "reads GGUF files")
+
+
+def test_a_machine_without_a_sandbox_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise PreflightError("there is no sandbox here; install bubblewrap")
+
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    monkeypatch.setattr(doctor, "check_sandbox", lambda _: None)
+    assert doctor.examine().sandbox == "programs that a model wrote can run (bubblewrap)"
+    monkeypatch.setattr(doctor, "check_sandbox", refuse)
+    assert doctor.examine().sandbox == "there is no sandbox here; install bubblewrap"
 
 
 def test_an_extra_without_its_module_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Examines this installation: packages, machine, devices, hub, disks and extras."""
+"""Examines this installation: packages, machine, devices, hub, sandbox, disks and extras."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 from tulu_eval.caching import cache_folder
+from tulu_eval.errors import PreflightError
+from tulu_eval.sandbox import Execution, check_sandbox
 from tulu_eval.store import environment
 
 EXTRAS = {
@@ -43,6 +45,7 @@ class Installation:
         machine: Processor, cores, memory in GiB, system and Python's version; no host name.
         devices: One line per accelerator and one for the processor.
         hub: Whether the Hugging Face Hub answers, and the reason if it does not.
+        sandbox: Whether programs that a model wrote can run, and the reason if they cannot.
         disk_free_gb: Free space in 10^9 bytes for the hub's cache, for this package's cache and in the working folder.
         extras: Extras of pyproject.toml by name.
     """
@@ -51,6 +54,7 @@ class Installation:
     machine: dict[str, str | int]
     devices: list[str]
     hub: str
+    sandbox: str
     disk_free_gb: dict[str, float]
     extras: dict[str, Extra]
 
@@ -62,6 +66,7 @@ def examine() -> Installation:
         machine=environment.machine(),
         devices=environment.devices(),
         hub=_hub(),
+        sandbox=_sandbox(),
         disk_free_gb={"model cache": _free(_hub_cache()), "own cache": _free(cache_folder()), "here": _free(Path())},
         extras={name: Extra(importlib.util.find_spec(module) is not None, adds) for name, (module, adds) in EXTRAS.items()},
     )
@@ -81,6 +86,14 @@ def _hub() -> str:
             return "reachable"
     except OSError as error:
         return f"unreachable ({error.strerror or error}); models come from the local cache, folders and packages"
+
+
+def _sandbox() -> str:
+    try:
+        check_sandbox(Execution())
+    except PreflightError as error:
+        return error.command_line
+    return "programs that a model wrote can run (bubblewrap)"
 
 
 def _hub_cache() -> Path:

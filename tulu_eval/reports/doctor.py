@@ -16,6 +16,7 @@ def as_text(found: Installation) -> str:
         "machine": [f"{name} {value}" for name, value in found.machine.items()],
         "devices": found.devices,
         "hub": [found.hub],
+        "sandbox": [found.sandbox],
         "disk free": [f"{name} {gigabytes:.0f} GB" for name, gigabytes in found.disk_free_gb.items()],
         "extras": [f"{name}: {extra.adds} ({extras[name]})" for name, extra in found.extras.items()],
     }
