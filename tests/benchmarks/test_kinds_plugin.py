@@ -15,8 +15,9 @@ from plugins import dice, endings, letters
 from tulu_eval import Benchmark, Decoding, Grade, Item
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.benchmarks.base import PassAt
-from tulu_eval.errors import PreflightError
+from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.exchange import bundle
+from tulu_eval.exchange.import_file import import_file
 from tulu_eval.findings.audit import audit
 from tulu_eval.findings.compare import compare
 from tulu_eval.models.base import Served
@@ -258,3 +259,12 @@ def test_grades_of_a_kind_default_to_the_likeliest_text() -> None:
         Grade(name, "", False, 0.0) for name in ("letter", "by-subject")
     )
     assert dice.Dice.aggregates["pass@3"] == PassAt(3)
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_file_of_texts_is_no_run_of_likelihoods_or_of_several_samples(name: str, asked: Any, tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps({"prompt": row["question"], "response": "A"}) + "\n" for row in ROWS[name]))
+    with pytest.raises(UserError, match=f"{name} is not graded by one generated text per item"):
+        import_file(path, "org/model", name, asked(name).data, tmp_path / "results", load_suite())
+    assert not (tmp_path / "results").exists()

@@ -61,7 +61,7 @@ def test_a_bundle_verifies_alone_and_has_the_numbers_of_the_run(run: Path, file:
     found = bundle.verify(file)
     assert found.problems == ()
     assert found.samples == 12
-    assert [dataclasses.asdict(row) for row in found.results] == recorded
+    assert [row.to_fields() for row in found.results] == recorded
 
 
 def test_the_same_run_gives_the_same_bytes_and_the_id_is_of_the_sums(run: Path, file: Path) -> None:

@@ -98,9 +98,9 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     Raises:
         UserError: If no known harness wrote the file, or it has no answer to an item of the benchmark.
     """
-    benchmark = catalog.benchmark(benchmark_name)
+    protocol = _protocol(catalog.benchmark(benchmark_name))
+    benchmark = catalog.benchmark(benchmark_name, protocol.name)
     source = read_foreign(path)
-    protocol = max(benchmark.protocols.values(), key=lambda one: (one.n > 0, len(one.covers)))
     items = benchmark.load(protocol, data)
     if not any(item.target for item in items):
         raise UserError(f"{benchmark_name} has no right answers to grade with; 'tulu-eval judge' takes files of outputs")
@@ -182,6 +182,18 @@ def right_answer(text: str) -> str:
 
 def _loose(question: str) -> str:
     return " ".join(question.split()).casefold()
+
+
+def _protocol(benchmark: Benchmark) -> Protocol:
+    """Returns the protocol whose items a file is matched with: the one with the most of them, of a text per item.
+
+    Raises:
+        UserError: If the benchmark has none, since the file of another harness holds nothing else.
+    """
+    texts = [one for one in benchmark.protocols.values() if one.samples == 1 and benchmark.under(one.name).kind == "generate"]
+    if not texts:
+        raise UserError(f"{benchmark.name} is not graded by one generated text per item, and 'import' reads nothing else")
+    return max(texts, key=lambda one: (one.n > 0, len(one.covers)))
 
 
 def _model(asked: str, source: Foreign, suite: Suite) -> tuple[str, str]:
