@@ -245,11 +245,7 @@ def _without_reasoning(block: str) -> str:
 
 
 def check_tasks(tasks: Sequence[Task], data: Path) -> None:
-    """Checks that the tasks are BBH's with all their texts.
-
-    Raises:
-        DataError: If they are not, because published numbers are then of other items.
-    """
+    """Raises DataError if the tasks are not BBH's with all their texts, because published numbers are then of other items."""
     texts = [text for one in tasks for text in (one.name, one.examples, *(part for pair in one.items for part in pair))]
     if hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest() == DATA_SHA256:
         return

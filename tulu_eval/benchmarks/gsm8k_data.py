@@ -82,10 +82,9 @@ def _file_of_hub(split: str, revision: str | None) -> Path:
 
 
 def check_rows(rows: list[tuple[str, str]], data: Path | None) -> None:
-    """Checks that the rows are the 1319 test questions with their targets, in the order of test.jsonl.
+    """Raises DataError if the rows are not the 1319 test questions with their targets, in the order of test.jsonl.
 
-    Raises:
-        DataError: If they are not, because the published items are then unknown.
+    The published items are then unknown.
     """
     if _hash(rows) == ROWS_SHA256:
         return

@@ -258,11 +258,7 @@ def read_items(path: Path) -> list[Item]:
 
 
 def check_items(items: list[Item], data: Path | None) -> None:
-    """Checks that the items are the 164 in their order.
-
-    Raises:
-        DataError: If they are not, because published numbers are then of other items.
-    """
+    """Raises DataError if the items are not the 164 in their order, because published numbers are then of other items."""
     text = "\n".join(f"{item.id}\n{item.target}" for item in items)
     if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == ROWS_SHA256:
         return

@@ -234,11 +234,7 @@ def target(instructions: Sequence[Instruction]) -> str:
 
 
 def check_items(items: Sequence[Item], data: Path | None) -> None:
-    """Checks that the items are the 541 in their order.
-
-    Raises:
-        DataError: If they are not, because published numbers are then of other items.
-    """
+    """Raises DataError if the items are not the 541 in their order, because published numbers are then of other items."""
     text = "\n".join(f"{item.id}\n{item.question}\n{item.target}" for item in items)
     if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == ROWS_SHA256:
         return

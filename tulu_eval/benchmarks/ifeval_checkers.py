@@ -107,12 +107,9 @@ def load() -> Mapping[str, Any]:
 
 
 def _find_punkt(data: Any) -> None:
-    """Checks that nltk finds punkt_tab in its own folders or in the package llama-index-core.
+    """Raises PreflightError if nltk finds punkt_tab neither in its own folders nor in the package llama-index-core.
 
     Without it, lm-eval would try to download it on import.
-
-    Raises:
-        PreflightError: If nltk does not find it.
     """
     carrier = importlib.util.find_spec("llama_index")
     for folder in (carrier.submodule_search_locations or ()) if carrier else ():

@@ -145,11 +145,7 @@ def read_items(path: Path) -> list[Item]:
 
 
 def check_rows(rows: Sequence[tuple[str, ...]], path: Path) -> None:
-    """Checks that the rows are the published ones.
-
-    Raises:
-        DataError: If they are not, because published numbers are then of other prompts.
-    """
+    """Raises DataError if the rows are not the published ones, because published numbers are then of other prompts."""
     text = "\0".join(part for row in rows for part in row)
     if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == DATA_SHA256:
         return

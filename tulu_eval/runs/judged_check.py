@@ -182,11 +182,7 @@ def sound_judgments(folder: Path, manifest: StoredJudging) -> StoredJudgments:
 
 
 def check_same_outputs(folder: Path, pairs: Sequence[Pair]) -> None:
-    """Checks that a folder, which has its name from a model, has no verdicts on another model's outputs.
-
-    Raises:
-        UserError: If it has such verdicts.
-    """
+    """Raises UserError if a folder, which has its name from a model, has verdicts on another model's outputs."""
     try:
         stored = {row.id: row.output_sha256 for row in record.read_judgments(folder / JUDGMENTS).rows}
     except DataError:

@@ -148,11 +148,7 @@ def _forget_result(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def _check_answers(plan: Plan, ledger: Ledger, folder: Path, manifest: Manifest) -> None:
-    """Checks that an intact ledger has the answers from which the run's result was computed.
-
-    Raises:
-        DataError: If it has other answers.
-    """
+    """Raises DataError if an intact ledger has other answers than those from which the run's result was computed."""
     noted = {manifest.answers_sha256 or ""}
     with contextlib.suppress(DataError):  # a spoilt result is replaced
         noted.add(files.read_results(folder).answers_sha256)

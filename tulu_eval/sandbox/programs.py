@@ -63,11 +63,7 @@ def run_programs(
 
 
 def check_sandbox(execution: Execution, packages: Sequence[str] = ()) -> None:
-    """Checks that programs can run here.
-
-    Raises:
-        PreflightError: If they cannot, with the remedy.
-    """
+    """Raises PreflightError, with the remedy, if programs cannot run here."""
     imports = "".join(f"import {name}\n" for name in packages)
     for outcome in run_programs([imports], Limits(seconds=START_SECONDS), execution, packages):
         if outcome.ending != "passed":

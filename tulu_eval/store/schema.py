@@ -129,11 +129,7 @@ def read_record(path: Path, kind: type[R], what: str, limit: int = SMALL_BYTES) 
 
 
 def check_results(path: Path, data: dict[str, Any]) -> None:
-    """Checks all fields of a ``result.json``.
-
-    Raises:
-        DataError: If a field is missing, unknown, or not of its type or range, or the numbers of a row contradict each other.
-    """
+    """Raises DataError if a ``result.json`` has a field missing, unknown or out of type or range, or contradicts itself."""
     wrong = "is not a result of this version: "
     for row in checked(data, Results, Place(path), wrong).results:
         most = row.n_protocol * (row.samples or 1)

