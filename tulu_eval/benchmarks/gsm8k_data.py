@@ -43,11 +43,7 @@ def read_rows(data: Path | None, revision: str | None = None) -> list[tuple[str,
 
 
 def read_test_items(data: Path | None) -> list[base.Item]:
-    """Returns the 1319 items in the order of test.jsonl; the argument is that of :func:`read_rows`.
-
-    Raises:
-        DataError: If the rows are not those of the test set.
-    """
+    """Returns the 1319 items in the order of test.jsonl; the argument is that of :func:`read_rows`."""
     rows = read_rows(data)
     check_rows(rows, data)
     return [base.Item(f"test-{index}", question, target) for index, (question, target) in enumerate(rows)]

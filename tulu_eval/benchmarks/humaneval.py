@@ -161,12 +161,7 @@ class HumanEval(Benchmark):
         answers: Iterable[tuple[str, str]],
         execution: Execution = Execution(),  # noqa: B008 - frozen
     ) -> Iterator[tuple[Grade, ...]]:
-        """Yields the grade of each answer; runs their programs at one time on all cores.
-
-        Raises:
-            DataError: If a target is not an item's task.
-            PreflightError: If there is no sandbox here.
-        """
+        """Yields the grade of each answer; runs their programs at one time on all cores."""
         for outcome in run_programs((program(target, text) for target, text in answers), LIMITS, execution, PACKAGES):
             right = float(outcome.ending == "passed")
             yield tuple(Grade(scorer, _answer(outcome), True, right) for scorer in self.scorers)

@@ -142,11 +142,7 @@ def common_prefix(prompts: Sequence[tuple[int, ...]] | Sequence[str]) -> int:
 
 
 def measure_rates(device: str, dtype: str) -> Rates:
-    """Returns a device's rates of a matrix product and of a read from memory, each the best of some short tries.
-
-    Raises:
-        UserError: If this machine has no such device.
-    """
+    """Returns a device's rates of a matrix product and of a read from memory, each the best of some short tries."""
     import torch
 
     from tulu_eval.backends.hf.backend import resolve_device

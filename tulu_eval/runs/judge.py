@@ -157,20 +157,12 @@ def judge(
 
 
 def with_calibration(found: Score, rows: tuple[Result, ...], calibration: Calibration | None) -> tuple[Result, ...]:
-    """Returns the rows; a calibration adds the raw win rate on the original judge's scale.
-
-    Raises:
-        UserError: If the calibration belongs to another judge.
-    """
+    """Returns the rows; a calibration adds the raw win rate on the original judge's scale."""
     return rows if calibration is None else (*rows, record.calibrated(found, calibration))
 
 
 def score_again(folder: Path, scoring: Scoring) -> Score:
-    """Returns the score of a judge's folder, computed again; needs neither the texts nor the judge.
-
-    Raises:
-        DataError: If the folder is not a judge's, or somebody changed its judgments.
-    """
+    """Returns the score of a judge's folder, computed again; needs neither the texts nor the judge."""
     manifest = read_judging(folder)
     judge, judgments = judge_of(manifest), sound_judgments(folder, manifest)
     rows = judgments.judged()

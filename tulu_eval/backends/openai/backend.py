@@ -138,22 +138,12 @@ class OpenAIBackend(Backend):
                 yield one
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
-        """Yields the log-probabilities of each request's candidates, as they come; what the server cannot tell is an error.
-
-        Raises:
-            PreflightError: If the prompts' form has no candidates; see :meth:`check_kind`.
-            EngineError: If the server will not answer; answers yielded before are valid.
-        """
+        """Yields log-probabilities of each request's candidates, as they come; what the server cannot tell is an error."""
         self._check_form("choose", self._asked.served.prompts)
         yield from branches.choices(self._likelihoods(requests))
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
-        """Yields the log-probabilities of each request's continuations, as they come; what the server cannot tell is an error.
-
-        Raises:
-            PreflightError: If the prompts' form has no continuations; see :meth:`check_kind`.
-            EngineError: If the server will not answer; answers yielded before are valid.
-        """
+        """Yields log-probabilities of each request's continuations, as they come; what the server cannot tell is an error."""
         self._check_form("score", self._asked.served.prompts)
         yield from branches.scores(requests, self._likelihoods(requests))
 

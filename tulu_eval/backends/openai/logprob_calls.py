@@ -172,11 +172,7 @@ Told = tuple[LogprobCall, list[list[float]] | None, str]
 
 
 def gather(form: LogprobForm, sender: Sender, requests: Sequence[ChoiceRequest | ScoreRequest]) -> Iterator[BranchScores]:
-    """Yields each request's answer once all its calls are answered; what the server cannot tell is an error.
-
-    Raises:
-        EngineError: If the server will not answer.
-    """
+    """Yields each request's answer once all its calls are answered; what the server cannot tell is an error."""
     began: dict[str, float] = {}
     calls: list[LogprobCall] = []
     for owner in map(OpenTexts.of, requests):

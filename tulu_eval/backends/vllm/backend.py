@@ -157,19 +157,11 @@ class VllmBackend(Backend):
                     yield from message.completions
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
-        """Yields the log-probabilities of each request's candidates, as they come; an impossible request's answer is an error.
-
-        Raises:
-            EngineError: An engine died; answers yielded before are valid.
-        """
+        """Yields log-probabilities of each request's candidates, as they come; an impossible request's answer is an error."""
         yield from branches.choices(self._likelihoods(branches.of_choices(requests)))
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
-        """Yields the log-probabilities of each request's continuations, as they come; an impossible request's is an error.
-
-        Raises:
-            EngineError: An engine died; answers yielded before are valid.
-        """
+        """Yields log-probabilities of each request's continuations, as they come; an impossible request's is an error."""
         yield from branches.scores(requests, self._likelihoods(branches.of_scores(requests)))
 
     def _likelihoods(self, asked: Sequence[Branches]) -> Iterator[BranchScores]:
