@@ -75,9 +75,7 @@ def file_hash(path: Path) -> str:
 def fetch(name: str, flag: str) -> Path:
     """Returns the local path of a file of the pinned data set; downloads the file if it is not in the hub's cache.
 
-    Args:
-        name: Name of the file.
-        flag: The command line option that takes a copy of the file, for the error message.
+    ``flag`` is the command line option that takes a copy of the file, for the error message.
 
     Raises:
         PreflightError: If the file is neither reachable nor cached.
@@ -91,12 +89,10 @@ def fetch(name: str, flag: str) -> Path:
 def load_baseline(data: Path | None = None) -> list[EvalRow]:
     """Returns the 805 rows with the baseline's outputs, in order, from the hub or from a copy of its file.
 
-    Args:
-        data: A copy of ``alpaca_eval_gpt4_baseline.json``; ``None`` fetches the pinned file.
+    ``data`` is a copy of ``alpaca_eval_gpt4_baseline.json``; ``None`` fetches the pinned file.
 
     Raises:
         DataError: If the instructions or the outputs differ from AlpacaEval 2's.
-        PreflightError: If the hub cannot be reached and the file is not cached.
     """
     path = fetch(BASELINE_FILE, "--data") if data is None else data
     rows = read_rows(path, ("instruction", "output", "dataset"))
@@ -118,11 +114,7 @@ def load_baseline(data: Path | None = None) -> list[EvalRow]:
 
 
 def check_instructions(path: Path, rows: list[EvalRow]) -> list[EvalRow]:
-    """Returns the rows if they are the 805 instructions in order.
-
-    Raises:
-        DataError: If they are not; the message names the first row that differs.
-    """
+    """Returns the rows if they are the 805 instructions in order; else raises DataError, which names the first that differs."""
     whole = "\n".join(row.instruction for row in rows)
     if hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest() == INSTRUCTIONS_SHA256:
         return rows

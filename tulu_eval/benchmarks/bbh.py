@@ -137,15 +137,9 @@ class BBH(Benchmark):
         return DirectBBH() if protocol == "direct" else self
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
-        """Returns the items, tasks in alphabetic order.
+        """Returns the items, tasks in alphabetic order; raises PreflightError if no folder is given.
 
-        Args:
-            protocol: One of ``protocols``.
-            data: The folder that has the folders ``bbh`` and ``cot-prompts``; there is no other source.
-
-        Raises:
-            PreflightError: If no folder is given.
-            DataError: If the folder does not have the 27 tasks.
+        ``data`` is the folder that has the folders ``bbh`` and ``cot-prompts``; there is no other source.
         """
         if data is None:
             raise PreflightError(f"bbh needs --data FOLDER: {SOURCE}")
@@ -215,11 +209,7 @@ def stated_answer(text: str) -> str | None:
 
 
 def read_tasks(folder: Path) -> list[Task]:
-    """Returns the tasks of a folder in alphabetic order.
-
-    Raises:
-        DataError: If the folder lacks tasks or a task's worked examples, or a file cannot be read.
-    """
+    """Returns a folder's tasks in alphabetic order; raises DataError if tasks or examples are missing, or cannot be read."""
     names = sorted(path.stem for path in (folder / "bbh").glob("*.json"))
     if not names:
         raise DataError(folder, f"is not {SOURCE}")

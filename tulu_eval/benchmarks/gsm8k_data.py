@@ -23,15 +23,11 @@ TRAIN_SIZE = 7473
 
 
 def read_rows(data: Path | None, revision: str | None = None) -> list[tuple[str, str]]:
-    """Returns the question and target of every row.
+    """Returns the question and target of every row; raises DataError if a row has no number after ``####``.
 
     Args:
         data: A file of rows; ``None`` for ``openai/gsm8k`` (main, test) from the hub.
         revision: Commit of the hub's data set; ``None`` for its newest.
-
-    Raises:
-        DataError: If a row has no number after ``####``.
-        PreflightError: If the data set is neither reachable nor cached.
     """
     pairs = []
     for row in base.read_rows(_file_of_hub("test", revision) if data is None else data, ("question", "answer")):
@@ -58,7 +54,6 @@ def read_solutions(data: Path | None, revision: str) -> list[tuple[str, str]]:
 
     Raises:
         DataError: If there is no ``train.jsonl``, or its rows are not the 7473 training rows in their order.
-        PreflightError: If the data set is neither reachable nor cached.
     """
     path = _file_of_hub("train", revision) if data is None else data.with_name("train.jsonl")
     if not path.exists():

@@ -205,11 +205,7 @@ class ChatHumanEval(HumanEval):
 
 
 def task(target: str) -> Exercise:
-    """Returns an item's task.
-
-    Raises:
-        DataError: If the target is not one.
-    """
+    """Returns an item's task; raises DataError if the target is not one."""
     return files.decode(target, Exercise, files.Place("an item's task"))
 
 
@@ -237,11 +233,7 @@ def _answer(outcome: Outcome) -> str:
 
 
 def read_items(path: Path) -> list[Item]:
-    """Returns the items of a file in its order.
-
-    Raises:
-        DataError: If a row lacks a field, or its entry point is no name.
-    """
+    """Returns the items of a file in its order; raises DataError if a row lacks a field, or its entry point is no name."""
     items = []
     for row in read_rows(path, ("task_id", "prompt", "test", "entry_point")):
         prompt, entry = row.text("prompt"), row.text("entry_point")

@@ -161,10 +161,7 @@ def follow(instructions: Sequence[Instruction], text: str) -> Followed:
 def follow_drawn(instructions: Sequence[Instruction], text: str, corrected: Followed) -> Followed:
     """Returns which instructions a response follows where a letter that was drawn takes the place of a character.
 
-    Args:
-        instructions: An item's.
-        text: The response.
-        corrected: What :func:`follow` returns of them; only instructions with drawn letters are checked again.
+    ``corrected`` is what :func:`follow` returns of them; only instructions with drawn letters are checked again.
     """
     strict, loose = list(corrected.strict), list(corrected.loose)
     for place, instruction in enumerate(instructions):

@@ -59,7 +59,6 @@ def checker(instruction: Instruction) -> Callable[[str], bool]:
     """Returns a function that tells whether a response follows an instruction; the response must not be blank.
 
     Raises:
-        PreflightError: If a package or nltk's data is missing.
         ValueError: If the kind is unknown, or its parameters are not all given and in range.
     """
     kind = load().get(instruction.id)
@@ -84,11 +83,7 @@ def checker(instruction: Instruction) -> Callable[[str], bool]:
 
 @functools.cache
 def load() -> Mapping[str, Any]:
-    """Returns lm-eval's checkers by kind, with nltk's data found and langdetect seeded.
-
-    Raises:
-        PreflightError: If a package or nltk's data is missing.
-    """
+    """Returns lm-eval's checkers by kind, langdetect seeded; raises PreflightError if a package or nltk's data is missing."""
     try:
         import langdetect
         import nltk

@@ -88,15 +88,9 @@ class XSTest(Benchmark):
     )
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
-        """Returns the items in the file's order.
+        """Returns the items in the file's order; raises PreflightError if no file is given.
 
-        Args:
-            protocol: One of ``protocols``.
-            data: ``xstest_v2_prompts.csv``; there is no other source.
-
-        Raises:
-            PreflightError: If no file is given.
-            DataError: If the file does not have the 450 prompts.
+        ``data`` is ``xstest_v2_prompts.csv``; there is no other source.
         """
         if data is None:
             raise PreflightError(f"xstest needs --data FILE: {SOURCE}")

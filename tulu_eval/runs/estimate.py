@@ -47,7 +47,6 @@ class Work:
     """The amount of work of a plan.
 
     Attributes:
-        parameters: Number of the model's parameters.
         dtype: Type of the weights, keys and values.
         items: Number of prompts.
         prompt_tokens: Tokens of all prompts, and of given continuations; each prompt counts the shared prefix.

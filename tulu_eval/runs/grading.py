@@ -25,7 +25,6 @@ class Grader:
         benchmark: Benchmark under the run's protocol.
         reasoning: Tags of the block to cut from answers; ``None`` for none.
         opened: Whether the template opens such a block, so that answers start inside it.
-        execution: How programs may run.
     """
 
     benchmark: Benchmark

@@ -122,8 +122,7 @@ class Ledger:
     def lines(self, asked: Asked | None = None) -> Iterator[bytes]:
         """Yields the line of each sample, unchanged and in the order of the file; the later of two lines for one key and item.
 
-        Args:
-            asked: Samples to yield; ``None`` for all.
+        ``asked`` has the samples to yield; ``None`` for all.
         """
         if asked is None:
             offsets = sorted(self._offsets.values())

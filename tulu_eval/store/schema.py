@@ -113,11 +113,7 @@ class SampleLine(Record, frozen=True):
 def read_record(path: Path, kind: type[R], what: str, limit: int = SMALL_BYTES) -> R:
     """Returns a file's JSON object as a record.
 
-    Args:
-        path: Path of the file.
-        kind: Class of the record.
-        what: Name of the record for messages, e.g. ``"a note"``.
-        limit: Largest size of the file in bytes.
+    ``what`` names the record in messages, e.g. ``"a note"``; ``limit`` is the largest size of the file in bytes.
 
     Raises:
         DataError: If the file cannot be read, is no JSON object, or a field is missing, unknown, or not of its type or range.

@@ -47,9 +47,7 @@ class OpenAIBackend(Backend):
     """A model behind an OpenAI-compatible server.
 
     Args:
-        asked: How it is asked.
         tokenizer: The model's, to read token ids; None where it is not here.
-        client: Sends the requests.
     """
 
     name: ClassVar[str] = "openai"
@@ -115,7 +113,7 @@ class OpenAIBackend(Backend):
         return cls(RequestForm(served, server, eos_ids, max_length, field), tokenizer, client)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion a request, as they come.
+        """Yields one completion per request, as they come.
 
         Raises:
             EngineError: The server will not answer; what was yielded before is good.
@@ -174,11 +172,7 @@ class OpenAIBackend(Backend):
     def _read(
         self, data: dict[str, Any], request: Request, decoding: Decoding, finisher: Finisher, began: float
     ) -> Attempt[Completion]:
-        """Returns the completion of a good answer.
-
-        Raises:
-            AnswerError: It is not one.
-        """
+        """Returns the completion of a good answer; raises AnswerError if it is not one."""
         choice, sent, name = read_choice(data, self._asked.served.prompts)
         check_prompt(request, self._asked.served.prompts, sent)
         ids, limit = token_ids_of(choice), self._asked.limit(request, decoding)
@@ -238,11 +232,7 @@ class OpenAIBackend(Backend):
 
 
 def _served(settings: EngineSettings) -> Served:
-    """Returns the settings' server.
-
-    Raises:
-        PreflightError: There is none, or a setting that only an engine of our own has.
-    """
+    """Returns the settings' server; raises PreflightError if there is none, or a setting that only an engine of our own has."""
     OpenAIBackend.check_settings(settings)
     if settings.served is None:
         raise PreflightError("--backend openai needs --base-url URL, such as http://localhost:8000/v1")
