@@ -14,8 +14,8 @@ from typing import Any
 
 from tulu_eval import files
 from tulu_eval.benchmarks.alpaca_baselines import BASELINE, UNKNOWN, identify, known, output_hash
-from tulu_eval.errors import DataError, PreflightError
-from tulu_eval.hub import dataset_file
+from tulu_eval.benchmarks.base import file_of_hub
+from tulu_eval.errors import DataError
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
@@ -80,10 +80,7 @@ def fetch(name: str, flag: str) -> Path:
     Raises:
         PreflightError: If the file is neither reachable nor cached.
     """
-    try:
-        return dataset_file(REPOSITORY, name, REVISION)
-    except PreflightError as error:
-        raise PreflightError(f"{error}; give a copy of {name} with {flag}") from error
+    return file_of_hub(REPOSITORY, name, REVISION, f"give a copy of {name} with {flag}")
 
 
 def load_baseline(data: Path | None = None) -> list[EvalRow]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from tulu_eval import files
-from tulu_eval.errors import UnknownName
+from tulu_eval import files, hub
+from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Kind, Status, Turn, content_hash
 from tulu_eval.sandbox import Execution
 
@@ -280,6 +280,14 @@ def read_rows(path: Path, fields: Sequence[str]) -> list[files.Row]:
             if not row.text(field).strip():
                 raise row.error(f"field {field!r} is empty")
     return rows
+
+
+def file_of_hub(hub_id: str, name: str, revision: str | None, advice: str) -> Path:
+    """Returns the path of a data set's file in the hub's cache; ``advice`` ends the PreflightError if it cannot be had."""
+    try:
+        return hub.dataset_file(hub_id, name, revision)
+    except PreflightError as error:
+        raise PreflightError(f"{error}; {advice}") from error
 
 
 def read_json_lines(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:

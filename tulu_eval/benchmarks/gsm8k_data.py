@@ -7,9 +7,8 @@ import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from tulu_eval import hub
 from tulu_eval.benchmarks import base
-from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.errors import DataError
 
 ROWS_SHA256 = "74cf22517cb3f7de9b05de29b884de3d69dd7f5df305d82cc358a3114cfffc95"
 """Hash of the 1319 questions and targets joined by newlines, in the order of test.jsonl (blob e4c2ff49, sha256 3730d312...)."""
@@ -65,11 +64,8 @@ def read_solutions(data: Path | None, revision: str) -> list[tuple[str, str]]:
 
 
 def _file_of_hub(split: str, revision: str | None) -> Path:
-    try:
-        return hub.dataset_file("openai/gsm8k", f"main/{split}-00000-of-00001.parquet", revision)
-    except PreflightError as error:
-        advice = "give the file with --data test.jsonl (github.com/openai/grade-school-math, grade_school_math/data)"
-        raise PreflightError(f"{error}; {advice}") from error
+    advice = "give the file with --data test.jsonl (github.com/openai/grade-school-math, grade_school_math/data)"
+    return base.file_of_hub("openai/gsm8k", f"main/{split}-00000-of-00001.parquet", revision, advice)
 
 
 def check_rows(rows: list[tuple[str, str]], data: Path | None) -> None:

@@ -39,14 +39,15 @@ from typing import ClassVar
 
 import msgspec
 
-from tulu_eval import files, hub
-from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, PassAt, Prompt, Protocol, read_rows
-from tulu_eval.errors import DataError, PreflightError
+from tulu_eval import files
+from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, PassAt, Prompt, Protocol, file_of_hub, read_rows
+from tulu_eval.errors import DataError
 from tulu_eval.records import Decoding, Grade
 from tulu_eval.sandbox import Execution, Limits, Outcome, run_programs
 
 HUB_ID, HUB_FILE = "openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet"
 HUB_REVISION = "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544"
+ADVICE = "give the file with --data HumanEval.jsonl.gz (github.com/openai/human-eval, data)"
 
 SIZE = 164
 
@@ -134,7 +135,7 @@ class HumanEval(Benchmark):
         custom = protocol.name == "custom"
         if custom and data is None:
             raise DataError("--protocol custom", "needs --data FILE")
-        items = read_items(_file_of_hub() if data is None else data)
+        items = read_items(data or file_of_hub(HUB_ID, HUB_FILE, HUB_REVISION, ADVICE))
         if not custom:
             check_items(items, data)
         return items
@@ -252,11 +253,3 @@ def check_items(items: list[Item], data: Path | None) -> None:
     what = "other prompts, tests or order than those" if len(items) == SIZE else f"{len(items)} rows, not the {SIZE}"
     hint = "; --protocol custom runs the recipe on it" if data else "; give the file with --data HumanEval.jsonl.gz"
     raise DataError(data or HUB_ID, f"{what} of HumanEval, so no published protocol applies{hint}")
-
-
-def _file_of_hub() -> Path:
-    try:
-        return hub.dataset_file(HUB_ID, HUB_FILE, HUB_REVISION)
-    except PreflightError as error:
-        advice = "give the file with --data HumanEval.jsonl.gz (github.com/openai/human-eval, data)"
-        raise PreflightError(f"{error}; {advice}") from error

@@ -27,14 +27,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
-from tulu_eval import files, hub
+from tulu_eval import files
 from tulu_eval.benchmarks import base
 from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, Prompt, Protocol
 from tulu_eval.benchmarks.ifeval_checkers import Instruction, checker, draw_letter, load, replaced_letter
-from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.errors import DataError
 from tulu_eval.records import Decoding, Grade
 
 HUB_ID, HUB_FILE, HUB_REVISION = "google/IFEval", "ifeval_input_data.jsonl", "966cd89545d6b6acfd7638bc708b98261ca58e84"
+ADVICE = "give the file with --data input_data.jsonl (github.com/google-research, instruction_following_eval/data)"
 
 SIZE = 541
 SEED = 42
@@ -99,7 +100,7 @@ class IFEval(Benchmark):
         if custom and data is None:
             raise DataError("--protocol custom", "needs --data FILE")
         load()
-        items = read_items(_file_of_hub() if data is None else data)
+        items = read_items(data or base.file_of_hub(HUB_ID, HUB_FILE, HUB_REVISION, ADVICE))
         if not custom:
             check_items(items, data)
         return [Item(f"row-{place}", item.question, item.target) for place, item in enumerate(items)] if custom else items
@@ -238,11 +239,3 @@ def check_items(items: Sequence[Item], data: Path | None) -> None:
     what = "other prompts, instructions or order than those" if len(items) == SIZE else f"{len(items)} rows, not the {SIZE}"
     hint = "; --protocol custom runs the recipe on it" if data else "; give the file with --data input_data.jsonl"
     raise DataError(data or HUB_ID, f"{what} of IFEval, so no published protocol applies{hint}")
-
-
-def _file_of_hub() -> Path:
-    try:
-        return hub.dataset_file(HUB_ID, HUB_FILE, HUB_REVISION)
-    except PreflightError as error:
-        advice = "give the file with --data input_data.jsonl (github.com/google-research, instruction_following_eval/data)"
-        raise PreflightError(f"{error}; {advice}") from error
