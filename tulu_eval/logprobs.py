@@ -18,7 +18,6 @@ class Continuation:
 
     Attributes:
         token_ids: Its tokens after the prompt's, at least one.
-        text: The same as text.
     """
 
     token_ids: tuple[int, ...]
@@ -36,7 +35,6 @@ class ChoiceRequest:
     Attributes:
         key: Content key, as :func:`request_key` makes it.
         token_ids: The whole prompt, including the beginning-of-sequence token.
-        text: The same prompt as text.
         candidates: Token ids, at least one.
         texts: The same as texts; empty if nobody asks for them.
     """
@@ -88,7 +86,6 @@ class ScoreRequest:
     Attributes:
         key: Content key, as :func:`request_key` makes it.
         token_ids: The whole prompt, including the beginning-of-sequence token; at least one token.
-        text: The same prompt as text.
         continuations: At least one.
     """
 

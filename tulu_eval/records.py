@@ -85,11 +85,8 @@ class Turn(NamedTuple):
 def request_key(settings: str, token_ids: tuple[int, ...], text: str, **more: Any) -> str:
     """Returns a request's content key: equal keys mean equal work.
 
-    Args:
-        settings: Hash of what requests share and what can change the answer (model, decoding, dtype, backend).
-        token_ids: The whole prompt; empty if a server tokenizes it.
-        text: The prompt as text; part of the key only without token ids.
-        more: Further parts of the request, besides its prompt.
+    ``settings`` is the hash of what requests share and what can change the answer (model, decoding, dtype, backend).
+    ``token_ids`` are the whole prompt, empty if a server tokenizes it; ``text`` is part of the key only without them.
     """
     prompt: dict[str, Any] = {"token_ids": token_ids} if token_ids else {"token_ids": (), "text": text}
     return content_hash({"settings": settings} | prompt | more)
@@ -116,15 +113,11 @@ class Request:
     def of(
         cls, settings: str, token_ids: tuple[int, ...], text: str, *, turns: tuple[Turn, ...] = (), draw: int = 0
     ) -> Request:
-        """Returns a request with its key.
+        """Returns a request with its key, for which ``settings`` is as for :func:`request_key`.
 
-        Args:
-            settings: As for :func:`request_key`.
-            token_ids: The prompt.
-            text: The prompt as text.
-            turns: The turns for a server that applies its own template.
-            draw: Number of this sample of the prompt, 0 or more. Each draw has its own key and thus its own seed
-                (:meth:`Decoding.draws`), so any process may compute any draw. The key of draw 0 is that of a single sample.
+        ``turns`` are for a server that applies its own template. ``draw`` is the number of this sample of the prompt, 0 or
+        more. Each draw has its own key and thus its own seed (:meth:`Decoding.draws`), so any process may compute any draw. The
+        key of draw 0 is that of a single sample.
         """
         key = request_key(settings, token_ids, text, **({"draw": draw} if draw else {}))
         return cls(key, token_ids, text, turns)
@@ -185,7 +178,6 @@ class Grade:
 
     Attributes:
         answer: The answer that the scorer extracted from the text; may be empty.
-        answered: Whether the scorer found an answer in the text.
         score: 0 to 1.
         weight: How much the score counts in a ratio of sums, 0 or more: the number of parts that the score is the mean of.
     """
@@ -265,12 +257,9 @@ class Result:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:
-        """Returns the result of :meth:`to_fields`.
+        """Returns the result of :meth:`to_fields`; raises ValueError if a field is missing, unknown or of another type.
 
         An old result without ``planned`` gets ``planned`` equal to ``n``, and one without ``samples`` gets 1.
-
-        Raises:
-            ValueError: If a field is missing, unknown or of another type.
         """
         data = {"planned": data.get("n"), "samples": 1, **data}
         fields = {field.name for field in dataclasses.fields(cls)}

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tulu_eval.errors import UserError
-from tulu_eval.findings.compare import _first_difference, compare
+from tulu_eval.findings.compare import compare
 from tulu_eval.runs.reading import read_run
 from tulu_eval.store import manifest as files
 from tulu_eval.store.ledger import Ledger
@@ -138,14 +136,6 @@ def test_nothing_answered_in_both(make_run: MakeRun) -> None:
     a, b = make_run(right=1, limit=2, failed=2), make_run(right=1, limit=2, output="b")
     with pytest.raises(UserError, match="share no item that the engine answered in both"):
         compare(read_run(a), read_run(b))
-
-
-@given(st.text(), st.text())
-@settings(deadline=None)
-def test_the_first_difference_splits_two_texts(a: str, b: str) -> None:
-    place = _first_difference(a, b)
-    assert a[:place] == b[:place]
-    assert a[place : place + 1] != b[place : place + 1] or a == b
 
 
 def test_scores_between_right_and_wrong_get_a_t_test(make_run: MakeRun) -> None:

@@ -17,7 +17,6 @@ class Branches:
     """A prompt and the continuations to be scored.
 
     Attributes:
-        key: The request's key.
         prompt: Token ids, at least one.
         texts: Token ids of each continuation, at least one.
     """

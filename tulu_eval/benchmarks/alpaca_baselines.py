@@ -88,12 +88,9 @@ def matches(one: KnownBaseline, outputs: Mapping[int, str]) -> list[int]:
 
 
 def identify(outputs: Mapping[int, str]) -> Baseline:
-    """Returns the baseline to which outputs belong.
+    """Returns the baseline to which outputs belong: a known one if every output equals its own; a subset of the 805 is enough.
 
-    The result is a known baseline if every output equals that baseline's; a subset of the 805 is enough.
-
-    Args:
-        outputs: :func:`output_hash` of each output, by place.
+    ``outputs`` has :func:`output_hash` of each output, by place.
     """
     for one in known():
         if len(matches(one, outputs)) == len(outputs):

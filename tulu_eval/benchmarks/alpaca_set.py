@@ -14,8 +14,8 @@ from typing import Any
 
 from tulu_eval import files
 from tulu_eval.benchmarks.alpaca_baselines import BASELINE, UNKNOWN, identify, known, output_hash
-from tulu_eval.errors import DataError, PreflightError
-from tulu_eval.hub import dataset_file
+from tulu_eval.benchmarks.base import file_of_hub
+from tulu_eval.errors import DataError
 
 REPOSITORY = "tatsu-lab/alpaca_eval"
 REVISION = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
@@ -75,28 +75,21 @@ def file_hash(path: Path) -> str:
 def fetch(name: str, flag: str) -> Path:
     """Returns the local path of a file of the pinned data set; downloads the file if it is not in the hub's cache.
 
-    Args:
-        name: Name of the file.
-        flag: The command line option that takes a copy of the file, for the error message.
+    ``flag`` is the command line option that takes a copy of the file, for the error message.
 
     Raises:
         PreflightError: If the file is neither reachable nor cached.
     """
-    try:
-        return dataset_file(REPOSITORY, name, REVISION)
-    except PreflightError as error:
-        raise PreflightError(f"{error}; give a copy of {name} with {flag}") from error
+    return file_of_hub(REPOSITORY, name, REVISION, f"give a copy of {name} with {flag}")
 
 
 def load_baseline(data: Path | None = None) -> list[EvalRow]:
     """Returns the 805 rows with the baseline's outputs, in order, from the hub or from a copy of its file.
 
-    Args:
-        data: A copy of ``alpaca_eval_gpt4_baseline.json``; ``None`` fetches the pinned file.
+    ``data`` is a copy of ``alpaca_eval_gpt4_baseline.json``; ``None`` fetches the pinned file.
 
     Raises:
         DataError: If the instructions or the outputs differ from AlpacaEval 2's.
-        PreflightError: If the hub cannot be reached and the file is not cached.
     """
     path = fetch(BASELINE_FILE, "--data") if data is None else data
     rows = read_rows(path, ("instruction", "output", "dataset"))
@@ -118,11 +111,7 @@ def load_baseline(data: Path | None = None) -> list[EvalRow]:
 
 
 def check_instructions(path: Path, rows: list[EvalRow]) -> list[EvalRow]:
-    """Returns the rows if they are the 805 instructions in order.
-
-    Raises:
-        DataError: If they are not; the message names the first row that differs.
-    """
+    """Returns the rows if they are the 805 instructions in order; else raises DataError, which names the first that differs."""
     whole = "\n".join(row.instruction for row in rows)
     if hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest() == INSTRUCTIONS_SHA256:
         return rows

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from tulu_eval import files
-from tulu_eval.errors import UnknownName
+from tulu_eval import files, hub
+from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Kind, Status, Turn, content_hash
 from tulu_eval.sandbox import Execution
 
@@ -82,9 +82,7 @@ class Reasoning(NamedTuple):
     def cut(self, text: str, *, opened: bool) -> str | None:
         """Returns what follows the block; ``None`` for a block without an end, the text itself if there is no block.
 
-        Args:
-            text: An answer.
-            opened: Whether the prompt ends inside a block, so that the answer has no opening tag.
+        ``opened`` tells whether the prompt ends inside a block, so that the answer has no opening tag.
         """
         _, closed, rest = text.rpartition(self.closing)
         if closed:
@@ -155,10 +153,7 @@ class Benchmark(abc.ABC):
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
         """Returns the protocol's items in the order of the run.
 
-        Args:
-            protocol: One of ``protocols``.
-            data: A file of rows that replaces the default source, or a folder if the source is several files; ``None`` for
-                the default source.
+        ``data`` replaces the default source: a file of rows, or a folder if that is several files; ``None`` for the default.
 
         Raises:
             DataError: If the data does not match the protocol.
@@ -185,12 +180,7 @@ class Benchmark(abc.ABC):
         answers: Iterable[tuple[str, str]],
         execution: Execution = Execution(),  # noqa: B008 - frozen
     ) -> Iterator[tuple[Grade, ...]]:
-        """Yields the grades of answers in their order.
-
-        Args:
-            answers: Targets and texts, as :meth:`grade` takes them.
-            execution: What the user decided about running programs; for benchmarks that do.
-        """
+        """Yields grades of answers, targets and texts, in their order; ``execution`` is for benchmarks that run programs."""
         for target, text in answers:
             yield self.grade(target, text)
 
@@ -209,18 +199,12 @@ class Benchmark(abc.ABC):
     def export(self, answers: Iterable[tuple[Item, str]], model: str) -> dict[str, str]:
         """Returns the contents of extra files for other tools, by file name; none unless a benchmark overrides this.
 
-        Args:
-            answers: Items with their completions' texts, in the protocol's order, without items on which the engine failed.
-            model: The model's name.
+        ``answers`` are items with their completions' texts, in the protocol's order, without items on which the engine failed.
         """
         return {}
 
     def protocol(self, name: str | None) -> Protocol:
-        """Returns a protocol by name, the default for ``None``.
-
-        Raises:
-            UnknownName: If there is no such protocol.
-        """
+        """Returns a protocol by name, the default for ``None``; raises UnknownName if there is no such protocol."""
         if name is None:
             return next(iter(self.protocols.values()))
         today = self.aliases.get(name, name)
@@ -244,10 +228,7 @@ class Benchmark(abc.ABC):
 def classify(completion: Completion, grades: Sequence[Grade], *, reasoned: bool = True) -> Status:
     """Returns the class of a sample: the first that applies, in the order of the code below.
 
-    Args:
-        completion: The model's answer.
-        grades: Its grades.
-        reasoned: Whether the answer has come to the end of its reasoning, if it has any.
+    ``reasoned`` tells whether the answer has come to the end of its reasoning, if it has any.
     """
     if completion.finish_reason == "error":
         return "engine_error"
@@ -288,9 +269,7 @@ def items_hash(items: Iterable[Item]) -> str:
 def read_rows(path: Path, fields: Sequence[str]) -> list[files.Row]:
     """Returns the rows of a data file: JSON lines, a JSON list or parquet, packed or not.
 
-    Args:
-        path: The file.
-        fields: Fields that every row must have as texts that are not blank.
+    Every row must have the ``fields`` as texts that are not blank.
 
     Raises:
         DataError: If the file cannot be read, is empty, or a row lacks a field; the message names the line or row.
@@ -301,6 +280,14 @@ def read_rows(path: Path, fields: Sequence[str]) -> list[files.Row]:
             if not row.text(field).strip():
                 raise row.error(f"field {field!r} is empty")
     return rows
+
+
+def file_of_hub(hub_id: str, name: str, revision: str | None, advice: str) -> Path:
+    """Returns the path of a data set's file in the hub's cache; ``advice`` ends the PreflightError if it cannot be had."""
+    try:
+        return hub.dataset_file(hub_id, name, revision)
+    except PreflightError as error:
+        raise PreflightError(f"{error}; {advice}") from error
 
 
 def read_json_lines(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:

@@ -137,15 +137,9 @@ class BBH(Benchmark):
         return DirectBBH() if protocol == "direct" else self
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
-        """Returns the items, tasks in alphabetic order.
+        """Returns the items, tasks in alphabetic order; raises PreflightError if no folder is given.
 
-        Args:
-            protocol: One of ``protocols``.
-            data: The folder that has the folders ``bbh`` and ``cot-prompts``; there is no other source.
-
-        Raises:
-            PreflightError: If no folder is given.
-            DataError: If the folder does not have the 27 tasks.
+        ``data`` is the folder that has the folders ``bbh`` and ``cot-prompts``; there is no other source.
         """
         if data is None:
             raise PreflightError(f"bbh needs --data FOLDER: {SOURCE}")
@@ -215,11 +209,7 @@ def stated_answer(text: str) -> str | None:
 
 
 def read_tasks(folder: Path) -> list[Task]:
-    """Returns the tasks of a folder in alphabetic order.
-
-    Raises:
-        DataError: If the folder lacks tasks or a task's worked examples, or a file cannot be read.
-    """
+    """Returns a folder's tasks in alphabetic order; raises DataError if tasks or examples are missing, or cannot be read."""
     names = sorted(path.stem for path in (folder / "bbh").glob("*.json"))
     if not names:
         raise DataError(folder, f"is not {SOURCE}")
@@ -245,11 +235,7 @@ def _without_reasoning(block: str) -> str:
 
 
 def check_tasks(tasks: Sequence[Task], data: Path) -> None:
-    """Checks that the tasks are BBH's with all their texts.
-
-    Raises:
-        DataError: If they are not, because published numbers are then of other items.
-    """
+    """Raises DataError if the tasks are not BBH's with all their texts, because published numbers are then of other items."""
     texts = [text for one in tasks for text in (one.name, one.examples, *(part for pair in one.items for part in pair))]
     if hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest() == DATA_SHA256:
         return

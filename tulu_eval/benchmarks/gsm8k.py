@@ -131,9 +131,6 @@ def few_shot_prefix() -> str:
 
     lm-eval's ``gsm8k-cot.yaml`` has the same eight questions and reasoning. Its targets end in "The answer is N.",
     open-instruct's end in "So the answer is N.".
-
-    Raises:
-        PreflightError: If the package is missing, or its exemplars do not give the known bytes.
     """
     blocks = [f"Question: {question}\nAnswer: {answer}" for question, answer in so_exemplars()]
     return checked("Answer the following questions.\n\n" + "\n\n".join(blocks) + "\n\n", PREFIX_SHA256)

@@ -7,9 +7,8 @@ import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from tulu_eval import hub
 from tulu_eval.benchmarks import base
-from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.errors import DataError
 
 ROWS_SHA256 = "74cf22517cb3f7de9b05de29b884de3d69dd7f5df305d82cc358a3114cfffc95"
 """Hash of the 1319 questions and targets joined by newlines, in the order of test.jsonl (blob e4c2ff49, sha256 3730d312...)."""
@@ -23,15 +22,11 @@ TRAIN_SIZE = 7473
 
 
 def read_rows(data: Path | None, revision: str | None = None) -> list[tuple[str, str]]:
-    """Returns the question and target of every row.
+    """Returns the question and target of every row; raises DataError if a row has no number after ``####``.
 
     Args:
         data: A file of rows; ``None`` for ``openai/gsm8k`` (main, test) from the hub.
         revision: Commit of the hub's data set; ``None`` for its newest.
-
-    Raises:
-        DataError: If a row has no number after ``####``.
-        PreflightError: If the data set is neither reachable nor cached.
     """
     pairs = []
     for row in base.read_rows(_file_of_hub("test", revision) if data is None else data, ("question", "answer")):
@@ -43,11 +38,7 @@ def read_rows(data: Path | None, revision: str | None = None) -> list[tuple[str,
 
 
 def read_test_items(data: Path | None) -> list[base.Item]:
-    """Returns the 1319 items in the order of test.jsonl; the argument is that of :func:`read_rows`.
-
-    Raises:
-        DataError: If the rows are not those of the test set.
-    """
+    """Returns the 1319 items in the order of test.jsonl; the argument is that of :func:`read_rows`."""
     rows = read_rows(data)
     check_rows(rows, data)
     return [base.Item(f"test-{index}", question, target) for index, (question, target) in enumerate(rows)]
@@ -62,7 +53,6 @@ def read_solutions(data: Path | None, revision: str) -> list[tuple[str, str]]:
 
     Raises:
         DataError: If there is no ``train.jsonl``, or its rows are not the 7473 training rows in their order.
-        PreflightError: If the data set is neither reachable nor cached.
     """
     path = _file_of_hub("train", revision) if data is None else data.with_name("train.jsonl")
     if not path.exists():
@@ -74,18 +64,14 @@ def read_solutions(data: Path | None, revision: str) -> list[tuple[str, str]]:
 
 
 def _file_of_hub(split: str, revision: str | None) -> Path:
-    try:
-        return hub.dataset_file("openai/gsm8k", f"main/{split}-00000-of-00001.parquet", revision)
-    except PreflightError as error:
-        advice = "give the file with --data test.jsonl (github.com/openai/grade-school-math, grade_school_math/data)"
-        raise PreflightError(f"{error}; {advice}") from error
+    advice = "give the file with --data test.jsonl (github.com/openai/grade-school-math, grade_school_math/data)"
+    return base.file_of_hub("openai/gsm8k", f"main/{split}-00000-of-00001.parquet", revision, advice)
 
 
 def check_rows(rows: list[tuple[str, str]], data: Path | None) -> None:
-    """Checks that the rows are the 1319 test questions with their targets, in the order of test.jsonl.
+    """Raises DataError if the rows are not the 1319 test questions with their targets, in the order of test.jsonl.
 
-    Raises:
-        DataError: If they are not, because the published items are then unknown.
+    The published items are then unknown.
     """
     if _hash(rows) == ROWS_SHA256:
         return

@@ -35,11 +35,7 @@ def so_exemplars() -> tuple[tuple[str, str], ...]:
 
 
 def source() -> Path:
-    """Returns the file of the package lm-eval that has the examples.
-
-    Raises:
-        PreflightError: If the package is missing.
-    """
+    """Returns the file of the package lm-eval that has the examples; raises PreflightError if the package is missing."""
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or not spec.submodule_search_locations:
         raise PreflightError(
@@ -49,11 +45,7 @@ def source() -> Path:
 
 
 def checked(prefix: str, sha256: str) -> str:
-    """Returns a prompt's constant part if it has the known hash.
-
-    Raises:
-        PreflightError: If it has another, because the package's examples are others.
-    """
+    """Returns a prompt's constant part if it has the known hash; raises PreflightError if the package's examples are others."""
     if hashlib.sha256(prefix.encode()).hexdigest() != sha256:
         raise _other_version()
     return prefix

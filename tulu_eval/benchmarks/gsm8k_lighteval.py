@@ -71,12 +71,7 @@ class LightevalGSM8K(Benchmark):
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
         """Returns the 1319 items in the order of the recipe, each with its five examples.
 
-        Args:
-            protocol: ``lighteval``.
-            data: ``test.jsonl`` with ``train.jsonl`` beside it; ``None`` for both from the hub.
-
-        Raises:
-            DataError: If the files are not GSM8K's test and training sets.
+        ``data`` is ``test.jsonl`` with ``train.jsonl`` beside it; ``None`` for both from the hub.
         """
         rows = read_rows(data, revision=REVISION)
         check_rows(rows, data)

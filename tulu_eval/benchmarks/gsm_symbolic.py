@@ -41,11 +41,7 @@ class GSMSymbolic(GSM8K):
 
 
 def generate(size: int, seed: int) -> list[Item]:
-    """Returns ``size`` generated items; the same seed gives the same items.
-
-    Raises:
-        PreflightError: If the package reasoning-gym is missing.
-    """
+    """Returns ``size`` generated items, the same for the same seed; raises PreflightError if reasoning-gym is missing."""
     try:
         import reasoning_gym
     except ImportError as error:

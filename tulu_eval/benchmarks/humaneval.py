@@ -39,14 +39,15 @@ from typing import ClassVar
 
 import msgspec
 
-from tulu_eval import files, hub
-from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, PassAt, Prompt, Protocol, read_rows
-from tulu_eval.errors import DataError, PreflightError
+from tulu_eval import files
+from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, PassAt, Prompt, Protocol, file_of_hub, read_rows
+from tulu_eval.errors import DataError
 from tulu_eval.records import Decoding, Grade
 from tulu_eval.sandbox import Execution, Limits, Outcome, run_programs
 
 HUB_ID, HUB_FILE = "openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet"
 HUB_REVISION = "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544"
+ADVICE = "give the file with --data HumanEval.jsonl.gz (github.com/openai/human-eval, data)"
 
 SIZE = 164
 
@@ -134,7 +135,7 @@ class HumanEval(Benchmark):
         custom = protocol.name == "custom"
         if custom and data is None:
             raise DataError("--protocol custom", "needs --data FILE")
-        items = read_items(_file_of_hub() if data is None else data)
+        items = read_items(data or file_of_hub(HUB_ID, HUB_FILE, HUB_REVISION, ADVICE))
         if not custom:
             check_items(items, data)
         return items
@@ -161,12 +162,7 @@ class HumanEval(Benchmark):
         answers: Iterable[tuple[str, str]],
         execution: Execution = Execution(),  # noqa: B008 - frozen
     ) -> Iterator[tuple[Grade, ...]]:
-        """Yields the grade of each answer; runs their programs at one time on all cores.
-
-        Raises:
-            DataError: If a target is not an item's task.
-            PreflightError: If there is no sandbox here.
-        """
+        """Yields the grade of each answer; runs their programs at one time on all cores."""
         for outcome in run_programs((program(target, text) for target, text in answers), LIMITS, execution, PACKAGES):
             right = float(outcome.ending == "passed")
             yield tuple(Grade(scorer, _answer(outcome), True, right) for scorer in self.scorers)
@@ -210,11 +206,7 @@ class ChatHumanEval(HumanEval):
 
 
 def task(target: str) -> Exercise:
-    """Returns an item's task.
-
-    Raises:
-        DataError: If the target is not one.
-    """
+    """Returns an item's task; raises DataError if the target is not one."""
     return files.decode(target, Exercise, files.Place("an item's task"))
 
 
@@ -242,11 +234,7 @@ def _answer(outcome: Outcome) -> str:
 
 
 def read_items(path: Path) -> list[Item]:
-    """Returns the items of a file in its order.
-
-    Raises:
-        DataError: If a row lacks a field, or its entry point is no name.
-    """
+    """Returns the items of a file in its order; raises DataError if a row lacks a field, or its entry point is no name."""
     items = []
     for row in read_rows(path, ("task_id", "prompt", "test", "entry_point")):
         prompt, entry = row.text("prompt"), row.text("entry_point")
@@ -258,22 +246,10 @@ def read_items(path: Path) -> list[Item]:
 
 
 def check_items(items: list[Item], data: Path | None) -> None:
-    """Checks that the items are the 164 in their order.
-
-    Raises:
-        DataError: If they are not, because published numbers are then of other items.
-    """
+    """Raises DataError if the items are not the 164 in their order, because published numbers are then of other items."""
     text = "\n".join(f"{item.id}\n{item.target}" for item in items)
     if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == ROWS_SHA256:
         return
     what = "other prompts, tests or order than those" if len(items) == SIZE else f"{len(items)} rows, not the {SIZE}"
     hint = "; --protocol custom runs the recipe on it" if data else "; give the file with --data HumanEval.jsonl.gz"
     raise DataError(data or HUB_ID, f"{what} of HumanEval, so no published protocol applies{hint}")
-
-
-def _file_of_hub() -> Path:
-    try:
-        return hub.dataset_file(HUB_ID, HUB_FILE, HUB_REVISION)
-    except PreflightError as error:
-        advice = "give the file with --data HumanEval.jsonl.gz (github.com/openai/human-eval, data)"
-        raise PreflightError(f"{error}; {advice}") from error

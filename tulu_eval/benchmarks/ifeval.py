@@ -27,14 +27,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
-from tulu_eval import files, hub
+from tulu_eval import files
 from tulu_eval.benchmarks import base
 from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, Prompt, Protocol
 from tulu_eval.benchmarks.ifeval_checkers import Instruction, checker, draw_letter, load, replaced_letter
-from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.errors import DataError
 from tulu_eval.records import Decoding, Grade
 
 HUB_ID, HUB_FILE, HUB_REVISION = "google/IFEval", "ifeval_input_data.jsonl", "966cd89545d6b6acfd7638bc708b98261ca58e84"
+ADVICE = "give the file with --data input_data.jsonl (github.com/google-research, instruction_following_eval/data)"
 
 SIZE = 541
 SEED = 42
@@ -99,7 +100,7 @@ class IFEval(Benchmark):
         if custom and data is None:
             raise DataError("--protocol custom", "needs --data FILE")
         load()
-        items = read_items(_file_of_hub() if data is None else data)
+        items = read_items(data or base.file_of_hub(HUB_ID, HUB_FILE, HUB_REVISION, ADVICE))
         if not custom:
             check_items(items, data)
         return [Item(f"row-{place}", item.question, item.target) for place, item in enumerate(items)] if custom else items
@@ -161,10 +162,7 @@ def follow(instructions: Sequence[Instruction], text: str) -> Followed:
 def follow_drawn(instructions: Sequence[Instruction], text: str, corrected: Followed) -> Followed:
     """Returns which instructions a response follows where a letter that was drawn takes the place of a character.
 
-    Args:
-        instructions: An item's.
-        text: The response.
-        corrected: What :func:`follow` returns of them; only instructions with drawn letters are checked again.
+    ``corrected`` is what :func:`follow` returns of them; only instructions with drawn letters are checked again.
     """
     strict, loose = list(corrected.strict), list(corrected.loose)
     for place, instruction in enumerate(instructions):
@@ -234,22 +232,10 @@ def target(instructions: Sequence[Instruction]) -> str:
 
 
 def check_items(items: Sequence[Item], data: Path | None) -> None:
-    """Checks that the items are the 541 in their order.
-
-    Raises:
-        DataError: If they are not, because published numbers are then of other items.
-    """
+    """Raises DataError if the items are not the 541 in their order, because published numbers are then of other items."""
     text = "\n".join(f"{item.id}\n{item.question}\n{item.target}" for item in items)
     if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == ROWS_SHA256:
         return
     what = "other prompts, instructions or order than those" if len(items) == SIZE else f"{len(items)} rows, not the {SIZE}"
     hint = "; --protocol custom runs the recipe on it" if data else "; give the file with --data input_data.jsonl"
     raise DataError(data or HUB_ID, f"{what} of IFEval, so no published protocol applies{hint}")
-
-
-def _file_of_hub() -> Path:
-    try:
-        return hub.dataset_file(HUB_ID, HUB_FILE, HUB_REVISION)
-    except PreflightError as error:
-        advice = "give the file with --data input_data.jsonl (github.com/google-research, instruction_following_eval/data)"
-        raise PreflightError(f"{error}; {advice}") from error

@@ -59,7 +59,6 @@ def checker(instruction: Instruction) -> Callable[[str], bool]:
     """Returns a function that tells whether a response follows an instruction; the response must not be blank.
 
     Raises:
-        PreflightError: If a package or nltk's data is missing.
         ValueError: If the kind is unknown, or its parameters are not all given and in range.
     """
     kind = load().get(instruction.id)
@@ -84,11 +83,7 @@ def checker(instruction: Instruction) -> Callable[[str], bool]:
 
 @functools.cache
 def load() -> Mapping[str, Any]:
-    """Returns lm-eval's checkers by kind, with nltk's data found and langdetect seeded.
-
-    Raises:
-        PreflightError: If a package or nltk's data is missing.
-    """
+    """Returns lm-eval's checkers by kind, langdetect seeded; raises PreflightError if a package or nltk's data is missing."""
     try:
         import langdetect
         import nltk
@@ -107,12 +102,9 @@ def load() -> Mapping[str, Any]:
 
 
 def _find_punkt(data: Any) -> None:
-    """Checks that nltk finds punkt_tab in its own folders or in the package llama-index-core.
+    """Raises PreflightError if nltk finds punkt_tab neither in its own folders nor in the package llama-index-core.
 
     Without it, lm-eval would try to download it on import.
-
-    Raises:
-        PreflightError: If nltk does not find it.
     """
     carrier = importlib.util.find_spec("llama_index")
     for folder in (carrier.submodule_search_locations or ()) if carrier else ():

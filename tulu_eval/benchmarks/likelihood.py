@@ -37,8 +37,6 @@ class LikelihoodBenchmark(Benchmark):
     def grade_likelihoods(self, target: str, likelihoods: Sequence[Likelihood]) -> tuple[Grade, ...]:
         """Returns one grade per scorer; unless a benchmark overrides this, those of the likeliest text, the first of equals.
 
-        Args:
-            target: The item's right answer.
-            likelihoods: One per continuation, in the order of :meth:`continuations`; empty if the engine failed.
+        ``likelihoods`` has one per continuation, in the order of :meth:`continuations`; it is empty if the engine failed.
         """
         return self.grade(target, max(likelihoods, key=lambda one: one.total).text if likelihoods else "")

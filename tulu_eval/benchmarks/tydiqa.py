@@ -200,9 +200,7 @@ class TydiQA(Benchmark):
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
         """Returns the drawn questions, languages in alphabetic order, each language's in the order of its draw.
 
-        Args:
-            protocol: One of ``protocols``.
-            data: The folder with the two files; there is no other source.
+        ``data`` is the folder with the two files; there is no other source.
 
         Raises:
             PreflightError: If no folder is given.
@@ -235,11 +233,7 @@ class TydiQA(Benchmark):
         return Prompt(user=content, prefill=wording.answer, plain=content + wording.answer)
 
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
-        """Returns the best F1 and the best exact match over an item's answers.
-
-        Raises:
-            DataError: If the target is not a list of texts.
-        """
+        """Returns the best F1 and exact match over an item's answers; raises DataError if the target is not a list of texts."""
         answers = files.decode(target, tuple[str, ...], files.Place("an item's answers"))
         said = text.strip()
         best = max((squad_f1(said, one) for one in answers), default=0.0)
@@ -256,9 +250,7 @@ def draw(
 ) -> tuple[list[GoldQuestion], dict[str, GoldQuestion]]:
     """Returns the questions and the example of each language that the recipe draws: ``random.seed(42)``, questions first.
 
-    Args:
-        dev: Questions by language, in the file's order.
-        train: Examples by language, likewise.
+    ``dev`` and ``train`` have questions by language, in the file's order.
     """
     draws = random.Random(SEED)  # noqa: S311 - the recipe's own generator
     asked: list[GoldQuestion] = []

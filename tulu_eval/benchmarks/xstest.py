@@ -88,15 +88,9 @@ class XSTest(Benchmark):
     )
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
-        """Returns the items in the file's order.
+        """Returns the items in the file's order; raises PreflightError if no file is given.
 
-        Args:
-            protocol: One of ``protocols``.
-            data: ``xstest_v2_prompts.csv``; there is no other source.
-
-        Raises:
-            PreflightError: If no file is given.
-            DataError: If the file does not have the 450 prompts.
+        ``data`` is ``xstest_v2_prompts.csv``; there is no other source.
         """
         if data is None:
             raise PreflightError(f"xstest needs --data FILE: {SOURCE}")
@@ -145,11 +139,7 @@ def read_items(path: Path) -> list[Item]:
 
 
 def check_rows(rows: Sequence[tuple[str, ...]], path: Path) -> None:
-    """Checks that the rows are the published ones.
-
-    Raises:
-        DataError: If they are not, because published numbers are then of other prompts.
-    """
+    """Raises DataError if the rows are not the published ones, because published numbers are then of other prompts."""
     text = "\0".join(part for row in rows for part in row)
     if hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == DATA_SHA256:
         return

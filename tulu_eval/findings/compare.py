@@ -9,6 +9,7 @@ from typing import Literal
 
 from tulu_eval.errors import UserError
 from tulu_eval.findings.changes import Change, changes, is_unknown
+from tulu_eval.findings.divergence import Divergence, divergence
 from tulu_eval.records import Grade
 from tulu_eval.runs.reading import StoredRun
 from tulu_eval.runs.requests import item_of, sample_ids
@@ -21,26 +22,6 @@ Cause = Literal["prompt unknown", "prompt differs", "text differs", "extraction"
 prompt. ``extraction``: the scorer extracted different answers from the same text. ``grade``: the same answer has two grades."""
 
 PairedVerdict = Literal["differ", "no difference", "cannot tell"]
-
-EXCERPT = 40
-"""Number of characters that are shown from the first difference of two texts on."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Divergence:
-    """The first difference of two completions of one item.
-
-    Attributes:
-        token: Zero-based position of the first token that differs; ``None`` if the tokenizers differ.
-        character: Zero-based position of the first character that differs.
-        a: A's text from there on, at most :data:`EXCERPT` characters.
-        b: B's text from there on, likewise.
-    """
-
-    token: int | None
-    character: int
-    a: str
-    b: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -289,19 +270,4 @@ def _flip(item: str, pair: tuple[Sequence[Sample], Sequence[Sample]], sides: tup
         cause = "text differs"
     else:
         cause = "extraction" if sides[0].answer != sides[1].answer else "grade"
-    return Flip(item, one.target, *sides, cause, _divergence(one, other, same_tokenizer))
-
-
-def _divergence(one: Sample, other: Sample, same_tokenizer: bool) -> Divergence | None:
-    text_a, text_b = one.completion.text, other.completion.text
-    if text_a == text_b:
-        return None
-    place = _first_difference(text_a, text_b)
-    token = _first_difference(one.completion.token_ids, other.completion.token_ids) if same_tokenizer else None
-    return Divergence(token, place, text_a[place : place + EXCERPT], text_b[place : place + EXCERPT])
-
-
-def _first_difference(a: str | tuple[int, ...], b: str | tuple[int, ...]) -> int:
-    """Returns the first position at which two sequences differ; the shorter's length if it is the beginning of the longer."""
-    places = (place for place, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1])
-    return next(places, min(len(a), len(b)))
+    return Flip(item, one.target, *sides, cause, divergence(one.completion, other.completion, same_tokenizer))

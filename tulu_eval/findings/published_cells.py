@@ -13,7 +13,9 @@ from typing import Literal
 
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import Record
-from tulu_eval.judging.numbers import is_win_rate
+from tulu_eval.judging import numbers
+from tulu_eval.judging.numbers import CALIBRATED, is_win_rate
+from tulu_eval.records import Result
 from tulu_eval.registry import Model, PublishedCell, Suite
 from tulu_eval.runs.reading import StoredRun
 from tulu_eval.store import schema
@@ -111,6 +113,27 @@ def _requantized(run: StoredRun, model: Model) -> bool:
 def unnamed_revision(run: StoredRun) -> bool:
     """Whether a run was imported without the revision of its model."""
     return bool(run.imported) and run.about.model.revision == "unknown"
+
+
+def rows_for(run: StoredRun, suite: Suite, cell: PublishedCell) -> list[Result]:
+    """Returns the rows to compare: for each protocol that contains the cell's items the first, by the published scorer.
+
+    If it is not known which items these are, the registry names the protocols.
+    For a win rate these are the original judge's rows, or if there are none, rows that a calibration maps to its scale.
+    """
+    wanted, draws = run.members(cell.protocol), suite.metrics[cell.metric_key].draws
+    covering = [
+        row for row in run.results if row.protocol in draws or (wanted and not draws and wanted <= run.members(row.protocol))
+    ]
+    if not is_win_rate(cell.metric):
+        rows: dict[str, Result] = {}
+        for row in covering:
+            if row.metric == cell.metric:
+                rows.setdefault(row.protocol, row)
+        return list(rows.values())
+    original = [row for row in covering if row.metric == cell.metric and numbers.by_original_judge(row)]
+    mapped = [row for row in covering if row.metric == cell.metric + CALIBRATED and numbers.maps_to_published(row)]
+    return original or mapped
 
 
 def _unknown(run: StoredRun, suite: Suite) -> str:

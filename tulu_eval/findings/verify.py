@@ -11,7 +11,7 @@ import dataclasses
 from tulu_eval.errors import UserError
 from tulu_eval.findings.audit import Allowance, allowance
 from tulu_eval.findings.deviations import Setting, differences
-from tulu_eval.findings.published_cells import published_of, unnamed_revision
+from tulu_eval.findings.published_cells import published_of, rows_for, unnamed_revision
 from tulu_eval.judging import numbers
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE
 from tulu_eval.judging.numbers import CALIBRATED, is_win_rate
@@ -109,7 +109,7 @@ def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial
     unnamed = "the import names no revision, so whether these are the released weights is not known"
     notes = [*run.notes, *filter(None, (run.tally.unfinished, unnamed if unnamed_revision(run) else ""))]
     for cell in published.cells:
-        rows = _rows(run, suite, cell)
+        rows = rows_for(run, suite, cell)
         if is_win_rate(cell.metric):
             untested += _on_other_scales(run, cell, {row.scorer for row in rows})
             if not rows:
@@ -267,27 +267,6 @@ def _why_another_scale(run: StoredRun, cell: PublishedCell, row: Result) -> str:
     if cell.metric != "win_rate":
         return f"{scale}; its calibration maps the raw win rate, not the length-controlled one"
     return f"{scale}; its calibration stands on one model, so how far it shifts from model to model is not known"
-
-
-def _rows(run: StoredRun, suite: Suite, cell: PublishedCell) -> list[Result]:
-    """Returns the rows to compare: for each protocol that contains the cell's items the first, by the published scorer.
-
-    If it is not known which items these are, the registry names the protocols.
-    For a win rate these are the original judge's rows, or if there are none, rows that a calibration maps to its scale.
-    """
-    wanted, draws = run.members(cell.protocol), suite.metrics[cell.metric_key].draws
-    covering = [
-        row for row in run.results if row.protocol in draws or (wanted and not draws and wanted <= run.members(row.protocol))
-    ]
-    if not is_win_rate(cell.metric):
-        rows: dict[str, Result] = {}
-        for row in covering:
-            if row.metric == cell.metric:
-                rows.setdefault(row.protocol, row)
-        return list(rows.values())
-    original = [row for row in covering if row.metric == cell.metric and numbers.by_original_judge(row)]
-    mapped = [row for row in covering if row.metric == cell.metric + CALIBRATED and numbers.maps_to_published(row)]
-    return original or mapped
 
 
 def _items(run: StoredRun, suite: Suite, row: Result, cell: PublishedCell) -> Items:

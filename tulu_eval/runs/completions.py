@@ -14,18 +14,11 @@ DIGITS = 7
 
 
 def completions(backend: Backend, requests: Sequence[AnyRequest], decoding: Decoding) -> Iterator[Completion]:
-    """Yields a completion per request, in the engine's order.
+    """Yields a completion per request, in the engine's order; the requests are of one kind.
 
     The completion of a request for log-probabilities has the likelihood of each given text, and as its own text the likeliest,
-    the first of equally likely ones. A log-probability that is no number, or outside :data:`LOGPROB_RANGE`, is an error.
-
-    Args:
-        backend: A running engine.
-        requests: Requests of one kind.
-        decoding: Settings of generation; they have no effect on log-probabilities.
-
-    Raises:
-        EngineError: If the engine fails; completions yielded before are valid.
+    the first of equally likely ones; ``decoding`` has no effect on it. A log-probability that is no number, or outside
+    :data:`LOGPROB_RANGE`, is an error.
     """
     generated = [one for one in requests if isinstance(one, Request)]
     if generated:

@@ -47,7 +47,6 @@ class Work:
     """The amount of work of a plan.
 
     Attributes:
-        parameters: Number of the model's parameters.
         dtype: Type of the weights, keys and values.
         items: Number of prompts.
         prompt_tokens: Tokens of all prompts, and of given continuations; each prompt counts the shared prefix.
@@ -142,11 +141,7 @@ def common_prefix(prompts: Sequence[tuple[int, ...]] | Sequence[str]) -> int:
 
 
 def measure_rates(device: str, dtype: str) -> Rates:
-    """Returns a device's rates of a matrix product and of a read from memory, each the best of some short tries.
-
-    Raises:
-        UserError: If this machine has no such device.
-    """
+    """Returns a device's rates of a matrix product and of a read from memory, each the best of some short tries."""
     import torch
 
     from tulu_eval.backends.hf.backend import resolve_device

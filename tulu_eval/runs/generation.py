@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from tulu_eval.backends.base import Traffic, Usage
 from tulu_eval.errors import EngineError
-from tulu_eval.logprobs import AnyRequest
 from tulu_eval.records import Completion
 from tulu_eval.runs.completions import completions
 from tulu_eval.runs.engine import Engine
@@ -65,7 +64,8 @@ def generate(
         sent = dataclasses.replace(backend.traffic() or Traffic())
         began = time.perf_counter()
         progress.generating()
-        _keep(plan, pending, ledger, made, completions(backend, _requests(pending), plan.decoding), progress)
+        requests = {one.request.key: one.request for one in pending}  # two items with the same prompt share a completion
+        _keep(plan, pending, ledger, made, completions(backend, list(requests.values()), plan.decoding), progress)
         session = replace(
             session,
             generate_seconds=round(time.perf_counter() - began, 3),
@@ -103,11 +103,6 @@ def _spent(before: T, after: T | None, kind: type[R]) -> R | None:
         return None
     names = [field.name for field in dataclasses.fields(after)]
     return kind(**{name: round(getattr(after, name) - getattr(before, name), 3) for name in names})
-
-
-def _requests(pending: list[Planned]) -> list[AnyRequest]:
-    """Returns each different request once, since two items with the same prompt share a completion."""
-    return list({one.request.key: one.request for one in pending}.values())
 
 
 def _keep(

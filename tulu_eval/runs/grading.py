@@ -25,7 +25,6 @@ class Grader:
         benchmark: Benchmark under the run's protocol.
         reasoning: Tags of the block to cut from answers; ``None`` for none.
         opened: Whether the template opens such a block, so that answers start inside it.
-        execution: How programs may run.
     """
 
     benchmark: Benchmark
@@ -54,11 +53,7 @@ class Grader:
         return self._graded(sample, self.benchmark.grade(sample.target, text))
 
     def grade_all(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Yields samples with their grades in order; runs the programs of a benchmark that executes, many at one time.
-
-        Raises:
-            PreflightError: If programs are to run and there is no sandbox here.
-        """
+        """Yields samples with their grades in order; runs the programs of a benchmark that executes, many at one time."""
         if not self.benchmark.executes:
             yield from map(self.grade, samples)
             return

@@ -61,12 +61,7 @@ class InterruptedJudgingError(UserError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JudgeTarget:
-    """The outputs of a model that a judge is asked about.
-
-    Attributes:
-        outputs: Outputs of the model, by item.
-        folder: Folder that gets one subfolder per judge.
-    """
+    """The outputs of a model that a judge is asked about; ``folder`` gets one subfolder per judge."""
 
     outputs: files.Outputs
     folder: Path
@@ -75,12 +70,7 @@ class JudgeTarget:
 def find(path: Path, partial: bool = False) -> JudgeTarget:
     """Returns the outputs of a run folder, or of a file in alpaca_eval's format.
 
-    Args:
-        path: The folder or the file.
-        partial: Whether a file may have fewer than 805 outputs; a run's manifest lists its items, so a run needs no such word.
-
-    Raises:
-        DataError: If ``path`` is neither, or its outputs are not those of AlpacaEval.
+    With ``partial``, a file may have fewer than 805 outputs; a run's manifest lists its items, so a run needs no such word.
     """
     if path.is_dir():
         return JudgeTarget(outputs_of(path), path / JUDGED)
@@ -125,12 +115,7 @@ def judge(
 ) -> JudgingOutcome:
     """Asks the judge and writes the rows; a calibration adds a calibrated row.
 
-    Args:
-        prepared: Questions to ask.
-        endpoint: Server or engine that has the judge.
-        folder: Folder to write.
-        calibration: Calibration of this judge.
-        progress: Function that is called with the number of answers so far, from several threads.
+    ``progress`` is called with the number of answers so far, from several threads.
 
     Raises:
         InterruptedJudgingError: If somebody presses Ctrl-C.
@@ -157,20 +142,12 @@ def judge(
 
 
 def with_calibration(found: Score, rows: tuple[Result, ...], calibration: Calibration | None) -> tuple[Result, ...]:
-    """Returns the rows; a calibration adds the raw win rate on the original judge's scale.
-
-    Raises:
-        UserError: If the calibration belongs to another judge.
-    """
+    """Returns the rows; a calibration adds the raw win rate on the original judge's scale."""
     return rows if calibration is None else (*rows, record.calibrated(found, calibration))
 
 
 def score_again(folder: Path, scoring: Scoring) -> Score:
-    """Returns the score of a judge's folder, computed again; needs neither the texts nor the judge.
-
-    Raises:
-        DataError: If the folder is not a judge's, or somebody changed its judgments.
-    """
+    """Returns the score of a judge's folder, computed again; needs neither the texts nor the judge."""
     manifest = read_judging(folder)
     judge, judgments = judge_of(manifest), sound_judgments(folder, manifest)
     rows = judgments.judged()
@@ -179,10 +156,7 @@ def score_again(folder: Path, scoring: Scoring) -> Score:
 
 
 def flags_of(folder: Path) -> list[str]:
-    """Returns the oddities of the judged outputs, one line each.
-
-    Args:
-        folder: Folder of a judge, or of a run with judges.
+    """Returns the oddities of the outputs judged in a judge's folder, or in that of a run with judges, one line each.
 
     Raises:
         DataError: If a judge's manifest cannot be read, or has no screen of the outputs.
@@ -204,9 +178,7 @@ def flags_of(folder: Path) -> list[str]:
 def checked(folder: Path, outputs: Mapping[str, Output] | None = None) -> JudgedResult:
     """Returns the numbers of a judge's folder if all of them follow from its judgments.
 
-    Args:
-        folder: Folder of one judge.
-        outputs: Outputs of the run that the folder is in, by item; ``None`` if there is no run.
+    ``outputs`` are those of the run that the folder is in, by item; ``None`` if there is no run.
 
     Raises:
         DataError: If the numbers were changed, or do not follow from the judgments.
@@ -220,8 +192,7 @@ def checked(folder: Path, outputs: Mapping[str, Output] | None = None) -> Judged
 def preferences(folder: Path) -> dict[str, dict[str, float | None]]:
     """Returns each judge's preference for the model's output by item: 1 to 2, ``None`` if the judge failed; needs no texts.
 
-    Args:
-        folder: Folder of a run that :func:`tulu_eval.runs.reading.read_run` has accepted.
+    The folder is that of a run that :func:`tulu_eval.runs.reading.read_run` has accepted.
     """
     found: dict[str, dict[str, float | None]] = {}
     for path in sorted(folder.glob(f"{JUDGED}/*/{JUDGMENTS}")):

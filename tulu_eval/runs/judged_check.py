@@ -80,9 +80,7 @@ def lc_ranges(found: JudgedResult) -> dict[str, tuple[float, float]]:
 def outputs_by_hash(folder: Path, asked: Asked | None) -> dict[str, Output]:
     """Returns the hash and length of each output by item. A run that was published without its samples has them in its digests.
 
-    Args:
-        folder: The run's folder.
-        asked: Key and item of each sample that the run asked for; ``None`` if an older manifest does not list them.
+    ``asked`` has key and item of each sample that the run asked for; ``None`` if an older manifest does not list them.
     """
     if there(folder / LEDGER):
         with Ledger(folder / LEDGER, read_only=True) as ledger:
@@ -97,11 +95,7 @@ def read_judged(folder: Path, outputs: Mapping[str, Output] | None = None) -> Ju
     """Returns the numbers of a judge's folder, computed again from its judgments.
 
     For 805 judgments it takes 2.5 s of one core, nearly all of it for the 1000 fits of LC's interval, and 3 ms without LC
-    (benchmarks/README.md).
-
-    Args:
-        folder: Folder of one judge.
-        outputs: Outputs of the run that the folder is in, by item; ``None`` if there is no run.
+    (benchmarks/README.md). ``outputs`` are those of the run that the folder is in, by item; ``None`` if there is no run.
 
     Raises:
         DataError: If a file is missing, has another form, or was changed after ``result.json`` was written.
@@ -182,11 +176,7 @@ def sound_judgments(folder: Path, manifest: StoredJudging) -> StoredJudgments:
 
 
 def check_same_outputs(folder: Path, pairs: Sequence[Pair]) -> None:
-    """Checks that a folder, which has its name from a model, has no verdicts on another model's outputs.
-
-    Raises:
-        UserError: If it has such verdicts.
-    """
+    """Raises UserError if a folder, which has its name from a model, has verdicts on another model's outputs."""
     try:
         stored = {row.id: row.output_sha256 for row in record.read_judgments(folder / JUDGMENTS).rows}
     except DataError:
@@ -268,11 +258,7 @@ def _of_counts(judgments: StoredJudgments, manifest: StoredJudging) -> list[str]
 
 
 def read_judging(folder: Path) -> StoredJudging:
-    """Returns a judge's manifest.
-
-    Raises:
-        DataError: If the file is missing or has another form.
-    """
+    """Returns a judge's manifest; raises DataError if the file is missing or has another form."""
     try:
         return schema.read_record(folder / JUDGING, StoredJudging, "a judge's manifest")
     except DataError as error:
@@ -281,11 +267,7 @@ def read_judging(folder: Path) -> StoredJudging:
 
 
 def judgments_hash(folder: Path) -> str:
-    """Returns the hash of a judge's judgments, which ``result.json`` contains.
-
-    Raises:
-        DataError: If the judgments cannot be read.
-    """
+    """Returns the hash of a judge's judgments, which ``result.json`` contains; raises DataError if they cannot be read."""
     path = folder / JUDGMENTS
     try:
         return content_hash(read_text(path, LARGEST_JUDGMENTS))

@@ -50,11 +50,7 @@ def check(files: ModelFiles) -> None:
 
 
 def writer(files: ModelFiles) -> Write:
-    """Returns a function that writes questions in a judge's chat template.
-
-    Raises:
-        PreflightError: If the model has no chat template, or its tokenizer cannot be loaded.
-    """
+    """Returns a function that writes questions in a chat template; raises PreflightError if it or the tokenizer is missing."""
     tokenizer = load_tokenizer(files.path, files.name, trust_remote_code=False)
     template = ChatTemplate.of(tokenizer, files.name)
     if template is None:

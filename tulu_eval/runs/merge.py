@@ -35,13 +35,7 @@ _SAME = ("model", "benchmark", "protocol", "template", "decoding", "eos_ids", "b
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shard:
-    """One part of a run.
-
-    Attributes:
-        run: The shard as it is on disk.
-        part: Number of this part, from 1 on.
-        parts: Number of all parts.
-    """
+    """One part of a run: number ``part``, from 1 on, of ``parts``."""
 
     run: StoredRun
     part: int
@@ -63,11 +57,8 @@ class Merged:
     """The result of :func:`merge`.
 
     Attributes:
-        folder: Folder of the whole run.
-        shards: Number of shards.
         added: Number of samples that the run's ledger did not have, or had with another answer than the shards.
         tally: Numbers of planned, answered and failed items; the shards' own commands try failed ones again.
-        results: Rows of the whole run.
     """
 
     folder: Path
@@ -105,11 +96,7 @@ def merge(folders: Sequence[Path], output: Path | None = None, data: Path | None
 
 
 def _expand(folders: Sequence[Path]) -> list[Path]:
-    """Returns the folders of shards: each given one, or all in it if it is a run folder with shards.
-
-    Raises:
-        DataError: If there is no shard.
-    """
+    """Returns each given shard's folder, or all in it if it is a run's with shards; raises DataError if there is no shard."""
     found: list[Path] = []
     for folder in folders:
         if (folder / SHARDS).is_dir():
@@ -183,11 +170,7 @@ def _interleave(shards: Sequence[Shard]) -> list[str]:
 
 
 def _around(shards: Sequence[Shard]) -> Path:
-    """Returns the run folder that the shards are in.
-
-    Raises:
-        UserError: If they are not all in the folder ``shards`` of one run.
-    """
+    """Returns the run folder that the shards are in; raises UserError unless all are in the folder ``shards`` of one run."""
     around = {shard.folder.resolve().parent for shard in shards}
     if len(around) != 1 or next(iter(around)).name != SHARDS:
         raise UserError(f"the shards are not in one folder {SHARDS!r} of a run; say where the run goes with --output FOLDER")
@@ -202,11 +185,7 @@ def _items(benchmark: Benchmark, manifest: Manifest, data: Path | None) -> dict[
 
 
 def _lines(shards: Sequence[Shard], stack: contextlib.ExitStack) -> dict[str, bytes]:
-    """Returns the ledger's line of each sample by item.
-
-    Raises:
-        UserError: If a shard was changed after it was made, or is not finished.
-    """
+    """Returns the ledger's line of each sample by item; raises UserError if a shard was changed since, or is not finished."""
     found: dict[str, bytes] = {}
     for shard in shards:
         if not shard.run.doubts and shard.run.tally.unfinished:

@@ -13,14 +13,12 @@ class Order:
     """The wishes of a user for one run.
 
     Attributes:
-        benchmark: Name of the benchmark.
         model: Value of ``--model``: hub id, name in the registry, folder or file, or name on a server.
         protocol: Name of the protocol; ``None`` for the benchmark's default.
         data: File to read instead of the benchmark's own source, or a folder if that is several files.
         limit: Number of items, from the first on; ``None`` for all.
         backend: Name of the backend. ``auto``: ``openai`` if the settings name a server, else ``vllm`` if it is installed and
             supports this machine's GPU, else ``transformers``.
-        settings: Settings of the engine.
         seed: Seed of sampling; a greedy protocol ignores it.
         output: Folder of results, which has a folder per model.
         shard: Part from 1 on, and number N of parts: only every Nth item; ``None`` for all.

@@ -21,7 +21,6 @@ class Progress:
     """Reports progress on stderr; stdout is for results.
 
     Args:
-        quiet: Print nothing.
         verbose: Also print the engine's own remarks.
         terminal: Draw a bar instead of lines; by default if stderr is a terminal.
     """
@@ -45,12 +44,7 @@ class Progress:
             print(shown, file=sys.stderr, flush=True)
 
     def begin(self, total: int, before: int) -> None:
-        """Starts the count of a run.
-
-        Args:
-            total: Number of the run's samples.
-            before: Number of samples that the ledger has already.
-        """
+        """Starts the count of a run of ``total`` samples, of which the ledger has ``before`` already."""
         self._total, self._before = total, before
         self._done = self._tokens = self._graded = self._right = self._failed = 0
         if before:

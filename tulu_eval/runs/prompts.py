@@ -49,8 +49,7 @@ class Prompts:
 class PromptSource:
     """Makes prompts of runs; loads the items of each benchmark once.
 
-    Args:
-        data: Data files by benchmark; other benchmarks load their items from their own sources.
+    ``data`` has data files by benchmark; other benchmarks load their items from their own sources.
     """
 
     def __init__(self, data: Mapping[str, Path]) -> None:
@@ -58,11 +57,7 @@ class PromptSource:
         self._items: dict[tuple[str, str], dict[str, Item] | UserError] = {}
 
     def prompts(self, run: StoredRun, samples: Sequence[Sample]) -> Prompts:
-        """Returns the prompts of a run's samples.
-
-        Raises:
-            UserError: If the items cannot be loaded, or differ from those of the run.
-        """
+        """Returns prompts of a run's samples; raises UserError if items cannot be loaded, or differ from those of the run."""
         protocol, form = run.manifest.protocol.name, run.manifest.template.form
         items = self._load(run.benchmark, protocol)
         benchmark = catalog.benchmark(run.benchmark, protocol)

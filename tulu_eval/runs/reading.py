@@ -40,7 +40,6 @@ class StoredRun:
     Attributes:
         about: The run's manifest, or the few facts about a file of outputs.
         results: Rows of the run and then those of its judges; computed from the samples if the benchmark is installed here.
-        tally: Numbers of planned, answered and failed items.
         doubts: Statements of the files that do not follow from the rest, one line each; empty for a run that nobody changed.
         notes: Numbers that could not be computed again, with the reason, one line each.
         regraded: Whether the rows use grades of another version of the benchmark than the ledger's.
@@ -61,11 +60,7 @@ class StoredRun:
 
     @property
     def manifest(self) -> Manifest:
-        """The run's manifest.
-
-        Raises:
-            DataError: If the folder has only win rates of a file of outputs, whose run is unknown.
-        """
+        """The run's manifest; raises DataError if the folder has only win rates of a file of outputs, whose run is unknown."""
         if not isinstance(self.about, Manifest):
             raise DataError(self.folder, "has the win rates of a file of outputs, of which no run is known")
         return self.about
@@ -185,22 +180,14 @@ def _read(folder: Path, manifest: Manifest, benchmark: Benchmark | None) -> Read
 
 
 def sound(run: StoredRun) -> StoredRun:
-    """Returns a run if nobody changed it.
-
-    Raises:
-        DataError: If the run has doubts.
-    """
+    """Returns a run if nobody changed it; raises DataError if it has doubts."""
     if run.doubts:
         raise DataError(run.folder, f"{NOT_AS_MADE}: {'; '.join(run.doubts)}")
     return run
 
 
 def finished(run: StoredRun) -> StoredRun:
-    """Returns a run if nobody changed it and it tried all planned items.
-
-    Raises:
-        DataError: If the run was stopped before, or has doubts.
-    """
+    """Returns a run if nobody changed it and it tried all planned items; raises DataError if it was stopped or has doubts."""
     sound(run)
     if run.tally.unfinished:
         raise DataError(run.folder, f"{run.tally.unfinished}; the run's own command goes on from there")

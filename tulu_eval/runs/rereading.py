@@ -35,7 +35,6 @@ class Reread:
     """The result of reading a run's samples again.
 
     Attributes:
-        tally: Numbers of planned, answered and failed items.
         marks: Marks by item with the grades that the rows use; ``None`` if neither the files nor this installation have them.
         doubts: Errors in the samples, one line each.
         notes: Numbers that could not be computed again, with the reason, one line each.
@@ -74,11 +73,7 @@ class _Read:
     causes: list[str] = dataclasses.field(default_factory=list)
 
     def note(self, line: bytes, grader: Grader | None) -> None:
-        """Adds a line of the ledger.
-
-        Raises:
-            ValueError: If the line is not a sample.
-        """
+        """Adds a line of the ledger; raises ValueError if the line is not a sample."""
         item, found = marks(line)
         self.kept[item] = found
         self.answers.append(hashlib.sha256(ungraded(line)).digest())
@@ -135,11 +130,8 @@ def of_ledger(ledger: Ledger, manifest: Manifest, recorded: Recorded | None, ben
 def _graders(read: _Read, recorded: Recorded | None, made: int, now: int | None) -> int | None:
     """Returns the version of the benchmark whose grades the rows use; ``None`` if the samples do not give these rows.
 
-    Args:
-        read: Samples of the ledger.
-        recorded: Content of ``result.json``; ``None`` if it is missing.
-        made: Version of the benchmark in the manifest.
-        now: Version of the installed benchmark; ``None`` if it is not installed.
+    ``recorded`` is the content of ``result.json``, ``None`` if it is missing; ``made`` is the version of the benchmark in the
+    manifest, ``now`` that of the installed one, ``None`` if it is not installed.
     """
     if recorded is None:
         return made if now is None else now

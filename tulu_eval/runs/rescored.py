@@ -34,12 +34,7 @@ from tulu_eval.store.tally import Tally
 def keep(root: Path, path: Path, scored: ScoredOutputs, rows: Sequence[Result], calibration: Calibration | None = None) -> Path:
     """Writes the score of annotations to a folder, so that tables show it; returns the folder.
 
-    Args:
-        root: Folder of results.
-        path: File of the annotations.
-        scored: The annotations and their score.
-        rows: The score as rows of a table.
-        calibration: Calibration that made the calibrated row; ``None`` if there is no such row.
+    ``calibration`` made the calibrated row; ``None`` if there is no such row.
 
     Raises:
         DataError: If the annotations do not name their model.

@@ -26,12 +26,7 @@ def machine_rates(device: str, dtype: str, done: Rates) -> Rates:
     """Returns this machine's rates on a device in a dtype; measures them the first time.
 
     If a run was faster than the measured rates, the machine was busy during the measurement. It then measures again and keeps
-    the better rates.
-
-    Args:
-        device: Device of the run, e.g. ``cuda:0``.
-        dtype: Dtype of the run.
-        done: Rates of the run per device.
+    the better rates. ``device`` is a name such as ``cuda:0``; ``done`` are the run's rates per device.
     """
     identity = {
         "machine": environment.machine(),

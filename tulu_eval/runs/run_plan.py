@@ -57,13 +57,10 @@ class Plan:
     """Everything that a run will do; no weights are loaded yet.
 
     Attributes:
-        order: The user's wishes.
         benchmark: Benchmark with the prompts and scorers of the protocol.
         model: Files of the model, or its name on a server.
         template: Form of the prompts and chat template.
-        decoding: Settings of generation.
         end_tokens: Tokens that end a completion, with the files that name them.
-        backend: Class of the engine.
         dtype: Resolved dtype, never ``auto``; ``served`` for a model behind a server.
         planned: Samples to make, in the order of the run.
         members: Ids of all samples of each protocol that the run covers, by protocol; the limit does not shorten them.

@@ -37,8 +37,6 @@ class RunOutcome:
 
     Attributes:
         folder: Folder of the run, or of its shard.
-        results: Rows of the run.
-        tally: Numbers of planned, answered and failed items.
         generated: Number of samples that this call generated; the others were in the ledger.
         speed: One line about the seconds of each part and the rates; empty if the call generated nothing.
     """
@@ -58,12 +56,8 @@ def execute(plan: Plan, progress: Progress, *, fresh: bool = False) -> RunOutcom
 def execute_all(plans: Sequence[Plan], progress: Progress, *, fresh: bool = False) -> list[RunOutcome]:
     """Generates the samples of plans that the ledgers lack, and writes manifests and results.
 
-    The engine starts once for all plans of one model, and for further models whose weights the running engine can take.
-
-    Args:
-        plans: Plans, model by model.
-        progress: Receiver of progress and messages.
-        fresh: Whether to rename existing ledgers and begin anew.
+    The engine starts once for all plans of one model, which stand together, and for further models whose weights the running
+    engine can take. With ``fresh``, existing ledgers are renamed and the runs begin anew.
 
     Raises:
         InterruptedRunError: If somebody presses Ctrl-C.
@@ -169,11 +163,7 @@ def _forget_result(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def _check_answers(plan: Plan, ledger: Ledger, folder: Path, manifest: Manifest) -> None:
-    """Checks that an intact ledger has the answers from which the run's result was computed.
-
-    Raises:
-        DataError: If it has other answers.
-    """
+    """Raises DataError if an intact ledger has other answers than those from which the run's result was computed."""
     noted = {manifest.answers_sha256 or ""}
     with contextlib.suppress(DataError):  # a spoilt result is replaced
         noted.add(files.read_results(folder).answers_sha256)

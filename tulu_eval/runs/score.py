@@ -26,8 +26,6 @@ class Disagreement:
     """An item to which the scorers give different scores; such items show the effect of the extraction rule.
 
     Attributes:
-        item: Id of the item.
-        target: The right answer.
         answers: Extracted answer of each scorer, in the order of the benchmark's scorers.
         scores: Score of each scorer, 0 to 1.
     """
@@ -43,9 +41,6 @@ class Regraded:
     """The result of :func:`score`.
 
     Attributes:
-        results: Rows of the run.
-        tally: Numbers of planned, answered and failed items.
-        scorers: Names of the scorers.
         disagreements: Items on which scorers of one metric differ, in the ledger's order.
         unhashed: Reason why a forgery before this grading would not be seen; empty for a run with all hashes.
     """

@@ -33,7 +33,6 @@ class ScoredRows:
 
     Attributes:
         results: One row per covered protocol and scorer.
-        tally: Numbers of planned, answered and failed items.
         manifest: The run's manifest with the tally and the hash of the answers; the caller must write it.
     """
 
@@ -118,16 +117,11 @@ def _row(
     graded: Mapping[str, Sequence[Marks]],
     missing: tuple[int, int],
 ) -> Result:
-    """Returns the row of a protocol and a scorer.
+    """Returns the row of a protocol and the scorer at ``place`` in the benchmark's scorers.
 
-    Args:
-        manifest: Manifest of the run.
-        benchmark: Benchmark of the run.
-        protocol: Name of the protocol.
-        place: Index of the scorer in the benchmark's scorers.
-        graded: Marks of the samples of each graded item, or of each in the scorer's part, in the protocol's order.
-        missing: Numbers of planned items and of all items of the protocol that are not graded; nobody knows which of them are
-            in the scorer's part, so all count.
+    ``graded`` has the marks of the samples of each graded item, or of each in the scorer's part, in the protocol's order.
+    ``missing`` has the numbers of planned items and of all items of the protocol that are not graded; nobody knows which of
+    them are in the scorer's part, so all count.
     """
     scorer, n = benchmark.scorers[place], len(graded)
     marks_of_all = list(itertools.chain.from_iterable(graded.values()))

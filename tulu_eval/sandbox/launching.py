@@ -57,9 +57,7 @@ class Launcher(NamedTuple):
     def start(self, given: IO[bytes], folder: str) -> subprocess.Popen[bytes]:
         """Starts the process in a group of its own; its output and its errors are one pipe.
 
-        Args:
-            given: What the driver reads.
-            folder: Its folder if there is no sandbox.
+        The driver reads ``given``; ``folder`` is its folder if there is no sandbox.
         """
         if not self.opening:
             home = {"HOME": folder, "TMPDIR": folder}
@@ -91,16 +89,7 @@ def _popen(
 
 
 def launcher(execution: Execution, limits: Limits, packages: Sequence[str]) -> Launcher:
-    """Returns how to start programs under limits.
-
-    Args:
-        execution: Whether to do without a sandbox.
-        limits: Of each program.
-        packages: Names of installed packages that a program may import.
-
-    Raises:
-        PreflightError: If there is no sandbox here.
-    """
+    """Returns how to start programs under limits; ``packages`` names installed ones that a program may import."""
     found = {name: _package(name) for name in packages}
     if execution.unsafe:
         # The kernel counts all of a user's processes together, so there is no limit for those of one program.

@@ -47,11 +47,8 @@ def run_programs(
 ) -> Iterator[Outcome]:
     """Yields how each program ended, in their order.
 
-    Args:
-        programs: Whole programs. Each is run as ``exec`` runs it in an empty namespace, with the standard library only.
-        limits: Of each program.
-        execution: What the user decided about running programs.
-        packages: Names of installed packages that the programs may import besides the standard library.
+    Each is a whole program, run as ``exec`` runs it in an empty namespace, with the standard library and the installed packages
+    that ``packages`` names.
 
     Raises:
         PreflightError: If there is no sandbox here; nothing has run then.
@@ -63,11 +60,7 @@ def run_programs(
 
 
 def check_sandbox(execution: Execution, packages: Sequence[str] = ()) -> None:
-    """Checks that programs can run here.
-
-    Raises:
-        PreflightError: If they cannot, with the remedy.
-    """
+    """Raises PreflightError, with the remedy, if programs cannot run here."""
     imports = "".join(f"import {name}\n" for name in packages)
     for outcome in run_programs([imports], Limits(seconds=START_SECONDS), execution, packages):
         if outcome.ending != "passed":
@@ -87,11 +80,7 @@ def _run(launch: Launcher, program: str, limits: Limits) -> Outcome:
 
 
 def _follow(process: subprocess.Popen[bytes], secret: bytes, limits: Limits) -> Outcome:
-    """Returns how a program ended, as soon as it is known.
-
-    Raises:
-        PreflightError: If the program was not started.
-    """
+    """Returns how a program ended, as soon as it is known; raises PreflightError if the program was not started."""
     pipe = _pipe(process)
     said = b""
     started = time.monotonic()

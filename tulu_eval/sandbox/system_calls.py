@@ -74,14 +74,7 @@ ALLOW, DENY, ABSENT = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38  # EPERM, ENOS
 
 
 def filter_program(machine: str = "") -> bytes:
-    """Returns the filter as ``bwrap --seccomp`` reads it.
-
-    Args:
-        machine: Name of the machine's architecture; empty for this one.
-
-    Raises:
-        PreflightError: If its system calls are not known here.
-    """
+    """Returns ``bwrap --seccomp``'s filter for an architecture, empty for this one; raises PreflightError if it is unknown."""
     name = machine or platform.machine()
     if name not in MACHINES:
         raise PreflightError(f"no sandbox on {name}: its system calls are not known; --unsafe-execution runs without one")

@@ -27,7 +27,6 @@ class Digest(files.Record, frozen=True):
     """A line of ``digests.jsonl``.
 
     Attributes:
-        prompt_sha256: Hash of the prompt's text.
         text_sha256: :func:`~tulu_eval.records.content_hash` of the model's text.
         characters: Number of characters of the model's text.
         line_sha256: Hash of the ledger's line without its time and checksum.
@@ -55,11 +54,7 @@ def write_digests(folder: Path, digests: Iterable[Digest]) -> None:
 
 
 def read_digests(folder: Path) -> list[Digest]:
-    """Returns the digests of a run folder.
-
-    Raises:
-        DataError: If a line of the file is not a digest, or two lines have the same item.
-    """
+    """Returns the digests of a run folder; raises DataError if a line is not a digest, or two lines have the same item."""
     path = folder / DIGESTS
     found = [files.checked(row.data, Digest, row.place, "is not a sample's digest: ") for row in files.json_rows(path)]
     if len({one.item for one in found}) < len(found):

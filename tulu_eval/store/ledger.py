@@ -65,8 +65,8 @@ class Ledger:
             if self._unpacked or path.exists():
                 self._index()
             if not read_only:
-                if self.corrupt:
-                    self._set_aside()
+                if bad := set(self.corrupt):
+                    self._move(".corrupt.jsonl", lambda number, _: number in bad)
                 self._file = path.open("ab")
                 self._file.truncate(self._end)
         except OSError as error:
@@ -122,8 +122,7 @@ class Ledger:
     def lines(self, asked: Asked | None = None) -> Iterator[bytes]:
         """Yields the line of each sample, unchanged and in the order of the file; the later of two lines for one key and item.
 
-        Args:
-            asked: Samples to yield; ``None`` for all.
+        ``asked`` has the samples to yield; ``None`` for all.
         """
         if asked is None:
             offsets = sorted(self._offsets.values())
@@ -203,11 +202,6 @@ class Ledger:
             self._failed.add(name)
         else:
             self._failed.discard(name)
-
-    def _set_aside(self) -> None:
-        """Moves corrupt lines to ``samples.corrupt.jsonl``."""
-        bad = set(self.corrupt)
-        self._move(".corrupt.jsonl", lambda number, _: number in bad)
 
     def _move(self, suffix: str, chosen: Callable[[int, bytes], bool]) -> None:
         """Moves chosen lines to another file and replaces the ledger in one step; ``chosen`` gets a line's number from 1 on."""

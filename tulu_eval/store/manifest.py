@@ -137,9 +137,7 @@ def asked_hash(asked: tuple[str, str, str, str]) -> str:
 def with_asked(manifest: Manifest, asked: Iterable[tuple[str, str, str, str]]) -> Manifest:
     """Returns a manifest with the keys and hashes of the samples that its run asks for.
 
-    Args:
-        manifest: Manifest without them, or with older ones.
-        asked: Item, key, right answer and hash of the prompt of each planned sample, in the run's order.
+    ``asked`` has item, key, right answer and hash of the prompt of each planned sample, in the run's order.
     """
     asked = list(asked)
     return replace(manifest, keys=tuple(key for _, key, _, _ in asked), asked=tuple(map(asked_hash, asked)))
@@ -197,11 +195,7 @@ def _take(lock: IO[str], folder: Path) -> None:
 
 
 def _of_format(path: Path, limit: int) -> dict[str, Any]:
-    """Returns the JSON object of a file that has this version's format.
-
-    Raises:
-        DataError: If the file cannot be read, is not a JSON object, or has another format.
-    """
+    """Returns the JSON object of a file in this version's format; raises DataError if it cannot be read or is anything else."""
     data = read_json(path, limit)
     if not isinstance(data, dict):
         raise DataError(path, "is not a JSON object")

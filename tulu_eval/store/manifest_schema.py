@@ -78,7 +78,6 @@ class Manifest(Setup, frozen=True, kw_only=True):
 
     Attributes:
         settings_sha256: Hash of the setup; see :func:`tulu_eval.store.identity.settings_hash`.
-        seed: Seed of sampling.
         limit: Value of ``--limit``; null for all items.
         items: All item ids of each protocol that the run covers, by protocol; the limit does not shorten them.
         planned: Ids of the run's own items in its order.
@@ -89,7 +88,6 @@ class Manifest(Setup, frozen=True, kw_only=True):
         commit: Commit of tulu-eval's checkout; empty without one.
         command: The command line without folders.
         status: ``running``, ``incomplete``, ``complete``, ``failures`` or ``imported``.
-        tally: Numbers of planned, answered and failed items.
         answers_sha256: Hash of the samples without their grades.
         shard: Part, from 1 on, and number of parts; absent for a whole run.
     """

@@ -31,10 +31,6 @@ class Sample:
     """One graded completion of one item.
 
     Attributes:
-        item: Id of the item.
-        target: The right answer.
-        prompt_sha256: Hash of the prompt's text.
-        completion: The model's completion.
         status: Class of the sample, e.g. ``ok`` or ``engine_error``.
         grades: One grade per scorer.
         group: Group of the item; empty for none.
@@ -59,7 +55,6 @@ class Marks:
     """The part of a sample that aggregation needs; a million of them fit in memory.
 
     Attributes:
-        status: Class of the sample.
         scores: One score per scorer, 0 to 1.
         weights: One weight per scorer; empty if all weights are 1.
         group: Group of the item; empty for none.
@@ -104,11 +99,7 @@ def _grade(grade: Grade) -> dict[str, str | bool | float]:
 
 
 def decode(line: bytes) -> Sample:
-    """Returns the sample of an intact line.
-
-    Raises:
-        ValueError: If :func:`encode` did not make the line.
-    """
+    """Returns the sample of an intact line; raises ValueError if :func:`encode` did not make the line."""
     if not intact(line):
         raise ValueError("checksum or form is wrong")
     place = files.Place("the line")
@@ -143,11 +134,7 @@ def asked_of(sample: Sample) -> tuple[str, str, str, str]:
 
 
 def head(line: bytes) -> tuple[bytes, bytes, bytes]:
-    """Returns key (32 bytes), item (as JSON without quotes) and status of an intact line.
-
-    Raises:
-        ValueError: If the line does not begin as a ledger's line does.
-    """
+    """Returns an intact line's key (32 bytes), item (JSON without quotes), status; raises ValueError if it begins otherwise."""
     found = _head(line)
     return bytes.fromhex(found[1].decode()), found[2], found[3]
 
@@ -160,11 +147,7 @@ def _head(line: bytes) -> re.Match[bytes]:
 
 
 def marks(line: bytes) -> tuple[str, Marks]:
-    """Returns item and marks of an intact line; does not parse the rest of the line.
-
-    Raises:
-        ValueError: If the line does not begin as a ledger's line does.
-    """
+    """Returns item and marks of an intact line, the rest unparsed; raises ValueError if it does not begin as a ledger's."""
     found = _head(line)
     scored = [(float(score), float(weight or 1)) for score, weight in _SCORE.findall(line, line.rindex(_GRADES))]
     return _text(found[2]), _marks(found[3].decode(), scored, _text(found[4] or b""))

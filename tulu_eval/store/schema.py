@@ -113,11 +113,7 @@ class SampleLine(Record, frozen=True):
 def read_record(path: Path, kind: type[R], what: str, limit: int = SMALL_BYTES) -> R:
     """Returns a file's JSON object as a record.
 
-    Args:
-        path: Path of the file.
-        kind: Class of the record.
-        what: Name of the record for messages, e.g. ``"a note"``.
-        limit: Largest size of the file in bytes.
+    ``what`` names the record in messages, e.g. ``"a note"``; ``limit`` is the largest size of the file in bytes.
 
     Raises:
         DataError: If the file cannot be read, is no JSON object, or a field is missing, unknown, or not of its type or range.
@@ -129,11 +125,7 @@ def read_record(path: Path, kind: type[R], what: str, limit: int = SMALL_BYTES) 
 
 
 def check_results(path: Path, data: dict[str, Any]) -> None:
-    """Checks all fields of a ``result.json``.
-
-    Raises:
-        DataError: If a field is missing, unknown, or not of its type or range, or the numbers of a row contradict each other.
-    """
+    """Raises DataError if a ``result.json`` has a field missing, unknown or out of type or range, or contradicts itself."""
     wrong = "is not a result of this version: "
     for row in checked(data, Results, Place(path), wrong).results:
         most = row.n_protocol * (row.samples or 1)

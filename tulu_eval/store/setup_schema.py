@@ -29,7 +29,6 @@ class StoredModel(Record, frozen=True):
     Attributes:
         name: Hub id, name in the registry, or name of a local model.
         revision: Commit of the hub, ``sha256:`` and a hash of local files, or ``served``; empty if no run is known.
-        tokenizer_sha256: Hash of the tokenizer's files.
         parameters: Number of parameters; 0 if unknown.
         weights_sha256: Hash of the weights' files; null if they are not on this machine.
         architecture: Name of the model class; null if unknown.
@@ -205,10 +204,7 @@ class Setup(About, frozen=True, kw_only=True):
 def stored(record: DataclassInstance, kind: type[R], **more: Any) -> R:
     """Returns a dataclass of the program as a record of the manifest; fields that are ``None`` stay unset.
 
-    Args:
-        record: Dataclass to store.
-        kind: Class of the record; its fields have the same names.
-        more: Further fields of the record.
+    ``kind`` is a class of record with fields of the same names; ``more`` are further fields.
 
     Raises:
         DataError: If no manifest can have one of the values, e.g. a text of more than 4,096 characters.

@@ -25,14 +25,7 @@ UNKNOWN = "unknown"
 
 
 def signature(manifest: Manifest, protocol: str, scorer: str, ids: Sequence[str]) -> str:
-    """Returns the signature of a row.
-
-    Args:
-        manifest: Manifest of the run.
-        protocol: Name of the row's protocol.
-        scorer: Name of the row's scorer.
-        ids: Ids of the graded items in the protocol's order.
-    """
+    """Returns the signature of a row; ``ids`` are those of the graded items in the protocol's order."""
     decoding, template, model, settings = manifest.decoding, manifest.template, manifest.model, manifest.settings
     seed = UNKNOWN if decoding.seed is None else decoding.seed
     drawn = UNKNOWN if decoding.temperature is None else f"t{decoding.temperature:g},seed{seed}"

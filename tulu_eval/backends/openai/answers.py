@@ -12,11 +12,7 @@ from tulu_eval.records import Completion, Decoding, Request
 
 
 class AnswerError(Exception):
-    """An answer with status 200 that is no completion.
-
-    Attributes:
-        retry: Whether another try may give one.
-    """
+    """An answer with status 200 that is no completion."""
 
     def __init__(self, message: str, *, retry: bool = True) -> None:
         super().__init__(message)
@@ -42,11 +38,7 @@ def read_choice(data: dict[str, Any], prompts: Prompts) -> tuple[dict[str, Any],
 
 
 def check_prompt(request: Request, prompts: Prompts, seen: int | list[int] | None) -> None:
-    """Holds what a server answered against the token ids that it was sent.
-
-    Raises:
-        AnswerError: It answered another prompt.
-    """
+    """Raises AnswerError if a server answered another prompt than the token ids that it was sent."""
     if prompts != "tokens" or seen is None:
         return
     if isinstance(seen, list) and seen != list(request.token_ids):
@@ -56,11 +48,7 @@ def check_prompt(request: Request, prompts: Prompts, seen: int | list[int] | Non
 
 
 def token_ids_of(choice: dict[str, Any]) -> tuple[int, ...] | None:
-    """Returns the new tokens' ids where a server returns them (vLLM: ``return_token_ids``).
-
-    Raises:
-        AnswerError: There is something else in their place.
-    """
+    """Returns new tokens' ids where a server has them (vLLM: ``return_token_ids``); raises AnswerError if they are no ids."""
     ids = choice.get("token_ids")
     if ids is None:
         return None
@@ -72,11 +60,7 @@ def token_ids_of(choice: dict[str, Any]) -> tuple[int, ...] | None:
 def from_tokens(
     ids: tuple[int, ...], request: Request, decoding: Decoding, finisher: Finisher, eos_ids: tuple[int, ...]
 ) -> Completion:
-    """Returns the completion of a server's token ids, made as an engine's of our own.
-
-    Raises:
-        AnswerError: It went on after an end token.
-    """
+    """Returns the completion of a server's token ids, as our engines make it; raises AnswerError if it passes an end token."""
     *before, last = ids
     if set(before) & set(eos_ids):
         raise AnswerError("the server went on after an end token", retry=False)

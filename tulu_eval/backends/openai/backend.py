@@ -47,9 +47,7 @@ class OpenAIBackend(Backend):
     """A model behind an OpenAI-compatible server.
 
     Args:
-        asked: How it is asked.
         tokenizer: The model's, to read token ids; None where it is not here.
-        client: Sends the requests.
     """
 
     name: ClassVar[str] = "openai"
@@ -67,11 +65,7 @@ class OpenAIBackend(Backend):
 
     @classmethod
     def check_kind(cls, kind: Kind, settings: EngineSettings) -> None:
-        """Checks that the prompts' form, if it is settled, has what is asked; no request is sent.
-
-        Raises:
-            PreflightError: If it has not.
-        """
+        """Raises PreflightError if the prompts' form, should it be settled, has not what is asked; no request is sent."""
         super().check_kind(kind, settings)
         if settings.served is not None:
             cls._check_form(kind, settings.served.prompts)
@@ -88,11 +82,7 @@ class OpenAIBackend(Backend):
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
-        """Says what is missing: the server, the key, the model there.
-
-        Raises:
-            UserError: One line that says what to do.
-        """
+        """Raises UserError, a line that says what to do, if the server, the key or the model there is missing."""
         served = _served(settings)
         look(served).find([served.name], served.url, given=True)
 
@@ -123,7 +113,7 @@ class OpenAIBackend(Backend):
         return cls(RequestForm(served, server, eos_ids, max_length, field), tokenizer, client)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion a request, as they come.
+        """Yields one completion per request, as they come.
 
         Raises:
             EngineError: The server will not answer; what was yielded before is good.
@@ -146,22 +136,12 @@ class OpenAIBackend(Backend):
                 yield one
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
-        """Yields the log-probabilities of each request's candidates, as they come; what the server cannot tell is an error.
-
-        Raises:
-            PreflightError: If the prompts' form has no candidates; see :meth:`check_kind`.
-            EngineError: If the server will not answer; answers yielded before are valid.
-        """
+        """Yields log-probabilities of each request's candidates, as they come; what the server cannot tell is an error."""
         self._check_form("choose", self._asked.served.prompts)
         yield from branches.choices(self._likelihoods(requests))
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
-        """Yields the log-probabilities of each request's continuations, as they come; what the server cannot tell is an error.
-
-        Raises:
-            PreflightError: If the prompts' form has no continuations; see :meth:`check_kind`.
-            EngineError: If the server will not answer; answers yielded before are valid.
-        """
+        """Yields log-probabilities of each request's continuations, as they come; what the server cannot tell is an error."""
         self._check_form("score", self._asked.served.prompts)
         yield from branches.scores(requests, self._likelihoods(requests))
 
@@ -192,11 +172,7 @@ class OpenAIBackend(Backend):
     def _read(
         self, data: dict[str, Any], request: Request, decoding: Decoding, finisher: Finisher, began: float
     ) -> Attempt[Completion]:
-        """Returns the completion of a good answer.
-
-        Raises:
-            AnswerError: It is not one.
-        """
+        """Returns the completion of a good answer; raises AnswerError if it is not one."""
         choice, sent, name = read_choice(data, self._asked.served.prompts)
         check_prompt(request, self._asked.served.prompts, sent)
         ids, limit = token_ids_of(choice), self._asked.limit(request, decoding)
@@ -256,11 +232,7 @@ class OpenAIBackend(Backend):
 
 
 def _served(settings: EngineSettings) -> Served:
-    """Returns the settings' server.
-
-    Raises:
-        PreflightError: There is none, or a setting that only an engine of our own has.
-    """
+    """Returns the settings' server; raises PreflightError if there is none, or a setting that only an engine of our own has."""
     OpenAIBackend.check_settings(settings)
     if settings.served is None:
         raise PreflightError("--backend openai needs --base-url URL, such as http://localhost:8000/v1")

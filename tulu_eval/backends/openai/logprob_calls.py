@@ -81,7 +81,6 @@ class LogprobCall:
     """One request to the server.
 
     Attributes:
-        owner: The prompt.
         places: Places of the texts that it asks for.
         together: Whether it asks for several tokens that may come next; else for one text behind the prompt.
     """
@@ -101,11 +100,7 @@ class LogprobCall:
 
 
 class LogprobForm:
-    """How one server is asked.
-
-    Args:
-        asked: How it is asked for completions.
-    """
+    """How one server is asked."""
 
     path = "/completions"
 
@@ -172,11 +167,7 @@ Told = tuple[LogprobCall, list[list[float]] | None, str]
 
 
 def gather(form: LogprobForm, sender: Sender, requests: Sequence[ChoiceRequest | ScoreRequest]) -> Iterator[BranchScores]:
-    """Yields each request's answer once all its calls are answered; what the server cannot tell is an error.
-
-    Raises:
-        EngineError: If the server will not answer.
-    """
+    """Yields each request's answer once all its calls are answered; what the server cannot tell is an error."""
     began: dict[str, float] = {}
     calls: list[LogprobCall] = []
     for owner in map(OpenTexts.of, requests):
@@ -273,10 +264,7 @@ def echoed_ids(choice: dict[str, Any], length: int, size: int) -> list[float]:
 def echoed_text(choice: dict[str, Any], counted: int, text: str) -> list[float]:
     """Returns the log-probabilities of the tokens of the text that an echoed prompt ends with.
 
-    Args:
-        choice: The answer's choice.
-        counted: Tokens of the prompt as the server counts them; 0 if it does not, and the last token is new.
-        text: The text.
+    ``counted`` are the prompt's tokens as the server counts them; 0 if it does not, and the last token is new.
 
     Raises:
         AnswerError: If no token begins where the text does, or one is no log-probability.
@@ -295,11 +283,7 @@ def echoed_text(choice: dict[str, Any], counted: int, text: str) -> list[float]:
 
 
 def checked(value: Any) -> float:
-    """Returns a log-probability.
-
-    Raises:
-        AnswerError: If it is none: not a number, not finite, or above 0.
-    """
+    """Returns a log-probability; raises AnswerError if it is none: not a number, not finite, or above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not MINUS_INFINITY < value <= ABOVE_ZERO:
         raise AnswerError(f"the server gives {one_line(str(value), 40)} as a log-probability", retry=False)
     return min(float(value), 0.0)

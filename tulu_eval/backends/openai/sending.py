@@ -21,7 +21,6 @@ class Sender:
     """One server's sender.
 
     Args:
-        client: Sends the requests.
         served: The server, for messages.
     """
 

@@ -41,11 +41,8 @@ class VllmBackend(Backend):
     """One or more vLLM engines with one model.
 
     Args:
-        engines: Running processes.
         facts: What the manifest records.
         max_length: Positions that the engines have.
-        model: What is loaded.
-        settings: How it was loaded.
     """
 
     name: ClassVar[str] = "vllm"
@@ -137,7 +134,7 @@ class VllmBackend(Backend):
         self._model = model
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
-        """Yields one completion a request, as they finish; its seconds count from its submission, when all are submitted.
+        """Yields one completion per request, as they finish; its seconds count from its submission, when all are submitted.
 
         A row that gets to the last position of the engine ends with ``length``, as in the transformers backend.
 
@@ -157,19 +154,11 @@ class VllmBackend(Backend):
                     yield from message.completions
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Iterator[Choice]:
-        """Yields the log-probabilities of each request's candidates, as they come; an impossible request's answer is an error.
-
-        Raises:
-            EngineError: An engine died; answers yielded before are valid.
-        """
+        """Yields log-probabilities of each request's candidates, as they come; an impossible request's answer is an error."""
         yield from branches.choices(self._likelihoods(branches.of_choices(requests)))
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scores]:
-        """Yields the log-probabilities of each request's continuations, as they come; an impossible request's is an error.
-
-        Raises:
-            EngineError: An engine died; answers yielded before are valid.
-        """
+        """Yields log-probabilities of each request's continuations, as they come; an impossible request's is an error."""
         yield from branches.scores(requests, self._likelihoods(branches.of_scores(requests)))
 
     def _likelihoods(self, asked: Sequence[Branches]) -> Iterator[BranchScores]:
@@ -185,12 +174,7 @@ class VllmBackend(Backend):
     ) -> Generator[Finished | Scored, None, None]:
         """Deals what is asked to the engines and yields what they send, until all are done or the caller wants no more.
 
-        Args:
-            asked: Requests or prompts.
-            order: Makes an engine's job of its number and the engine's share.
-
-        Raises:
-            EngineError: An engine died.
+        ``order`` makes an engine's job of its number and the engine's share. Raises EngineError if an engine died.
         """
         self._job += 1
         working = []

@@ -65,7 +65,6 @@ class ScoringRow:
     """One row of the engine.
 
     Attributes:
-        owner: The prompt.
         ids: Tokens whose log-probability behind the prompt is asked for; empty for a row of a text.
         text: The text, of two tokens or more; empty for a row of first tokens.
         cached: Whether it may read the prefix cache.
@@ -86,7 +85,6 @@ class ScoringJob:
     """All rows of a job.
 
     Args:
-        asked: The prompts.
         positions: Positions of the engine; a row takes one more than it has tokens.
         vocabulary: Number of token ids of the model.
         by_ids: Whether the engine has ``prompt_logprob_token_ids``.
@@ -129,14 +127,9 @@ class ScoringJob:
         return asked | {"skip_reading_prefix_cache": not row.cached}
 
     def take(self, row: ScoringRow, output: Any) -> BranchScores | ScoringRow | None:
-        """Reads a row that has come back.
+        """Reads a row that has come back, from vLLM's ``RequestOutput``.
 
-        Args:
-            row: The row.
-            output: vLLM's ``RequestOutput``.
-
-        Returns:
-            The prompt's answer if this was its last row; a row to put in instead if the cache spoilt this one.
+        Returns the prompt's answer if this was its last row; a row to put in instead if the cache spoilt this one.
         """
         owner = row.owner
         read = first_tokens if row.ids else by_id if self._by_ids else by_position

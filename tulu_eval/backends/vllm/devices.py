@@ -19,7 +19,6 @@ class Gpu:
     Attributes:
         index: In the order of the PCI bus.
         uuid: As in ``CUDA_VISIBLE_DEVICES``.
-        name: Product name.
         total: Memory in bytes.
         free: Memory that nobody uses, in bytes.
         capability: CUDA compute capability.

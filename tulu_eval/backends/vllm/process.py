@@ -31,12 +31,7 @@ _RAISED = re.compile(r"(?<![\w.])((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)
 
 
 class EngineProcess:
-    """One engine's process, which leads a process group of its own.
-
-    Args:
-        spec: What the engine is built from.
-        variables: The process's environment.
-    """
+    """One engine's process, which leads a process group of its own; ``variables`` are its environment."""
 
     def __init__(self, spec: Spec, variables: dict[str, str]) -> None:
         self.connection, theirs = Pipe()
@@ -55,14 +50,7 @@ class EngineProcess:
         self.send(spec)
 
     def ready(self) -> dict[str, str]:
-        """Waits until the engine is loaded.
-
-        Returns:
-            What the engine says of itself.
-
-        Raises:
-            EngineError: It did not start.
-        """
+        """Waits until the engine is loaded and returns what it says of itself; raises EngineError if it did not start."""
         message = self.receive()
         if not isinstance(message, Ready):
             raise EngineError(f"vLLM did not start: {message}")
@@ -77,11 +65,7 @@ class EngineProcess:
             return
 
     def receive(self) -> Any:
-        """Returns the next message.
-
-        Raises:
-            EngineError: The process is gone, or says that its engine is.
-        """
+        """Returns the next message; raises EngineError if the process is gone, or says that its engine is."""
         try:
             message = self.connection.recv()
         except (EOFError, ConnectionResetError):

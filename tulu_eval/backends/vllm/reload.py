@@ -19,17 +19,7 @@ _PROVENANCE = ("_name_or_path", "transformers_version", "use_cache")
 
 
 def check_same_kind(loaded: ModelFiles, model: ModelFiles, before: EngineSettings, settings: EngineSettings) -> None:
-    """Says in what else than weights two checkpoints differ, or why their weights cannot be changed in place.
-
-    Args:
-        loaded: What the engine has.
-        model: What it is to get.
-        before: How the first was loaded.
-        settings: How the second is to be loaded.
-
-    Raises:
-        ReloadError: In one line.
-    """
+    """Raises ReloadError, in one line, if two checkpoints differ in more than weights or these cannot be changed in place."""
     config = read_json(model.path / "config.json")
     reasons = {
         "it is to run with other settings": before != settings,

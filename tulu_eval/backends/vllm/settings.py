@@ -39,15 +39,7 @@ ENVIRONMENT = {
 
 
 def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], positions: int, number: int) -> Spec:
-    """Returns what the engine of a number is built from.
-
-    Args:
-        model: Files to load.
-        settings: How to load them.
-        eos_ids: Tokens that end a completion.
-        positions: Tokens of the longest request.
-        number: Which engine of the ``data_parallel`` ones.
-    """
+    """Returns what engine ``number`` of ``data_parallel`` is built from; the longest request has ``positions`` tokens."""
     on_cpu = preflight.cpu_build()
     config = read_json(model.path / "config.json")
     engine: dict[str, Any] = {
@@ -94,11 +86,7 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
 def environment(model: ModelFiles, settings: EngineSettings, positions: int, number: int) -> dict[str, str]:
     """Returns the environment of an engine's process; its GPUs are set here, before anything there can look for them.
 
-    Args:
-        model: Files to load.
-        settings: How to load them.
-        positions: Tokens of the longest request.
-        number: Which engine of the ``data_parallel`` ones.
+    The arguments are as for :func:`make_spec`.
     """
     variables = {**ENVIRONMENT, **os.environ}
     ranks = settings.tensor_parallel * settings.pipeline_parallel

@@ -50,12 +50,7 @@ Made = TypeVar("Made")
 
 
 class WorkerEngine:
-    """The engine and its request loop.
-
-    Args:
-        spec: How to build it.
-        connection: To the process that asked for it.
-    """
+    """The engine and its request loop; ``connection`` is to the process that asked for it."""
 
     def __init__(self, spec: Spec, connection: Connection) -> None:
         from vllm import LLM
@@ -93,11 +88,7 @@ class WorkerEngine:
         }
 
     def run(self, job: EngineJob) -> bool:
-        """Runs a job, sending completions as they finish.
-
-        Returns:
-            Whether another job may come.
-        """
+        """Runs a job, sending completions as they finish; returns whether another job may come."""
         engine = self._llm.llm_engine
         finisher = Finisher(self._tokenizer, self._spec.eos_ids, job.decoding, self._spec.engine["max_model_len"])
         shared = self._sampling(job.decoding)
@@ -113,11 +104,7 @@ class WorkerEngine:
         return self._work(rows, lambda row, output: finish(row, output.outputs[0], finisher), partial(Finished, job.number))
 
     def score(self, order: ScoreOrder) -> bool:
-        """Scores texts, sending answers as they finish; an impossible prompt's is an error.
-
-        Returns:
-            Whether another job may come.
-        """
+        """Scores texts, sending answers as they finish, errors for impossible prompts; returns whether another job may come."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -156,15 +143,12 @@ class WorkerEngine:
         return self._work(rows, take, partial(Scored, order.number))
 
     def _work(self, rows: dict[str, Row], take: Callable[[Row, Any], Made | None], reply: Callable[..., object]) -> bool:
-        """Steps until all rows are done or the parent says to stop, sending what is made of them.
+        """Steps until all rows are done or the parent says to stop, sending what is made; returns whether another job may come.
 
         Args:
             rows: What is in the engine, by name; emptied as it comes back, and ``take`` may add to it.
             take: Makes an answer of a row and vLLM's output for it; ``None`` if there is none yet.
             reply: Makes the message of a step's answers, whether they are the last, and usage.
-
-        Returns:
-            Whether another job may come.
         """
         engine = self._llm.llm_engine
         self._meter.begin()
@@ -251,13 +235,7 @@ def longest_first(requests: Sequence[Request]) -> list[Request]:
 
 
 def finish(row: GrowingRow, choice: Any, finisher: Finisher) -> Completion:
-    """Returns a row's completion, its text made by the same code as the transformers backend's.
-
-    Args:
-        row: What was asked.
-        choice: vLLM's ``CompletionOutput``.
-        finisher: Decodes the tokens and says why they end.
-    """
+    """Returns a row's completion of vLLM's ``CompletionOutput``, with text by the same code as the transformers backend's."""
     *before, last = choice.token_ids or (-1,)
     row.tokens.extend(before)
     return finisher.advance(row, last) or row.fail(f"vLLM ended it early: {choice.finish_reason}")

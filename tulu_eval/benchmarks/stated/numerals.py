@@ -58,11 +58,7 @@ def _grouped(whole: str, mark: str, rupees: bool) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Numeral:
-    """A numeral without its sign.
-
-    Attributes:
-        after: Index of the first token after the numeral.
-    """
+    """A numeral without its sign; ``after`` is the index of the first token behind it."""
 
     value: Fraction
     after: int

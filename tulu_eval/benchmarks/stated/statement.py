@@ -54,11 +54,7 @@ _TAKEN_BACK = re.compile(
 
 
 def stated_answer(text: str) -> Fraction | None:
-    """Returns the number that a completion states as its answer, ``None`` if it states none.
-
-    Args:
-        text: The completion with its reasoning and run-on, of any length; the time is linear in the length.
-    """
+    """Returns the number that a completion, reasoning and run-on included, states, or ``None``, in time linear in length."""
     own = before_next_question(plain(without_reasoning(text)))
     return next(_stated(own), None)
 
