@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tulu_eval
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import DataError
 from tulu_eval.records import Grade, content_hash
@@ -162,6 +164,16 @@ def test_a_benchmark_of_another_version_is_not_graded_again(make_run: MakeRun, m
         f"its rows stand on version {version} of gsm8k, and {version + 1} is installed; "
         "'tulu-eval score' grades its samples again",
     )
+
+
+def test_the_memory_knows_the_code_of_every_room_that_reading_imports() -> None:
+    from tulu_eval.runs import remembered
+
+    package = Path(tulu_eval.__file__).parent
+    found: set[str] = set()
+    for room in ("runs/reading.py", "runs/rereading.py", "store/ledger.py", "store/sample_line.py"):
+        found |= set(re.findall(r"from tulu_eval\.(\w+)[ .]", (package / room).read_text()))
+    assert found - {"errors", "records", "runs"} <= set(remembered.ROOMS)
 
 
 def test_a_reading_without_the_gamed_rows_is_not_that_with_them(

@@ -82,11 +82,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+ROOMS = ("runs", "store", "files", "benchmarks", "judging", "stats")
+"""Rooms whose code decides what is read out of a run folder."""
+
+
 @functools.lru_cache(maxsize=64)
 def _code(benchmark: type[Benchmark] | None, version: int) -> str:
     """Returns the hash of the code that reads runs and, if it is installed, of the benchmark that grades them."""
     package = Path(__file__).parents[1]
-    sources = [path for room in ("runs", "benchmarks", "judging", "stats") for path in sorted((package / room).rglob("*.py"))]
+    sources = [package / "records.py", *(path for room in ROOMS for path in sorted((package / room).rglob("*.py")))]
     own = inspect.getsourcefile(benchmark) if benchmark else None
     sources += [Path(own)] if own else []
     return content_hash([version, *(_sha256(path) for path in sources)])
