@@ -33,7 +33,6 @@ from tulu_eval.runs.manifest_schema import (
 )
 from tulu_eval.runs.requests import (
     Planned,
-    Writer,
     check_groups,
     check_lengths,
     check_recipe,
@@ -42,6 +41,7 @@ from tulu_eval.runs.requests import (
     part_of,
     sample_ids,
 )
+from tulu_eval.runs.written import Writer, write_prompts
 from tulu_eval.sandbox import Execution, check_sandbox
 
 SHARDS = "shards"
@@ -249,12 +249,12 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     date = _date(plan, writer)
     items, prompts = items[: order.limit], prompts[: order.limit]
     shared = content_hash(of_completions(plan.setup))
-    requests = make_requests(benchmark, protocol.samples, items, prompts, writer, date, shared)
+    written = write_prompts(benchmark, protocol, items, prompts, writer, date)
+    requests = make_requests(benchmark, protocol.samples, written, writer, shared)
     planned = part_of(requests, protocol.samples, order.shard)
     check_lengths(planned, model)
-    return dataclasses.replace(
-        plan, planned=planned, template=dataclasses.replace(plan.template, date=date), notices=writer.notices(prompts)
-    )
+    notices = (*writer.notices(written.prompts), *written.notices)
+    return dataclasses.replace(plan, planned=planned, template=dataclasses.replace(plan.template, date=date), notices=notices)
 
 
 def _members(benchmark: Benchmark, protocol: Protocol, items: list[Item]) -> dict[str, tuple[str, ...]]:
