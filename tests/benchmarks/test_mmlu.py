@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import hashlib
 import importlib.util
+import itertools
 import math
 import shutil
 from collections.abc import Iterator
@@ -189,7 +190,7 @@ def test_shorter_forms_lose_the_last_example_first(data: Path) -> None:
     users = [MMLU().render(form).user for form in forms]
     assert [user.count("\nAnswer: ") for user in users] == [5, 4, 3, 2, 1, 0]
     end = f"{item.question}\nAnswer:"
-    assert all(long.startswith(short.removesuffix(end)) for long, short in zip(users, users[1:], strict=False))
+    assert all(long.startswith(short.removesuffix(end)) for long, short in itertools.pairwise(users))
     assert MMLU().shorter(forms[-1]) is MMLU().shorter(Item("x", "Who?")) is None
 
 

@@ -51,7 +51,8 @@ def original(one: SubjectItem, tokenizer: Any, longest: int) -> str:
     """The original's loop (``run_eval.py`` l.46-80), which is given up where it would never end."""
     shots = len(one.examples)
     while True:
-        text = f"The following are multiple choice questions (with answers) about  long subject.\n\n{''.join(one.examples[:shots])}"
+        text = "The following are multiple choice questions (with answers) about  long subject.\n\n"
+        text += "".join(one.examples[:shots])
         text = f"<|user|>\n{text}{one.question}\nAnswer:\n<|assistant|>\nThe answer is:"
         if len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= longest or not shots:
             return text

@@ -33,7 +33,7 @@ question that is longer without any example; here it is asked so, and the run sa
 Ten test cells are the text ``None``, which pandas reads as a missing value since version 2 and open-instruct then writes as
 ``nan``. Which pandas made the cards is not recorded: ``card-5-shot`` has the text, ``card-5-shot-nan`` has ``nan``.
 
-``--data`` is a folder with ``dev`` and ``test``: the original files, or the copy that has a header line and answers from 0 to 3.
+``--data`` is a folder with ``dev`` and ``test``: the original files, or the copy with a header line and answers from 0 to 3.
 """
 
 from __future__ import annotations
