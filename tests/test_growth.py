@@ -27,7 +27,8 @@ from tulu_eval.reproduction.rule import follows
 MODULES = (
     "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.bbh", "tulu_eval.benchmarks.gsm8k",
     "tulu_eval.benchmarks.gsm8k_data",
-    "tulu_eval.benchmarks.gsm8k_exemplars", "tulu_eval.benchmarks.matching", "tulu_eval.benchmarks.tydiqa",
+    "tulu_eval.benchmarks.gsm8k_exemplars", "tulu_eval.benchmarks.matching", "tulu_eval.benchmarks.mmlu",
+    "tulu_eval.benchmarks.truthfulqa", "tulu_eval.benchmarks.tydiqa",
     "tulu_eval.benchmarks.xstest",
     "tulu_eval.benchmarks.gsm8k_scorers", "tulu_eval.benchmarks.gsm_symbolic", "tulu_eval.benchmarks.humaneval",
     "tulu_eval.benchmarks.ifeval_checkers",

@@ -14,7 +14,10 @@ import pytest
 from made_manifest import MANIFEST, made_manifest
 from msgspec.structs import replace
 
+from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.benchmarks.bbh import BBH
+from tulu_eval.benchmarks.humaneval import HumanEval
+from tulu_eval.benchmarks.mmlu import MMLU
 from tulu_eval.errors import DataError, UnknownName, UserError
 from tulu_eval.findings.published_cells import as_released, released_model
 from tulu_eval.findings.verify import Verification, verify
@@ -337,6 +340,59 @@ def test_items_that_nobody_knows_are_another_draw(protocol: str, per_task: int, 
 def test_other_prompts_are_no_draw() -> None:
     with pytest.raises(UserError, match="its items are those of protocol cot, and the run has protocol direct"):
         verify(bbh_run("direct", 250, 148), load_suite())
+
+
+def suite_run(benchmark: Benchmark, protocol: str, found: dict[str, Marks], backend: str = "transformers") -> StoredRun:
+    """A run of the Llama-3 SFT model with these marks."""
+    recipe, ids = benchmark.protocols[protocol], tuple(found)
+    about = made_manifest(
+        model=replace(MANIFEST.model, name="allenai/llama-3-tulu-2-8b", revision="a" * 40),
+        benchmark=StoredBenchmark(name=benchmark.name, version=1),
+        protocol=stored_protocol(recipe),
+        template=replace(MANIFEST.template, form="plain" if benchmark.raw else "tulu"),
+        decoding=stored(recipe.decoding, StoredDecoding),
+        backend=backend,
+        packages={backend: "1"},
+        items={protocol: ids},
+        planned=ids,
+    )
+    rows = make_rows(about, benchmark.under(protocol), found)
+    return StoredRun(Path("run"), about, rows, Tally(len(ids), len(ids), 0))
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(8530, "consistent"), (8200, "inconsistent")])
+def test_mmlu_was_published_of_8_bit_weights(right: int, verdict: str) -> None:
+    """0.606 is 8509 or 8510 of 14042."""
+    found = {f"virology-{n}": Marks("ok", (float(n < right),) * 2, group=f"subject {n % 57}") for n in range(14042)}
+    verified = verify(suite_run(MMLU(), "card-5-shot", found), load_suite())
+    (one,) = verified.comparisons
+    assert (one.cell.printed, one.row.scorer, one.items, one.agreement.method) == (
+        "0.606", "likeliest-letter", "same", "symmetric flips"
+    )  # fmt: skip
+    assert one.agreement.verdict == verdict
+    assert [(s.name, s.published, s.run, s.noise) for s in verified.differences] == [
+        ("quantization", "8-bit (load_in_8bit)", "none", False)
+    ]
+    assert ("look at quantization first" in verified.conclusion) is (verdict == "inconsistent")
+
+
+def test_the_mean_of_subjects_and_other_prompts_are_not_compared_with_the_share() -> None:
+    found = {f"virology-{n}": Marks("ok", (1.0, 1.0), group="virology") for n in range(500)}
+    for protocol in ("stratified-500", "card-5-shot-nan"):
+        with pytest.raises(UserError, match=f"are those of protocol card-5-shot, and the run has protocol {protocol}"):
+            verify(suite_run(MMLU(), protocol, found), load_suite())
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(112, "cannot tell"), (60, "inconsistent")])
+def test_pass_at_10_is_tested_with_its_standard_error(right: int, verdict: str) -> None:
+    """0.685 of 164 problems; here as many of them are always right, and the others never."""
+    found = {f"p{n}#{k}": Marks("ok", (float(n < right),) * 2) for n in range(164) for k in range(1, 21)}
+    verified = verify(suite_run(HumanEval(), "card-pass10", found, "vllm"), load_suite())
+    (one,) = verified.comparisons
+    assert (one.cell.printed, one.row.metric, one.row.n, one.agreement.method) == ("0.685", "pass@10", 164, "normal")
+    assert one.agreement.verdict == verdict
+    assert verified.notes == (f"0.685 ({one.cell.source}) has no standard error; the run's own is taken for it too",)
+    assert verified.differences == ()
 
 
 def test_reading_changes_nothing(make_run: MakeRun) -> None:

@@ -105,6 +105,8 @@ class Protocol:
         covers: Names of the protocols whose items this one contains, itself included; each gets its own row.
         samples: Number of samples per item, each with a seed of its own.
         reasoning: Tags of a block that is cut from an answer before it is graded; ``None`` to grade the whole answer.
+        longest_prompt: Largest number of tokens of a prompt, without those that the tokenizer itself puts in front; a longer
+            prompt is made again from the item that :meth:`Benchmark.shorter` gives. 0 for any number.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Protocol:
     covers: tuple[str, ...]
     samples: int = 1
     reasoning: Reasoning | None = None
+    longest_prompt: int = 0
 
 
 class Benchmark(abc.ABC):
@@ -162,6 +165,17 @@ class Benchmark(abc.ABC):
     @abc.abstractmethod
     def render(self, item: Item) -> Prompt:
         """Returns the prompt for an item."""
+
+    def shorter(self, item: Item) -> Item | None:
+        """Returns the item with a shorter prompt, e.g. with one example less; ``None`` if its prompt cannot be shorter."""
+        return None
+
+    def forms(self, item: Item) -> Iterator[Item]:
+        """Yields an item, and after it the item with ever shorter prompts."""
+        form: Item | None = item
+        while form is not None:
+            yield form
+            form = self.shorter(form)
 
     @abc.abstractmethod
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
@@ -251,7 +265,7 @@ def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
 
 def protocol_fields(protocol: Protocol) -> dict[str, Any]:
     """Returns a protocol as JSON data; fields that later versions added are left out while they have their default."""
-    fields, later = dataclasses.asdict(protocol), {"samples": 1, "reasoning": None}
+    fields, later = dataclasses.asdict(protocol), {"samples": 1, "reasoning": None, "longest_prompt": 0}
     return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 

@@ -13,14 +13,10 @@ from msgspec import UNSET
 
 from tulu_eval.judging.numbers import NOT_RECORDED, is_win_rate, parts, published_parts
 from tulu_eval.records import Result
-from tulu_eval.registry import Model, PublishedCell
+from tulu_eval.registry import Metric, Model, PublishedCell
 from tulu_eval.runs import catalog
 from tulu_eval.runs.reading import StoredRun
 from tulu_eval.store.setup_schema import StoredDecoding, stored
-
-PUBLISHED_BACKEND = "vllm"
-"""open-instruct @ ea3467db, ``scripts/submit_eval_jobs.py``: GSM8K and AlpacaEval are run with ``--use_vllm``. SmolLM2's card
-was made with lighteval's vLLM engine too."""
 
 UNRECORDED = "engine version, batch size and device of the published number"
 """Settings that no card or script of the suite records; vLLM was not pinned (open-instruct @ ea3467db, requirements.txt)."""
@@ -47,10 +43,18 @@ class Setting:
         return self.changes == "numerics"
 
 
-def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, same_weights: bool) -> tuple[Setting, ...]:
+def differences(
+    run: StoredRun, row: Result, cell: PublishedCell, metric: Metric, model: Model, same_weights: bool
+) -> tuple[Setting, ...]:
     """Returns every setting in which a run differs from the recipe behind a published number, noise last.
 
-    ``same_weights`` says whether the run measured the released, unaltered weights of ``model``.
+    Args:
+        run: The run.
+        row: Its row that is compared.
+        cell: The published number.
+        metric: The number's metric, with the engine that made it.
+        model: The model of the number.
+        same_weights: Whether the run measured the released, unaltered weights of ``model``.
     """
     manifest = run.manifest
     benchmark = catalog.benchmark(run.benchmark, cell.protocol)
@@ -63,10 +67,10 @@ def differences(run: StoredRun, row: Result, cell: PublishedCell, model: Model, 
         ("prompt", protocol.prompt_id, manifest.protocol.prompt_id, "prompts"),
         *((f"decoding.{name}", getattr(recipe, name), getattr(manifest.decoding, name), "answers")
           for name in recipe.__struct_fields__ if name != "seed"),
-        ("quantization", "", manifest.settings.quantization, "weights"),
+        ("quantization", metric.quantization, manifest.settings.quantization, "weights"),
         ("adapter", "", manifest.settings.adapter, "weights"),
         ("benchmark version", benchmark.version, version, "grades"),
-        ("backend", PUBLISHED_BACKEND, manifest.backend, "numerics"),
+        ("backend", metric.backend, manifest.backend, "numerics"),
     ]  # fmt: skip
     if row.metric == protocol.metric:
         pairs.append(("scorer", benchmark.scorers[0], row.scorer, "grades"))

@@ -131,7 +131,8 @@ def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial
     tried: list[Comparison | Untested] = [*comparisons, *untested]
     if not tried:
         raise UserError(f"{run.folder}: nothing to compare: {'; '.join(dict.fromkeys(notes))}")
-    settings = differences(run, tried[0].row, tried[0].cell, published.model, published.same_weights)
+    row, cell = tried[0].row, tried[0].cell
+    settings = differences(run, row, cell, suite.metrics[cell.metric_key], published.model, published.same_weights)
     ids = {name for one in tried for name in one.cell.contradictions}
     return Verification(
         run=run,

@@ -168,6 +168,10 @@ class PromptWriter:
             found.append(tuple(row) if tuple(row[: len(lead)]) == lead else (*lead, *row))
         return found
 
+    def lengths(self, texts: Sequence[str], names: Sequence[str]) -> list[int]:
+        """Returns the number of tokens of each text, without those that the tokenizer itself puts in front."""
+        return [len(row) for row in token_ids(self.tokenizer, self._name, texts, names)]
+
     def notices(self, asked: Sequence[Asked]) -> tuple[str, ...]:
         """Returns one line per fact about prompts and ends that a reader of the number should know."""
         found = []

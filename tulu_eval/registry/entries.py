@@ -49,6 +49,9 @@ class Metric:
         counted: Whether a value is a share of correct items, so that it must be k of ``n``.
         draws: If nobody knows which ``n`` items of the benchmark a number is of, the protocols to compare with it, as other
             draws from the same items; else empty.
+        backend: Engine behind each number, by this project's name. The default is open-instruct's ``--use_vllm``
+            (``scripts/submit_eval_jobs.py`` @ ea3467db); SmolLM2's card was made with lighteval's vLLM engine, too.
+        quantization: How the weights behind each number were quantised; empty if they were not.
         note: Source of ``n`` and anything else worth knowing.
     """
 
@@ -61,6 +64,8 @@ class Metric:
     n: int | None = None
     counted: bool = False
     draws: tuple[str, ...] = ()
+    backend: str = "vllm"
+    quantization: str = ""
     note: str = ""
 
 

@@ -8,13 +8,13 @@ text consists of the turns without the template.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tulu_eval.benchmarks.base import Item, Prompt
+from tulu_eval.benchmarks.base import Benchmark, Item, Prompt
 from tulu_eval.errors import DataError, UserError
-from tulu_eval.models.prompt_form import render_tulu
+from tulu_eval.models.prompt_form import render_tulu, text_hash
 from tulu_eval.runs import catalog
 from tulu_eval.runs.reading import StoredRun
 from tulu_eval.runs.requests import item_of
@@ -70,14 +70,13 @@ class PromptSource:
             item = items.get(item_of(sample.item, run.manifest.protocol.samples or 1))
             if item is None or item.target != sample.target:
                 raise DataError(run.benchmark, f"the items at hand are not those of {run.folder.name} (first: {sample.item})")
-            prompt = benchmark.render(item)
-            text = _text(prompt, form, eos)
+            prompt, text = _asked(benchmark, item, form, eos, sample.prompt_sha256)
             question = item.question if item.question in text else item.question.strip()
             before, _, after = text.rpartition(question)
             frames.add((after, "" if form in KNOWN else prompt.prefill))
             befores[sample.item] = before
             questions[sample.item] = question
-            proven = proven and hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() == sample.prompt_sha256
+            proven = proven and text_hash(text) == sample.prompt_sha256
         if len(frames) != 1:
             raise DataError(run.benchmark, "what stands behind a question is not the same for every item")
         if form in KNOWN and not proven:
@@ -105,6 +104,13 @@ def _eos(manifest: Manifest) -> str:
     """Returns the tokenizer's end-of-sequence token; empty if the manifest does not have it."""
     chosen = manifest.end_tokens.chosen if manifest.end_tokens else ()
     return next((token.text for token in chosen if "tokenizer" in token.origins), "")
+
+
+def _asked(benchmark: Benchmark, item: Item, form: str, eos: str, sha256: str) -> tuple[Prompt, str]:
+    """Returns the prompt of an item that has a hash, with its text; if no form of the item has it, the longest prompt."""
+    found = ((prompt, _text(prompt, form, eos)) for prompt in map(benchmark.render, benchmark.forms(item)))
+    first = next(found)
+    return next((one for one in itertools.chain([first], found) if text_hash(one[1]) == sha256), first)
 
 
 def _text(prompt: Prompt, form: str, eos: str) -> str:

@@ -1,25 +1,23 @@
-"""Makes the requests of a plan: a prompt per item, in as many samples as the protocol draws."""
+"""Makes the requests of a plan from written prompts, in as many samples as the protocol draws."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import TypeVar
 
-from tulu_eval.benchmarks.base import Benchmark, Item, PassAt, Prompt, Protocol
+from tulu_eval.benchmarks.base import Benchmark, Item, PassAt, Protocol
 from tulu_eval.benchmarks.likelihood import LikelihoodBenchmark
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.logprobs import AnyRequest, ChoiceRequest, Continuation, ScoreRequest
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.continuations import encode_continuations
-from tulu_eval.models.template import ANY_DAY
+from tulu_eval.models.prompt_form import text_hash
 from tulu_eval.models.text_writer import TextWriter
-from tulu_eval.models.tokenizer import PromptWriter
 from tulu_eval.records import Decoding, Request
+from tulu_eval.runs.written import Writer, WrittenPrompts
 
-Writer = PromptWriter | TextWriter
 T = TypeVar("T")
 
 
@@ -82,27 +80,21 @@ def check_groups(benchmark: Benchmark, items: Sequence[Item]) -> None:
         )
 
 
-def make_requests(
-    benchmark: Benchmark, samples: int, items: Sequence[Item], prompts: Sequence[Prompt], writer: Writer, date: str, shared: str
-) -> list[Planned]:
+def make_requests(benchmark: Benchmark, samples: int, written: WrittenPrompts, writer: Writer, shared: str) -> list[Planned]:
     """Returns the samples to make, all of an item together.
 
     Args:
         benchmark: Benchmark under the protocol.
         samples: Samples per item.
-        items: The items.
-        prompts: The items' prompts.
-        writer: Writes prompts for the model.
-        date: Day that the template writes; empty for none.
+        written: The items with their prompts.
+        writer: What wrote the prompts.
         shared: Hash of what can change every completion.
 
     Raises:
-        PreflightError: If a prompt cannot be written, a continuation is not one of its own tokens, or a server does not get
-            token ids, without which it gives no log-probabilities of given texts.
+        PreflightError: If a continuation is not one of its own tokens, or a server does not get token ids, without which it
+            gives no log-probabilities of given texts.
     """
-    names = [f"item {item.id}" for item in items]
-    texts = writer.texts(prompts, names, date or ANY_DAY)
-    rows = writer.encode(texts, names)
+    items, texts, rows, names = written.items, written.texts, written.rows, written.names
     found: list[list[AnyRequest]]
     if isinstance(benchmark, LikelihoodBenchmark):
         if isinstance(writer, TextWriter):
@@ -116,15 +108,14 @@ def make_requests(
         found = [[make(shared, *one)] for one in zip(rows, texts, ends, names, strict=True)]
     else:
         form = writer.template.form
-        sent = [prompt.turns if form == "served" and prompt.earlier else () for prompt in prompts]
+        sent = [prompt.turns if form == "served" and prompt.earlier else () for prompt in written.prompts]
         found = [
             [Request.of(shared, ids, text, turns=turns, draw=draw) for draw in range(samples)]
             for ids, text, turns in zip(rows, texts, sent, strict=True)
         ]
-    hashes = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
     return [
-        Planned(dataclasses.replace(item, id=name), request, digest)
-        for item, requests, digest in zip(items, found, hashes, strict=True)
+        Planned(dataclasses.replace(item, id=name), request, text_hash(text))
+        for item, requests, text in zip(items, found, texts, strict=True)
         for name, request in zip(sample_ids(item.id, samples), requests, strict=True)
     ]
 

@@ -22,7 +22,6 @@ from tulu_eval.runs import catalog, template_date
 from tulu_eval.runs.order import Order
 from tulu_eval.runs.requests import (
     Planned,
-    Writer,
     check_groups,
     check_lengths,
     check_recipe,
@@ -31,6 +30,7 @@ from tulu_eval.runs.requests import (
     part_of,
     sample_ids,
 )
+from tulu_eval.runs.written import Writer, write_prompts
 from tulu_eval.sandbox import Execution, check_sandbox
 from tulu_eval.store import environment
 from tulu_eval.store.identity import data_hash, of_completions, safe_name, settings_hash
@@ -232,12 +232,12 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     date = _date(plan, writer)
     items, prompts = items[: order.limit], prompts[: order.limit]
     shared = content_hash(of_completions(plan.setup))
-    requests = make_requests(benchmark, protocol.samples, items, prompts, writer, date, shared)
+    written = write_prompts(benchmark, protocol, items, prompts, writer, date)
+    requests = make_requests(benchmark, protocol.samples, written, writer, shared)
     planned = part_of(requests, protocol.samples, order.shard)
     check_lengths(planned, model)
-    return dataclasses.replace(
-        plan, planned=planned, template=dataclasses.replace(plan.template, date=date), notices=writer.notices(prompts)
-    )
+    notices = (*writer.notices(written.prompts), *written.notices)
+    return dataclasses.replace(plan, planned=planned, template=dataclasses.replace(plan.template, date=date), notices=notices)
 
 
 def _members(benchmark: Benchmark, protocol: Protocol, items: list[Item]) -> dict[str, tuple[str, ...]]:

@@ -76,6 +76,7 @@ class StoredProtocol(Record, frozen=True):
     Attributes:
         samples: Samples per item; absent for one.
         reasoning: Opening and closing tag of the block that is cut from answers; absent for none.
+        longest_prompt: Tokens above which a prompt is made shorter; absent for any number.
     """
 
     name: Name
@@ -89,6 +90,7 @@ class StoredProtocol(Record, frozen=True):
     sha256: Hash
     samples: Annotated[int, Meta(ge=2, le=1_000_000)] | UnsetType = UNSET
     reasoning: Annotated[tuple[Name, ...], Meta(min_length=2, max_length=2)] | UnsetType = UNSET
+    longest_prompt: Annotated[int, Meta(ge=1, le=1_000_000_000)] | UnsetType = UNSET
 
 
 class StoredTemplate(Record, frozen=True):
