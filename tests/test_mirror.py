@@ -106,8 +106,6 @@ ELSEWHERE = {
     "reports/page": "reports/test_report.py, reports/test_report_browser.py",
     "reports/plan": _PRINTED,
     "reports/reproduce": _PRINTED,
-    "reports/run": _PRINTED,
-    "reports/samples": "reports/test_report.py",
     "reports/suite_table": "api/test_run_suite.py",
     "reports/train": _PRINTED,
     "reports/verify": _PRINTED,

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from plugins import orders
 
 import tulu_eval
+from tulu_eval.registry import load_suite
+from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.run_plan import make_plan
+from tulu_eval.runs.runner import execute
+from tulu_eval.testing import ScriptedBackend
 
 MakeRun = Callable[..., Path]
 
@@ -74,12 +83,55 @@ def test_html_is_escaped(make_run: MakeRun) -> None:
 def test_samples_as_a_table(make_run: MakeRun) -> None:
     frame = tulu_eval.load_run(make_run(3, limit=5)).to_dataframe()
     assert list(frame.columns) == [
-        "item", "target", "status", "text", "finish_reason", "new_tokens", "seconds",
+        "item", "sample", "group", "target", "status", "text", "finish_reason", "new_tokens", "seconds",
         "last-number", "last-number answer", "stated-answer", "stated-answer answer",
     ]  # fmt: skip
     assert list(frame["last-number"]) == [1.0, 1.0, 1.0, 0.0, 0.0]
     assert list(frame["last-number answer"]) == ["1", "2", "3", "0", "0"]
     assert set(frame.status) == {"ok"}
+    assert set(frame["sample"]) == {1}
+
+
+@pytest.fixture
+def plugin_run(llama3_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tulu_eval.Run]:
+    """Makes a run of a plug-in: its first request fails, and a longer text is less likely, per token too."""
+    orders.declare(monkeypatch)
+
+    class Engine(ScriptedBackend):
+        name = "transformers"
+
+        def answer(self, request: Any, decoding: Any) -> str:
+            return "ab"
+
+        def logprob(self, prompt: str, text: str) -> float:
+            return math.nan if " 0 " in prompt else -float(len(text))
+
+    def call(name: str, **more: Any) -> tulu_eval.Run:
+        plan = make_plan(orders.order(llama3_like, tmp_path, name, **more), load_suite())
+        return tulu_eval.load_run(execute(dataclasses.replace(plan, backend=Engine), Progress(quiet=True)).folder)
+
+    return call
+
+
+def test_likelihoods_in_the_table(plugin_run: Callable[..., tulu_eval.Run]) -> None:
+    run = plugin_run("endings")
+    frame = run.to_dataframe().sort_values("item")
+    assert list(frame.texts)[:2] == [[], [" She buys 1 more.", " She eats.", " <b>No</b>", " Then 1 1"]]
+    long = frame[frame.status == "ok"].explode(["texts", "totals", "per_token", "per_byte"])
+    assert len(long) == 5 * 4
+    assert (long.totals / long.per_byte == long.texts.str.len()).all()
+    assert (long.per_token == -long.texts.str.len()).all()
+    best = long.sort_values("totals").groupby("item").last()
+    assert (best.texts == best.text).all()
+
+
+def test_a_subject_and_the_number_of_a_sample_in_the_table(plugin_run: Callable[..., tulu_eval.Run]) -> None:
+    letters = plugin_run("letters").to_dataframe()
+    assert dict(zip(letters.item, letters.group, strict=True)) == {f"q{n}": "xyz"[n % 3] for n in range(9)}
+    frame = plugin_run("dice", protocol="four").to_dataframe()
+    assert [(item, list(rows["sample"])) for item, rows in frame.groupby("item")] == [(f"d{n}", [1, 2, 3, 4]) for n in range(5)]
+    assert list(frame.groupby("item")["pass@1"].sum()) == [4.0, 0.0, 4.0, 0.0, 4.0]
+    assert "texts" not in frame
 
 
 def test_the_runs_of_a_folder_and_those_that_cannot_be_used(make_run: MakeRun) -> None:

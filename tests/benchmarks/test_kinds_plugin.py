@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections import Counter
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins import dice, endings, letters
+from plugins import dice, endings, letters, orders
+from plugins.orders import PLUGINS, ROWS
 
-from tulu_eval import Benchmark, Decoding, Grade, Item
+from tulu_eval import Decoding, Grade, Item
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.benchmarks.base import PassAt
 from tulu_eval.errors import PreflightError, UserError
@@ -20,17 +22,18 @@ from tulu_eval.exchange import bundle
 from tulu_eval.exchange.import_file import import_file
 from tulu_eval.findings.audit import audit
 from tulu_eval.findings.compare import compare
+from tulu_eval.logprobs import Scores
 from tulu_eval.models.base import Served
 from tulu_eval.records import Completion
 from tulu_eval.registry import load_suite
+from tulu_eval.reports import compare as compare_report
 from tulu_eval.reports import dry_run
 from tulu_eval.reports.samples import pack
-from tulu_eval.runs import catalog
 from tulu_eval.runs.merge import merge
 from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.prompts import PromptSource
-from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.reading import StoredRun, read_run
 from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute
 from tulu_eval.runs.score import score
@@ -38,45 +41,17 @@ from tulu_eval.store import manifest as files
 from tulu_eval.testing import ScriptedBackend
 
 QUIET = Progress(quiet=True)
-PLUGINS: dict[str, type[Benchmark]] = {"letters": letters.Letters, "endings": endings.Endings, "dice": dice.Dice}
-ROWS: dict[str, list[dict[str, str]]] = {
-    "letters": [
-        {"id": f"q{n}", "question": f"Question {n}?\nA. one\nB. two", "answer": "ABCD"[n % 4], "subject": "xyz"[n % 3]}
-        for n in range(9)
-    ],
-    "endings": [
-        {"id": f"s{n}", "question": f"Ann has {n} pens.", "endings": f" She buys {n} more.| She eats.| No| Then {n} {n}"}
-        for n in range(6)
-    ],
-    "dice": [{"id": f"d{n}", "question": f"How many in {n}?", "answer": ("even", "odd")[n % 2]} for n in range(5)],
-}
 
 
 @pytest.fixture(autouse=True)
 def declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Declared:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def load(self) -> type[Benchmark]:
-            return PLUGINS[self.name]
-
-    before = catalog._declared
-    mine: dict[str, Any] = {catalog.BENCHMARKS: tuple(map(Declared, PLUGINS))}
-    monkeypatch.setattr(catalog, "_declared", lambda group: (*before(group), *mine.get(group, ())))
+    orders.declare(monkeypatch)
 
 
 @pytest.fixture
 def asked(llama3_like: Path, tmp_path: Path) -> Any:
     """Makes the order of a plug-in's run."""
-
-    def call(name: str, **changes: Any) -> Order:
-        data = tmp_path / f"{name}.jsonl"
-        data.write_text("".join(json.dumps(row) + "\n" for row in ROWS[name]))
-        settings = EngineSettings(dtype="float32", device="cpu")
-        return Order(name, str(llama3_like), data=data, settings=settings, output=tmp_path / "results", **changes)
-
-    return call
+    return functools.partial(orders.order, llama3_like, tmp_path)
 
 
 def planned(order: Order) -> Plan:
@@ -175,6 +150,31 @@ def test_a_run_is_audited_and_compared_with_itself(name: str, asked: Any, tmp_pa
     assert (found.flips, found.trials) == (0, 9)
     compared = compare(read_run(one), read_run(other))
     assert (compared.paired.n, compared.paired.difference, compared.flips) == (len(ROWS[name]), 0.0, ())
+
+
+def test_a_flip_of_likelihoods_names_its_cause(asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs in which the same ending is likeliest, and per byte another one, where the longer first one is less unlikely."""
+    by_sum_first = endings.Endings.grade_likelihoods
+    monkeypatch.setattr(endings.Endings, "scorers", ("per-byte", "sum"))
+    monkeypatch.setattr(endings.Endings, "grade_likelihoods", lambda *given: by_sum_first(*given)[::-1])
+
+    def run(first: float) -> StoredRun:
+        class Engine(ScriptedBackend):
+            name = "transformers"
+
+            def score(self, requests: Any) -> Any:
+                for request in requests:
+                    totals = zip(request.continuations, (first, -1.0, -99.0, -99.0), strict=True)
+                    found = [one.scored([total / len(one.token_ids)] * len(one.token_ids)) for one, total in totals]
+                    yield Scores(request.key, tuple(found), 0.1)
+
+        plan = planned(dataclasses.replace(asked("endings"), output=tmp_path / str(first)))
+        return read_run(execute(dataclasses.replace(plan, backend=Engine), QUIET).folder)
+
+    compared = compare(run(-1.2), run(-3.0))
+    assert compared.paired.same_text == len(compared.flips) == len(ROWS["endings"])
+    assert {flip.cause for flip in compared.flips} == {"likelihoods differ"}
+    assert "same prompt, same likeliest text, other log-probabilities" in compare_report.as_text(compared)
 
 
 def test_the_plan_shows_what_may_follow(asked: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -169,13 +170,18 @@ def shared_page(chromium: Any, report: Path) -> Iterator[Watched]:
 
 
 @pytest.fixture
-def open_page(chromium: Any, report: Path) -> Iterator[Callable[..., Watched]]:
+def open_file(chromium: Any) -> Iterator[Callable[..., Watched]]:
     made: list[Watched] = []
 
-    def call(**more: Any) -> Watched:
-        made.append(Watched(chromium, report, **more))
+    def call(path: Path, **more: Any) -> Watched:
+        made.append(Watched(chromium, path, **more))
         return made[-1]
 
     yield call
     for watched in made:
         watched.context.close()
+
+
+@pytest.fixture
+def open_page(open_file: Callable[..., Watched], report: Path) -> Callable[..., Watched]:
+    return functools.partial(open_file, report)

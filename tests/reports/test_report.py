@@ -93,7 +93,8 @@ def test_every_sample_of_every_run_is_there_once_and_whole(parsed: Parsed, resul
     texts: dict[tuple[int, int], str] = {}
     for number, start in enumerate(data["groups"][0]["starts"]):
         for offset, (_, written) in enumerate(opened(parsed, f"block-0-{number}")):
-            for run, text, *_ in written:
+            for run, number, text, *_ in written:
+                assert number == 1
                 assert (run, start + offset) not in texts
                 texts[run, start + offset] = text
     group = opened(parsed, "group-0")

@@ -11,6 +11,7 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.words import in_python, spoken
 from tulu_eval.reports import run as run_report
 from tulu_eval.runs import reading
+from tulu_eval.runs.requests import item_of, number_of
 from tulu_eval.store.sample_line import Sample
 
 if TYPE_CHECKING:
@@ -38,15 +39,26 @@ class Run(reading.StoredRun):
     def to_dataframe(self) -> pd.DataFrame:
         """Returns the samples as a table: a row per sample, and two columns per scorer.
 
-        Columns: ``item``, ``target``, ``status``, ``text``, ``finish_reason``, ``new_tokens``, ``seconds``, and for a scorer S
-        ``S`` (its score, 0 to 1) and ``S answer`` (what it read out of the text).
+        >>> frame.groupby("item")["pass@1"].sum()  # right samples of each item
+        >>> frame.explode(["texts", "totals", "per_token", "per_byte"])  # a row per given text
+
+        Columns: ``item``, ``sample`` (its number among the item's, from 1 on), ``group`` (the item's; empty for none),
+        ``target``, ``status``, ``text``, ``finish_reason``, ``new_tokens``, ``seconds``, and for a scorer S ``S`` (its score, 0
+        to 1) and ``S answer`` (what it read out of the text).
+
+        Where the model said how likely given texts are, ``text`` is the likeliest, and four columns have a list per sample, in
+        the order of the request and empty where the engine failed: ``texts`` and their natural log-probabilities ``totals``,
+        ``per_token`` and ``per_byte``.
 
         Raises:
             DataError: If the run was published without its samples.
         """
         import pandas as pd
 
-        return pd.DataFrame([_columns(sample) for sample in self.samples()])
+        samples = list(self.samples())
+        given = any(sample.completion.likelihoods for sample in samples)
+        per_item = self.manifest.protocol.samples or 1
+        return pd.DataFrame([_columns(sample, per_item) | (_given(sample) if given else {}) for sample in samples])
 
     def __repr__(self) -> str:
         return f"<Run {run_report.one_line(self)}>"
@@ -55,10 +67,12 @@ class Run(reading.StoredRun):
         return run_report.as_html(self)
 
 
-def _columns(sample: Sample) -> dict[str, str | int | float]:
+def _columns(sample: Sample, per_item: int) -> dict[str, str | int | float]:
     done = sample.completion
     columns: dict[str, str | int | float] = {
-        "item": sample.item,
+        "item": item_of(sample.item, per_item),
+        "sample": number_of(sample.item, per_item),
+        "group": sample.group,
         "target": sample.target,
         "status": sample.status,
         "text": done.text,
@@ -69,6 +83,16 @@ def _columns(sample: Sample) -> dict[str, str | int | float]:
     for grade in sample.grades:
         columns |= {grade.scorer: grade.score, f"{grade.scorer} answer": grade.answer}
     return columns
+
+
+def _given(sample: Sample) -> dict[str, list[str] | list[float]]:
+    found = sample.completion.likelihoods
+    return {
+        "texts": [one.text for one in found],
+        "totals": [one.total for one in found],
+        "per_token": [one.per_token for one in found],
+        "per_byte": [one.per_byte for one in found],
+    }
 
 
 class Runs(list[Run]):

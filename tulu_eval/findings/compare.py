@@ -17,9 +17,10 @@ from tulu_eval.stats import ALPHA, MARGIN, detectable_paired, mcnemar, paired_di
 from tulu_eval.store.sample_line import Sample
 from tulu_eval.store.signature import UNKNOWN
 
-Cause = Literal["prompt unknown", "prompt differs", "text differs", "extraction", "grade"]
+Cause = Literal["prompt unknown", "prompt differs", "text differs", "likelihoods differ", "extraction", "grade"]
 """Why an item is right in one run only; the first that applies. ``prompt unknown``: the texts differ, and a harness kept no
-prompt. ``extraction``: the scorer extracted different answers from the same text. ``grade``: the same answer has two grades."""
+prompt. ``likelihoods differ``: the likeliest of the given texts is the same, and their log-probabilities are not.
+``extraction``: the scorer extracted different answers from the same text. ``grade``: the same answer has two grades."""
 
 PairedVerdict = Literal["differ", "no difference", "cannot tell"]
 
@@ -268,6 +269,8 @@ def _flip(item: str, pair: tuple[Sequence[Sample], Sequence[Sample]], sides: tup
         cause = "prompt differs"
     elif not same:
         cause = "text differs"
+    elif any(two[0].completion.likelihoods != two[1].completion.likelihoods for two in pairs):
+        cause = "likelihoods differ"
     else:
         cause = "extraction" if sides[0].answer != sides[1].answer else "grade"
     return Flip(item, one.target, *sides, cause, divergence(one.completion, other.completion, same_tokenizer))

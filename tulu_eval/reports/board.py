@@ -117,7 +117,7 @@ def _lineage(lineage: Lineage) -> dict[str, Any]:
 def _beware(measured: Measured) -> list[str]:
     """Returns the warnings for a measured number: failures in it, its source, its flags."""
     row = measured.row
-    failed = [f"{row.failed} of {row.n} failed"] if row.failed else []
+    failed = [f"{row.failed} of {row.n * row.samples} failed"] if row.failed else []
     return [*failed, *filter(None, [measured.source]), *measured.flags]
 
 

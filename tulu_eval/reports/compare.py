@@ -6,21 +6,23 @@ from collections import Counter
 from typing import Any
 
 from tulu_eval.findings.compare import Compared, Flip, Paired
-from tulu_eval.reports.layout import data, grid, wrapped
+from tulu_eval.reports.layout import cut, data, grid, wrapped
+from tulu_eval.reports.run import grade
 from tulu_eval.store.signature import UNKNOWN
 
 CAUSES = {
     "prompt unknown": "different completion, and another harness kept no prompt",
     "prompt differs": "different prompt",
     "text differs": "same prompt, different completion",
+    "likelihoods differ": "same prompt, same likeliest text, other log-probabilities",
     "extraction": "same completion, different answer extracted from it",
     "grade": "same answer, different grade",
 }
 INTERVALS = {"mcnemar": "Tango", "t": "Student"}
 TESTS = {"mcnemar": "exact McNemar", "t": "paired t-test"}
 BETTER = {"mcnemar": "right", "t": "better"}
-_SHOWN = 24
-"""Characters of a long value, e.g. a hash, that the report shows."""
+_LONG = 48
+"""Characters of a setting, e.g. a hub id, that the report shows whole."""
 
 
 def as_json(found: Compared) -> dict[str, Any]:
@@ -91,9 +93,10 @@ def _flips(found: Compared) -> str:
         return ""
     causes = Counter(flip.cause for flip in found.flips)
     rows = [
-        (flip.item, flip.target, _answer(flip, "a"), _answer(flip, "b"), flip.cause, _parting(flip)) for flip in found.flips
+        (flip.item, cut(flip.target), _answer(flip, "a"), _answer(flip, "b"), flip.cause, _parting(flip))
+        for flip in found.flips
     ]
-    table = grid(("item", "target", "A", "B", "cause", "first difference"), rows, keep=(0, 1))
+    table = grid(("item", "target", "A", "B", "cause", "first difference"), rows)
     meanings = "\n".join(f"{count} x {cause}: {CAUSES[cause]}" for cause, count in causes.most_common())
     return f"{table}\n\n{meanings}"
 
@@ -101,8 +104,7 @@ def _flips(found: Compared) -> str:
 def _answer(flip: Flip, which: str) -> str:
     side = flip.a if which == "a" else flip.b
     status = "" if side.status == "ok" else f", {side.status}"
-    grade = "right" if side.right else "wrong" if not side.score else f"{side.score:.2g}"
-    return f"{side.answer or 'none'} ({grade}{status})"
+    return f"{cut(side.answer) or 'none'} ({grade(side.score)}{status})"
 
 
 def _parting(flip: Flip) -> str:
@@ -116,7 +118,7 @@ def _parting(flip: Flip) -> str:
 def _changes(found: Compared) -> str:
     if not found.changes:
         return "Nothing differs between the manifests but times."
-    rows = [(change.name, _cut(change.a), _cut(change.b), change.kind) for change in found.changes if change.kind != "unknown"]
+    rows = [(one.name, cut(one.a, _LONG), cut(one.b, _LONG), one.kind) for one in found.changes if one.kind != "unknown"]
     table = grid(("differs in the manifests", "A", "B", "kind"), sorted(rows, key=lambda row: row[3] != "setting"), keep=(0,))
     lines = []
     for where, unknown in {"A": (True, False), "B": (False, True), "both": (True, True)}.items():
@@ -130,7 +132,3 @@ def _short(name: str) -> str:
     """Returns a field's name; for packages, machine and engine only this word, because an import knows none of their fields."""
     first = name.partition(".")[0]
     return first if first in ("packages", "machine", "engine") else name
-
-
-def _cut(value: str) -> str:
-    return value if len(value) <= 2 * _SHOWN else f"{value[:_SHOWN]}..."

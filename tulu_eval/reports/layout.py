@@ -13,6 +13,9 @@ from tulu_eval.errors import printable
 UNBOUNDED = 10_000
 """Width without a terminal, so that nothing is wrapped in a file or a pipe."""
 
+SHOWN = 20
+"""Characters of a long value, e.g. a hash or an answer, that a table shows."""
+
 _GAP = 2
 """Characters that tabulate's plain format puts between columns, and beside a title (``MIN_PADDING``)."""
 
@@ -39,13 +42,16 @@ def grid(
 
     align = ["right" if place in right else "left" for place in range(len(header))]
     header, rows = [printable(title) for title in header], [[printable(cell) for cell in row] for row in rows]
-    limits = _limits(header, rows, keep, terminal_width() if width is None else width) if rows else None
-    cells = [[f"{cell} " if cell in ("True", "False") else cell for cell in row] for row in rows]
-    text = tabulate(  # when it wraps a cell, tabulate fails on these two words as booleans; rstrip removes the space again
-        cells, headers=list(header), disable_numparse=True, colalign=align if rows else None, maxcolwidths=limits,
-        maxheadercolwidths=limits,
-    )  # fmt: skip
+    if rows:
+        limits = _limits(header, rows, keep, terminal_width() if width is None else width)
+        header, *rows = [list(map(_folded, row, limits)) for row in (header, *rows)]
+    text = tabulate(rows, headers=header, disable_numparse=True, colalign=align if rows else None)
     return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _folded(text: str, limit: int) -> str:
+    """Returns a cell whose lines have a width, unless a word is longer; names with hyphens stay whole."""
+    return "\n".join(textwrap.wrap(text, limit, break_long_words=False, break_on_hyphens=False))
 
 
 def _limits(header: Sequence[str], rows: Sequence[Sequence[str]], keep: Collection[int], width: int) -> list[int]:
@@ -78,6 +84,11 @@ def wrapped(text: str, indent: str = "", width: int | None = None) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def cut(value: str, most: int = SHOWN) -> str:
+    """Returns a value, or the first :data:`SHOWN` characters of one that has more than ``most``."""
+    return value if len(value) <= most else f"{value[:SHOWN]}..."
 
 
 def data(record: Any) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 from tulu_eval.errors import printable
 from tulu_eval.escaping import html
 from tulu_eval.records import Result
+from tulu_eval.reports.layout import cut, grid, wrapped
 from tulu_eval.runs.reading import StoredRun
-from tulu_eval.runs.score import Regraded
+from tulu_eval.runs.score import Disagreement, Regraded
 from tulu_eval.store.tally import Tally
 
 
@@ -36,9 +37,10 @@ def of_run(results: Sequence[Result], tally: Tally) -> str:
     align = ("left", "left", "right", "left", "right", "right")
     lines = [tabulate(body, headers=header, disable_numparse=True, colalign=align)] if body else []
     for protocol in dict.fromkeys(row.protocol for row in results):
-        counts = next(row.counts for row in results if row.protocol == protocol)
-        shown = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        lines.append(f"{protocol}: {shown}")
+        first = next(row for row in results if row.protocol == protocol)
+        shown = ", ".join(f"{count} {status}" for status, count in first.counts.items() if count)
+        several = f", {first.samples} samples per item" if first.samples > 1 else ""
+        lines.append(f"{protocol}{several}: {shown}")
     if tally.unfinished:
         whole = f"; the results cover the first {results[0].n} items of its order" if results else ""
         lines.append(f"{tally.unfinished}{whole}")
@@ -92,18 +94,32 @@ def _cells(row: Result) -> tuple[str | int, ...]:
 
 
 def of_disagreements(scored: Regraded) -> str:
-    """Returns the items on which the scorers differ, with each scorer's answer; empty for a benchmark with one scorer."""
-    from tabulate import tabulate
+    """Returns the items on which the scorers differ, with what each read; empty for a benchmark with one scorer.
 
+    Scorers that read and grade alike share a row, so that any number of them fits a terminal.
+    """
     if len(scored.scorers) < 2:
         return ""
-    names = " and ".join(scored.scorers)
+    names = f"{', '.join(scored.scorers[:-1])} and {scored.scorers[-1]}"
     if not scored.disagreements:
-        return f"\n{names} agree on every item"
-    body = [(one.item, one.target, *map(_read, one.answers, one.scores)) for one in scored.disagreements]
-    table = tabulate(body, headers=("item", "target", *scored.scorers), disable_numparse=True)
-    return f"\n{names} disagree on {len(body)} items:\n{table}"
+        return f"\n{wrapped(f'{names} agree on every item')}"
+    rows = [row for one in scored.disagreements for row in _readings(scored.scorers, one)]
+    table = grid(("item", "target", "answer", "scorers"), rows)
+    return f"\n{wrapped(f'{names} disagree on {len(scored.disagreements)} items:')}\n{table}"
 
 
-def _read(answer: str, score: float) -> str:
-    return f"{answer or '-'} {'right' if score else 'wrong'}"
+def _readings(scorers: Sequence[str], one: Disagreement) -> list[tuple[str, str, str, str]]:
+    """Returns a row per answer and score of an item; item and target stand in the first."""
+    by_reading: dict[tuple[str, float], list[str]] = {}
+    for scorer, answer, score in zip(scorers, one.answers, one.scores, strict=True):
+        by_reading.setdefault((answer, score), []).append(scorer)
+    firsts = [(one.item, cut(one.target)), *[("", "")] * (len(by_reading) - 1)]
+    return [
+        (*first, f"{cut(answer) or 'none'} ({grade(score)})", ", ".join(names))
+        for first, ((answer, score), names) in zip(firsts, by_reading.items(), strict=True)
+    ]
+
+
+def grade(score: float) -> str:
+    """Returns a score, 0 to 1, as a word, or as a number between."""
+    return {0.0: "wrong", 1.0: "right"}.get(score, f"{score:.2g}")

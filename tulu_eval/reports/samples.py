@@ -1,29 +1,34 @@
 """Packs the samples of many runs into compressed blocks, which the browser opens on demand, so that the page opens at once.
 
-A block has some items of one benchmark, each with its question and every run's text. Texts about one question resemble each
-other, so they compress well together, and one block shows an item across all runs. Each run also has an index with statuses,
-answers and scores, which is enough for a list of its samples. To the browser the packed parts are data, never markup: JSON,
-deflated, in base64.
+A block has some items of one benchmark, each with its question and every run's texts: one per sample, with the likelihoods of
+given texts where the model was asked for them. Texts about one question resemble each other, so they compress well together,
+and one block shows an item across all runs. Each run also has an index with statuses, answers and scores, which is enough for a
+list of its samples. To the browser the packed parts are data, never markup: JSON, deflated, in base64.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tulu_eval.errors import UserError
-from tulu_eval.records import STATUSES, Completion
+from tulu_eval.records import STATUSES, Completion, Likelihood
 from tulu_eval.reports.page import squeeze
 from tulu_eval.runs.judge import preferences
 from tulu_eval.runs.prompts import Prompts, PromptSource
 from tulu_eval.runs.reading import StoredRun
+from tulu_eval.runs.requests import item_of, number_of
 from tulu_eval.store.digests import DIGESTS, read_digests
 from tulu_eval.store.manifest_schema import Manifest
 from tulu_eval.store.sample_line import Sample
 
 BLOCK = 1 << 16
 """Characters of text after which a block ends: twice deflate's window, because a larger block compresses no better."""
+
+DECIMALS = 6
+"""Decimals of a log-probability; the page shows four, and the others tell which of two is higher."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -45,8 +50,8 @@ class _Group:
 
     def takes(self, run: StoredRun, samples: Sequence[Sample], prompts: Prompts | None) -> bool:
         """Whether a run has the same benchmark and data, and the same targets and questions for the common items."""
-        targets = {sample.item: sample.target for sample in samples}
-        questions = prompts.questions if prompts else {}
+        targets = _by_item(run, {sample.item: sample.target for sample in samples})
+        questions = _by_item(run, prompts.questions if prompts else {})
         agree = all(
             ours.get(item, value) == value
             for ours, theirs in ((self.targets, targets), (self.questions, questions))
@@ -60,7 +65,8 @@ class Packed:
     """The page's data about samples.
 
     Attributes:
-        runs: For each run: its group, number of samples, scorers and prompt, or the reason why there is no prompt.
+        runs: For each run: its group, number of samples in all and per item, scorers and prompt, or the reason why there is no
+            prompt.
         groups: For each group: its benchmark, number of items, and the first item of each block.
         blobs: Compressed parts by name.
     """
@@ -84,13 +90,14 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
         if group is None:
             groups.append(group := _Group(run.benchmark, _data(run), {}, {}, []))
         group.members.append(place)
-        for sample in _in_order(run, samples):
-            group.targets.setdefault(sample.item, sample.target)
-        group.questions.update(prompts.questions if prompts else {})
+        for item, target in _by_item(run, {sample.item: sample.target for sample in _in_order(run, samples)}).items():
+            group.targets.setdefault(item, target)
+        group.questions |= _by_item(run, prompts.questions if prompts else {})
         about.append(
             {
                 "group": groups.index(group),
                 "samples": len(samples),
+                "per_item": _per_item(run),
                 "scorers": [grade.scorer for grade in samples[0].grades] if samples else [],
                 **_frame(prompts),
                 "promptless": why,
@@ -104,7 +111,7 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
         for member in group.members:
             blobs[f"run-{member}"] = squeeze(_index(runs[member][0], listed[member], places))
         starts: list[int] = []
-        for start, block in _blocks(group, [(member, runs[member][1], own[member]) for member in group.members]):
+        for start, block in _blocks(group, [(member, *runs[member], own[member]) for member in group.members]):
             blobs[f"block-{number}-{len(starts)}"] = squeeze(block)
             starts.append(start)
         described.append({"benchmark": group.name, "items": len(group.targets), "starts": starts})
@@ -135,6 +142,16 @@ def _data(run: StoredRun) -> str:
     return "" if fixed else run.about.benchmark.data_sha256 or ""
 
 
+def _per_item(run: StoredRun) -> int:
+    return run.about.protocol.samples or 1 if isinstance(run.about, Manifest) else 1
+
+
+def _by_item(run: StoredRun, values: Mapping[str, str]) -> dict[str, str]:
+    """Returns by item what is known by sample; it is the same for all samples of an item."""
+    per_item = _per_item(run)
+    return {item_of(sample, per_item): value for sample, value in values.items()}
+
+
 def _in_order(run: StoredRun, samples: Sequence[Sample]) -> list[Sample]:
     order = {item: place for place, item in enumerate(run.about.planned if isinstance(run.about, Manifest) else ())}
     return sorted(samples, key=lambda sample: order.get(sample.item, len(order)))
@@ -147,9 +164,10 @@ def _frame(prompts: Prompts | None) -> dict[str, Any]:
 
 
 def _index(run: StoredRun, samples: Sequence[Sample], places: dict[str, int]) -> dict[str, Any]:
-    ordered = _in_order(run, samples)
+    ordered, per_item = _in_order(run, samples), _per_item(run)
     return {
-        "items": [places[sample.item] for sample in ordered],
+        "items": [places[item_of(sample.item, per_item)] for sample in ordered],
+        "numbers": [number_of(sample.item, per_item) for sample in ordered] if per_item > 1 else None,
         "statuses": [STATUSES.index(sample.status) for sample in ordered],
         "answers": [[grade.answer if grade.answered else None for grade in sample.grades] for sample in ordered],
         "scores": [[grade.score for grade in sample.grades] for sample in ordered],
@@ -160,24 +178,45 @@ def _index(run: StoredRun, samples: Sequence[Sample], places: dict[str, int]) ->
 
 
 def _blocks(
-    group: _Group, members: Sequence[tuple[int, Sequence[Sample], Mapping[str, str]]]
+    group: _Group, members: Sequence[tuple[int, StoredRun, Sequence[Sample], Mapping[str, str]]]
 ) -> Iterator[tuple[int, list[Any]]]:
     """Yields each block: the position of its first item, and for each item its question and what each run has of it.
 
-    ``members`` has each run's position, its samples, and what stood before each question where that differs between items.
+    ``members`` has each run's position, the run, its samples, and what stood before each question where that differs between
+    items.
     """
     texts: dict[str, list[list[Any]]] = {item: [] for item in group.targets}
-    for member, samples, own in members:
-        for sample in samples:
-            error = sample.completion.error
-            more = [error, own[sample.item]] if sample.item in own else [error] if error else []
-            texts[sample.item].append([member, sample.completion.text, *more])
+    sizes = dict.fromkeys(group.targets, 0)
+    for member, run, samples, own in members:
+        per_item = _per_item(run)
+        for sample in _in_order(run, samples):
+            done, item = sample.completion, item_of(sample.item, per_item)
+            before = own.get(sample.item, "")
+            texts[item].append([member, number_of(sample.item, per_item), *_written(done, before)])
+            sizes[item] += len(done.text) + len(done.error) + len(before) + sum(len(one.text) for one in done.likelihoods)
     start, size, block = 0, 0, []
     for place, (item, written) in enumerate(texts.items()):
         block.append([group.questions.get(item), written])
-        size += sum(len(text) for one in written for text in one[1:])
+        size += sizes[item]
         if size >= BLOCK:
             yield start, block
             start, size, block = place + 1, 0, []
     if block:
         yield start, block
+
+
+def _written(done: Completion, before: str) -> list[Any]:
+    """Returns text, error, what stood before the question, and likelihoods, without those at the end that are empty."""
+    parts = [done.text, done.error, before, [_likelihood(one) for one in done.likelihoods]]
+    while len(parts) > 1 and not parts[-1]:
+        parts.pop()
+    return parts
+
+
+def _likelihood(one: Likelihood) -> list[str | int | float | None]:
+    """Returns a given text, its number of tokens, and its log-probability: of all of it, per token and per byte.
+
+    What is not finite, as per byte of an empty text, is ``None``.
+    """
+    numbers = (one.total, one.per_token, one.per_byte)
+    return [one.text, len(one.logprobs), *(round(number, DECIMALS) if math.isfinite(number) else None for number in numbers)]

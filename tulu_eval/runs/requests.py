@@ -47,6 +47,11 @@ def item_of(sample: str, samples: int) -> str:
     return sample if samples == 1 else sample.rpartition("#")[0]
 
 
+def number_of(sample: str, samples: int) -> int:
+    """Returns the number of a sample among its item's, 1 to ``samples``."""
+    return 1 if samples == 1 else int(sample.rpartition("#")[2])
+
+
 def check_recipe(benchmark: Benchmark, protocol: Protocol) -> None:
     """Checks that a third party's protocol can be run; needs no items.
 

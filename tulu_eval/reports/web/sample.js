@@ -3,7 +3,8 @@
 
 page.sheet = function ({ sample, run, own, question, written, name, mark, answer, step, go, close }) {
   const { make } = page;
-  const [, text, error, before = ""] = written.find(([place]) => place === own) ?? [own, null];
+  const mine = ([place, number]) => place === own && number === sample.number;
+  const [, , text, error, before = "", likelihoods = []] = written.find(mine) ?? [own, sample.number, null];
   const button = (label, action, spoken) => make("button", { type: "button", disabled: action === null, onclick: action, "aria-label": spoken }, label);
 
   const table = (title, head, rows) => make("table", {}, make("caption", {}, title),
@@ -15,8 +16,11 @@ page.sheet = function ({ sample, run, own, question, written, name, mark, answer
     ...sample.judges.map(([judge, preference]) => [`judge ${judge}`, "", preference === null || preference === undefined ? "no preference" : `prefers this output: ${(preference - 1).toFixed(3)}`]),
   ]);
 
-  const others = written.filter(([place]) => place !== own).map(([place, said]) => [
-    button(name(page.data.runs[place]), () => go(place)), said === text ? "the same text" : `${said.length.toLocaleString("en")} characters`]);
+  const siblings = written.filter((one) => one[0] === own && !mine(one));
+  const others = written.filter(([place]) => place !== own);
+  const said = ([, , other, , , given]) => (other === text ? "the same text" : given ? other : `${other.length.toLocaleString("en")} characters`);
+  const row = (label, one) => [button(label, () => go(one[0], one[1])), said(one)];
+  const numbered = ([place, number]) => (page.data.runs[place].per_item > 1 ? `${name(page.data.runs[place])}, sample ${number}` : name(page.data.runs[place]));
 
   return [
     make("div", { className: "sheet-bar" }, button("Back", close, "Back to the list"), button("Previous", step(-1), "Previous sample"), button("Next", step(1), "Next sample")),
@@ -29,10 +33,11 @@ page.sheet = function ({ sample, run, own, question, written, name, mark, answer
     make("h4", {}, "Question"),
     question === null ? make("p", { className: "hint" }, `Not in this file: ${run.promptless}.${text === null ? "" : ` “tulu-eval report --data ${run.benchmark}=FILE” puts it in.`}`) : make("pre", { className: "question" }, question),
     question === null ? null : prompt(),
-    make("h4", {}, "Completion"),
-    text === null ? make("p", { className: "hint" }, "The text is not in this file.") : make("pre", { className: "completion", tabIndex: 0 }, marked()),
+    make("h4", {}, likelihoods.length ? "How likely each given text is" : "Completion"),
+    text === null ? make("p", { className: "hint" }, "The text is not in this file.") : likelihoods.length ? given() : make("pre", { className: "completion", tabIndex: 0 }, marked()),
     error ? make("p", { className: "notice" }, `The engine failed: ${error}`) : null,
-    others.length ? make("details", {}, make("summary", {}, `The same item in ${page.count(others.length, "other run")}`), table("Other runs", ["Run", "Completion"], others)) : null,
+    siblings.length ? make("details", {}, make("summary", {}, `${page.count(siblings.length, "other sample")} of this item`), table("Other samples", ["Sample", "Completion"], siblings.map((one) => row(`Sample ${one[1]}`, one)))) : null,
+    others.length ? make("details", {}, make("summary", {}, `The same item in ${page.count(new Set(others.map(([place]) => place)).size, "other run")}`), table("Other runs", ["Run", "Completion"], others.map((one) => row(numbered(one), one)))) : null,
   ];
 
   function prompt() {
@@ -42,6 +47,20 @@ page.sheet = function ({ sample, run, own, question, written, name, mark, answer
     return make("details", {}, make("summary", {}, `Whole prompt (${page.count(whole, "character")}, of which ${constant.toLocaleString("en")} are the same for every item)`),
       make("p", { className: "hint" }, sure),
       make("pre", { tabIndex: 0 }, make("span", { className: "constant" }, run.before), before, question, make("span", { className: "constant" }, run.after)));
+  }
+
+  /** A row per given text: its log-probability in all, per token and per byte, the highest of each column bold. */
+  function given() {
+    const best = [2, 3, 4].map((at) => Math.max(...likelihoods.map((one) => one[at] ?? -Infinity)));
+    const likeliest = likelihoods.findIndex(([one]) => one === text);
+    const number = (value, top) => make("td", { className: "number" }, value === null ? "–" : make(value === top ? "strong" : "span", {}, value.toFixed(4)));
+    return make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Given texts" }, make("table", { className: "likelihoods" },
+      make("caption", {}, "Natural log-probabilities after the prompt; the highest of each column is bold."),
+      make("thead", {}, make("tr", {}, ["Text", "Sum", "Per token", "Per byte", "Tokens"].map((title, at) => make("th", { scope: "col", className: at ? "number" : "" }, title)))),
+      make("tbody", {}, likelihoods.map(([one, tokens, ...values], place) => make("tr", {},
+        make("th", { scope: "row" }, make("span", { className: "given" }, one || "(empty)"),
+          place === likeliest && [" ", page.pill("dull", "likeliest")], sample.target && one.trim() === sample.target.trim() && [" ", page.pill("good", "right answer")]),
+        values.map((value, at) => number(value, best[at])), make("td", { className: "number" }, String(tokens)))))));
   }
 
   /** The completion, with the place marked where the first scorer's answer stands last. */

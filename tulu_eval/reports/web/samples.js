@@ -1,5 +1,6 @@
 "use strict";
-// The sample browser's list: one run's samples, filtered and searched, fifty at a time.
+// The sample browser's list: one run's samples, filtered and searched, fifty items at a time. Several samples of an item stand
+// together under it.
 
 page.samples = (function () {
   const { make, fill } = page;
@@ -8,9 +9,12 @@ page.samples = (function () {
   const state = { run: -1, status: "", outcome: "", text: "", from: 0, open: -1 };
   let samples = [];
   let shown = [];
+  let entries = []; // places in shown, those of an item together
+  let unfolded = new Set(); // items whose samples are listed
   let search = 0;
 
   const name = (run) => `${run.model}, ${run.benchmark} ${run.protocol}: ${run.folder.split("/").pop()}`;
+  const sampleName = (run, item, number) => (run.per_item > 1 ? `${item}#${number}` : item);
   const hash = (run, item) => `#sample/${encodeURIComponent(run.folder)}/${encodeURIComponent(item)}`;
 
   /** A run's samples: index and items put together; texts stay packed. */
@@ -18,7 +22,7 @@ page.samples = (function () {
     const [index, group] = await Promise.all([page.open(`run-${place}`), page.open(`group-${runs[place].group}`)]);
     const judges = Object.entries(index.judges);
     return index.items.map((item, at) => ({
-      at, item, name: group.items[item], target: group.targets[item], status: statuses[index.statuses[at]],
+      item, itemName: group.items[item], number: index.numbers?.[at] ?? 1, name: sampleName(runs[place], group.items[item], index.numbers?.[at]), target: group.targets[item], status: statuses[index.statuses[at]],
       answers: index.answers[at], scores: index.scores[at], tokens: index.tokens[at], end: index.ends[at],
       judges: judges.map(([judge, preferences]) => [judge, preferences[at]]),
     }));
@@ -30,7 +34,8 @@ page.samples = (function () {
     return block;
   }
 
-  /** What every run wrote about an item: its question and [run, text, error?, what stood before the question there?] for each. */
+  /** What every run wrote about an item: its question, and for each sample [run, number, text, error?, what stood before the
+   * question there?, [given text, tokens, log-probability of all of it, per token, per byte]s?]. */
   async function texts(run, item) {
     const group = groups[run.group];
     const block = blockOf(group, item);
@@ -84,14 +89,17 @@ page.samples = (function () {
       for (const sample of found) {
         const { question, written } = await texts(run, sample.item);
         if (mine !== search) return;
-        const own = written.find(([place]) => place === state.run);
-        const all = [sample.name, sample.target, ...sample.answers, question, ...(own ? own.slice(1, 3) : [])];
+        const [, , said, error, , likelihoods = []] = written.find(([place, number]) => place === state.run && number === sample.number) ?? [];
+        const all = [sample.name, sample.target, ...sample.answers, question, said, error, ...likelihoods.map(([given]) => given)];
         if (all.some((text) => text && text.toLowerCase().includes(state.text))) kept.push(sample);
       }
       found = kept;
     }
     Object.assign(state, { from: 0, open: -1 });
     shown = found;
+    entries = [];
+    shown.forEach((sample, place) => (shown[place - 1]?.item === sample.item ? entries.at(-1).push(place) : entries.push([place])));
+    unfolded = new Set(shown.length <= PAGE && shown.length < samples.length ? shown.map((sample) => sample.item) : []);
     list();
     sheet(null);
   }
@@ -100,25 +108,51 @@ page.samples = (function () {
   const answer = (text) => (text === null ? make("span", { className: "none" }, "none read") : make("span", { className: "answer" }, text || "–"));
   const brief = (text) => answer(text && text.length > 24 ? `${text.slice(0, 20)}… (${text.length} characters)` : text);
 
+  /** The row of an item with several samples: their classes, and how many of them each scorer calls right. */
+  function heading(places, { run, targets, counted }) {
+    const { item, itemName, target } = shown[places[0]];
+    const all = samples.filter((sample) => sample.item === item);
+    const classes = statuses.map((status) => [status, all.filter((sample) => sample.status === status).length]).filter(([, count]) => count);
+    const right = (at) => all.filter((sample) => sample.scores[at] === 1).length;
+    const turn = () => {
+      if (!unfolded.delete(item)) unfolded.add(item);
+      list();
+      document.querySelector(`#sample-list [data-item="${item}"]`).focus();
+    };
+    return make("tr", { role: "row", className: "item", onclick: turn },
+      make("th", { scope: "row", role: "rowheader" }, make("button", { type: "button", className: "disclose", "data-item": item, "aria-expanded": String(unfolded.has(item)) }, itemName)),
+      make("td", { role: "cell", className: "class" }, classes.flatMap(([status, count], at) => [at ? ", " : "", make("span", { className: `class ${status}` }, `${count} ${status.replace("_", " ")}`)])),
+      targets && make("td", { role: "cell", className: "target" }, brief(target)),
+      run.scorers.map((_, at) => make("td", { role: "cell" }, `${right(at)} of ${all.length} right`)),
+      all[0].judges.map(() => make("td", { role: "cell" })),
+      counted && make("td", { role: "cell" }));
+  }
+
+  function line(place, { run, targets, counted }) {
+    const sample = shown[place];
+    const several = run.per_item > 1;
+    const button = make("button", { type: "button", className: "disclose", "data-place": place, onclick: () => open(place) }, several ? `sample ${sample.number}` : sample.name);
+    return make("tr", { role: "row", className: `${place === state.open ? "chosen" : ""}${several ? " of-item" : ""}`, onclick: (event) => event.target.closest("button") || open(place) },
+      make("th", { scope: "row", role: "rowheader" }, button),
+      make("td", { role: "cell", className: `class ${sample.status}` }, sample.status.replace("_", " ")),
+      targets && make("td", { role: "cell", className: "target" }, several ? null : brief(sample.target)),
+      sample.scores.map((score, at) => make("td", { role: "cell", className: apart(sample) ? "apart" : "" }, brief(sample.answers[at]), " ", mark(score))),
+      sample.judges.map(([, preference]) => make("td", { role: "cell" }, preference === null || preference === undefined ? "–" : (preference - 1).toFixed(2))),
+      counted && make("td", { role: "cell", className: "number" }, sample.tokens ?? "–"));
+  }
+
   function list() {
     const run = runs[state.run];
-    const part = shown.slice(state.from, state.from + PAGE);
     const judges = samples.length ? samples[0].judges.map(([judge]) => judge) : [];
     const targets = samples.some((sample) => sample.target);
     const counted = samples.some((sample) => sample.tokens !== null);
     const head = ["Item", "Class", ...(targets ? ["Right answer"] : []), ...run.scorers, ...judges.map((judge) => `judge ${judge}`), ...(counted ? ["Tokens"] : [])];
-    const rows = part.map((sample, offset) => {
-      const place = state.from + offset;
-      const button = make("button", { type: "button", className: "disclose", "data-place": place, onclick: () => open(place) }, sample.name);
-      return make("tr", { role: "row", className: place === state.open ? "chosen" : "", onclick: (event) => event.target.closest("button") || open(place) },
-        make("th", { scope: "row", role: "rowheader" }, button),
-        make("td", { role: "cell", className: `class ${sample.status}` }, sample.status.replace("_", " ")),
-        targets && make("td", { role: "cell", className: "target" }, brief(sample.target)),
-        sample.scores.map((score, at) => make("td", { role: "cell", className: apart(sample) ? "apart" : "" }, brief(sample.answers[at]), " ", mark(score))),
-        sample.judges.map(([, preference]) => make("td", { role: "cell" }, preference === null || preference === undefined ? "–" : (preference - 1).toFixed(2))),
-        counted && make("td", { role: "cell", className: "number" }, sample.tokens ?? "–"));
-    });
-    const last = Math.min(state.from + PAGE, shown.length);
+    const columns = { run, targets, counted };
+    const rows = entries.slice(state.from, state.from + PAGE).map((places) => (run.per_item > 1
+      ? [heading(places, columns), ...(unfolded.has(shown[places[0]].item) ? places.map((place) => line(place, columns)) : [])]
+      : places.map((place) => line(place, columns))));
+    const last = Math.min(state.from + PAGE, entries.length);
+    const found = run.per_item > 1 ? `${page.count(entries.length, "item")}, ${page.count(shown.length, "sample")}` : page.count(shown.length, "sample");
     const step = (by, text, off) => make("button", { type: "button", disabled: off, onclick: () => { state.from += by; list(); document.getElementById("sample-list").scrollIntoView({ block: "nearest" }); } }, text);
     fill("sample-list",
       make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Samples" },
@@ -127,24 +161,24 @@ page.samples = (function () {
           make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head.map((title) => make("th", { scope: "col", role: "columnheader", className: title === "Tokens" ? "number" : "" }, title)))),
           make("tbody", { role: "rowgroup" }, rows))),
       make("div", { className: "pages" }, step(-PAGE, "Previous 50", state.from === 0),
-        make("span", { role: "status" }, shown.length ? `${state.from + 1} to ${last} of ${page.count(shown.length, "sample")}` : samples.length ? "No sample matches the filters." : "This run's samples are not here: its numbers were made of a file."),
-        step(PAGE, "Next 50", last === shown.length)));
+        make("span", { role: "status" }, shown.length ? `${state.from + 1} to ${last} of ${found}` : samples.length ? "No sample matches the filters." : "This run's samples are not here: its numbers were made of a file."),
+        step(PAGE, "Next 50", last === entries.length)));
   }
 
   /** Opens a sample of the list beside it, and moves the focus there. */
   async function open(place) {
     state.open = place;
-    const wanted = Math.floor(place / PAGE) * PAGE;
-    if (wanted !== state.from) state.from = wanted;
-    list();
     const sample = shown[place];
+    unfolded.add(sample.item);
+    state.from = Math.floor(entries.findIndex((places) => places.includes(place)) / PAGE) * PAGE;
+    list();
     const run = runs[state.run];
     const { question, written } = await texts(run, sample.item);
     if (shown[place] !== sample || state.open !== place) return;
     history.replaceState(null, "", hash(run, sample.name));
     sheet(page.sheet({ sample, run, own: state.run, question, written, name, mark, answer,
       step: (by) => (place + by >= 0 && place + by < shown.length ? () => open(place + by) : null),
-      go: (other) => show(other, sample.name), close }));
+      go: (other, number) => show(other, sampleName(runs[other], sample.itemName, number)), close }));
     document.querySelector("#sample-sheet h3").focus({ preventScroll: true });
     if (matchMedia("(max-width: 60rem)").matches) document.getElementById("sample-sheet").scrollIntoView({ block: "start" });
   }

@@ -20,7 +20,7 @@ page.runs = function () {
       make("p", { className: "sub" }, `${run.benchmark}, ${run.protocol}${run.summary ? `: ${run.summary}` : ""}`),
       make("table", {}, make("caption", { className: "unseen" }, `Rows of ${run.folder}`),
         make("thead", {}, make("tr", {}, ["Protocol, scorer, metric", "Value [95 %], percent", "n"].map((title, at) => make("th", { scope: "col", className: at ? "number" : "" }, title)))), make("tbody", {}, rows)),
-      make("p", { className: "counts" }, counts.map(([status, count]) => make("span", { className: `class ${status}` }, `${count} ${status.replace("_", " ")}`))),
+      make("p", { className: "counts" }, run.per_item > 1 && `${run.per_item} samples per item: `, counts.map(([status, count]) => make("span", { className: `class ${status}` }, `${count} ${status.replace("_", " ")}`))),
       make("details", {}, make("summary", {}, page.count(new Set(run.rows.map((row) => row.signature)).size, "signature")),
         [...new Set(run.rows.map((row) => row.signature))].map((signature) => make("p", {}, page.signature(signature)))),
       make("dl", { className: "facts" },
