@@ -228,7 +228,7 @@ def read_subjects(folder: Path) -> list[Subject]:
 def _rows(path: Path) -> list[ChoiceRow]:
     reader = csv.reader(io.StringIO(files.read_text(path).removeprefix("\ufeff"), newline=""))
     answers: Mapping[str, str] = {letter: letter for letter in LETTERS}
-    found = []
+    found: list[ChoiceRow] = []
     try:
         for row in reader:
             if tuple(row) == HEADER and not found:

@@ -82,7 +82,7 @@ def _shorten(benchmark: Benchmark, longest: int, written: WrittenPrompts, writer
     for at, (place, _) in enumerate(forms):
         if place not in chosen or sizes[chosen[place]] > longest:
             chosen[place] = at
-    items, prompts, texts, rows = map(list, (written.items, written.prompts, written.texts, written.rows))
+    items, prompts, texts, rows = written.items[:], written.prompts[:], written.texts[:], written.rows[:]
     for place, at in chosen.items():
         items[place], prompts[place] = tried.items[at], tried.prompts[at]
         texts[place], rows[place] = tried.texts[at], tried.rows[at]
