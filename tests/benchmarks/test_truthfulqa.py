@@ -87,7 +87,8 @@ def test_all_questions_are_scored_as_the_original_scores_them(items: list[Item])
         mc1, mc2 = TruthfulQA().grade_likelihoods(item.target, [Likelihood(text, drawn[text]) for text in texts])
         refs = references(item.target)
         expected = original({text[1:]: sum(values) for text, values in drawn.items()}, refs.best, refs.true, refs.false)
-        assert (mc1.score, mc2.score) == (expected[0], pytest.approx(expected[1], rel=1e-9))
+        assert mc1.score == expected[0]
+        assert mc2.score == pytest.approx(expected[1], rel=1e-9)
         assert (mc1.weight, mc2.weight) == (1.0, 1.0)
         mc1s.append(mc1.score)
     assert 0 < sum(mc1s) < 817

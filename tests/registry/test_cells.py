@@ -92,6 +92,8 @@ def test_the_numbers_of_this_projects_benchmarks_are_named_as_results_are() -> N
         ("ifeval", "card-541", "loose_accuracy"): 7,
         ("gsm8k", "lighteval", "exact_match"): 1,
         ("bbh", "cot", "exact_match"): 7,
+        ("mmlu", "card-5-shot", "accuracy"): 7,
+        ("humaneval", "card-pass10", "pass@10"): 7,
     }
     assert {cell.n for cell in SUITE.cells(benchmark="bbh")} == {1080}
     assert {cell.n for cell in SUITE.cells(benchmark="ifeval")} == {541}

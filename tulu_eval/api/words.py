@@ -58,6 +58,7 @@ PARAMETERS = {
     "served-name": "name=",
     "set": "settings",
     "shard": "shard",
+    "skip-unavailable": "skip_unavailable=True",
     "split": "split",
     "tensor-parallel": "tensor_parallel",
     "timeout": "timeout",
