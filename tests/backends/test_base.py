@@ -38,9 +38,17 @@ def test_a_setting_of_another_backend_is_refused_in_one_line(backend: type[Backe
             backend.check_settings(changed)
 
 
+class Older(ScriptedBackend):
+    """A plug-in made before there were other kinds."""
+
+    kinds = Backend.kinds
+    choose = Backend.choose
+    score = Backend.score
+
+
 def test_a_backend_that_names_no_kinds_generates_only() -> None:
-    ScriptedBackend.check_kind("generate", EngineSettings())
-    engine = ScriptedBackend()
+    Older.check_kind("generate", EngineSettings())
+    engine = Older()
     lines = {
         "choose": "--backend scripted cannot give the log-probabilities of next tokens, which this benchmark needs; use another"
         " backend",
@@ -49,7 +57,7 @@ def test_a_backend_that_names_no_kinds_generates_only() -> None:
     }
     assert {"generate", *lines} == set(get_args(Kind))
     for kind, call in (("choose", engine.choose), ("score", engine.score)):
-        for refuse in (lambda kind=kind: ScriptedBackend.check_kind(kind, EngineSettings()), lambda call=call: call([])):
+        for refuse in (lambda kind=kind: Older.check_kind(kind, EngineSettings()), lambda call=call: call([])):
             with pytest.raises(PreflightError) as caught:
                 refuse()
             assert str(caught.value) == lines[kind]
