@@ -64,7 +64,8 @@ def harness(items: int, data: Path) -> None:
 def million(samples: int) -> None:
     """Writes a ledger of many samples, then opens, resumes and scores it; prints seconds of each and MiB."""
     from tulu_eval.benchmarks.gsm8k import GSM8K
-    from tulu_eval.runs.scoring import grade_sample, write_rows
+    from tulu_eval.runs.grading import Grader
+    from tulu_eval.runs.scoring import write_rows
     from tulu_eval.store.ledger import Ledger
     from tulu_eval.store.manifest_schema import Manifest
     from tulu_eval.store.sample_line import Sample, encode
@@ -72,19 +73,20 @@ def million(samples: int) -> None:
         StoredBenchmark,
         StoredDecoding,
         StoredModel,
-        StoredProtocol,
         StoredSettings,
         StoredTemplate,
         stored,
+        stored_protocol,
     )
 
     benchmark, recipe = GSM8K(), GSM8K.protocols["custom"]
+    grader = Grader(benchmark)
     items = tuple(f"row-{n}" for n in range(samples))
     manifest = Manifest(
         model=StoredModel(name="m", revision="r", tokenizer_sha256="t", parameters=0),
         benchmark=StoredBenchmark(name="gsm8k", version=2),
         settings=StoredSettings(quantization="", adapter=""),
-        protocol=stored(recipe, StoredProtocol, sha256="0" * 64),
+        protocol=stored_protocol(recipe),
         template=StoredTemplate(form="tulu", sha256="t"),
         decoding=stored(recipe.decoding, StoredDecoding),
         eos_ids=(1,), backend="transformers", dtype="float32", format=1, settings_sha256="", seed=0, limit=None,
@@ -95,7 +97,7 @@ def million(samples: int) -> None:
         with path.open("wb") as file:
             for number in range(samples):
                 completion = Completion(f"{number:064x}", TEXT, TOKENS, "stop", 0.1)
-                file.write(encode(grade_sample(benchmark, Sample(f"row-{number}", "18", "a" * 64, completion, "ok", ()))))
+                file.write(encode(grader.grade(Sample(f"row-{number}", "18", "a" * 64, completion, "ok", ()))))
         size = path.stat().st_size
         before = peak_mib()
         began = time.perf_counter()
