@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SUBJECTS = ("world_religions", "sociology", "high_school_biology", "marketing")
+SUBJECTS = ("world_religions", "sociology")
 LETTERS = (" A", " B", " C", " D")
 PEERS = ("1", "8", "auto")
 THREADS = 2
