@@ -97,9 +97,14 @@ def make_rows(manifest: Manifest, benchmark: Benchmark, found: Mapping[str, Mark
     for protocol, ids in manifest.items.items():
         wanted = [name for name in ids if name in planned]
         present = list(itertools.takewhile(found.__contains__, wanted))
-        graded: dict[str, list[Marks]] = {}
-        for name in present[: len(present) // samples * samples]:
-            graded.setdefault(item_of(name, samples), []).append(found[name])
+        graded: dict[str, Sequence[Marks]] = {}
+        alone: dict[Marks, tuple[Marks]] = {}  # one object for all equal marks
+        for start in range(0, len(present) - samples + 1, samples):
+            name = present[start]
+            if samples == 1:
+                graded[name] = alone.setdefault(found[name], (found[name],))
+            else:
+                graded[item_of(name, samples)] = [found[one] for one in present[start : start + samples]]
         missing = len(wanted) // samples - len(graded), len(ids) // samples - len(graded)
         for place, scorer in enumerate(benchmark.scorers):
             part = benchmark.aggregates.get(scorer) == "part"
