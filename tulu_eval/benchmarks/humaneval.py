@@ -55,7 +55,7 @@ ROWS_SHA256 = "62536585d066e0aac3bade96b337bed8051182a6938fb201c9c326e6214399b0"
 """Hash of the ids, prompts, tests and entry points of ``HumanEval.jsonl.gz`` (sha256 b796127e...) in their order."""
 
 STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
-"""Of the Codex paper (``run_eval.py`` l.30)."""
+"""The strings at which the Codex paper ends an answer (``run_eval.py`` l.30)."""
 
 FENCE = "\n```"
 """One more stop, where the answer begins inside of a fence (``run_eval.py`` l.43)."""

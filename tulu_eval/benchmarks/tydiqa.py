@@ -118,7 +118,7 @@ WORDINGS: Mapping[str, Wording] = MappingProxyType(
         ),
     }
 )
-"""By language, from ``run_eval.py`` l.18-28."""
+"""The words of a prompt in each language (``run_eval.py`` l.18-28)."""
 
 WORDINGS_SHA256 = "260ab34605f580b191bc53807905cfd2363d83450c1fa24899241e9f84de5b24"
 """Hash of the languages and their wordings in alphabetic order, computed from that file."""

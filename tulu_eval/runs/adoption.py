@@ -33,7 +33,7 @@ def adopt(plan: Plan, ledger: Ledger, folder: Path, progress: Progress) -> None:
             one = wanted.get((sample.completion.key, sample.item))
             same = one is not None and (one.item.target, one.prompt_sha256) == (sample.target, sample.prompt_sha256)
             if same and sample.completion.finish_reason != "error":
-                ledger.append(sample if plan.benchmark.executes else grader.grade(sample))
+                ledger.append(grader.grade(sample))
                 del wanted[sample.completion.key, sample.item]
                 taken += 1
         if taken:
