@@ -50,12 +50,11 @@ def write_rows(folder: Path, manifest: Manifest, benchmark: Benchmark, lines: It
     digests: list[Digest] = []
     answers: list[bytes] = []
     causes: list[str] = []
-    shared: dict[Marks, Marks] = {}  # one object for all equal marks; a run has few different ones
 
     def noted() -> Iterator[bytes]:
         for line in lines:
             item, one = marks(line)
-            found[item] = shared.setdefault(one, one)
+            found[item] = one
             answers.append(hashlib.sha256(ungraded(line)).digest())
             if one.status == "engine_error":
                 causes.append(decode(line).completion.error)
@@ -160,13 +159,13 @@ def _value(benchmark: Benchmark, scorer: str, place: int, graded: Sequence[Seque
     The lower end takes all failures as wrong, the upper end takes them as right.
     """
     how = benchmark.aggregates.get(scorer, "part")
-    drawn = [[one.scores[place] for one in samples] for samples in graded]
-    best = [[1.0 if one.status in FAILURES else one.scores[place] for one in samples] for samples in graded]
     if how == "part" and all(len(samples) == 1 for samples in graded):
-        scores = [one for (one,) in drawn]
+        scores = [one.scores[place] for (one,) in graded]
         right, n = round(sum(scores)), len(scores)
         failed = sum(one.status in FAILURES for (one,) in graded)
         return benchmark.aggregate(scores), wilson(right, n).low, wilson(right + failed, n).high
+    drawn = [[one.scores[place] for one in samples] for samples in graded]
+    best = [[1.0 if one.status in FAILURES else one.scores[place] for one in samples] for samples in graded]
     weights = [fmean(_weight(one, place) for one in samples) for samples in graded]
     groups = [samples[0].group for samples in graded] if how == "macro" else None
     item = partial(_passed, k=how.k) if isinstance(how, PassAt) else fmean

@@ -8,6 +8,7 @@ A line is JSON. Key, item and status come first; grades, time and a CRC-32 of al
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import zlib
@@ -149,8 +150,13 @@ def _head(line: bytes) -> re.Match[bytes]:
 def marks(line: bytes) -> tuple[str, Marks]:
     """Returns item and marks of an intact line, the rest unparsed; raises ValueError if it does not begin as a ledger's."""
     found = _head(line)
-    scored = [(float(score), float(weight or 1)) for score, weight in _SCORE.findall(line, line.rindex(_GRADES))]
-    return _text(found[2]), _marks(found[3].decode(), scored, _text(found[4] or b""))
+    return _text(found[2]), _read_marks(found[3], tuple(_SCORE.findall(line, line.rindex(_GRADES))), found[4] or b"")
+
+
+@functools.lru_cache(maxsize=4096)  # a run has few different marks, and equal ones share an object
+def _read_marks(status: bytes, scored: tuple[tuple[bytes, bytes], ...], group: bytes) -> Marks:
+    """Returns the marks from a line's status, its grades' scores and weights (empty for 1), and its group."""
+    return _marks(status.decode(), [(float(score), float(weight or 1)) for score, weight in scored], _text(group))
 
 
 def _text(inner: bytes) -> str:
