@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tulu_eval.runs.reading import read_run
 from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import execute
 from tulu_eval.runs.score import score
-from tulu_eval.sandbox import Execution, check_sandbox
+from tulu_eval.sandbox import Execution, check_sandbox, run_programs
 from tulu_eval.stats import pass_at_k
 from tulu_eval.testing import ScriptedBackend
 
@@ -221,3 +222,17 @@ def test_a_run_executes_once_and_other_verbs_read_what_came_out(
     monkeypatch.undo()
     assert score(done.folder).results == done.results
     assert read_run(done.folder).doubts == ()
+    monkeypatch.setattr(HumanEval, "version", HumanEval.version + 1)
+    ran: list[str] = []
+    monkeypatch.setattr(humaneval, "run_programs", lambda programs, *how: kept(programs, ran, *how))
+    newer = execute(dataclasses.replace(make_plan(order, load_suite()), backend=plan.backend), Progress(quiet=True))
+    assert (newer.generated, len(ran)) == (0, 40)
+    assert [row.value for row in newer.results] == [row.value for row in done.results]
+    assert newer.folder != done.folder  # a version has folders of its own, and takes the answers over without their grades
+
+
+def kept(programs: Iterable[str], ran: list[str], *how: Any) -> Iterator[Any]:
+    """Runs programs and notes them in ``ran``."""
+    found = list(programs)
+    ran.extend(found)
+    return run_programs(found, *how)
