@@ -43,8 +43,9 @@ lint: setup  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-table: setup  ## Print the model card's table, published beside measured, and write results/table.md
+table: setup  ## Print the model card's table and each model's numbers, published beside measured; write results/table.md, suite.md
 	$(BIN)/tulu-eval table --results $(RESULTS) --write $(RESULTS)/table.md
+	$(BIN)/tulu-eval table --suite --results $(RESULTS) --write $(RESULTS)/suite.md
 
 report: setup  ## Write results/report.html: leaderboard, runs and samples in one page that opens offline
 	$(BIN)/tulu-eval report --results $(RESULTS) --write $(RESULTS)/report.html

@@ -10,23 +10,25 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import bar
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError, suggest
+from tulu_eval.findings import measured_models
 from tulu_eval.findings import table as findings
 from tulu_eval.registry import Suite
+from tulu_eval.reports import suite_table as suite_report
 from tulu_eval.reports import table as tables
 from tulu_eval.store.manifest import write_text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """The card's table; ``print`` shows it in the format that it was made for, a notebook as Markdown.
+    """A table; ``print`` shows it in the format that it was made for, a notebook as Markdown.
 
     Attributes:
-        collected: Its cells, with their runs.
+        collected: Its cells, with their runs: the card's table, or all numbers of the measured models.
         format: plain, markdown, latex, csv or json.
     """
 
-    collected: findings.CollectedTable
-    suite: Suite
+    collected: findings.CollectedTable | measured_models.SuiteTable
+    registry: Suite
     format: str
 
     @property
@@ -43,7 +45,9 @@ class Table:
         form = format or self.format
         if form not in tables.FORMATS:
             raise UnknownName("format", form, tables.FORMATS)
-        return tables.write(self.collected, self.suite, form)
+        if isinstance(self.collected, measured_models.SuiteTable):
+            return suite_report.write(self.collected, form)
+        return tables.write(self.collected, self.registry, form)
 
     def __str__(self) -> str:
         return self.text()
@@ -57,6 +61,7 @@ def table(
     results: AnyPath = "results",
     format: str = "markdown",  # noqa: A002 - what the command line calls it, too
     *,
+    suite: bool = False,
     write: AnyPath | None = None,
     registry: AnyPath | None = None,
     progress: bool = False,
@@ -69,6 +74,7 @@ def table(
     Args:
         results: Folder under which run folders are looked for; if there is none, nothing was measured.
         format: plain, markdown, latex, csv or json: what ``str(table)`` is in.
+        suite: All numbers of each measured model instead, published beside measured: the suite's columns and others.
         write: Also write it to this file, in the format that its name's end says: .md, .tex, .csv, .json or .txt.
         registry: TOML file with models and published numbers of your own.
         progress: Draw a bar if reading takes more than a second.
@@ -81,8 +87,9 @@ def table(
     path = None if write is None else Path(write)
     if path is not None and path.suffix not in tables.SUFFIXES:
         raise UserError(f"--write {path}: the format follows from the name's end.{suggest(path.suffix, tables.SUFFIXES)}")
-    suite = load_suite(registry)
-    found = Table(findings.collect(suite, Path(results), bar(progress)), suite, format)
+    known = load_suite(registry)
+    collect = measured_models.collect if suite else findings.collect
+    found = Table(collect(known, Path(results), bar(progress)), known, format)
     if path is not None:
         write_text(path, found.text(tables.SUFFIXES[path.suffix]))
     return found

@@ -13,11 +13,12 @@ from tulu_eval.cli.common import on_terminal, print_text, registry_option, say
 @click.command()
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder under which run folders are looked for.")  # fmt: skip
+@click.option("--suite", is_flag=True, help="All numbers of each measured model instead: the suite's columns and others.")
 @click.option("--format", "form", default="plain", show_default=True,
               type=click.Choice(["plain", "markdown", "latex", "csv", "json"]), help="What is printed.")  # fmt: skip
 @click.option("--write", type=click.Path(path_type=Path), help="Also write to this file: .md, .tex, .csv, .json or .txt.")
 @registry_option
-def table(results: Path, form: str, write: Path | None, registry: Path | None) -> None:
+def table(results: Path, suite: bool, form: str, write: Path | None, registry: Path | None) -> None:
     r"""Print the card's table, published and measured.
 
     What was measured stands beside what the suite's model card prints. Every row of the card is there, measured or not; other
@@ -28,9 +29,10 @@ def table(results: Path, form: str, write: Path | None, registry: Path | None) -
     Examples:
       tulu-eval table
       tulu-eval table --results results --write results/table.md
+      tulu-eval table --suite
       tulu-eval table --format latex > table.tex
     """
-    found = tulu_eval.table(results, form, write=write, registry=registry, progress=on_terminal())
+    found = tulu_eval.table(results, form, suite=suite, write=write, registry=registry, progress=on_terminal())
     if not results.is_dir():
         say(f"tulu-eval: no folder {results}, so nothing was measured")
     for problem in found.problems:

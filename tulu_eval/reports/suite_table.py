@@ -1,15 +1,22 @@
-"""The report of a suite: one table of its benchmarks, and what has no number and why."""
+"""The reports of a suite: one table of its benchmarks with what has no number and why, and all numbers of measured models."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 from collections.abc import Sequence
 from typing import Any
 
+from tulu_eval.errors import printable
+from tulu_eval.escaping import csv_cell, markdown, markdown_cell, markdown_code
+from tulu_eval.files import json_text
+from tulu_eval.findings.measured_models import MeasuredModel, SuiteLine, SuiteTable
 from tulu_eval.records import Result
 from tulu_eval.reports import dry_run
 from tulu_eval.reports.layout import duration, grid, wrapped
 from tulu_eval.reports.run import failed, interval
+from tulu_eval.reports.table import NOT_MEASURED, latex_escaped, published, tabulated, verdict
 from tulu_eval.runs.suite_plan import SuitePlan, Unmeasured
 
 
@@ -67,3 +74,82 @@ def _time(data: dict[str, Any]) -> str:
 
 def _line(one: Unmeasured) -> str:
     return wrapped(f"not measured: {one.benchmark}{f' {one.protocol}' if one.protocol else ''}: {one.why}")
+
+
+HEADER = ("number", "published", "measured", "n", "verdict")
+KEYS = ("label", "size", "stage", "title", "benchmark", "protocol", "metric", "scorer", "published", "published_n", "value",
+        "low", "high", "n", "n_protocol", "interval", "verdict", "p_value", "detectable", "signature")  # fmt: skip
+
+
+def write(table: SuiteTable, form: str) -> str:
+    """Returns all numbers of measured models in one of the formats of :mod:`tulu_eval.reports.table`, ending in a newline."""
+    if form == "json":
+        models = [{"label": one.label, "elsewhere": one.elsewhere, "lines": _records(one)} for one in table.models]
+        return json_text({"models": models, "problems": list(table.problems)})
+    if form == "csv":
+        text = io.StringIO()
+        rows = csv.DictWriter(text, KEYS, lineterminator="\n")
+        rows.writeheader()
+        rows.writerows({key: csv_cell(value) for key, value in row.items()} for one in table.models for row in _records(one))
+        return text.getvalue()
+    return "\n".join(_written(one, form) for one in table.models) or "nothing was measured\n"
+
+
+def _written(model: MeasuredModel, form: str) -> str:
+    """Returns a model's table for people: its name, its numbers, their signatures."""
+    rows = [_cells(line) for line in model.lines]
+    said = [f"Published, and not measured by a protocol here: {model.elsewhere}."] if model.elsewhere else []
+    signatures = [line.cell.measured.row.signature for line in model.lines if line.cell.measured]
+    title = ", ".join([model.label, *(part for part in (model.size, model.stage) if part != "-")])
+    if form == "plain":
+        body = grid(HEADER, rows, right=(3,), keep=(1, 3))
+        return "\n".join([printable(title), "", body, "", *map(wrapped, said), *map(printable, signatures), ""])
+    escape = markdown_cell if form == "markdown" else latex_escaped
+    style = "github" if form == "markdown" else "latex_booktabs"
+    body = tabulated(HEADER, rows, escape, style)
+    if form == "markdown":
+        listed = [f"- `{markdown_code(signature)}`" for signature in signatures]
+        return "\n".join([f"## {markdown(title)}", "", body, "", *map(markdown, said), *listed, ""])
+    return "\n".join([rf"\paragraph{{{escape(title)}}}", body, *map(escape, said), *map(escape, signatures), ""])
+
+
+def _cells(line: SuiteLine) -> tuple[str, ...]:
+    cell, row = line.cell.cell, line.cell.measured.row if line.cell.measured else None
+    title = line.title if line.cell.cell or row is None else f"{line.title}, {row.metric}"
+    of = f" of {row.n_protocol}" if row is not None and row.partial else ""
+    return (
+        title,
+        published(line.cell, {}) + (f", n = {cell.n}" if cell is not None and cell.n else ""),
+        f"{row.value:.1f}{failed(row)} {interval(row)}" if row is not None else NOT_MEASURED,
+        f"{row.n}{of}" if row is not None else "",
+        verdict(line.cell),
+    )
+
+
+def _records(model: MeasuredModel) -> list[dict[str, Any]]:
+    """Returns one plain row per number of a model."""
+    found = []
+    for line in model.lines:
+        row = line.cell.measured.row if line.cell.measured else None
+        cell, test = line.cell.cell, line.cell.comparison.agreement if line.cell.comparison else None
+        measured = {name: getattr(row, name, None) for name in KEYS[10:16]}
+        found.append(
+            {
+                "label": model.label,
+                "size": model.size,
+                "stage": model.stage,
+                "title": line.title,
+                "benchmark": line.benchmark,
+                "protocol": row.protocol if row else None,
+                "metric": line.metric,
+                "scorer": row.scorer if row else None,
+                "published": cell.printed if cell else None,
+                "published_n": cell.n if cell else None,
+                **measured,
+                "verdict": test.verdict if test else line.cell.reason or ("" if row else NOT_MEASURED),
+                "p_value": test.p_value if test else None,
+                "detectable": test.detectable if test else None,
+                "signature": row.signature if row else None,
+            }
+        )
+    return found

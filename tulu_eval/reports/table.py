@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tulu_eval.errors import printable
@@ -64,28 +64,31 @@ def _plain(shown: RenderedTable) -> str:
 
 
 def _markdown(shown: RenderedTable) -> str:
-    body = _tabulated(shown, markdown_cell, "github")
+    body = tabulated(shown.header, shown.rows, markdown_cell, "github")
     lines = [f"- {markdown(note)}" for note in shown.notes]
     signatures = [f"- {markdown(whose)}: `{markdown_code(signature)}`" for whose, signature in shown.signatures]
     return "\n".join([body, "", *lines, *(["", "Signatures:", ""] if signatures else []), *signatures])
 
 
 def _latex(shown: RenderedTable) -> str:
-    from tabulate import LATEX_ESCAPE_RULES
-
-    def escaped(text: str) -> str:
-        return "".join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in printable(text))
-
-    body = _tabulated(shown, printable, "latex_booktabs")
+    body = tabulated(shown.header, shown.rows, printable, "latex_booktabs")
     lines = [*shown.notes, *(f"{whose}: {signature}" for whose, signature in shown.signatures)]
-    items = "\n".join(rf"\item {{}}{escaped(line)}" for line in lines)
+    items = "\n".join(rf"\item {{}}{latex_escaped(line)}" for line in lines)
     return f"{body}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}"
 
 
-def _tabulated(shown: RenderedTable, escape: Callable[[str], str], form: str) -> str:
+def latex_escaped(text: str) -> str:
+    """Returns a text with the letters escaped that LaTeX reads as commands, and without those that steer a terminal."""
+    from tabulate import LATEX_ESCAPE_RULES
+
+    return "".join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in printable(text))
+
+
+def tabulated(header: Sequence[str], rows: Sequence[Sequence[str]], escape: Callable[[str], str], form: str) -> str:
+    """Returns rows in one of tabulate's formats; ``escape`` is applied to each cell."""
     from tabulate import tabulate
 
-    return tabulate([list(map(escape, row)) for row in shown.rows], shown.header, tablefmt=form, disable_numparse=True)
+    return tabulate([list(map(escape, row)) for row in rows], header, tablefmt=form, disable_numparse=True)
 
 
 def _render(table: CollectedTable, suite: Suite) -> RenderedTable:
@@ -127,21 +130,22 @@ class _Part:
         entry = line.entries[self.place]
         full = entry.measured.full if entry.measured else None
         texts = (
-            _published(entry, marks),
+            published(entry, marks),
             entry.group,
             _measured(entry.measured),
             _value(full) if full else "",
             entry.measured_group,
-            _verdict(entry),
+            verdict(entry),
         )
         return [text for text, shown in zip(texts, self.shows.values(), strict=True) if shown]
 
 
-def _published(entry: TableCell, marks: dict[str, int]) -> str:
+def published(entry: TableCell, marks: Mapping[str, int]) -> str:
+    """Returns a published number with its interval, and the numbers of its contradictions in ``marks``."""
     if entry.cell is None:
         return "-"
     interval = f" [{entry.interval[0]:.1f}, {entry.interval[1]:.1f}]" if entry.interval else ""
-    notes = "".join(f" ({marks[name]})" for name in entry.cell.contradictions)
+    notes = "".join(f" ({marks[name]})" for name in entry.cell.contradictions if name in marks)
     return f"{entry.cell.value:.1f}{interval}{notes}"
 
 
@@ -156,7 +160,8 @@ def _value(row: Result) -> str:
     return f"{row.value:.1f}{failed(row)} {interval(row)}, n = {row.n}{of}"
 
 
-def _verdict(entry: TableCell) -> str:
+def verdict(entry: TableCell) -> str:
+    """Returns the verdict with its p-value and power, or why there is none."""
     if entry.comparison is None:
         return entry.reason or "-"
     found = entry.comparison.agreement
