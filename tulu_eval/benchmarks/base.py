@@ -14,12 +14,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from tulu_eval import files, hub
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.records import STATUSES, Completion, Decoding, Grade, Kind, Status, Turn, content_hash
 from tulu_eval.sandbox import Execution
+
+if TYPE_CHECKING:
+    from tulu_eval.benchmarks.hypothesis import Hypothesis
 
 
 class PassAt(NamedTuple):
@@ -229,6 +232,12 @@ class Benchmark(abc.ABC):
     def under(self, protocol: str) -> Benchmark:
         """Returns the benchmark with a protocol's own prompts and scorers: itself, unless a benchmark overrides this."""
         return self
+
+    def hypotheses(self, protocol: Protocol) -> tuple[Hypothesis, ...]:
+        """Returns what ``tulu-eval explain`` tries on a protocol; those that hold for any benchmark, unless one has more."""
+        from tulu_eval.benchmarks.common_hypotheses import common
+
+        return common(protocol) if self.kind == "generate" else ()
 
     def members(self, protocol: Protocol, items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
         """Returns the ids of the items of each protocol that ``protocol`` covers, by protocol name.

@@ -33,6 +33,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+from tulu_eval.benchmarks import gsm8k_hypotheses
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
 from tulu_eval.benchmarks.gsm8k_data import TEST_SIZE, check_rows, read_rows
 from tulu_eval.benchmarks.gsm8k_exemplars import checked, so_exemplars
@@ -40,6 +41,7 @@ from tulu_eval.benchmarks.gsm8k_lighteval import LIGHTEVAL, LightevalGSM8K
 from tulu_eval.benchmarks.gsm8k_lm_eval import LM_EVAL_COT, LmEvalGSM8K
 from tulu_eval.benchmarks.gsm8k_olmes import OLMES_TULU3, OlmesGSM8K
 from tulu_eval.benchmarks.gsm8k_scorers import grade_last_number, grade_stated_answer
+from tulu_eval.benchmarks.hypothesis import Hypothesis
 from tulu_eval.errors import DataError
 from tulu_eval.records import Decoding, Grade
 
@@ -118,6 +120,10 @@ class GSM8K(Benchmark):
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
         """Returns the grade of the published scorer, then that of the stricter scorer."""
         return grade_last_number(target, text), grade_stated_answer(target, text)
+
+    def hypotheses(self, protocol: Protocol) -> tuple[Hypothesis, ...]:
+        """Returns scorers of all harnesses, other examples and words, and what holds for any benchmark."""
+        return gsm8k_hypotheses.of(protocol)
 
 
 def published_indices() -> list[int]:
