@@ -26,7 +26,7 @@ class Template:
         sha256: Hash of one rendered probe turn (of several if the prompts have several), so that equal renderings have equal
             hashes whatever their source. A template that writes the date writes :data:`~tulu_eval.models.template.ANY_DAY`
             there, so the hash has no date in it.
-        source: ``tokenizer``, ``registry``, ``server`` or ``none``.
+        source: ``tokenizer``, ``registry``, ``server``, ``asked for`` or ``none``.
         date: Day that the template wrote, YYYY-MM-DD: the day on which the run started; empty if it writes none.
         reasoning: Tag of a reasoning block that the template opens at the prompt's end, such as ``<think>``; empty for none.
     """

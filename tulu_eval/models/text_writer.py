@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from tulu_eval.benchmarks.hypothesis import Writing
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.end_tokens import EndTokens
 from tulu_eval.models.prompt_form import Asked, Template, check_asked, probe_of, text_hash
@@ -44,6 +45,10 @@ class TextWriter:
                 "this protocol sends texts without a chat template, and the server is sent turns: --prompts text"
             )
         return self
+
+    def written(self, how: Writing) -> TextWriter:
+        """Raises PreflightError: the server writes the prompts, and no other form can be asked of it."""
+        raise PreflightError(f"the server writes its prompts itself, so none is written otherwise ({how}) with this server")
 
     def template_of(self, asked: Sequence[Asked]) -> Template:
         """Returns the template; its hash is another where prompts have several turns, because they are sent in another form."""

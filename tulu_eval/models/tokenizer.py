@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from tulu_eval.benchmarks.hypothesis import Writing
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.end_tokens import Configured, EndTokens, choose, describe, read_configured, reserved
 from tulu_eval.models.prompt_form import (
@@ -101,6 +103,7 @@ class PromptWriter:
             self.end_tokens: EndTokens = choose(tokenizer, behind, configured)
             self._reserved = reserved(tokenizer, self.end_tokens.chosen)
             self._lead = self._added_in_front()
+        self._front: Literal["", "no-bos", "more-bos"] = ""
 
     @property
     def dated(self) -> bool:
@@ -112,6 +115,23 @@ class PromptWriter:
         bare = copy.copy(self)
         bare.template = Template("plain", text_hash(""), "none")
         return bare
+
+    def written(self, how: Writing) -> PromptWriter:
+        """Returns a writer that writes the same prompts otherwise; the end tokens are the same.
+
+        Raises:
+            PreflightError: If the tokenizer names no beginning-of-sequence token, and one is to be put in front or taken away.
+        """
+        if how == "plain":
+            return self.without_template()
+        other = copy.copy(self)
+        if how == "tulu":
+            other._chat, other.template = None, Template("tulu", text_hash(TULU_PROBE), "asked for")
+        elif self.tokenizer.bos_token_id is None:
+            raise PreflightError(f"the tokenizer of {self._name} names no beginning-of-sequence token")
+        else:
+            other._front = how
+        return other
 
     def template_of(self, asked: Sequence[Asked]) -> Template:
         """Returns the template with the hash of its probe turns: one, or several where the prompts have several."""
@@ -165,8 +185,17 @@ class PromptWriter:
         for row, name, text in zip(rows, names, texts, strict=True):
             if text and not row:
                 raise PreflightError(f"{name}: the tokenizer of {self._name} makes no token of the prompt")
-            found.append(tuple(row) if tuple(row[: len(lead)]) == lead else (*lead, *row))
+            found.append(self._fronted(tuple(row) if tuple(row[: len(lead)]) == lead else (*lead, *row)))
         return found
+
+    def _fronted(self, row: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns a prompt's token ids with one beginning-of-sequence token more or without any, if that is asked for."""
+        bos: int | None = self.tokenizer.bos_token_id
+        if self._front == "more-bos" and bos is not None:
+            return (bos, *row)
+        if self._front == "no-bos":
+            return tuple(itertools.dropwhile(lambda token: token == bos, row))
+        return row
 
     def lengths(self, texts: Sequence[str], names: Sequence[str]) -> list[int]:
         """Returns the number of tokens of each text, without those that the tokenizer itself puts in front."""

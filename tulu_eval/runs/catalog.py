@@ -9,6 +9,7 @@ from typing import Any
 from tulu_eval.backends.base import Backend
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.benchmarks.suites import BenchmarkSuite
+from tulu_eval.benchmarks.varied import is_varied, varied
 from tulu_eval.errors import PreflightError, UnknownName
 
 BENCHMARKS = "tulu_eval.benchmarks"
@@ -28,7 +29,7 @@ def _declared(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
 
 
 def benchmark(name: str, protocol: str | None = None) -> Benchmark:
-    """Returns the benchmark of a name, with the prompts and scorers of the protocol if there is one.
+    """Returns the benchmark of a name, with the prompts and scorers of the protocol if there is one, a varied one too.
 
     Raises:
         UnknownName: If no package declares this benchmark.
@@ -38,6 +39,8 @@ def benchmark(name: str, protocol: str | None = None) -> Benchmark:
     if not (isinstance(found, type) and issubclass(found, Benchmark)):
         raise PreflightError(f"the entry point {name!r} of {BENCHMARKS} is not a subclass of Benchmark")
     made = found()
+    if protocol is not None and is_varied(made, protocol):
+        return varied(made, protocol)
     return made if protocol is None else made.under(protocol)
 
 

@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from tulu_eval.backends.base import Backend, EngineSettings
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash
+from tulu_eval.benchmarks.varied import VariedBenchmark, is_varied, varied
 from tulu_eval.errors import DataError, PreflightError, UserError, printable
 from tulu_eval.models import resolve, served
 from tulu_eval.models.base import SERVED, ModelFiles
@@ -194,6 +195,8 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     if order.limit is not None and order.limit < 1:
         raise UserError(f"--limit must be 1 or more, not {order.limit}")
     benchmark = catalog.benchmark(order.benchmark)
+    if order.protocol is not None and is_varied(benchmark, order.protocol):
+        benchmark = varied(benchmark, order.protocol, strict=True)
     protocol = benchmark.protocol(order.protocol)
     benchmark = benchmark.under(protocol.name)
     check_recipe(benchmark, protocol)
@@ -202,6 +205,8 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     if benchmark.executes:
         check_sandbox(Execution(unsafe=order.unsafe_execution))
     settings, model, writer = _find_model(order, backend, suite, raw=benchmark.raw)
+    for how in benchmark.writings if isinstance(benchmark, VariedBenchmark) else ():
+        writer = writer.written(how)
     order = dataclasses.replace(order, settings=settings)
     items = benchmark.load(protocol, order.data)
     if len(items) < protocol.n:

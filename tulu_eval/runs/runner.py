@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import UNSET
@@ -28,6 +28,7 @@ from tulu_eval.store import manifest as files
 from tulu_eval.store.ledger import Asked, Ledger
 from tulu_eval.store.manifest_schema import Manifest
 from tulu_eval.store.packed import packed
+from tulu_eval.store.sample_line import Sample
 from tulu_eval.store.tally import Tally
 
 
@@ -92,17 +93,49 @@ def execute_each(plans: Sequence[Plan], progress: Progress, *, fresh: bool = Fal
     return outcomes
 
 
-def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> RunOutcome:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answered:
+    """Samples of some items of a plan.
+
+    Attributes:
+        samples: By item.
+        generated: Number of them that this call generated; the others were in this ledger or another.
+    """
+
+    samples: dict[str, Sample]
+    generated: int
+
+
+def execute_items(plan: Plan, items: Collection[str], progress: Progress, engine: Engine) -> Answered:
+    """Generates the samples of some items of a plan that no ledger has, and writes manifest and rows of what is there.
+
+    The run stays unfinished until it has all its items; :func:`execute` goes on with the others.
+
+    Raises:
+        InterruptedRunError: If somebody presses Ctrl-C.
+        EngineError: If the engine dies; finished samples are kept.
+        UserError: If the folder cannot be written, is locked, or belongs to other settings.
+    """
+    engine.check(plan)
+    outcome = _execute(plan, progress, engine, fresh=False, items=items)
+    asked = [(one.request.key, one.item.id) for one in plan.planned if one.item.id in items]
+    with Ledger(plan.folder / files.LEDGER, read_only=True) as ledger:
+        return Answered({sample.item: sample for sample in ledger.samples(asked)}, outcome.generated)
+
+
+def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool, items: Collection[str] | None = None) -> RunOutcome:
+    """Executes a plan, or of its items some; adopts samples where it has none of its own yet."""
     folder = plan.folder
     with files.locked(folder):
         manifest = _open_manifest(plan, folder, fresh)
         with Ledger(folder / files.LEDGER) as ledger:
             _check_answers(plan, ledger, folder, manifest)
             _clean(plan, ledger, progress)
-            if not fresh:
+            if not fresh and (items is None or not len(ledger)):
                 adopt(plan, ledger, folder, progress)
-            pending = [one for one in plan.planned if not ledger.has(one.request.key, one.item.id)]
-            progress.begin(len(plan.planned), len(plan.planned) - len(pending))
+            wanted = [one for one in plan.planned if items is None or one.item.id in items]
+            pending = [one for one in wanted if not ledger.has(one.request.key, one.item.id)]
+            progress.begin(len(wanted), len(wanted) - len(pending))
             if pending:
                 manifest = _forget_result(folder, manifest)
                 manifest = generate(plan, pending, ledger, manifest, folder, progress, engine)
@@ -115,7 +148,8 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool) -> Run
                 manifest = replace(manifest, sessions=(*manifest.sessions[:-1], last))
             for name, text in plan.benchmark.export(_answers(plan, ledger), plan.model.name).items():
                 files.write_text(folder / name, text)
-        manifest = replace(manifest, status="failures" if rows.tally.failed else "complete")
+        done = "failures" if rows.tally.failed else "complete"
+        manifest = replace(manifest, status="incomplete" if rows.tally.unfinished else done)
         files.write_manifest(folder, manifest)
     return RunOutcome(folder, rows.results, rows.tally, len(pending), roofline.line(manifest) if pending else "")
 
