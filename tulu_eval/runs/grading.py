@@ -43,7 +43,7 @@ class Grader:
 
         An answer that is graded by running it stays without grades; see :meth:`grade_all`.
         """
-        text = self._text(sample)
+        text = self.text(sample)
         if text is None:
             return self._graded(sample, self.benchmark.grade_failed(sample.target))
         if self.benchmark.executes:
@@ -58,13 +58,13 @@ class Grader:
             yield from map(self.grade, samples)
             return
         listed = list(samples)
-        texts = [self._text(sample) for sample in listed]
+        texts = [self.text(sample) for sample in listed]
         answers = [(sample.target, text) for sample, text in zip(listed, texts, strict=True) if text is not None]
         found = self.benchmark.grade_all(answers, self.execution)
         for sample, text in zip(listed, texts, strict=True):
             yield self.grade(sample) if text is None else self._graded(sample, next(found))
 
-    def _text(self, sample: Sample) -> str | None:
+    def text(self, sample: Sample) -> str | None:
         """Returns the text to grade; ``None`` if the engine failed or the reasoning has no end."""
         if sample.completion.finish_reason == "error":
             return None
@@ -72,5 +72,5 @@ class Grader:
         return self.reasoning.cut(text, opened=self.opened) if self.reasoning else text
 
     def _graded(self, sample: Sample, grades: tuple[Grade, ...]) -> Sample:
-        reasoned = self._text(sample) is not None
+        reasoned = self.text(sample) is not None
         return dataclasses.replace(sample, grades=grades, status=classify(sample.completion, grades, reasoned=reasoned))
