@@ -34,6 +34,7 @@ from tulu_eval.stats.paired_power import detectable_paired, paired_items
 from tulu_eval.stats.pass_at_k import pass_at_k
 from tulu_eval.stats.power import ALPHA, POWER
 from tulu_eval.stats.unpaired_power import detectable_unpaired, unpaired_items, unpaired_power
+from tulu_eval.stats.without_replacement import mean_without_replacement
 
 __all__ = [
     "ALPHA",
@@ -62,6 +63,7 @@ __all__ = [
     "letter_groups",
     "mcnemar",
     "mean_interval",
+    "mean_without_replacement",
     "paired_difference",
     "paired_items",
     "paired_means",
