@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tulu_eval.api.doctor import doctor
     from tulu_eval.api.evaluate import evaluate, plan
     from tulu_eval.api.exchange import bundle, import_run, verify_bundle
+    from tulu_eval.api.explain import explain
     from tulu_eval.api.items_needed import items_needed
     from tulu_eval.api.judge import judge, plan_judging
     from tulu_eval.api.merge import merge
@@ -44,6 +45,7 @@ _FILES = {
     "api.compare": ("compare", "compare_outputs"),
     "api.doctor": ("doctor",),
     "api.evaluate": ("evaluate", "plan"),
+    "api.explain": ("explain",),
     "api.exchange": ("bundle", "import_run", "verify_bundle"),
     "api.items_needed": ("items_needed",),
     "api.judge": ("judge", "plan_judging"),
@@ -94,6 +96,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "evaluate_suite",
+    "explain",
     "find_model",
     "find_runs",
     "import_run",

@@ -24,6 +24,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "score JUDGED": ("rescore_judgments", ("score", "judged")),
     "score alpaca-eval": ("score_annotations", ("score", "alpaca-eval", "--annotations", "x")),
     "verify": ("verify", ("verify", "x")),
+    "explain": ("explain", ("explain", "x")),
     "compare": ("compare", ("compare", "x", "y")),
     "audit": ("audit", ("audit", "x")),
     "plan": ("items_needed", ("plan", "gsm8k", "-m", "x", "y", "-d", "2")),

@@ -12,6 +12,7 @@ from tulu_eval.cli import (
     compare,
     compare_outputs,
     doctor,
+    explain,
     import_file,
     judge,
     merge,
@@ -51,6 +52,7 @@ cli.add_command(run.run)
 cli.add_command(merge.merge)
 cli.add_command(score.score)
 cli.add_command(verify.verify)
+cli.add_command(explain.explain)
 cli.add_command(compare.compare)
 cli.add_command(audit.audit)
 cli.add_command(plan.plan)

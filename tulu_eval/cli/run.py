@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 import tulu_eval
 from tulu_eval.cli import suite_runs
 from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, print_text, set_up_logging
-from tulu_eval.cli.numeric import NUMBER, WHOLE
+from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
+from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
     from tulu_eval.api.evaluate import RunOptions
-    from tulu_eval.models.base import Prompts, Served
     from tulu_eval.runs.run_plan import Plan
 
 
@@ -36,34 +36,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=WHOLE, help="Run only the first LIMIT items of the protocol.")
 @click.option("--shard", metavar="I/N", help="Only part I of N, the first being 1, for N processes of any scheduler; "
               "'tulu-eval merge' puts them together.")  # fmt: skip
-@click.option("--backend", default="auto", show_default=True, shell_complete=complete("tulu_eval.backends"),
-              help="Engine: transformers, vllm, or openai for a server; auto is openai with --base-url, else vllm where it is "
-              "installed beside a GPU.")  # fmt: skip
-@click.option("--base-url", metavar="URL", help="openai: base URL of the server, e.g. http://localhost:8000/v1. Its key comes "
-              "from TULU_EVAL_SERVER_KEY, for OpenAI's own also from OPENAI_API_KEY, for Azure's from AZURE_OPENAI_API_KEY. "
-              "At Azure: https://NAME.openai.azure.com/openai/deployments/DEPLOYMENT?api-version=DATE, or "
-              "https://NAME.openai.azure.com/openai/v1.")  # fmt: skip
-@click.option("--served-name", default="", help="openai: the model's name at the server; that of --model unless given.")
-@click.option("--prompts", default="auto", show_default=True, type=click.Choice(["auto", "tokens", "text", "chat"]),
-              help="openai: send token ids, text, or a chat turn for the server's own template, which makes another number; "
-              "auto is tokens where tokenizer and server allow it, else chat.")  # fmt: skip
-@click.option("--timeout", type=NUMBER, default=600.0, show_default=True, help="openai: seconds for one answer.")
-@click.option("--dtype", default="auto", show_default=True, type=click.Choice(["auto", "bfloat16", "float16", "float32"]),
-              help="auto: as the model's config says.")  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:1, mps.")
-@click.option("--batch-size", type=WHOLE, default=0,
-              help="Rows decoded together, or requests in flight to a server; chosen by the backend unless given.")  # fmt: skip
-@click.option("--tensor-parallel", type=WHOLE, default=1, help="vLLM: devices that share each layer.")
-@click.option("--pipeline-parallel", type=WHOLE, default=1, help="vLLM: groups of GPUs that share the layers.")
-@click.option("--data-parallel", type=WHOLE, default=1, help="vLLM: engines, each with the whole model on devices of its own.")
-@click.option("--gpu-memory-utilization", type=NUMBER, default=0.92, help="vLLM: fraction of a device's memory to use.")
-@click.option(
-    "--max-model-len", type=WHOLE, default=0, help="vLLM: positions of the longest request; the longest one's unless given."
-)
-@click.option(
-    "--quantization", default="", help="vLLM: how weights are quantised, e.g. fp8; as the checkpoint says unless given."
-)
-@click.option("--adapter", default="", type=click.Path(), help="vLLM: folder of a LoRA adapter.")
+@engine_options
 @click.option("--seed", type=WHOLE, default=0, show_default=True, help="Seed of sampling; greedy protocols do not use it.")
 @click.option("--date", metavar="YYYY-MM-DD", help="Day that a chat template with a date writes, the same for all "
               "shards; that on which the run was started unless given.")  # fmt: skip
@@ -72,8 +45,6 @@ if TYPE_CHECKING:
 @click.option("--resume/--fresh", default=True, show_default=True,
               help="Go on from an existing ledger, or set it aside and begin anew.")  # fmt: skip
 @click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own.")
-@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
-@click.option("--allow-pickle", is_flag=True, help="Load pickle weights, which can run any code.")
 @click.option("--unsafe-execution", is_flag=True, help="Run programs that the model wrote without a sandbox.")
 @click.option("--skip-unavailable", is_flag=True, help="Of a suite: measure the others if some cannot be measured here.")
 @click.option(
@@ -91,33 +62,18 @@ def run(
     limit: int | None,
     shard: str | None,
     backend: str,
-    base_url: str | None,
-    served_name: str,
-    prompts: Prompts,
-    timeout: float,
-    dtype: str,
-    device: str,
-    batch_size: int,
-    tensor_parallel: int,
-    pipeline_parallel: int,
-    data_parallel: int,
-    gpu_memory_utilization: float,
-    max_model_len: int,
-    quantization: str,
-    adapter: str,
     seed: int,
     date: str | None,
     output: Path,
     resume: bool,
     registry: Path | None,
-    trust_remote_code: bool,
-    allow_pickle: bool,
     unsafe_execution: bool,
     skip_unavailable: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
     verbose: int,
+    **engine: Unpack[EngineOptions],
 ) -> None:
     r"""Evaluate a model on one BENCHMARK or several (gsm8k, gsm-symbolic, alpaca-eval, ...), with one engine start.
 
@@ -139,7 +95,6 @@ def run(
       tulu-eval run tulu-2.5 -m allenai/tulu-2-dpo-7b --data bbh=BIG-Bench-Hard --skip-unavailable
     """
     set_up_logging(verbose, quiet)
-    from tulu_eval.backends.base import EngineSettings
     from tulu_eval.runs import catalog
 
     suites = [name for name in benchmarks if name in catalog.names(catalog.SUITES)]
@@ -150,17 +105,12 @@ def run(
     if len(benchmarks) > 1 and protocol:
         raise click.UsageError("--protocol goes with one benchmark", click.get_current_context())
     files = _data(suite_runs.members(suites) or benchmarks, data)
-    settings = EngineSettings(
-        dtype=dtype, device=device, batch_size=batch_size, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle,
-        tensor_parallel=tensor_parallel, pipeline_parallel=pipeline_parallel, data_parallel=data_parallel,
-        gpu_memory_utilization=gpu_memory_utilization, max_model_len=max_model_len, quantization=quantization, adapter=adapter,
-        served=_served(base_url, served_name, prompts, timeout),
-    )  # fmt: skip
+    settings = settings_of(**engine)
     order: RunOptions = {
         "protocol": protocol, "limit": limit, "shard": shard, "backend": backend, "settings": settings, "seed": seed,
         "date": date, "output": output, "fresh": not resume, "unsafe_execution": unsafe_execution,
     }  # fmt: skip
-    if len(model) > 1 and served_name:
+    if len(model) > 1 and engine["served_name"]:
         raise click.UsageError("--served-name goes with one --model", click.get_current_context())
     named = _named(model, names)
     if suites:
@@ -244,15 +194,3 @@ def _data(benchmarks: tuple[str, ...], given: tuple[str, ...]) -> dict[str, Path
             raise click.UsageError(f"--data is given twice for {name}", click.get_current_context())
         found[name] = Path(path)
     return found
-
-
-def _served(base_url: str | None, served_name: str, prompts: Prompts, timeout: float) -> Served | None:
-    from tulu_eval.models.base import Served
-
-    if base_url:
-        return Served(base_url, served_name, prompts, timeout)
-    given = {"served-name": served_name != "", "prompts": prompts != "auto", "timeout": timeout != 600.0}
-    for name, there in given.items():
-        if there:
-            raise click.UsageError(f"--{name} goes with --base-url", click.get_current_context())
-    return None

@@ -194,10 +194,10 @@ def beyond_chance(n: int, rate: float) -> int:
     return next((gap for gap in range(n + 1) if 2 * float(net[n + gap + 1 :].sum()) < FLIPS_LEVEL), n)
 
 
-def weigh(frame: Frame, trial: Trial, alpha: float) -> Evidence | None:
+def weigh(frame: Frame, trial: Trial, alpha: float | None = None) -> Evidence | None:
     """Returns what is known of a trial; ``None`` if nothing is.
 
-    ``alpha`` is the error rate of each interval.
+    ``alpha`` is the error rate of each interval; ``None`` for intervals that say nothing, where only the fit is asked for.
     """
     if trial.as_a_whole:
         return _whole(frame, trial)
@@ -214,7 +214,7 @@ def weigh(frame: Frame, trial: Trial, alpha: float) -> Evidence | None:
     scores = [one.score for one in outcomes if one is not None and one.score is not None]
     differences = [score - _score(frame.base, item) for score, item in zip(scores, seen, strict=True)]
     effect = math.fsum(differences) / len(seen)
-    interval = mean_without_replacement(differences, max(frame.n, len(seen)), alpha)
+    interval = _interval(differences, frame.n, alpha)
     flipped = frozenset(item for item, one in zip(seen, differences, strict=True) if one)
     goal = frame.goal.outcomes
     if goal is None:
@@ -223,12 +223,16 @@ def weigh(frame: Frame, trial: Trial, alpha: float) -> Evidence | None:
         return Evidence(len(seen), effect, interval, left, left_interval, None, fitted, flipped, None)
     gaps = [(goal[item].score or 0.0) - score for item, score in zip(seen, scores, strict=True)]
     left = math.fsum(gaps) / len(seen)
-    left_interval = mean_without_replacement(gaps, max(frame.n, len(seen)), alpha)
+    left_interval = _interval(gaps, frame.n, alpha)
     same = [one is not None and one.text.strip() == goal[item].text.strip() for item, one in zip(seen, outcomes, strict=True)]
     astray = sum(1 for gap in gaps if gap)
     fitted = math.log(trial.weight) + _fit_scores(len(seen), astray, frame.rate(trial))
     fitted += 0.0 if trial.drawn else _fit_texts(len(same), sum(same))
     return Evidence(len(seen), effect, interval, left, left_interval, sum(same), fitted, flipped, astray)
+
+
+def _interval(differences: Sequence[float], n: int, alpha: float | None) -> Interval:
+    return Interval(-1.0, 1.0) if alpha is None else mean_without_replacement(differences, n, alpha)
 
 
 def _score(trial: Trial, item: str) -> float:
@@ -295,17 +299,18 @@ def _mass(expected: float, least: int, most: int, n: int, rate: float) -> float:
 
 
 def _fit_scores(seen: int, astray: int, rate: float) -> float:
-    """Returns the log-likelihood ratio of the goal's scores: they are the change's own, exactly or up to flips, or another's."""
-    exact = EXACT * _likelihood(seen, astray, SLIP) + (1 - EXACT) * _likelihood(seen, astray, rate)
-    other = math.fsum(_likelihood(seen, astray, one) for one in OTHER_RATES) / len(OTHER_RATES)
-    return math.log(max(exact, 1e-300)) - math.log(max(other, 1e-300))
+    """Returns a log-likelihood ratio: the goal's scores are those under the change, exactly or up to flips, or another's."""
+    own = _mixture(seen, astray, ((SLIP, EXACT), (rate, 1 - EXACT)))
+    return own - _mixture(seen, astray, [(one, 1 / len(OTHER_RATES)) for one in OTHER_RATES])
 
 
 def _fit_texts(seen: int, same: int) -> float:
     """Returns the log-likelihood ratio of that many equal texts under one recipe and under two."""
-    own = math.fsum(_likelihood(seen, same, one) for one in TEXT_RATES) / len(TEXT_RATES)
-    return math.log(max(own, 1e-300)) - math.log(max(_likelihood(seen, same, OTHER_TEXTS), 1e-300))
+    own = _mixture(seen, same, [(one, 1 / len(TEXT_RATES)) for one in TEXT_RATES])
+    return own - _mixture(seen, same, [(OTHER_TEXTS, 1.0)])
 
 
-def _likelihood(seen: int, hits: int, rate: float) -> float:
-    return math.exp(hits * math.log(rate) + (seen - hits) * math.log1p(-rate))
+def _mixture(seen: int, hits: int, rates: Sequence[tuple[float, float]]) -> float:
+    """Returns the log-likelihood of that many hits if the rate is one of several, each with its prior probability."""
+    logs = [math.log(prior) + hits * math.log(rate) + (seen - hits) * math.log1p(-rate) for rate, prior in rates]
+    return max(logs) + math.log(math.fsum(math.exp(one - max(logs)) for one in logs))

@@ -26,12 +26,17 @@ class Engine:
     """
 
     def __init__(self, plans: Sequence[Plan], progress: Progress) -> None:
-        self._plans = plans
+        self._plans = list(plans)
         self._progress = progress
         self._backend: Backend | None = None
         self._loaded: list[Any] = []
         self._checked: list[list[Any]] = []
+        self._room = 0
         self.load_seconds = 0.0
+
+    def add(self, plans: Sequence[Plan]) -> None:
+        """Adds plans that it may have to serve; one with longer rows than the running engine has room for starts it anew."""
+        self._plans += plans
 
     def check(self, plan: Plan) -> None:
         """Checks that a plan's engine can start, unless one runs already; raises the same errors as the backend's ``check``."""
@@ -42,7 +47,9 @@ class Engine:
     def start(self, plan: Plan) -> Backend:
         """Returns the backend with a plan's model; downloads the weights and loads the model if need be."""
         if self._backend is not None and self._loaded == _needs(plan):
-            return self._backend
+            if plan.max_length <= self._room:
+                return self._backend
+            self.close()
         if plan.backend.local:
             fetch(plan.model)
         if self._backend is None or not self._change(self._backend, plan):
@@ -50,7 +57,7 @@ class Engine:
             began = time.perf_counter()
             self._backend = plan.backend.load(plan.model, plan.order.settings, plan.eos_ids, self._longest(plan))
             self.load_seconds = time.perf_counter() - began
-        self._loaded = _needs(plan)
+        self._loaded, self._room = _needs(plan), self._longest(plan)
         return self._backend
 
     def _change(self, backend: Backend, plan: Plan) -> bool:

@@ -1,0 +1,95 @@
+"""``tulu-eval explain``: which setting explains the gap between two numbers?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Unpack
+
+import click
+
+import tulu_eval
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option, set_up_logging
+from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
+from tulu_eval.cli.numeric import NUMBER, WHOLE
+
+
+@click.command(no_args_is_help=True, short_help="Say which setting explains the gap between two numbers.")
+@click.argument("folder", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@click.argument("other", metavar="[OTHER]", required=False, type=click.Path(path_type=Path))
+@click.option("--as", "stand_in", metavar="NAME", shell_complete=complete_models,
+              help="Agree with the published number of this model, for a run of a local checkpoint.")  # fmt: skip
+@click.option("--number", metavar="X", help="Agree with this number, in percent with its digits as printed, e.g. 40.0.")
+@click.option("--n", "size", type=WHOLE, help="Number of items that --number is of.")
+@click.option("--model", "-m", shell_complete=complete_models,
+              help="Where the model is: of a run of a local folder or file, or of a recipe without a run.")  # fmt: skip
+@click.option("--benchmark", shell_complete=complete("tulu_eval.benchmarks"), help="Benchmark of a recipe without a run.")
+@click.option("--protocol", help="The recipe; that which has as many items as the other side, unless given.")
+@click.option("--data", type=click.Path(path_type=Path), help="The benchmark's data file, if the run read one.")
+@click.option("--scorer", help="Scorer whose number is meant; the published one unless given.")
+@click.option("--max-items", type=WHOLE, help="Samples that may be generated; 0 for what is free alone. Unless given, a "
+              "quarter of trying everything on all items.")  # fmt: skip
+@click.option("--max-seconds", type=NUMBER, help="Seconds after which nothing more is begun.")
+@engine_options
+@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+              help="Folder of results, for a recipe without a run.")  # fmt: skip
+@registry_option
+@click.option("--dry-run", is_flag=True, help="List what can be tried, with its cost; generate nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+def explain(
+    folder: Path | None,
+    other: Path | None,
+    stand_in: str | None,
+    number: str | None,
+    size: int | None,
+    model: str | None,
+    benchmark: str | None,
+    protocol: str | None,
+    data: Path | None,
+    scorer: str | None,
+    max_items: int | None,
+    max_seconds: float | None,
+    backend: str,
+    output: Path,
+    registry: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **engine: Unpack[EngineOptions],
+) -> None:
+    r"""Say which setting, changed in a recipe, gives the other number: template, examples, limit, stops, scorer, items, engine.
+
+    RUN is compared with OTHER, with --number and --n, or with what was published. A run of ours is the base, whose settings are
+    changed one by one; without one, the recipe of --protocol with --model. Of an imported run only the texts count, not what
+    its file says of its settings; for changes that need new answers it needs --model.
+
+    First comes what samples that are there can tell, then what has to be generated, on as few items as tell enough. Nothing is
+    generated twice, and 'run' finds all of it.
+
+    \b
+    Four verdicts:
+      explains it   moves the number by more than chance, and leaves no more than chance or a quarter of the gap
+      contributes   moves the number towards the other by more than chance
+      ruled out     moves it by less than half of the gap, or gives other answers than the other side has
+      cannot tell   not with the items that the budget allowed, or another setting fits as well
+
+    \b
+    Examples:
+      tulu-eval explain results/smollm2-135m-instruct/gsm8k/card-200-1a2b3c4d --number 4.5 --n 200 --data test.jsonl
+      tulu-eval explain results/mine/gsm8k/full-1a2b3c4d results/mine/gsm8k/imported-lm-eval-5e6f7a8b --max-items 0
+      tulu-eval explain results/mine/gsm8k/imported-lm-eval-5e6f7a8b -m ./mine --data test.jsonl
+      tulu-eval explain --number 40.0 --n 1319 -m org/name --benchmark gsm8k --dry-run
+    """
+    set_up_logging(0, quiet)
+    from tulu_eval.reports import explain as report
+    from tulu_eval.runs.progress import Progress
+
+    found = tulu_eval.explain(
+        folder, other, against=stand_in, number=number, n=size, model=model, benchmark=benchmark, protocol=protocol, data=data,
+        scorer=scorer, max_items=max_items, max_seconds=max_seconds, backend=backend, settings=settings_of(**engine),
+        output=output, registry=registry, dry_run=dry_run, progress=Progress(quiet=quiet),
+    )  # fmt: skip
+    if as_json:
+        print_json(report.as_json(found))
+    else:
+        print_text(report.as_text(found))
