@@ -224,9 +224,10 @@ class Inquiry:
         if trial in rivals:
             others = " or ".join(_called(one) for one in rivals if one is not trial)
             verdict, reason = "cannot tell", f"fits about as well as {others}"
+        elif verdict in ("explains it", "contributes") and named and not set(trial.name) <= set(named[0].name):
+            verdict, reason = _beside(_called(named[0]), found)
         elif verdict == "explains it" and trial not in named:
-            best = " or ".join(_called(one) for one in (named or rivals))
-            verdict, reason = "cannot tell", f"it would do, and {best} fits better"
+            verdict, reason = "cannot tell", "it would do, and another fits better"
         known = found.evidence if found else None
 
         def points(value: float | None) -> float | None:
@@ -260,6 +261,14 @@ class Judged(NamedTuple):
     evidence: Evidence
     verdict: ExplainVerdict
     reason: str
+
+
+def _beside(named: str, found: Judged | None) -> tuple[ExplainVerdict, str]:
+    """Returns the verdict on a change that has an effect where another explains the whole gap."""
+    evidence = found.evidence if found else None
+    if evidence is not None and evidence.astray:
+        return "ruled out", f"{named} explains the gap, and this gives other answers than the goal has"
+    return "cannot tell", f"it has an effect, too, and {named} explains the gap better"
 
 
 def _called(trial: Trial) -> str:

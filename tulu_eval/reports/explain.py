@@ -80,6 +80,8 @@ def _values(row: Tried) -> str:
 def _effect(row: Tried) -> str:
     if row.effect is None:
         return "-"
+    if row.low == row.high:
+        return f"{row.effect:+.1f} (exact)"
     return f"{row.effect:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
 
 
@@ -100,7 +102,9 @@ def _beside(found: Explanation) -> list[str]:
 
 
 def _untried(found: Explanation) -> list[str]:
-    return [f"cannot be tried here: {one.setting} {one.to}: {one.reason}" for one in found.untried]
+    reasons = dict.fromkeys(one.reason for one in found.untried)
+    listed = {reason: [f"{one.setting} {one.to}" for one in found.untried if one.reason == reason] for reason in reasons}
+    return [f"cannot be tried here: {'; '.join(names)}: {reason}" for reason, names in listed.items()]
 
 
 def _spent(found: Explanation) -> str:
