@@ -37,6 +37,9 @@ BUDGET = 0.25
 ALIKE = 0.8
 """Share of flipped items that two changes have in common (Jaccard index) to be called correlated; they flip 3 or more."""
 
+SINGLE = 0.6
+"""Share of the budget for single changes, the rest being for two at once; of a bare number, which too many pairs fit, all."""
+
 RIVAL = 0.05
 """Weight, relative to the best, from which a change that explains the gap too is a rival."""
 
@@ -92,7 +95,7 @@ class Inquiry:
         self._gap = gap
         free, paid = self._trials.free, self._trials.paid
         if lab is not None and paid and not (self._frame.goal.outcomes and self._found(free)):
-            search(self._frame, paid, free, self._more, lab, self._found)
+            search(self._frame, paid, free, self._more, lab, self._found, self._for_singles(lab))
         if self._found([*free, *paid]):
             return
         self._pairs = [pair for one in free if one.rule is not self._frame.base.rule for pair in self._more(one)]
@@ -103,8 +106,14 @@ class Inquiry:
         two = pairs_of(self._base, self._promising(), self._suite, lab.samples_of)
         if two:
             lab.serve([pair.plan for pair in two if pair.plan is not None])
-            search(self._frame, two, [*free, *paid, *self._pairs], self._more, lab, self._found)
+            search(self._frame, two, [*free, *paid, *self._pairs], self._more, lab, self._found, lab.spending.items)
             self._pairs += [*two, *(each for pair in two for each in self._more(pair))]
+
+    def _for_singles(self, lab: Lab) -> int:
+        """Returns the samples that may have been spent before two changes are tried at once."""
+        spending = lab.spending
+        alone = SINGLE if self._frame.goal.outcomes is not None else 1.0
+        return spending.spent + round(alone * (spending.items - spending.spent))
 
     def _more(self, trial: Trial) -> list[Trial]:
         """Returns the free changes of a trial's samples; the same objects each time."""
@@ -193,7 +202,7 @@ class Inquiry:
         known = weigh(self._frame, trial, self._alpha(trial))
         if known is None:
             return None
-        verdict, reason = verdict_of(self._frame, trial, known, gap, self._alpha(trial) / len(LOOKS))
+        verdict, reason = verdict_of(self._frame, trial, known, gap, self._alpha(trial) / LOOKS)
         return Judged(known, verdict, reason)
 
     def _name(

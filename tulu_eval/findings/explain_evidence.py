@@ -280,13 +280,36 @@ def _fit_claim(frame: Frame, trial: Trial, differences: Sequence[float]) -> floa
     expected = (before[0] + mean) * claim.n
     if m == frame.n and frame.goal.same_items:
         return math.log(trial.weight) + _mass(expected, claim.least, claim.most, claim.n, frame.rate(trial))
-    spread = (math.fsum((one - mean) ** 2 for one in differences) + 0.5) / m  # half an item more, so that none is without error
+    mean, spread = _by_strata(frame, differences)
+    expected = (before[0] + mean) * claim.n
     variance = claim.n**2 * spread / m * (1 - m / frame.n) + frame.rate(trial) * claim.n
     if not frame.goal.same_items:
         share = claim.right / claim.n
         variance += share * (1 - share) * claim.n * (1 + claim.n / frame.n)
     away = claim.distance(expected)
     return math.log(trial.weight) - away * away / (2 * variance) - 0.5 * math.log(2 * math.pi * variance)
+
+
+def _by_strata(frame: Frame, differences: Sequence[float]) -> tuple[float, float]:
+    """Returns the estimated mean difference and its variance per item, items stratified by whether the base is right.
+
+    Of all items it is known on which the base is right; where it is, an effect can only be a loss (Cochran 1977, 5A.9).
+    """
+    seen: dict[bool, list[float]] = {True: [], False: []}
+    sizes = {True: 0, False: 0}
+    own = [_score(frame.base, item) >= 0.5 for item in frame.order]
+    for right in own:
+        sizes[right] += 1
+    for right, one in zip(own, differences, strict=False):
+        seen[right].append(one)
+    mean = spread = 0.0
+    for right, found in seen.items():
+        share = sizes[right] / len(own)
+        average = math.fsum(found) / len(found) if found else (-0.5 if right else 0.5)
+        mean += share * average
+        # half an item more, so that no stratum is without error
+        spread += share * (math.fsum((one - average) ** 2 for one in found) + 0.5) / max(len(found), 1)
+    return mean, spread
 
 
 def _mass(expected: float, least: int, most: int, n: int, rate: float) -> float:

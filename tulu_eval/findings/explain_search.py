@@ -1,9 +1,9 @@
 """Which change is generated next, on how many items, and when to stop.
 
-All changes start on the first few of the items' random order. After each look those stay that are not yet far behind: of all
-trials, sorted by how well they fit, the first that hold all but a small part of the weight. So items go where they can still
-decide something, and a look at twice as many is for few. This is successive halving with weights instead of halves (Karnin et
-al. 2013, "Almost optimal exploration in multi-armed bandits"); the error rate is that of the intervals, whatever is stopped.
+All changes start on the first few of the items' random order. From then on the one that fits best, of those that have not been
+seen on all items, is seen on twice as many, and all are weighed again. A change that fits only by luck of the few items falls
+back as it is looked at, and the next one has its turn. This is best-first allocation; what is stopped, and when, changes no
+error rate, because the intervals hold at any number of items.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from tulu_eval.runs.run_plan import Plan
 from tulu_eval.runs.runner import execute_items
 from tulu_eval.store.sample_line import Sample
 
-LOOKS = (16, 32, 64, 128, 256, 512, 1024)
-"""Numbers of items after which the trials are compared; the last look is at all."""
+FIRST = 16
+"""Items on which every change starts where the goal has scores of its own: there a few items tell much."""
 
-TAIL = 0.01
-"""Part of the weight that is let go at a look."""
+PART = 14
+"""A bare number tells less of an item, so that every change starts on this part of all. With twice as many for half of the
+changes each time, a quarter of everything suffices to see one of them on all items."""
+
+LOOKS = 8
+"""Number of looks at one change that the error rate of being ruled out by other scores allows for: from 16 items, doubling."""
 
 SURE = 0.95
 """Weight that one change must have among all to be named."""
@@ -109,9 +113,9 @@ class Lab:
         self._engine.close()
 
 
-def looks(n: int) -> list[int]:
-    """Returns the numbers of items after which trials of n items are compared."""
-    return [*(size for size in LOOKS if size < n), n]
+def first_look(frame: Frame) -> int:
+    """Returns the number of items on which every change starts."""
+    return min(frame.n, FIRST if frame.goal.outcomes is not None else max(FIRST, frame.n // PART))
 
 
 def search(
@@ -121,8 +125,9 @@ def search(
     more: Callable[[Trial], Sequence[Trial]],
     lab: Lab,
     decided: Callable[[Sequence[Trial]], bool],
+    most: int,
 ) -> None:
-    """Generates items of paid trials, look by look, until one change is found, all are looked at, or the budget is spent.
+    """Generates items of paid trials until one change is found, none can be it, or the budget is spent.
 
     Args:
         frame: What they are measured against.
@@ -131,24 +136,38 @@ def search(
         more: Returns the trials that cost nothing beside a paid one: free changes of its samples.
         lab: Generates.
         decided: Takes all trials, and says whether nothing more has to be generated.
+        most: Samples that may have been spent when this ends, of all that the budget allows.
     """
-    alive = [one for one in paid if not one.failed]
+    start = first_look(frame)
+    for trial in sorted(paid, key=lambda one: (_engine(one), -one.weight / max(one.cost, 1e-9))):
+        _see(frame, trial, start, lab)
     everything = [*others, *paid, *(each for one in paid for each in more(one))]
-    for size in looks(frame.n):
-        for trial in sorted(alive, key=lambda one: (_engine(one), -one.weight / max(one.cost, 1e-9))):
-            if trial.plan is None:
-                continue
-            try:
-                if not lab.get(trial.plan, frame.order[:size]):
-                    return
-            except InterruptedRunError:
-                raise
-            except UserError as error:
-                trial.failed = error.command_line
-        alive = [one for one in alive if not one.failed]
-        if not alive or decided(everything):
+    best = {id(one): _fit(frame, one, more) for one in paid}
+    outside = fits(frame, others)
+    while not decided(everything):
+        unseen = [one for one in paid if not one.failed and any(item not in one.samples for item in frame.order)]
+        logs = [*(best[id(one)] for one in paid), *outside, none_fits(frame)]
+        if not unseen or lab.spending.spent >= most or shares(logs)[-1] >= SURE:
             return
-        alive = _still(frame, alive, others, more)
+        chosen = max(unseen, key=lambda one: best[id(one)])
+        seen = sum(item in chosen.samples for item in frame.order)
+        if not _see(frame, chosen, min(frame.n, max(start, 2 * seen)), lab):
+            if not chosen.failed:
+                return
+            best[id(chosen)] = -math.inf
+        else:
+            best[id(chosen)] = _fit(frame, chosen, more)
+
+
+def _see(frame: Frame, trial: Trial, size: int, lab: Lab) -> bool:
+    """Makes sure of a trial's first items; returns ``False`` if the budget or the engine does not allow it."""
+    try:
+        return trial.plan is not None and lab.get(trial.plan, frame.order[:size])
+    except InterruptedRunError:
+        raise
+    except UserError as error:
+        trial.failed = error.command_line
+        return False
 
 
 def _engine(trial: Trial) -> str:
@@ -156,21 +175,9 @@ def _engine(trial: Trial) -> str:
     return "" if trial.plan is None else f"{trial.plan.backend.name} {trial.plan.order.settings}"
 
 
-def _still(
-    frame: Frame, alive: Sequence[Trial], others: Sequence[Trial], more: Callable[[Trial], Sequence[Trial]]
-) -> list[Trial]:
-    """Returns the paid trials that hold, with their free changes, all but a small part of the weight."""
-    best = {id(one): max(fits(frame, [one, *more(one)]), default=-math.inf) for one in alive}
-    weights = shares([*best.values(), *fits(frame, others), none_fits(frame)])[: len(alive)]
-    ranked = sorted(zip(alive, weights, strict=True), key=lambda pair: -pair[1])
-    kept: list[Trial] = []
-    left = sum(weights)
-    for trial, weight in ranked:
-        if kept and left < TAIL:
-            break
-        kept.append(trial)
-        left -= weight
-    return kept
+def _fit(frame: Frame, trial: Trial, more: Callable[[Trial], Sequence[Trial]]) -> float:
+    """Returns how well a trial fits, or one of its free changes if that fits better."""
+    return max(fits(frame, [trial, *more(trial)]), default=-math.inf)
 
 
 def fits(frame: Frame, trials: Iterable[Trial]) -> list[float]:

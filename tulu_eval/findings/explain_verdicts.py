@@ -2,9 +2,9 @@
 
 * **explains it**: the effect's interval lies beyond what chance gives, and that of what is left lies within what chance or a
   quarter of the gap gives; and no other change fits about as well.
-* **contributes**: the effect's interval lies beyond what chance gives, in the gap's direction, and more may be left.
-* **ruled out**: the effect's interval excludes half of the gap; or, where the goal has scores of its own, those under the
-  change are others on more items than flips give.
+* **contributes**: the effect's interval lies beyond what chance gives, in the gap's direction, and not beyond the gap.
+* **ruled out**: the effect's interval excludes half of the gap, or lies beyond the whole of it; or, where the goal has scores
+  of its own, those under the change are others on more items than flips give.
 * **cannot tell**: none of these with the items that were seen.
 
 No verdict but "cannot tell" is given where the gap itself is no more than chance gives.
@@ -122,6 +122,8 @@ def verdict_of(frame: Frame, trial: Trial, evidence: Evidence, gap: Gap, astray_
     low, high = toward(evidence.interval, gap)
     if explains(frame, trial, evidence, gap):
         return "explains it", f"what is left is within {100 * max(chance, REST * size):.1f} points"
+    if low > size + max(chance, REST * size):
+        return "ruled out", f"alone it would move the number by {100 * low:.1f} points or more, further than the gap"
     if low > chance:
         return "contributes", f"its effect is beyond the {100 * chance:.1f} points that chance gives"
     if high < SHARE * size:
