@@ -19,7 +19,7 @@ from tulu_eval.findings.explain_record import Explanation, NotTried, Tried, Wish
 from tulu_eval.findings.explain_search import LOOKS, SURE, Lab, Spending, none_fits, search, shares
 from tulu_eval.findings.explain_sides import Base, Goal
 from tulu_eval.findings.explain_trials import Trials, free_on, make_trials, pairs_of, value_before
-from tulu_eval.findings.explain_verdicts import ExplainVerdict, Gap, explains, gap_of, verdict_of
+from tulu_eval.findings.explain_verdicts import REST, ExplainVerdict, Gap, explains, gap_of, verdict_of
 from tulu_eval.findings.explain_words import next_step, sentence
 from tulu_eval.registry import Suite
 from tulu_eval.runs.progress import Progress
@@ -234,7 +234,8 @@ class Inquiry:
             others = " or ".join(_called(one) for one in rivals if one is not trial)
             verdict, reason = "cannot tell", f"fits about as well as {others}"
         elif verdict in ("explains it", "contributes") and named and not set(trial.name) <= set(named[0].name):
-            verdict, reason = _beside(_called(named[0]), found)
+            within = max(self._frame.chance(trial), REST * abs(self._gap.size if self._gap else 0.0))
+            verdict, reason = _beside(_called(named[0]), found, within)
         elif verdict == "explains it" and trial not in named:
             verdict, reason = "cannot tell", "it would do, and another fits better"
         known = found.evidence if found else None
@@ -272,11 +273,13 @@ class Judged(NamedTuple):
     reason: str
 
 
-def _beside(named: str, found: Judged | None) -> tuple[ExplainVerdict, str]:
-    """Returns the verdict on a change that has an effect where another explains the whole gap."""
+def _beside(named: str, found: Judged | None, within: float) -> tuple[ExplainVerdict, str]:
+    """Returns the verdict on a change that has an effect where another explains the gap; ``within`` is what may be left."""
     evidence = found.evidence if found else None
     if evidence is not None and evidence.astray:
         return "ruled out", f"{named} explains the gap, and this gives other answers than the goal has"
+    if evidence is not None and (evidence.left_interval.high < -within or evidence.left_interval.low > within):
+        return "ruled out", f"{named} explains the gap, and this alone leaves {100 * evidence.left:+.1f} points"
     return "cannot tell", f"it has an effect, too, and {named} explains the gap better"
 
 

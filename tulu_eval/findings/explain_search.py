@@ -136,7 +136,7 @@ def search(
         more: Returns the trials that cost nothing beside a paid one: free changes of its samples.
         lab: Generates.
         decided: Takes all trials, and says whether nothing more has to be generated.
-        most: Samples that may have been spent when this ends, of all that the budget allows.
+        most: Samples after which this ends, unless one change fits far better than all others and only lacks items.
     """
     start = first_look(frame)
     for trial in sorted(paid, key=lambda one: (_engine(one), -one.weight / max(one.cost, 1e-9))):
@@ -147,7 +147,8 @@ def search(
     while not decided(everything):
         unseen = [one for one in paid if not one.failed and any(item not in one.samples for item in frame.order)]
         logs = [*(best[id(one)] for one in paid), *outside, none_fits(frame)]
-        if not unseen or lab.spending.spent >= most or shares(logs)[-1] >= SURE:
+        *found, none = shares(logs)
+        if not unseen or none >= SURE or (lab.spending.spent >= most and max(found) < SURE):
             return
         chosen = max(unseen, key=lambda one: best[id(one)])
         seen = sum(item in chosen.samples for item in frame.order)
