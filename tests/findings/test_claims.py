@@ -35,7 +35,7 @@ def test_an_impossible_number_is_said_with_sizes_that_could_give_it() -> None:
 
 @pytest.mark.parametrize("printed", ["", "x", "-1.0", "101", "nan", "1e1", "40.0.0", "9" * 40, "0x1", "40,0"])
 def test_what_is_no_percentage_is_refused(printed: str) -> None:
-    with pytest.raises(UserError, match="is no percentage, such as 40.0"):
+    with pytest.raises(UserError, match=r"is no percentage, such as 40\.0"):
         read_claim(printed, 200)
 
 

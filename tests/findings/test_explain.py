@@ -98,10 +98,10 @@ def test_a_planted_setting_is_named_from_texts_alone(
     assert row.high is not None
     assert row.high < -found.chance
     assert found.generated <= found.budget < found.everything / 2
-    assert "The examples explains the gap" in found.sentence
-    assert [one.name for one in found.untried] == ["system-prompt", "fp8"]
-    text = as_text(found)
-    assert "cannot be tried here: quantisation fp8: --quantization is no setting of --backend" in text
+    assert found.sentence.startswith("One setting explains the gap of ")
+    assert "examples: none instead of 8 in one turn" in found.sentence
+    assert [one.name for one in found.untried] == ["system-prompt"]
+    assert "cannot be tried here: system prompt 'You are a helpful assistant.': the template's probe" in as_text(found)
     assert as_json(found)["gap"]["noise"] is False
     again = tulu_eval.explain(imported.folder, base, model=llama3_like, data=wishes["data"], progress=False)
     assert again.generated == 0, "nothing is generated twice"
@@ -116,7 +116,7 @@ def test_two_planted_settings_are_named_together(
     goal = plant("no-prefill", "more-bos")
     found = tulu_eval.explain(base, goal, model=llama3_like, data=wishes["data"], max_items=900, progress=False)
     assert set(found.named) == {"no-prefill", "more-bos"}
-    assert "together explain" in found.sentence
+    assert "2 settings together explain" in found.sentence
 
 
 def test_a_paid_and_a_free_setting_are_named_together(
@@ -159,7 +159,8 @@ def test_what_differs_by_chance_is_nothing_to_explain(
 ) -> None:
     world.flips, world.noise = 0.06, 5
     goal = plant()
-    assert goal.results[0].value != base.results[0].value
+    pairs = zip(goal.samples(), base.samples(), strict=True)
+    assert sum(one.grades[0].score != other.grades[0].score for one, other in pairs) >= 3
     before = world.asked
     found = tulu_eval.explain(base, goal, model=llama3_like, data=wishes["data"], progress=False)
     assert found.noise

@@ -34,10 +34,10 @@ def sentence(found: Explanation) -> str:
 
 
 def _explained(row: Tried, size: str, several: int) -> str:
-    who = f"The {row.setting} explains" if several == 1 else f"The {row.setting} together explain"
+    who = f"One setting explains {size}" if several == 1 else f"{several} settings together explain {size}"
     texts = f"; {row.same_text} of {row.items} texts equal the goal's" if row.same_text is not None else ""
     return (
-        f"{who} {size}: {row.to} instead of {row.was} moves the number by {_effect(row)} on {row.items} of {row.n} items, and "
+        f"{who}: {_change(row)}. That moves the number by {_effect(row)} on {row.items} of {row.n} items, and "
         f"{row.left or 0.0:+.1f} are left{texts}."
     )
 

@@ -7,6 +7,7 @@ the same protocol, whose verdict counts, and with the rows of protocols that con
 from __future__ import annotations
 
 import dataclasses
+import shlex
 
 from tulu_eval.errors import UserError
 from tulu_eval.findings.audit import Allowance, allowance
@@ -71,6 +72,7 @@ class Verification:
         contradictions: Contradictions of the published record that concern these numbers.
         differences: Settings in which the run differs from the published recipe.
         conclusion: What the differences mean for the verdicts, in one line.
+        next_step: Command that finds the setting behind an inconsistent verdict, with its cost; empty for none.
     """
 
     run: StoredRun
@@ -84,6 +86,7 @@ class Verification:
     differences: tuple[Setting, ...]
     conclusion: str
     notes: tuple[str, ...]
+    next_step: str = ""
 
     @property
     def inconsistent(self) -> bool:
@@ -146,6 +149,7 @@ def verify(run: StoredRun, suite: Suite, *, stand_in: str | None = None, partial
         differences=settings,
         conclusion=_conclusion(settings, comparisons),
         notes=tuple(dict.fromkeys(notes)),
+        next_step=_next_step(run, comparisons, stand_in),
     )
 
 
@@ -202,6 +206,18 @@ def _published_error(suite: Suite, cell: PublishedCell) -> float | None:
         return cell.se
     low, high = wilson(round(cell.value * cell.n / 100), cell.n)
     return _error(cell.value, 100 * low, 100 * high)
+
+
+def _next_step(run: StoredRun, comparisons: list[Comparison], stand_in: str | None) -> str:
+    """Returns the command that looks for the setting behind an inconsistent number, and what it costs; empty for none."""
+    wrong = next((one for one in comparisons if one.main and one.agreement.verdict == "inconsistent"), None)
+    if wrong is None or not wrong.row.is_share or wrong.cell.n is None or (run.manifest.protocol.samples or 1) > 1:
+        return ""
+    named = f" --as {stand_in}" if stand_in else ""
+    free = f"tulu-eval explain {shlex.quote(str(run.folder))}{named} --max-items 0"
+    if run.imported:
+        return f"{free} (free: reads the texts that are there)"
+    return f"{free} (free; without --max-items it generates at most a quarter of {wrong.row.n} items per setting)"
 
 
 def _conclusion(settings: tuple[Setting, ...], comparisons: list[Comparison]) -> str:

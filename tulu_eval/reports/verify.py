@@ -31,6 +31,7 @@ def as_json(found: Verification) -> dict[str, Any]:
         "conclusion": found.conclusion,
         "not_recorded": UNRECORDED,
         "notes": list(found.notes),
+        "next_step": found.next_step,
     }
 
 
@@ -47,6 +48,7 @@ def as_text(found: Verification) -> str:
         _differences(found),
         "\n".join(wrapped(f"Note: {note}.", "  ") for note in found.notes),
         "\n".join(dict.fromkeys(row.signature for row in _compared(found))),
+        wrapped(f"Which setting explains it: {found.next_step}", "  ") if found.next_step else "",
     ]
     return "\n\n".join(block for block in blocks if block)
 
