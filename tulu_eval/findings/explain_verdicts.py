@@ -1,7 +1,8 @@
 """What the evidence says of the gap and of each change of settings.
 
 * **explains it**: the effect's interval lies beyond what chance gives, and that of what is left lies within what chance or a
-  quarter of the gap gives; where the goal has scores of its own, no more of them are others than flips give; and no other change fits about as well.
+  quarter of the gap gives; where the goal has scores of its own, no more of them are others than flips give; and no other
+  change fits about as well.
 * **contributes**: the effect's interval lies beyond what chance gives, in the gap's direction, and not beyond the gap.
 * **ruled out**: the effect's interval excludes half of the gap, or lies beyond the whole of it; or, where the goal has scores
   of its own, those under the change are others on more items than flips give.
