@@ -81,6 +81,7 @@ ELSEWHERE = {
     "findings/changes": "findings/test_compare.py; of imported runs exchange/test_import_file.py",
     "findings/deviations": "findings/test_verify.py, findings/test_verify_judged.py",
     "findings/explain_evidence": "findings/test_explain.py",
+    "findings/explain_fit": "findings/test_explain.py",
     "findings/explain_record": "records",
     "findings/explain_rules": "findings/test_explain.py",
     "findings/explain_search": "findings/test_explain.py",

@@ -9,7 +9,7 @@ import pytest
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.benchmarks.gsm8k_hypotheses import _card
-from tulu_eval.benchmarks.hypothesis import Decoded, Hypothesis, Scored
+from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherDecoding, OtherScorer
 from tulu_eval.benchmarks.varied import VariedBenchmark, is_varied, varied
 from tulu_eval.errors import UnknownName
 from tulu_eval.records import Decoding
@@ -73,14 +73,14 @@ def test_a_change_that_is_not_known_is_refused_where_a_run_is_made_and_passed_ov
 
 def test_answers_under_a_change_are_beginnings_only_if_they_end_earlier() -> None:
     base = Decoding(512, stop=("Question:",))
-    assert Decoded(256).only_ends_earlier(base)
-    assert Decoded(stop=("Question:", "\n")).only_ends_earlier(base)
-    assert not Decoded(stop=("\n",)).only_ends_earlier(base)
-    assert not Decoded(1024).only_ends_earlier(base)
-    assert not Decoded(temperature=0.6).only_ends_earlier(base)
+    assert OtherDecoding(256).only_ends_earlier(base)
+    assert OtherDecoding(stop=("Question:", "\n")).only_ends_earlier(base)
+    assert not OtherDecoding(stop=("\n",)).only_ends_earlier(base)
+    assert not OtherDecoding(1024).only_ends_earlier(base)
+    assert not OtherDecoding(temperature=0.6).only_ends_earlier(base)
 
 
 @pytest.mark.parametrize("name", ["", "Zero", "a b", "../x", "a+b", "x" * 62])
 def test_a_hypothesis_has_a_name_that_a_folder_can_have(name: str) -> None:
     with pytest.raises(ValueError, match="a hypothesis is named by"):
-        Hypothesis(name, "s", "t", "u", Scored("x", lambda target, text: GSM8K().grade(target, text)[0]))
+        Hypothesis(name, "s", "t", "u", OtherScorer("x", lambda target, text: GSM8K().grade(target, text)[0]))

@@ -11,21 +11,25 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tulu_eval.benchmarks.base import Item, Prompt, Protocol
 from tulu_eval.benchmarks.hypothesis import (
-    Asked,
-    Counted,
-    Decoded,
-    Engine,
     Hypothesis,
-    Items,
-    Scored,
+    OtherCount,
+    OtherDecoding,
+    OtherEngine,
+    OtherItems,
+    OtherPrompt,
+    OtherScorer,
+    OtherWriting,
     Shortest,
     Uncut,
-    Written,
 )
 from tulu_eval.records import Grade, Turn
 
-LIMITS = {256: ("lm-eval#1799: 'we default to 256 generated tokens'", 3.0), 512: ("open-instruct, eval/gsm/run_eval.py", 1.0),
-          1024: ("lighteval, SmolLM2's tasks.py", 0.5), 2048: ("open-instruct, eval/ifeval/run_eval.py", 0.5)}  # fmt: skip
+LIMITS = {
+    256: ("lm-eval#1799: 'we default to 256 generated tokens'", 3.0),
+    512: ("open-instruct, eval/gsm/run_eval.py", 1.0),
+    1024: ("lighteval, SmolLM2's tasks.py", 0.5),
+    2048: ("open-instruct, eval/ifeval/run_eval.py", 0.5),
+}
 """Limits of new tokens with their sources and weights."""
 
 STOPS: tuple[tuple[str, tuple[str, ...], str, float], ...] = (
@@ -50,17 +54,17 @@ def common(protocol: Protocol) -> tuple[Hypothesis, ...]:
 def scorers(found: Iterable[tuple[str, Callable[[str, str], Grade], str]]) -> tuple[Hypothesis, ...]:
     """Returns a hypothesis per scorer, of its name, its function of right answer and text, and its source."""
     return tuple(
-        Hypothesis(f"by-{name}", "scorer", name, source, Scored(name, grade), weight=2.0) for name, grade, source in found
+        Hypothesis(f"by-{name}", "scorer", name, source, OtherScorer(name, grade), weight=2.0) for name, grade, source in found
     )
 
 
 def _decoding() -> tuple[Hypothesis, ...]:
     limits = [
-        Hypothesis(f"limit-{size}", "limit of new tokens", str(size), source, Decoded(size), weight=weight)
+        Hypothesis(f"limit-{size}", "limit of new tokens", str(size), source, OtherDecoding(size), weight=weight)
         for size, (source, weight) in LIMITS.items()
     ]
     stops = [
-        Hypothesis(name, "stop strings", shown(strings), source, Decoded(stop=strings), weight=weight)
+        Hypothesis(name, "stop strings", shown(strings), source, OtherDecoding(stop=strings), weight=weight)
         for name, strings, source, weight in STOPS
     ]
     vllm = "vLLM takes temperature and top_p from a model's generation_config unless told not to (--generation-config)"
@@ -68,10 +72,18 @@ def _decoding() -> tuple[Hypothesis, ...]:
         *limits,
         *stops,
         Hypothesis(
-            "sampled-0.6", "sampling", "temperature 0.6, top_p 0.9", f"{vllm}; Llama 3's", Decoded(temperature=0.6, top_p=0.9)
+            "sampled-0.6",
+            "sampling",
+            "temperature 0.6, top_p 0.9",
+            f"{vllm}; Llama 3's",
+            OtherDecoding(temperature=0.6, top_p=0.9),
         ),
         Hypothesis(
-            "sampled-1.0", "sampling", "temperature 1", "transformers' and most servers' default", Decoded(temperature=1.0)
+            "sampled-1.0",
+            "sampling",
+            "temperature 1",
+            "transformers' and most servers' default",
+            OtherDecoding(temperature=1.0),
         ),
     )
 
@@ -80,50 +92,106 @@ def _prompts() -> tuple[Hypothesis, ...]:
     bos = "Ukrainian LLM leaderboard #5; retaining-by-doing #5: 6 points of MMLU"
     turns = "lm-eval#1873: --fewshot_as_multiturn 'tends to result in lower scores'; #2034"
     return (
-        Hypothesis("no-template", "chat template", "none", TEMPLATE_SOURCE, Written("plain"), weight=4.0),
-        Hypothesis("tulu-template", "chat template", "tulu", "allenai/tulu-2 and EasyLM's models", Written("tulu"), weight=2.0),
-        Hypothesis("no-bos", "tokens in front", "no BOS", "apply_chat_template(tokenize=True) of a template without one",
-                   Written("no-bos"), "one BOS"),
-        Hypothesis("more-bos", "tokens in front", "one BOS more", bos, Written("more-bos"), "as the tokenizer has it", 2.0),
-        Hypothesis("system-prompt", "system prompt", f"'{SYSTEM}'", "default of many servers and of FastChat's templates",
-                   Asked(_with_system), "none"),
-        Hypothesis("no-prefill", "start of the answer", "nothing", "lm-eval and lighteval start no answer",
-                   Asked(_without_prefill), "given", 2.0),
-        Hypothesis("one-turn", "examples", "all in one turn", turns, Asked(_one_turn), "a turn each", 2.0),
-    )  # fmt: skip
+        Hypothesis("no-template", "chat template", "none", TEMPLATE_SOURCE, OtherWriting("plain"), weight=4.0),
+        Hypothesis(
+            "tulu-template", "chat template", "tulu", "allenai/tulu-2 and EasyLM's models", OtherWriting("tulu"), weight=2.0
+        ),
+        Hypothesis(
+            "no-bos",
+            "tokens in front",
+            "no BOS",
+            "apply_chat_template(tokenize=True) of a template without one",
+            OtherWriting("no-bos"),
+            "one BOS",
+        ),
+        Hypothesis(
+            "more-bos", "tokens in front", "one BOS more", bos, OtherWriting("more-bos"), "as the tokenizer has it", 2.0
+        ),
+        Hypothesis(
+            "system-prompt",
+            "system prompt",
+            f"'{SYSTEM}'",
+            "default of many servers and of FastChat's templates",
+            OtherPrompt(_with_system),
+            "none",
+        ),
+        Hypothesis(
+            "no-prefill",
+            "start of the answer",
+            "nothing",
+            "lm-eval and lighteval start no answer",
+            OtherPrompt(_without_prefill),
+            "given",
+            2.0,
+        ),
+        Hypothesis("one-turn", "examples", "all in one turn", turns, OtherPrompt(_one_turn), "a turn each", 2.0),
+    )
 
 
 def _engines() -> tuple[Hypothesis, ...]:
     return (
         *(
-            Hypothesis(dtype, "dtype", dtype, "opencompass#1097, vLLM's numerics: single items flip", Engine(dtype), weight=0.3)
+            Hypothesis(
+                dtype, "dtype", dtype, "opencompass#1097, vLLM's numerics: single items flip", OtherEngine(dtype), weight=0.3
+            )
             for dtype in ("bfloat16", "float16", "float32")
         ),
         *(
-            Hypothesis(f"by-{name}", "engine", name, "open-instruct@ea3467db pins no vLLM", Engine(backend=name), weight=0.3)
+            Hypothesis(
+                f"by-{name}", "engine", name, "open-instruct@ea3467db pins no vLLM", OtherEngine(backend=name), weight=0.3
+            )
             for name in ("transformers", "vllm")
         ),
-        Hypothesis("fp8", "quantisation", "fp8", "served models are often quantised", Engine(quantization="fp8"), "none", 0.5),
+        Hypothesis(
+            "fp8", "quantisation", "fp8", "served models are often quantised", OtherEngine(quantization="fp8"), "none", 0.5
+        ),
     )
 
 
 def _counts(protocol: Protocol) -> tuple[Hypothesis, ...]:
     whole = "all of the protocol"
     found = [
-        Hypothesis("truncated-wrong", "answers cut at the limit", "counted as wrong", "harnesses that grade finished answers",
-                   Counted(("truncated",), "wrong"), "graded"),
-        Hypothesis("truncated-left-out", "answers cut at the limit", "left out", "runs filtered by finish_reason",
-                   Counted(("truncated",), "left out"), "graded"),
-        Hypothesis("no-answer-left-out", "answers without an extracted one", "left out",
-                   "alpaca_eval and others filter what they cannot read", Counted(("no_answer", "empty"), "left out"), "wrong"),
-        Hypothesis("first-items", "items", "the first", "--limit of every harness", Items(_first), whole),
-        Hypothesis("last-items", "items", "the last", "a cut from the other end", Items(_last), whole, 0.3),
-        Hypothesis("unfinished", "items", "the shortest answers", "a run that was stopped: short answers finish first",
-                   Shortest(), whole),
-    ]  # fmt: skip
+        Hypothesis(
+            "truncated-wrong",
+            "answers cut at the limit",
+            "counted as wrong",
+            "harnesses that grade finished answers",
+            OtherCount(("truncated",), "wrong"),
+            "graded",
+        ),
+        Hypothesis(
+            "truncated-left-out",
+            "answers cut at the limit",
+            "left out",
+            "runs filtered by finish_reason",
+            OtherCount(("truncated",), "left out"),
+            "graded",
+        ),
+        Hypothesis(
+            "no-answer-left-out",
+            "answers without an extracted one",
+            "left out",
+            "alpaca_eval and others filter what they cannot read",
+            OtherCount(("no_answer", "empty"), "left out"),
+            "wrong",
+        ),
+        Hypothesis("first-items", "items", "the first", "--limit of every harness", OtherItems(_first), whole),
+        Hypothesis("last-items", "items", "the last", "a cut from the other end", OtherItems(_last), whole, 0.3),
+        Hypothesis(
+            "unfinished",
+            "items",
+            "the shortest answers",
+            "a run that was stopped: short answers finish first",
+            Shortest(),
+            whole,
+        ),
+    ]
     if protocol.reasoning is not None:
-        found.append(Hypothesis("reasoning-left-in", "block of reasoning", "graded too", "lm-eval without think_end_token",
-                                Uncut(), "cut", 2.0))  # fmt: skip
+        found.append(
+            Hypothesis(
+                "reasoning-left-in", "block of reasoning", "graded too", "lm-eval without think_end_token", Uncut(), "cut", 2.0
+            )
+        )
     return tuple(found)
 
 

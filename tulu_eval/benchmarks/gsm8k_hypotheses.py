@@ -20,7 +20,7 @@ from tulu_eval.benchmarks.gsm8k_scorers import (
     grade_stated_answer,
     grade_strict_match,
 )
-from tulu_eval.benchmarks.hypothesis import Asked, Hypothesis, Items
+from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherItems, OtherPrompt
 from tulu_eval.records import Turn
 
 CARD_SIZE = 200
@@ -56,8 +56,8 @@ def of(protocol: Protocol) -> tuple[Hypothesis, ...]:
     )  # fmt: skip
     items = (
         Hypothesis("card-items", "items", "the 200 of seed 42", "open-instruct @ea3467db, --max_num_examples 200",
-                   Items(_card_items), "all of the protocol", 3.0),
-        Hypothesis("file-first", "items", "the first of test.jsonl", "--limit of every harness", Items(_first_of_file),
+                   OtherItems(_card_items), "all of the protocol", 3.0),
+        Hypothesis("file-first", "items", "the first of test.jsonl", "--limit of every harness", OtherItems(_first_of_file),
                    "all of the protocol"),
     )  # fmt: skip
     recipe = (*found, *items) if published else items
@@ -73,7 +73,7 @@ def _asked(
     weight: float = 1.0,
     usual: str = "8 in one turn",
 ) -> Hypothesis:
-    return Hypothesis(name, setting, to, source, Asked(rewrite), usual, weight)
+    return Hypothesis(name, setting, to, source, OtherPrompt(rewrite), usual, weight)
 
 
 def _prompt(before: str, question: str, prefill: str, earlier: Sequence[Turn] = ()) -> Prompt:

@@ -26,7 +26,7 @@ more than there is."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Scored:
+class OtherScorer:
     """Another scorer: ``grade`` takes the right answer and a text. Free."""
 
     scorer: str
@@ -34,7 +34,7 @@ class Scored:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Decoded:
+class OtherDecoding:
     """Other settings of decoding; ``None`` leaves a setting as it is.
 
     It is free where greedy answers only end earlier: at fewer tokens, or at stop strings besides the recipe's own.
@@ -62,7 +62,7 @@ class Decoded:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Items:
+class OtherItems:
     """Other items: free where the samples hold them; tried only for a bare number, whose items nobody knows.
 
     Attributes:
@@ -79,7 +79,7 @@ class Shortest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Counted:
+class OtherCount:
     """Samples of some classes counted otherwise: all as wrong, or left out of the number. Free."""
 
     statuses: tuple[Status, ...]
@@ -92,21 +92,21 @@ class Uncut:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
+class OtherPrompt:
     """Other prompts: ``rewrite`` takes the recipe's own prompt and its item. Paid."""
 
     rewrite: Callable[[Prompt, Item], Prompt]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Written:
+class OtherWriting:
     """The same prompts in another form of writing. Paid."""
 
     how: Writing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Engine:
+class OtherEngine:
     """Another engine; an empty field leaves it as it is. Paid, and possible only where this machine has that engine."""
 
     dtype: str = ""
@@ -114,7 +114,7 @@ class Engine:
     quantization: str = ""
 
 
-Change = Scored | Decoded | Items | Shortest | Counted | Uncut | Asked | Written | Engine
+Change = OtherScorer | OtherDecoding | OtherItems | Shortest | OtherCount | Uncut | OtherPrompt | OtherWriting | OtherEngine
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
-from tulu_eval.benchmarks.hypothesis import PLUS, Asked, Decoded, Hypothesis, Writing, Written
+from tulu_eval.benchmarks.hypothesis import PLUS, Hypothesis, OtherDecoding, OtherPrompt, OtherWriting, Writing
 from tulu_eval.errors import UnknownName
 
 
@@ -33,7 +33,7 @@ class VariedBenchmark(Benchmark):
     @property
     def writings(self) -> tuple[Writing, ...]:
         """How the prompts are written instead, in order."""
-        return tuple(one.change.how for one in self.hypotheses_in if isinstance(one.change, Written))
+        return tuple(one.change.how for one in self.hypotheses_in if isinstance(one.change, OtherWriting))
 
     def under(self, protocol: str) -> Benchmark:
         """Returns itself for the varied protocol."""
@@ -47,7 +47,7 @@ class VariedBenchmark(Benchmark):
         """Returns the original prompt as the hypotheses change it, one after the other."""
         prompt = super().render(item)  # type: ignore[safe-super]
         for one in self.hypotheses_in:
-            if isinstance(one.change, Asked):
+            if isinstance(one.change, OtherPrompt):
                 prompt = one.change.rewrite(prompt, item)
         return prompt
 
@@ -74,7 +74,9 @@ def varied(benchmark: Benchmark, name: str, *, strict: bool = False) -> Benchmar
     first, *names = name.split(PLUS)
     original = benchmark.protocol(first)
     own = benchmark.under(original.name)
-    known = {one.name: one for one in own.hypotheses(original) if isinstance(one.change, Asked | Written | Decoded)}
+    known = {
+        one.name: one for one in own.hypotheses(original) if isinstance(one.change, OtherPrompt | OtherWriting | OtherDecoding)
+    }
     if strict and (odd := [one for one in names if one not in known]):
         raise UnknownName(f"change of protocol {original.name}", odd[0], known)
     made = copy.copy(own)
@@ -91,12 +93,12 @@ def _class(own: type[Benchmark], original: Protocol, name: str, found: tuple[Hyp
 
 def _protocol(original: Protocol, name: str, found: tuple[Hypothesis, ...]) -> Protocol:
     decoding, plain = original.decoding, original.plain_decoding
-    if any(isinstance(one.change, Written) and one.change.how == "plain" for one in found):
+    if any(isinstance(one.change, OtherWriting) and one.change.how == "plain" for one in found):
         plain = decoding  # the template alone differs
     for one in found:
-        if isinstance(one.change, Decoded):
+        if isinstance(one.change, OtherDecoding):
             decoding, plain = one.change.of(decoding), one.change.of(plain)
-    asked = PLUS.join([original.prompt_id, *(one.name for one in found if not isinstance(one.change, Decoded))])
+    asked = PLUS.join([original.prompt_id, *(one.name for one in found if not isinstance(one.change, OtherDecoding))])
     return dataclasses.replace(
         original,
         name=name,

@@ -195,7 +195,7 @@ class Inquiry:
         )
         return dataclasses.replace(found, sentence=sentence(found), next_step=next_step(found))
 
-    def _judge(self, trial: Trial, gap: Gap | None) -> Judged | None:
+    def _judge(self, trial: Trial, gap: Gap | None) -> JudgedTrial | None:
         """Returns evidence, verdict on the change alone, and reason; ``None`` if nothing is known."""
         if gap is None or gap.noise:
             return None
@@ -203,10 +203,10 @@ class Inquiry:
         if known is None:
             return None
         verdict, reason = verdict_of(self._frame, trial, known, gap, self._alpha(trial) / LOOKS)
-        return Judged(known, verdict, reason)
+        return JudgedTrial(known, verdict, reason)
 
     def _name(
-        self, trials: Sequence[Trial], judged: Mapping[int, Judged | None], gap: Gap | None
+        self, trials: Sequence[Trial], judged: Mapping[int, JudgedTrial | None], gap: Gap | None
     ) -> tuple[list[Trial], list[Trial]]:
         """Returns the change that explains the gap, if one does and no other fits about as well, and else those that do."""
         known = {id(one): found for one in trials if (found := judged[id(one)]) is not None}
@@ -226,7 +226,9 @@ class Inquiry:
             return ([], [best, *rivals]) if rivals else ([best], [])
         return [], []
 
-    def _row(self, trial: Trial, judged: Mapping[int, Judged | None], named: Sequence[Trial], rivals: Sequence[Trial]) -> Tried:
+    def _row(
+        self, trial: Trial, judged: Mapping[int, JudgedTrial | None], named: Sequence[Trial], rivals: Sequence[Trial]
+    ) -> Tried:
         found = judged[id(trial)]
         verdict: ExplainVerdict = found.verdict if found else "cannot tell"
         reason = found.reason if found else "not looked at"
@@ -265,7 +267,7 @@ class Inquiry:
         )
 
 
-class Judged(NamedTuple):
+class JudgedTrial(NamedTuple):
     """A trial's evidence with the verdict on it alone."""
 
     evidence: Evidence
@@ -273,7 +275,7 @@ class Judged(NamedTuple):
     reason: str
 
 
-def _beside(named: str, found: Judged | None, within: float) -> tuple[ExplainVerdict, str]:
+def _beside(named: str, found: JudgedTrial | None, within: float) -> tuple[ExplainVerdict, str]:
     """Returns the verdict on a change that has an effect where another explains the gap; ``within`` is what may be left."""
     evidence = found.evidence if found else None
     if evidence is not None and evidence.astray:
@@ -287,7 +289,7 @@ def _called(trial: Trial) -> str:
     return "+".join(trial.name)
 
 
-def _with_alike(rows: Sequence[Tried], trials: Sequence[Trial], judged: Mapping[int, Judged | None]) -> list[Tried]:
+def _with_alike(rows: Sequence[Tried], trials: Sequence[Trial], judged: Mapping[int, JudgedTrial | None]) -> list[Tried]:
     """Returns rows with the names of changes that flip the same items."""
     flips = [found.evidence.flipped if (found := judged[id(one)]) else frozenset() for one in trials]
     alike: dict[int, list[str]] = {index: [] for index in range(len(rows))}

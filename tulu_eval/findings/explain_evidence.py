@@ -18,8 +18,9 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from tulu_eval.benchmarks.hypothesis import Counted, Decoded, Hypothesis, Items, Shortest
-from tulu_eval.findings.explain_rules import Outcome, Rule
+from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherCount, OtherDecoding, OtherItems, Shortest
+from tulu_eval.findings.explain_fit import count_fit, scores_fit, texts_fit
+from tulu_eval.findings.explain_rules import Rule, RuleOutcome
 from tulu_eval.findings.explain_sides import Goal
 from tulu_eval.runs.run_plan import Plan
 from tulu_eval.stats import Interval
@@ -37,21 +38,6 @@ FLIPS_LEVEL = 0.01
 SAMPLED_FLIPS = 0.2
 """Share of items that may flip between two runs that draw answers. An item that is right with probability p flips with
 2 p (1 - p); 0.2 is that of items that are right, or wrong, nine times in ten. An allowance, not a measurement."""
-
-OTHER_RATES = (0.1, 0.2, 0.3, 0.5)
-"""Shares of items that may have other scores under two recipes that are not the same."""
-
-TEXT_RATES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
-"""Shares of equal texts that two runs of one recipe may have, from other kernels to the same machine."""
-
-OTHER_TEXTS = 0.02
-"""Share of equal texts of two recipes whose answers differ; more makes equal texts count less."""
-
-EXACT = 0.5
-"""Prior probability that a recipe gives the goal's scores exactly, as greedy decoding on one machine does, not up to flips."""
-
-SLIP = 1e-3
-"""Share of items that flip on one machine, too, where batches differ."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -73,7 +59,7 @@ class Trial:
     samples: Mapping[str, Sample]
     cost: float = 0.0
     failed: str = ""
-    _known: dict[str, Outcome] = dataclasses.field(default_factory=dict)
+    _known: dict[str, RuleOutcome] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> tuple[str, ...]:
@@ -88,15 +74,17 @@ class Trial:
     @property
     def drawn(self) -> bool:
         """Whether answers are drawn, so that two runs of it differ by more than flips."""
-        return any(isinstance(one.change, Decoded) and one.change.temperature for one in self.hypotheses)
+        return any(isinstance(one.change, OtherDecoding) and one.change.temperature for one in self.hypotheses)
 
     @property
     def as_a_whole(self) -> bool:
         """Whether it changes which items count, so that its number is no mean of paired differences."""
         leaves = [one.change for one in self.hypotheses]
-        return any(isinstance(one, Items | Shortest) or (isinstance(one, Counted) and one.how == "left out") for one in leaves)
+        return any(
+            isinstance(one, OtherItems | Shortest) or (isinstance(one, OtherCount) and one.how == "left out") for one in leaves
+        )
 
-    def outcome(self, item: str) -> Outcome | None:
+    def outcome(self, item: str) -> RuleOutcome | None:
         """Returns score and text of an item; ``None`` if there is no sample of it."""
         if item not in self._known and item in self.samples:
             self._known[item] = self.rule.outcome(self.samples[item])
@@ -111,7 +99,7 @@ class Trial:
             return None
         chosen: Sequence[str] | None = order
         for one in self.hypotheses:
-            if isinstance(one.change, Items) and chosen is not None:
+            if isinstance(one.change, OtherItems) and chosen is not None:
                 chosen = one.change.choose(tuple(chosen), n)
             elif isinstance(one.change, Shortest) and chosen is not None:
                 ended = [item for item in chosen if self.samples[item].completion.finish_reason != "error"]
@@ -226,8 +214,8 @@ def weigh(frame: Frame, trial: Trial, alpha: float | None = None) -> Evidence | 
     left_interval = _interval(gaps, frame.n, alpha)
     same = [one is not None and one.text.strip() == goal[item].text.strip() for item, one in zip(seen, outcomes, strict=True)]
     astray = sum(1 for gap in gaps if gap)
-    fitted = math.log(trial.weight) + _fit_scores(len(seen), astray, frame.rate(trial))
-    fitted += 0.0 if trial.drawn else _fit_texts(len(same), sum(same))
+    fitted = math.log(trial.weight) + scores_fit(len(seen), astray, frame.rate(trial))
+    fitted += 0.0 if trial.drawn else texts_fit(len(same), sum(same))
     return Evidence(len(seen), effect, interval, left, left_interval, sum(same), fitted, flipped, astray)
 
 
@@ -253,7 +241,7 @@ def _whole(frame: Frame, trial: Trial) -> Evidence | None:
     effect = value - before[0]
     distance = claim.distance(value * claim.n) / claim.n
     left = math.copysign(distance, claim.right / claim.n - value)
-    fitted = math.log(trial.weight) + _mass(value * claim.n, claim.least, claim.most, claim.n, frame.rate(trial))
+    fitted = math.log(trial.weight) + count_fit(value * claim.n, claim.least, claim.most, claim.n, frame.rate(trial))
     return Evidence(kept, effect, Interval(effect, effect), left, Interval(left, left), None, fitted, frozenset(), None)
 
 
@@ -279,7 +267,7 @@ def _fit_claim(frame: Frame, trial: Trial, differences: Sequence[float]) -> floa
     mean = math.fsum(differences) / m
     expected = (before[0] + mean) * claim.n
     if m == frame.n and frame.goal.same_items:
-        return math.log(trial.weight) + _mass(expected, claim.least, claim.most, claim.n, frame.rate(trial))
+        return math.log(trial.weight) + count_fit(expected, claim.least, claim.most, claim.n, frame.rate(trial))
     mean, spread = _by_strata(frame, differences)
     expected = (before[0] + mean) * claim.n
     variance = claim.n**2 * spread / m * (1 - m / frame.n) + frame.rate(trial) * claim.n
@@ -310,30 +298,3 @@ def _by_strata(frame: Frame, differences: Sequence[float]) -> tuple[float, float
         # half an item more, so that no stratum is without error
         spread += share * (math.fsum((one - average) ** 2 for one in found) + 0.5) / max(len(found), 1)
     return mean, spread
-
-
-def _mass(expected: float, least: int, most: int, n: int, rate: float) -> float:
-    """Returns the log-probability of a claimed count if all items are known: exact, or up to flips."""
-    net = net_flips(n, rate)
-    exact = EXACT if least - 0.5 < expected < most + 0.5 else 0.0
-    places = [n + count - round(expected) for count in range(least, most + 1)]
-    flips = math.fsum(float(net[place]) for place in places if 0 <= place < len(net))
-    return math.log(max(exact + (1 - EXACT) * flips, 1e-300))
-
-
-def _fit_scores(seen: int, astray: int, rate: float) -> float:
-    """Returns a log-likelihood ratio: the goal's scores are those under the change, exactly or up to flips, or another's."""
-    own = _mixture(seen, astray, ((SLIP, EXACT), (rate, 1 - EXACT)))
-    return own - _mixture(seen, astray, [(one, 1 / len(OTHER_RATES)) for one in OTHER_RATES])
-
-
-def _fit_texts(seen: int, same: int) -> float:
-    """Returns the log-likelihood ratio of that many equal texts under one recipe and under two."""
-    own = _mixture(seen, same, [(one, 1 / len(TEXT_RATES)) for one in TEXT_RATES])
-    return own - _mixture(seen, same, [(OTHER_TEXTS, 1.0)])
-
-
-def _mixture(seen: int, hits: int, rates: Sequence[tuple[float, float]]) -> float:
-    """Returns the log-likelihood of that many hits if the rate is one of several, each with its prior probability."""
-    logs = [math.log(prior) + hits * math.log(rate) + (seen - hits) * math.log1p(-rate) for rate, prior in rates]
-    return max(logs) + math.log(math.fsum(math.exp(one - max(logs)) for one in logs))

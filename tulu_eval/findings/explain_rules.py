@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tulu_eval.benchmarks.base import classify
-from tulu_eval.benchmarks.hypothesis import Change, Counted, Decoded, Scored, Uncut
+from tulu_eval.benchmarks.hypothesis import Change, OtherCount, OtherDecoding, OtherScorer, Uncut
 from tulu_eval.records import Completion, Decoding, Grade
 from tulu_eval.runs.grading import Grader
 from tulu_eval.store.sample_line import Sample
@@ -20,7 +20,7 @@ Decode = Callable[[Sequence[int]], str]
 """Makes the text of generated token ids, without special tokens."""
 
 
-class Outcome(NamedTuple):
+class RuleOutcome(NamedTuple):
     """What a rule makes of a sample.
 
     Attributes:
@@ -57,7 +57,7 @@ class Rule:
     decode: Decode | None = None
     grade: Callable[[str, str], Grade] | None = None
     ends: Decoding | None = None
-    counted: tuple[Counted, ...] = ()
+    counted: tuple[OtherCount, ...] = ()
     uncut: bool = False
 
     def changed(self, change: Change) -> Rule:
@@ -66,20 +66,20 @@ class Rule:
         Raises:
             CannotApply: If the change is not free, or changes nothing.
         """
-        if isinstance(change, Scored):
+        if isinstance(change, OtherScorer):
             if change.scorer == self.scorer:
                 raise CannotApply("it is the scorer already")
             own = change.scorer in self.grader.benchmark.scorers
             return dataclasses.replace(self, scorer=change.scorer, grade=None if own else change.grade)
-        if isinstance(change, Counted):
+        if isinstance(change, OtherCount):
             return dataclasses.replace(self, counted=(*self.counted, change))
         if isinstance(change, Uncut):
             return dataclasses.replace(self, uncut=True)
-        if isinstance(change, Decoded):
+        if isinstance(change, OtherDecoding):
             return self._ending(change)
         raise CannotApply("it needs other answers")
 
-    def _ending(self, change: Decoded) -> Rule:
+    def _ending(self, change: OtherDecoding) -> Rule:
         before = self.ends or self.decoding
         if before is None:
             raise CannotApply("where the answers end is not known")
@@ -92,10 +92,10 @@ class Rule:
             raise CannotApply("cutting by tokens needs the model's tokenizer, which is not here")
         return dataclasses.replace(self, ends=ends)
 
-    def outcome(self, sample: Sample) -> Outcome:
+    def outcome(self, sample: Sample) -> RuleOutcome:
         """Returns a sample's score under the rule, and its text."""
         if sample.completion.finish_reason == "error":
-            return Outcome(None, "")
+            return RuleOutcome(None, "")
         completion = self._ended(sample.completion) if self.ends else sample.completion
         sample = dataclasses.replace(sample, completion=completion)
         text = completion.text if self.uncut else self.grader.text(sample)
@@ -106,10 +106,10 @@ class Rule:
         status = classify(completion, grades, reasoned=text is not None)
         for one in self.counted:
             if status in one.statuses:
-                return Outcome(0.0 if one.how == "wrong" else None, completion.text)
+                return RuleOutcome(0.0 if one.how == "wrong" else None, completion.text)
         if self.grade is not None:
-            return Outcome(0.0 if text is None else self.grade(sample.target, text).score, completion.text)
-        return Outcome(next(grade.score for grade in grades if grade.scorer == self.scorer), completion.text)
+            return RuleOutcome(0.0 if text is None else self.grade(sample.target, text).score, completion.text)
+        return RuleOutcome(next(grade.score for grade in grades if grade.scorer == self.scorer), completion.text)
 
     def _ended(self, completion: Completion) -> Completion:
         """Returns a completion as it would have ended under :attr:`ends`."""

@@ -14,7 +14,7 @@ from tulu_eval.benchmarks.base import Benchmark, Protocol
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.findings.audit import allowance, order_of, same_plan
 from tulu_eval.findings.claims import Claim, counts
-from tulu_eval.findings.explain_rules import Decode, Outcome, Rule
+from tulu_eval.findings.explain_rules import Decode, Rule, RuleOutcome
 from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.records import Decoding
@@ -73,7 +73,7 @@ class Goal:
 
     words: str
     items: tuple[str, ...]
-    outcomes: Mapping[str, Outcome] | None
+    outcomes: Mapping[str, RuleOutcome] | None
     claim: Claim | None = None
     same_items: bool = True
 
@@ -159,7 +159,7 @@ def goal_of_run(run: StoredRun, base: Base) -> Goal:
     if run.benchmark != base.benchmark.name:
         raise UserError(f"{run.folder} is of {run.benchmark}, and the other side of {base.benchmark.name}: no items are shared")
     finished(run)
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, RuleOutcome] = {}
     targets = _targets(base)
     plain = dataclasses.replace(base.rule, ends=None)
     for sample in run.samples():

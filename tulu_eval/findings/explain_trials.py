@@ -8,7 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tulu_eval.benchmarks.common_hypotheses import shown
-from tulu_eval.benchmarks.hypothesis import Counted, Decoded, Engine, Hypothesis, Items, Scored, Shortest, Uncut, Written
+from tulu_eval.benchmarks.hypothesis import (
+    Hypothesis,
+    OtherCount,
+    OtherDecoding,
+    OtherEngine,
+    OtherItems,
+    OtherScorer,
+    OtherWriting,
+    Shortest,
+    Uncut,
+)
 from tulu_eval.benchmarks.varied import name_of
 from tulu_eval.errors import UserError
 from tulu_eval.findings.explain_evidence import Trial
@@ -62,7 +72,7 @@ def make_trials(
         try:
             rule = _free(base.rule, one, goal)
         except CannotApply as reason:
-            if isinstance(one.change, Scored | Counted | Uncut | Items | Shortest) or str(reason) == SAME:
+            if isinstance(one.change, OtherScorer | OtherCount | Uncut | OtherItems | Shortest) or str(reason) == SAME:
                 continue
             _add_paid(found, base, one, seen, suite, samples_of, str(reason))
             continue
@@ -76,11 +86,11 @@ SAME = "the recipe has it already"
 def _free(rule: Rule, one: Hypothesis, goal: Goal) -> Rule:
     """Returns the rule of a free hypothesis; raises CannotApply if it is not free, or of no use."""
     change = one.change
-    if isinstance(change, Items | Shortest):
+    if isinstance(change, OtherItems | Shortest):
         if goal.claim is None or goal.claim.n >= len(goal.items):
             raise CannotApply("the items are known")
         return rule
-    if isinstance(change, Counted) and change.how == "left out" and goal.claim is None:
+    if isinstance(change, OtherCount) and change.how == "left out" and goal.claim is None:
         raise CannotApply("the items are known")
     if isinstance(change, Uncut) and rule.grader.reasoning is None:
         raise CannotApply("nothing is cut")
@@ -97,7 +107,7 @@ def _add_paid(
     reason: str,
 ) -> None:
     if base.plan is None:
-        cut = isinstance(one.change, Decoded) and one.change.temperature is None
+        cut = isinstance(one.change, OtherDecoding) and one.change.temperature is None
         found.untried.append(Untried(one, reason if cut else base.unpaid))
         return
     try:
@@ -126,9 +136,9 @@ def vary(plan: Plan, hypotheses: Sequence[Hypothesis], suite: Suite) -> Plan:
         UserError: If it cannot be made, or its engine cannot run here.
     """
     order = plan.order
-    asked = tuple(one for one in hypotheses if not isinstance(one.change, Engine))
+    asked = tuple(one for one in hypotheses if not isinstance(one.change, OtherEngine))
     for one in hypotheses:
-        if isinstance(one.change, Engine):
+        if isinstance(one.change, OtherEngine):
             order = _engine(order, one.change)
     if asked:
         order = dataclasses.replace(order, protocol=name_of(plan.protocol.name, asked))
@@ -138,7 +148,7 @@ def vary(plan: Plan, hypotheses: Sequence[Hypothesis], suite: Suite) -> Plan:
     return found
 
 
-def _engine(order: Order, change: Engine) -> Order:
+def _engine(order: Order, change: OtherEngine) -> Order:
     settings = order.settings
     if change.dtype:
         settings = dataclasses.replace(settings, dtype=change.dtype)
@@ -194,14 +204,14 @@ def value_before(one: Hypothesis, base: Base) -> str:
     """Returns the value of a hypothesis' setting in the base, in words."""
     decoding: Decoding | None = base.rule.decoding
     change = one.change
-    if isinstance(change, Scored):
+    if isinstance(change, OtherScorer):
         return base.rule.scorer
-    if isinstance(change, Decoded) and decoding is not None:
+    if isinstance(change, OtherDecoding) and decoding is not None:
         if change.temperature is not None:
             return "greedy" if decoding.greedy else f"temperature {decoding.temperature:g}"
         return str(decoding.max_new_tokens) if change.max_new_tokens is not None else shown(decoding.stop)
-    if isinstance(change, Written) and not one.usual and base.plan is not None:
+    if isinstance(change, OtherWriting) and not one.usual and base.plan is not None:
         return {"chat": "the model's own"}.get(base.plan.template.form, base.plan.template.form)
-    if isinstance(change, Engine) and not one.usual and base.plan is not None:
+    if isinstance(change, OtherEngine) and not one.usual and base.plan is not None:
         return base.plan.dtype if change.dtype else base.plan.backend.name
     return one.usual or "unknown"
