@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from tulu_eval.findings.averages import MeasuredAverage
 from tulu_eval.records import Result
 from tulu_eval.reports import dry_run
 from tulu_eval.reports.layout import duration, grid, wrapped
@@ -13,8 +14,8 @@ from tulu_eval.reports.run import failed, interval
 from tulu_eval.runs.suite_plan import SuitePlan, Unmeasured
 
 
-def of_rows(rows: Sequence[Result], unmeasured: Sequence[Unmeasured]) -> str:
-    """Returns the rows of all benchmarks as one table, and a line per benchmark without a number."""
+def of_rows(rows: Sequence[Result], unmeasured: Sequence[Unmeasured], averages: Sequence[MeasuredAverage] = ()) -> str:
+    """Returns the rows of all benchmarks as one table, and a line per benchmark without a number and per average."""
     head = ("benchmark", "protocol", "scorer", "value", "95 % interval", "n", "of")
     body = [
         (
@@ -28,7 +29,16 @@ def of_rows(rows: Sequence[Result], unmeasured: Sequence[Unmeasured]) -> str:
         )
         for row in rows
     ]
-    return "\n".join([*([grid(head, body, keep=(0, 1, 3, 4))] if body else []), *map(_line, unmeasured)])
+    table = [grid(head, body, keep=(0, 1, 3, 4))] if body else []
+    return "\n".join([*table, *map(_line, unmeasured), *map(_average, averages)])
+
+
+def _average(one: MeasuredAverage) -> str:
+    named = f"the card's average as the {one.rule} (which explains that of {' and '.join(one.explains)}):"
+    if one.value is None:
+        return wrapped(f"{named} {one.why}")
+    spread = f"no interval: {one.why}" if one.low is None or one.high is None else f"[{one.low:.1f}, {one.high:.1f}]"
+    return wrapped(f"{named} {one.value:.1f} {spread}")
 
 
 def plan_as_json(planned: SuitePlan) -> dict[str, Any]:
