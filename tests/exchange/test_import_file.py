@@ -19,7 +19,8 @@ from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import UserError
 from tulu_eval.exchange import bundle
-from tulu_eval.exchange.import_file import Imported, import_file, right_answer
+from tulu_eval.exchange.import_file import Imported, import_file
+from tulu_eval.exchange.import_matching import right_answer
 from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.findings.audit import audit
 from tulu_eval.findings.compare import compare

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.benchmarks.base import Item
-from tulu_eval.exchange.foreign import ForeignAnswer
-from tulu_eval.exchange.import_file import Imported, import_file, match, placed, right_answer
+from tulu_eval.exchange.answers import ForeignAnswer
+from tulu_eval.exchange.import_file import Imported, import_file
+from tulu_eval.exchange.import_matching import match, placed, right_answer
 from tulu_eval.findings.verify import against, verify
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import import_file as import_report

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tulu_eval.errors import UserError
+from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.findings.compare import compare
 from tulu_eval.runs.reading import read_run
 from tulu_eval.store import manifest as files
@@ -36,6 +36,18 @@ def regrade(folder: Path, item: str, **changes: object) -> None:
             sample = dataclasses.replace(sample, grades=(dataclasses.replace(first, **changes), *rest))
         lines.append(encode(sample))
     path.write_bytes(b"".join(lines))
+
+
+def test_a_scorer_can_be_named(make_run: MakeRun) -> None:
+    a, b = (read_run(make_run(right=right, output=f"o{right}", revision=f"{right}aaa")) for right in (121, 118))
+    first, second = (row.scorer for row in a.results[:2])
+    assert compare(a, b).scorer == compare(a, b, first).scorer == first
+    found = compare(a, b, second)
+    assert found.scorer == second
+    wanted = {sample.item for sample in a.samples() if {g.scorer: g.score for g in sample.grades}[second] == 1}
+    assert found.paired.right_a == len(wanted)
+    with pytest.raises(UnknownName, match=f"unknown scorer of both runs '{second}s'.*{second}"):
+        compare(a, b, f"{second}s")
 
 
 def test_flips_are_counted_tested_and_explained(make_run: MakeRun) -> None:

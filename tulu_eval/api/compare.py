@@ -16,7 +16,7 @@ from tulu_eval.runs.reading import finished
 
 
 @spoken
-def compare(a: Run | AnyPath, b: Run | AnyPath) -> Compared:
+def compare(a: Run | AnyPath, b: Run | AnyPath, *, scorer: str | None = None) -> Compared:
     """Compares two runs on the items that both have: McNemar's test, each item that flipped and why, settings that differ.
 
     >>> found = tulu_eval.compare("results/a/gsm8k/card-200-1a2b3c4d", "results/b/gsm8k/card-200-5e6f7a8b")
@@ -25,11 +25,12 @@ def compare(a: Run | AnyPath, b: Run | AnyPath) -> Compared:
     Args:
         a: A run, or its folder.
         b: Another run, or its folder.
+        scorer: Name of the scorer to compare by; the first that both have unless given.
 
     Raises:
-        UserError: If they cannot be compared, or one is unfinished or was changed by hand.
+        UserError: If there is no such scorer, they cannot be compared, or one is unfinished or was changed by hand.
     """
-    return compare_runs(finished(read(a)), finished(read(b)))
+    return compare_runs(finished(read(a)), finished(read(b)), scorer)
 
 
 @spoken

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from tulu_eval.api.evaluate import RunOptions, plan
+from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import Run
 from tulu_eval.api.silence import silence
 from tulu_eval.api.words import spoken
 from tulu_eval.benchmarks.suites import Member
 from tulu_eval.errors import PreflightError, UserError
+from tulu_eval.findings.averages import MeasuredAverage, averages
 from tulu_eval.runs import catalog
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import Plan
@@ -29,12 +31,14 @@ class SuiteRun:
     Attributes:
         unmeasured: Benchmarks that could not be measured here and were skipped.
         failed: Benchmarks whose engine failed; the same call goes on with what their ledgers have.
+        averages: The card's average by each rule that explains a printed one; empty if none of its columns was measured.
     """
 
     suite: str
     runs: tuple[Run, ...]
     unmeasured: tuple[Unmeasured, ...]
     failed: tuple[Unmeasured, ...]
+    averages: tuple[MeasuredAverage, ...] = ()
 
 
 @spoken
@@ -134,7 +138,8 @@ def evaluate_suite(
         for made, one in pairs
         if isinstance(one, UserError)
     )
-    return SuiteRun(suite, runs, planned.unmeasured, failed)
+    found = averages(load_suite(registry), [row for run in runs for row in run.results])
+    return SuiteRun(suite, runs, planned.unmeasured, failed, found)
 
 
 def _plan(

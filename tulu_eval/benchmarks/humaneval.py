@@ -240,9 +240,13 @@ def read_items(path: Path) -> list[Item]:
         prompt, entry = row.text("prompt"), row.text("entry_point")
         if not entry.isidentifier():
             raise row.error("field 'entry_point' is no name of a function")
-        target = {"prompt": prompt, "test": row.text("test"), "entry": entry}
-        items.append(Item(row.text("task_id"), prompt, json.dumps(target, sort_keys=True, separators=(",", ":"))))
+        items.append(Item(row.text("task_id"), prompt, written(Exercise(prompt, row.text("test"), entry))))
     return items
+
+
+def written(given: Exercise) -> str:
+    """Returns an item's target."""
+    return json.dumps(msgspec.to_builtins(given), sort_keys=True, separators=(",", ":"))
 
 
 def check_items(items: list[Item], data: Path | None) -> None:

@@ -60,6 +60,7 @@ def run_suite(
                     "runs": [run_report.as_json(run.folder, run.results, run.tally) for run in one.runs],
                     "unmeasured": [dataclasses.asdict(missing) for missing in one.unmeasured],
                     "failed": [dataclasses.asdict(missing) for missing in one.failed],
+                    "averages": [dataclasses.asdict(average) for average in one.averages],
                 }
                 for one in done
             ]
@@ -67,7 +68,7 @@ def run_suite(
     else:
         for one in done:
             rows = [row for run in one.runs for row in run.results]
-            print_text(suite_table.of_rows(rows, (*one.unmeasured, *one.failed)))
+            print_text(suite_table.of_rows(rows, (*one.unmeasured, *one.failed), one.averages))
             for run in one.runs:
                 progress.say(str(run.folder))
     end_with_failures([run for one in done for run in one.runs], "the same command tries them again")

@@ -12,16 +12,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash, protocol_fields
+from tulu_eval.benchmarks.likelihood import LikelihoodBenchmark
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
-from tulu_eval.exchange.foreign import RESPONSES, Foreign, ForeignAnswer, read_foreign
+from tulu_eval.exchange.answers import Foreign, ForeignAnswer
+from tulu_eval.exchange.foreign import RESPONSES, read_foreign
+from tulu_eval.exchange.import_matching import Matched, match, placed
 from tulu_eval.files import Place, checked
 from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
@@ -48,30 +50,6 @@ from tulu_eval.store.signature import UNKNOWN
 from tulu_eval.store.tally import Tally
 from tulu_eval.version import __version__
 
-REWORDED = 0.01
-"""Largest share of rows whose question may differ from that of the item at their place."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Matched:
-    """The file's answers, matched with the benchmark's items.
-
-    Attributes:
-        answers: The first answer to each item, in the benchmark's order.
-        foreign: Answers to no item.
-        changed: Answers to an item whose question differs in letter case or white space, or that has another right answer.
-        repeated: Further answers to an item.
-        missing: Items without an answer.
-        reworded: Answers, among the matched ones, at the place of an item whose question has other words.
-    """
-
-    answers: tuple[tuple[Item, ForeignAnswer], ...]
-    foreign: tuple[ForeignAnswer, ...]
-    changed: tuple[ForeignAnswer, ...]
-    repeated: tuple[ForeignAnswer, ...]
-    missing: tuple[Item, ...]
-    reworded: tuple[ForeignAnswer, ...] = ()
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Imported:
@@ -79,6 +57,8 @@ class Imported:
 
     Attributes:
         misread: Ids of items for which the harness extracted another answer than the same rule does here.
+        protocol: Name of the protocol whose items these are.
+        other_prompts: Whether the file has prompts, and they are not the protocol's.
     """
 
     folder: Path
@@ -87,6 +67,8 @@ class Imported:
     misread: tuple[str, ...]
     results: tuple[Result, ...]
     tally: Tally
+    protocol: str
+    other_prompts: bool
 
 
 def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, output: Path, suite: Suite) -> Imported:
@@ -98,13 +80,13 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     Raises:
         UserError: If no known harness wrote the file, or it has no answer to an item of the benchmark.
     """
-    protocol = _protocol(catalog.benchmark(benchmark_name))
-    benchmark = catalog.benchmark(benchmark_name, protocol.name)
     source = read_foreign(path)
+    protocol = _protocol(catalog.benchmark(benchmark_name), source, path)
+    benchmark = catalog.benchmark(benchmark_name, protocol.name)
     items = benchmark.load(protocol, data)
     if not any(item.target for item in items):
         raise UserError(f"{benchmark_name} has no right answers to grade with; 'tulu-eval judge' takes files of outputs")
-    matched = match(items, source.answers)
+    matched = match(items, source.answers, benchmark.continuations if isinstance(benchmark, LikelihoodBenchmark) else None)
     if source.harness == RESPONSES:
         matched = placed(items, source.answers, matched)
     if not matched.answers:
@@ -131,69 +113,37 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
         sample.item for sample, (_, answer) in zip(samples, matched.answers, strict=True)
         if answer.prediction is not None and sample.grades[0].answered and sample.grades[0].answer != answer.prediction
     )  # fmt: skip
-    return Imported(folder, source, matched, misread, rows.results, rows.tally)
+    kept = any(answer.prompt or answer.turns for _, answer in matched.answers)
+    other = kept and manifest.protocol.prompt_id == UNKNOWN
+    return Imported(folder, source, matched, misread, rows.results, rows.tally, protocol.name, other)
 
 
-def match(items: Sequence[Item], answers: Sequence[ForeignAnswer]) -> Matched:
-    """Matches answers with items."""
-    exact = {item.question.strip(): item for item in items}
-    loose = {_loose(item.question): item for item in items}
-    found: dict[str, ForeignAnswer] = {}
-    foreign: list[ForeignAnswer] = []
-    changed: list[ForeignAnswer] = []
-    repeated: list[ForeignAnswer] = []
-    for answer in answers:
-        item = exact.get(answer.question.strip())
-        if item is None:
-            (changed if _loose(answer.question) in loose else foreign).append(answer)
-        elif answer.answer is not None and right_answer(answer.answer) != right_answer(item.target):
-            changed.append(answer)
-        elif item.id in found:
-            repeated.append(answer)
-        else:
-            found[item.id] = answer
-    return Matched(
-        answers=tuple((item, found[item.id]) for item in items if item.id in found),
-        foreign=tuple(foreign),
-        changed=tuple(changed),
-        repeated=tuple(repeated),
-        missing=tuple(item for item in items if item.id not in found),
-    )
-
-
-def placed(items: Sequence[Item], answers: Sequence[ForeignAnswer], matched: Matched) -> Matched:
-    """Returns the match with a few answers to no item joined by their place, if all others stand at their items' places."""
-    if len(answers) != len(items) or not 0 < len(matched.missing) <= REWORDED * len(items):
-        return matched
-    found = {item.id: answer for item, answer in matched.answers}
-    reworded = []
-    for item, answer in zip(items, answers, strict=True):
-        if item.id not in found:
-            reworded.append(answer)
-        elif found[item.id] is not answer:
-            return matched
-    return Matched(tuple(zip(items, answers, strict=True)), (), (), (), (), tuple(reworded))
-
-
-def right_answer(text: str) -> str:
-    """Returns the right answer in a text without thousands commas: all text, or what follows ``####`` in a whole solution."""
-    return re.sub(r"(?<=\d),(?=\d)", "", text.rpartition("####")[2].strip())
-
-
-def _loose(question: str) -> str:
-    return " ".join(question.split()).casefold()
-
-
-def _protocol(benchmark: Benchmark) -> Protocol:
-    """Returns the protocol whose items a file is matched with: the one with the most of them, of a text per item.
+def _protocol(benchmark: Benchmark, source: Foreign, path: Path) -> Protocol:
+    """Returns the protocol whose items a file is matched with: the one that its task names, else the one with the most items.
 
     Raises:
-        UserError: If the benchmark has none, since the file of another harness holds nothing else.
+        UserError: If the benchmark has no protocol for what the file has: a generated text per item, or likelihoods of choices.
     """
-    texts = [one for one in benchmark.protocols.values() if one.samples == 1 and benchmark.under(one.name).kind == "generate"]
-    if not texts:
-        raise UserError(f"{benchmark.name} is not graded by one generated text per item, and 'import' reads nothing else")
-    return max(texts, key=lambda one: (one.n > 0, len(one.covers)))
+    chosen = bool(source.answers) and bool(source.answers[0].likelihoods)
+    kinds = ("choose", "score") if chosen else ("generate",)
+    usable = [one for one in benchmark.protocols.values() if one.samples == 1 and benchmark.under(one.name).kind in kinds]
+    if not usable:
+        texts, likelihoods = "a generated text per item", "likelihoods of choices"
+        has, needs = (likelihoods, texts) if chosen else (texts, likelihoods)
+        raise UserError(f"{path} has {has}, and {benchmark.name} is graded by {needs}, one answer per item")
+    named = next((one for one in usable if one.name == _named(benchmark.name, source)), None)
+    return named or max(usable, key=lambda one: (one.n > 0, len(one.covers), one.n))
+
+
+def _named(benchmark: str, source: Foreign) -> str:
+    """Returns the name of the protocol that is meant by lm-eval's task, or by its prompts; empty for the default."""
+    if benchmark == "truthfulqa":
+        return "mc1" if source.task.endswith("mc1") else ""
+    if benchmark == "bbh":
+        return "direct" if source.task.startswith("bbh") and "cot" not in source.task else "cot"
+    if benchmark == "mmlu" and not any("\nAnswer: " in (answer.prompt or "") for answer in source.answers):
+        return "0-shot"
+    return ""
 
 
 def _model(asked: str, source: Foreign, suite: Suite) -> tuple[str, str]:
@@ -214,17 +164,19 @@ def _sample(item: Item, answer: ForeignAnswer, settings: str) -> Sample:
     if answer.prompt is not None:
         prompt = hashlib.sha256(answer.prompt.encode("utf-8", "surrogatepass")).hexdigest()
     key = content_hash({"settings": settings, "item": item.id})
-    completion = Completion(key, answer.text, (), "unknown", 0.0)
+    completion = Completion(key, answer.text, (), "unknown", 0.0, likelihoods=answer.likelihoods)
     return Sample(item.id, item.target, prompt, completion, "ok", (), item.group)
 
 
-def _prompts(benchmark: Benchmark, matched: Matched) -> tuple[str, str]:
-    """Returns the form of the prompts, and the hash of their constant part: the benchmark's own, or unknown."""
+def _prompts(benchmark: Benchmark, protocol: Protocol, matched: Matched) -> tuple[str, str]:
+    """Returns the form of the prompts, and the hash of their constant part: the protocol's own, or unknown."""
     pairs = [(benchmark.render(item), answer) for item, answer in matched.answers]
     if all(answer.prompt == prompt.plain for prompt, answer in pairs):
-        return "plain", benchmark.protocol(None).prompt_id
-    if all(any(prompt.user in text for text in (answer.prompt or "", *answer.turns)) for prompt, answer in pairs):
-        return "imported", benchmark.protocol(None).prompt_id
+        return "plain", protocol.prompt_id
+    if not benchmark.raw and all(
+        any(prompt.user in text for text in (answer.prompt or "", *answer.turns)) for prompt, answer in pairs
+    ):
+        return "imported", protocol.prompt_id
     return "imported", UNKNOWN
 
 
@@ -241,7 +193,7 @@ def _manifest(
 ) -> Manifest:
     """Returns the run's manifest; a fact that the file does not have is ``unknown``, or null in a field of numbers or lists."""
     digest = file_sha256(path)
-    form, prompt_id = _prompts(benchmark, matched)
+    form, prompt_id = _prompts(benchmark, protocol, matched)
     items_sha256 = items_hash(items)
     decoding = checked(dataclasses.asdict(source.decoding), StoredDecoding, Place(path))
     recipe = {**protocol_fields(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}

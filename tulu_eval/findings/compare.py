@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
-from tulu_eval.errors import UserError
+from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.findings.changes import Change, changes, is_unknown
 from tulu_eval.findings.divergence import Divergence, divergence
 from tulu_eval.records import Grade
@@ -68,6 +68,9 @@ class Paired:
         p_value: Two-sided p-value of the test.
         difference: A minus B.
         low: Lower end of the difference's 95 % interval: Tango's score interval, or Student's.
+        same_text: Items whose samples all have the same text in both.
+        same_answer: Items with the same answer in both, or with several samples, with as many right.
+        samples: Samples per item.
         detectable: Smallest difference that the test detects with 80 % power at this discordance; ``None`` if it detects none.
         margin: Difference that the test must be able to detect before the verdict is ``no difference``.
         verdict: ``differ``: chance rarely flips as many items. ``no difference``: chance does, and the test would have detected
@@ -95,6 +98,7 @@ class Paired:
     test: Literal["mcnemar", "t"]
     score_a: float
     score_b: float
+    samples: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,10 +122,11 @@ class Compared:
     only_in: tuple[int, int]
 
 
-def compare(a: StoredRun, b: StoredRun) -> Compared:
-    """Compares two runs of one benchmark on the items that both have, by the first scorer that both have.
+def compare(a: StoredRun, b: StoredRun, scorer: str | None = None) -> Compared:
+    """Compares two runs of one benchmark on the items that both have; ``scorer`` is the first that both have unless given.
 
     Raises:
+        UnknownName: If one of the runs does not have the scorer.
         UserError: If the runs have different benchmarks or data, or no common item or scorer.
     """
     if a.benchmark != b.benchmark:
@@ -144,7 +149,7 @@ def compare(a: StoredRun, b: StoredRun) -> Compared:
     if not answered:
         raise UserError(f"{a.folder} and {b.folder} share no item that the engine answered in both")
     one, other = next(iter(answered.values()))
-    scorer = _scorer(one[0], other[0])
+    scorer = _scorer(one[0], other[0], scorer)
     tokenizers = {run.manifest.model.tokenizer_sha256 for run in (a, b)}
     same_tokenizer = len(tokenizers) == 1 and not any(map(is_unknown, tokenizers))
     sides = {item: (_side(one, scorer), _side(other, scorer)) for item, (one, other) in answered.items()}
@@ -178,12 +183,15 @@ def _by_item(run: StoredRun) -> dict[str, tuple[Sample, ...]]:
     return {item: tuple(found[name] for name in names) for item, names in named.items() if all(name in found for name in names)}
 
 
-def _scorer(one: Sample, other: Sample) -> str:
+def _scorer(one: Sample, other: Sample, name: str | None) -> str:
+    """Returns the scorer with this name, or the first, of those that both samples have."""
     theirs = {grade.scorer for grade in other.grades}
-    for grade in one.grades:
-        if grade.scorer in theirs:
-            return grade.scorer
-    raise UserError("the two runs have no scorer in common; 'tulu-eval score' grades both again with the same ones")
+    common = [grade.scorer for grade in one.grades if grade.scorer in theirs]
+    if not common:
+        raise UserError("the two runs have no scorer in common; 'tulu-eval score' grades both again with the same ones")
+    if name is not None and name not in common:
+        raise UnknownName("scorer of both runs", name, common)
+    return name or common[0]
 
 
 def _side(samples: Sequence[Sample], scorer: str) -> Side:
@@ -236,6 +244,7 @@ def _test(
         test=test,
         score_a=100 * fmean(one.score for one, _ in sides.values()),
         score_b=100 * fmean(other.score for _, other in sides.values()),
+        samples=max(len(samples) for pair in answered.values() for samples in pair),
     )
 
 

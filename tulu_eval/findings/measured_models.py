@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tulu_eval.findings.averages import MeasuredAverage, averages
 from tulu_eval.findings.owners import owners_of
 from tulu_eval.findings.published_cells import released_model, remembered_model
 from tulu_eval.findings.table import TableCell, entry
@@ -42,6 +43,7 @@ class MeasuredModel:
     Attributes:
         label: Name in the registry, else the name under which its runs are filed.
         elsewhere: Number of its published numbers that no protocol here measures.
+        averages: The card's average by each rule that explains a printed one; empty if none of its columns was measured.
     """
 
     label: str
@@ -49,6 +51,7 @@ class MeasuredModel:
     stage: str
     lines: tuple[SuiteLine, ...]
     elsewhere: int
+    averages: tuple[MeasuredAverage, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ def _model(owner: str, runs: list[StoredRun], suite: Suite) -> MeasuredModel:
         stage=model.stage if model else "-",
         lines=tuple(lines),
         elsewhere=sum(not _here(suite, cell) for cell in cells),
+        averages=averages(suite, [line.cell.measured.row for line in lines if line.cell.measured]),
     )
 
 

@@ -2,8 +2,9 @@
 
 There are two kinds of findings. Findings of the record are the registry's contradictions whose first statement is in this card;
 a pattern finds each place. Findings of the rules apply to any card: links whose text names another model, "published" numbers
-that nobody published, sizes, base and reward models that differ from the registry's, metadata that is empty or misplaced. If a
-rule and the record concern the same place, the check keeps the record's finding, which says more.
+that nobody published, sizes, base and reward models that differ from the registry's, metadata that is empty or misplaced,
+numbers of tables that do not fit each other. If a rule and the record concern the same place, the check keeps the record's
+finding, which says more.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Any
 
 from tulu_eval.errors import UserError
 from tulu_eval.model_card.card_file import CardFile, CardSpan, TableRow
+from tulu_eval.model_card.table_lint import doubts
 from tulu_eval.registry.card_tables import plain
 from tulu_eval.registry.entries import Model
 from tulu_eval.registry.published import PublishedCell
 from tulu_eval.registry.suite import Suite
 
 REGISTRY = "the registry"
+ARITHMETIC = "arithmetic"
 METADATA = "huggingface_hub, which reads a card as the hub does"
 
 _SIZE = re.compile(r"\b\d+(?:\.\d+)?B\b")
@@ -65,6 +68,7 @@ def check(card: CardFile, suite: Suite, model: Model | None) -> tuple[Finding, .
     """Returns the errors in a card, in the card's order; without a ``model``, only by the rules that need none."""
     recorded = list(_recorded(card, suite, model)) if model else []
     ruled = [*_metadata(card), *_links(card, suite), *(found for row in card.rows() for found in _row(card, suite, model, row))]
+    ruled += _tables(card, suite, model)
     if model is not None:
         ruled += [*_base(card, suite, model), *_sizes(card, suite, model), *_reward_model(card, suite, model)]
     said = {(one.line, one.check) for one in recorded}
@@ -181,6 +185,13 @@ def _contradicted(card: CardFile, suite: Suite, cell: CardSpan, says: str, same:
         if entry.id in ids:
             source = f"{suite.sources[entry.first_source]}; {suite.sources[entry.second_source]}"
             yield _finding(card, cell, entry.id, says, f"{entry.first} {entry.second}", source, entry.advice)
+
+
+def _tables(card: CardFile, suite: Suite, model: Model | None) -> Iterator[Finding]:
+    """Yields numbers of tables that do not fit each other."""
+    counted = frozenset(metric.metric.replace("_", " ") for metric in suite.metrics.values() if metric.counted)
+    for one in doubts(list(card.rows()), lambda row: _subject(suite, model, row), counted):
+        yield _finding(card, one.place, one.check, one.says, one.instead, ARITHMETIC, one.advice)
 
 
 def _column(title: str) -> str:

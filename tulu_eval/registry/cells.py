@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
+from tulu_eval.registry.arithmetic import is_share
 from tulu_eval.registry.card_tables import CardRow, plain
 from tulu_eval.registry.entries import Metric, Model, Source
 from tulu_eval.registry.published import CellEntry, PublishedCell, TableEntry
@@ -72,12 +73,17 @@ def publish(
     return tuple(published.values())
 
 
+def percent(cell: CellEntry) -> Decimal:
+    """Returns a printed number in the metric's unit, with the decimals that the source prints."""
+    printed = Decimal(cell.printed)
+    return printed.scaleb(2) if cell.fraction else printed
+
+
 def _resolve(cell: CellEntry, metric: Metric, source: Source, entry: Entry) -> PublishedCell:
     what = f"{cell.metric} {cell.printed!r} of {cell.model}"
     if not _PRINTED.fullmatch(cell.printed):
         entry.fail(f"{what} is not a number")
-    printed = Decimal(cell.printed)
-    value = printed.scaleb(2) if cell.fraction else printed
+    value = percent(cell)
     if metric.unit == "percent" and not 0 <= value <= 100:
         entry.fail(f"{what} is not between 0 and {'1' if cell.fraction else '100'}")
     n = cell.n if cell.n is not None else metric.n
@@ -108,14 +114,12 @@ def _resolve(cell: CellEntry, metric: Metric, source: Source, entry: Entry) -> P
 
 
 def _check_count(value: Decimal, n: int, what: str, entry: Entry) -> None:
-    """Raises DataError if no k of n rounds to the percentage at its decimals; a half may round up or down."""
-    exponent = value.as_tuple().exponent
-    half_unit = Decimal(5).scaleb(int(exponent) - 1)
-    below = math.floor(value * n / 100)
-    counts = [k for k in (below, below + 1) if 0 <= k <= n]
-    if any(abs(Decimal(100 * k) / n - value) <= half_unit for k in counts):
+    """Raises DataError if no k of n rounds to the percentage at its decimals."""
+    if is_share(value, n):
         return
-    nearest = " and ".join(f"{100 * k / n:.{max(1, -int(exponent))}f} ({k} of {n})" for k in counts)
+    below = math.floor(value * n / 100)
+    decimals = max(1, -int(value.as_tuple().exponent))
+    nearest = " and ".join(f"{100 * k / n:.{decimals}f} ({k} of {n})" for k in (below, below + 1) if 0 <= k <= n)
     entry.fail(f"{what} cannot be a share of {n} items; the nearest that can are {nearest}")
 
 

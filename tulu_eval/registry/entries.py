@@ -47,6 +47,8 @@ class Metric:
         protocol: This project's protocol that gives the number; ``None`` if it has none.
         n: Items behind each number; ``None`` if unknown.
         counted: Whether a value is a share of correct items, so that it must be k of ``n``.
+        halves: Whether a value is a share in which a tie of an item counts one half.
+        lower_is_better: Whether an average may count 100 minus the value.
         draws: If nobody knows which ``n`` items of the benchmark a number is of, the protocols to compare with it, as other
             draws from the same items; else empty.
         backend: Engine behind each number, by this project's name. The default is open-instruct's ``--use_vllm``
@@ -63,6 +65,8 @@ class Metric:
     protocol: str | None = None
     n: int | None = None
     counted: bool = False
+    halves: bool = False
+    lower_is_better: bool = False
     draws: tuple[str, ...] = ()
     backend: str = "vllm"
     quantization: str = ""

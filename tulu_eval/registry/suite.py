@@ -31,7 +31,7 @@ from typing import Any
 
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.registry import cells as numbers
-from tulu_eval.registry import rules
+from tulu_eval.registry import lint, rules
 from tulu_eval.registry.card_tables import HUB, CardRow, FamilyRow
 from tulu_eval.registry.entries import Metric, Model, Source
 from tulu_eval.registry.lineage import Lineage, lineage
@@ -56,6 +56,7 @@ class Suite:
     family_rows: tuple[FamilyRow, ...]
     _cells: tuple[PublishedCell, ...]
     _contradictions: tuple[Contradiction, ...]
+    _averages: tuple[lint.AverageCheck, ...]
     _by_id: dict[str, Model]
     _names: dict[str, str]
     _bare: dict[str, tuple[str, ...]]
@@ -85,8 +86,12 @@ class Suite:
         )
 
     def contradictions(self, model: Model | None = None) -> tuple[Contradiction, ...]:
-        """Returns the contradictions; only those that concern ``model`` if given."""
+        """Returns the contradictions, written and then computed; only those that concern ``model`` if given."""
         return tuple(entry for entry in self._contradictions if model is None or model.hub_id in entry.models)
+
+    def averages(self, model: Model | None = None) -> tuple[lint.AverageCheck, ...]:
+        """Returns the published averages beside what each rule gives for their rows; only those of ``model`` if given."""
+        return tuple(check for check in self._averages if model is None or check.model == model.hub_id)
 
     def lineage(self, model: Model) -> Lineage:
         """Returns the ancestors of a model and the models that took part in its training."""
@@ -126,7 +131,6 @@ def _assemble(entries: Iterable[Placed[Any]]) -> Suite:
     models = {record.hub_id: _named(record) for record, _ in of("model")}
     sources = rules.index(of("source"), "key")
     metrics = rules.index(of("metric"), "key")
-    contradictions = rules.index(of("contradiction"), "id")
     rules.check_models(of("model"), models)
     rules.check_card(of("card_row"), of("family_row"), models, DATA)
     written = [
@@ -135,7 +139,15 @@ def _assemble(entries: Iterable[Placed[Any]]) -> Suite:
         *(cell for table in of("table") for cell in numbers.from_table(table)),
     ]
     published = numbers.publish(written, models, metrics, sources)
+    contradictions = rules.index(of("contradiction"), "id")
+    numbers_written = [cell for cell, _ in written]
+    averages = tuple(lint.averages(numbers_written, metrics))
+    computed = tuple(lint.contradictions(numbers_written, averages, metrics, models))
     doubts = rules.check_contradictions(of("contradiction"), models, sources, published)
+    for one in computed:
+        for cell in one.cells:
+            place = (cell.model, cell.metric, cell.source)
+            doubts[place] = (*doubts.get(place, ()), one.id)
     return Suite(
         models=tuple(models.values()),
         sources=sources,
@@ -143,7 +155,8 @@ def _assemble(entries: Iterable[Placed[Any]]) -> Suite:
         card_rows=tuple(record for record, _ in of("card_row")),
         family_rows=tuple(record for record, _ in of("family_row")),
         _cells=tuple(numbers.contradict(cell, doubts.get(cell.place, ())) for cell in published),
-        _contradictions=tuple(contradictions.values()),
+        _contradictions=(*contradictions.values(), *computed),
+        _averages=averages,
         _by_id=models,
         _names=names,
         _bare=_bare(names),

@@ -72,12 +72,21 @@ def _test(paired: Paired) -> str:
         f"({INTERVALS[paired.test]})",
         f"{flips} items flip ({100 * flips / paired.n:.1f} %): {paired.only_a} {BETTER[paired.test]} in A only, "
         f"{paired.only_b} in B only; {TESTS[paired.test]} p = {paired.p_value:.2g}: {_meaning(paired)}",
-        f"same text on {paired.same_text} of {paired.n} items, same answer on {paired.same_answer}",
+        _same(paired),
     ]
     if flips:
         shown = "no difference shows" if paired.detectable is None else f"differences from {paired.detectable:.1f} points show"
         lines.insert(2, f"with this many flips, {shown} with 80 % power")
     return "\n".join(lines)
+
+
+def _same(paired: Paired) -> str:
+    if paired.samples == 1:
+        return f"same text on {paired.same_text} of {paired.n} items, same answer on {paired.same_answer}"
+    return (
+        f"all {paired.samples} samples have the same text on {paired.same_text} of {paired.n} items; "
+        f"as many of them are right on {paired.same_answer}"
+    )
 
 
 def _meaning(paired: Paired) -> str:

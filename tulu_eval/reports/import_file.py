@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.errors import few, printable
-from tulu_eval.exchange.foreign import ForeignAnswer
+from tulu_eval.exchange.answers import ForeignAnswer
 from tulu_eval.exchange.import_file import Imported
 from tulu_eval.reports import run
 
 _KINDS = {
     "foreign": "left out (no such item in the benchmark)",
-    "changed": "left out (the item has another question or right answer)",
+    "changed": "left out (the item has another question, right answer or choices)",
     "repeated": "left out (the item already has an answer)",
     "reworded": "taken by their place (the item's question is worded differently)",
 }
@@ -24,6 +24,8 @@ def as_json(done: Imported) -> dict[str, Any]:
     named = {kind: [{"line": one.line, "question": one.question} for one in getattr(done.matched, kind)] for kind in _KINDS}
     return {
         "folder": str(done.folder),
+        "protocol": done.protocol,
+        "other_prompts": done.other_prompts,
         "harness": done.source.harness,
         "version": done.source.version,
         "task": done.source.task,
@@ -56,6 +58,8 @@ def as_text(done: Imported) -> str:
         lines.append(
             f"{len(done.misread)} answers that {source.harness} read differently than its own rule here: {few(done.misread)}"
         )
+    if done.other_prompts:
+        lines.append(f"its prompts are another recipe's than {done.protocol}'s, so its numbers are, too")
     lines.append(f"{source.harness} does not record why an answer ended, so none counts as truncated")
     return "\n".join(map(printable, lines)) + f"\n\n{run.of_run(done.results, done.tally)}\n\n{done.folder}"
 

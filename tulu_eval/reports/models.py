@@ -74,6 +74,7 @@ def one_as_json(suite: Suite, model: Model) -> dict[str, Any]:
         "model": data(model),
         "lineage": lineage_as_data(suite.lineage(model)),
         "numbers": [data(cell) for cell in suite.cells(model)],
+        "averages": [data(check) for check in suite.averages(model)],
         "contradictions": [data(entry) for entry in suite.contradictions(model)],
     }
 
@@ -95,7 +96,9 @@ def lineage_as_data(lineage: Lineage) -> dict[str, Any]:
 
 def one_as_text(suite: Suite, model: Model) -> str:
     """Returns one model as text for people."""
-    blocks = [_facts(model), _lineage(suite, model), _cells(suite, model), _defects(model), _contradictions(suite, model)]
+    parts = (_lineage, _cells, _averages, _contradictions)
+    lineage, cells, averages, contradictions = (part(suite, model) for part in parts)
+    blocks = [_facts(model), lineage, cells, averages, _defects(model), contradictions]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -157,6 +160,14 @@ def _cells(suite: Suite, model: Model) -> str:
     if not rows:
         return "no published number"
     return grid(("published", "value", "n", "standing", "source"), rows, right=(1, 2), keep=(1, 2))
+
+
+def _averages(suite: Suite, model: Model) -> str:
+    lines = []
+    for check in suite.averages(model):
+        found = "; ".join(f"{one.words}: {one.value:.2f}" for one in check.fitting) or "follows from no rule that was tried"
+        lines.append(wrapped(f"  {suite.metrics[check.metric].title}, {check.printed} ({check.source}): {found}", "    "))
+    return "\n".join(["how averages follow from their rows:", *lines]) if lines else ""
 
 
 def _defects(model: Model) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from tulu_eval.errors import printable
 from tulu_eval.escaping import csv_cell, markdown, markdown_cell, markdown_code
 from tulu_eval.files import json_text
+from tulu_eval.findings.averages import MeasuredAverage
 from tulu_eval.findings.measured_models import MeasuredModel, SuiteLine, SuiteTable
 from tulu_eval.records import Result
 from tulu_eval.reports import dry_run
@@ -20,8 +21,8 @@ from tulu_eval.reports.table import NOT_MEASURED, latex_escaped, published, tabu
 from tulu_eval.runs.suite_plan import SuitePlan, Unmeasured
 
 
-def of_rows(rows: Sequence[Result], unmeasured: Sequence[Unmeasured]) -> str:
-    """Returns the rows of all benchmarks as one table, and a line per benchmark without a number."""
+def of_rows(rows: Sequence[Result], unmeasured: Sequence[Unmeasured], averages: Sequence[MeasuredAverage] = ()) -> str:
+    """Returns the rows of all benchmarks as one table, and a line per benchmark without a number and per average."""
     head = ("benchmark", "protocol", "scorer", "value", "95 % interval", "n", "of")
     body = [
         (
@@ -35,7 +36,20 @@ def of_rows(rows: Sequence[Result], unmeasured: Sequence[Unmeasured]) -> str:
         )
         for row in rows
     ]
-    return "\n".join([*([grid(head, body, keep=(0, 1, 3, 4))] if body else []), *map(_line, unmeasured)])
+    table = [grid(head, body, keep=(0, 1, 3, 4))] if body else []
+    return "\n".join([*table, *map(_line, unmeasured), *map(_average, averages)])
+
+
+def _average(one: MeasuredAverage) -> str:
+    return wrapped(_said(one))
+
+
+def _said(one: MeasuredAverage) -> str:
+    named = f"the card's average as the {one.rule} (which explains that of {' and '.join(one.explains)}):"
+    if one.value is None:
+        return f"{named} {one.why}"
+    spread = f"no interval: {one.why}" if one.low is None or one.high is None else f"[{one.low:.1f}, {one.high:.1f}]"
+    return f"{named} {one.value:.1f} {spread}"
 
 
 def plan_as_json(planned: SuitePlan) -> dict[str, Any]:
@@ -84,7 +98,15 @@ KEYS = ("label", "size", "stage", "title", "benchmark", "protocol", "metric", "s
 def write(table: SuiteTable, form: str) -> str:
     """Returns all numbers of measured models in one of the formats of :mod:`tulu_eval.reports.table`, ending in a newline."""
     if form == "json":
-        models = [{"label": one.label, "elsewhere": one.elsewhere, "lines": _records(one)} for one in table.models]
+        models = [
+            {
+                "label": one.label,
+                "elsewhere": one.elsewhere,
+                "averages": [dataclasses.asdict(each) for each in one.averages],
+                "lines": _records(one),
+            }
+            for one in table.models
+        ]
         return json_text({"models": models, "problems": list(table.problems)})
     if form == "csv":
         text = io.StringIO()
@@ -99,6 +121,7 @@ def _written(model: MeasuredModel, form: str) -> str:
     """Returns a model's table for people: its name, its numbers, their signatures."""
     rows = [_cells(line) for line in model.lines]
     said = [f"Published, and not measured by a protocol here: {model.elsewhere}."] if model.elsewhere else []
+    said += [f"{_said(one)}." for one in model.averages if one.value is not None]
     signatures = [line.cell.measured.row.signature for line in model.lines if line.cell.measured]
     title = ", ".join([model.label, *(part for part in (model.size, model.stage) if part != "-")])
     if form == "plain":
