@@ -88,10 +88,11 @@ def judge(
             OpenAI also OPENAI_API_KEY, for Azure AZURE_OPENAI_API_KEY.
         vllm: Judge with a vLLM engine in this process instead: a model as :func:`evaluate` takes it.
         method: ``logprobs`` weighs m against M, as published; ``text`` reads the answer, which makes another number.
+            ``ranking`` asks AlpacaEval 1's question about text_davinci_003's outputs; published with the judge gpt-4.
         max_cost: Most dollars; judging stops before it would cost more.
         confirm: True if it may cost the estimate; or a function that gets the estimate first and raises to stop.
         limit: Number of instructions, the first ones; all unless given.
-        data: Copy of alpaca_eval_gpt4_baseline.json; the hub's pinned one unless given.
+        data: Copy of alpaca_eval_gpt4_baseline.json, with ``ranking`` of alpaca_eval.json; the hub's unless given.
         output: Folder to write; beside the run, or under ``results``, unless given.
         price: Dollars per million tokens of prompts and answers, instead of the table's.
         prices: A price table of your own (TOML).

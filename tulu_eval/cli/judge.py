@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @asking.judge_options
 @asking.scoring_options
 @click.option("--data", type=click.Path(path_type=Path),
-              help="Copy of alpaca_eval_gpt4_baseline.json; the hub's pinned one unless given.")  # fmt: skip
+              help="Copy of alpaca_eval_gpt4_baseline.json, or with --method ranking of alpaca_eval.json; the hub's pinned "
+              "one unless given.")  # fmt: skip
 @click.option("--limit", type=WHOLE, help="Judge only the first LIMIT instructions.")
 @click.option("--output", "-o", type=click.Path(path_type=Path),
               help="Folder to write; beside the run, or under results/, unless given.")  # fmt: skip
@@ -50,6 +51,7 @@ def judge(
     Examples:
       tulu-eval judge results/my-checkpoint/alpaca-eval/alpacaeval2-805-1a2b3c4d --judge gpt-4.1 --dry-run
       tulu-eval judge model_outputs.json --judge gpt-4.1 --max-cost 8
+      tulu-eval judge RUN --judge gpt-4 --method ranking --max-cost 30    # AlpacaEval 1
       tulu-eval judge RUN --judge llama-3-70b --judge-url http://127.0.0.1:8000/v1 --yes
       tulu-eval judge RUN --judge-vllm meta-llama/Meta-Llama-3-8B-Instruct
     """
