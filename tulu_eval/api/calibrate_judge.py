@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from tulu_eval.api.asking import Asking, AskingOptions, Confirm, Counter, asking_of, counting, settle
-from tulu_eval.api.judge import JudgingPlan
+from tulu_eval.api.asking import Asking, AskingOptions, Confirm, Counter, JudgingPlan, asking_of, counting, settle
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UserError

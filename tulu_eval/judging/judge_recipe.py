@@ -31,9 +31,9 @@ from tulu_eval.benchmarks.alpaca_set import position
 from tulu_eval.errors import PreflightError
 from tulu_eval.records import Role, content_hash
 
-Method = Literal["logprobs", "text", "ranking"]
+Method = Literal["logprobs", "text", "ranking", "labels"]
 """How a judge gives its verdict. ``logprobs`` and ``text`` are ways to ask AlpacaEval 2's question, ``ranking`` is AlpacaEval
-1's question with AlpacaEval 1's baseline."""
+1's question with AlpacaEval 1's baseline. ``labels`` is a benchmark's own question about one answer."""
 
 ORIGINAL_JUDGE = "gpt-4-1106-preview"
 """The leaderboard's judge; any other judge gives another column."""
@@ -168,9 +168,13 @@ class JudgeRecipe:
         return edition_of(self.method)
 
     def question(self, pair: Pair) -> Question:
-        """Returns the request for a pair with its outputs in the seeded order."""
+        """Returns the request for a pair, its outputs in the seeded order."""
         first, second = (pair.output, pair.baseline) if swapped(pair.instruction) else (pair.baseline, pair.output)
         values = {"instruction": pair.instruction, "output_1": first, "output_2": second}
+        return self.ask(values)
+
+    def ask(self, values: Mapping[str, str]) -> Question:
+        """Returns the request with these texts in the template, by their names in it."""
         turns = tuple(Message(turn.role, fill(turn.content, values)) for turn in self.template)
         identity = {
             "judge": self.judge,

@@ -152,7 +152,7 @@ def settings_of(rows: Sequence[Result]) -> JudgeSettings:
     raw = next((row for row in rows if row.metric in [one.win_rate for one in EDITIONS]), None)
     lc = next((row for row in rows if row.metric == "lc_win_rate"), None)
     if raw is None:
-        raise ValueError("there is no raw win rate among the rows")
+        raise ValueError("there is no win_rate among the rows")
     found = parts(raw.signature)
     positional = found.get("places") == "rows"
     if lc is None:
