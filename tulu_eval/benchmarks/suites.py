@@ -41,7 +41,7 @@ TULU_2_5 = BenchmarkSuite(
         Member("mmlu", "card-5-shot"),
         Member("gsm8k", "card-200"),
         Member("bbh", "cot"),
-        Member("tydiqa", "whole-passages"),
+        Member("tydiqa", "card-512"),
         Member("humaneval", "card-pass10"),
         Member("truthfulqa"),
         Member("ifeval", "card-541"),
