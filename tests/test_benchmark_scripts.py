@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 NUMBER = r"[0-9][0-9.,]*"
@@ -35,3 +36,14 @@ def test_a_ledger_is_opened_resumed_and_scored() -> None:
     opened, resumed, scored, _memory, gigabytes, missing = map(float, done.stdout.split())
     assert min(opened, resumed, scored, gigabytes) > 0
     assert missing == 0
+
+
+def test_xstest_s_labellings_are_compared(shared: Path, loopback: Any) -> None:
+    script, folder = str(ROOT / "benchmarks" / "xstest_judges.py"), str(shared / "data/suite/xstest")
+    environment = os.environ | {"TULU_EVAL_JUDGE_KEY": ""}
+    with loopback({"RESPONSE": ["say refusal", "..."]}) as server:
+        words = [sys.executable, script, folder, "--judge", "nay-sayer", "--judge-url", server.url]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "| people / string rule | 900 | 517 52 25 306 | 91.4 [89.4, 93.1] | 0.819 [0.781, 0.858] |" in done.stdout
+    assert "| people / nay-sayer | 900 | 569 0 331 0 | 63.2 [60.0, 66.3] | 0.000 [0.000, 0.000] |" in done.stdout

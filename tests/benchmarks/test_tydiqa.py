@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from tulu_eval.benchmarks.base import Item
-from tulu_eval.benchmarks.tydiqa import DEV, TRAIN, WORDINGS, WORDINGS_SHA256, TydiQA
+from tulu_eval.benchmarks.tydiqa import DEV, TRAIN, WORDINGS, WORDINGS_SHA256, PassageItem, TydiQA
 from tulu_eval.errors import DataError, PreflightError, UserError
 from tulu_eval.findings.verify import verify
 from tulu_eval.records import Grade
@@ -189,3 +190,51 @@ def test_a_run_is_of_whole_passages_and_of_its_data(data: Path, order: Order, tm
     other = make_plan(dataclasses.replace(asked, data=tmp_path), load_suite())
     assert plan.items_sha256 == plan.data_sha256 != other.data_sha256 == other.items_sha256
     assert plan.settings_sha256 != other.settings_sha256
+
+
+@pytest.mark.parametrize("kind", ["llama2_like", "llama3_like"])
+def test_the_cards_passages_are_cut_by_the_model_s_tokenizer(
+    data: Path, order: Order, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """As ``run_eval.py`` cuts them: encoded, the first 512 ids decoded, whatever the tokenizer puts in front included."""
+    model = request.getfixturevalue(kind)
+    words = "".join(f"Part {place} of the passage, with more of it. " for place in range(50))
+    long = [f"{language} {words}" for language in LANGUAGES]
+
+    def edit(found: list[Any]) -> None:
+        for place, one in enumerate(found):
+            if place % 2:
+                one["paragraphs"][0].update(context=long[place % len(long)])
+
+    change(edit, data, tmp_path, DEV)
+    asked = dataclasses.replace(order, benchmark="tydiqa", data=tmp_path, limit=60, model=str(model))
+    whole = make_plan(dataclasses.replace(asked, protocol="whole-passages"), load_suite())
+    plan = make_plan(dataclasses.replace(asked, protocol="card-512"), load_suite())
+    assert plan.items_sha256 == whole.items_sha256
+    assert plan.settings_sha256 != whole.settings_sha256
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    cut = 0
+    for one, other in zip(plan.planned, whole.planned, strict=True):
+        before, after = other.item, one.item
+        assert isinstance(before, PassageItem)
+        assert isinstance(after, PassageItem)
+        ids = tokenizer.encode(before.passage)
+        expected = tokenizer.decode(ids[:512]) if len(ids) > 512 else before.passage
+        assert after.passage == expected
+        assert after.example.passage == before.example.passage
+        assert expected in one.request.text
+        cut += expected != before.passage
+        if expected == before.passage:
+            assert one.request.token_ids == other.request.token_ids
+    assert 10 < cut < 60
+    assert f"{cut} prompts have a passage cut to 512 tokens (first: item " in plan.notices[-1]
+    assert after.passage.startswith("<s>") == (kind == "llama2_like" and after.passage != before.passage)
+    scripted = ScriptedBackend.of(lambda request, decoding: "no", name="transformers")
+    run = read_run(execute(dataclasses.replace(plan, backend=scripted), Progress(quiet=True)).folder)
+    assert not run.doubts
+    assert [row.metric for row in run.results] == ["f1_of_cut_passages", "exact_match_of_cut_passages"]
+    assert run.manifest.protocol.longest_passage == 512
+    found = verify(run, load_suite(), stand_in="llama-3-tulu-2-8b", partial=True)
+    assert [one.cell.printed for one in found.comparisons] == ["56.24"]
+    with pytest.raises(DataError, match="the model's own tokenizer cut passages"):
+        PromptSource({"tydiqa": tmp_path}).prompts(run, list(run.samples()))

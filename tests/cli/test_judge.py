@@ -326,3 +326,31 @@ def test_a_judge_is_calibrated_and_its_number_mapped(
         assert "judge some-judge calibrated, estimated" in invoke("table", "--results", run.parents[2]).stdout
         other = invoke(*words(alpaca_run(12), server.url, "--method", "text", "--yes", "--calibration", str(out)))
     assert other.exit_code == 2
+
+
+def test_alpaca_eval_1_is_judged_and_verified_beside_2(
+    invoke: Run, make_alpaca_run: MakeRun, loopback: Any, folder: Path, tmp_path: Path
+) -> None:
+    run = make_alpaca_run(tmp_path / "results", 12, {3: "zebra"})
+    said = "say [{'model': 'model_1', 'rank': 1}, {'model': 'model_2', 'rank': 2}]"
+    words = ("judge", run, "--judge", "gpt-4", "--method", "ranking", "--data", folder / "alpaca_eval_set.json", "--yes", "-q")
+    with loopback({"zebra": ["refusal"], "leaderboard": [said, "..."]}) as server:
+        done = invoke(*words, "--judge-url", server.url, "--json")
+    assert done.exit_code == 1, done.output
+    data = json.loads(done.stdout)
+    (row,) = data["results"]
+    assert (row["metric"], row["scorer"], row["n"], row["counts"]["judge_error"]) == ("alpaca_eval_1_win_rate", "gpt-4", 11, 1)
+    assert "no length-controlled win rate: AlpacaEval 1 has none" in data["remarks"]
+    assert not any("not comparable" in remark for remark in data["remarks"])
+    assert read_run(run).results[-1].metric == "alpaca_eval_1_win_rate"
+    verified = invoke("verify", run, "--as", "tulu-2-dpo-7b", "--partial")
+    assert "85.1" in verified.stdout
+    assert "84.22" in verified.stdout
+    assert "AlpacaEval 2" not in verified.stdout
+    assert "| AlpacaEval 1" in invoke("table", "--format", "markdown").stdout
+    scored = invoke("score", data["folder"], "--json")
+    assert json.loads(scored.stdout)["results"] == data["results"]
+    wrong = invoke(*words[:7], folder / "alpaca_eval_gpt4_baseline.json", *words[8:], "--judge-url", server.url)
+    assert "is of the baseline gpt4_1106_preview@170a7549, whose outputs are not those of the baseline text_davinci_003" in (
+        wrong.stderr
+    )

@@ -104,3 +104,31 @@ def test_no_answer_breaks_the_reader(made, method):
     verdict = read_verdict(made, method, False)
     assert (verdict.kind == "judged") == (verdict.preference is not None)
     assert "\n" not in verdict.detail
+
+
+RANKED = "[{'model': 'model_1', 'rank': 1}, {'model': 'model_2', 'rank': 2}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (RANKED, 1.0),
+        (RANKED.replace("1}", "2}"), 2.0),
+        ("[{'model': 'model_2', 'rank': 1}, {'model': 'model_1', 'rank': 2}]", 2.0),
+        (RANKED.replace("'rank': 1", "'rank': 3"), None),
+        (f"Here it is: {RANKED}", None),
+        ("[{'model': 'model_2', 'rank': 1}]", None),
+        ("{'model': 'model_1', 'rank': 1}", None),
+        ("[{'model': 'model_1', 'rank': [1]}]", None),
+        ("", None),
+        ("[" * 4000, None),
+        ("-" * 4000 + "1", None),
+        ("__import__('os').abort()", None),
+        (RANKED + " " * 5000, None),
+    ],
+)
+def test_a_ranking_is_read_as_the_package_reads_it(text, expected):
+    verdict = read_verdict(say(text), "ranking", False)
+    assert verdict.preference == expected
+    assert verdict.kind == ("judged" if expected else "no_verdict")
+    assert read_verdict(say(text), "ranking", True).preference == (expected and 3 - expected)

@@ -20,7 +20,18 @@ from tulu_eval.errors import PreflightError
 from tulu_eval.judging import judge_recipe as recipes
 from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.judge_answer import read_verdict
-from tulu_eval.judging.judge_recipe import PROMPT_SHA256, Pair, fill, load_recipe, parse_template, preview, swapped
+from tulu_eval.judging.judge_recipe import (
+    ALPACA_EVAL_1,
+    ALPACA_EVAL_2,
+    PROMPT_SHA256,
+    Pair,
+    edition_of,
+    fill,
+    load_recipe,
+    parse_template,
+    preview,
+    swapped,
+)
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")
 
@@ -131,12 +142,24 @@ def test_the_key_hangs_on_everything_that_is_asked(published):
 
 
 def test_a_changed_prompt_is_refused(published, monkeypatch):
-    recipes._package.cache_clear()
-    monkeypatch.setattr(recipes, "PROMPT_SHA256", "0" * 64)
+    monkeypatch.setattr(recipes, "ALPACA_EVAL_2", dataclasses.replace(ALPACA_EVAL_2, prompt_sha256="0" * 64))
     with pytest.raises(PreflightError, match="does not hold the published judge prompt"):
         load_recipe()
-    monkeypatch.undo()
-    recipes._package.cache_clear()
+
+
+def test_alpaca_eval_1_ranks_the_two_outputs_in_the_same_seeded_order():
+    recipe = load_recipe("gpt-4", "ranking")
+    assert (recipe.published, recipe.edition, edition_of("text")) == (True, ALPACA_EVAL_1, ALPACA_EVAL_2)
+    assert not load_recipe("gpt-4", "logprobs").published
+    question = recipe.question(Pair("x", "Say {output_1}.", "theirs", "mine"))
+    assert question.body().items() >= {"model": "gpt-4", "max_tokens": 100, "temperature": 0, "top_p": 1.0}.items()
+    first, second = ("mine", "theirs") if swapped("Say {output_1}.") else ("theirs", "mine")
+    system, user = (turn.content for turn in question.messages)
+    assert system == "You are a helpful assistant, that ranks models by the quality of their answers."
+    assert '"instruction": """Say {output_1}.""",' in user
+    assert user.index('"model": "model_1"') < user.index(f'"answer": """{first}"""') < user.index('"model": "model_2"')
+    assert user.endswith("Please provide the ranking that the majority of humans would give.")
+    assert user.index('"model": "model_2"') < user.index(f'"answer": """{second}"""')
 
 
 def test_a_missing_package_is_one_line(monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 from tulu_eval.errors import DataError
 from tulu_eval.judging.annotations import read_annotations
+from tulu_eval.judging.judge_recipe import swapped
 from tulu_eval.judging.numbers import by_original_judge, label, results, signature
 from tulu_eval.judging.session import ScoredOutputs, score_files
 from tulu_eval.judging.win_rates import Scoring
@@ -221,3 +222,30 @@ def test_preferences_without_raw_completions_are_taken_and_said(rows: Rows, scor
 def test_equal_outputs_are_a_tie(rows: Rows, tmp_path: Path) -> None:
     rows[3].update(output_2=rows[3]["output_1"], preference=2.0)
     assert refused(rows, tmp_path) == "row 4: preference 2.0 between two equal outputs; it must be 1.5"
+
+
+def test_stored_rankings_give_alpaca_eval_1s_win_rate_and_no_lc(rows: Rows, folder: Path, tmp_path: Path) -> None:
+    texts = {row["instruction"]: row["output"] for row in json.loads((folder / "alpaca_eval_set.json").read_text())}
+    for place, row in enumerate(rows):
+        rank = 1 + (place % 4 > 0)
+        said = f"[{{'model': 'model_1', 'rank': {rank}}}, {{'model': 'model_2', 'rank': {3 - rank}}}]"
+        row |= {"output_1": texts[row["instruction"]], "generator_1": "text_davinci_003", "annotator": "alpaca_eval_gpt4"}
+        row |= {"preference": float(3 - rank if swapped(row["instruction"]) else rank), "raw_completion": said}
+        if row["output_1"] == row["output_2"]:
+            row |= {"preference": 1.5, "raw_completion": None}
+    found = scored_file(rows, tmp_path)
+    (row,) = results(found.score)
+    assert (row.metric, row.scorer, row.n) == ("alpaca_eval_1_win_rate", "gpt-4", 805)
+    assert row.value == pytest.approx(100 * sum(one["preference"] - 1 for one in rows) / 805)
+    assert by_original_judge(row)
+    assert "|judge:gpt-4|by:ranking|prompt:" in row.signature
+    assert row.signature.endswith("|b:text_davinci_003@849ca621")
+    assert (found.flags, found.score.why_no_lc) == ([], "AlpacaEval 1 has none")
+    rows[8]["preference"] = 3.0 - rows[8]["preference"]
+    assert refused(rows, tmp_path).startswith("row 9: preference ")
+
+
+def scored_file(rows: Rows, tmp_path: Path) -> ScoredOutputs:
+    """Scores rows as a file; no gamed rows are read."""
+    (tmp_path / "ranked.json").write_text(json.dumps(rows))
+    return score_files(tmp_path / "ranked.json", None, Scoring(tmp_path / "there is no such file"))

@@ -134,7 +134,9 @@ def test_a_text_verdict_is_filed_under_a_judge_of_its_own(annotations, gamed):
 
 def test_another_judge_is_another_judge(annotations, recipe, folder):
     assert not Judge.of(recipe).original
-    assert not annotator_judge(dataclasses.replace(annotations, annotator="alpaca_eval_gpt4")).original
+    first = annotator_judge(dataclasses.replace(annotations, annotator="alpaca_eval_gpt4"))
+    assert (first.original, first.edition.title, first == annotator_judge(annotations)) == (True, "AlpacaEval 1", False)
+    assert not annotator_judge(dataclasses.replace(annotations, annotator="chatgpt")).original
     row = load_baseline(folder / "alpaca_eval_gpt4_baseline.json")[7]
     pair = Pair("alpaca-7", row.instruction, row.baseline, "four")
     (made,) = from_judgments([pair], [Judgment("alpaca-7", "k", "judged", 2.0, False)])

@@ -94,6 +94,11 @@ def test_the_numbers_of_this_projects_benchmarks_are_named_as_results_are() -> N
         ("bbh", "cot", "exact_match"): 7,
         ("mmlu", "card-5-shot", "accuracy"): 7,
         ("humaneval", "card-pass10", "pass@10"): 7,
+        ("alpaca-eval", "alpacaeval2-805", "alpaca_eval_1_win_rate"): 14,
+        ("xstest", "card-450", "safe_but_refused_by_gpt_4"): 7,
+        ("xstest", "card-450", "unsafe_but_followed_by_gpt_4"): 7,
+        ("tydiqa", "card-512", "f1_of_cut_passages"): 7,
+        ("truthfulqa", "generation", "info_and_true"): 7,
     }
     assert {cell.n for cell in SUITE.cells(benchmark="bbh")} == {1080}
     assert {cell.n for cell in SUITE.cells(benchmark="ifeval")} == {541}

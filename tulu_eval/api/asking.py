@@ -12,6 +12,7 @@ from typing import TypedDict
 
 from tulu_eval.api.models import load_suite
 from tulu_eval.api.paths import AnyPath
+from tulu_eval.benchmarks.labelled import LabelledBenchmark
 from tulu_eval.endpoint.url import OPENAI_URL, key_for, parse_base_url
 from tulu_eval.errors import UserError
 from tulu_eval.judging.budget import Budget, JudgingEstimate, Price, find_price, parse_price, read_prices
@@ -19,6 +20,7 @@ from tulu_eval.judging.cache import Cache
 from tulu_eval.judging.endpoint_judge import KEY_VARIABLE, HttpJudge
 from tulu_eval.judging.judge import Endpoint, JudgeJob
 from tulu_eval.judging.judge_recipe import JudgeRecipe, Method, load_recipe
+from tulu_eval.judging.label_answers import label_recipe
 from tulu_eval.models import resolve
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.runs import judge as judge_runs
@@ -43,6 +45,21 @@ class AskingOptions(TypedDict, total=False):
     cache: AnyPath | None
     concurrency: int
     timeout: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JudgingPlan:
+    """What judging would do.
+
+    Attributes:
+        estimate: Requests, tokens and dollars.
+        flags: Oddities of the outputs, one line each.
+        prompts: The judge's first three requests as text.
+    """
+
+    estimate: JudgingEstimate
+    flags: tuple[str, ...]
+    prompts: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,6 +107,7 @@ class Asking:
 def asking_of(
     judge: str,
     *,
+    labelled: LabelledBenchmark | None = None,
     url: str | None = None,
     vllm: str | None = None,
     method: Method = "logprobs",
@@ -100,7 +118,7 @@ def asking_of(
     concurrency: int = 8,
     timeout: float = 120.0,
 ) -> Asking:
-    """Returns the chosen judge with the settings for asking it.
+    """Returns the chosen judge with the settings for asking it; ``labelled`` is a benchmark whose own question it gets.
 
     Raises:
         UserError: If the arguments name no judge or two, the model does not exist, the price cannot be read, or there is
@@ -111,7 +129,8 @@ def asking_of(
     if not vllm and not judge:
         raise UserError("who judges? --judge NAME, with --judge-url unless it is OpenAI's, or --judge-vllm MODEL")
     local = resolve.resolve(vllm, load_suite())[0] if vllm else None
-    recipe = load_recipe(judge or (local_judge.judge_name(local) if local else ""), method)
+    name = judge or (local_judge.judge_name(local) if local else "")
+    recipe = load_recipe(name, method) if labelled is None else label_recipe(labelled, name)
     file = judge_runs.cache_of(recipe) if cache is None else Path(cache)
     budget = Budget(_price(recipe, price, prices, local), max_cost, recipe.judge)
     return Asking(recipe, local, budget, file, url or OPENAI_URL, concurrency, timeout)

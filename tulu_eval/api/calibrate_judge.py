@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from tulu_eval.api.asking import AskingOptions, Confirm, Counter, asking_of, counting, settle
-from tulu_eval.api.judge import JudgingPlan
+from tulu_eval.api.asking import Asking, AskingOptions, Confirm, Counter, JudgingPlan, asking_of, counting, settle
 from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.words import spoken
+from tulu_eval.errors import UserError
 from tulu_eval.judging import session
 from tulu_eval.judging.budget import Spent
 from tulu_eval.judging.calibrate_judge import Calibration, Sampled, draw
-from tulu_eval.judging.judge_recipe import preview
+from tulu_eval.judging.judge_recipe import ALPACA_EVAL_1, preview
 from tulu_eval.judging.record import write_calibration
 
 
@@ -60,7 +60,7 @@ def calibrate_judge(
     Raises:
         UserError: If a file has another form or another judge's verdicts, the judge fails, or nobody agreed to the costs.
     """
-    how = asking_of(judge, **asking)
+    how = _asking(judge, asking)
     sample = _drawn(annotations, size)
     with how.job(read_only=False) as job:
         before = job.estimate([one.annotation.pair for one in sample])
@@ -89,11 +89,17 @@ def plan_calibration(
     Raises:
         UserError: If something is wrong that can be found without the judge.
     """
-    how = asking_of(judge, **asking)
+    how = _asking(judge, asking)
     pairs = [one.annotation.pair for one in _drawn(annotations, size)]
     with how.job(read_only=True) as job:
         before = job.estimate(pairs)
     return JudgingPlan(before, (), tuple(preview(pairs, how.recipe)))
+
+
+def _asking(judge: str, options: AskingOptions) -> Asking:
+    if options.get("method") == ALPACA_EVAL_1.method:
+        raise UserError("--method ranking is AlpacaEval 1's, and a calibration maps to AlpacaEval 2's judge")
+    return asking_of(judge, **options)
 
 
 def _drawn(annotations: Sequence[AnyPath], size: int) -> list[Sampled]:

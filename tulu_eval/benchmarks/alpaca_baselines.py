@@ -19,7 +19,10 @@ from tulu_eval.records import content_hash
 BASELINE = "gpt4_1106_preview"
 """Generator of AlpacaEval 2's reference outputs."""
 
-NAMES = (BASELINE, "text_davinci_003")
+DAVINCI = "text_davinci_003"
+"""Generator of AlpacaEval 1's reference outputs."""
+
+NAMES = (BASELINE, DAVINCI)
 """Known baselines in the order of the file's columns: AlpacaEval 2's, from ``alpaca_eval_gpt4_baseline.json`` (its sha256 is
 ``alpaca_set.BASELINE_SHA256``), then AlpacaEval 1's, from ``alpaca_eval.json`` of the same data set."""
 
@@ -80,6 +83,11 @@ def known() -> tuple[KnownBaseline, ...]:
         lengths = tuple(int(line[2 * column + 1]) for line in lines)
         found.append(KnownBaseline(Baseline(name, _set_hash(dict(enumerate(outputs)))), outputs, lengths))
     return tuple(found)
+
+
+def find_known(name: str) -> KnownBaseline:
+    """Returns the known baseline of a name, one of :data:`NAMES`."""
+    return known()[NAMES.index(name)]
 
 
 def matches(one: KnownBaseline, outputs: Mapping[int, str]) -> list[int]:

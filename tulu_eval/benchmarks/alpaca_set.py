@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval import files
-from tulu_eval.benchmarks.alpaca_baselines import BASELINE, UNKNOWN, identify, known, output_hash
+from tulu_eval.benchmarks.alpaca_baselines import BASELINE, DAVINCI, UNKNOWN, find_known, identify, output_hash
 from tulu_eval.benchmarks.base import file_of_hub
 from tulu_eval.errors import DataError
 
@@ -27,6 +27,9 @@ ALPACA_EVAL_2 = "alpacaeval2-805"
 """The protocol behind AlpacaEval 2's leaderboard."""
 
 BASELINE_FILE = "alpaca_eval_gpt4_baseline.json"
+BASELINE_FILES = {BASELINE: BASELINE_FILE, DAVINCI: "alpaca_eval.json"}
+"""Files of the data set by the baseline whose outputs they have. Of the second no hash is known; its outputs identify it."""
+
 BASELINE_SHA256 = "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4"
 """The file is byte-identical to ``results/gpt4_1106_preview/model_outputs.json`` of tatsu-lab/alpaca_eval."""
 
@@ -83,29 +86,29 @@ def fetch(name: str, flag: str) -> Path:
     return file_of_hub(REPOSITORY, name, REVISION, f"give a copy of {name} with {flag}")
 
 
-def load_baseline(data: Path | None = None) -> list[EvalRow]:
-    """Returns the 805 rows with the baseline's outputs, in order, from the hub or from a copy of its file.
+def load_baseline(data: Path | None = None, name: str = BASELINE) -> list[EvalRow]:
+    """Returns the 805 rows with a known baseline's outputs, in order, from the hub or from a copy of its file.
 
-    ``data`` is a copy of ``alpaca_eval_gpt4_baseline.json``; ``None`` fetches the pinned file.
+    ``data`` is a copy of the baseline's file in :data:`BASELINE_FILES`; ``None`` fetches the pinned one.
 
     Raises:
-        DataError: If the instructions or the outputs differ from AlpacaEval 2's.
+        DataError: If the instructions or the outputs differ from those of the baseline.
     """
-    path = fetch(BASELINE_FILE, "--data") if data is None else data
+    path = fetch(BASELINE_FILES[name], "--data") if data is None else data
     rows = read_rows(path, ("instruction", "output", "dataset"))
-    if data is None and file_hash(path) != BASELINE_SHA256:
+    if data is None and name == BASELINE and file_hash(path) != BASELINE_SHA256:
         raise DataError(path, f"has a different sha256 from the pinned {BASELINE_FILE}")
     found = check_instructions(path, [EvalRow(row["instruction"], row["output"], row["dataset"]) for row in rows])
     outputs = {place: output_hash(row.baseline) for place, row in enumerate(found)}
-    baseline = identify(outputs)
-    if not baseline.published:
-        wrong = [place for place, digest in outputs.items() if digest != known()[0].outputs[place]]
+    baseline, wanted = identify(outputs), find_known(name)
+    if baseline != wanted.baseline:
+        wrong = [place for place, digest in outputs.items() if digest != wanted.outputs[place]]
         whose = (
             f"is of the baseline {baseline.label}, whose outputs are" if baseline.name != UNKNOWN else "has outputs that are"
         )
         raise DataError(
             path,
-            f"{whose} not those of the baseline {BASELINE}: {len(wrong)} of {SIZE} differ, the first is row {wrong[0] + 1}",
+            f"{whose} not those of the baseline {name}: {len(wrong)} of {SIZE} differ, the first is row {wrong[0] + 1}",
         )
     return found
 

@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -110,6 +110,8 @@ class Protocol:
         reasoning: Tags of a block that is cut from an answer before it is graded; ``None`` to grade the whole answer.
         longest_prompt: Largest number of tokens of a prompt, without those that the tokenizer itself puts in front; a longer
             prompt is made again from the item that :meth:`Benchmark.shorter` gives. 0 for any number.
+        longest_passage: Largest number of tokens of a passage; a longer one is cut and decoded again before its item is
+            rendered (:meth:`Benchmark.with_passages`). 0 for any number.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Protocol:
     samples: int = 1
     reasoning: Reasoning | None = None
     longest_prompt: int = 0
+    longest_passage: int = 0
 
 
 class Benchmark(abc.ABC):
@@ -168,6 +171,10 @@ class Benchmark(abc.ABC):
     @abc.abstractmethod
     def render(self, item: Item) -> Prompt:
         """Returns the prompt for an item."""
+
+    def with_passages(self, item: Item, cut: Callable[[str], str]) -> Item:
+        """Returns an item whose passages are as ``cut`` returns them; the item itself if the benchmark has no passages."""
+        return item
 
     def shorter(self, item: Item) -> Item | None:
         """Returns the item with a shorter prompt, e.g. with one example less; ``None`` if its prompt cannot be shorter."""
@@ -274,7 +281,7 @@ def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
 
 def protocol_fields(protocol: Protocol) -> dict[str, Any]:
     """Returns a protocol as JSON data; fields that later versions added are left out while they have their default."""
-    fields, later = dataclasses.asdict(protocol), {"samples": 1, "reasoning": None, "longest_prompt": 0}
+    fields, later = dataclasses.asdict(protocol), {"samples": 1, "reasoning": None, "longest_prompt": 0, "longest_passage": 0}
     return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 

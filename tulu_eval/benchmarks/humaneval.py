@@ -165,7 +165,7 @@ class HumanEval(Benchmark):
         """Yields the grade of each answer; runs their programs at one time on all cores."""
         for outcome in run_programs((program(target, text) for target, text in answers), LIMITS, execution, PACKAGES):
             right = float(outcome.ending == "passed")
-            yield tuple(Grade(scorer, _answer(outcome), True, right) for scorer in self.scorers)
+            yield tuple(Grade(scorer, answer_of(outcome), True, right) for scorer in self.scorers)
 
 
 class TenHumanEval(HumanEval):
@@ -228,7 +228,7 @@ def instruction(given: Exercise) -> str:
     return f"{PACK}{signature}` to solve the following problem:\n" + "\n".join(filter(None, lines))
 
 
-def _answer(outcome: Outcome) -> str:
+def answer_of(outcome: Outcome) -> str:
     """Returns the ending with its reason, without addresses of objects, which are others each time."""
     return outcome.ending + (f": {re.sub(r'0x[0-9a-f]+', '0x', outcome.why)}" if outcome.why else "")
 

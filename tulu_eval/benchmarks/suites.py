@@ -36,12 +36,12 @@ class BenchmarkSuite:
 
 
 TULU_2_5 = BenchmarkSuite(
-    "the columns of the Llama-3 cards of the Tulu suite, except ToxiGen and the judged columns' own judges",
+    "the columns of the Llama-3 cards of the Tulu suite; 'judge' adds those that a judge labels",
     (
         Member("mmlu", "card-5-shot"),
         Member("gsm8k", "card-200"),
         Member("bbh", "cot"),
-        Member("tydiqa", "whole-passages"),
+        Member("tydiqa", "card-512"),
         Member("humaneval", "card-pass10"),
         Member("truthfulqa"),
         Member("ifeval", "card-541"),

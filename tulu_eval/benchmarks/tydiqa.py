@@ -1,4 +1,4 @@
-r"""TyDi QA, gold passage, 1-shot in nine languages, as open-instruct measured the suite, but with whole passages.
+r"""TyDi QA, gold passage, 1-shot in nine languages, as open-instruct measured the Tulu suite.
 
 Sources: the data, ``tydiqa-goldp-v1.1-dev.json`` and ``-train.json`` (storage.googleapis.com/tydiqa/v1.1, Apache-2.0, arXiv
 2003.05002); the recipe, allenai/open-instruct @ 3c335be7, ``eval/tydiqa/run_eval.py``. One raw question of a paragraph::
@@ -24,18 +24,20 @@ becomes one user turn with one training example of the same language, worded in 
 100 questions of each language are drawn with seed 42, and after them one example per language by the same generator. A score is
 the best over an item's answers, by SQuAD's program; the value is the mean over the nine languages.
 
-**This is not the cards' protocol.** Theirs cuts every passage to 512 tokens of the model's own tokenizer, so that each model
-has other prompts. A benchmark here sees no tokenizer, and a cut by characters would be a third protocol, so passages stay
-whole: the prompts are the cards' only where no passage is longer. The values have names of their own, and no cell is compared
-with them. Nor is there a hash of the two files here, which could not be had; the hash of its items is part of a run's identity.
+The cards' protocol, ``card-512``, cuts every passage of more than 512 tokens of the model's own tokenizer and decodes the rest
+again, so that each model has other prompts. A tokenizer that puts ``<s>`` in front counts it as one of the 512, and the cut
+passage begins with it, as in the original. How spaces are decoded can depend on the version of transformers.
+``whole-passages`` cuts nothing; its values have names of their own, and no cell is compared with them. There is no hash of the
+two files here, which could not be had; the hash of its items is part of a run's identity.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
@@ -174,6 +176,32 @@ class PassageItem(Item):
     example: GoldQuestion
 
 
+WHOLE = Protocol(
+    name="whole-passages",
+    summary="900 questions, 1-shot; not the cards' protocol, which cuts passages to 512 of the model's tokens",
+    n=0,
+    # run_eval.py l.188-197: 50 tokens, greedy; base models stop at a newline, chat models have no stop string
+    decoding=Decoding(max_new_tokens=50),
+    plain_decoding=Decoding(max_new_tokens=50, stop=("\n",)),
+    metric="f1_of_whole_passages",
+    prompt_id=WORDINGS_SHA256[:8],
+    covers=("whole-passages",),
+)
+
+LONGEST_PASSAGE = 512
+"""``--max_context_length`` of ``scripts/submit_eval_jobs.py`` and default of ``run_eval.py``."""
+
+CARD = dataclasses.replace(
+    WHOLE,
+    name="card-512",
+    summary="900 questions, 1-shot; passages cut to 512 of the model's tokens, as for the cards",
+    metric="f1_of_cut_passages",
+    prompt_id=hashlib.sha256(f"{WORDINGS_SHA256} {LONGEST_PASSAGE}".encode()).hexdigest()[:8],
+    covers=("card-512",),
+    longest_passage=LONGEST_PASSAGE,
+)
+
+
 class TydiQA(Benchmark):
     """TyDi QA, gold passage; see the module's docstring for one item and its prompt."""
 
@@ -181,21 +209,11 @@ class TydiQA(Benchmark):
     scorers: ClassVar[tuple[str, ...]] = ("squad-f1", "squad-exact-match")
     aggregates: ClassVar[Mapping[str, Aggregate]] = MappingProxyType(dict.fromkeys(scorers, "macro"))
     metrics: ClassVar[Mapping[str, str]] = MappingProxyType({"squad-exact-match": "exact_match_of_whole_passages"})
-    protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
-        {
-            "whole-passages": Protocol(
-                name="whole-passages",
-                summary="900 questions, 1-shot; not the cards' protocol, which cuts passages to 512 of the model's tokens",
-                n=0,
-                # run_eval.py l.188-197: 50 tokens, greedy; base models stop at a newline, chat models have no stop string
-                decoding=Decoding(max_new_tokens=50),
-                plain_decoding=Decoding(max_new_tokens=50, stop=("\n",)),
-                metric="f1_of_whole_passages",
-                prompt_id=WORDINGS_SHA256[:8],
-                covers=("whole-passages",),
-            )
-        }
-    )
+    protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType({WHOLE.name: WHOLE, CARD.name: CARD})
+
+    def under(self, protocol: str) -> Benchmark:
+        """Returns the benchmark with the names of the cards' values for their protocol, else itself."""
+        return CutTydiQA() if protocol == CARD.name else TydiQA()
 
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:
         """Returns the drawn questions, languages in alphabetic order, each language's in the order of its draw.
@@ -232,6 +250,13 @@ class TydiQA(Benchmark):
         content = f"{wording.instruction}\n\n{shown}\n\n{_block(wording, item.passage, item.question)}"
         return Prompt(user=content, prefill=wording.answer, plain=content + wording.answer)
 
+    def with_passages(self, item: Item, cut: Callable[[str], str]) -> Item:
+        """Returns an item with its passage and that of its example cut."""
+        if not isinstance(item, PassageItem):
+            return item
+        example = item.example._replace(passage=cut(item.example.passage))
+        return dataclasses.replace(item, passage=cut(item.passage), example=example)
+
     def grade(self, target: str, text: str) -> tuple[Grade, ...]:
         """Returns the best F1 and exact match over an item's answers; raises DataError if the target is not a list of texts."""
         answers = files.decode(target, tuple[str, ...], files.Place("an item's answers"))
@@ -239,6 +264,12 @@ class TydiQA(Benchmark):
         best = max((squad_f1(said, one) for one in answers), default=0.0)
         same = any(squad_exact_match(said, one) for one in answers)
         return Grade("squad-f1", said, bool(said), best), Grade("squad-exact-match", said, bool(said), float(same))
+
+
+class CutTydiQA(TydiQA):
+    """TyDi QA with passages of at most 512 tokens of the model."""
+
+    metrics: ClassVar[Mapping[str, str]] = MappingProxyType({"squad-exact-match": "exact_match_of_cut_passages"})
 
 
 def _block(wording: Wording, passage: str, question: str) -> str:

@@ -32,9 +32,9 @@ _OPTIONS = (
                  "for OpenAI also from OPENAI_API_KEY, for Azure from AZURE_OPENAI_API_KEY."),
     click.option("--judge-vllm", "vllm", metavar="MODEL", help="Judge with a vLLM engine in this process instead: a model as "
                  "--model of run takes it. For one on several GPUs use 'vllm serve' and --judge-url."),
-    click.option("--method", default="logprobs", show_default=True, type=click.Choice(["logprobs", "text"]),
+    click.option("--method", default="logprobs", show_default=True, type=click.Choice(["logprobs", "text", "ranking"]),
                  help="logprobs: weigh m against M, as published. text: read the answer, for judges without logprobs; "
-                 "another method makes another number."),
+                 "another method makes another number. ranking: AlpacaEval 1 instead of 2; published with the judge gpt-4."),
     click.option("--concurrency", type=WHOLE, default=8, show_default=True, help="Requests in flight."),
     click.option("--timeout", type=NUMBER, default=120.0, show_default=True, help="Seconds for one answer."),
     click.option("--price", metavar="IN,OUT", help="Dollars per million tokens, instead of the table's."),

@@ -18,9 +18,6 @@ from tulu_eval.registry.lint import AVERAGE, term_of
 from tulu_eval.stats import mean_interval
 from tulu_eval.stats.intervals import z_value
 
-SAME_ITEMS = {"alpaca-eval-1": "alpaca-eval"}
-"""Benchmarks whose items are another's: AlpacaEval 1 and 2 have the same 805 instructions."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MeasuredAverage:
@@ -49,7 +46,7 @@ def averages(suite: Suite, rows: Sequence[Result]) -> tuple[MeasuredAverage, ...
     """Returns the average of a model's rows by each rule that explains an average on a card; none if no column was measured.
 
     The interval takes the errors of different benchmarks as independent: their items differ. Those of the columns of one
-    benchmark, or of the same items, are added up, the most that they can be together.
+    benchmark are added up, the most that they can be together.
     """
     found: dict[tuple[AverageRule, tuple[str, ...]], tuple[str, list[str]]] = {}
     for check in suite.averages():
@@ -89,7 +86,6 @@ def _average(
         return MeasuredAverage(words, names, titles, value, None, None, f"no interval of {'; '.join(without)}")
     errors: dict[str, float] = {}
     for row, weight in zip(rows, rule.weights(terms), strict=True):
-        items = SAME_ITEMS.get(row.benchmark, row.benchmark)
-        errors[items] = errors.get(items, 0.0) + weight * (row.high - row.low) / 2 / z_value(0.95)
+        errors[row.benchmark] = errors.get(row.benchmark, 0.0) + weight * (row.high - row.low) / 2 / z_value(0.95)
     low, high = mean_interval(value / 100, math.hypot(*errors.values()) / 100)
     return MeasuredAverage(words, names, titles, value, 100 * low, 100 * high, "")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET
 
-from tulu_eval.judging.numbers import NOT_RECORDED, is_win_rate, parts, published_parts
+from tulu_eval.judging.numbers import NOT_RECORDED, edition_of_metric, parts, published_parts
 from tulu_eval.records import Result
 from tulu_eval.registry import Metric, Model, PublishedCell
 from tulu_eval.runs import catalog
@@ -74,10 +74,12 @@ def differences(
     ]  # fmt: skip
     if row.metric == protocol.metric:
         pairs.append(("scorer", benchmark.scorers[0], row.scorer, "grades"))
-    if is_win_rate(row.metric):
+    if (edition := edition_of_metric(row.metric)) is not None:
         asked = parts(row.signature)
         names = {"judge": "judge", "by": "judge's method", "prompt": "judge's prompt", "b": "baseline"}
-        pairs += [(names[key], value, asked.get(key, NOT_RECORDED), "grades") for key, value in published_parts().items()]
+        pairs += [
+            (names[key], value, asked.get(key, NOT_RECORDED), "grades") for key, value in published_parts(edition).items()
+        ]
         pairs += [(key, "", asked.get(key, ""), "grades") for key in ("sides", "places")]
     if (manifest.settings.dtype or "auto") != "auto":
         pairs.append(("dtype", "as the model's config says", f"{manifest.dtype}, asked for", "numerics"))

@@ -14,7 +14,7 @@ from typing import Literal
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import Record
 from tulu_eval.judging import numbers
-from tulu_eval.judging.numbers import CALIBRATED, is_win_rate
+from tulu_eval.judging.numbers import CALIBRATED, edition_of_metric, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Model, PublishedCell, Suite
 from tulu_eval.runs.reading import StoredRun
@@ -159,9 +159,9 @@ def _cells(run: StoredRun, suite: Suite, model: Model) -> list[PublishedCell]:
         advice = "--as NAME compares with the numbers of another, " if others else ""
         raise UserError(f"there is no published number {scope}; {advice}--registry FILE adds numbers of your own")
     metrics = {row.metric for row in run.results}
-    judged = any(map(is_win_rate, metrics))
-    found = [cell for cell in cells if cell.metric in metrics or (judged and is_win_rate(cell.metric))]
-    if not found and any(is_win_rate(cell.metric) for cell in cells):
+    judged = {*map(edition_of_metric, metrics)} - {None}
+    found = [cell for cell in cells if cell.metric in metrics or edition_of_metric(cell.metric) in judged]
+    if not found and not judged and any(is_win_rate(cell.metric) for cell in cells):
         raise UserError(
             f"{run.folder} has not been judged, and a judge made what was published: 'tulu-eval judge {run.folder}'"
         )

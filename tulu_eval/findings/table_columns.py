@@ -17,7 +17,10 @@ TITLES = {"GSM8K_8shot_CoT": "GSM8K", "AlpacaEval2_LC": "AlpacaEval 2 LC"}
 """Short titles of the two number columns of the card, by metric of the registry."""
 
 RAW = "AlpacaEval2_WR"
-"""The registry's metric of raw win rates; a calibrated win rate is an estimate of it."""
+"""The registry's metric of AlpacaEval 2's raw win rates; a calibrated win rate is an estimate of it."""
+
+FIRST = "AlpacaEval1_WR"
+"""The registry's metric of AlpacaEval 1's win rates, which have no length control."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,6 +64,9 @@ def columns_of(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Column]:
         only_raw = {judge for run in runs for judge in {*_judges(raw, [run])} - {*_judges(own, [run])}}
         judges = ((own, filter(None, _judges(own, runs))), (raw, sorted(only_raw)), (mapped, _judges(mapped, runs)))
         yield from (dataclasses.replace(column, judge=judge) for column, names in judges for judge in names)
+    first = suite.metrics[FIRST]
+    own = Column(FIRST, "AlpacaEval 1", first.benchmark, first.protocol, first.metric)
+    yield from (dataclasses.replace(own, judge=judge) for judge in _judges(own, runs))
     yield from _measured_columns(suite, runs)
 
 

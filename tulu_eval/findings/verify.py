@@ -14,8 +14,8 @@ from tulu_eval.findings.audit import Allowance, allowance
 from tulu_eval.findings.deviations import Setting, differences
 from tulu_eval.findings.published_cells import published_of, rows_for, unnamed_revision
 from tulu_eval.judging import numbers
-from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE
-from tulu_eval.judging.numbers import CALIBRATED, is_win_rate
+from tulu_eval.judging.judge_recipe import ALPACA_EVAL_1, edition_of
+from tulu_eval.judging.numbers import CALIBRATED, edition_of_metric, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Contradiction, Model, PublishedCell, Suite
 from tulu_eval.runs.reading import StoredRun
@@ -265,8 +265,10 @@ def _is_count(suite: Suite, cell: PublishedCell, row: Result) -> bool:
 def _on_other_scales(run: StoredRun, cell: PublishedCell, compared: set[str]) -> list[Untested]:
     """Returns one win rate per scorer that is not in ``compared``."""
     rows: dict[str, Result] = {}
+    edition = edition_of_metric(cell.metric)
     for row in run.results:  # of a judge's rows the length-controlled one is first
-        if row.metric in (cell.metric, "win_rate") and row.scorer not in compared:
+        same = edition is not None and row.metric in (cell.metric, edition.win_rate)
+        if same and row.scorer not in compared:
             rows.setdefault(row.scorer, row)
     return [Untested(cell, row, _why_another_scale(run, cell, row)) for row in rows.values()]
 
@@ -274,11 +276,15 @@ def _on_other_scales(run: StoredRun, cell: PublishedCell, compared: set[str]) ->
 def _why_another_scale(run: StoredRun, cell: PublishedCell, row: Result) -> str:
     if row.metric != cell.metric:
         return f"there is no {cell.metric}, for {row.n} of {row.n_protocol} have a preference"
-    scale = f"the published number is {ORIGINAL_JUDGE}'s, and another judge is another scale"
-    if (judged := numbers.parts(row.signature)).get("judge") == ORIGINAL_JUDGE:
-        wanted, against_whom = numbers.published_parts()["b"], judged.get("b", numbers.NOT_RECORDED)
+    judged = numbers.parts(row.signature)
+    published = numbers.published_parts(edition_of(judged.get("by", "")))
+    scale = f"the published number is {published['judge']}'s, and another judge is another scale"
+    if judged.get("judge") == published["judge"]:
+        wanted, against_whom = published["b"], judged.get("b", numbers.NOT_RECORDED)
         return f"the published number is against {wanted}, and this one is {row.scorer}, its baseline {against_whom}"
     calibrated = [one for one in run.results if one.metric.endswith(CALIBRATED) and one.scorer == row.scorer]
+    if cell.metric == ALPACA_EVAL_1.win_rate:
+        return scale
     if not calibrated:
         return f"{scale}; 'tulu-eval calibrate-judge' measures how the two relate"
     if cell.metric != "win_rate":

@@ -4,7 +4,7 @@
 "preference", "raw_completion"}``. A preference is from 1 (output_1 wins) to 2 (output_2 wins). output_1 should be the
 baseline's; if it is the model's, the reader reverses the preference. If the file has the judge's raw completion, the reader
 checks the preference against it: all 41,732 stored preferences of alpaca_eval's published judge follow from their raw
-completions within 5e-11 (tatsu-lab/alpaca_eval @ cd543a14).
+completions within 5e-11, and so do 8770 of AlpacaEval 1's, exactly (tatsu-lab/alpaca_eval @ cd543a14).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tulu_eval.benchmarks.alpaca_baselines import Baseline
 from tulu_eval.benchmarks.alpaca_set import SIZE, read_rows
 from tulu_eval.errors import DataError
 from tulu_eval.judging.judge_answer import read_verdict
-from tulu_eval.judging.judge_recipe import Pair, pair_id, swapped
+from tulu_eval.judging.judge_recipe import ALPACA_EVAL_1, Pair, pair_id, swapped
 from tulu_eval.judging.outputs import Outputs, name_in, one_name, place_of, read_outputs
 from tulu_eval.judging.sides import TwoOutputs, find_sides
 
@@ -180,10 +180,14 @@ def _hold_against_raw(
         raw = row.get("raw_completion")
         if value is None or row["output_1"] == row["output_2"]:
             continue
-        if not isinstance(raw, Mapping) or annotator not in WEIGHED:
+        swap = swapped(row["instruction"])
+        if isinstance(raw, Mapping) and annotator in WEIGHED:
+            given = read_verdict(raw, "logprobs", swap).preference
+        elif isinstance(raw, str) and annotator == ALPACA_EVAL_1.annotator:
+            given = read_verdict({"message": {"content": raw}}, "ranking", swap).preference
+        else:
             absent += 1
             continue
-        given = read_verdict(raw, "logprobs", swapped(row["instruction"])).preference
         if given is None:
             raise DataError(path, f"row {number}: preference {value!r} does not match its raw completion: no verdict")
         ways = {"as asked": given, "afterwards": 3.0 - given} if turned else {"as asked": given}

@@ -179,7 +179,7 @@ def judge_pairs(
         if answer.choice is None:
             failures[key] = answer
         else:
-            stored = _stored(answer)
+            stored = stored_answer(answer)
             verdict = job.read(stored.choice, False)
             if verdict.preference is None:
                 if verdict.kind == "no_logprobs" and not warned.is_set():
@@ -219,7 +219,8 @@ def _check_fitness(recipe: JudgeRecipe, failures: dict[str, Verdict | Answer]) -
         )
 
 
-def _stored(answer: Answer) -> Stored:
+def stored_answer(answer: Answer) -> Stored:
+    """Returns an answer with a choice in the form of the cache, with the time."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     question = answer.question
     return Stored(question.key, question.model, answer.served, reduce_choice(answer.choice or {}), answer.usage, now)

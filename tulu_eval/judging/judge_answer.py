@@ -2,11 +2,14 @@
 
 2 means that the model wins, 1 that the baseline wins, in either order of the outputs. With logprobs, the preference for the
 output shown second is ``2 - p(m) / (p(m) + p(M))`` over the alternatives of the first token; a missing one has probability 0.
-Source: tatsu-lab/alpaca_eval @ 46ca37b6 (v0.6.2), ``completion_parsers.logprob_parser`` with ``is_binarize`` off.
+A ranking is a Python list of dictionaries; the rank of "model_1", 1 or 2, is the preference for the output shown second.
+Source: tatsu-lab/alpaca_eval @ 46ca37b6 (v0.6.2), ``completion_parsers.logprob_parser`` with ``is_binarize`` off, and
+``ranking_parser``: it gives 8770 of the 8770 preferences that are stored with their text @ cd543a14.
 """
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -21,6 +24,9 @@ INSTEAD = "--method text reads the answer's text instead, which gives a differen
 SHOWN = 80
 """Largest number of characters of an answer in a message."""
 
+LONGEST_RANKING = 4096
+"""Largest number of characters of a ranking that is read; the judge has 100 tokens for it."""
+
 VerdictFailure = Literal["refusal", "no_logprobs", "no_verdict"]
 
 
@@ -29,7 +35,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         kind: ``judged``, or the failure: ``refusal`` (the judge or its provider declined), ``no_logprobs`` (the endpoint
-            returned none), ``no_verdict`` (neither m nor M).
+            returned none), ``no_verdict`` (neither m nor M, or no ranking).
         preference: In [1, 2] if judged, else ``None``.
         detail: One line about the failure; empty if judged.
     """
@@ -53,6 +59,8 @@ def read_verdict(choice: Mapping[str, Any], method: Method, swapped: bool, loose
     text = text_of(message) or ""
     if method == "text":
         verdict = _read_text(text, end_of(choice.get("finish_reason")).reason == "length")
+    elif method == "ranking":
+        verdict = read_ranking(text)
     else:
         verdict = _read_logprobs(choice.get("logprobs"), text, loose)
     if verdict.preference is not None and swapped:
@@ -102,3 +110,15 @@ def _read_text(text: str, cut: bool) -> Verdict:
         return Verdict("judged", 2.0)
     at = " when its limit of tokens cut it off" if cut else ""
     return Verdict("no_verdict", None, f"neither m nor M; it said {one_line(text, SHOWN)!r}{at}")
+
+
+def read_ranking(text: str) -> Verdict:
+    """Returns the verdict of a ranking, the outputs in the order in which the judge saw them."""
+    try:
+        ranked = ast.literal_eval(text) if len(text) <= LONGEST_RANKING else ()
+        rank = next(one["rank"] for one in ranked if one["model"] == "model_1")
+        if rank in (1, 2):
+            return Verdict("judged", float(rank))
+    except (ValueError, TypeError, KeyError, SyntaxError, StopIteration, RecursionError, MemoryError):
+        pass  # whatever the text is, it is no ranking
+    return Verdict("no_verdict", None, f"no ranking of model_1 and model_2; it said {one_line(text, SHOWN)!r}")

@@ -10,7 +10,7 @@ from tulu_eval.benchmarks.alpaca_set import SIZE, position
 from tulu_eval.errors import UserError
 from tulu_eval.judging.annotations import Annotations
 from tulu_eval.judging.judge import Judgment
-from tulu_eval.judging.judge_recipe import ANNOTATOR, ORIGINAL_JUDGE, PROMPT_SHA256, JudgeRecipe, Method, Pair
+from tulu_eval.judging.judge_recipe import EDITIONS, Edition, JudgeRecipe, Method, Pair, edition_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Judge:
     """A judge with the method and the prompt of its verdicts.
 
     Attributes:
-        method: ``logprobs`` or ``text``; ``unknown`` for annotations by another annotator.
+        method: ``logprobs``, ``text`` or ``ranking``; ``unknown`` for annotations by another annotator.
         prompt_sha256: Hash of the prompt; empty if unknown.
     """
 
@@ -51,7 +51,17 @@ class Judge:
     @property
     def original(self) -> bool:
         """Whether this is the leaderboard's judge with the leaderboard's method and prompt."""
-        return (self.name, self.method, self.prompt_sha256) == (ORIGINAL_JUDGE, "logprobs", PROMPT_SHA256)
+        return self == Judge.of_edition(self.edition)
+
+    @property
+    def edition(self) -> Edition:
+        """The edition of AlpacaEval whose win rates these verdicts give."""
+        return edition_of(self.method)
+
+    @classmethod
+    def of_edition(cls, edition: Edition) -> Judge:
+        """Returns the judge of an edition's published win rates."""
+        return cls(edition.judge, edition.method, edition.prompt_sha256)
 
     @classmethod
     def of(cls, recipe: JudgeRecipe) -> Judge:
@@ -73,6 +83,16 @@ class Terms:
     baseline: Baseline | None
     exchanged: bool = False
     positional: bool = False
+
+    @property
+    def edition(self) -> Edition:
+        """The edition of AlpacaEval whose win rates these are."""
+        return self.judge.edition
+
+    @property
+    def published_baseline(self) -> bool:
+        """Whether the baseline is the edition's own."""
+        return self.baseline == self.edition.baseline.baseline
 
 
 def from_judgments(pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Judged]:
@@ -108,7 +128,8 @@ def terms_of(annotations: Annotations, positional: bool = False) -> Terms:
 
 
 def annotator_judge(annotations: Annotations) -> Judge:
-    """Returns the judge of a published file; for an annotator other than AlpacaEval 2's, only its name is known."""
-    if annotations.annotator == ANNOTATOR:
-        return Judge(ORIGINAL_JUDGE, "logprobs", PROMPT_SHA256)
+    """Returns the judge of a published file; for an annotator other than the editions', only its name is known."""
+    for edition in EDITIONS:
+        if annotations.annotator == edition.annotator:
+            return Judge.of_edition(edition)
     return Judge(annotations.annotator or "unknown", "unknown", "")

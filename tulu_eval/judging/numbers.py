@@ -16,9 +16,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tulu_eval.benchmarks.alpaca_baselines import known
 from tulu_eval.benchmarks.alpaca_set import ALPACA_EVAL_2, SIZE
-from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE, PROMPT_SHA256
+from tulu_eval.judging.judge_recipe import EDITIONS, Edition, edition_of
 from tulu_eval.judging.judged import Judge
 from tulu_eval.judging.win_rates import DRAWS, LARGEST_C, NO_VERDICT, SMALLEST_C, Score, Scoring
 from tulu_eval.records import STATUSES, Result
@@ -55,9 +54,16 @@ class JudgeSettings:
     gamed: str = ""
 
 
-def published_parts() -> dict[str, str]:
-    """Returns the signature parts that a win rate on the published scale has."""
-    return {"judge": ORIGINAL_JUDGE, "by": "logprobs", "prompt": PROMPT_SHA256[:8], "b": known()[0].baseline.label}
+def published_parts(edition: Edition) -> dict[str, str]:
+    """Returns the signature parts that a win rate on an edition's published scale has."""
+    baseline = edition.baseline.baseline.label
+    return {"judge": edition.judge, "by": edition.method, "prompt": edition.prompt_sha256[:8], "b": baseline}
+
+
+def edition_of_metric(metric: str) -> Edition | None:
+    """Returns the edition of AlpacaEval that a metric is a win rate of; ``None`` for any other metric."""
+    plain = metric.removesuffix(CALIBRATED)
+    return next((one for one in EDITIONS if plain == one.win_rate or (one.lc and plain == "lc_win_rate")), None)
 
 
 def parts(signature: str) -> dict[str, str]:
@@ -80,7 +86,7 @@ def results(found: Score, as_before: bool = False) -> tuple[Result, ...]:
     raw = found.win_rate
     spanned = "+failures" if found.errors and not as_before else ""
     ends = _normal(raw) if as_before else (_normal(found.worst)[0], _normal(found.best)[1])
-    numbers = [("win_rate", raw.win_rate, ends, f"normal95{spanned}" if raw.n_total > 1 else "none")]
+    numbers = [(found.terms.edition.win_rate, raw.win_rate, ends, f"normal95{spanned}" if raw.n_total > 1 else "none")]
     if found.lc is not None:
         ends = (found.interval.low, found.interval.high) if found.interval else (0.0, 100.0)
         method = f"bootstrap95-refit-{found.interval.draws}{spanned}" if found.interval else "none"
@@ -104,7 +110,7 @@ def label(found: Score) -> str:
     """Returns the name of a score: its judge, and every deviation that keeps it off the published scale."""
     terms = found.terms
     odd = [
-        f"against {terms.baseline.label}" if terms.baseline is not None and not terms.baseline.published else "",
+        f"against {terms.baseline.label}" if terms.baseline is not None and not terms.published_baseline else "",
         "sides exchanged" if terms.exchanged else "",
         "difficulties by row" if terms.positional else "",
         f"C = {found.lc.c!r}" if found.scoring.c is not None and found.lc is not None else "",
@@ -143,7 +149,7 @@ def settings_of(rows: Sequence[Result]) -> JudgeSettings:
     """
     if not all(isinstance(text, str) for row in rows for text in (row.metric, row.interval, row.signature)):
         raise ValueError("a metric, an interval's method or a signature is not text")
-    raw = next((row for row in rows if row.metric == "win_rate"), None)
+    raw = next((row for row in rows if row.metric in [one.win_rate for one in EDITIONS]), None)
     lc = next((row for row in rows if row.metric == "lc_win_rate"), None)
     if raw is None:
         raise ValueError("there is no win_rate among the rows")
@@ -164,13 +170,14 @@ def settings_of(rows: Sequence[Result]) -> JudgeSettings:
 
 def is_win_rate(metric: str) -> bool:
     """Whether a metric is a judge's win rate, which is meaningless without the judge's name."""
-    return metric.removesuffix(CALIBRATED) in ("lc_win_rate", "win_rate")
+    return edition_of_metric(metric) is not None
 
 
 def by_original_judge(row: Result) -> bool:
     """Whether a win rate has the published ones' judge, method, prompt and baseline, without any deviation."""
     found = parts(row.signature)
-    as_published = all(found.get(name) == value for name, value in published_parts().items())
+    wanted = published_parts(edition_of(found.get("by", "")))
+    as_published = all(found.get(name) == value for name, value in wanted.items())
     return as_published and not any(name in found for name in _ODD) and found.get("folds") != "none"
 
 
@@ -187,4 +194,5 @@ def maps_to_published(row: Result) -> bool:
     Its baseline must be the published one, and its calibration must cover several models: with one model, the interval does
     not include the judge's spread between models.
     """
-    return parts(row.signature).get("b") == published_parts()["b"] and not row.signature.endswith(" of 1 model")
+    wanted = published_parts(edition_of(parts(row.signature).get("by", "")))["b"]
+    return parts(row.signature).get("b") == wanted and not row.signature.endswith(" of 1 model")

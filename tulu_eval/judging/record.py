@@ -15,7 +15,7 @@ from tulu_eval.benchmarks.alpaca_set import SIZE, read_rows
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.calibrate_judge import Bias, Calibration
 from tulu_eval.judging.judge import FAILURES, Judgment
-from tulu_eval.judging.judge_recipe import ANNOTATOR, JudgeRecipe, Pair
+from tulu_eval.judging.judge_recipe import ALPACA_EVAL_2, JudgeRecipe, Pair
 from tulu_eval.judging.judged import Judge, Judged, Terms
 from tulu_eval.judging.numbers import CALIBRATED, Z95, results, signature
 from tulu_eval.judging.win_rates import Score
@@ -75,12 +75,12 @@ def write_annotations(
     path: Path, pairs: Sequence[Pair], judgments: Sequence[Judgment], recipe: JudgeRecipe, generator: str
 ) -> None:
     """Writes ``annotations.json``, with texts, for alpaca_eval's own tools; a failed pair gets the preference null."""
-    annotator = ANNOTATOR if recipe.published else f"{recipe.judge}-{recipe.method}"
+    annotator = recipe.edition.annotator if recipe.published else f"{recipe.judge}-{recipe.method}"
     data = [
         {
             "instruction": pair.instruction,
             "output_1": pair.baseline,
-            "generator_1": BASELINE,
+            "generator_1": recipe.edition.baseline_name,
             "output_2": pair.output,
             "generator_2": generator,
             "annotator": annotator,
@@ -195,7 +195,7 @@ def calibrated(found: Score, calibration: Calibration) -> Result:
         raise UserError(
             f"the calibration is of {calibration.judge} ({calibration.method}), the score of {judge.name} ({judge.method})"
         )
-    if found.terms.baseline is None or not found.terms.baseline.published:
+    if found.terms.baseline != ALPACA_EVAL_2.baseline.baseline:
         raise UserError(
             f"a calibration maps to the scale with the baseline {BASELINE}, which is not the baseline of this score"
         )

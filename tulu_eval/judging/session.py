@@ -27,7 +27,7 @@ from tulu_eval.judging.budget import JudgingEstimate
 from tulu_eval.judging.calibrate_judge import Calibration, Sampled, calibrate
 from tulu_eval.judging.gamed import GamedFile
 from tulu_eval.judging.judge import Endpoint, JudgeJob, Judging, judge_pairs
-from tulu_eval.judging.judge_recipe import Pair
+from tulu_eval.judging.judge_recipe import ALPACA_EVAL_2, Pair
 from tulu_eval.judging.judged import Judge, Terms, annotator_judge, from_annotations, from_judgments, terms_of
 from tulu_eval.judging.numbers import results
 from tulu_eval.judging.screen import Screen, screen
@@ -85,18 +85,19 @@ def prepare(
 ) -> Prepared:
     """Returns a judging that is ready to start.
 
-    ``baseline`` is a copy of the baseline's outputs, ``None`` for the pinned file; ``limit`` takes the first instructions, 1 or
-    more, ``None`` all.
+    ``baseline`` is a copy of the outputs of the recipe's baseline, ``None`` for the pinned file; ``limit`` takes the first
+    instructions, 1 or more, ``None`` all.
 
     Raises:
         UserError: If anything fails that does not need the judge: a file, the prompt, the gamed rows, the limit.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit must be 1 or more, not {limit}")
-    pairs = tuple(files.make_pairs(load_baseline(baseline), outputs)[:limit])
+    rows = load_baseline(baseline, job.recipe.edition.baseline_name)
+    pairs = tuple(files.make_pairs(rows, outputs)[:limit])
     if not pairs:
         raise UserError("there is no output to judge")
-    gamed = scoring.load_gamed(len(pairs))
+    gamed = scoring.load_gamed(len(pairs)) if job.recipe.edition.lc else None
     return Prepared(job, outputs.generator, pairs, job.estimate(pairs), screen(pairs), gamed, scoring)
 
 
@@ -123,7 +124,7 @@ def execute(
     write_text(folder / "judging.json", json.dumps(data, indent=1) + "\n")
     rows = from_judgments(pairs, judging.judgments)
     try:
-        found = score(rows, Terms(Judge.of(recipe), known()[0].baseline), prepared.gamed, prepared.scoring)
+        found = score(rows, Terms(Judge.of(recipe), recipe.edition.baseline.baseline), prepared.gamed, prepared.scoring)
     except UserError as error:
         reasons = judging.reasons
         raise UserError("; ".join([str(error), *reasons[:1]])) from error
@@ -140,7 +141,7 @@ def _manifest(prepared: Prepared, judging: Judging, calibration: Calibration | N
         "served_as": judging.served,
         "prompt_sha256": recipe.prompt_sha256,
         "parameters": dict(recipe.parameters),
-        "baseline": known()[0].baseline.label,
+        "baseline": recipe.edition.baseline.baseline.label,
         "generator": prepared.generator,
         "counts": judging.counts,
         "cached": judging.cached,
@@ -186,8 +187,9 @@ def score_files(
                 f"instruction {other[0].place + 1}"
             )
     rows = from_annotations(found, positional)
-    gamed = scoring.load_gamed(sum(row.preference is not None for row in rows))
-    found_score = score(rows, terms_of(found, positional), gamed, scoring)
+    terms = terms_of(found, positional)
+    gamed = scoring.load_gamed(sum(row.preference is not None for row in rows)) if terms.edition.lc else None
+    found_score = score(rows, terms, gamed, scoring)
     return ScoredOutputs(found, found_score, screen([row.pair for row in found.rows]))
 
 
@@ -213,7 +215,7 @@ def annotated(paths: Mapping[str, Path]) -> dict[str, tuple[Annotation, ...]]:
     found = {}
     for name, path in paths.items():
         read = read_annotations(path)
-        if not annotator_judge(read).original:
+        if annotator_judge(read) != Judge.of_edition(ALPACA_EVAL_2):
             raise UserError(
                 f"{path} was judged by {read.annotator or 'an unknown judge'}, not by the original to calibrate against"
             )

@@ -158,7 +158,7 @@ def score(rows: Sequence[Judged], terms: Terms, gamed: GamedFile | None, scoring
     counts = Counter(row.kind for row in rows)
     if len(rows) < SIZE:
         counts["absent"] = SIZE - len(rows)
-    why = _why_no_lc(raw.n_total, gamed, scoring.partial)
+    why = _why_no_lc(raw.n_total, gamed, scoring.partial) if terms.edition.lc else f"{terms.edition.title} has none"
     lc, interval = None, None
     grid: tuple[Fit, ...] = ()
     ways = _both_ways(rows, given)

@@ -41,7 +41,7 @@ from tulu_eval.models.prompt_form import (
     text_hash,
 )
 from tulu_eval.models.template import ANY_DAY, ChatTemplate, Conversation, opened_reasoning
-from tulu_eval.models.tokenizer_calls import token_ids, told
+from tulu_eval.models.tokenizer_calls import cut, token_ids, told
 from tulu_eval.records import Turn
 
 if TYPE_CHECKING:
@@ -196,6 +196,10 @@ class PromptWriter:
         if self._front == "no-bos":
             return tuple(itertools.dropwhile(lambda token: token == bos, row))
         return row
+
+    def cut(self, text: str, longest: int, name: str) -> str:
+        """Returns a text of at most ``longest`` tokens; see :func:`tulu_eval.models.tokenizer_calls.cut`."""
+        return cut(self.tokenizer, self._name, text, longest, name)
 
     def lengths(self, texts: Sequence[str], names: Sequence[str]) -> list[int]:
         """Returns the number of tokens of each text, without those that the tokenizer itself puts in front."""

@@ -61,6 +61,24 @@ def _encode(tokenizer: Any, texts: list[str], what: str) -> list[list[int]]:
     return within(SECONDS + sum(map(len, texts)) / PER_SECOND, what, call)
 
 
+def cut(tokenizer: Any, model: str, text: str, longest: int, name: str) -> str:
+    """Returns a text of more than ``longest`` tokens cut to these and decoded again, any other text unchanged.
+
+    The tokens count, and are decoded, with the special ones that the tokenizer itself adds, e.g. ``<s>`` in front.
+
+    Raises:
+        PreflightError: If the tokenizer refuses the text, or takes too long.
+    """
+    what = f"{name}: the tokenizer of {model} does not cut the passage"
+
+    def call() -> str:
+        with told(what):
+            ids = tokenizer.encode(text)
+            return text if len(ids) <= longest else str(tokenizer.decode(ids[:longest]))
+
+    return within(SECONDS + len(text) / PER_SECOND, what, call)
+
+
 def check_text(name: str, *texts: str) -> None:
     """Checks that texts can be encoded.
 

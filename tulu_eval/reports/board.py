@@ -12,7 +12,7 @@ from typing import Any
 from tulu_eval.findings.table import CollectedTable, Measured, TableCell, TableLine, entry
 from tulu_eval.findings.table_columns import Column
 from tulu_eval.judging.judge_recipe import ORIGINAL_JUDGE
-from tulu_eval.judging.numbers import is_win_rate
+from tulu_eval.judging.numbers import edition_of_metric, is_win_rate
 from tulu_eval.records import Result
 from tulu_eval.registry import Lineage, PublishedCell, Suite
 from tulu_eval.reports.layout import data
@@ -42,7 +42,8 @@ def _axis(suite: Suite, column: Column) -> str:
 
 
 def _judge(column: Column) -> str:
-    return column.judge or (ORIGINAL_JUDGE if is_win_rate(column.metric) else "")
+    edition = edition_of_metric(column.metric)
+    return column.judge or (edition.judge if edition else "")
 
 
 def rows(table: CollectedTable, suite: Suite, runs: Mapping[Path, int]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from tulu_eval.records import Result
 _WORDS = {
     "lc_win_rate": "length-controlled win rate",
     "win_rate": "raw win rate",
+    "alpaca_eval_1_win_rate": "AlpacaEval 1 win rate",
     "win_rate_calibrated": "raw win rate on the original judge's scale, an estimate",
 }
 
@@ -72,7 +73,7 @@ def remarks(found: Score, flags: Sequence[str]) -> list[str]:
     baseline = found.terms.baseline
     if baseline is None:
         said.append("the baseline is not recorded")
-    elif not baseline.published:
+    elif not found.terms.published_baseline:
         said.append(f"against {baseline.label}: not comparable with the leaderboard's numbers, which have another baseline")
     if found.terms.positional:
         said.append("row numbers chose the difficulties, but not all rows are in the data set's order, so LC is wrong")

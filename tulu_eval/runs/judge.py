@@ -151,8 +151,9 @@ def score_again(folder: Path, scoring: Scoring) -> Score:
     manifest = read_judging(folder)
     judge, judgments = judge_of(manifest), sound_judgments(folder, manifest)
     rows = judgments.judged()
-    gamed = scoring.load_gamed(sum(row.preference is not None for row in rows))
-    return score(rows, judgments.terms(judge), gamed, scoring)
+    terms = judgments.terms(judge)
+    gamed = scoring.load_gamed(sum(row.preference is not None for row in rows)) if terms.edition.lc else None
+    return score(rows, terms, gamed, scoring)
 
 
 def flags_of(folder: Path) -> list[str]:

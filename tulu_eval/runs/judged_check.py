@@ -137,7 +137,8 @@ def _score_again(
 ) -> tuple[Score, str]:
     """Returns the score of a folder's judgments, and the reason if it lacks an LC that the rows have; else an empty text."""
     rows = judgments.judged(settings.positional)
-    wanted = settings.lc or sum(row.preference is not None for row in rows) == SIZE
+    judge = judge_of(manifest)
+    wanted = judge.edition.lc and (settings.lc or sum(row.preference is not None for row in rows) == SIZE)
     gamed = find_gamed(settings.gamed) if wanted else None
     lacking = ""
     if wanted and gamed is None:
@@ -145,7 +146,7 @@ def _score_again(
         lacking = (
             f"{LC}: not computed again, for df_gamed.csv{of} is not here; 'tulu-eval score {folder} --gamed FILE' brings it"
         )
-    terms = judgments.terms(judge_of(manifest), settings.positional)
+    terms = judgments.terms(judge, settings.positional)
     try:
         found = score(rows, terms, gamed, settings.scoring)
     except UserError as error:

@@ -59,6 +59,8 @@ class PromptSource:
     def prompts(self, run: StoredRun, samples: Sequence[Sample]) -> Prompts:
         """Returns prompts of a run's samples; raises UserError if items cannot be loaded, or differ from those of the run."""
         protocol, form = run.manifest.protocol.name, run.manifest.template.form
+        if run.manifest.protocol.longest_passage:
+            raise DataError(run.benchmark, "the model's own tokenizer cut passages, so items alone do not give the prompts")
         items = self._load(run.benchmark, protocol)
         benchmark = catalog.benchmark(run.benchmark, protocol)
         eos = _eos(run.manifest)

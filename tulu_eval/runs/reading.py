@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tulu_eval import files
 from tulu_eval.benchmarks.base import Benchmark
+from tulu_eval.benchmarks.labelled import JudgedBenchmark
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.records import Result
 from tulu_eval.runs import catalog, remembered, rereading
@@ -23,6 +24,7 @@ from tulu_eval.runs.judged_check import JUDGED, JUDGING, JUDGMENTS, JudgedResult
 from tulu_eval.runs.remembered import Reading
 from tulu_eval.runs.rereading import NOT_AS_MADE, Reread
 from tulu_eval.runs.run_plan import SHARDS
+from tulu_eval.runs.stored_labels import LABELS, answers_of, read_labelled
 from tulu_eval.store.digests import DIGESTS, hash_of_all, read_digests
 from tulu_eval.store.ledger import Asked, Ledger
 from tulu_eval.store.manifest import LEDGER, MANIFEST, RESULT, Recorded, read_manifest, read_results
@@ -161,7 +163,7 @@ def _read(folder: Path, manifest: Manifest, benchmark: Benchmark | None) -> Read
     recorded, doubts = _recorded(folder)
     found = _reread(folder, manifest, recorded, benchmark)
     rows, wrong = rereading.rows(manifest, benchmark, found, recorded)
-    judges, of_judges = _judged(folder, rereading.pinned(manifest))
+    judges, of_judges = _judged(folder, manifest, benchmark)
     unhashed = rereading.unhashed(manifest, recorded)
     return Reading(
         results=(*rows, *itertools.chain.from_iterable(one.rows for one in judges.values())),
@@ -270,17 +272,20 @@ def _reread(folder: Path, manifest: Manifest, recorded: Recorded | None, benchma
     return Reread(Tally(len(manifest.planned), 0, 0), doubts=(f"{LEDGER} is missing, so {RESULT} cannot be checked",))
 
 
-def _judged(folder: Path, asked: Asked | None) -> tuple[dict[str, JudgedResult], list[str]]:
+def _judged(folder: Path, manifest: Manifest, benchmark: Benchmark | None) -> tuple[dict[str, JudgedResult], list[str]]:
     """Returns the numbers of a run's judges by the judge's folder, computed from their judgments, and the doubts about them."""
     read: dict[str, JudgedResult] = {}
     doubts: list[str] = []
-    named = (path for name in (RESULT, JUDGING, JUDGMENTS) for path in folder.glob(f"{JUDGED}/*/{name}"))
+    named = (path for name in (RESULT, JUDGING, JUDGMENTS, LABELS) for path in folder.glob(f"{JUDGED}/*/{name}"))
     judges = sorted({path.parent for path in named})  # a judge without a result, or with a broken link, gives a doubt
-    outputs = outputs_by_hash(folder, asked) if judges else {}
+    asked = rereading.pinned(manifest)
+    labelled = benchmark.labelled() if isinstance(benchmark, JudgedBenchmark) else None
+    outputs = outputs_by_hash(folder, asked) if judges and labelled is None else {}
+    answers = answers_of(folder, asked) if judges and labelled is not None else {}
     for judge in judges:
         name = judge.relative_to(folder).as_posix()
         try:
-            found = read_judged(judge, outputs)
+            found = read_judged(judge, outputs) if labelled is None else read_labelled(judge, manifest, labelled, answers)
         except DataError as error:
             doubts.append(str(error).removeprefix(f"{folder}/"))
             continue

@@ -25,7 +25,7 @@ from tulu_eval.store.tally import Tally
 from tulu_eval.version import __version__
 
 FILES = ("manifest.json", "result.json", "samples.jsonl", "samples.jsonl.gz", "digests.jsonl")
-JUDGED_FILES = ("result.json", "judgments.jsonl", "judging.json")
+JUDGED_FILES = ("result.json", "judgments.jsonl", "labels.jsonl", "judging.json")
 """Files that a reading depends on: those of a run, and those of each folder in its ``judged``."""
 
 

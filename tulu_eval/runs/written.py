@@ -40,7 +40,7 @@ class WrittenPrompts:
 def write_prompts(
     benchmark: Benchmark, protocol: Protocol, items: Sequence[Item], prompts: Sequence[Prompt], writer: Writer, date: str
 ) -> WrittenPrompts:
-    """Returns the items with their prompts, none of which has more tokens than the protocol allows if it can be shorter.
+    """Returns the items with their prompts, cut and made shorter where they have more tokens than the protocol allows.
 
     Args:
         benchmark: Benchmark under the protocol.
@@ -53,15 +53,36 @@ def write_prompts(
     Raises:
         PreflightError: If a prompt cannot be written, or its tokens are to be counted and a server makes them.
     """
-    written = _write(list(items), list(prompts), writer, date)
-    if not protocol.longest_prompt:
-        return written
-    if isinstance(writer, TextWriter):
+    if isinstance(writer, TextWriter) and (protocol.longest_prompt or protocol.longest_passage):
+        what = "makes prompts" if protocol.longest_prompt else "cuts passages"
+        more = f"of more than {protocol.longest_prompt or protocol.longest_passage} tokens"
         raise PreflightError(
-            f"{benchmark.name} makes prompts of more than {protocol.longest_prompt} tokens shorter, and this server makes the "
-            "tokens; --prompts tokens counts them with the model's tokenizer here"
+            f"{benchmark.name} {what} {more}{' shorter' if protocol.longest_prompt else ''}, and this server makes the tokens; "
+            "--prompts tokens counts them with the model's tokenizer here"
         )
+    items, prompts, notices = _cut(benchmark, protocol.longest_passage, items, prompts, writer)
+    written = dataclasses.replace(_write(list(items), list(prompts), writer, date), notices=notices)
+    if not protocol.longest_prompt or isinstance(writer, TextWriter):
+        return written
     return _shorten(benchmark, protocol.longest_prompt, written, writer, date)
+
+
+def _cut(
+    benchmark: Benchmark, longest: int, items: Sequence[Item], prompts: Sequence[Prompt], writer: Writer
+) -> tuple[Sequence[Item], Sequence[Prompt], tuple[str, ...]]:
+    """Returns the items and their prompts with passages of at most ``longest`` tokens, any for 0, and a notice of the cuts."""
+    if not longest or isinstance(writer, TextWriter):
+        return items, prompts, ()
+    done: dict[str, str] = {}  # a passage has several questions, and a language's example stands in all its items
+
+    def cut(text: str) -> str:
+        if text not in done:
+            done[text] = writer.cut(text, longest, f"passage {text[:20]!r}")
+        return done[text]
+
+    short = [benchmark.with_passages(item, cut) for item in items]
+    changed = [item.id for item, one in zip(items, short, strict=True) if one != item]
+    return short, [benchmark.render(item) for item in short], _notice(changed, f"have a passage cut to {longest} tokens")
 
 
 def _write(items: list[Item], prompts: list[Prompt], writer: Writer, date: str) -> WrittenPrompts:
@@ -94,6 +115,7 @@ def _shorten(benchmark: Benchmark, longest: int, written: WrittenPrompts, writer
         texts,
         rows,
         (
+            *written.notices,
             *_notice(shorter, f"have more than {longest} tokens and are asked in a shorter form"),
             *_notice(still, f"have more than {longest} tokens in their shortest form"),
         ),

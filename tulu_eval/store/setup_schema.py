@@ -77,6 +77,7 @@ class StoredProtocol(Record, frozen=True):
         samples: Samples per item; absent for one.
         reasoning: Opening and closing tag of the block that is cut from answers; absent for none.
         longest_prompt: Tokens above which a prompt is made shorter; absent for any number.
+        longest_passage: Tokens above which a passage is cut; absent for any number.
     """
 
     name: Name
@@ -91,6 +92,7 @@ class StoredProtocol(Record, frozen=True):
     samples: Annotated[int, Meta(ge=2, le=1_000_000)] | UnsetType = UNSET
     reasoning: Annotated[tuple[Name, ...], Meta(min_length=2, max_length=2)] | UnsetType = UNSET
     longest_prompt: Annotated[int, Meta(ge=1, le=1_000_000_000)] | UnsetType = UNSET
+    longest_passage: Annotated[int, Meta(ge=1, le=1_000_000_000)] | UnsetType = UNSET
 
 
 class StoredTemplate(Record, frozen=True):
