@@ -34,6 +34,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+from tulu_eval import files
 from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, PassAt, Prompt, Protocol, read_rows
 from tulu_eval.benchmarks.humaneval import (
     COMPLETE,
@@ -191,7 +192,8 @@ class MBPPPlus(Benchmark):
         execution: Execution = Execution(),  # noqa: B008 - frozen
     ) -> Iterator[tuple[Grade, ...]]:
         """Yields the grades of each answer; runs their programs at one time on all cores."""
-        programs = (f"{text}\n{json.loads(target)}" for target, text in answers)
+        place = files.Place("an item's test")
+        programs = (f"{text}\n{files.decode(target, str, place)}" for target, text in answers)
         for outcome in run_programs(programs, MBPP_LIMITS, execution, PACKAGES):
             right = float(outcome.ending == "passed")
             yield tuple(Grade(scorer, answer_of(outcome), True, right) for scorer in self.scorers)
