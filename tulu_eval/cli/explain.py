@@ -34,6 +34,8 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
               help="Folder of results, for a recipe without a run.")  # fmt: skip
 @registry_option
 @click.option("--dry-run", is_flag=True, help="List what can be tried, with its cost; generate nothing.")
+@click.option("--write", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with the way from one number "
+              "to the other.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def explain(
@@ -53,6 +55,7 @@ def explain(
     output: Path,
     registry: Path | None,
     dry_run: bool,
+    write: Path | None,
     as_json: bool,
     quiet: bool,
     **engine: Unpack[EngineOptions],
@@ -89,6 +92,11 @@ def explain(
         scorer=scorer, max_items=max_items, max_seconds=max_seconds, backend=backend, settings=settings_of(**engine),
         output=output, registry=registry, dry_run=dry_run, progress=Progress(quiet=quiet),
     )  # fmt: skip
+    if write is not None:
+        from tulu_eval import files
+        from tulu_eval.reports import explain_page
+
+        files.write_text(write, explain_page.as_html(found))
     if as_json:
         print_json(report.as_json(found))
     else:

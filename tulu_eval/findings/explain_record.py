@@ -119,6 +119,20 @@ class Explanation:
     next_step: str
 
     @property
+    def steps(self) -> tuple[tuple[str, float], ...]:
+        """The way from the base's number to the goal's: each change that was found with its effect in points, then the rest.
+
+        Effects of several changes need not add up; what they leave out or count twice is in the rest.
+        """
+        if self.gap is None:
+            return ()
+        found = [row for row in self.tried if row.names == self.named] or [
+            row for row in self.tried if row.verdict == "contributes" and len(row.names) == 1
+        ]
+        parts = [(f"{row.setting}: {row.to}", row.effect or 0.0) for row in found]
+        return (*parts, ("not explained", 100 * self.gap.size - sum(effect for _, effect in parts)))
+
+    @property
     def noise(self) -> bool:
         """Whether there is nothing to explain."""
         return self.gap is not None and self.gap.noise

@@ -26,6 +26,7 @@ def as_json(found: Explanation) -> dict[str, Any]:
         }
     )  # fmt: skip
     plain["method"] = METHOD
+    plain["steps"] = [{"step": name, "points": points} for name, points in found.steps]
     return plain
 
 
