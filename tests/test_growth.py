@@ -31,6 +31,7 @@ MODULES = (
     "tulu_eval.benchmarks.truthfulqa", "tulu_eval.benchmarks.tydiqa",
     "tulu_eval.benchmarks.xstest",
     "tulu_eval.benchmarks.gsm8k_scorers", "tulu_eval.benchmarks.gsm_symbolic", "tulu_eval.benchmarks.humaneval",
+    "tulu_eval.benchmarks.hypothesis",
     "tulu_eval.benchmarks.ifeval_checkers",
     "tulu_eval.benchmarks.stated.numerals", "tulu_eval.benchmarks.stated.reader", "tulu_eval.benchmarks.stated.reasoning",
     "tulu_eval.benchmarks.stated.statement", "tulu_eval.benchmarks.stated.tail", "tulu_eval.benchmarks.stated.tokens",

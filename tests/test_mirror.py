@@ -80,7 +80,7 @@ ELSEWHERE = {
     "endpoint/answer": "each server's words for an end: backends/openai/test_answers.py",
     "endpoint/client": "endpoint/test_wire.py, judging/test_endpoint_judge.py, backends/openai/test_backend.py",
     "endpoint/replies": "endpoint/test_wire.py; its time in test_growth.py",
-    "exchange/answers": "records that exchange/test_foreign.py reads",
+    "exchange/foreign_answers": "records that exchange/test_foreign.py reads",
     "exchange/lm_eval_docs": "exchange/test_lm_eval_samples.py",
     "findings/changes": "findings/test_compare.py; of imported runs exchange/test_import_file.py",
     "findings/deviations": "findings/test_verify.py, findings/test_verify_judged.py",

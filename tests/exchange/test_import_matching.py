@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulu_eval.benchmarks.base import Item
-from tulu_eval.exchange.answers import ForeignAnswer
+from tulu_eval.exchange.foreign_answers import ForeignAnswer
 from tulu_eval.exchange.import_file import Imported, import_file
 from tulu_eval.exchange.import_matching import match, placed, right_answer
 from tulu_eval.findings.verify import against, verify

@@ -11,19 +11,18 @@ from tulu_eval.registry.lint import AVERAGE
 
 SUITE = load_suite()
 WRITTEN = {entry.id for entry in SUITE.contradictions() if entry.first_source != entry.second_source or entry.pattern}
-COMPUTED = {entry.id: entry for entry in SUITE.contradictions()[-10:]}
+RULE = "mean of 9 columns, xstest inverted, alpaca-eval and xstest as one"
+BASE_RULE = "mean of 8 columns, xstest inverted and as one"
+"""The same rule for rows without AlpacaEval."""
+COMPUTED = {entry.id: entry for entry in SUITE.contradictions()[-6:]}
 
 
 def test_the_computed_contradictions_are_these_and_stand_behind_the_written_ones() -> None:
     assert list(COMPUTED) == [
-        "share-alpaca-eval-1-llama-3-tulu-2-8b",
-        "share-alpaca-eval-1-llama-3-tulu-2-dpo-8b",
-        "share-alpaca-eval-1-meta-llama-3-8b-instruct",
-        "share-alpaca-eval-1-tulu-2-dpo-13b",
-        "average-llama-3-tulu-2-8b",
-        "average-llama-3-tulu-2-dpo-70b",
-        "average-llama-3-tulu-2-dpo-8b",
-        "average-meta-llama-3-8b-instruct",
+        "share-alpacaeval1-wr-llama-3-tulu-2-8b",
+        "share-alpacaeval1-wr-llama-3-tulu-2-dpo-8b",
+        "share-alpacaeval1-wr-meta-llama-3-8b-instruct",
+        "share-alpacaeval1-wr-tulu-2-dpo-13b",
         "equal-xstest-llama-3-tulu-2-dpo-8b",
         "equal-bbh-meta-llama-3-70b-instruct",
     ]
@@ -33,30 +32,30 @@ def test_the_computed_contradictions_are_these_and_stand_behind_the_written_ones
         ("802", "llama-3-tulu-2-dpo-8b"),
         ("804 or 803", "meta-llama-3-8b-instruct"),
     ):
-        assert text in COMPUTED[f"share-alpaca-eval-1-{name}"].second
+        assert text in COMPUTED[f"share-alpacaeval1-wr-{name}"].second
     # a single coarse column: both have 0.140 of XSTest's 200 unsafe prompts
     assert not any("dpo-70b" in name for name in COMPUTED if name.startswith("equal"))
 
 
 @pytest.mark.parametrize(
-    ("model", "rule"),
+    ("model", "rules"),
     [
-        ("Meta-Llama-3-70B", "mean of 8 columns, xstest inverted and as one"),
-        ("Meta-Llama-3-8B", "mean of 8 columns, xstest inverted and as one"),
-        ("Meta-Llama-3-70B-Instruct", "mean of 11 columns, xstest inverted"),
-        ("llama-3-tulu-2-8b", ""),
-        ("llama-3-tulu-2-dpo-8b", ""),
-        ("llama-3-tulu-2-dpo-70b", ""),
-        ("Meta-Llama-3-8B-Instruct", ""),
+        ("Meta-Llama-3-70B", [BASE_RULE]),
+        ("Meta-Llama-3-8B", [BASE_RULE]),
+        ("Meta-Llama-3-70B-Instruct", ["mean of 11 columns, xstest inverted", RULE]),
+        ("llama-3-tulu-2-8b", [RULE]),
+        ("llama-3-tulu-2-dpo-8b", [RULE]),
+        ("llama-3-tulu-2-dpo-70b", [RULE]),
+        ("Meta-Llama-3-8B-Instruct", [RULE]),
     ],
 )
-def test_each_row_of_the_llama_3_cards_has_its_rule_or_none(model: str, rule: str) -> None:
+def test_one_column_per_benchmark_explains_all_averages_of_the_llama_3_cards(model: str, rules: list[str]) -> None:
     (check,) = SUITE.averages(SUITE.find(model))
-    assert [one.words for one in check.fitting] == [rule] * bool(rule)
+    assert [one.words for one in check.fitting] == rules
     values = {one.words: round(one.value, 2) for one in check.values}
-    if model == "llama-3-tulu-2-8b":  # the figures that were worked out by hand
+    if model == "llama-3-tulu-2-8b":  # the figure of eleven columns was worked out by hand
         assert values["mean of 11 columns, xstest inverted"] == 60.59
-        assert values["mean of 10 columns, xstest inverted and as one"] == 57.94
+        assert values[RULE] == 59.39
 
 
 def test_every_average_of_the_papers_tables_is_the_plain_mean_of_six_columns() -> None:
@@ -106,7 +105,7 @@ rows = [
     ("changed", "found"),
     [
         ({}, []),
-        ({"win_rate": "79.40"}, ["share-alpaca-eval-1-start"]),
+        ({"win_rate": "79.40"}, ["share-alpacaeval1-wr-start"]),
         ({"average": "66.66"}, ["average-start"]),
         ({"tydiqa": "56.24"}, []),  # of two rows that are equal nobody can say how far a column spreads
     ],

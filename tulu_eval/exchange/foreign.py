@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tulu_eval import files
 from tulu_eval.exchange import lm_eval_samples
-from tulu_eval.exchange.answers import Foreign, ForeignAnswer
+from tulu_eval.exchange.foreign_answers import Foreign, ForeignAnswer
 from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.exchange.lm_eval_samples import LM_EVAL
 from tulu_eval.files import Row

@@ -21,8 +21,8 @@ from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash, pro
 from tulu_eval.benchmarks.likelihood import LikelihoodBenchmark
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
-from tulu_eval.exchange.answers import Foreign, ForeignAnswer
 from tulu_eval.exchange.foreign import RESPONSES, read_foreign
+from tulu_eval.exchange.foreign_answers import Foreign, ForeignAnswer
 from tulu_eval.exchange.import_matching import Matched, match, placed
 from tulu_eval.files import Place, checked
 from tulu_eval.records import Completion, Result, content_hash

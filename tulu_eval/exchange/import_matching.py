@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from tulu_eval.benchmarks.base import Item
-from tulu_eval.exchange.answers import ForeignAnswer
+from tulu_eval.exchange.foreign_answers import ForeignAnswer
 
 REWORDED = 0.01
 """Largest share of rows whose question may differ from that of the item at their place."""

@@ -26,7 +26,7 @@ from typing import Any
 from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.exchange import lm_eval
-from tulu_eval.exchange.answers import Foreign, ForeignAnswer
+from tulu_eval.exchange.foreign_answers import Foreign, ForeignAnswer
 from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.exchange.lm_eval_docs import question_of
 from tulu_eval.files import Row

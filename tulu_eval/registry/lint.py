@@ -126,7 +126,7 @@ def _impossible(cell: CellEntry, metric: Metric, n: int, name: str) -> Contradic
     found = sizes(percent(cell), n, 2)
     could = f"; it can be of {' or '.join(map(str, found))}" if found else ""
     return Contradiction(
-        id=_id("share", metric.benchmark, name),
+        id=_id("share", metric.key.replace("_", "-"), name),
         first=f"{metric.title}, of {name} is printed as {cell.printed}, and the benchmark has {n} items.",
         first_source=cell.source,
         second=f"No share of {n} items rounds to it, a tie counted one half{could}.",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.errors import few, printable
-from tulu_eval.exchange.answers import ForeignAnswer
+from tulu_eval.exchange.foreign_answers import ForeignAnswer
 from tulu_eval.exchange.import_file import Imported
 from tulu_eval.reports import run
 

@@ -16,7 +16,7 @@ from tulu_eval.records import Completion, Result
 from tulu_eval.runs import catalog
 from tulu_eval.runs.judged_check import JUDGED
 from tulu_eval.runs.reading import StoredRun, finished, read_answers
-from tulu_eval.runs.stored_labels import Answered, JudgedBy, StoredJudge, answers_of, write_labelled
+from tulu_eval.runs.stored_labels import HeldAnswer, JudgedBy, StoredJudge, answers_of, write_labelled
 from tulu_eval.runs.yes_judge import YesJudge, probability
 from tulu_eval.store.identity import safe_name
 from tulu_eval.store.manifest import MANIFEST, locked, read_manifest
@@ -36,7 +36,7 @@ class Unlabelled:
     benchmark: LabelledBenchmark
     questions: Mapping[str, str]
     texts: Mapping[str, str]
-    answers: Mapping[str, Answered]
+    answers: Mapping[str, HeldAnswer]
 
     def prompts(self, role: str) -> dict[str, str]:
         """Returns what the judge of a role gets, by item."""

@@ -81,7 +81,7 @@ class StoredLabelling(files.Record, frozen=True):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answered:
+class HeldAnswer:
     """What a run has of one answer; ``failed`` tells whether the engine failed."""
 
     target: str
@@ -99,13 +99,13 @@ class JudgedBy:
     where: str
 
 
-def answers_of(folder: Path, asked: Asked | None) -> dict[str, Answered]:
+def answers_of(folder: Path, asked: Asked | None) -> dict[str, HeldAnswer]:
     """Returns a run's answers by item; empty if it was published without its samples."""
     if not there(folder / LEDGER):
         return {}
     with Ledger(folder / LEDGER, read_only=True) as ledger:
         return {
-            one.item: Answered(
+            one.item: HeldAnswer(
                 one.target, one.group, content_hash(one.completion.text), one.completion.finish_reason == "error"
             )
             for one in ledger.samples(asked)
@@ -116,7 +116,7 @@ def write_labelled(
     folder: Path,
     manifest: Manifest,
     benchmark: LabelledBenchmark,
-    answers: Mapping[str, Answered],
+    answers: Mapping[str, HeldAnswer],
     labels: Sequence[Label],
     by: JudgedBy,
 ) -> tuple[Result, ...]:
@@ -133,7 +133,7 @@ def write_labelled(
 
 
 def read_labelled(
-    folder: Path, manifest: Manifest, benchmark: LabelledBenchmark, answers: Mapping[str, Answered]
+    folder: Path, manifest: Manifest, benchmark: LabelledBenchmark, answers: Mapping[str, HeldAnswer]
 ) -> JudgedResult:
     """Returns the rows of a folder of labels, computed again.
 
@@ -157,7 +157,7 @@ def read_labelled(
 
 
 def _doubts(
-    benchmark: LabelledBenchmark, about: StoredLabelling, lines: Sequence[StoredLabel], answers: Mapping[str, Answered]
+    benchmark: LabelledBenchmark, about: StoredLabelling, lines: Sequence[StoredLabel], answers: Mapping[str, HeldAnswer]
 ) -> list[str]:
     found = []
     if dict(Counter(one.kind for one in lines)) != about.counts:
@@ -179,7 +179,7 @@ def _rows(
     benchmark: LabelledBenchmark,
     about: StoredLabelling,
     lines: Sequence[StoredLabel],
-    answers: Mapping[str, Answered],
+    answers: Mapping[str, HeldAnswer],
 ) -> tuple[Result, ...]:
     labels = {one.id: one for one in lines}
     found = {item: _marks(benchmark, answer, labels.get(item)) for item, answer in answers.items()}
@@ -197,7 +197,7 @@ def _rows(
     )
 
 
-def _marks(benchmark: LabelledBenchmark, answer: Answered, label: StoredLabel | None) -> Marks:
+def _marks(benchmark: LabelledBenchmark, answer: HeldAnswer, label: StoredLabel | None) -> Marks:
     judged = label is not None and label.kind not in FAILURES
     grades = benchmark.grade_labels(answer.target, label.values if label is not None and judged else None)
     status = "ok" if label is not None and label.values else "no_answer" if judged else "judge_error"
