@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import pytest
+
 from tulu_eval.findings.explain_record import Explanation, Tried
 from tulu_eval.findings.explain_verdicts import Gap
 from tulu_eval.reports.explain_page import as_html
@@ -16,7 +18,8 @@ FOUND = Explanation("One setting explains it.", "<b>base</b>", "goal", Gap(0.5, 
 
 
 def test_the_way_from_one_number_to_the_other_adds_up() -> None:
-    assert FOUND.steps == (("examples: none", -12.0), ("not explained", -3.0))
+    assert [name for name, _ in FOUND.steps] == ["examples: none", "not explained"]
+    assert [points for _, points in FOUND.steps] == pytest.approx([-12.0, -3.0])
     page = as_html(FOUND)
     assert re.findall(r">([+-]?[0-9.]+(?: %)?)</text>", page) == ["50.0 %", "-12.0", "-3.0", "35.0 %"]
 
