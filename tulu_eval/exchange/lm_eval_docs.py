@@ -26,7 +26,7 @@ from tulu_eval.files import Row
 _BBH = re.compile(r"bbh(?:_cot)?_(?:few|zero)shot_(?P<name>\w+)")
 
 
-class AskedQuestion(NamedTuple):
+class ForeignQuestion(NamedTuple):
     """What a document asks.
 
     Attributes:
@@ -39,7 +39,7 @@ class AskedQuestion(NamedTuple):
     group: str = ""
 
 
-def question_of(doc: Row, task: str) -> AskedQuestion:
+def question_of(doc: Row, task: str) -> ForeignQuestion:
     """Returns the question of a document; ``task`` is lm-eval's name of the task.
 
     Raises:
@@ -48,20 +48,20 @@ def question_of(doc: Row, task: str) -> AskedQuestion:
     fields = doc.data.keys()
     if {"task_id", "prompt", "entry_point"} <= fields:
         given = humaneval.Exercise(doc.text("prompt"), doc.text("test"), doc.text("entry_point"))
-        return AskedQuestion(given.prompt, humaneval.written(given))
+        return ForeignQuestion(given.prompt, humaneval.written(given))
     if "choices" in fields:
         return _choices(doc)
     if {"input", "target"} <= fields:
         named = _BBH.fullmatch(task)
-        return AskedQuestion(doc.text("input"), doc.text("target"), named["name"] if named else "")
+        return ForeignQuestion(doc.text("input"), doc.text("target"), named["name"] if named else "")
     if "prompt" in fields and "question" not in fields:  # IFEval's documents have no right answer
-        return AskedQuestion(doc.text("prompt"), None)
+        return ForeignQuestion(doc.text("prompt"), None)
     if "mc1_targets" in fields:
-        return AskedQuestion(doc.text("question"), None)
-    return AskedQuestion(doc.text("question"), doc.text("answer"))
+        return ForeignQuestion(doc.text("question"), None)
+    return ForeignQuestion(doc.text("question"), doc.text("answer"))
 
 
-def _choices(doc: Row) -> AskedQuestion:
+def _choices(doc: Row) -> ForeignQuestion:
     choices, answer = doc.data["choices"], doc.data.get("answer")
     if not isinstance(choices, list) or len(choices) != len(LETTERS) or not all(isinstance(one, str) for one in choices):
         raise doc.error("its 'choices' are not four texts, as MMLU's are")
@@ -69,4 +69,4 @@ def _choices(doc: Row) -> AskedQuestion:
         raise doc.error("its 'answer' is not a number from 0 to 3, as MMLU's is")
     row = ChoiceRow(doc.text("question"), tuple(choices), LETTERS[answer])
     group = doc.text("subject") if "subject" in doc.data else ""
-    return AskedQuestion(row.asked, row.answer, group)
+    return ForeignQuestion(row.asked, row.answer, group)
