@@ -71,10 +71,13 @@ def explain(
 
     \b
     Four verdicts:
-      explains it   moves the number by more than chance, and leaves no more than chance or a quarter of the gap
+      explains it   moves the number by more than chance, and leaves no more than
+                    chance or a quarter of the gap
       contributes   moves the number towards the other by more than chance
-      ruled out     moves it by less than half of the gap, or gives other answers than the other side has
-      cannot tell   not with the items that the budget allowed, or another setting fits as well
+      ruled out     moves it by less than half of the gap, or gives other answers
+                    than the other side has
+      cannot tell   not with the items that the budget allowed, or another setting
+                    fits as well
 
     \b
     Examples:
