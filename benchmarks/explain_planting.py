@@ -22,13 +22,13 @@ import explain_model
 
 import tulu_eval
 from tulu_eval.benchmarks.hypothesis import (
-    OtherPrompt,
+    Hypothesis,
     OtherCount,
     OtherDecoding,
-    Hypothesis,
+    OtherPrompt,
     OtherScorer,
-    Shortest,
     OtherWriting,
+    Shortest,
 )
 from tulu_eval.findings.explain_record import Explanation
 from tulu_eval.runs.scoring import write_rows
