@@ -101,8 +101,8 @@ class Bench:
             scores = {item: sample.grades[0].score for item, sample in samples.items()}
             for one in asked:
                 scores = counted(one, samples, scores)
-            before = 0.0 if not names else statistics.fmean(self.truth().scores.values())
-            effect = 100 * (statistics.fmean(scores.values()) - before)
+            own = statistics.fmean((self.truth().scores if names else scores).values())
+            effect = 100 * (statistics.fmean(scores.values()) - own)
             self._truths[names] = Truth(names, scores, samples, effect)
         return self._truths[names]
 
