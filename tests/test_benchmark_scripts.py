@@ -7,7 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
+
+from tulu_eval.benchmarks.gsm8k_scorers import grade_last_number
 
 ROOT = Path(__file__).parents[1]
 NUMBER = r"[0-9][0-9.,]*"
@@ -47,3 +52,61 @@ def test_xstest_s_labellings_are_compared(shared: Path, loopback: Any) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert "| people / string rule | 900 | 517 52 25 306 | 91.4 [89.4, 93.1] | 0.819 [0.781, 0.858] |" in done.stdout
     assert "| people / nay-sayer | 900 | 569 0 331 0 | 63.2 [60.0, 66.3] | 0.000 [0.000, 0.000] |" in done.stdout
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+@pytest.mark.usefixtures("scripts")
+def test_the_styles_of_planted_answers_are_right_and_wrong_as_they_say() -> None:
+    import explain_model as model
+
+    right = set(model.STYLES) - {"cents", "checked", "run-on", "off", "evasive"}
+    sums = list(model.tested().values())
+    for style, answer in model.STYLES.items():
+        scores = {grade_last_number(str(one.target), answer(one)).score for one in sums[:100]}
+        assert scores == {float(style in right)}, style
+    assert sum(person.share for person in model.PEOPLE.values()) == pytest.approx(1.0)
+    assert {person.style for person in model.PEOPLE.values()} <= set(model.STYLES)
+    assert {style for form in model.FORMS.values() for style in form.styles.values()} <= set(model.STYLES)
+
+
+@pytest.mark.usefixtures("scripts")
+def test_every_form_of_the_planted_prompts_is_another_one_and_no_training_row_is_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import explain_model as model
+
+    sums = list(model.tested().values())
+    assert len({(prompt.turns, prompt.prefill) for form in model.FORMS if (prompt := model.prompt_in(form, "?"))}) == len(
+        model.FORMS
+    )
+    monkeypatch.setattr(model, "FIRST", 40)
+    monkeypatch.setattr(model, "THEN", 40)
+    model.write_rows(tmp_path, seed=0)
+    rows = "".join((tmp_path / f"{part}.jsonl").read_text() for part in ("first", "then"))
+    assert rows.count("\n") == 80
+    assert not any(one.question in rows for one in sums)
+
+
+@pytest.mark.usefixtures("scripts")
+@pytest.mark.parametrize(
+    ("named", "rivals", "outcome"),
+    [
+        (("a", "b"), (), "named"),
+        (("b", "a"), (), "named"),
+        (("a",), (), "in part"),
+        (("c",), (), "wrong"),
+        ((), (("c",), ("a", "b")), "cannot tell, it is among them"),
+        ((), (("a",),), "cannot tell"),
+    ],
+)
+def test_a_planted_case_is_judged_by_what_is_named(
+    named: tuple[str, ...], rivals: tuple[tuple[str, ...], ...], outcome: str
+) -> None:
+    from explain_planting import judged
+
+    case = SimpleNamespace(truth=SimpleNamespace(names=("a", "b")))
+    assert judged(case, SimpleNamespace(named=named, rivals=rivals)) == outcome

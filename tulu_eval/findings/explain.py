@@ -59,9 +59,11 @@ def explain(base: Base, goal: Goal, suite: Suite, progress: Progress, wishes: Wi
         there = lab.samples_of(base.plan)
     there.update(base.samples)
     frame = Frame(goal, tuple(order), Trial((), base.plan, base.rule, there), base.flip_rate)
+    missing = sum(item not in there for item in order)
+    if not missing and (gap := gap_of(frame)) is not None and gap.noise:  # seconds before any plan is made
+        return Inquiry(base, frame, Trials([], [], []), suite).report(gap, spending, everything=0)
     trials = make_trials(base, goal, there, suite, lab.samples_of)
     everything = len(trials.paid) * frame.n
-    missing = sum(item not in there for item in order)
     spending.items = math.ceil(BUDGET * everything) + missing if wishes.max_items is None else wishes.max_items
     inquiry = Inquiry(base, frame, trials, suite)
     with lab:
