@@ -42,7 +42,7 @@ def wishes(tmp_path: Path, world: World, llama3_like: Path, monkeypatch: pytest.
     monkeypatch.setattr(catalog, "backend", lambda name: scripted if name == "scripted" else real(name))
     every = gsm8k_hypotheses.of
     monkeypatch.setattr(gsm8k_hypotheses, "of", lambda protocol: tuple(one for one in every(protocol) if one.name in TRIED))
-    monkeypatch.setattr(import_file, "_protocol", lambda benchmark: benchmark.protocol("custom"))
+    monkeypatch.setattr(import_file, "_protocol", lambda benchmark, *_: benchmark.protocol("custom"))
     data = write_rows(tmp_path / "rows.jsonl", SIZE)
     return {"data": data, "backend": "scripted", "output": tmp_path / "results", "progress": False}
 

@@ -40,6 +40,8 @@ ALIKE = 0.8
 SINGLE = 0.6
 """Share of the budget for single changes, the rest being for two at once; of a bare number, which too many pairs fit, all."""
 
+BY_CHANCE = "it would do, but of so many changes tried one often gives a bare number by chance; texts would decide it"
+
 RIVAL = 0.05
 """Weight, relative to the best, from which a change that explains the gap too is a rival."""
 
@@ -225,7 +227,8 @@ class Inquiry:
             rivals = [one for one in able if one is not best and known[id(one)].evidence.fit >= least]
             rivals = [one for one in rivals if known[id(one)].verdict in ("explains it", "cannot tell")]
             rivals = [one for one in rivals if not self._includes(one, best)]
-            return ([], [best, *rivals]) if rivals else ([best], [])
+            coincidence = self._frame.goal.outcomes is None and none_fits(self._frame) >= least
+            return ([], [best, *rivals]) if rivals or coincidence else ([best], [])
         return [], []
 
     def _row(
@@ -236,7 +239,7 @@ class Inquiry:
         reason = found.reason if found else "not looked at"
         if trial in rivals:
             others = " or ".join(_called(one) for one in rivals if one is not trial)
-            verdict, reason = "cannot tell", f"fits about as well as {others}"
+            verdict, reason = "cannot tell", f"fits about as well as {others}" if others else BY_CHANCE
         elif verdict in ("explains it", "contributes") and named and not set(trial.name) <= set(named[0].name):
             within = max(self._frame.chance(trial), REST * abs(self._gap.size if self._gap else 0.0))
             verdict, reason = _beside(_called(named[0]), found, within)

@@ -36,6 +36,13 @@ SURE = 0.95
 """Weight that one change must have among all to be named."""
 
 
+UNLISTED = 10.0
+"""Prior weight of a cause that is in no list, against 1 of a usual hypothesis: one in five or six causes. Our judgment.
+
+A bare number of few items, or one that only two settings at once give, is then too weak to name a cause: by chance, too, one of
+many tried changes often gives it."""
+
+
 @dataclasses.dataclass(slots=True)
 class Spending:
     """What may be generated, and what was.
@@ -189,7 +196,7 @@ def fits(frame: Frame, trials: Iterable[Trial]) -> list[float]:
 
 def none_fits(frame: Frame) -> float:
     """Returns the fit of "none of these": every count of a bare number is then equally likely."""
-    return -math.log(frame.n + 1) if frame.goal.outcomes is None else 0.0
+    return math.log(UNLISTED / (frame.n + 1)) if frame.goal.outcomes is None else 0.0
 
 
 def shares(logs: Sequence[float]) -> list[float]:

@@ -24,6 +24,8 @@ def sentence(found: Explanation) -> str:
     if found.rivals:
         rivals = [row for row in found.tried if row.names in found.rivals]
         which = " or ".join(_change(row) for row in rivals)
+        if len(rivals) == 1:
+            return f"Cannot tell what explains {size}. {which}: {rivals[0].reason}."
         return f"Each of these alone would explain {size}, and it cannot be told which does: {which}."
     parts = [row for row in found.tried if row.verdict == "contributes"]
     if parts:
