@@ -11,7 +11,8 @@ from tulu_eval.findings.explain_record import Explanation, Tried
 from tulu_eval.findings.explain_verdicts import Gap
 from tulu_eval.reports.explain_page import as_html
 
-ROW = Tried(("zero-shot",), "examples", "8", "none", "a thread", True, 64, 200, -12.0, -20.0, -5.0, -3.0, -6.0, 1.0, 60, 3.0,
+ROW = Tried(("zero-shot",), "examples", "8", "none", "examples: none instead of 8",
+            "a thread", True, 64, 200, -12.0, -20.0, -5.0, -3.0, -6.0, 1.0, 60, 3.0,
             "explains it", "why")  # fmt: skip
 FOUND = Explanation("One setting explains it.", "<b>base</b>", "goal", Gap(0.5, 0.35, 1e-4, "exact McNemar", 200), 200, 4.0,
                     ("zero-shot",), (), (ROW,), (), 64, 100, 400, False, 1.0, "")  # fmt: skip

@@ -40,7 +40,8 @@ ALIKE = 0.8
 SINGLE = 0.6
 """Share of the budget for single changes, the rest being for two at once; of a bare number, which too many pairs fit, all."""
 
-BY_CHANCE = "it would do, but of so many changes tried one often gives a bare number by chance; texts would decide it"
+BY_CHANCE = "it would do, but of so many changes one often gives a bare number by chance; texts would decide it"
+"""Reason where a bare number fits a change no better than a cause that is in no list would explain it."""
 
 RIVAL = 0.05
 """Weight, relative to the best, from which a change that explains the gap too is a rival."""
@@ -250,11 +251,14 @@ class Inquiry:
         def points(value: float | None) -> float | None:
             return None if value is None else 100 * value
 
+        before = [value_before(one, self._base) for one in trial.hypotheses]
+        changes = [f"{one.setting}: {one.to} instead of {was}" for one, was in zip(trial.hypotheses, before, strict=True)]
         return Tried(
             names=trial.name,
             setting=" and ".join(one.setting for one in trial.hypotheses),
-            was="; ".join(value_before(one, self._base) for one in trial.hypotheses),
+            was="; ".join(before),
             to="; ".join(one.to for one in trial.hypotheses),
+            change=", and ".join(changes),
             source="; ".join(one.source for one in trial.hypotheses),
             paid=trial.plan is not None,
             items=known.seen if known else 0,

@@ -31,6 +31,7 @@ class Tried:
         setting: The settings in words.
         was: Their values in the base.
         to: Their other values.
+        change: The change in words: settings, other values, values in the base.
         source: Where that happened.
         paid: Whether samples are generated for it.
         items: Items seen; 0 if none.
@@ -51,6 +52,7 @@ class Tried:
     setting: str
     was: str
     to: str
+    change: str
     source: str
     paid: bool
     items: int

@@ -23,13 +23,13 @@ def sentence(found: Explanation) -> str:
         return _explained(named[0], size, len(found.named))
     if found.rivals:
         rivals = [row for row in found.tried if row.names in found.rivals]
-        which = " or ".join(_change(row) for row in rivals)
+        which = " or ".join(row.change for row in rivals)
         if len(rivals) == 1:
-            return f"Cannot tell what explains {size}. {which}: {rivals[0].reason}."
+            return f"Cannot tell what explains {size}. With {which}, {rivals[0].reason}."
         return f"Each of these alone would explain {size}, and it cannot be told which does: {which}."
     parts = [row for row in found.tried if row.verdict == "contributes"]
     if parts:
-        listed = ", ".join(f"{_change(row)} ({_effect(row)})" for row in parts)
+        listed = ", ".join(f"{row.change} ({_effect(row)})" for row in parts)
         return f"No setting alone explains {size}; it is contributed to by {listed}."
     ended = " before the budget ended" if found.short else ""
     return f"No setting that was tried explains {size}{ended}."
@@ -39,13 +39,9 @@ def _explained(row: Tried, size: str, several: int) -> str:
     who = f"One setting explains {size}" if several == 1 else f"{several} settings together explain {size}"
     texts = f"; {row.same_text} of {row.items} texts equal the goal's" if row.same_text is not None else ""
     return (
-        f"{who}: {_change(row)}. That moves the number by {_effect(row)} on {row.items} of {row.n} items, and "
+        f"{who}: {row.change}. That moves the number by {_effect(row)} on {row.items} of {row.n} items, and "
         f"{row.left or 0.0:+.1f} are left{texts}."
     )
-
-
-def _change(row: Tried) -> str:
-    return f"{row.setting}: {row.to} instead of {row.was}"
 
 
 def _effect(row: Tried) -> str:

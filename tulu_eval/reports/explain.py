@@ -90,7 +90,7 @@ def _beside(found: Explanation) -> list[str]:
     """Returns the reasons of verdicts that are not plain from the table, sources of what was found, and what flips alike."""
     lines = []
     for row in found.tried:
-        name = f"{row.setting} {row.to}"
+        name = row.change
         if row.verdict in ("explains it", "contributes"):
             lines.append(f"{name}: {row.reason}. Where it happened: {row.source}.")
         elif row.names in found.rivals or "as the only cause" in row.reason:
