@@ -154,7 +154,7 @@ def test_choices_of_mmlu_are_graded_by_their_likelihoods(sampled: dict[str, Path
         assert sample.status == "ok"
     row = done.results[0]
     assert (row.protocol, row.n, row.n_protocol, row.partial) == ("0-shot", LIMIT, 14042, True)
-    assert "|d:greedy,0|" in row.signature
+    assert "|d:likelihoods|" in row.signature
 
 
 @pytest.mark.timeout(1800)

@@ -168,14 +168,16 @@ def _sample(item: Item, answer: ForeignAnswer, settings: str) -> Sample:
     return Sample(item.id, item.target, prompt, completion, "ok", (), item.group)
 
 
-def _prompts(benchmark: Benchmark, protocol: Protocol, matched: Matched) -> tuple[str, str]:
-    """Returns the form of the prompts, and the hash of their constant part: the protocol's own, or unknown."""
+def _prompts(benchmark: Benchmark, protocol: Protocol, source: Foreign, matched: Matched) -> tuple[str, str]:
+    """Returns the form of the prompts, and the hash of their constant part: the protocol's own, or unknown.
+
+    A template may stand around the protocol's text; without one the prompts are the protocol's plain form or others.
+    """
     pairs = [(benchmark.render(item), answer) for item, answer in matched.answers]
     if all(answer.prompt == prompt.plain for prompt, answer in pairs):
         return "plain", protocol.prompt_id
-    if not benchmark.raw and all(
-        any(prompt.user in text for text in (answer.prompt or "", *answer.turns)) for prompt, answer in pairs
-    ):
+    templated = not benchmark.raw and source.template_sha256 != "none"
+    if templated and all(any(prompt.user in text for text in (answer.prompt or "", *answer.turns)) for prompt, answer in pairs):
         return "imported", protocol.prompt_id
     return "imported", UNKNOWN
 
@@ -193,7 +195,7 @@ def _manifest(
 ) -> Manifest:
     """Returns the run's manifest; a fact that the file does not have is ``unknown``, or null in a field of numbers or lists."""
     digest = file_sha256(path)
-    form, prompt_id = _prompts(benchmark, protocol, matched)
+    form, prompt_id = _prompts(benchmark, protocol, source, matched)
     items_sha256 = items_hash(items)
     decoding = checked(dataclasses.asdict(source.decoding), StoredDecoding, Place(path))
     recipe = {**protocol_fields(protocol), "prompt_id": prompt_id, "summary": f"items of {protocol.name}, imported"}
