@@ -33,6 +33,7 @@ PARAMETERS = {
     "gpu-memory-utilization": "gpu_memory_utilization",
     "items": "items",
     "judge": "judge",
+    "judge-model": "judge_models",
     "judge-url": "url",
     "judge-vllm": "vllm",
     "limit": "limit",
