@@ -265,6 +265,6 @@ def test_grades_of_a_kind_default_to_the_likeliest_text() -> None:
 def test_a_file_of_texts_is_no_run_of_likelihoods_or_of_several_samples(name: str, asked: Any, tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_text("".join(json.dumps({"prompt": row["question"], "response": "A"}) + "\n" for row in ROWS[name]))
-    with pytest.raises(UserError, match=f"{name} is not graded by one generated text per item"):
+    with pytest.raises(UserError, match=f"has a generated text per item, and {name} is graded by"):
         import_file(path, "org/model", name, asked(name).data, tmp_path / "results", load_suite())
     assert not (tmp_path / "results").exists()

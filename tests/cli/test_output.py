@@ -102,7 +102,7 @@ MASKS = {
     r"\((policy|optimiser) \d[^)]*\)": "(#)",
     r"\d+\.\d+ s\b|\b\d+ s\b": "# s",
     r"[\d,.]+ (new tok/s|tok/s|tokens/s|items/s|bytes|MB)": r"# \1",
-    r'("(?:bytes|seconds_at_least|seconds_at_most)"): [\d.e+-]+': r"\1: #",
+    r'("(?:bytes|seconds|seconds_at_least|seconds_at_most)"): [\d.e+-]+': r"\1: #",
     r"(?<=date: ')[\d-]+": "#",
     r"loss [\d.]+  \|g\| [\d.]+|MFU \d+\.\d %": "#",
     r"\b[0-9a-f]{64}\b|(?<=sha256:)[0-9a-f]+|(?<=tiny@)[0-9a-f]+|(?<=first\d-)[0-9a-f]+": "#",

@@ -40,6 +40,7 @@ LINES: dict[str, Line] = {
     "score alpaca-eval": Line(("alpaca-eval",), {"--annotations": ("{annotations}",), "--gamed": ("{gamed}",)}, ("--partial",)),
     "verify": Line(("{run}",), {}, ("--partial",)),
     "compare": Line(("{run}", "{second}")),
+    "explain": Line(("{run}", "{second}"), {"--max-items": ("0",)}, ("-q",), slow=True),
     "audit": Line(("{run}",), {"--model": ("{root}/no-model",)}, ("-q",), slow=True),
     "plan": Line(("gsm8k",), {"--models": ("tulu-2-13b", "tulu-v2.5-dpo-13b-uf-mean"), "--detect": ("2.0",)}),
     "import": Line(("{predictions}",), {"--model": ("my-model",), "--data": ("{set}",), "--output": ("{root}/r",)}),
