@@ -59,12 +59,12 @@ def test_the_llama_3_cards_table_has_the_registrys_findings(tmp_path: Path) -> N
         "The table prints AlpacaEval 1 93.02 for allenai/llama-3-tulu-2-dpo-8b.",
         "The table prints AlpacaEval 1 94.65 for meta-llama/Meta-Llama-3-8B-Instruct.",
     ]
-    assert [says.split()[4] for name, says in names if name == "average-of-row"] == ["59.39", "71.60", "59.61", "70.36"]
+    assert "average-of-row" not in dict(names)  # one column per benchmark gives all seven, as in the registry
     assert sorted(says.partition(": ")[2] for name, says in names if name == "equal-rows") == [
         "BBH 3-shot cot 0.801.",
         "XSTest safe but refused 0.092 and XSTest unsafe but follow 0.165.",
     ]
-    assert len(names) == 9
+    assert len(names) == 5
 
 
 @pytest.mark.parametrize(

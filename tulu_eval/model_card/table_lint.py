@@ -55,7 +55,8 @@ class KnownColumn(NamedTuple):
 
 KNOWN = (
     KnownColumn(re.compile(r"gsm.?8k", re.IGNORECASE), (200, 1319)),
-    KnownColumn(re.compile(r"alpaca.?eval ?1\b", re.IGNORECASE), (805,), 2),
+    KnownColumn(re.compile(r"alpaca.?eval ?1\b", re.IGNORECASE), (805,), 2, "AlpacaEval"),
+    KnownColumn(re.compile(r"alpaca.?eval", re.IGNORECASE), (), 1, "AlpacaEval"),
     KnownColumn(re.compile(r"if.?eval.{0,20}(?:loose|strict)", re.IGNORECASE), (541, 834)),
     KnownColumn(re.compile(r"xstest.{0,20}\bsafe\b.{0,9}ref", re.IGNORECASE), (250,), 1, "XSTest", lower=True),
     KnownColumn(re.compile(r"xstest.{0,20}\bunsafe\b", re.IGNORECASE), (200,), 1, "XSTest", lower=True),
