@@ -69,8 +69,8 @@ def compared(labels: Mapping[str, Sequence[str]]) -> Iterator[str]:
             counts = [found.confusion.get((one, other), 0) for one in KINDS for other in KINDS]
             yield (
                 f"| {first} / {second} | {found.n} | {' '.join(map(str, counts))} | {100 * found.equal:.1f} "
-                f"[{100 * found.interval.low:.1f}, {100 * found.interval.high:.1f}] | {found.kappa:.3f} "
-                f"[{found.low:.3f}, {found.high:.3f}] |"
+                f"[{100 * found.interval.low:.1f}, {100 * found.interval.high:.1f}] | {round(found.kappa, 3) + 0.0:.3f} "
+                f"[{round(found.low, 3) + 0.0:.3f}, {round(found.high, 3) + 0.0:.3f}] |"
             )
 
 
