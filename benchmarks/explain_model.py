@@ -279,6 +279,8 @@ def make_model(work: Path, seed: int) -> Path:
             "sft", "reproduce", model=start, data=file, output=work / f"sft-{file.stem}", device="cpu", save_every=200,
             max_length=1024, batch=16, seed=seed,
         )  # fmt: skip
+        if not done.finished:
+            raise SystemExit(f"{done.folder}: the training was stopped; the same command goes on")
         start = done.models[0]
     shutil.copytree(start, model)
     return model
