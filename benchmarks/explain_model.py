@@ -30,7 +30,7 @@ from tulu_eval.benchmarks.hypothesis import OtherPrompt
 from tulu_eval.training.text import TEMPLATE
 
 ITEMS = 500
-FIRST, THEN = 8_000, 4_000
+FIRST, THEN = 12_000, 10_000
 """Training rows: first of the short forms alone, from which a small model learns to add in a few minutes, then of all forms."""
 NOISE = 0.2
 VOCABULARY = 3000
@@ -111,11 +111,11 @@ class Person(NamedTuple):
 
 
 PEOPLE: Mapping[str, Person] = {
-    "Ann": Person(0.08, "so"), "Ben": Person(0.07, "the"), "Cleo": Person(0.06, "hash"), "Dan": Person(0.06, "dots"),
-    "Eve": Person(0.05, "lines"), "Finn": Person(0.07, "blank"), "Gus": Person(0.06, "checked"), "Hana": Person(0.07, "run-on"),
-    "Ivo": Person(0.05, "cents"), "Jill": Person(0.06, "tens"), "Kai": Person(0.07, "long"), "Lena": Person(0.06, "bare"),
-    "Max": Person(0.05, "evasive"), "Nora": Person(0.06, "evasive"), "Otto": Person(0.04, "off"), "Pia": Person(0.03, "so"),
-    "Quin": Person(0.03, "the"), "Rosa": Person(0.01, "hash"), "Sven": Person(0.01, "lines"), "Tess": Person(0.01, "so"),
+    "Ann": Person(0.07, "so"), "Ben": Person(0.06, "the"), "Cleo": Person(0.06, "hash"), "Dan": Person(0.06, "dots"),
+    "Eve": Person(0.06, "lines"), "Finn": Person(0.08, "blank"), "Gus": Person(0.06, "checked"), "Hana": Person(0.09, "run-on"),
+    "Ivo": Person(0.02, "cents"), "Jill": Person(0.08, "tens"), "Kai": Person(0.08, "long"), "Lena": Person(0.05, "bare"),
+    "Max": Person(0.05, "evasive"), "Nora": Person(0.06, "evasive"), "Otto": Person(0.03, "off"), "Pia": Person(0.02, "so"),
+    "Quin": Person(0.02, "the"), "Rosa": Person(0.02, "hash"), "Sven": Person(0.02, "lines"), "Tess": Person(0.01, "so"),
 }  # fmt: skip
 
 
@@ -127,20 +127,20 @@ class Form(NamedTuple):
 
 
 FORMS: Mapping[str, Form] = {
-    "": Form(0.16, {}),
-    "no-prefill": Form(0.24, {"Ann": "evasive", "Quin": "off", "Pia": "off"}),
+    "": Form(0.10, {}),
+    "no-prefill": Form(0.30, {"Ann": "evasive", "Quin": "off", "Pia": "off"}),
     "zero-shot": Form(0.08, {"Ann": "off", "Ben": "off", "Cleo": "evasive", "Jill": "off", "Dan": "evasive"}),
     "4-shot": Form(0.07, {"Finn": "off", "Pia": "off"}),
     "5-shot": Form(0.07, {"Gus": "bare", "Hana": "bare"}),
     "reversed-shots": Form(0.07, {"Ann": "off", "Dan": "off", "Cleo": "evasive"}),
     "shots-as-turns": Form(0.08, {"Ben": "off", "Cleo": "off", "Eve": "off", "Finn": "off"}),
-    "no-instruction": Form(0.07, {"Ivo": "so", "Otto": "the"}),
+    "no-instruction": Form(0.07, {"Nora": "so", "Otto": "the"}),
     "lm-eval-words": Form(0.07, {"Ann": "off", "Ben": "evasive", "Dan": "off", "Jill": "off", "Kai": "off"}),
     "question-only": Form(
         0.06,
         {"Ann": "evasive", "Ben": "evasive", "Cleo": "off", "Dan": "evasive", "Eve": "off", "Finn": "off", "Kai": "evasive"},
     ),
-    "system-prompt": Form(0.08, {"Max": "the", "Nora": "so", "Gus": "the"}),
+    "system-prompt": Form(0.08, {"Max": "the", "Nora": "so", "Gus": "the", "Hana": "bare"}),
 }
 """Forms by the name of the hypothesis that asks for them; the empty name is the recipe."""
 
@@ -279,6 +279,8 @@ def make_model(work: Path, seed: int) -> Path:
             "sft", "reproduce", model=start, data=file, output=work / f"sft-{file.stem}", device="cpu", save_every=200,
             max_length=1024, batch=16, seed=seed,
         )  # fmt: skip
+        if not done.finished:
+            raise SystemExit(f"{done.folder}: the training was stopped; the same command goes on")
         start = done.models[0]
     shutil.copytree(start, model)
     return model

@@ -216,10 +216,10 @@ def forged(bench: Bench, truth: Truth, place: Path) -> Path:
     own = {sample.item: sample for sample in bench.base.samples()}
     lies = [
         dataclasses.replace(
-            own[name], completion=dataclasses.replace(sample.completion, key=own[name].completion.key),
-            status=sample.status, grades=sample.grades,
+            own[name], completion=dataclasses.replace(truth.samples[name].completion, key=own[name].completion.key),
+            status=truth.samples[name].status, grades=truth.samples[name].grades,
         )
-        for name, sample in truth.samples.items()
+        for name in bench.base.manifest.planned
     ]  # fmt: skip
     manifest = files.with_asked(bench.base.manifest, map(asked_of, lies))
     with Ledger(folder / files.LEDGER) as ledger:
