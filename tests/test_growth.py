@@ -14,8 +14,6 @@ import pytest
 from tulu_eval.backends.vllm.process import explain
 from tulu_eval.benchmarks.gsm8k_scorers import grade_last_number, grade_stated_answer
 from tulu_eval.benchmarks.ifeval_checkers import Instruction, checker
-from tulu_eval.benchmarks.stated.reasoning import without_reasoning
-from tulu_eval.benchmarks.stated.statement import read_number
 from tulu_eval.endpoint.said import error_in, words_of
 from tulu_eval.judging.judge_answer import read_verdict
 from tulu_eval.model_card import check
@@ -23,6 +21,8 @@ from tulu_eval.model_card.card_file import CardSpan, TableRow
 from tulu_eval.models.template import opened_reasoning
 from tulu_eval.registry import load_suite
 from tulu_eval.reproduction.rule import follows
+from tulu_eval.stated.reasoning import without_reasoning
+from tulu_eval.stated.statement import read_number
 
 MODULES = (
     "tulu_eval.benchmarks.alpaca_eval", "tulu_eval.benchmarks.bbh", "tulu_eval.benchmarks.gsm8k",
@@ -33,8 +33,8 @@ MODULES = (
     "tulu_eval.benchmarks.gsm8k_scorers", "tulu_eval.benchmarks.gsm_symbolic", "tulu_eval.benchmarks.humaneval",
     "tulu_eval.benchmarks.hypothesis",
     "tulu_eval.benchmarks.ifeval_checkers",
-    "tulu_eval.benchmarks.stated.numerals", "tulu_eval.benchmarks.stated.reader", "tulu_eval.benchmarks.stated.reasoning",
-    "tulu_eval.benchmarks.stated.statement", "tulu_eval.benchmarks.stated.tail", "tulu_eval.benchmarks.stated.tokens",
+    "tulu_eval.stated.numerals", "tulu_eval.stated.reader", "tulu_eval.stated.reasoning",
+    "tulu_eval.stated.statement", "tulu_eval.stated.tail", "tulu_eval.stated.tokens",
     "tulu_eval.judging.screen", "tulu_eval.judging.judge_answer", "tulu_eval.reproduction.rule",
 )  # fmt: skip
 """Modules that read what a model wrote."""

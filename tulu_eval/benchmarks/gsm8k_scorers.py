@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from tulu_eval.benchmarks.matching import exact_match
-from tulu_eval.benchmarks.stated.numerals import written
-from tulu_eval.benchmarks.stated.statement import read_number, stated_answer
 from tulu_eval.records import Grade
+from tulu_eval.stated.numerals import written
+from tulu_eval.stated.statement import read_number, stated_answer
 
 
 def extract_last_number(text: str) -> str | None:
@@ -30,7 +30,7 @@ def grade_stated_answer(target: str, text: str) -> Grade:
     """Returns the stricter scorer's grade: the first stated answer, read whole and compared exactly with its sign.
 
     The scorer ignores reasoning blocks and everything from a line that starts with ``Question:``, where the model asks itself
-    the next question; see :mod:`tulu_eval.benchmarks.stated.statement`.
+    the next question; see :mod:`tulu_eval.stated.statement`.
     """
     found = stated_answer(text)
     if found is None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulu_eval.benchmarks.stated.numerals import literal, numeral, written
-from tulu_eval.benchmarks.stated.tokens import plain, tokenize
+from tulu_eval.stated.numerals import literal, numeral, written
+from tulu_eval.stated.tokens import plain, tokenize
 
 
 @pytest.mark.parametrize(

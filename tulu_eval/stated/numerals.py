@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from tulu_eval.benchmarks.stated.tokens import Token
+from tulu_eval.stated.tokens import Token
 
 MAX_DIGITS = 100
 """Largest number of digits of a numeral; the reader rejects longer ones. No benchmark needs more than about ten."""

@@ -4,7 +4,7 @@ A statement is ``answer is`` (``would be``, ``equals``, ``final answer:``), with
 ``Answer: 18``, ``A: 18`` or ``#### 18``. The first statement with a number counts: the exemplars end with theirs, so the text
 after it is the model running on. A statement that the completion retracts ("That is wrong.") does not count. Readable are:
 
-* a numeral (:mod:`tulu_eval.benchmarks.stated.numerals`) with sign, currency, percent, unit, noun, markup or ``approximately``;
+* a numeral (:mod:`tulu_eval.stated.numerals`) with sign, currency, percent, unit, noun, markup or ``approximately``;
 * ``20 thousand``, ``1.5 million``, ``1.5k``, ``18 dollars and 50 cents``;
 * an equation, whose value is that of the part after its last ``=``: ``10 - 4 = 6`` is 6, ``x = 18`` is 18.
 
@@ -19,9 +19,9 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from tulu_eval.benchmarks.stated.reader import StatementReader
-from tulu_eval.benchmarks.stated.reasoning import before_next_question, without_reasoning
-from tulu_eval.benchmarks.stated.tokens import plain, tokenize
+from tulu_eval.stated.reader import StatementReader
+from tulu_eval.stated.reasoning import before_next_question, without_reasoning
+from tulu_eval.stated.tokens import plain, tokenize
 
 WINDOW = 400
 """Largest length of a statement in characters; a longer one gives no answer."""

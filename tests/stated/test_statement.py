@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tulu_eval.benchmarks.gsm8k_data import parse_target
 from tulu_eval.benchmarks.gsm8k_scorers import grade_stated_answer
-from tulu_eval.benchmarks.stated.statement import WINDOW, read_number, stated_answer
+from tulu_eval.stated.statement import WINDOW, read_number, stated_answer
 
 STATEMENTS = [
     json.loads(line) for line in Path(__file__).with_name("statements.jsonl").read_text(encoding="utf-8").splitlines()

@@ -61,7 +61,7 @@ def without_reasoning(text: str) -> str:
 
 
 def before_next_question(text: str) -> str:
-    """Returns the part of a :func:`~tulu_eval.benchmarks.stated.tokens.plain` text before the model asks itself a question.
+    """Returns the part of a :func:`~tulu_eval.stated.tokens.plain` text before the model asks itself a question.
 
     The result has at least the first line. It also stops at the mark of the next turn, and leaves out turn marks at the start.
     """

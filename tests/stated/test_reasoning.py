@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tulu_eval.benchmarks.stated.reasoning import before_next_question, without_reasoning
+from tulu_eval.stated.reasoning import before_next_question, without_reasoning
 
 
 @pytest.mark.parametrize(

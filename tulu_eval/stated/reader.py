@@ -11,10 +11,10 @@ import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
 
-from tulu_eval.benchmarks.stated import vocabulary
-from tulu_eval.benchmarks.stated.numerals import numeral
-from tulu_eval.benchmarks.stated.tail import CLOSING, RELATIONS, Tail, is_break
-from tulu_eval.benchmarks.stated.tokens import OPENING_LATEX, Token
+from tulu_eval.stated import vocabulary
+from tulu_eval.stated.numerals import numeral
+from tulu_eval.stated.tail import CLOSING, RELATIONS, Tail, is_break
+from tulu_eval.stated.tokens import OPENING_LATEX, Token
 
 _OPENING = frozenset("*_\"'`()[]{}:,—~≈") | {"**", "\\(", "\\[", "\\)", "\\]", "→", "=>", "->"} | OPENING_LATEX
 _OPEN_ENDS = frozenset((",", "+", "-", "×", "÷", "/", "=", "≈", "^", "and", "or"))

@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
 
-from tulu_eval.benchmarks.stated import vocabulary
-from tulu_eval.benchmarks.stated.numerals import numeral
-from tulu_eval.benchmarks.stated.tokens import OPENING_LATEX, Token
+from tulu_eval.stated import vocabulary
+from tulu_eval.stated.numerals import numeral
+from tulu_eval.stated.tokens import OPENING_LATEX, Token
 
 CLOSING = frozenset("*_\"'`)]}$") | {"**"}
 """Markup, quotes and brackets that may follow a number."""

@@ -1,4 +1,4 @@
-"""The words around a number that :mod:`tulu_eval.benchmarks.stated.reader` knows; it takes every other word for a noun."""
+"""The words around a number that :mod:`tulu_eval.stated.reader` knows; it takes every other word for a noun."""
 
 from __future__ import annotations
 
