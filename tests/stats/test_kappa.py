@@ -20,7 +20,7 @@ def test_a_worked_example() -> None:
 
 
 def test_the_interval_holds_the_true_kappa() -> None:
-    """Of 2000 samples of 200 pairs whose true kappa is 0.6, 95 % have it in their interval."""
+    """The interval of 200 pairs holds the true kappa of 0.6 in 95 % of 2000 draws."""
     draws, covered = random.Random(5), 0
     for _ in range(2000):
         first = [draws.random() < 0.5 for _ in range(200)]

@@ -44,8 +44,8 @@ class Trials:
     """All single trials of a base.
 
     Attributes:
-        free: Of the base's own samples.
-        paid: Of samples to be generated.
+        free: Trials that need only the samples that the base has.
+        paid: Trials that need samples to be generated.
         untried: What cannot be tried here.
     """
 

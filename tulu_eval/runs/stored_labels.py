@@ -51,7 +51,7 @@ class StoredJudge(files.Record, frozen=True):
     """One judge.
 
     Attributes:
-        revision: Of a judge in this process; empty for a server's.
+        revision: Revision of a judge that runs in this process; empty for a judge behind a server.
     """
 
     name: Name
