@@ -245,7 +245,7 @@ def test_truthfulqa_is_judged_by_two_tiny_models(answered: StoredRun, shared: Pa
     rows = [row for row in run.results if row.metric == "info_and_true_by_other_judge"]
     assert [(row.n, row.value, row.counts["engine_error"], row.n_protocol) for row in rows] == [(6, 0.0, 1, 817)]
     assert rows[0].signature.endswith("|by:truth-and-info|prompt:" + rows[0].signature[-8:])
-    with pytest.raises(UserError, match="the judges of truthfulqa are two models that score a word: --judge-model truth=MODEL"):
+    with pytest.raises(UserError, match="the judges of truthfulqa, truth and info, are models that score a word: give them by judge_models"):
         tulu_eval.judge(answered.folder, "gpt-4", data=data)
     with pytest.raises(UserError, match="the judges of truthfulqa are truth and info"):
         tulu_eval.judge(answered.folder, data=data, judge_models={"style": llama3_like}, backend="transformers")

@@ -7,6 +7,7 @@ of the run's length; ``TULU_EVAL_KILLS`` sets another number for both.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import socket
@@ -86,10 +87,18 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path, programs: Any, begin
         begin(children, job, folder)
         return children
 
+    def ends(children: list[Child], folder: Path, before: float) -> float:
+        """Waits for a run's hash; returns the seconds that it took, or ``inf`` where ``before`` seconds went by first."""
+        began = time.monotonic()
+        while not (folder / "hash").exists():
+            if time.monotonic() > began + before or any(child.poll() for child in children):
+                return math.inf
+            time.sleep(0.002)
+        return time.monotonic() - began
+
     children = start("ppo", tmp_path / "whole")
-    began = time.monotonic()
+    seconds = ends(children, tmp_path / "whole", math.inf)
     finish(children)
-    seconds = time.monotonic() - began
     whole = (tmp_path / "whole" / "hash").read_text()
     hashes: list[str] = []
     draw = random.Random(world)
@@ -99,13 +108,13 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path, programs: Any, begin
     while killed < kills:
         at = tmp_path / f"killed-{len(hashes)}"
         children = start("ppo", at)
-        end = time.monotonic() + moments[killed] * seconds
-        while time.monotonic() < end and not (at / "hash").exists():
-            time.sleep(0.002)
-        if (at / "hash").exists():
+        took = ends(children, at, moments[killed] * seconds)
+        if took < math.inf:  # faster than the runs before: the moments are parts of this length from now on
+            seconds = took
             finish(children)
             hashes.append((at / "hash").read_text())
             continue
+        assert not any(child.poll() for child in children)
         for child in children:
             child.kill()
         for child in children:

@@ -103,8 +103,8 @@ def _judges(found: Unlabelled, models: Mapping[str, AnyPath] | None, backend: st
 
 def _refuse_words(benchmark: LabelledBenchmark, judge: str, asking: AskingOptions) -> None:
     if judge or asking.get("url") or asking.get("vllm"):
-        roles = " ".join(f"--judge-model {role}=MODEL" for role in benchmark.judges)
-        raise UserError(f"the judges of {benchmark.name} are two models that score a word: {roles}")
+        roles = " and ".join(benchmark.judges)
+        raise UserError(f"the judges of {benchmark.name}, {roles}, are models that score a word: give them by --judge-model")
 
 
 def _refuse_models(benchmark: LabelledBenchmark, models: Mapping[str, AnyPath] | None) -> None:
