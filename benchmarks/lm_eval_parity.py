@@ -103,7 +103,7 @@ def compare(model: str, data: Path, items: int, output: Path, batch: int = 8) ->
         apart += [] if sample.completion.text == text else [(planned.item.id, sample.completion.text, text)]
         read += sample.grades[0].answered
         for grade in sample.grades[: len(FILTERS)]:
-            scores[grade.scorer] += grade.score == theirs[grade.scorer][at]["exact_match"]
+            scores[grade.scorer] += grade.score == float(theirs[grade.scorer][at]["exact_match"])
     values = {row.scorer: row.value for row in run.results if row.scorer in FILTERS}
     others = {name: 100 * float(found["results"]["gsm8k_cot"][f"exact_match,{name}"]) for name in FILTERS}
     return Parity(len(plan.planned), prompts, texts, scores, values, others, read, tuple(apart))

@@ -76,6 +76,7 @@ def test_lm_eval_gives_the_same_prompts_texts_and_scores(
     same = {"strict-match": ITEMS, "flexible-extract": ITEMS}
     assert (found.items, found.prompts, found.texts, found.scores) == (ITEMS, ITEMS, ITEMS, same), found.apart[:1]
     assert found.ours == pytest.approx(found.theirs)
+    assert json.loads(json.dumps(dataclasses.asdict(found)))["scores"] == same, "what the script writes"
     assert found.read >= 20, "too few answers in the form that the filter reads make the comparison empty"
 
 

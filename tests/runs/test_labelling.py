@@ -194,7 +194,7 @@ def test_what_cannot_be_labelled_is_said_in_one_line(run: Path, data: Path, tmp_
     assert judged_benchmark(tmp_path) is None
     with pytest.raises(UserError, match="limit goes with alpaca-eval, and this is a run of xstest"):
         tulu_eval.judge(run, "x", data=data, limit=3)
-    with pytest.raises(UserError, match="goes with truthfulqa; who judges xstest"):
+    with pytest.raises(UserError, match="is for models in this process; who judges xstest"):
         tulu_eval.judge(run, "x", data=data, judge_models={"truth": "x"})
     plan = tulu_eval.plan_judging(run, "gpt-4-0613", data=data)
     assert plan.estimate.requests == N - 1
@@ -245,7 +245,9 @@ def test_truthfulqa_is_judged_by_two_tiny_models(answered: StoredRun, shared: Pa
     rows = [row for row in run.results if row.metric == "info_and_true_by_other_judge"]
     assert [(row.n, row.value, row.counts["engine_error"], row.n_protocol) for row in rows] == [(6, 0.0, 1, 817)]
     assert rows[0].signature.endswith("|by:truth-and-info|prompt:" + rows[0].signature[-8:])
-    with pytest.raises(UserError, match="the judges of truthfulqa, truth and info, are models that score a word: give them by judge_models"):
+    with pytest.raises(
+        UserError, match="the judges of truthfulqa, truth and info, are models in this process: give them by judge_models"
+    ):
         tulu_eval.judge(answered.folder, "gpt-4", data=data)
     with pytest.raises(UserError, match="the judges of truthfulqa are truth and info"):
         tulu_eval.judge(answered.folder, data=data, judge_models={"style": llama3_like}, backend="transformers")

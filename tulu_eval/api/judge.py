@@ -98,7 +98,8 @@ def judge(
         c: LC's regularisation constant.
         partial: Take fewer than 805.
         calibration: File that :func:`calibrate_judge` wrote.
-        judge_models: truthfulqa: the models ``truth`` and ``info``, as :func:`evaluate` takes one; the published unless given.
+        judge_models: Models as :func:`evaluate` takes one, the published unless given: ``truth`` and ``info`` for truthfulqa,
+            ``classifier`` for toxigen.
         backend: truthfulqa: the judges' engine, ``transformers`` or ``vllm``; chosen as by :func:`evaluate` unless given.
         progress: Draw a bar; or a function that gets the number of answers so far and of all; threads call it.
 

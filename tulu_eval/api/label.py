@@ -14,9 +14,8 @@ from tulu_eval.benchmarks.labelled import LabelledBenchmark
 from tulu_eval.errors import UserError
 from tulu_eval.judging.budget import JudgingEstimate, Price, estimate
 from tulu_eval.judging.label_answers import LabelJob
-from tulu_eval.runs import catalog, labelling, yes_judge
-from tulu_eval.runs.labelling import LabelledRun, Unlabelled
-from tulu_eval.runs.yes_judge import YesJudge
+from tulu_eval.runs import catalog, class_judge, labelling, yes_judge
+from tulu_eval.runs.labelling import LabelledRun, LocalJudge, Unlabelled
 
 SHOWN = 3
 """Number of prompts that a plan shows."""
@@ -43,7 +42,7 @@ def label(
         found = labelling.find(folder, benchmark, data)
         judges = _judges(found, models, backend)
         with counting(progress, sum(len(one.requests) for one in judges.values())) as told:
-            return labelling.by_yes(found, judges, told)
+            return labelling.by_models(found, judges, told)
     _refuse_models(benchmark, models)
     how = asking_of(judge, labelled=benchmark, **asking)
     found = labelling.find(folder, benchmark, data)
@@ -67,11 +66,10 @@ def plan_labels(
     if "chat" not in benchmark.judges:
         _refuse_words(benchmark, judge, asking)
         judges = _judges(labelling.find(folder, benchmark, data), models, backend)
-        requests = [one for own in judges.values() for one in own.requests.values()]
-        tokens = sum(one.length - 1 for one in requests)
+        asked, tokens = sum(len(one.requests) for one in judges.values()), sum(one.tokens for one in judges.values())
         free = Price(0.0, 0.0, "engines in this process")
-        prompts = [own.text for judge in judges.values() for own in list(judge.requests.values())[:SHOWN]]
-        return JudgingPlan(JudgingEstimate(len(requests), tokens, 0, 0.0, free), (), tuple(prompts))
+        prompts = [text for judge in judges.values() for text in judge.texts(SHOWN)]
+        return JudgingPlan(JudgingEstimate(asked, tokens, 0, 0.0, free), (), tuple(prompts))
     _refuse_models(benchmark, models)
     how = asking_of(judge, labelled=benchmark, **asking)
     found = labelling.find(folder, benchmark, data)
@@ -81,7 +79,7 @@ def plan_labels(
     return JudgingPlan(before, (), tuple(list(questions.prompts.values())[:SHOWN]))
 
 
-def _judges(found: Unlabelled, models: Mapping[str, AnyPath] | None, backend: str) -> dict[str, YesJudge]:
+def _judges(found: Unlabelled, models: Mapping[str, AnyPath] | None, backend: str) -> dict[str, LocalJudge]:
     """Returns the judges with their requests, the published model of each role that is not named.
 
     Raises:
@@ -95,6 +93,10 @@ def _judges(found: Unlabelled, models: Mapping[str, AnyPath] | None, backend: st
     if not engine.local:
         raise UserError(f"--backend {backend}: a judge of {found.benchmark.name} runs in this process")
     suite = load_suite()
+    if "classifier" in roles:
+        if backend not in ("auto", class_judge.ENGINE):
+            raise UserError(f"--backend {backend}: the classifier of {found.benchmark.name} runs in {class_judge.ENGINE}")
+        return {role: class_judge.prepare(given.get(role, name), found.prompts(role), suite) for role, name in roles.items()}
     return {
         role: yes_judge.prepare(given.get(role, name), found.prompts(role), engine, EngineSettings(), suite)
         for role, name in roles.items()
@@ -104,9 +106,11 @@ def _judges(found: Unlabelled, models: Mapping[str, AnyPath] | None, backend: st
 def _refuse_words(benchmark: LabelledBenchmark, judge: str, asking: AskingOptions) -> None:
     if judge or asking.get("url") or asking.get("vllm"):
         roles = " and ".join(benchmark.judges)
-        raise UserError(f"the judges of {benchmark.name}, {roles}, are models that score a word: give them by --judge-model")
+        raise UserError(f"the judges of {benchmark.name}, {roles}, are models in this process: give them by --judge-model")
 
 
 def _refuse_models(benchmark: LabelledBenchmark, models: Mapping[str, AnyPath] | None) -> None:
     if models:
-        raise UserError(f"--judge-model goes with truthfulqa; who judges {benchmark.name}? --judge NAME, or --judge-vllm MODEL")
+        raise UserError(
+            f"--judge-model is for models in this process; who judges {benchmark.name}? --judge NAME or --judge-vllm MODEL"
+        )

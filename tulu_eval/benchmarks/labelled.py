@@ -21,8 +21,9 @@ class LabelledBenchmark(Benchmark):
 
     Attributes:
         recipe: Name of the published question to the judges.
-        judges: Model of each published judge by its role. A judge of the role ``chat`` replies with words; any other role is a
-            language model that says how likely `` yes`` is after a prompt.
+        judges: Model of each published judge by its role. A judge of the role ``chat`` replies with words, one of the role
+            ``classifier`` gives a text one of two labels; any other role is a language model that says how likely `` yes`` is
+            after a prompt.
         by: End of the metrics' names under the published judges; under others it is ``_by_other_judge``.
     """
 

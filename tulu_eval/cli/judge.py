@@ -25,8 +25,8 @@ if TYPE_CHECKING:
               help="Copy of alpaca_eval_gpt4_baseline.json, or with --method ranking of alpaca_eval.json; the hub's pinned "
               "one unless given.")  # fmt: skip
 @click.option("--judge-model", "models", multiple=True, metavar="ROLE=MODEL",
-              help="truthfulqa: the model that judges truth or info, as --model of run takes it; the published one unless "
-              "given.")  # fmt: skip
+              help="Model of a judge that runs here, as --model of run takes it; the published one unless given. truthfulqa: "
+              "truth and info; toxigen: classifier.")  # fmt: skip
 @click.option("--backend", default="auto", show_default=True, shell_complete=complete("tulu_eval.backends"),
               help="truthfulqa: the judges' engine, transformers or vllm.")  # fmt: skip
 @click.option("--limit", type=WHOLE, help="Judge only the first LIMIT instructions.")
@@ -50,7 +50,7 @@ def judge(
 
     RUN_OR_OUTPUTS is a run folder of alpaca-eval, or a file in the form of alpaca_eval's model_outputs.json. A judge compares
     each output with the baseline's. A run of xstest is labelled by one judge, with the question behind the cards' two columns;
-    truthfulqa's generated answers are labelled by two models that score a word.
+    truthfulqa's generated answers are labelled by two models that score a word, toxigen's by a classifier.
 
     Every answer is kept as it comes: the same command again asks only what failed, and pays for nothing twice. All 805 are
     accounted for, as judged, failed or identical; if the judge failed, the exit code is 1. The judge behind the published

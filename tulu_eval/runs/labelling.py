@@ -6,18 +6,20 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from tulu_eval.benchmarks.base import items_hash
 from tulu_eval.benchmarks.labelled import JudgedBenchmark, LabelledBenchmark
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.judging.judge import Endpoint, JudgeJob
 from tulu_eval.judging.label_answers import Label, LabelJob
-from tulu_eval.records import Completion, Result
+from tulu_eval.models.base import ModelFiles
+from tulu_eval.records import Result
 from tulu_eval.runs import catalog
 from tulu_eval.runs.judged_check import JUDGED
 from tulu_eval.runs.reading import StoredRun, finished, read_answers
 from tulu_eval.runs.stored_labels import HeldAnswer, JudgedBy, StoredJudge, answers_of, write_labelled
-from tulu_eval.runs.yes_judge import YesJudge, probability
+from tulu_eval.runs.yes_judge import Said
 from tulu_eval.store.identity import safe_name
 from tulu_eval.store.manifest import MANIFEST, locked, read_manifest
 
@@ -41,6 +43,32 @@ class Unlabelled:
     def prompts(self, role: str) -> dict[str, str]:
         """Returns what the judge of a role gets, by item."""
         return {item: self.benchmark.ask(role, self.questions[item], text) for item, text in self.texts.items()}
+
+
+class LocalJudge(Protocol):
+    """A judge that runs in this process: :class:`YesJudge` or :class:`ClassJudge`."""
+
+    @property
+    def model(self) -> ModelFiles:
+        """Its files."""
+
+    @property
+    def where(self) -> str:
+        """Name of the engine."""
+
+    @property
+    def requests(self) -> Mapping[str, object]:
+        """What it is asked, by item."""
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that it gets."""
+
+    def texts(self, number: int) -> list[str]:
+        """Returns the first texts that it gets."""
+
+    def ask(self, progress: Callable[[int], None] = ...) -> dict[str, Said]:
+        """Loads the model, and returns what it says of each item that it can be asked about."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,15 +131,15 @@ def by_words(
     return _write(found, labels, JudgedBy({"chat": StoredJudge(recipe.judge)}, recipe.prompt_sha256, job.where))
 
 
-def by_yes(
-    found: Unlabelled, judges: Mapping[str, YesJudge], progress: Callable[[int], None] = lambda done: None
+def by_models(
+    found: Unlabelled, judges: Mapping[str, LocalJudge], progress: Callable[[int], None] = lambda done: None
 ) -> LabelledRun:
-    """Labels answers with language models that say how likely `` yes`` is, by role; one after the other is loaded.
+    """Labels answers with models that run in this process, by role; one after the other is loaded.
 
     Raises:
         EngineError: If an engine fails; nothing is written then.
     """
-    said: dict[str, dict[str, Completion]] = {}
+    said: dict[str, dict[str, Said]] = {}
     before = 0
     for role, judge in judges.items():
         said[role] = judge.ask(lambda done, start=before: progress(start + done))  # type: ignore[misc]
@@ -119,19 +147,18 @@ def by_yes(
     labels = tuple(_label(item, {role: of.get(item) for role, of in said.items()}) for item in found.texts)
     names = {role: StoredJudge(judge.model.name, judge.model.revision) for role, judge in judges.items()}
     prompts = "\0".join(found.benchmark.ask(role, "{question}", "{answer}") for role in judges)
-    (engine,) = {judge.backend.name for judge in judges.values()}
+    (engine,) = {judge.where for judge in judges.values()}
     return _write(found, labels, JudgedBy(names, hashlib.sha256(prompts.encode()).hexdigest(), engine))
 
 
-def _label(item: str, said: Mapping[str, Completion | None]) -> Label:
+def _label(item: str, said: Mapping[str, Said | None]) -> Label:
     values: dict[str, float] = {}
-    for role, completion in said.items():
-        if completion is None:
+    for role, one in said.items():
+        if one is None:
             return Label(item, "rejected", {}, f"the {role} judge has too few positions for it")
-        value = probability(completion)
-        if value is None:
-            return Label(item, "endpoint", {}, completion.error)
-        values[role] = value
+        if one.chance is None:
+            return Label(item, "endpoint", {}, one.error)
+        values[role] = one.chance
     return Label(item, "judged", values)
 
 

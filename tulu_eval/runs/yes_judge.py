@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from tulu_eval.backends.base import Backend, EngineSettings
 from tulu_eval.benchmarks.base import Prompt
@@ -23,6 +24,18 @@ from tulu_eval.registry import Suite
 from tulu_eval.runs.completions import completions
 
 YES = " yes"
+
+
+class Said(NamedTuple):
+    """What a judge that runs in this process says of an answer.
+
+    Attributes:
+        chance: Probability of its word or label, at most 1; ``None`` if the engine failed.
+        error: What failed; empty if nothing did.
+    """
+
+    chance: float | None
+    error: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,8 +54,22 @@ class YesJudge:
     eos_ids: tuple[int, ...]
     requests: Mapping[str, ScoreRequest]
 
-    def ask(self, progress: Callable[[int], None] = lambda done: None) -> dict[str, Completion]:
-        """Loads the model, and returns a completion with the likelihood of `` yes`` for each item that has a request.
+    @property
+    def where(self) -> str:
+        """Name of the engine."""
+        return self.backend.name
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that it gets, the words to score not counted."""
+        return sum(one.length - 1 for one in self.requests.values())
+
+    def texts(self, number: int) -> list[str]:
+        """Returns the first prompts that it gets."""
+        return [one.text for one in list(self.requests.values())[:number]]
+
+    def ask(self, progress: Callable[[int], None] = lambda done: None) -> dict[str, Said]:
+        """Loads the model, and returns the probability of `` yes`` for each item that has a request.
 
         Equal prompts are asked once. ``progress`` gets the number of answers so far.
 
@@ -58,7 +85,7 @@ class YesJudge:
             for one in completions(engine, list(self.requests.values()), Decoding(max_new_tokens=0)):
                 found[one.key] = one
                 progress(len(found))
-        return {item: found[one.key] for item, one in self.requests.items() if one.key in found}
+        return {item: _said(found[one.key]) for item, one in self.requests.items() if one.key in found}
 
 
 def prepare(model: str, prompts: Mapping[str, str], backend: type[Backend], settings: EngineSettings, suite: Suite) -> YesJudge:
@@ -84,8 +111,7 @@ def prepare(model: str, prompts: Mapping[str, str], backend: type[Backend], sett
     return YesJudge(files, backend, settings, writer.end_tokens.ids, fit)
 
 
-def probability(completion: Completion) -> float | None:
-    """Returns the probability of `` yes``, at most 1; ``None`` if the engine failed."""
+def _said(completion: Completion) -> Said:
     if not completion.likelihoods:
-        return None
-    return min(1.0, math.exp(completion.likelihoods[0].total))
+        return Said(None, completion.error)
+    return Said(min(1.0, math.exp(completion.likelihoods[0].total)))
