@@ -223,7 +223,7 @@ COLUMNS = {
     ),
     "truthfulqa-generation": Column(
         "eval/truthfulqa/run_eval.py", "truthfulqa", "generation", "truthfulqa/TruthfulQA.csv", _cut_csv,
-        ("--metrics", "truth", "info", "--preset", "qa"), _read_truthfulqa,
+        ("--metrics", "truth", "--preset", "qa"), _read_truthfulqa,
     ),
 }  # fmt: skip
 

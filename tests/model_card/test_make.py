@@ -112,6 +112,21 @@ def test_a_benchmark_of_another_package_stands_under_its_own_name(make_run: Make
     assert "| their-benchmark | card-200 |" in report.section(theirs, SUITE)
 
 
+def test_published_numbers_of_every_column_and_alpaca_eval_1_by_its_own_name(tmp_path: Path) -> None:
+    card = report.make("llama-3-tulu-2-dpo-8b", SUITE, tmp_path / "results", published=True)
+    named = {(one.dataset_name, one.dataset_config, one.metric_value) for one in report.eval_results(card)}
+    assert {name for name, _, _ in named} == {
+        "AlpacaEval 1", "AlpacaEval 2", "BIG-Bench Hard", "GSM8K", "HumanEval", "IFEval", "MMLU", "TruthfulQA",
+        "TyDi QA, gold passage", "XSTest",
+    }  # fmt: skip
+    assert {config for name, config, _ in named if name == "AlpacaEval 1"} == {"alpaca_eval"}
+    loaded = yaml.safe_load(report.metadata(card))
+    assert len(loaded["model-index"][0]["results"]) == len(
+        {(one.dataset_type, one.dataset_config) for one in report.eval_results(card)}
+    )
+    assert "| AlpacaEval 1 | alpaca eval 1 win rate | 93.02 |" in report.section(card, SUITE)
+
+
 def test_the_newest_of_equal_runs(make_run: MakeRun, tmp_path: Path) -> None:
     for right, output, ended in ((100, "results/a", "2025-01-02"), (90, "results/b", "2025-01-01")):
         path = make_run(right=right, output=output) / "manifest.json"
