@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.benchmarks import humaneval
+from tulu_eval.benchmarks import executed, humaneval
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.humaneval import PASS_AT_1, PASS_AT_10, HumanEval, instruction, program, read_items, task
 from tulu_eval.errors import DataError, PreflightError
@@ -51,7 +51,7 @@ def solutions(shared: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def sandbox() -> None:
     try:
-        check_sandbox(Execution(), humaneval.PACKAGES)
+        check_sandbox(Execution(), executed.PACKAGES)
     except PreflightError as error:
         pytest.skip(str(error))
 
@@ -133,7 +133,7 @@ def test_a_solution_may_import_numpy(items: list[Item], sandbox: None) -> None:
 def test_grading_runs_programs_and_says_so(items: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
     assert HumanEval.executes
     seen: list[Any] = []
-    monkeypatch.setattr(humaneval, "run_programs", lambda programs, *how: seen.append((list(programs), *how)) or iter(()))
+    monkeypatch.setattr(executed, "run_programs", lambda programs, *how: seen.append((list(programs), *how)) or iter(()))
     unsafe = Execution(unsafe=True, workers=3)
     assert list(HumanEval().grade_all([(items[0].target, "    pass")], unsafe)) == []
     ((programs, limits, execution, packages),) = seen
@@ -213,7 +213,7 @@ def test_a_run_executes_once_and_other_verbs_read_what_came_out(
     assert one.value == pytest.approx(100 * sum(solved) / 40)
     assert ten.value == pytest.approx(50 * sum(pass_at_k(count, 20, 10) for count in solved))
     assert (ten.metric, ten.n, ten.samples, ten.n_protocol) == ("pass@10", 2, 20, 164)
-    monkeypatch.setattr(humaneval, "run_programs", lambda *_: pytest.fail("a program ran again"))
+    monkeypatch.setattr(executed, "run_programs", lambda *_: pytest.fail("a program ran again"))
     again = execute(plan, Progress(quiet=True))
     assert (again.generated, again.results) == (0, done.results)
     run = read_run(done.folder)
@@ -224,7 +224,7 @@ def test_a_run_executes_once_and_other_verbs_read_what_came_out(
     assert read_run(done.folder).doubts == ()
     monkeypatch.setattr(HumanEval, "version", HumanEval.version + 1)
     ran: list[str] = []
-    monkeypatch.setattr(humaneval, "run_programs", lambda programs, *how: kept(programs, ran, *how))
+    monkeypatch.setattr(executed, "run_programs", lambda programs, *how: kept(programs, ran, *how))
     newer = execute(dataclasses.replace(make_plan(order, load_suite()), backend=plan.backend), Progress(quiet=True))
     assert (newer.generated, len(ran)) == (0, 40)
     assert [row.value for row in newer.results] == [row.value for row in done.results]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tulu_eval.benchmarks import humaneval
+from tulu_eval.benchmarks import executed
 from tulu_eval.benchmarks.humaneval_plus import HumanEvalPlus, MBPPPlus
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.records import Decoding
@@ -27,7 +27,7 @@ STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n```")
 @pytest.fixture(scope="module")
 def sandbox() -> None:
     try:
-        check_sandbox(Execution(), humaneval.PACKAGES)
+        check_sandbox(Execution(), executed.PACKAGES)
     except PreflightError as error:
         pytest.skip(str(error))
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -41,9 +41,10 @@ import msgspec
 
 from tulu_eval import files
 from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, PassAt, Prompt, Protocol, file_of_hub, read_rows
+from tulu_eval.benchmarks.executed import ExecutedBenchmark
 from tulu_eval.errors import DataError
-from tulu_eval.records import Decoding, Grade
-from tulu_eval.sandbox import Execution, Limits, Outcome, run_programs
+from tulu_eval.records import Decoding
+from tulu_eval.sandbox import Limits
 
 HUB_ID, HUB_FILE = "openai/openai_humaneval", "openai_humaneval/test-00000-of-00001.parquet"
 HUB_REVISION = "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544"
@@ -68,9 +69,6 @@ PASS_AT_10 = Decoding(max_new_tokens=LENGTH, temperature=0.8, top_p=TOP_P, stop=
 
 LIMITS = Limits(seconds=3)
 """``execution.py``'s default ``timeout``."""
-
-PACKAGES = ("numpy",)
-"""What open-instruct's environment had and a solution may import."""
 
 PACK, COMPLETE = "Write a Python function `", "Complete the following python function.\n\n\n"
 
@@ -101,12 +99,12 @@ def _sampled(name: str, decoding: Decoding, metric: str) -> Protocol:
     return Protocol(name, summary, SIZE, decoding, decoding, metric, prompt_id, (name,), samples=SAMPLES)
 
 
-class HumanEval(Benchmark):
+class HumanEval(ExecutedBenchmark):
     """HumanEval in the form of the published numbers; see the module's docstring for one item and its prompts."""
 
     name: ClassVar[str] = "humaneval"
     scorers: ClassVar[tuple[str, ...]] = ("tests",)
-    executes: ClassVar[bool] = True
+    limits: ClassVar[Limits] = LIMITS
     raw: ClassVar[bool] = True
     constant: ClassVar[str] = ""
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
@@ -148,24 +146,9 @@ class HumanEval(Benchmark):
         """Returns the text with which every prompt begins."""
         return self.constant
 
-    def grade(self, target: str, text: str) -> tuple[Grade, ...]:
-        """Returns the grade of one answer; runs its program in a sandbox."""
-        (grades,) = self.grade_all([(target, text)])
-        return grades
-
-    def grade_failed(self, target: str) -> tuple[Grade, ...]:
-        """Returns the grades of an answer that is not there; runs nothing."""
-        return tuple(Grade(scorer, "", False, 0.0) for scorer in self.scorers)
-
-    def grade_all(
-        self,
-        answers: Iterable[tuple[str, str]],
-        execution: Execution = Execution(),  # noqa: B008 - frozen
-    ) -> Iterator[tuple[Grade, ...]]:
-        """Yields the grade of each answer; runs their programs at one time on all cores."""
-        for outcome in run_programs((program(target, text) for target, text in answers), LIMITS, execution, PACKAGES):
-            right = float(outcome.ending == "passed")
-            yield tuple(Grade(scorer, answer_of(outcome), True, right) for scorer in self.scorers)
+    def program(self, target: str, text: str) -> str:
+        """Returns the row's prompt, the answer and the row's test, see :func:`program`."""
+        return program(target, text)
 
 
 class TenHumanEval(HumanEval):
@@ -226,11 +209,6 @@ def instruction(given: Exercise) -> str:
     lines = map(str.strip, documentation.strip().removesuffix(quotes).split("\n"))
     signature = f"{given.entry}({head}".strip().removesuffix(":")
     return f"{PACK}{signature}` to solve the following problem:\n" + "\n".join(filter(None, lines))
-
-
-def answer_of(outcome: Outcome) -> str:
-    """Returns the ending with its reason, without addresses of objects, which are others each time."""
-    return outcome.ending + (f": {re.sub(r'0x[0-9a-f]+', '0x', outcome.why)}" if outcome.why else "")
 
 
 def read_items(path: Path) -> list[Item]:

@@ -29,31 +29,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
 from tulu_eval import files
 from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, PassAt, Prompt, Protocol, read_rows
+from tulu_eval.benchmarks.executed import ExecutedBenchmark
 from tulu_eval.benchmarks.humaneval import (
     COMPLETE,
     FENCE,
     LENGTH,
     PACK,
-    PACKAGES,
     SAMPLES,
     SIZE,
     STOP,
     TOP_P,
     PackHumanEval,
     TenHumanEval,
-    answer_of,
     read_items,
 )
 from tulu_eval.errors import DataError, PreflightError
-from tulu_eval.records import Decoding, Grade
-from tulu_eval.sandbox import Execution, Limits, run_programs
+from tulu_eval.records import Decoding
+from tulu_eval.sandbox import Limits
 
 OPENING = "Here is the completed function:\n\n\n```python\n"
 
@@ -133,11 +132,11 @@ class PackHumanEvalPlus(HumanEvalPlus):
         return PackHumanEval().render(item)
 
 
-class MBPPPlus(Benchmark):
+class MBPPPlus(ExecutedBenchmark):
     """MBPP+; see the module's docstring for its prompt."""
 
     name: ClassVar[str] = "mbpp-plus"
-    executes: ClassVar[bool] = True
+    limits: ClassVar[Limits] = MBPP_LIMITS
     scorers: ClassVar[tuple[str, ...]] = HumanEvalPlus.scorers
     aggregates: ClassVar[Mapping[str, Aggregate]] = AT
     metrics: ClassVar[Mapping[str, str]] = METRICS
@@ -177,26 +176,10 @@ class MBPPPlus(Benchmark):
         """Returns the instruction."""
         return COMPLETE
 
-    def grade(self, target: str, text: str) -> tuple[Grade, ...]:
-        """Returns the grades of one answer; runs its program in a sandbox."""
-        (grades,) = self.grade_all([(target, text)])
-        return grades
-
-    def grade_failed(self, target: str) -> tuple[Grade, ...]:
-        """Returns the grades of an answer that is not there; runs nothing."""
-        return tuple(Grade(scorer, "", False, 0.0) for scorer in self.scorers)
-
-    def grade_all(
-        self,
-        answers: Iterable[tuple[str, str]],
-        execution: Execution = Execution(),  # noqa: B008 - frozen
-    ) -> Iterator[tuple[Grade, ...]]:
-        """Yields the grades of each answer; runs their programs at one time on all cores."""
-        place = files.Place("an item's test")
-        programs = (f"{text}\n{files.decode(target, str, place)}" for target, text in answers)
-        for outcome in run_programs(programs, MBPP_LIMITS, execution, PACKAGES):
-            right = float(outcome.ending == "passed")
-            yield tuple(Grade(scorer, answer_of(outcome), True, right) for scorer in self.scorers)
+    def program(self, target: str, text: str) -> str:
+        """Returns the answer and the row's test."""
+        test = files.decode(target, str, files.Place("an item's test"))
+        return f"{text}\n{test}"
 
 
 class OneMBPPPlus(MBPPPlus):
