@@ -8,10 +8,9 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import model_files
@@ -23,7 +22,7 @@ from tulu_eval.training import checkpoint, cost, dpo, export, loading, networks,
 from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.micro_batches import MICRO_TOKENS
-from tulu_eval.training.parallel import Ranks, shard
+from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
@@ -33,7 +32,6 @@ from tulu_eval.version import __version__
 ROLLOUT_ROWS = 64
 """Number of rows that a rank decodes together."""
 
-M = TypeVar("M", networks.Policy, networks.Scorer)
 Report = Callable[[int, int, dict[str, float]], None]
 
 
@@ -159,20 +157,13 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
     compute = recipe.compute_dtype
     rows: Any = job.rows.rows
 
-    def made(load: Callable[[], M], trained: bool, *methods: str) -> M:
-        def whole() -> M:
-            model = load()
-            if trained and recipe.activation_checkpointing:
-                networks.checkpoint_activations(model)
-            return model
-
-        return shard(whole, ranks, *methods)
-
     def policy(trained: bool) -> networks.Policy:
-        return made(partial(loading.load_policy, folder, compute=compute, trained=trained), trained, "next_logits")
+        saving = trained and recipe.activation_checkpointing
+        return loading.load_policy(folder, compute=compute, trained=trained, ranks=ranks, checkpointing=saving)
 
     def scorer(path: Path, trained: bool, new_head: tuple[int, float] | None = None) -> networks.Scorer:
-        return made(partial(loading.load_scorer, path, compute=compute, trained=trained, new_head=new_head), trained)
+        saving = trained and recipe.activation_checkpointing
+        return loading.load_scorer(path, compute=compute, trained=trained, new_head=new_head, ranks=ranks, checkpointing=saving)
 
     def trainer(trained: dict[str, Any]) -> Trainer:
         return Trainer(recipe, ranks, trained, len(rows), job.rows_per_step, job.updates_per_step, settings)
