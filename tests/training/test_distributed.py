@@ -14,12 +14,17 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
+
+from tulu_eval.errors import PreflightError, UserError
+from tulu_eval.training import parallel
 
 QUICK = "import gc, runpy, sys; gc.disable(); sys.modules['sklearn'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
 """Runs a program whose imports take 5 s of a core and not 8: transformers imports scikit-learn where it finds it."""
@@ -106,6 +111,31 @@ def test_a_rank_loads_its_rows_and_gathers_two_units(tmp_path: Path, programs: A
         for name in ("policy", "scorer"):
             assert torch.equal(one["outputs"][name], alone["outputs"][name])
     assert float(alone["outputs"]["policy"].abs().max()) > 0.1
+
+
+def test_all_ranks_wait_for_what_a_machine_prepares() -> None:
+    store, done = dist.HashStore(), []
+
+    def prepare(seconds: float) -> None:
+        time.sleep(seconds)
+        done.append(seconds)
+
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(parallel.prepared, store, 1, 2, lambda: prepare(0.3))
+        parallel.prepared(store, 0, 2, lambda: prepare(0.0))
+        assert done == [0.0, 0.3]
+        late.result()
+
+
+def test_a_machine_that_cannot_prepare_ends_all_ranks_with_a_line() -> None:
+    def fail() -> None:
+        raise UserError("the hub is unreachable")
+
+    store = dist.HashStore()
+    with pytest.raises(UserError, match=r"^the hub is unreachable$"):
+        parallel.prepared(store, 1, 2, fail)
+    with pytest.raises(PreflightError, match=r"^rank 1: the hub is unreachable$"):
+        parallel.prepared(store, 0, 2, lambda: None)
 
 
 @pytest.mark.parametrize(("world", "kills"), [(1, 8), (2, 3)])

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -23,14 +24,11 @@ from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.micro_batches import MICRO_TOKENS
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
+from tulu_eval.training.rollout import ROLLOUT_ROWS, PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
 from tulu_eval.version import __version__
-
-ROLLOUT_ROWS = 64
-"""Number of rows that a rank decodes together."""
 
 Report = Callable[[int, int, dict[str, float]], None]
 
@@ -72,10 +70,10 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
     Raises:
         UserError: If something is missing or does not fit, or a guard stopped the run.
     """
-    with parallel.ranks(device) as ranks:
+    with parallel.ranks(device, partial(_fetch, job)) as ranks:
         recipe, stage = job.sourced.recipe, job.sourced.stage
         ranks.refuse_uneven(batch=recipe.batch)
-        if not job.order.fresh and export.made(job.folder, stage, job.identity):
+        if _finished(job):
             return TrainingOutcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
         cost.refuse_no_room(job, device, ranks.world)
         with _alone(job, ranks):
@@ -86,10 +84,6 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
     trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
     manifest = _manifest(job, ranks)
     _prepare_folder(job, ranks, sum(trained_sizes), manifest)
-    for files in filter(None, (job.model, job.reward_model)):
-        if ranks.first:
-            model_files.fetch(files)
-        ranks.wait()
     order = job.order
     settings = LoopSettings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)
     trainer, trained = _train(job, ranks, settings, say)
@@ -97,6 +91,17 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
         return TrainingOutcome(False, job.folder, [])
     made = [export.write(job.folder, name, model, job.tokenizer, manifest, ranks) for name, model in trained.items()]
     return TrainingOutcome(True, job.folder, made)
+
+
+def _fetch(job: Job) -> None:
+    """Downloads the weights that this machine lacks, unless the run is finished."""
+    for files in filter(None, (job.model, job.reward_model)):
+        if files.missing_bytes and not _finished(job):
+            model_files.fetch(files)
+
+
+def _finished(job: Job) -> bool:
+    return not job.order.fresh and export.made(job.folder, job.sourced.stage, job.identity)
 
 
 def _alone(job: Job, ranks: Ranks) -> AbstractContextManager[None]:

@@ -13,7 +13,8 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -23,9 +24,12 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 
-from tulu_eval.errors import PreflightError
+from tulu_eval.errors import PreflightError, UserError
 
 T = TypeVar("T")
+
+PREPARING = timedelta(days=1)
+"""Limit for what is done before the first collective: 140 GB of weights take 8 hours at 5 MB/s."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,10 +98,14 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def ranks(device: str) -> Iterator[Ranks]:
+def ranks(device: str, prepare: Callable[[], None] = lambda: None) -> Iterator[Ranks]:
     """Yields this process among those of ``torchrun``; alone if it did not start it.
 
-    With ``cuda``, each process uses the device of its local rank.
+    With ``cuda``, each process uses the device of its local rank. ``prepare`` is called first, once on each machine; all ranks
+    wait for it, outside any collective, whose time limit is short.
+
+    Raises:
+        PreflightError: If ``prepare`` raises a UserError on another machine.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -105,6 +113,7 @@ def ranks(device: str) -> Iterator[Ranks]:
     if own.type == "cuda":
         torch.cuda.set_device(own)
     if world == 1:
+        prepare()
         try:
             yield Ranks(device=own)
         finally:
@@ -114,6 +123,7 @@ def ranks(device: str) -> Iterator[Ranks]:
     store, rank, world = next(rendezvous("env://"))
     # torchrun's agent keeps one store over restarts, and without a prefix it would return addresses of dead processes.
     store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+    prepared(store, rank, world, prepare if local == 0 else lambda: None)
     dist.init_process_group("nccl" if own.type == "cuda" else "gloo", store=store, rank=rank, world_size=world)
     try:
         yield Ranks(dist.get_rank(), world, own)
@@ -132,8 +142,27 @@ def whole(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            part.set_reshard_after_forward(part is not model, recurse=False)  # fully_shard's default: all but the root
+            part.set_reshard_after_forward(True, recurse=False)
             part.reshard()
+
+
+def prepared(store: Any, rank: int, world: int, prepare: Callable[[], None]) -> None:
+    """Calls ``prepare``, and waits until all ranks have done so.
+
+    Raises:
+        UserError: If ``prepare`` raises it, here or, as PreflightError, on another rank.
+    """
+    try:
+        prepare()
+    except UserError as error:
+        store.set(f"prepared {rank}", str(error))
+        raise
+    store.set(f"prepared {rank}", "")
+    names = [f"prepared {each}" for each in range(world)]
+    store.wait(names, PREPARING)
+    for each, name in enumerate(names):
+        if reason := store.get(name).decode():
+            raise PreflightError(f"rank {each}: {reason}")
 
 
 def begin_again(model: nn.Module) -> None:

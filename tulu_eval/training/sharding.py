@@ -3,7 +3,7 @@
 A trained model's parameters are float32. FSDP gathers one unit at a time in the compute dtype, frees it after its pass, and
 adds the gradients of all ranks in float32. A unit is a layer, or a module outside the layers: embedding, norm, head. So a
 device never holds the whole model in the compute dtype: at most the unit in use, and the buffer through which the next comes.
-Embedding and head with a common weight belong to the root, which stays whole from the first layer to the last.
+Embedding and head with a common weight belong to the root, which is whole during each of a pass's two directions.
 
 One rank uses FSDP too where it has to cast; else its model stays as it is.
 """
@@ -42,11 +42,11 @@ def shard(model: M, among: Ranks) -> M:
     mesh = _mesh(among)
     policy = MixedPrecisionPolicy(param_dtype=model.compute, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for unit in [*units(model), model]:
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
+        made = fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
         if isinstance(unit, nn.Embedding):
-            unit.set_unshard_in_backward(False)  # its gradient needs only the ids
+            made.set_unshard_in_backward(False)  # its gradient needs only the ids
         if all(parameter.ndim == 1 for parameter in unit.parameters()):
-            unit._set_unshard_async_op(True)  # a norm's buffer, else kept for overlap, goes before the head's comes
+            made._set_unshard_async_op(True)  # a norm's buffer, else kept for overlap, goes before the head's comes
         for method in METHODS:
             if hasattr(unit, method):
                 register_fsdp_forward_method(unit, method)
@@ -108,5 +108,5 @@ def units(model: nn.Module) -> Iterator[nn.Module]:
 def _mesh(among: Ranks) -> DeviceMesh:
     if not dist.is_initialized():  # one process without torchrun
         backend = "nccl" if among.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     return init_device_mesh(among.device.type, (among.world,))
