@@ -93,14 +93,13 @@ class Bench:
 
     def policy(self, recipe: Any, *, trained: bool) -> networks.Policy:
         """Loads the policy onto the device."""
-        return loading.load_policy(self._folder / "policy", compute=recipe.compute_dtype, trained=trained).to(
-            self._ranks.device
-        )
+        return loading.load_policy(self._folder / "policy", compute=recipe.compute_dtype, trained=trained, ranks=self._ranks)
 
     def scorer(self, recipe: Any, *, trained: bool) -> networks.Scorer:
         """Loads the reward model onto the device."""
-        found = loading.load_scorer(self._folder / "reward_model", compute=recipe.compute_dtype, trained=trained)
-        return found.to(self._ranks.device)
+        return loading.load_scorer(
+            self._folder / "reward_model", compute=recipe.compute_dtype, trained=trained, ranks=self._ranks
+        )
 
     def train(self, stage: str, recipe: Any, trained: dict[str, Any], rows: int, work: Callable[[Trainer], None]) -> str:
         """Trains and returns the row of the table."""

@@ -166,6 +166,7 @@ ELSEWHERE = {
     "training/reward_model": _STAGE,
     "training/saved": "training/test_checkpoint.py",
     "training/sft": _STAGE,
+    "training/sharding": "training/test_distributed.py",
     "training/speed": "training/test_packing.py",
     "training/stages": "training/test_recipes.py",
     "training/step_means": "training/test_rollout.py",

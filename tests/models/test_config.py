@@ -93,7 +93,7 @@ def test_odd_fields_do_not_matter_here(copy: Path, fields: dict[str, Any]) -> No
 
 
 def test_layers_that_guess_ahead_are_not_counted() -> None:
-    assert configs.Config("a", "b", "", 0, 0, 0, 0, 0, 0, 2, 1, False, False).extra_layers == 1
+    assert configs.Config("a", "b", "", 0, 0, 0, 0, 0, 0, 2, 0, 1, False, False).extra_layers == 1
 
 
 @pytest.mark.parametrize(

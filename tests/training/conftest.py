@@ -14,12 +14,22 @@ import torch
 
 @pytest.fixture(scope="session")
 def toys() -> ModuleType:
-    """The module beside this one: tests are no package, so it is loaded by its path."""
-    spec = importlib.util.spec_from_file_location("toys", Path(__file__).with_name("toys.py"))
+    return _beside("toys")
+
+
+@pytest.fixture(scope="session")
+def live_bytes(toys: ModuleType) -> ModuleType:
+    assert toys
+    return _beside("live_bytes")
+
+
+def _beside(name: str) -> ModuleType:
+    """Returns a module beside this one: tests are no package, so it is loaded by its path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["toys"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 

@@ -14,11 +14,17 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+from tulu_eval.errors import PreflightError, UserError
+from tulu_eval.training import parallel
 
 QUICK = "import gc, runpy, sys; gc.disable(); sys.modules['sklearn'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
 """Runs a program whose imports take 5 s of a core and not 8: transformers imports scikit-learn where it finds it."""
@@ -75,6 +81,61 @@ def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path, program
                 largest = max(largest, float((found[stage][name] - gradient).abs().max()))
     print(f"largest gradient difference {largest:.2e}")
     assert largest <= 1e-6
+
+
+def test_a_rank_loads_its_rows_and_gathers_two_units(tmp_path: Path, programs: Any, begin: Any) -> None:
+    """No rank holds more than two units in the compute dtype, or reads more than its shards: 1 and 2 ranks, 8 and 16 layers.
+
+    The vocabulary is 30 times the width; bytes of weights and gather buffers count, forward and backward.
+    """
+    spares = programs.spares(*WORKER, ahead=2)
+    for world in (1, 2):
+        children = [next(spares) for _ in range(world)]
+        begin(children, "memory", tmp_path)
+        finish(children)
+        peaks = json.loads((tmp_path / f"low-precision-{world}.json").read_text())
+        for depth in peaks.values():
+            assert 0 < depth["peak"] <= depth["two largest"] < depth["whole"] / 2
+        assert peaks["8"]["peak"] == peaks["16"]["peak"]
+
+    alone, *both = (torch.load(tmp_path / f"loaded-{name}.pt") for name in ("1-0", "2-0", "2-1"))
+    stored = load_file(tmp_path / "made" / "model.safetensors")
+    assert alone["read"] == sum(one["read"] for one in both) == sum(tensor.nbytes for tensor in stored.values())
+    assert max(one["read"] for one in both) < 0.6 * alone["read"]
+    for one in (alone, *both):
+        for name, tensor in stored.items():
+            assert torch.equal(one["policy"][f"model.{name}"], tensor)
+        assert torch.equal(one["scorer"]["model.score.weight"], alone["scorer"]["model.score.weight"])
+        assert one["outputs"]["packed"]
+        assert one["outputs"]["plain"]
+        for name in ("policy", "scorer"):
+            assert torch.equal(one["outputs"][name], alone["outputs"][name])
+    assert float(alone["outputs"]["policy"].abs().max()) > 0.1
+
+
+def test_all_ranks_wait_for_what_a_machine_prepares() -> None:
+    store, done = dist.HashStore(), []
+
+    def prepare(seconds: float) -> None:
+        time.sleep(seconds)
+        done.append(seconds)
+
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(parallel.prepared, store, 1, 2, lambda: prepare(0.3))
+        parallel.prepared(store, 0, 2, lambda: prepare(0.0))
+        assert done == [0.0, 0.3]
+        late.result()
+
+
+def test_a_machine_that_cannot_prepare_ends_all_ranks_with_a_line() -> None:
+    def fail() -> None:
+        raise UserError("the hub is unreachable")
+
+    store = dist.HashStore()
+    with pytest.raises(UserError, match=r"^the hub is unreachable$"):
+        parallel.prepared(store, 1, 2, fail)
+    with pytest.raises(PreflightError, match=r"^rank 1: the hub is unreachable$"):
+        parallel.prepared(store, 0, 2, lambda: None)
 
 
 @pytest.mark.parametrize(("world", "kills"), [(1, 8), (2, 3)])

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.training import loading, networks
@@ -102,19 +102,27 @@ def test_no_dropout_even_in_training_mode(toys: ModuleType) -> None:
     assert not policy.model.training
 
 
-def test_bfloat16_computes_over_float32_parameters(toys: ModuleType, tmp_path: Path) -> None:
-    toys.policy(11).model.save_pretrained(tmp_path)
+@pytest.mark.parametrize("tied", [False, True])
+def test_bfloat16_computes_over_float32_parameters(toys: ModuleType, tmp_path: Path, tied: bool) -> None:
+    shape = toys.config(11)
+    shape.tie_word_embeddings = tied
+    torch.manual_seed(0)
+    LlamaForCausalLM(shape).save_pretrained(tmp_path)
     trained = loading.load_policy(tmp_path, compute="bfloat16", trained=True)
     frozen = loading.load_policy(tmp_path, compute="bfloat16", trained=False)
     assert {p.dtype for p in trained.parameters()} == {torch.float32}
     assert {p.dtype for p in frozen.parameters()} == {torch.bfloat16}
     batch = collate([toys.tokens([2, 5, 7, 1], 3)], CPU)
     exact = loading.load_policy(tmp_path, compute="float32", trained=True)(batch)
-    for policy in (trained, frozen):
-        found = policy(batch)
-        assert found.dtype == torch.float32
-        assert not torch.equal(found, exact)
-        torch.testing.assert_close(found, exact, atol=0.05, rtol=0)
+    assert torch.equal(trained(batch), frozen(batch))
+    assert (trained.model.lm_head.weight is trained.model.model.embed_tokens.weight) == tied
+    with torch.enable_grad():
+        trained(batch).sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in trained.parameters())
+    found = trained(batch)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, exact)
+    torch.testing.assert_close(found, exact, atol=0.05, rtol=0)
 
 
 class TestLoading:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tulu_eval.training import formulas as rl
-from tulu_eval.training import packing
+from tulu_eval.training import packing, parallel, sharding
 from tulu_eval.training.networks import checkpoint_activations, collate
 from tulu_eval.training.packing import Packing, cut, parts_needed, spread
 from tulu_eval.training.parallel import Ranks
@@ -53,7 +53,7 @@ def test_packed_rows_give_what_padded_rows_give(toys: Any, kind: str) -> None:
 
 
 def test_attention_is_in_the_dtype_of_the_pass(toys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights are float32, and so are rotary positions: without a cast no half-precision kernel would be used."""
+    """Weights are float32, and rotary positions must not be: else no half-precision kernel would be used."""
     seen = []
     by_length = packing._by_length
 
@@ -62,13 +62,14 @@ def test_attention_is_in_the_dtype_of_the_pass(toys: Any, monkeypatch: pytest.Mo
         return by_length(query, *rest)
 
     model = toys.policy(6, 0)
+    expected = model(rows(toys))
     monkeypatch.setattr(packing, "_by_length", recorded)
     model.compute = torch.bfloat16
-    found = model(rows(toys))
+    with parallel.ranks("cpu") as ranks:
+        found = sharding.shard(model, ranks)(rows(toys))
     assert seen
     assert {dtype for call in seen for dtype in call} == {torch.bfloat16}
-    model.compute = torch.float32
-    torch.testing.assert_close(found, model(rows(toys)), atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(found, expected, atol=2e-2, rtol=2e-2)
 
 
 def test_checkpointed_layers_give_the_same_gradients(toys: Any) -> None:

@@ -12,17 +12,19 @@ import os
 import random
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import safetensors
 import torch
 import toys
+from live_bytes import LiveBytes
 
-from tulu_eval.training import checkpoint, dpo, parallel, ppo, reward_model, sft
+from tulu_eval.training import checkpoint, dpo, loading, parallel, ppo, reward_model, sft, sharding
 from tulu_eval.training.loop import Trainer
+from tulu_eval.training.networks import collate
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine
 
@@ -46,9 +48,9 @@ def models(ranks: Ranks, *names: str) -> dict[str, Any]:
         trained = name in ("policy", "value", "reward_model")
         if name in ("policy", "reference"):
             seed = SEED if name == "policy" else SEED + 1
-            made[name] = parallel.shard(partial(toys.policy, VOCABULARY, seed, trained=trained, layers=2), ranks, "next_logits")
+            made[name] = sharding.shard(toys.policy(VOCABULARY, seed, trained=trained, layers=2), ranks)
         else:
-            made[name] = parallel.shard(partial(toys.scorer, VOCABULARY, SEED + 2, trained=trained, layers=2), ranks)
+            made[name] = sharding.shard(toys.scorer(VOCABULARY, SEED + 2, trained=trained, layers=2), ranks)
     return made
 
 
@@ -136,7 +138,91 @@ def load_alone(folder: Path, ranks: Ranks) -> None:
     (folder / "alone").write_text(final_hash(ranks, run))
 
 
-JOBS = {"gradients": gradients, "ppo": ppo_run, "load": load_alone}
+def low_precision_weights(folder: Path, ranks: Ranks) -> None:
+    """Writes the peak of the bytes of bfloat16 weights, gather buffers included, by depth, and the two largest units."""
+
+    def weight(how: str, tensor: torch.Tensor) -> str:
+        born = how.startswith(("aten.empty", "aten._to_copy", "aten.copy", "c10d.", "fsdp."))
+        return "weights" if born and tensor.dtype == torch.bfloat16 and tensor.ndim <= 2 else ""
+
+    found = {}
+    for depth in (8, 16):
+        model = toys.policy(960, SEED, layers=depth)
+        model.compute = torch.bfloat16
+        sizes = sorted(2 * sum(p.numel() for p in unit.parameters()) for unit in sharding.units(model))
+        policy = sharding.shard(model, ranks)
+        batch = collate([toys.tokens([2, 5, 7, 3], 3)], ranks.device)
+        with LiveBytes(weight) as live:
+            for _ in range(2):
+                policy(batch).sum().backward()
+        found[depth] = {"peak": live.peak, "two largest": sum(sizes[-2:]), "whole": sum(sizes)}
+    if ranks.first:
+        (folder / f"low-precision-{ranks.world}.json").write_text(json.dumps(found))
+
+
+class CountedReads:
+    """``safetensors.safe_open``, with the bytes that were read through it."""
+
+    read = 0
+    right = safetensors.safe_open
+
+    def __init__(self, file: Path, framework: str) -> None:
+        self._file = CountedReads.right(file, framework=framework)
+
+    def __enter__(self) -> CountedReads:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def keys(self) -> list[str]:
+        return self._file.keys()
+
+    def get_slice(self, name: str) -> Any:
+        return CountedSlice(self._file.get_slice(name))
+
+
+class CountedSlice:
+    def __init__(self, opened: Any) -> None:
+        self._slice = opened
+        self.get_dtype, self.get_shape = opened.get_dtype, opened.get_shape
+
+    def __getitem__(self, rows: slice) -> torch.Tensor:
+        found = self._slice[rows]
+        CountedReads.read += found.nbytes
+        return found
+
+
+def load(folder: Path, ranks: Ranks) -> None:
+    """Writes what ranks loaded of a policy and of a new reward model, and the bytes that each of them read."""
+    made = folder / "made"
+    if ranks.first:
+        toys.policy(VOCABULARY, SEED, layers=2).model.save_pretrained(made)
+    ranks.wait()
+    safetensors.safe_open = CountedReads
+    how: Any = {"compute": "bfloat16", "trained": True, "ranks": ranks}
+    policy = loading.load_policy(made, **how)
+    read = CountedReads.read
+    scorer = loading.load_scorer(made, new_head=(SEED, 0.02), **how)
+    safetensors.safe_open = CountedReads.right
+    found = {"policy": parallel.whole_state(policy), "scorer": parallel.whole_state(scorer)}
+    batch = collate([toys.tokens([2, 5, 7, 3], 3)], ranks.device)
+    outputs = {
+        "policy": policy(batch).detach(),
+        "scorer": scorer(batch).detach(),
+        "packed": policy.packed,
+        "plain": policy.plain_head,
+    }
+    torch.save({**found, "read": read, "outputs": outputs}, folder / f"loaded-{ranks.world}-{ranks.rank}.pt")
+
+
+def memory(folder: Path, ranks: Ranks) -> None:
+    low_precision_weights(folder, ranks)
+    load(folder, ranks)
+
+
+JOBS = {"gradients": gradients, "ppo": ppo_run, "load": load_alone, "memory": memory}
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ MAX_NUMBER = 1 << 31
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _EXTRA_LAYERS = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_layers")
 _WIDTH = ("hidden_size", "n_embd", "d_model")
+_FEED_FORWARD = ("intermediate_size", "n_inner", "ffn_dim")
 _NUMBERED = re.compile(r"(.*?)\.(\d{1,9})\.")
 
 
@@ -34,6 +35,7 @@ class Config:
         context: Positions.
         width: Numbers that stand for a token between two layers.
         kv_heads: Heads per layer with keys and values of their own.
+        feed_forward: Numbers between the matrices of a layer's feed-forward part; 0 also where layers differ.
         extra_layers: Layers behind those, which only guess further tokens ahead and are not used here.
         own_code: Whether Python code comes with the model.
     """
@@ -48,6 +50,7 @@ class Config:
     kv_heads: int
     head_size: int
     layers: int
+    feed_forward: int
     extra_layers: int
     quantised: bool
     own_code: bool
@@ -88,6 +91,7 @@ def read(folder: Path) -> Config:
         kv_heads=_number(path, text, ("num_key_value_heads",)),
         head_size=_number(path, text, ("head_dim",)),
         layers=_number(path, text, _LAYERS),
+        feed_forward=next((text[key] for key in _FEED_FORWARD if type(text.get(key)) is int), 0),
         extra_layers=_number(path, text, _EXTRA_LAYERS),
         quantised=data.get("quantization_config") is not None,
         own_code="auto_map" in data,

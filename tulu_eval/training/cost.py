@@ -1,10 +1,8 @@
 """Estimates a training run before it starts: memory by part on each device, and a range of time.
 
-Operations per token: 2 per parameter forward, 4 backward. Bytes per parameter: 16 trained (weights, gradients, two moments in
-float32), 4 or 2 frozen. The activations are an upper bound: 34 bytes per number of the hidden size, per layer and token of a
-micro-batch (Korthikanti et al., arXiv 2205.05198, eq. 1, without attention scores, which PyTorch's fused attention does not
-keep); with activation checkpointing one layer's, and the input of every layer in float32. The logits of some tokens are in
-memory twice, in float32.
+Operations per token: 2 per parameter forward, 4 backward. The memory is that of the moment that needs most: what is always
+there (weights, gradients and moments of the trained models, weights of the frozen ones, the engine of the rollouts), and what
+rollouts, a training pass or the optimizer's step need beside it (:mod:`~tulu_eval.training.memory`).
 """
 
 from __future__ import annotations
@@ -12,18 +10,14 @@ from __future__ import annotations
 import dataclasses
 
 from tulu_eval.errors import PreflightError
-from tulu_eval.models import config as configs
-from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.model_files import DTYPE_BYTES
 from tulu_eval.runs.estimate import measure_flops
 from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import HEAD_ROWS, HEAD_ROWS_CUDA
 from tulu_eval.training.job import Job
-from tulu_eval.training.stages import PPORecipe, Recipe
-
-TRAINED_BYTES = 16
-ACTIVATION_NUMBERS = 17
-"""Numbers of two bytes each that make the 34 bytes of eq. 1."""
+from tulu_eval.training.memory import FLOAT32, STATE_BYTES, Pass, Shape, activations, peak
+from tulu_eval.training.rollout import ROLLOUT_ROWS
+from tulu_eval.training.stages import PPORecipe
 
 ENGINE = "policy in vLLM, without its cache"
 
@@ -50,41 +44,74 @@ def estimate(job: Job, device: str, world: int) -> TrainingCost:
 
 
 def memory(job: Job, world: int, device: str) -> dict[str, int]:
-    """Returns the bytes on each of ``world`` devices, by part."""
+    """Returns the bytes on each of ``world`` devices, by part, at the moment that needs most."""
+    moments = [_training(job, world, device), _rollouts(job, world)]
+    if device == "cuda" and world == 1 and job.sourced.recipe.compute_dtype == "float32":
+        # PyTorch's optimizer takes the roots of all second moments of an unsharded model at once (torch 2.13, optim/adam.py).
+        moments.append({"roots in the optimizer": FLOAT32 * max(shape.parameters for shape in _trained(job))})
+    return _models(job, world) | max(moments, key=lambda parts: sum(parts.values()))
+
+
+def _trained(job: Job) -> list[Shape]:
+    """Returns the shapes of the trained models."""
+    shapes = [Shape.of(job.model, scorer=job.sourced.stage == "rm")]
+    return shapes + ([Shape.of(job.reward_model, scorer=True)] if job.reward_model else [])
+
+
+def _training(job: Job, world: int, device: str) -> dict[str, int]:
+    """Returns what a training pass needs; in PPO the activations of both models are there when the first goes backward."""
     recipe, stage = job.sourced.recipe, job.sourced.stage
     longest = max(max(map(len, row)) if isinstance(row, PreferencePair) else len(row) for row in job.rows.rows)
-    shapes = [job.model]
-    if isinstance(recipe, PPORecipe) and job.reward_model:
+    if isinstance(recipe, PPORecipe):
         longest += recipe.max_new_tokens
-        shapes.append(job.reward_model)
-    tokens = max(recipe.micro_tokens, (2 if stage in ("rm", "dpo") else 1) * longest)
-    parts = _models(job, world)
-    parts["activations of a micro-batch"] = tokens * sum(_kept(shape, recipe) for shape in shapes)
-    if stage != "rm":
-        part = HEAD_ROWS_CUDA if device == "cuda" else HEAD_ROWS
-        parts["logits of a part of it"] = 2 * 4 * min(part, tokens) * configs.read(job.model.path).vocabulary
+    one = Pass(
+        number=DTYPE_BYTES[recipe.compute_dtype],
+        tokens=max(recipe.micro_tokens, (2 if stage in ("rm", "dpo") else 1) * longest),
+        said=HEAD_ROWS_CUDA if device == "cuda" else HEAD_ROWS,
+        checkpointing=recipe.activation_checkpointing,
+        world=world,
+        flash=device == "cuda" and recipe.compute_dtype == "bfloat16",
+    )
+    shapes = _trained(job)
+    kept = sum(activations(shape, one) for shape in shapes)
+    moments = []
+    for shape in shapes:
+        parts = peak(shape, one)
+        own = activations(shape, one)
+        moments.append({**parts, "activations of a micro-batch": parts["activations of a micro-batch"] + kept - own})
+    return max(moments, key=lambda parts: sum(parts.values()))
+
+
+def _rollouts(job: Job, world: int) -> dict[str, int]:
+    """Returns what rollouts by the policy itself need, or the check of vLLM's weights."""
+    recipe = job.sourced.recipe
+    if not isinstance(recipe, PPORecipe):
+        return {}
+    shape, number = Shape.of(job.model, scorer=False), DTYPE_BYTES[recipe.compute_dtype]
+    parts = {"policy, whole for rollouts": number * shape.parameters} if world > 1 or number != FLOAT32 else {}
+    if job.order.rollouts == "policy":
+        longest = max(len(row) for row in job.rows.rows) + recipe.max_new_tokens
+        parts["keys and values of the rollouts"] = 2 * ROLLOUT_ROWS * longest * shape.keys * shape.layers * number
     return parts
 
 
 def _models(job: Job, world: int) -> dict[str, int]:
-    """Returns the bytes of the models on each device, by part."""
+    """Returns the bytes on each device that are always there, by part."""
     recipe, stage, size = job.sourced.recipe, job.sourced.stage, job.model.parameters
     frozen = DTYPE_BYTES[recipe.compute_dtype]
-    parts = {f"{'reward model' if stage == 'rm' else 'policy'}, trained": TRAINED_BYTES * size // world}
+    parts = {f"{'reward model' if stage == 'rm' else 'policy'}, trained": STATE_BYTES * size // world}
     if stage in ("dpo", "ppo"):
         parts["reference, frozen"] = frozen * size // world
     if isinstance(recipe, PPORecipe) and job.reward_model:
-        parts["value model, trained"] = TRAINED_BYTES * job.reward_model.parameters // world
+        parts["value model, trained"] = STATE_BYTES * job.reward_model.parameters // world
         parts["reward model, frozen"] = frozen * job.reward_model.parameters // world
         if job.order.rollouts == "vllm":
             parts[ENGINE] = frozen * size
-        elif world > 1:
-            parts["policy, whole for rollouts"] = 4 * size
     return parts
 
 
 def refuse_no_room(job: Job, device: str, world: int) -> None:
-    """Refuses models that do not fit beside the engine of the rollouts; activations, an upper bound, do not count.
+    """Refuses models that do not fit beside the engine of the rollouts; what passes need for a time does not count.
 
     Raises:
         PreflightError: If they do not fit.
@@ -108,13 +135,6 @@ def refuse_no_room(job: Job, device: str, world: int) -> None:
             f"the models need {ours / 2**30:.1f} GiB and vLLM {engine / 2**30:.1f}, and {whose} has {total / 2**30:.1f}; "
             "use more devices, a smaller --rollout-memory, or --rollouts policy"
         )
-
-
-def _kept(model: ModelFiles, recipe: Recipe) -> int:
-    """Returns the bytes per token that a model keeps for its backward pass."""
-    config = configs.read(model.path)
-    layer = ACTIVATION_NUMBERS * DTYPE_BYTES[recipe.compute_dtype] * config.width
-    return layer + 4 * config.width * config.layers if recipe.activation_checkpointing else layer * config.layers
 
 
 def flops(job: Job, answer: float) -> float:

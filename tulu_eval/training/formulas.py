@@ -88,7 +88,7 @@ def head_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: 
         temperature: Divisor of the logits.
     """
     rows = HEAD_ROWS_CUDA if hidden.is_cuda else HEAD_ROWS
-    exact = hidden.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
+    exact = hidden.dtype == weight.dtype == torch.float32
     if exact and hasattr(functional, "linear_cross_entropy") and not torch.are_deterministic_algorithms_enabled():
         options = nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
         return -functional.linear_cross_entropy(hidden / temperature, weight, targets, reduction="none", options=options)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import model_files
@@ -23,17 +23,13 @@ from tulu_eval.training import checkpoint, cost, dpo, export, loading, networks,
 from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.micro_batches import MICRO_TOKENS
-from tulu_eval.training.parallel import Ranks, shard
-from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
+from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rollout import ROLLOUT_ROWS, PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
 from tulu_eval.version import __version__
 
-ROLLOUT_ROWS = 64
-"""Number of rows that a rank decodes together."""
-
-M = TypeVar("M", networks.Policy, networks.Scorer)
 Report = Callable[[int, int, dict[str, float]], None]
 
 
@@ -74,10 +70,10 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
     Raises:
         UserError: If something is missing or does not fit, or a guard stopped the run.
     """
-    with parallel.ranks(device) as ranks:
+    with parallel.ranks(device, partial(_fetch, job)) as ranks:
         recipe, stage = job.sourced.recipe, job.sourced.stage
         ranks.refuse_uneven(batch=recipe.batch)
-        if not job.order.fresh and export.made(job.folder, stage, job.identity):
+        if _finished(job):
             return TrainingOutcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
         cost.refuse_no_room(job, device, ranks.world)
         with _alone(job, ranks):
@@ -88,10 +84,6 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
     trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
     manifest = _manifest(job, ranks)
     _prepare_folder(job, ranks, sum(trained_sizes), manifest)
-    for files in filter(None, (job.model, job.reward_model)):
-        if ranks.first:
-            model_files.fetch(files)
-        ranks.wait()
     order = job.order
     settings = LoopSettings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)
     trainer, trained = _train(job, ranks, settings, say)
@@ -99,6 +91,17 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
         return TrainingOutcome(False, job.folder, [])
     made = [export.write(job.folder, name, model, job.tokenizer, manifest, ranks) for name, model in trained.items()]
     return TrainingOutcome(True, job.folder, made)
+
+
+def _fetch(job: Job) -> None:
+    """Downloads the weights that this machine lacks, unless the run is finished."""
+    for files in filter(None, (job.model, job.reward_model)):
+        if files.missing_bytes and not _finished(job):
+            model_files.fetch(files)
+
+
+def _finished(job: Job) -> bool:
+    return not job.order.fresh and export.made(job.folder, job.sourced.stage, job.identity)
 
 
 def _alone(job: Job, ranks: Ranks) -> AbstractContextManager[None]:
@@ -159,20 +162,13 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
     compute = recipe.compute_dtype
     rows: Any = job.rows.rows
 
-    def made(load: Callable[[], M], trained: bool, *methods: str) -> M:
-        def whole() -> M:
-            model = load()
-            if trained and recipe.activation_checkpointing:
-                networks.checkpoint_activations(model)
-            return model
-
-        return shard(whole, ranks, *methods)
-
     def policy(trained: bool) -> networks.Policy:
-        return made(partial(loading.load_policy, folder, compute=compute, trained=trained), trained, "next_logits")
+        saving = trained and recipe.activation_checkpointing
+        return loading.load_policy(folder, compute=compute, trained=trained, ranks=ranks, checkpointing=saving)
 
     def scorer(path: Path, trained: bool, new_head: tuple[int, float] | None = None) -> networks.Scorer:
-        return made(partial(loading.load_scorer, path, compute=compute, trained=trained, new_head=new_head), trained)
+        saving = trained and recipe.activation_checkpointing
+        return loading.load_scorer(path, compute=compute, trained=trained, new_head=new_head, ranks=ranks, checkpointing=saving)
 
     def trainer(trained: dict[str, Any]) -> Trainer:
         return Trainer(recipe, ranks, trained, len(rows), job.rows_per_step, job.updates_per_step, settings)

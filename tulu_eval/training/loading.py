@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tulu_eval.errors import PreflightError
+from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.models import config as configs
-from tulu_eval.models import weights
+from tulu_eval.models import weights as weight_files
 from tulu_eval.models.skeleton import check_shapes, first_line
-from tulu_eval.training.networks import Policy, Scorer
+from tulu_eval.training.networks import Policy, Scorer, checkpoint_activations
+from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.randomness import derive
+from tulu_eval.training.sharding import M, fill, shard
 from tulu_eval.training.text import TEMPLATE
 
+HEAD = "score.weight"
+"""Name of a reward model's head."""
 
-def load_policy(folder: Path, *, compute: str, trained: bool) -> Policy:
+
+def load_policy(
+    folder: Path, *, compute: str, trained: bool, ranks: Ranks | None = None, checkpointing: bool = False
+) -> Policy:
     """Loads a causal language model: in float32 to train it, else frozen in the compute dtype.
+
+    It is sharded among the ranks, which must all call this; with ``checkpointing``, its layers keep only their inputs.
 
     Raises:
         PreflightError: If it cannot be loaded, or weights are missing.
@@ -27,16 +36,23 @@ def load_policy(folder: Path, *, compute: str, trained: bool) -> Policy:
     from transformers import AutoModelForCausalLM
 
     dtype = torch.float32 if trained else getattr(torch, compute)
-    model, missing = _load(AutoModelForCausalLM, folder, dtype)
-    if missing:
-        raise PreflightError(f"{folder} cannot be trained: weights are missing, {missing[0]} and {len(missing) - 1} more")
-    policy = Policy(model, getattr(torch, compute))
-    policy.requires_grad_(trained)
-    return policy
+    found = _find(AutoModelForCausalLM, folder, dtype)
+    if found.missing:
+        more = len(found.missing) - 1
+        raise PreflightError(f"{folder} cannot be trained: weights are missing, {found.missing[0]} and {more} more")
+    return _place(Policy(found.model, getattr(torch, compute)), found.weights, trained, ranks or Ranks(), checkpointing)
 
 
-def load_scorer(folder: Path, *, compute: str, trained: bool, new_head: tuple[int, float] | None = None) -> Scorer:
-    """Loads a reward model, or makes one from a causal language model.
+def load_scorer(
+    folder: Path,
+    *,
+    compute: str,
+    trained: bool,
+    new_head: tuple[int, float] | None = None,
+    ranks: Ranks | None = None,
+    checkpointing: bool = False,
+) -> Scorer:
+    """Loads a reward model, or makes one from a causal language model, like :func:`load_policy`.
 
     ``compute`` is the dtype of forward and backward passes; a model that is not ``trained`` is frozen. ``new_head`` has the
     seed and standard deviation of a new head; ``None`` keeps the model's own.
@@ -47,36 +63,79 @@ def load_scorer(folder: Path, *, compute: str, trained: bool, new_head: tuple[in
     from transformers import AutoModelForSequenceClassification
 
     dtype = torch.float32 if trained else getattr(torch, compute)
-    model, missing = _load(AutoModelForSequenceClassification, folder, dtype, num_labels=1)
-    head: object = getattr(model, "score", None)
+    found = _find(AutoModelForSequenceClassification, folder, dtype, num_labels=1)
+    head: object = getattr(found.model, "score", None)
     if not isinstance(head, nn.Linear) or "bias" in dict(head.named_parameters()):
         raise PreflightError(f"{folder} is of an architecture whose reward models have no plain 'score' head")
+    weights, missing = found.weights, found.missing
     if new_head is not None:
         seed, deviation = new_head
         generator = torch.Generator().manual_seed(derive(seed, "score head"))
         drawn = torch.randn(head.weight.shape, generator=generator) * deviation
-        head.weight = nn.Parameter(drawn.to(dtype))
-        missing = [name for name in missing if name != "score.weight"]
+        missing = [name for name in missing if name != HEAD]
+        if weights:
+            weights = weights | {HEAD: drawn}
+        else:
+            head.weight = nn.Parameter(drawn.to(dtype))
     if missing:
         raise PreflightError(f"{folder} is not a reward model: {missing[0]} is missing; train one with 'tulu-eval train rm'")
-    scorer = Scorer(model, getattr(torch, compute))
-    scorer.requires_grad_(trained)
-    return scorer
+    return _place(Scorer(found.model, getattr(torch, compute)), weights, trained, ranks or Ranks(), checkpointing)
 
 
-def _load(auto: Any, folder: Path, dtype: torch.dtype, **more: Any) -> tuple[Any, list[str]]:
+class _Found(NamedTuple):
+    """A model of a folder.
+
+    Attributes:
+        model: The model; on the meta device if its weights are still to be read.
+        weights: The file of each of its tensors; empty if they are in the model.
+        missing: Names of tensors that the folder lacks.
+    """
+
+    model: Any
+    weights: dict[str, Path | Tensor]
+    missing: list[str]
+
+
+def _find(auto: Any, folder: Path, dtype: torch.dtype, **more: Any) -> _Found:
+    """Returns a folder's model without reading weights, if its files name them as the model does; else with them."""
+    from transformers import AutoConfig
+
     try:
         there = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise PreflightError(f"{folder} cannot be loaded: {error.strerror}") from error
-    check_shapes(auto, folder, weights.choose(folder, there, str(folder), allow_pickle=False), **more)
+    files = weight_files.choose(folder, there, str(folder), allow_pickle=False)
+    check_shapes(auto, folder, files, **more)
     try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, **more)
+        with torch.device("meta"):
+            model = auto.from_config(config, dtype=dtype)
+        places = {name: folder / file for file in files for name in weight_files.layout(folder, (file,))}
+        # A module may hold a parameter under two names; the files have one of them, or both.
+        names = {name for name, _ in model.named_parameters()}
+        persistent = names | (set(model.state_dict(keep_vars=True)) & {name for name, _ in model.named_buffers()})
+        lacking = persistent - set(places)
+        if lacking <= {HEAD} and not configs.read(folder).quantised:
+            return _Found(model, {name: places[name] for name in sorted(persistent - lacking)}, sorted(lacking))
         model, report = auto.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **more
         )
+    except UserError:
+        raise
     except Exception as error:  # transformers raises errors of any kind if a config does not fit its weights
         raise PreflightError(f"{folder} cannot be loaded: {first_line(error)}") from error
-    return model, sorted(report["missing_keys"])
+    return _Found(model, {}, sorted(report["missing_keys"]))
+
+
+def _place(model: M, weights: dict[str, Path | Tensor], trained: bool, ranks: Ranks, checkpointing: bool) -> M:
+    """Shards a model and reads its weights; returns it."""
+    model.requires_grad_(trained)
+    if checkpointing:
+        checkpoint_activations(model)
+    shard(model, ranks)
+    if weights:
+        fill(model, weights, ranks)
+    return model
 
 
 def save(model: Policy | Scorer, state: dict[str, Tensor], folder: Path, tokenizer: Any) -> None:

@@ -18,7 +18,7 @@ from tulu_eval.training.checkpoint import Trained
 from tulu_eval.training.formulas import learning_rate, warmup_updates
 from tulu_eval.training.metrics import Metrics
 from tulu_eval.training.micro_batches import MicroBatches
-from tulu_eval.training.parallel import Ranks, clip_gradient, finite, gradient_norm
+from tulu_eval.training.parallel import Ranks, begin_again, clip_gradient, finite, gradient_norm
 from tulu_eval.training.randomness import permutation
 from tulu_eval.training.saved import Saved
 from tulu_eval.training.speed import Speed
@@ -84,7 +84,7 @@ class Trainer:
         if not per_epoch:
             raise UserError(f"{rows} rows are too few for one step of {rows_per_step}; give more data or a smaller batch")
         self.recipe, self.ranks, self.settings = recipe, ranks, settings
-        self.micro = MicroBatches(ranks, settings.folder, recipe.micro_tokens, self._zero)
+        self.micro = MicroBatches(ranks, settings.folder, recipe.micro_tokens, self._undo)
         self.speed = Speed(ranks, recipe.compute_dtype)
         self.steps_total = recipe.epochs * per_epoch
         self.interrupted = False
@@ -213,6 +213,11 @@ class Trainer:
             return
         self._metrics.write(step, numbers)
         self.settings.report(step, self.steps_total, dict(numbers))
+
+    def _undo(self) -> None:
+        for one in self._trained.values():
+            begin_again(one.model)
+        self._zero()
 
     def _zero(self) -> None:
         for one in self._trained.values():

@@ -10,9 +10,8 @@ Log-probabilities and values are aligned with the tokens: column t is about toke
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from tulu_eval.training.formulas import head_logprobs, token_logprobs, wide
 from tulu_eval.training.packing import Packing, packed_arguments, spread
 from tulu_eval.training.packing import enable as enable_packing
+from tulu_eval.training.parallel import begin_again
 from tulu_eval.training.text import Tokens
 
 
@@ -68,8 +68,10 @@ def response_mask(batch: Batch) -> Tensor:
 class _Model(nn.Module):
     """A model of transformers without dropout.
 
+    It computes in the dtype of its parameters; :func:`~tulu_eval.training.parallel.shard` gives it those of the compute dtype.
+
     Args:
-        model: The model of transformers, on the CPU.
+        model: The model of transformers; on the meta device, :meth:`settle` waits for its weights.
         compute: dtype of forward and backward passes.
 
     Attributes:
@@ -80,7 +82,7 @@ class _Model(nn.Module):
         super().__init__()
         self.model = model.eval()
         self.compute = compute
-        self.packed = enable_packing(model)
+        self.packed = False
         config = model.config.get_text_config()
         self._attention_width: int = config.num_hidden_layers * config.hidden_size
         head = getattr(model.get_output_embeddings(), "weight", None)
@@ -88,15 +90,19 @@ class _Model(nn.Module):
         self._head: int = 0 if head is None else int(head.numel())
         self._body: int = sum(parameter.numel() for parameter in model.parameters()) - sum(outside.values())
 
+        if not any(parameter.is_meta for parameter in model.parameters()):
+            self.settle()
+
+    def settle(self) -> None:
+        """Tries on a few tokens how passes may go; all ranks must call it once the weights are there."""
+        self.packed = enable_packing(self.model)
+        if not self.packed:
+            begin_again(self)  # the trial may have ended in the middle of a pass
+
     def _flops(self, lengths: Sequence[int], said: int) -> float:
         """Returns the operations of a forward pass over rows of these lengths, with the head applied to ``said`` tokens."""
         squares = sum(length * length for length in lengths)
         return float(2 * (self._body * sum(lengths) + self._head * said + self._attention_width * squares))
-
-    def _computing(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self.compute == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(device.type, self.compute)
 
     def _run(self, part: Any, said: str, ids: Tensor, packing: Packing) -> Tensor:
         """Returns the output ``said`` of a part of the model for each packed token: [packed tokens, width]."""
@@ -109,6 +115,11 @@ class _Model(nn.Module):
         return super().train(False)
 
 
+def layers(model: nn.Module) -> nn.ModuleList:
+    """Returns the layers of a model: its longest list of modules."""
+    return max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len)
+
+
 class Policy(_Model):
     """A causal language model: log-probabilities of tokens, and the logits of the next one.
 
@@ -117,8 +128,15 @@ class Policy(_Model):
     """
 
     def __init__(self, model: Any, compute: torch.dtype) -> None:
+        self.plain_head = False
         super().__init__(model, compute)
-        self.plain_head = _has_plain_head(model)
+        head = model.get_output_embeddings()
+        head.logprobs = partial(_logprobs, head)
+
+    def settle(self) -> None:
+        """Tries how passes may go, and whether the head is a plain one; all ranks must call it."""
+        super().settle()
+        self.plain_head = _has_plain_head(self.model)
 
     def forward(self, batch: Batch, temperature: float = 1.0) -> Tensor:
         """Returns [rows, tokens], float32: the log-probability of each token that counts, given the earlier ones; else 0."""
@@ -131,12 +149,11 @@ class Policy(_Model):
         following = packed.places + 1
         chosen = counts.flatten()[following]
         targets = batch.ids.flatten()[following[chosen]]
-        with self._computing(batch.ids.device):
-            if self.plain_head:
-                hidden = self._run(self.model.base_model, "last_hidden_state", batch.ids, packed)[chosen]
-                found = head_logprobs(hidden, self.model.get_output_embeddings().weight, targets, temperature)
-            else:
-                found = token_logprobs(self._run(self.model, "logits", batch.ids, packed)[chosen], targets, temperature)
+        if self.plain_head:
+            hidden = self._run(self.model.base_model, "last_hidden_state", batch.ids, packed)[chosen]
+            found = self.model.get_output_embeddings().logprobs(hidden, targets, temperature)
+        else:
+            found = token_logprobs(self._run(self.model, "logits", batch.ids, packed)[chosen], targets, temperature)
         return spread(found, following[chosen], rows, width)
 
     def flops(self, rows: Sequence[Tokens]) -> float:
@@ -152,17 +169,20 @@ class Policy(_Model):
             positions: [rows, tokens].
             cache: Keys and values so far, of transformers.
         """
-        with self._computing(ids.device):
-            out = self.model(
-                input_ids=ids,
-                attention_mask=attention,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+        out = self.model(
+            input_ids=ids,
+            attention_mask=attention,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         logits: Tensor = out.logits[:, -1]
         return logits
+
+
+def _logprobs(head: nn.Linear, hidden: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    return head_logprobs(hidden, head.weight, targets, temperature)
 
 
 class Scorer(_Model):
@@ -175,8 +195,7 @@ class Scorer(_Model):
         """Returns [rows, tokens], float32: the number at each token; 0 after a row's end."""
         rows, width = batch.ids.shape
         packed = Packing.of(batch.lengths, width)
-        with self._computing(batch.ids.device):
-            numbers = self.model.score(self._run(self.model.base_model, "last_hidden_state", batch.ids, packed))
+        numbers = self.model.score(self._run(self.model.base_model, "last_hidden_state", batch.ids, packed))
         return spread(wide(numbers)[:, 0], packed.places, rows, width)
 
     def flops(self, rows: Sequence[Tokens]) -> float:
@@ -196,7 +215,7 @@ def values_before(scores: Tensor) -> Tensor:
 
 def checkpoint_activations(model: _Model) -> None:
     """Makes each layer keep only its input for the backward pass, which then computes the layer again."""
-    for layer in max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len):
+    for layer in layers(model):
         layer.forward = _checkpointed(layer.forward)
 
 
@@ -215,6 +234,10 @@ def _has_plain_head(model: Any) -> bool:
     head: object = model.get_output_embeddings()
     if not isinstance(head, nn.Linear) or "bias" in dict(head.named_parameters()):
         return False
-    ids = torch.tensor([[1, 2]]) % head.weight.shape[0]
+    ids = torch.tensor([[1, 2]], device=next(model.parameters()).device) % head.weight.shape[0]
     hidden: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    return torch.equal(model(input_ids=ids, use_cache=False).logits.float(), functional.linear(hidden, head.weight).float())
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = head.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    hook.remove()
+    return len(seen) == 1 and torch.equal(seen[0][0], hidden) and torch.equal(seen[0][1].float(), logits.float())

@@ -110,8 +110,6 @@ def attention(
     for name in REFUSED:
         if options.get(name) is not None:
             raise ValueError(f"the attention uses {name}")
-    if torch.is_autocast_enabled(query.device.type):  # rotary positions of float32 hidden states made them float32
-        query, key, value = (x.to(torch.get_autocast_dtype(query.device.type)) for x in (query, key, value))
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
         return _varlen(query, key, value, packing, scaling), None
     return _by_length(query, key, value, packing, scaling), None
@@ -189,16 +187,17 @@ def _tried(model: Any) -> str:
     AttentionInterface.register(ATTENTION, attention)
     AttentionMaskInterface.register(ATTENTION, sdpa_mask)
     size = model.get_input_embeddings().weight.shape[0]
-    ids = torch.tensor([[index * 7919 % size for index in range(1, 5)], [index * 104729 % size for index in range(5, 9)]])
+    before, base, device = model.config._attn_implementation, model.base_model, next(model.parameters()).device
+    rows = [index * 7919 % size for index in range(1, 5)], [index * 104729 % size for index in range(5, 9)]
+    ids = torch.tensor(rows, device=device)
     lengths = (4, 2)
-    before, base = model.config._attn_implementation, model.base_model
     expected = _counted(base(input_ids=ids, use_cache=False).last_hidden_state, lengths)
     try:
         model.set_attn_implementation(ATTENTION)
-        packing = Packing.of(torch.tensor(lengths), 4)
+        packing = Packing.of(torch.tensor(lengths, device=device), 4)
         found = base(**packed_arguments(ids, packing)).last_hidden_state[0]
         error = float((found.float() - expected).norm() / expected.norm())
-        limit = TOLERANCE.get(base.dtype, TOLERANCE[torch.float32])
+        limit = TOLERANCE.get(found.dtype, TOLERANCE[torch.float32])
         reason = "" if error <= limit else f"packed rows differ by {error:.2g} from padded ones"
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         reason = f"the trial failed with {type(error).__name__}: {error}"

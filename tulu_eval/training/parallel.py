@@ -1,7 +1,7 @@
-"""Everything distributed: ranks, sums over them, sharded models, clipping, and whole copies of sharded weights.
+"""The ranks, sums over them, clipping, and whole copies of sharded weights (:mod:`~tulu_eval.training.sharding`).
 
-Every rank runs the same program under ``torchrun``; there is no controller. With one process, a sum is the tensor itself and a
-model is not sharded, so the stages need no special case.
+Every rank runs the same program under ``torchrun``; there is no controller. With one process, a sum is the tensor itself, so
+the stages need no special case.
 
 A loss is the sum over micro-batches and ranks, divided by the count of the whole batch. FSDP averages gradients over the ranks,
 so each rank multiplies its part by their number (:meth:`Ranks.backward`).
@@ -14,20 +14,22 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 
-from tulu_eval.errors import PreflightError
+from tulu_eval.errors import PreflightError, UserError
 
 T = TypeVar("T")
-M = TypeVar("M", bound=nn.Module)
+
+PREPARING = timedelta(days=1)
+"""Limit for what is done before the first collective: 140 GB of weights take 8 hours at 5 MB/s."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,10 +98,14 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def ranks(device: str) -> Iterator[Ranks]:
+def ranks(device: str, prepare: Callable[[], None] = lambda: None) -> Iterator[Ranks]:
     """Yields this process among those of ``torchrun``; alone if it did not start it.
 
-    With ``cuda``, each process uses the device of its local rank.
+    With ``cuda``, each process uses the device of its local rank. ``prepare`` is called first, once on each machine; all ranks
+    wait for it, outside any collective, whose time limit is short.
+
+    Raises:
+        PreflightError: If ``prepare`` raises a UserError on another machine.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -107,40 +113,22 @@ def ranks(device: str) -> Iterator[Ranks]:
     if own.type == "cuda":
         torch.cuda.set_device(own)
     if world == 1:
-        yield Ranks(device=own)
+        prepare()
+        try:
+            yield Ranks(device=own)
+        finally:
+            if dist.is_initialized():  # a model was sharded, for its dtype
+                dist.destroy_process_group()
         return
     store, rank, world = next(rendezvous("env://"))
     # torchrun's agent keeps one store over restarts, and without a prefix it would return addresses of dead processes.
     store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+    prepared(store, rank, world, prepare if local == 0 else lambda: None)
     dist.init_process_group("nccl" if own.type == "cuda" else "gloo", store=store, rank=rank, world_size=world)
     try:
         yield Ranks(dist.get_rank(), world, own)
     finally:
         dist.destroy_process_group()
-
-
-def shard(load: Callable[[], M], among: Ranks, *methods: str) -> M:
-    """Returns a model on its device; with several ranks, its parameters are sharded among them, layer by layer.
-
-    The ranks of a machine load in turn, so that its memory holds one whole copy at a time; a device holds at most one whole
-    layer. ``load`` loads the model into main memory; its layers are the longest module list in it. ``methods`` are names of
-    methods besides ``forward`` that use the parameters.
-    """
-    if among.world == 1:
-        return load().to(among.device)
-    mesh = init_device_mesh(among.device.type, (among.world,))
-    model: M | None = None
-    for turn in range(int(os.environ["LOCAL_WORLD_SIZE"])):
-        if turn == int(os.environ["LOCAL_RANK"]):
-            model = load()
-            for layer in max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len):
-                fully_shard(layer, mesh=mesh)
-            fully_shard(model, mesh=mesh)
-            for method in methods:
-                register_fsdp_forward_method(model, method)
-        among.wait()
-    assert model is not None  # noqa: S101 - one of the turns was this rank's
-    return model
 
 
 @contextlib.contextmanager
@@ -154,8 +142,33 @@ def whole(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
-            part.set_reshard_after_forward(part is not model, recurse=False)  # fully_shard's default: all but the root
+            part.set_reshard_after_forward(True, recurse=False)
             part.reshard()
+
+
+def prepared(store: Any, rank: int, world: int, prepare: Callable[[], None]) -> None:
+    """Calls ``prepare``, and waits until all ranks have done so.
+
+    Raises:
+        UserError: If ``prepare`` raises it, here or, as PreflightError, on another rank.
+    """
+    try:
+        prepare()
+    except UserError as error:
+        store.set(f"prepared {rank}", str(error))
+        raise
+    store.set(f"prepared {rank}", "")
+    names = [f"prepared {each}" for each in range(world)]
+    store.wait(names, PREPARING)
+    for each, name in enumerate(names):
+        if reason := store.get(name).decode():
+            raise PreflightError(f"rank {each}: {reason}")
+
+
+def begin_again(model: nn.Module) -> None:
+    """Makes a model usable after an error in the middle of a pass."""
+    if isinstance(model, FSDPModule):
+        model.reset_iter_state()
 
 
 def gradient_norm(model: nn.Module) -> float:
