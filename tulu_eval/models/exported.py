@@ -29,8 +29,27 @@ class ExportedRecipe(Record, frozen=True):
     about: str
 
 
+class ExportedChange(Record, frozen=True):
+    """A setting that a run had from some step on, because the command that went on gave another value.
+
+    Attributes:
+        step: Number of steps that were finished with the value before.
+    """
+
+    step: int
+    setting: str
+    before: float
+    after: float
+
+
 class Exported(Record, frozen=True):
-    """The run's manifest, with the model's own name and the hash of its weights, both empty in a file of an older version."""
+    """The run's manifest.
+
+    Attributes:
+        settings: The recipe's values, as the last command gave them.
+        changes: The settings that changed where the run went on; empty in a file of an older version.
+        name: The model's own name; empty in a file of an older version, like the hash.
+    """
 
     version: str
     stage: Literal["sft", "rm", "dpo", "ppo"]
@@ -46,6 +65,7 @@ class Exported(Record, frozen=True):
     commit: str
     packages: dict[str, str]
     machine: dict[str, str | int]
+    changes: tuple[ExportedChange, ...] = ()
     name: str = ""
     weights_sha256: str = ""
 

@@ -92,11 +92,16 @@ class Job:
         return sum(row.tokens() if isinstance(row, PreferencePair) else len(row) for row in self.rows.rows)
 
     @property
+    def adjustable(self) -> dict[str, float]:
+        """Values that may change where a run goes on, and that its checkpoints record."""
+        return {**self.sourced.adjustable, "save_every": self.order.save_every}
+
+    @property
     def identity(self) -> dict[str, str]:
         """Values that a checkpoint and the run must share, by name for messages."""
         found = {
             "stage": self.sourced.stage,
-            "recipe": self.sourced.sha256,
+            "recipe": self.sourced.past_sha256,
             "data": self.rows.sha256,
             "model": self.model.weights_sha256,
             "tokenizer": self.model.tokenizer_sha256,

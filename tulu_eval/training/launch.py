@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from tulu_eval.errors import PreflightError
 from tulu_eval.models import model_files
 from tulu_eval.models.exported import Exported, ExportedRecipe, ExportedSetting
@@ -21,7 +23,7 @@ from tulu_eval.store import environment
 from tulu_eval.store.manifest import MANIFEST, locked, write_json
 from tulu_eval.training import checkpoint, cost, dpo, export, loading, networks, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job, engine_settings
-from tulu_eval.training.loop import LoopSettings, Trainer
+from tulu_eval.training.loop import LoopSettings, Trainer, slower
 from tulu_eval.training.micro_batches import MICRO_TOKENS
 from tulu_eval.training.parallel import Ranks, shard
 from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
@@ -78,6 +80,7 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
         recipe, stage = job.sourced.recipe, job.sourced.stage
         ranks.refuse_uneven(batch=recipe.batch)
         if not job.order.fresh and export.made(job.folder, stage, job.identity):
+            export.refuse_other_rates(job.folder, stage, recipe)
             return TrainingOutcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
         cost.refuse_no_room(job, device, ranks.world)
         with _alone(job, ranks):
@@ -93,10 +96,11 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
             model_files.fetch(files)
         ranks.wait()
     order = job.order
-    settings = LoopSettings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)
+    settings = LoopSettings(job.folder, job.identity, order.save_every, job.adjustable, order.fresh, order.tensorboard, report)
     trainer, trained = _train(job, ranks, settings, say)
     if trainer.interrupted:
         return TrainingOutcome(False, job.folder, [])
+    manifest = msgspec.structs.replace(manifest, changes=trainer.changes)
     made = [export.write(job.folder, name, model, job.tokenizer, manifest, ranks) for name, model in trained.items()]
     return TrainingOutcome(True, job.folder, made)
 
@@ -113,6 +117,7 @@ def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: Exported)
         saved = None if job.order.fresh else checkpoint.newest(job.folder / "checkpoints")
         if saved is not None:
             checkpoint.refuse_other(saved, job.identity)
+            manifest = msgspec.structs.replace(manifest, changes=saved.changed(job.adjustable))
         if job.order.fresh:
             shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
             export.set_aside(job.folder, job.sourced.stage)
@@ -209,7 +214,8 @@ def _engine(job: Job, policy: networks.Policy, ranks: Ranks) -> RolloutEngine:
     recipe, eos = job.sourced.recipe, int(job.tokenizer.eos_token_id)
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - only PPO has rollouts
     if job.order.rollouts == "policy":
-        return PolicyEngine(policy, [eos], ROLLOUT_ROWS)
+        advice = f"the last checkpoint is whole: give the same command again with {slower(recipe)}"
+        return PolicyEngine(policy, [eos], ROLLOUT_ROWS, advice=advice)
     longest = recipe.max_length + recipe.max_new_tokens
     if job.order.probe:
         longest = job.model.context or longest

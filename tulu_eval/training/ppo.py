@@ -9,6 +9,7 @@ the last mini-batch's rollouts are up to seven updates old, which the recipe doe
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -104,6 +105,20 @@ class RewardModel:
     def __call__(self, batch: Batch) -> Tensor:
         """Returns the scores [rows]."""
         return last_token_scores(self._model(batch), batch)
+
+
+class Exceeded(NamedTuple):
+    """A bound that a step exceeded.
+
+    Attributes:
+        reason: The bound with both values; empty if there is none.
+        patience: Number of such steps in a row that stop the run.
+        instead: The option that removes the bound.
+    """
+
+    reason: str
+    patience: int
+    instead: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -258,16 +273,19 @@ def train(
 
         summary = means.summary()
         trainer.log(step, summary)
-        trainer.guard(exceeded_bound(summary, recipe), recipe.patience)
+        trainer.guard(*exceeded_bound(summary, recipe))
     if watch and not trainer.interrupted:
         engine.update(models.policy)
         watch.ask(trainer.steps_total, engine)
 
 
-def exceeded_bound(summary: dict[str, float], recipe: PPORecipe) -> str:
-    """Returns the bound of the recipe that a step's means exceed, with both values; empty if none."""
-    if summary["kl"] > recipe.kl_ceiling:
-        return f"mean KL {summary['kl']:.1f} nats per response is over kl_ceiling = {recipe.kl_ceiling}"
-    if summary["eos_rate"] < recipe.eos_floor:
-        return f"EOS rate {summary['eos_rate']:.3f} is under eos_floor = {recipe.eos_floor}"
-    return ""
+def exceeded_bound(summary: dict[str, float], recipe: PPORecipe) -> Exceeded:
+    """Returns the bound of the recipe that a step's means exceed; one without a reason if there is none."""
+    kl, eos_rate = summary["kl"], summary["eos_rate"]
+    if kl > recipe.kl_ceiling:
+        reason = f"mean KL {kl:.1f} nats per response is over kl_ceiling = {recipe.kl_ceiling}"
+        return Exceeded(reason, recipe.patience, f"--set kl_ceiling={math.ceil(2 * kl)}")
+    if eos_rate < recipe.eos_floor:
+        reason = f"EOS rate {eos_rate:.3f} is under eos_floor = {recipe.eos_floor}"
+        return Exceeded(reason, recipe.patience, "--set eos_floor=0")
+    return Exceeded("", recipe.patience, "")

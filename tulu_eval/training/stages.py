@@ -10,6 +10,12 @@ from tulu_eval.records import content_hash
 Stage = Literal["sft", "rm", "dpo", "ppo"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
+RATES = ("learning_rate", "final_learning_rate")
+"""Settings that may change where a run goes on: they have an effect on later updates only."""
+
+GUARDS = ("max_skipped", "kl_ceiling", "eos_floor", "patience")
+"""Settings that may change where a run goes on: they have an effect on when it stops only."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -159,7 +165,20 @@ class Sourced:
     @property
     def sha256(self) -> str:
         """Hash of the values that have an effect on the result, without models and data, which have hashes of their own."""
+        return self._hash_without(())
+
+    @property
+    def past_sha256(self) -> str:
+        """The same hash without the values that may change where a run goes on (:data:`RATES`, :data:`GUARDS`)."""
+        return self._hash_without((*RATES, *GUARDS))
+
+    @property
+    def adjustable(self) -> dict[str, float]:
+        """The values that may change where a run goes on."""
+        return {key: getattr(self.recipe, key) for key in (*RATES, *GUARDS) if hasattr(self.recipe, key)}
+
+    def _hash_without(self, more: tuple[str, ...]) -> str:
         values = dataclasses.asdict(self.recipe)
-        for key in ("micro_tokens", "activation_checkpointing", "model", "reward_model", "dataset", "split"):
+        for key in ("micro_tokens", "activation_checkpointing", "model", "reward_model", "dataset", "split", *more):
             values.pop(key, None)
         return content_hash(values)
