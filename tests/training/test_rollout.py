@@ -59,6 +59,13 @@ def test_draws_do_not_depend_on_neighbours_or_batches(toys: ModuleType) -> None:
             assert completion.token_ids == together[key].token_ids
 
 
+def test_no_token_outside_the_vocabulary_is_drawn(toys: ModuleType) -> None:
+    policy, asked = toys.policy(9, uniform=True), requests(*([[2]] * 64))
+    free, held = (decode(PolicyEngine(policy, [1], 64, drawn), asked, Decoding(4, temperature=1.0)) for drawn in (None, 5))
+    assert max(max(one.token_ids) for one in free.values()) == 8
+    assert {token for one in held.values() for token in one.token_ids} == set(range(5))
+
+
 def test_ends_are_sampled_and_truncation_adds_none(toys: ModuleType) -> None:
     policy = toys.policy(4, uniform=True)
     found = decode(PolicyEngine(policy, [1], rows=64), requests(*([[2]] * 64)), Decoding(3, temperature=1.0))

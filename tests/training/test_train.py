@@ -20,7 +20,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tulu_eval.training import cost, networks
 from tulu_eval.training import job as job_module
@@ -250,6 +250,32 @@ def reward(llama3_like: Path, files: dict[str, Path], tmp_path_factory: pytest.T
     words = ["train", "rm", "-r", "tiny", "-m", llama3_like, "--data", files["pairs"], "-o", folder, "--set", "batch=16"]
     assert CliRunner().invoke(cli, [*map(str, words), "--device", "cpu", "-q"]).exit_code == 0
     return folder / "reward_model"
+
+
+def test_a_policy_with_a_larger_vocabulary_than_its_pickled_reward_model(
+    train: Train, llama3_like: Path, reward: Path, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy's favourite token is one that the reward model does not know."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    policy, pickled = tmp_path / "wide", shutil.copytree(reward, tmp_path / "pickled")
+    wide = AutoModelForCausalLM.from_pretrained(llama3_like)
+    size = wide.config.vocab_size
+    wide.resize_token_embeddings(size + 64)
+    wide.lm_head.weight.data[:size] = 0.0
+    wide.lm_head.weight.data[size:] = 100.0 * wide.model.norm.weight.data.sign()
+    wide.save_pretrained(policy)
+    AutoTokenizer.from_pretrained(llama3_like).save_pretrained(policy)
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    small = ["--set", "rollout_batch=8", "--set", "batch=8", "--set", "max_new_tokens=5", "--set", "warmup=0"]
+    words = ["-m", policy, "--reward-model", pickled, "--data", files["prompts"], "-o", tmp_path / "run", *small]
+    refused = train("ppo", *words)
+    assert refused.exit_code == 2
+    assert "--allow-pickle allows it" in refused.stderr
+    plan = train("ppo", *words, "--allow-pickle", "--dry-run")
+    assert f"note: the policy never draws token ids from {size} to {size + 63}" in plan.stdout
+    done = train("ppo", *words, "--allow-pickle", "-q")
+    assert done.exit_code == 0, done.output
 
 
 def advice(result: Result) -> list[list[str]]:

@@ -86,6 +86,7 @@ def train(
     probe_items: int = 64,
     probe_data: AnyPath | None = None,
     tensorboard: bool = False,
+    allow_pickle: bool = False,
     registry: AnyPath | None = None,
     progress: bool | Watcher = True,
     **changes: object,
@@ -114,6 +115,7 @@ def train(
         probe_items: ppo: items of the probe, 1 or more.
         probe_data: ppo: file with the probe's benchmark.
         tensorboard: Write curves to the run's folder ``tensorboard`` too.
+        allow_pickle: Take pickled weights; what would run code is refused.
         registry: TOML file with models of your own.
         progress: Draw a bar; or a :class:`Watcher`.
         changes: The same as ``settings``, as keywords.
@@ -127,7 +129,7 @@ def train(
         stage, recipe, model=model, data=data, reward_model=reward_model, split=split, settings={**(settings or {}), **changes},
         output=output, device=device, save_every=save_every, fresh=fresh, rollouts=rollouts, rollout_memory=rollout_memory,
         watch_every=watch_every, probe=probe, probe_items=probe_items, probe_data=probe_data, tensorboard=tensorboard,
-        registry=registry,
+        allow_pickle=allow_pickle, registry=registry,
     )  # fmt: skip
     with silence(progress is False), _watching(progress) as (step, say):
         return launch.execute(plan.job, plan.device, step, say)
@@ -154,6 +156,7 @@ def plan_training(
     probe_items: int = 64,
     probe_data: AnyPath | None = None,
     tensorboard: bool = False,
+    allow_pickle: bool = False,
     registry: AnyPath | None = None,
     **changes: object,
 ) -> TrainingPlan:
@@ -182,6 +185,7 @@ def plan_training(
         probe_items: Its items.
         probe_data: Its file.
         tensorboard: Write curves for TensorBoard.
+        allow_pickle: Take pickled weights.
         registry: TOML file with models of your own.
         changes: The same as ``settings``, as keywords.
 
@@ -210,6 +214,7 @@ def plan_training(
         probe=probe,
         probe_items=probe_items,
         probe_data=None if probe_data is None else Path(probe_data),
+        allow_pickle=allow_pickle,
     )
     where = launch.pick_device(device)
     return TrainingPlan(order, load_recipe(order), where, int(os.environ.get("WORLD_SIZE", "1")), load_suite(registry))

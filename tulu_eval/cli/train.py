@@ -36,6 +36,7 @@ class TrainingOptions(TypedDict):
     probe_items: int
     probe_data: Path | None
     tensorboard: bool
+    allow_pickle: bool
     registry: Path | None
 
 
@@ -78,6 +79,7 @@ SHOWN = {
 @click.option("--probe-items", type=WholeRange(min=1), default=64, show_default=True, help="ppo: items of the probe.")
 @click.option("--probe-data", type=click.Path(path_type=Path), help="ppo: file with the probe's benchmark.")
 @click.option("--tensorboard", is_flag=True, help="Write curves to the run's folder 'tensorboard' too.")
+@click.option("--allow-pickle", is_flag=True, help="Take pickled weights; what would run code is refused.")
 @click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models of your own.")
 @click.option("--dry-run", is_flag=True,
               help="Print the recipe with sources, rows kept and dropped, memory, time. Loads no weights.")  # fmt: skip

@@ -29,6 +29,7 @@ def as_json(job: Job, cost: TrainingCost, world: int) -> dict[str, Any]:
         "sources": sourced.legend,
         "model": job.model.name,
         "reward_model": job.reward_model.name if job.reward_model else None,
+        "notices": list(job.notices),
         "rows_kept": len(job.rows.rows),
         "rows_dropped": job.rows.dropped,
         "tokens": job.tokens,
@@ -63,6 +64,7 @@ def as_text(job: Job, cost: TrainingCost, world: int) -> str:
     return "\n".join(
         [
             f"model: {job.model.name}" + (f"; reward model: {job.reward_model.name}" if job.reward_model else ""),
+            *(f"note: {notice}" for notice in job.notices),
             f"data: {len(job.rows.rows):,} {NOUNS[job.sourced.stage]} kept, {job.tokens:,} tokens; dropped: {dropped}",
             f"steps: {job.steps:,}, updates: {job.steps * job.updates_per_step:,}",
             f"memory on each of {world} device(s), about {total / 2**30:,.2f} GiB:",

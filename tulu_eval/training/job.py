@@ -16,8 +16,9 @@ from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.resolve import resolve
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite
-from tulu_eval.training import recipes
+from tulu_eval.training import heads, recipes
 from tulu_eval.training.data import PreferencePair, RowReader, TrainingRows, files_of_split
+from tulu_eval.training.shared_tokens import SharedTokens, share
 from tulu_eval.training.stages import PPORecipe, Recipe, Sourced, Stage
 from tulu_eval.training.text import Encoder, Tokens
 
@@ -41,6 +42,7 @@ class TrainingOrder:
         watch_every: Steps of PPO between two looks at sample rollouts and the probe.
         probe: Benchmark whose first items the policy answers from time to time; empty for none.
         probe_data: File with the items; ``None`` for the benchmark's own source.
+        allow_pickle: Whether models may have pickled weights.
     """
 
     stage: Stage
@@ -60,6 +62,7 @@ class TrainingOrder:
     probe: str = ""
     probe_items: int = 64
     probe_data: Path | None = None
+    allow_pickle: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Job:
     Attributes:
         reward_model: Reward model of PPO; ``None`` for other stages.
         rows: Conversations, pairs or prompts.
+        drawn: Number of the token ids that PPO's policy may draw, the smallest ones.
+        notices: What a user should know before the run, one line each.
     """
 
     order: TrainingOrder
@@ -80,6 +85,8 @@ class Job:
     folder: Path
     rows_per_step: int
     updates_per_step: int
+    drawn: int
+    notices: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -138,18 +145,19 @@ def make_job(order: TrainingOrder, suite: Suite) -> Job:
     """
     sourced = load_recipe(order)
     recipe = sourced.recipe
-    model = _model(recipe.model, "--model", suite)
+    model = _model(recipe.model, "--model", order, suite)
     tokenizer = load_tokenizer(model.path, model.name, trust_remote_code=False)
     reward_model = None
+    shared = SharedTokens(_vocabulary(model))
     if isinstance(recipe, PPORecipe):
-        reward_model = _model(recipe.reward_model, "--reward-model", suite)
-        _refuse_other_tokenizer(tokenizer, load_tokenizer(reward_model.path, reward_model.name, False), model, reward_model)
+        reward_model = _model(recipe.reward_model, "--reward-model", order, suite)
+        shared = _shared(order, model, reward_model, tokenizer)
     longest = recipe.max_length + (recipe.max_new_tokens if isinstance(recipe, PPORecipe) else 0)
     models = [one for one in (model, reward_model) if one is not None]
     for one in models:
         if one.context and longest > one.context:
             raise PreflightError(f"rows may have {longest} tokens, and {one.name} has {one.context} positions; set max_length")
-    reader = RowReader(Encoder(tokenizer), recipe.max_length, min(map(_vocabulary, models)))
+    reader = RowReader(Encoder(tokenizer), recipe.max_length, shared.size)
     if not order.data and not recipe.dataset:
         raise UserError(f"recipe {sourced.name} has no data set of its own; give --data rows.jsonl")
     rows = _read(reader, sourced, order.data or files_of_split(recipe.dataset, recipe.split))
@@ -162,7 +170,8 @@ def make_job(order: TrainingOrder, suite: Suite) -> Job:
     name = f"{order.stage}-{model.name.replace('/', '--')}-{sourced.name}"
     if order.rollouts == "vllm":
         VllmBackend.check(model, engine_settings(order, recipe))
-    return Job(order, sourced, model, reward_model, tokenizer, rows, order.output or Path("training") / name, per_step, updates)
+    folder = order.output or Path("training") / name
+    return Job(order, sourced, model, reward_model, tokenizer, rows, folder, per_step, updates, shared.size, shared.notices)
 
 
 def engine_settings(order: TrainingOrder, recipe: Recipe) -> EngineSettings:
@@ -170,10 +179,25 @@ def engine_settings(order: TrainingOrder, recipe: Recipe) -> EngineSettings:
     return EngineSettings(dtype=recipe.compute_dtype, gpu_memory_utilization=order.rollout_memory)
 
 
-def _model(name: str, option: str, suite: Suite) -> ModelFiles:
+def _model(name: str, option: str, order: TrainingOrder, suite: Suite) -> ModelFiles:
     if not name:
         raise UserError(f"the recipe names no model; give {option}")
-    return resolve(name, suite)[0]
+    return resolve(name, suite, allow_pickle=order.allow_pickle)[0]
+
+
+def _shared(order: TrainingOrder, model: ModelFiles, reward_model: ModelFiles, tokenizer: Any) -> SharedTokens:
+    """Returns the token ids that policy and reward model both know; refuses a reward model whose head is another one."""
+    theirs = load_tokenizer(reward_model.path, reward_model.name, False)
+    own = _vocabulary(model)
+    shared = share(tokenizer, theirs, (model.name, reward_model.name), (own, _vocabulary(reward_model)))
+    if reward_model.safe and not reward_model.missing_bytes:
+        heads.refuse_other(reward_model)
+    if order.rollouts == "vllm" and shared.size < own:
+        raise PreflightError(
+            f"{reward_model.name} knows {shared.size} of the {own} token ids that {model.name} may draw; "
+            "--rollouts policy never draws the others"
+        )
+    return shared
 
 
 def _read(reader: RowReader, sourced: Sourced, paths: Sequence[Path]) -> TrainingRows[Tokens] | TrainingRows[PreferencePair]:
@@ -187,11 +211,3 @@ def _read(reader: RowReader, sourced: Sourced, paths: Sequence[Path]) -> Trainin
 def _vocabulary(model: ModelFiles) -> int:
     """Returns the number of a model's token ids from its config."""
     return configs.read(model.path).vocabulary or configs.MAX_NUMBER
-
-
-def _refuse_other_tokenizer(one: Any, other: Any, model: ModelFiles, reward_model: ModelFiles) -> None:
-    """Refuses two models whose token ids mean different texts, because the reward model reads the policy's tokens."""
-    probe = "<|user|>\nWhat is 1 + 2,345?\n<|assistant|>\nIt's 2346 – naïvely.\n"
-    same = one.get_vocab() == other.get_vocab() and one.eos_token_id == other.eos_token_id
-    if not same or one(probe)["input_ids"] != other(probe)["input_ids"]:
-        raise PreflightError(f"{reward_model.name} has another tokenizer than {model.name}: it cannot read the policy's tokens")

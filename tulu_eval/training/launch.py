@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -16,12 +17,12 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from tulu_eval.errors import PreflightError
-from tulu_eval.models import model_files
+from tulu_eval.models import model_files, pickled
 from tulu_eval.models.exported import Exported, ExportedRecipe, ExportedSetting
 from tulu_eval.runs import catalog
 from tulu_eval.store import environment
 from tulu_eval.store.manifest import MANIFEST, locked, write_json
-from tulu_eval.training import checkpoint, cost, dpo, export, loading, networks, parallel, ppo, reward_model, sft
+from tulu_eval.training import checkpoint, cost, dpo, export, heads, loading, networks, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import LoopSettings, Trainer, slower
 from tulu_eval.training.micro_batches import MICRO_TOKENS
@@ -31,6 +32,8 @@ from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
 from tulu_eval.version import __version__
+
+_LOG = logging.getLogger(__name__)
 
 ROLLOUT_ROWS = 64
 """Number of rows that a rank decodes together."""
@@ -83,6 +86,8 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
             export.refuse_other_rates(job.folder, stage, recipe)
             return TrainingOutcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
         cost.refuse_no_room(job, device, ranks.world)
+        for notice in job.notices if ranks.first else ():
+            _LOG.warning("%s", notice)
         with _alone(job, ranks):
             return _execute(job, ranks, report, say)
 
@@ -95,6 +100,7 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
         if ranks.first:
             model_files.fetch(files)
         ranks.wait()
+    job = _with_safetensors(job)
     order = job.order
     settings = LoopSettings(job.folder, job.identity, order.save_every, job.adjustable, order.fresh, order.tensorboard, report)
     trainer, trained = _train(job, ranks, settings, say)
@@ -103,6 +109,14 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
     manifest = msgspec.structs.replace(manifest, changes=trainer.changes)
     made = [export.write(job.folder, name, model, job.tokenizer, manifest, ranks) for name, model in trained.items()]
     return TrainingOutcome(True, job.folder, made)
+
+
+def _with_safetensors(job: Job) -> Job:
+    """Returns a job whose weights, which are here now, are safetensors; refuses a reward model with another head."""
+    reward_model = job.reward_model and pickled.as_safetensors(job.reward_model)
+    if reward_model:
+        heads.refuse_other(reward_model)
+    return dataclasses.replace(job, model=pickled.as_safetensors(job.model), reward_model=reward_model)
 
 
 def _alone(job: Job, ranks: Ranks) -> AbstractContextManager[None]:
@@ -215,7 +229,7 @@ def _engine(job: Job, policy: networks.Policy, ranks: Ranks) -> RolloutEngine:
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - only PPO has rollouts
     if job.order.rollouts == "policy":
         advice = f"the last checkpoint is whole: give the same command again with {slower(recipe)}"
-        return PolicyEngine(policy, [eos], ROLLOUT_ROWS, advice=advice)
+        return PolicyEngine(policy, [eos], ROLLOUT_ROWS, job.drawn, advice)
     longest = recipe.max_length + recipe.max_new_tokens
     if job.order.probe:
         longest = job.model.context or longest
