@@ -19,6 +19,7 @@ from tulu_eval.training.checkpoint import CheckpointError
 from tulu_eval.training.loop import LoopSettings, Stopped, Trainer
 from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine
 from tulu_eval.training.text import Tokens
 
@@ -182,7 +183,7 @@ class TestGuards:
             toys.policy(11),
             toys.policy(11, seed=5, trained=False),
             toys.scorer(11),
-            ppo.RewardModel(toys.scorer(11, trained=False)),
+            Mixture.of_model(toys.scorer(11, trained=False)),
         )
         run = toys.trainer(folder, made, {"policy": four.policy, "value": four.value}, 8)
         ppo.train(run, four, PolicyEngine(four.policy, [1], 8), [toys.tokens([2])] * 8, made)

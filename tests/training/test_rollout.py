@@ -18,6 +18,7 @@ from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.training import ppo
 from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine, Rollout, roll_out
 from tulu_eval.training.speed import Speed
 
@@ -149,7 +150,9 @@ def test_truncated_sampling_leaves_the_log_probabilities_whole(toys: ModuleType)
 def test_only_an_answer_that_ended_keeps_its_score(toys: ModuleType, answer: list[int], reason: Any, expected: float) -> None:
     rollout = Rollout.of(toys.tokens([2]), Completion("k", "", tuple(answer), reason, 0.0))
     made = toys.recipe("ppo", no_eos_reward=-10.0)
-    four = ppo.Models(toys.policy(11), toys.policy(11), toys.scorer(11), lambda batch: torch.full((len(batch.ids),), 2.0))
+    four = ppo.Models(
+        toys.policy(11), toys.policy(11), toys.scorer(11), toys.paid(lambda batch: torch.full((len(batch.ids),), 2.0))
+    )
     speed = Speed(Ranks(), made.compute_dtype)
     seen = ppo.Learner(four, made, Ranks(), speed).score_rollouts([rollout], keep=False)
     assert seen.score.tolist() == [expected]
@@ -162,7 +165,7 @@ def steps_of_ppo(toys: ModuleType, folder: Path, **changes: Any) -> tuple[list[R
         "ppo",
         **{"rollout_batch": 4, "batch": 8, "rollouts_per_prompt": 2, "max_new_tokens": 6, "learning_rate": 0.0, **changes},
     )
-    four = ppo.Models(toys.policy(11), toys.policy(11, seed=4), toys.scorer(11), ppo.RewardModel(toys.scorer(11, seed=2)))
+    four = ppo.Models(toys.policy(11), toys.policy(11, seed=4), toys.scorer(11), Mixture.of_model(toys.scorer(11, seed=2)))
     updates = 8 // made.batch * made.inner_epochs
     run = toys.trainer(folder, made, {"policy": four.policy, "value": four.value}, 4, per_step=4, updates=updates)
     numbers: list[dict[str, float]] = []

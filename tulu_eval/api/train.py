@@ -73,7 +73,10 @@ def train(
     model: AnyPath = "",
     data: AnyPath | Sequence[AnyPath] = (),
     reward_model: AnyPath = "",
+    reward: str | Sequence[str] = (),
+    reward_url: str = "",
     split: str = "",
+    skip_bad_rows: bool = False,
     settings: Mapping[str, object] | None = None,
     output: AnyPath | None = None,
     device: str = "auto",
@@ -101,8 +104,12 @@ def train(
         recipe: easylm, card, tiny, ... or a TOML file (``file.toml:name`` where it has several).
         model: Model that training starts from; the recipe's unless given.
         data: Rows in Tulu's, TRL's or ShareGPT's form, one file or several, in place of the recipe's data set.
-        reward_model: ppo: model that scores the answers.
+        reward_model: ppo: model that scores the answers, and that the value model starts from.
+        reward: ppo: what scores the answers, one or several to be summed: ``model``, ``rule:BENCHMARK`` (its own scorer on its
+            training split, or on ``data``), ``server``, or a plug-in's; ``NAME=WEIGHT`` gives a weight.
+        reward_url: ppo: address of the reward ``server``.
         split: Split of the recipe's data set.
+        skip_bad_rows: Leave out and count rows of no known form, instead of refusing the first.
         settings: Values of the recipe to change, by key; a text is read as the command line reads it, None is ``off``.
         output: Folder of the run; ``training/<stage>-<model>-<recipe>`` unless given.
         device: ``cpu`` or ``cuda``; ``auto`` is cuda if it is there.
@@ -126,7 +133,8 @@ def train(
     from tulu_eval.training import launch
 
     plan = plan_training(
-        stage, recipe, model=model, data=data, reward_model=reward_model, split=split, settings={**(settings or {}), **changes},
+        stage, recipe, model=model, data=data, reward_model=reward_model, reward=reward, reward_url=reward_url, split=split,
+        skip_bad_rows=skip_bad_rows, settings={**(settings or {}), **changes},
         output=output, device=device, save_every=save_every, fresh=fresh, rollouts=rollouts, rollout_memory=rollout_memory,
         watch_every=watch_every, probe=probe, probe_items=probe_items, probe_data=probe_data, tensorboard=tensorboard,
         allow_pickle=allow_pickle, registry=registry,
@@ -143,7 +151,10 @@ def plan_training(
     model: AnyPath = "",
     data: AnyPath | Sequence[AnyPath] = (),
     reward_model: AnyPath = "",
+    reward: str | Sequence[str] = (),
+    reward_url: str = "",
     split: str = "",
+    skip_bad_rows: bool = False,
     settings: Mapping[str, object] | None = None,
     output: AnyPath | None = None,
     device: str = "auto",
@@ -172,7 +183,10 @@ def plan_training(
         model: As :func:`train` takes it, and so are all that follow.
         data: Files of rows.
         reward_model: Model that scores the answers.
+        reward: What scores the answers.
+        reward_url: Address of the reward ``server``.
         split: Split of the recipe's data set.
+        skip_bad_rows: Leave out and count rows of no known form, instead of refusing the first.
         settings: Values of the recipe to change.
         output: Folder of the run.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -215,6 +229,9 @@ def plan_training(
         probe_items=probe_items,
         probe_data=None if probe_data is None else Path(probe_data),
         allow_pickle=allow_pickle,
+        reward=(reward,) if isinstance(reward, str) else tuple(reward),
+        reward_url=reward_url,
+        skip_bad_rows=skip_bad_rows,
     )
     where = launch.pick_device(device)
     return TrainingPlan(order, load_recipe(order), where, int(os.environ.get("WORLD_SIZE", "1")), load_suite(registry))

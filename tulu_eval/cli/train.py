@@ -24,8 +24,11 @@ class TrainingOptions(TypedDict):
 
     model: str
     reward_model: str
+    reward: tuple[str, ...]
+    reward_url: str
     data: tuple[Path, ...]
     split: str
+    skip_bad_rows: bool
     output: Path | None
     device: str
     save_every: int
@@ -55,10 +58,16 @@ SHOWN = {
 )
 @click.option("--model", "-m", default="", shell_complete=complete_models,
               help="Model that training starts from; the recipe's unless given.")  # fmt: skip
-@click.option("--reward-model", default="", shell_complete=complete_models, help="ppo: model that scores the answers.")
+@click.option("--reward-model", default="", shell_complete=complete_models,
+              help="ppo: model that scores the answers, and that the value model starts from.")  # fmt: skip
+@click.option("--reward", multiple=True, metavar="NAME[:ARGUMENT][=WEIGHT]", shell_complete=complete("tulu_eval.rewards"),
+              help="ppo: what scores the answers: model, rule:BENCHMARK (its own scorer on its training split, or on --data), "
+                   "server, or a plug-in's; several are summed.")  # fmt: skip
+@click.option("--reward-url", default="", metavar="URL", help="ppo: address of the reward 'server'.")
 @click.option("--data", type=click.Path(path_type=Path), multiple=True,
               help="Rows in Tulu's, TRL's or ShareGPT's form, in place of the recipe's data set; repeatable.")  # fmt: skip
 @click.option("--split", default="", help="Split of the recipe's data set, e.g. preference_big_mixture.")
+@click.option("--skip-bad-rows", is_flag=True, help="Leave out and count rows of no known form, instead of refusing the first.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="Folder of the run; training/<stage>-<model>-<recipe> unless given."
@@ -106,6 +115,7 @@ def train(
     Examples:
       tulu-eval train rm --recipe tiny -m smollm2-135m-instruct --data pairs.jsonl
       tulu-eval train ppo --recipe easylm --dry-run
+      tulu-eval train ppo --recipe tiny -m smollm2-135m-instruct --reward rule:gsm8k
       torchrun --nproc-per-node 8 -m tulu_eval train ppo --recipe easylm --set kl_coef=0.0325
     """
     set_up_logging(verbose, quiet)

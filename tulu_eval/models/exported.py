@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from tulu_eval import files
 from tulu_eval.files import Record
 
@@ -47,6 +49,7 @@ class Exported(Record, frozen=True):
 
     Attributes:
         settings: The recipe's values, as the last command gave them.
+        rewards: Weights of PPO's rewards by name; empty in a file of an older version.
         changes: The settings that changed where the run went on; empty in a file of an older version.
         name: The model's own name; empty in a file of an older version, like the hash.
     """
@@ -66,6 +69,7 @@ class Exported(Record, frozen=True):
     packages: dict[str, str]
     machine: dict[str, str | int]
     changes: tuple[ExportedChange, ...] = ()
+    rewards: dict[str, float] = msgspec.field(default_factory=dict)
     name: str = ""
     weights_sha256: str = ""
 

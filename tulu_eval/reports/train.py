@@ -29,6 +29,7 @@ def as_json(job: Job, cost: TrainingCost, world: int) -> dict[str, Any]:
         "sources": sourced.legend,
         "model": job.model.name,
         "reward_model": job.reward_model.name if job.reward_model else None,
+        "rewards": {part.shown: part.weight for part in job.rewards},
         "notices": list(job.notices),
         "rows_kept": len(job.rows.rows),
         "rows_dropped": job.rows.dropped,
@@ -64,6 +65,7 @@ def as_text(job: Job, cost: TrainingCost, world: int) -> str:
     return "\n".join(
         [
             f"model: {job.model.name}" + (f"; reward model: {job.reward_model.name}" if job.reward_model else ""),
+            *([f"rewards: {', '.join(f'{one.weight:g} x {one.shown}' for one in job.rewards)}"] if job.rewards else []),
             *(f"note: {notice}" for notice in job.notices),
             f"data: {len(job.rows.rows):,} {NOUNS[job.sourced.stage]} kept, {job.tokens:,} tokens; dropped: {dropped}",
             f"steps: {job.steps:,}, updates: {job.steps * job.updates_per_step:,}",

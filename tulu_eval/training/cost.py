@@ -54,9 +54,9 @@ def memory(job: Job, world: int, device: str) -> dict[str, int]:
     recipe, stage = job.sourced.recipe, job.sourced.stage
     longest = max(max(map(len, row)) if isinstance(row, PreferencePair) else len(row) for row in job.rows.rows)
     shapes = [job.model]
-    if isinstance(recipe, PPORecipe) and job.reward_model:
+    if isinstance(recipe, PPORecipe):
         longest += recipe.max_new_tokens
-        shapes.append(job.reward_model)
+        shapes.append(job.value_start)
     tokens = max(recipe.micro_tokens, (2 if stage in ("rm", "dpo") else 1) * longest)
     parts = _models(job, world)
     parts["activations of a micro-batch"] = tokens * sum(_kept(shape, recipe) for shape in shapes)
@@ -73,9 +73,10 @@ def _models(job: Job, world: int) -> dict[str, int]:
     parts = {f"{'reward model' if stage == 'rm' else 'policy'}, trained": TRAINED_BYTES * size // world}
     if stage in ("dpo", "ppo"):
         parts["reference, frozen"] = frozen * size // world
-    if isinstance(recipe, PPORecipe) and job.reward_model:
-        parts["value model, trained"] = TRAINED_BYTES * job.reward_model.parameters // world
-        parts["reward model, frozen"] = frozen * job.reward_model.parameters // world
+    if isinstance(recipe, PPORecipe):
+        parts["value model, trained"] = TRAINED_BYTES * job.value_start.parameters // world
+        if job.scored_by:
+            parts["reward model, frozen"] = frozen * job.scored_by.parameters // world
         if job.order.rollouts == "vllm":
             parts[ENGINE] = frozen * size
         elif world > 1:
@@ -125,11 +126,12 @@ def flops(job: Job, answer: float) -> float:
     recipe = job.sourced.recipe
     used = job.steps * job.rows_per_step / (recipe.epochs * len(job.rows.rows))
     size = job.model.parameters
-    if isinstance(recipe, PPORecipe) and job.reward_model:
+    if isinstance(recipe, PPORecipe):
         rows = job.steps * job.rows_per_step * recipe.rollouts_per_prompt
         prompts = used * recipe.epochs * recipe.rollouts_per_prompt * job.tokens
         tokens = prompts + rows * answer * recipe.max_new_tokens
-        # Rollout, old log-probabilities, reference: 2 each. Reward, old values: 2 each of the reward model's size.
-        policy, other = 2 + 2 + 2 + 6 * recipe.inner_epochs, 2 + 2 + 6 * recipe.inner_epochs
-        return tokens * (policy * size + other * job.reward_model.parameters)
+        # Rollout, old log-probabilities, reference: 2 each; old values and reward: 2 each of their own models' sizes.
+        policy, value = 2 + 2 + 2 + 6 * recipe.inner_epochs, 2 + 6 * recipe.inner_epochs
+        reward = 2 * job.scored_by.parameters if job.scored_by else 0
+        return tokens * (policy * size + value * job.value_start.parameters + reward)
     return used * recipe.epochs * job.tokens * size * (8 if job.sourced.stage == "dpo" else 6)

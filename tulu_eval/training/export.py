@@ -171,6 +171,7 @@ def card(model: Path, manifest: Exported, run: Path, results: Sequence[Result]) 
         f"Stage {manifest.stage}, recipe {manifest.recipe.name} (`{manifest.recipe.sha256[:8]}`), "
         f"from {manifest.model}{with_reward}, by tulu-eval {manifest.version}. Everything here is from `{MANIFEST}` "
         f"beside this file, the run's `{metrics.METRICS}`, and the evaluation runs named below.",
+        *(f"Reward: {weight:g} x {name}." for name, weight in manifest.rewards.items()),
         f"{manifest.rows_kept:,} rows, dropped: {dropped}. {manifest.steps:,} steps on {manifest.ranks} rank(s).",
         "## Settings",
         _table(("setting", "value", "source"), [(key, one.value, one.source) for key, one in manifest.settings.items()]),

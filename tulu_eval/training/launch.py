@@ -27,6 +27,7 @@ from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import LoopSettings, Trainer, slower
 from tulu_eval.training.micro_batches import MICRO_TOKENS
 from tulu_eval.training.parallel import Ranks, shard
+from tulu_eval.training.rewards import Mixture, RewardSettings
 from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
@@ -93,7 +94,7 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
 
 
 def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None]) -> TrainingOutcome:
-    trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
+    trained_sizes = [job.model.parameters] + ([job.value_start.parameters] if job.rewards else [])
     manifest = _manifest(job, ranks)
     _prepare_folder(job, ranks, sum(trained_sizes), manifest)
     for files in filter(None, (job.model, job.reward_model)):
@@ -114,7 +115,7 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
 def _with_safetensors(job: Job) -> Job:
     """Returns a job whose weights, which are here now, are safetensors; refuses a reward model with another head."""
     reward_model = job.reward_model and pickled.as_safetensors(job.reward_model)
-    if reward_model:
+    if reward_model is not None:
         heads.refuse_other(reward_model)
     return dataclasses.replace(job, model=pickled.as_safetensors(job.model), reward_model=reward_model)
 
@@ -169,6 +170,7 @@ def _manifest(job: Job, ranks: Ranks) -> Exported:
         commit=environment.commit(),
         packages=environment.packages(),
         machine=environment.machine(),
+        rewards={part.shown: part.weight for part in job.rewards},
     )
 
 
@@ -207,10 +209,9 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
         with _signals(run):
             dpo.train(run, trained["policy"], policy(trained=False), rows, recipe.beta)
     elif isinstance(recipe, PPORecipe):
-        assert job.reward_model is not None  # noqa: S101 - a job of PPO has one
-        start = job.reward_model.path
-        trained = {"policy": policy(trained=True), "value_model": scorer(start, trained=True)}
-        reward = ppo.RewardModel(scorer(start, trained=False))
+        start, head = job.value_start.path, None if job.reward_model else (recipe.seed, 0.0)
+        trained = {"policy": policy(trained=True), "value_model": scorer(start, trained=True, new_head=head)}
+        reward = _rewards(job, lambda: scorer(start, trained=False))
         four = ppo.Models(trained["policy"], policy(trained=False), trained["value_model"], reward)
         run = trainer(trained)
         with _signals(run), contextlib.closing(_engine(job, four.policy, ranks)) as engine:
@@ -221,6 +222,20 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
         with _signals(run):
             sft.train(run, trained["policy"], rows)
     return run, trained
+
+
+def _rewards(job: Job, load_model: Callable[[], networks.Scorer]) -> Mixture:
+    """Returns the rewards of a job of PPO, ready to score."""
+    order = job.order
+    return Mixture(
+        {
+            part.shown: (
+                part.weight,
+                part.kind.make(RewardSettings(part.argument, job.tokenizer, order.reward_url, load_model)),
+            )
+            for part in job.rewards
+        }
+    )
 
 
 def _engine(job: Job, policy: networks.Policy, ranks: Ranks) -> RolloutEngine:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -26,21 +26,18 @@ from tulu_eval.training.networks import (
     Policy,
     Scorer,
     collate,
-    last_token_scores,
     response_mask,
     responses,
     values_before,
 )
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import Rollout, RolloutEngine, roll_out
 from tulu_eval.training.speed import Speed
 from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.step_means import StepMeans
 from tulu_eval.training.text import Tokens
 from tulu_eval.training.watch import Watch
-
-Reward = Callable[[Batch], Tensor]
-"""Scores whole rows, prompt and response: [rows]."""
 
 
 class Models(NamedTuple):
@@ -49,17 +46,23 @@ class Models(NamedTuple):
     policy: Policy
     reference: Policy
     value: Scorer
-    reward: Reward
+    reward: Mixture
 
 
 class ModelOutputs(NamedTuple):
-    """The models' outputs for rollouts before an update: [rows, tokens of the longest response]; the score is [rows]."""
+    """The models' outputs for rollouts before an update: [rows, tokens of the longest response].
+
+    Attributes:
+        score: [rows], after the rule for missing end tokens.
+        parts: [rows, rewards], each reward's own score.
+    """
 
     mask: Tensor
     logprobs: Tensor
     reference: Tensor
     values: Tensor
     score: Tensor
+    parts: Tensor
 
 
 class Target(NamedTuple):
@@ -93,18 +96,6 @@ class Losses(NamedTuple):
     value_loss: Tensor
     clip_fraction: Tensor
     approximate_kl: Tensor
-
-
-class RewardModel:
-    """The reward of a reward model: its number at the last token."""
-
-    def __init__(self, model: Scorer) -> None:
-        self._model = model
-        self.flops = model.flops
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """Returns the scores [rows]."""
-        return last_token_scores(self._model(batch), batch)
 
 
 class Exceeded(NamedTuple):
@@ -147,18 +138,19 @@ class Learner:
         rows = [rollout.tokens for rollout in part]
         batch = collate(rows, self.ranks.device)
         finished = torch.tensor([rollout.finished for rollout in part], device=self.ranks.device)
-        speed.count(models.reference.flops(rows) + _flops(models.reward, rows))
+        speed.count(models.reference.flops(rows) + models.reward.flops(rows))
         with torch.no_grad():
             with speed.part("reference"):
                 reference = responses(models.reference(batch, recipe.logprob_temperature), batch)
             with speed.part("reward"):
-                score = rl.apply_eos_rule(models.reward(batch), finished, recipe.no_eos_reward)
+                parts = models.reward.parts(part, batch)
+                score = rl.apply_eos_rule(models.reward.total(parts), finished, recipe.no_eos_reward)
         with torch.set_grad_enabled(keep):
             with speed.part("policy"):
                 logprobs = self._logprobs(batch)
             with speed.part("value"):
                 values = self._values(batch)
-        return ModelOutputs(response_mask(batch), logprobs, reference, values, score)
+        return ModelOutputs(response_mask(batch), logprobs, reference, values, score, parts)
 
     def _logprobs(self, batch: Batch) -> Tensor:
         return responses(self.models.policy(batch, self.recipe.logprob_temperature), batch)
@@ -209,10 +201,6 @@ class Learner:
         return Losses(policy_loss.detach(), value_loss.detach(), clipped, 0.5 * moved.square().sum() / target.tokens)
 
 
-def _flops(reward: Reward, rows: list[Tokens]) -> float:
-    return reward.flops(rows) if isinstance(reward, RewardModel) else 0.0
-
-
 def as_one_batch(parts: Sequence[ModelOutputs], places: Sequence[Sequence[int]]) -> ModelOutputs:
     """Returns the outputs of micro-batches as those of one mini-batch, without graphs, padded to the longest response.
 
@@ -230,6 +218,7 @@ def as_one_batch(parts: Sequence[ModelOutputs], places: Sequence[Sequence[int]])
         reference=wide([part.reference for part in parts]),
         values=wide([part.values for part in parts]),
         score=torch.cat([part.score for part in parts])[order],
+        parts=torch.cat([part.parts for part in parts])[order],
     )
 
 
@@ -257,7 +246,7 @@ def train(
         rows = [rollout.tokens for rollout in rollouts]
         trainer.speed.count(models.policy.flops(rows), sum(float(row.mask.sum()) for row in rows))
 
-        means = StepMeans(ranks)
+        means = StepMeans(ranks, models.reward.names)
         for start in range(0, len(rollouts), share):
             mini = rollouts[start : start + share]
             lengths = [len(rollout.tokens) for rollout in mini]

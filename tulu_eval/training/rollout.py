@@ -129,7 +129,7 @@ class Rollout:
         """Returns the rollout of a prompt and its completion."""
         answer = np.array(completion.token_ids, dtype=np.int32)
         mask = np.concatenate([np.zeros(len(prompt), dtype=np.bool_), np.ones(len(answer), dtype=np.bool_)])
-        return cls(Tokens(np.concatenate([prompt.ids, answer]), mask), completion.finish_reason == "stop")
+        return cls(Tokens(np.concatenate([prompt.ids, answer]), mask, prompt.target), completion.finish_reason == "stop")
 
 
 def roll_out(
