@@ -29,6 +29,7 @@ def test_every_field_of_every_recipe_has_a_source(stage: Stage) -> None:
         }
         assert short <= set(loaded.legend)
         assert loaded.about.endswith(".")
+        assert {"order", "special_tokens", "empty_messages"} <= set(loaded.otherwise)
 
 
 def values(shared: Path, part: str, stage: str = "") -> dict[str, Any]:

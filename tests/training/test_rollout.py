@@ -212,5 +212,9 @@ def test_inner_epochs_are_measured_from_the_first(toys: ModuleType, tmp_path: Pa
     _, (often,) = steps_of_ppo(toys, tmp_path / "3", inner_epochs=3, **changes)
     assert often["approximate_kl"] > 1e-3
     assert often["clip_fraction"] > 0
+    _, (anew,) = steps_of_ppo(toys, tmp_path / "anew", inner_epochs=3, inner_order="rollouts", **changes)
+    assert (anew["approximate_kl"], anew["clip_fraction"]) == (0.0, 0.0), "EasyLM's order computes the old ones anew"
+    assert anew["length"] == once["length"]
+    assert anew["policy_gradient_norm"] != once["policy_gradient_norm"]
     _, (rising,) = steps_of_ppo(toys, tmp_path / "4", inner_epochs=4, **{**changes, "warmup": 0.9})
     assert rising["learning_rate"] == pytest.approx(0.05 * 3 / 4)

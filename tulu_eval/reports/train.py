@@ -27,6 +27,7 @@ def as_json(job: Job, cost: TrainingCost, world: int) -> dict[str, Any]:
         "about": sourced.about,
         "settings": {key: {"value": value, "source": sourced.sources[key]} for key, value in recipe.items()},
         "sources": sourced.legend,
+        "otherwise": sourced.otherwise,
         "model": job.model.name,
         "reward_model": job.reward_model.name if job.reward_model else None,
         "rewards": {part.shown: part.weight for part in job.rewards},
@@ -54,6 +55,7 @@ def recipe_as_text(sourced: Sourced) -> str:
             f"{sourced.stage}, recipe {sourced.name}: {sourced.about}",
             *(f"  {key:<{width}}  {value:<{widest}}  {sourced.sources[key]}" for key, value in values.items()),
             *(f"  {name}: {meaning}" for name, meaning in sourced.legend.items()),
+            *(f"  otherwise than EasyLM, {name.replace('_', ' ')}: {what}" for name, what in sourced.otherwise.items()),
         ]
     )
 

@@ -16,8 +16,9 @@ from typing import Any
 from tulu_eval.files import Row
 from tulu_eval.training.text import ROLES, Message
 
-PROMPT_KEYS = ("messages", "chosen", "history_messages", "conversation", "instruction", "conversations", "prompt")
-"""Fields with a prompt, in order of preference: EasyLM's (@ dbf2212c, ``TuluPromptDataset``), ShareGPT's, TRL's."""
+PROMPT_KEYS = ("instruction", "history_messages", "messages", "conversation", "chosen", "conversations", "prompt")
+"""Fields with a prompt, in order of preference: EasyLM's (@ dbf2212c, ``TuluPromptDataset``) in its order, then ShareGPT's and
+TRL's."""
 
 _SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 """Roles by the value of ``from``."""

@@ -177,7 +177,7 @@ class Trainer:
     def _update_once(self, loss: Tensor, rows: Iterable[Tokens]) -> dict[str, float]:
         recipe = self.recipe
         updates = self.steps_total * self._updates_per_step
-        warmup = warmup_updates(recipe.warmup, updates)
+        warmup = warmup_updates(recipe.warmup, updates // recipe.epochs if recipe.warmup_of == "epoch" else updates)
         rate = learning_rate(self._update, updates, warmup, recipe.learning_rate, recipe.final_learning_rate)
         self._update += 1
         total = float(self.ranks.sum(loss.detach().double()))

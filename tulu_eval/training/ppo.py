@@ -1,9 +1,10 @@
 """PPO like EasyLM's (@ dbf2212c, ``llama_train_ppo.py``): rollouts from the policy at a step's start, then mini-batches.
 
 A mini-batch gets, with the current parameters: log-probabilities of policy and reference, values and scores; KL in the reward
-of each token; advantages by GAE, whitened over the mini-batch; one update of policy and value model per inner epoch. The old
-log-probabilities and values are those of the first inner epoch. So with one inner epoch the ratio is 1 and nothing is clipped;
-the last mini-batch's rollouts are up to seven updates old, which the recipe does not correct.
+of each token; advantages by GAE, whitened over the mini-batch; one update of policy and value model per inner epoch. EasyLM's
+inner epochs compute all that anew; those of ``inner_order = "mini-batch"`` keep the log-probabilities and values of the first.
+So with EasyLM's order, or with one inner epoch, the ratio is 1 and nothing is clipped; the last mini-batch's rollouts are up to
+seven updates old, which the recipe does not correct.
 """
 
 from __future__ import annotations
@@ -247,17 +248,19 @@ def train(
         trainer.speed.count(models.policy.flops(rows), sum(float(row.mask.sum()) for row in rows))
 
         means = StepMeans(ranks, models.reward.names)
-        for start in range(0, len(rollouts), share):
+        passes, repeats = (recipe.inner_epochs, 1) if recipe.inner_order == "rollouts" else (1, recipe.inner_epochs)
+        for at, start in enumerate(list(range(0, len(rollouts), share)) * passes):
             mini = rollouts[start : start + share]
             lengths = [len(rollout.tokens) for rollout in mini]
             target, sums = trainer.micro.fitting(lengths, partial(learner.targets_and_first_losses, mini))
-            for epoch in range(recipe.inner_epochs):
+            for epoch in range(repeats):
                 if epoch:
                     sums = trainer.micro.fitting(lengths, partial(learner.add_gradients, target))
                 loss = sums.policy_loss + recipe.value_coef * sums.value_loss
                 means.add_update(trainer.update(loss, [rollout.tokens for rollout in mini]), sums)
-            means.add_rollouts(target)
-            if watch and not start:
+            if at * share < len(rollouts):
+                means.add_rollouts(target)
+            if watch and not at:
                 watch.rollouts(step, mini, target.old.score, torch.where(target.old.mask, target.kl, 0.0).sum(1))
 
         summary = means.summary()

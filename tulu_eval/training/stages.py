@@ -33,6 +33,7 @@ class Recipe:
         learning_rate: Highest rate, after the warm-up.
         final_learning_rate: Rate after the last update; the decay is linear.
         warmup: Share of the updates in the linear warm-up from 0.
+        warmup_of: Whether that is a share of the updates of the whole ``run``, or of one ``epoch``.
         adam_b1: Decay of the first moment.
         adam_b2: Decay of the second moment.
         adam_eps: Added to the root of the second moment.
@@ -54,6 +55,7 @@ class Recipe:
     learning_rate: float
     final_learning_rate: float
     warmup: float
+    warmup_of: Literal["run", "epoch"]
     adam_b1: float
     adam_b2: float
     adam_eps: float
@@ -99,7 +101,9 @@ class PPORecipe(Recipe):
         prompt_bos: Whether prompts begin with the tokenizer's beginning token.
         rollout_batch: Prompts per step; all rollouts of a step come from the policy at its start.
         rollouts_per_prompt: Rollouts per prompt, adjacent in the batch.
-        inner_epochs: Passes over each mini-batch; old log-probabilities and values are those of the first.
+        inner_epochs: Passes over the rollouts of a step.
+        inner_order: ``mini-batch`` passes over each mini-batch again before the next, measured from the log-probabilities and
+            values of the first pass; ``rollouts`` passes over all mini-batches again, and computes these anew each time.
         max_new_tokens: Largest number of tokens of a response, including the end token.
         top_k: Number of candidates in sampling; 0 for no limit.
         top_p: Probability mass of the candidates in sampling; 1 for no limit.
@@ -122,6 +126,7 @@ class PPORecipe(Recipe):
     rollout_batch: int
     rollouts_per_prompt: int
     inner_epochs: int
+    inner_order: Literal["mini-batch", "rollouts"]
     max_new_tokens: int
     temperature: float
     top_k: int
@@ -153,6 +158,7 @@ class Sourced:
         about: One sentence about the recipe.
         sources: Source of each value, by field.
         legend: Meanings of the short names in the sources.
+        otherwise: What every recipe of the stage does otherwise than the code that trained the suite, by subject.
     """
 
     stage: Stage
@@ -161,6 +167,7 @@ class Sourced:
     recipe: Recipe
     sources: dict[str, str]
     legend: dict[str, str]
+    otherwise: dict[str, str]
 
     @property
     def sha256(self) -> str:
