@@ -90,6 +90,7 @@ def train(
     probe_data: AnyPath | None = None,
     tensorboard: bool = False,
     allow_pickle: bool = False,
+    rank_timeout: float = 120.0,
     registry: AnyPath | None = None,
     progress: bool | Watcher = True,
     **changes: object,
@@ -123,6 +124,7 @@ def train(
         probe_data: ppo: file with the probe's benchmark.
         tensorboard: Write curves to the run's folder ``tensorboard`` too.
         allow_pickle: Take pickled weights; what would run code is refused.
+        rank_timeout: Under torchrun: seconds without a sign of life after which a rank counts as lost, and the others end.
         registry: TOML file with models of your own.
         progress: Draw a bar; or a :class:`Watcher`.
         changes: The same as ``settings``, as keywords.
@@ -137,7 +139,7 @@ def train(
         skip_bad_rows=skip_bad_rows, settings={**(settings or {}), **changes},
         output=output, device=device, save_every=save_every, fresh=fresh, rollouts=rollouts, rollout_memory=rollout_memory,
         watch_every=watch_every, probe=probe, probe_items=probe_items, probe_data=probe_data, tensorboard=tensorboard,
-        allow_pickle=allow_pickle, registry=registry,
+        allow_pickle=allow_pickle, rank_timeout=rank_timeout, registry=registry,
     )  # fmt: skip
     with silence(progress is False), _watching(progress) as (step, say):
         return launch.execute(plan.job, plan.device, step, say)
@@ -168,6 +170,7 @@ def plan_training(
     probe_data: AnyPath | None = None,
     tensorboard: bool = False,
     allow_pickle: bool = False,
+    rank_timeout: float = 120.0,
     registry: AnyPath | None = None,
     **changes: object,
 ) -> TrainingPlan:
@@ -200,6 +203,7 @@ def plan_training(
         probe_data: Its file.
         tensorboard: Write curves for TensorBoard.
         allow_pickle: Take pickled weights.
+        rank_timeout: Seconds after which a silent rank counts as lost.
         registry: TOML file with models of your own.
         changes: The same as ``settings``, as keywords.
 
@@ -209,7 +213,9 @@ def plan_training(
     from tulu_eval.training import launch
     from tulu_eval.training.job import TrainingOrder, load_recipe
 
-    _check(stage, rollouts, rollout_memory, save_every=save_every, watch_every=watch_every, probe_items=probe_items)
+    _check(
+        stage, rollouts, rollout_memory, rank_timeout, save_every=save_every, watch_every=watch_every, probe_items=probe_items
+    )
     order = TrainingOrder(
         stage=stage,
         recipe=recipe,
@@ -229,6 +235,7 @@ def plan_training(
         probe_items=probe_items,
         probe_data=None if probe_data is None else Path(probe_data),
         allow_pickle=allow_pickle,
+        rank_timeout=rank_timeout,
         reward=(reward,) if isinstance(reward, str) else tuple(reward),
         reward_url=reward_url,
         skip_bad_rows=skip_bad_rows,
@@ -237,7 +244,7 @@ def plan_training(
     return TrainingPlan(order, load_recipe(order), where, int(os.environ.get("WORLD_SIZE", "1")), load_suite(registry))
 
 
-def _check(stage: str, rollouts: str, rollout_memory: float, **counts: int) -> None:
+def _check(stage: str, rollouts: str, rollout_memory: float, rank_timeout: float, **counts: int) -> None:
     """Raises UserError if a value that the command line's types check is out of range or unknown."""
     if stage not in get_args(Stage):
         raise UnknownName("stage", stage, get_args(Stage))
@@ -245,6 +252,8 @@ def _check(stage: str, rollouts: str, rollout_memory: float, **counts: int) -> N
         raise UnknownName("kind of rollouts", rollouts, ("policy", "vllm"))
     if not 0.0 < rollout_memory <= 1.0:
         raise UserError(f"--rollout-memory is a fraction above 0, at most 1, not {rollout_memory}")
+    if not rank_timeout >= 10:
+        raise UserError(f"--rank-timeout must be 10 s or more, not {rank_timeout}")
     for name, count in counts.items():
         if count < 1:
             raise UserError(f"{name} must be 1 or more, not {count}")

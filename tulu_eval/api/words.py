@@ -55,6 +55,7 @@ PARAMETERS = {
     "prompts": "prompts",
     "protocol": "protocol",
     "quantization": "quantization",
+    "rank-timeout": "rank_timeout",
     "registry": "registry",
     "results": "results",
     "reward": "reward",

@@ -40,6 +40,7 @@ class TrainingOptions(TypedDict):
     probe_data: Path | None
     tensorboard: bool
     allow_pickle: bool
+    rank_timeout: float
     registry: Path | None
 
 
@@ -89,6 +90,8 @@ SHOWN = {
 @click.option("--probe-data", type=click.Path(path_type=Path), help="ppo: file with the probe's benchmark.")
 @click.option("--tensorboard", is_flag=True, help="Write curves to the run's folder 'tensorboard' too.")
 @click.option("--allow-pickle", is_flag=True, help="Take pickled weights; what would run code is refused.")
+@click.option("--rank-timeout", type=NumberRange(10.0, None), default=120.0, show_default=True,
+              help="Under torchrun: seconds of silence after which a rank counts as lost, and the others end.")  # fmt: skip
 @click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models of your own.")
 @click.option("--dry-run", is_flag=True,
               help="Print the recipe with sources, rows kept and dropped, memory, time. Loads no weights.")  # fmt: skip

@@ -47,6 +47,7 @@ class TrainingOrder:
         reward: Rewards of PPO, each ``NAME[:ARGUMENT][=WEIGHT]``; empty for the reward model, or for the server at its address.
         reward_url: Address of the reward ``server``; empty for none.
         skip_bad_rows: Whether to leave out and count rows of no known form.
+        rank_timeout: Seconds without a sign of life after which a rank counts as lost, and the others end.
     """
 
     stage: Stage
@@ -70,6 +71,7 @@ class TrainingOrder:
     reward: tuple[str, ...] = ()
     reward_url: str = ""
     skip_bad_rows: bool = False
+    rank_timeout: float = 120.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

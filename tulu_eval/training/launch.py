@@ -32,6 +32,7 @@ from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
+from tulu_eval.training.watchdog import Watchdog, watching
 from tulu_eval.version import __version__
 
 _LOG = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
     Raises:
         UserError: If something is missing or does not fit, or a guard stopped the run.
     """
-    with parallel.ranks(device) as ranks:
+    with watching(job.order.rank_timeout) as watch, parallel.ranks(device) as ranks:
         recipe, stage = job.sourced.recipe, job.sourced.stage
         ranks.refuse_uneven(batch=recipe.batch)
         if not job.order.fresh and export.made(job.folder, stage, job.identity):
@@ -90,10 +91,10 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
         for notice in job.notices if ranks.first else ():
             _LOG.warning("%s", notice)
         with _alone(job, ranks):
-            return _execute(job, ranks, report, say)
+            return _execute(job, ranks, watch, report, say)
 
 
-def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None]) -> TrainingOutcome:
+def _execute(job: Job, ranks: Ranks, watch: Watchdog, report: Report, say: Callable[[str], None]) -> TrainingOutcome:
     trained_sizes = [job.model.parameters] + ([job.value_start.parameters] if job.rewards else [])
     manifest = _manifest(job, ranks)
     _prepare_folder(job, ranks, sum(trained_sizes), manifest)
@@ -103,7 +104,16 @@ def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None])
         ranks.wait()
     job = _with_safetensors(job)
     order = job.order
-    settings = LoopSettings(job.folder, job.identity, order.save_every, job.adjustable, order.fresh, order.tensorboard, report)
+    settings = LoopSettings(
+        folder=job.folder,
+        identity=job.identity,
+        save_every=order.save_every,
+        adjustable=job.adjustable,
+        fresh=order.fresh,
+        tensorboard=order.tensorboard,
+        report=report,
+        begin=watch.begin,
+    )
     trainer, trained = _train(job, ranks, settings, say)
     if trainer.interrupted:
         return TrainingOutcome(False, job.folder, [])

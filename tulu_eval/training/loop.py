@@ -45,6 +45,7 @@ class LoopSettings:
         adjustable: Values that may differ from a checkpoint's; the next checkpoints record each change with its step.
         fresh: Whether to ignore existing checkpoints.
         report: Called on the first rank with each step, the number of steps and the step's numbers.
+        begin: Called on each rank with a step, counted from 0, that begins.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class LoopSettings:
     fresh: bool = False
     tensorboard: bool = False
     report: Callable[[int, int, dict[str, float]], None] = lambda step, steps, numbers: None
+    begin: Callable[[int], None] = lambda step: None
 
 
 class Trainer:
@@ -139,6 +141,7 @@ class Trainer:
         while self._step < self.steps_total and not self.interrupted:
             self._update = self._step * self._updates_per_step
             self.speed.begin()
+            self.settings.begin(self._step)
             yield self._step
             self._step += 1
             self.interrupted = self.ranks.any(self._asked_to_end) and self._step < self.steps_total
