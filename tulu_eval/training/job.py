@@ -188,12 +188,7 @@ def make_job(order: TrainingOrder, suite: Suite) -> Job:
     for one in models:
         if one.context and longest > one.context:
             raise PreflightError(f"rows may have {longest} tokens, and {one.name} has {one.context} positions; set max_length")
-    rows = _own_prompts(order, recipe, parts, tokenizer, shared.size)
-    if rows is None:
-        reader = RowReader(Encoder(tokenizer), recipe.max_length, shared.size, order.skip_bad_rows)
-        if not order.data and not recipe.dataset:
-            raise UserError(f"recipe {sourced.name} has no data set of its own; give --data rows.jsonl")
-        rows = _read(reader, sourced, order.data or files_of_split(recipe.dataset, recipe.split))
+    rows = _read(order, sourced, parts, tokenizer, shared.size)
     per_step, updates = recipe.batch, 1
     if isinstance(recipe, PPORecipe):
         per_step = recipe.rollout_batch
@@ -263,11 +258,22 @@ def _shared(order: TrainingOrder, model: ModelFiles, reward_model: ModelFiles, t
     return shared
 
 
-def _read(reader: RowReader, sourced: Sourced, paths: Sequence[Path]) -> TrainingRows[Tokens] | TrainingRows[PreferencePair]:
+def _read(
+    order: TrainingOrder, sourced: Sourced, parts: Sequence[RewardPart], tokenizer: Any, vocabulary: int
+) -> TrainingRows[Tokens] | TrainingRows[PreferencePair]:
+    """Returns the rows of a stage: the prompts of a reward that has its own, else those of the files or the data set."""
+    recipe = sourced.recipe
+    own = _own_prompts(order, recipe, parts, tokenizer, vocabulary)
+    if own is not None:
+        return own
+    if not order.data and not recipe.dataset:
+        raise UserError(f"recipe {sourced.name} has no data set of its own; give --data rows.jsonl")
+    reader = RowReader(Encoder(tokenizer), recipe.max_length, vocabulary, order.skip_bad_rows)
+    paths = order.data or files_of_split(recipe.dataset, recipe.split)
     if sourced.stage == "sft":
         return reader.conversations(paths)
-    if isinstance(sourced.recipe, PPORecipe):
-        return reader.prompts(paths, bos=sourced.recipe.prompt_bos)
+    if isinstance(recipe, PPORecipe):
+        return reader.prompts(paths, bos=recipe.prompt_bos)
     return reader.pairs(paths)
 
 

@@ -41,7 +41,7 @@ class LiteralTokenizer:
         data = files.parse_json(tokenizer.backend_tokenizer.to_str(), files.Place("tokenizer.json"))
         added = data["added_tokens"]
         data["added_tokens"] = []
-        raw = Tokenizer.from_str(json.dumps(data))
+        raw: Any = Tokenizer.from_str(json.dumps(data))
         raw.no_padding()
         raw.no_truncation()
         # A token that is no word of the vocabulary gets another id here.
@@ -50,7 +50,7 @@ class LiteralTokenizer:
                 how = ("content", "single_word", "lstrip", "rstrip", "normalized")
                 raw.add_tokens([AddedToken(**{name: one[name] for name in how})])
         raw.add_special_tokens([MARK])
-        renamed = {raw.token_to_id(one["content"]): one["id"] for one in added if not one["special"]}
+        renamed: dict[int, int] = {raw.token_to_id(one["content"]): one["id"] for one in added if not one["special"]}
         made = cls(raw, renamed)
         special = {one["id"]: one["content"] for one in added if one["special"]}
         texts = " ".join(special.values()), *special.values()

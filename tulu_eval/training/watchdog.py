@@ -156,7 +156,9 @@ def _store(seconds: float, world: int) -> Any:
 
     patience = timedelta(seconds=seconds)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, world, is_master=False, timeout=patience, wait_for_workers=False)
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, world, is_master=False, timeout=patience, wait_for_workers=False
+    )
     return dist.PrefixStore(f"beat {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
 
 
