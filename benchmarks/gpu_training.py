@@ -28,6 +28,7 @@ from tulu_eval.training import dpo, loading, networks, ppo, recipes, sft
 from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine
 from tulu_eval.training.stages import Stage
 from tulu_eval.training.text import Tokens
@@ -132,7 +133,7 @@ class Bench:
         )  # fmt: skip
         four = ppo.Models(
             self.policy(made, trained=True), self.policy(made, trained=False), self.scorer(made, trained=True),
-            ppo.RewardModel(self.scorer(made, trained=False)),
+            Mixture.of_model(self.scorer(made, trained=False)),
         )  # fmt: skip
         prompts = draw_rows(self._given.steps * made.batch, 64, 256, self._vocabulary, 0)
         engine = PolicyEngine(four.policy, [EOS], made.batch)

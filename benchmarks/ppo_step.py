@@ -137,6 +137,7 @@ def run_ours(folder: Path) -> dict[str, Any]:
     from tulu_eval.training import loading, ppo
     from tulu_eval.training.loop import LoopSettings, Trainer
     from tulu_eval.training.parallel import Ranks
+    from tulu_eval.training.rewards import Mixture
     from tulu_eval.training.rollout import PolicyEngine
 
     torch.set_num_threads(1)
@@ -145,9 +146,9 @@ def run_ours(folder: Path) -> dict[str, Any]:
     policy, reference = (loading.load_policy(folder / "policy", compute="float32", trained=one) for one in (True, False))
     value = loading.load_scorer(folder / "reward_model", compute="float32", trained=True)
     if task.target is not None:
-        reward = toys.count_reward(task.weight)
+        reward = toys.paid(toys.count_reward(task.weight))
     else:
-        reward = ppo.RewardModel(loading.load_scorer(folder / "reward_model", compute="float32", trained=False))
+        reward = Mixture.of_model(loading.load_scorer(folder / "reward_model", compute="float32", trained=False))
     prompts = [toys.tokens(prompt) for prompt in json.loads((folder / "prompts.json").read_text())]
     recipe = toys.recipe(
         "ppo", seed=task.seed, rollout_batch=task.batch, batch=task.batch, micro_tokens=1 << 14, max_new_tokens=task.response,

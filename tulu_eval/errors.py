@@ -57,10 +57,14 @@ class DataError(UserError):
     Args:
         message: The error; the path precedes it.
         line: One-based line number; ``None`` for the whole file.
+
+    Attributes:
+        message: The error without the place.
     """
 
     def __init__(self, path: object, message: str, line: int | None = None) -> None:
         where = f"{path}:{line}" if line is not None else f"{path}"
+        self.message = message
         super().__init__(f"{where}: {message}")
 
 

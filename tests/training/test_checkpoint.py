@@ -163,7 +163,7 @@ def test_a_checkpoint_of_torchs_own_format_is_refused_unread(found: Path, start:
         data = json.loads((folder / saved.MANIFEST).read_text())
         old = {key: data[key] for key in ("step", "identity", "counters")} | {"files": sizes}
         (folder / saved.MANIFEST).write_text(json.dumps(old))
-    with pytest.raises(CheckpointError, match=r"is of format 1, and this version reads format 2: .* begin anew with --fresh"):
+    with pytest.raises(CheckpointError, match=r"is of format 1, and this version reads format 3: .* begin anew with --fresh"):
         start()
     with pytest.raises(CheckpointError, match="is of format 1"):
         checkpoint.newest(found)

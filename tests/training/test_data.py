@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -119,18 +120,22 @@ class TestReader:
         assert found.dropped == {"equal sides": 1, "empty message": 1, "different prompts": 1, "over 64 tokens": 1}
         assert found.rows[0].chosen.ids.tolist() == found.rows[1].chosen.ids.tolist()
 
-    @pytest.mark.parametrize("text", ["one <|end_of_text|> two", "<|begin_of_text|>", "it ends<|eot_id|>"])
-    def test_a_special_tokens_string_in_a_text_is_left_out(self, reader: data.RowReader, tmp_path: Path, text: str) -> None:
-        good, bad = [user("Hi"), assistant("Yo </s>, <|im_end|>")], [user("Hi"), assistant(text)]
-        asked, other = [user(text), assistant("Yo")], [user("Hi"), assistant("No")]
-        messages = write(tmp_path / "s.jsonl", *({"messages": one} for one in (good, bad, asked)))
-        pairs = write(tmp_path / "p.jsonl", *({"chosen": one, "rejected": other} for one in (good, bad)))
-        dropped = {"special token in a text": 2}
-        kept = reader.conversations(messages)
-        assert (len(kept.rows), kept.dropped) == (1, dropped)
-        assert kept.rows[0].ids.tolist().count(reader.encoder.eos_id) == 1
-        assert reader.pairs(pairs).dropped == {"special token in a text": 1}
-        assert reader.prompts(messages, bos=True).dropped == {"special token in a text": 1}, "its answer is left away"
+    @pytest.mark.parametrize("text", ["one <|end_of_text|> two", "<|begin_of_text|>", "it ends<|eot_id|>", "<|end_of_text|>"])
+    def test_a_special_tokens_text_in_a_message_is_text(self, reader: data.RowReader, tmp_path: Path, text: str) -> None:
+        tokenizer, eos = reader.encoder._tokenizer, reader.encoder.eos_id
+        whole = [user(text), assistant(text), user("Hi"), assistant(f"Yo {text}")]
+        reader = dataclasses.replace(reader, max_length=500)
+        (row,) = reader.conversations(write(tmp_path / "s.jsonl", {"messages": whole})).rows
+        assert [one for one in row.ids.tolist() if one in tokenizer.all_special_ids] == [tokenizer.bos_token_id, eos, eos]
+        assert tokenizer.decode(row.ids[1:]) == render(whole, "<|end_of_text|>")[0]
+        answers = tokenizer.decode(row.ids[row.mask])
+        assert answers == f"{text}<|end_of_text|>Yo {text}<|end_of_text|>"
+        pair = {"chosen": [user("Hi"), assistant(text)], "rejected": [user("Hi"), assistant("No")]}
+        (pair_row,) = reader.pairs(write(tmp_path / "p.jsonl", pair)).rows
+        assert pair_row.chosen.ids.tolist().count(eos) == pair_row.rejected.ids.tolist().count(eos) == 1
+        (prompt,) = reader.prompts(write(tmp_path / "q.jsonl", {"messages": whole}), bos=False).rows
+        assert tokenizer.decode(prompt.ids) == render_prompt(whole[:3], "<|end_of_text|>")
+        assert prompt.ids.tolist().count(eos) == 1
 
     def test_a_lone_surrogate_is_refused_with_its_line(self, reader: data.RowReader, tmp_path: Path) -> None:
         answers = [{"messages": [user("Hi"), assistant(text)]} for text in ("Yo", "Yo \ud83d")]
@@ -214,6 +219,41 @@ class TestReader:
         small = data.RowReader(Encoder(tokenizer), 64, vocabulary=100)
         with pytest.raises(DataError, match=r"q.jsonl:1: token \d+ is outside a model's vocabulary of 100"):
             small.prompts(write(tmp_path / "q.jsonl", {"messages": [user("Hi")]}), bos=False)
+
+
+class TestBadRows:
+    BAD: tuple[Any, ...] = (
+        "{not json",
+        "[1]",
+        {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [user("Hi"), {"role": "tool", "content": "x"}]},
+        {"other": 1},
+        json.dumps({"messages": [user("Hi"), assistant("\ud83d")]}),
+        {"messages": [user("Hi")]},
+    )
+
+    def test_they_are_refused_with_their_line(self, reader: data.RowReader, tmp_path: Path) -> None:
+        good = {"messages": [user("Hi"), assistant("Yo")]}
+        for bad in self.BAD:
+            with pytest.raises(DataError, match=r"s\.jsonl:2: "):
+                reader.conversations(write(tmp_path / "s.jsonl", good, bad, good))
+
+    def test_they_are_skipped_and_counted_by_reason(self, reader: data.RowReader, tmp_path: Path) -> None:
+        good = {"messages": [user("Hi"), assistant("Yo")]}
+        rows = [one for bad in self.BAD for one in (good, bad)]
+        lenient = dataclasses.replace(reader, skip_bad=True)
+        found = lenient.conversations(write(tmp_path / "s.jsonl", *rows))
+        assert len(found.rows) == len(self.BAD)
+        assert found.sha256 == reader.conversations(write(tmp_path / "t.jsonl", *[good] * len(self.BAD))).sha256
+        assert sum(found.dropped.values()) == len(self.BAD)
+        assert found.dropped["bad row: messages[N] has role 'tool'"] == 2
+        assert found.dropped["bad row: messages has no assistant's message, so there is nothing to train on"] == 1
+        assert all(reason.startswith("bad row: ") and "s.jsonl" not in reason for reason in found.dropped)
+
+    def test_ids_outside_a_vocabulary_are_counted_together(self, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+        small = data.RowReader(Encoder(tokenizer), 64, 100, skip_bad=True)
+        with pytest.raises(DataError, match=r"no row is left .*bad row: token N is outside a model's vocabulary of N.: 2"):
+            small.prompts(write(tmp_path / "q.jsonl", {"messages": [user("Hi")]}, {"messages": [user("You")]}), bos=False)
 
 
 class TestHub:

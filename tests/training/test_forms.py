@@ -31,6 +31,11 @@ def row(data: dict[str, Any]) -> Row:
         {"prompt": [ASKED], "chosen": "Yo", "rejected": "No"},
         {"prompt": "Hi", "chosen": [ASKED, ANSWER], "rejected": [ASKED, OTHER], "score_chosen": 8.5},  # ultrafeedback_binarized
         {"prompt": [ASKED], "chosen": [ASKED, ANSWER], "rejected": [ASKED, OTHER]},
+        {
+            "conversations": [{"from": "human", "value": "Hi"}],
+            "chosen": {"from": "gpt", "value": "Yo"},
+            "rejected": {"from": "gpt", "value": "No"},
+        },  # ShareGPT's
     ],
 )
 def test_pairs(data: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ About 40 s of one core: seven PPO runs of 100 updates, each of 64 answers of 16 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from tulu_eval.training import dpo, networks, ppo, sft
 from tulu_eval.training import formulas as rl
 from tulu_eval.training import reward_model as rm
 from tulu_eval.training.data import PreferencePair
-from tulu_eval.training.networks import Batch, Policy, Scorer
+from tulu_eval.training.networks import Batch, Policy, Scorer, last_token_scores
 
 CPU = torch.device("cpu")
 BETA, VOCABULARY, LENGTH, LAST = 0.05, 29, 16, 30
@@ -168,11 +167,11 @@ class TestEndToEnd:
 
     def ppo_on(self, toys: ModuleType, folder: Path, scorer: Scorer) -> tuple[list[float], list[float]]:
         seen: list[float] = []
-        learned: Callable[[Batch], Tensor] = ppo.RewardModel(scorer.requires_grad_(False))
+        scorer.requires_grad_(False)
 
         def reward(batch: Batch) -> Tensor:
             seen.append(float(((batch.ids == toys.TARGET) & batch.mask).sum() / len(batch.ids)))
-            return learned(batch)
+            return last_token_scores(scorer(batch), batch)
 
         curve = toys.run_token_count(folder, 1, vocabulary=6, length=8, steps=40, reward=reward, beta=0.1)
         return seen, curve.score

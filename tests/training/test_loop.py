@@ -19,6 +19,7 @@ from tulu_eval.training.checkpoint import CheckpointError
 from tulu_eval.training.loop import LoopSettings, Stopped, Trainer
 from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine
 from tulu_eval.training.text import Tokens
 
@@ -84,6 +85,12 @@ class TestUpdates:
         run = toys.trainer(tmp_path, made, {"m": torch.nn.Linear(1, 1)}, 4, updates=2)
         rates = [run.update(torch.tensor(0.0), [])["learning_rate"] for _ in run.steps() for _ in range(2)]
         assert rates == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0])
+
+    def test_a_warm_up_of_one_epoch(self, toys: ModuleType, tmp_path: Path) -> None:
+        made = toys.recipe("sft", batch=1, epochs=2, learning_rate=1.0, final_learning_rate=1.0, warmup=0.5, warmup_of="epoch")
+        run = toys.trainer(tmp_path, made, {"m": torch.nn.Linear(1, 1)}, 4)
+        rates = [run.update(torch.tensor(0.0), [])["learning_rate"] for _ in run.steps()]
+        assert rates == pytest.approx([0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
 
     def test_each_epoch_takes_every_row_once_and_drops_the_rest(self, toys: ModuleType, tmp_path: Path) -> None:
         run = sft_run(toys, tmp_path, toys.policy(11), 11, epochs=2)
@@ -182,7 +189,7 @@ class TestGuards:
             toys.policy(11),
             toys.policy(11, seed=5, trained=False),
             toys.scorer(11),
-            ppo.RewardModel(toys.scorer(11, trained=False)),
+            Mixture.of_model(toys.scorer(11, trained=False)),
         )
         run = toys.trainer(folder, made, {"policy": four.policy, "value": four.value}, 8)
         ppo.train(run, four, PolicyEngine(four.policy, [1], 8), [toys.tokens([2])] * 8, made)

@@ -174,11 +174,12 @@ def digest(model: torch.nn.Module) -> str:
 
 def test_reference_and_reward_model_never_change(toys: ModuleType, tmp_path: Path) -> None:
     from tulu_eval.training import ppo
+    from tulu_eval.training.rewards import Mixture
     from tulu_eval.training.rollout import PolicyEngine
 
     made = toys.recipe("ppo", rollout_batch=8, batch=4, micro_tokens=16, max_new_tokens=4, no_eos_reward=None, warmup=0.0)
     reference, reward = toys.policy(11, trained=False), toys.scorer(11, trained=False)
-    four = ppo.Models(toys.policy(11), reference, toys.scorer(11), ppo.RewardModel(reward))
+    four = ppo.Models(toys.policy(11), reference, toys.scorer(11), Mixture.of_model(reward))
     before = [digest(model) for model in (reference, reward, four.policy, four.value)]
     run = toys.trainer(tmp_path, made, {"policy": four.policy, "value": four.value}, 8, per_step=8, updates=2)
     ppo.train(run, four, PolicyEngine(four.policy, [1], 8), [toys.tokens([2])] * 8, made)

@@ -29,6 +29,7 @@ def test_every_field_of_every_recipe_has_a_source(stage: Stage) -> None:
         }
         assert short <= set(loaded.legend)
         assert loaded.about.endswith(".")
+        assert {"order", "special_tokens", "empty_messages"} <= set(loaded.otherwise)
 
 
 def values(shared: Path, part: str, stage: str = "") -> dict[str, Any]:
@@ -107,6 +108,10 @@ def test_hash_changes_with_what_has_an_effect_only() -> None:
     plain = recipes.load("rm", "tiny").sha256
     assert recipes.load("rm", "tiny", ["micro_tokens=1", "activation_checkpointing=true", "model=x"]).sha256 == plain
     assert recipes.load("rm", "tiny", ["learning_rate=1e-5"]).sha256 != plain
+    past = recipes.load("ppo", "tiny").past_sha256
+    later = ("learning_rate=1", "final_learning_rate=1", "max_skipped=1", "kl_ceiling=1", "eos_floor=1", "patience=1")
+    assert all(recipes.load("ppo", "tiny", [one]).past_sha256 == past for one in later)
+    assert all(recipes.load("ppo", "tiny", [one]).past_sha256 != past for one in ("kl_coef=1", "warmup=0", "seed=1"))
 
 
 def test_own_file_can_build_on_a_preset(tmp_path: Path) -> None:

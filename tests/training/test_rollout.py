@@ -18,6 +18,7 @@ from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.training import ppo
 from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine, Rollout, roll_out
 from tulu_eval.training.speed import Speed
 
@@ -57,6 +58,13 @@ def test_draws_do_not_depend_on_neighbours_or_batches(toys: ModuleType) -> None:
     for engine, part in ((PolicyEngine(policy, [1], rows=3), asked), (PolicyEngine(policy, [1], rows=1), asked[4:7])):
         for key, completion in decode(engine, part, SAMPLED).items():
             assert completion.token_ids == together[key].token_ids
+
+
+def test_no_token_outside_the_vocabulary_is_drawn(toys: ModuleType) -> None:
+    policy, asked = toys.policy(9, uniform=True), requests(*([[2]] * 64))
+    free, held = (decode(PolicyEngine(policy, [1], 64, drawn), asked, Decoding(4, temperature=1.0)) for drawn in (None, 5))
+    assert max(max(one.token_ids) for one in free.values()) == 8
+    assert {token for one in held.values() for token in one.token_ids} == set(range(5))
 
 
 def test_ends_are_sampled_and_truncation_adds_none(toys: ModuleType) -> None:
@@ -142,7 +150,9 @@ def test_truncated_sampling_leaves_the_log_probabilities_whole(toys: ModuleType)
 def test_only_an_answer_that_ended_keeps_its_score(toys: ModuleType, answer: list[int], reason: Any, expected: float) -> None:
     rollout = Rollout.of(toys.tokens([2]), Completion("k", "", tuple(answer), reason, 0.0))
     made = toys.recipe("ppo", no_eos_reward=-10.0)
-    four = ppo.Models(toys.policy(11), toys.policy(11), toys.scorer(11), lambda batch: torch.full((len(batch.ids),), 2.0))
+    four = ppo.Models(
+        toys.policy(11), toys.policy(11), toys.scorer(11), toys.paid(lambda batch: torch.full((len(batch.ids),), 2.0))
+    )
     speed = Speed(Ranks(), made.compute_dtype)
     seen = ppo.Learner(four, made, Ranks(), speed).score_rollouts([rollout], keep=False)
     assert seen.score.tolist() == [expected]
@@ -155,7 +165,7 @@ def steps_of_ppo(toys: ModuleType, folder: Path, **changes: Any) -> tuple[list[R
         "ppo",
         **{"rollout_batch": 4, "batch": 8, "rollouts_per_prompt": 2, "max_new_tokens": 6, "learning_rate": 0.0, **changes},
     )
-    four = ppo.Models(toys.policy(11), toys.policy(11, seed=4), toys.scorer(11), ppo.RewardModel(toys.scorer(11, seed=2)))
+    four = ppo.Models(toys.policy(11), toys.policy(11, seed=4), toys.scorer(11), Mixture.of_model(toys.scorer(11, seed=2)))
     updates = 8 // made.batch * made.inner_epochs
     run = toys.trainer(folder, made, {"policy": four.policy, "value": four.value}, 4, per_step=4, updates=updates)
     numbers: list[dict[str, float]] = []
@@ -202,5 +212,9 @@ def test_inner_epochs_are_measured_from_the_first(toys: ModuleType, tmp_path: Pa
     _, (often,) = steps_of_ppo(toys, tmp_path / "3", inner_epochs=3, **changes)
     assert often["approximate_kl"] > 1e-3
     assert often["clip_fraction"] > 0
+    _, (anew,) = steps_of_ppo(toys, tmp_path / "anew", inner_epochs=3, inner_order="rollouts", **changes)
+    assert (anew["approximate_kl"], anew["clip_fraction"]) == (0.0, 0.0), "EasyLM's order computes the old ones anew"
+    assert anew["length"] == once["length"]
+    assert anew["policy_gradient_norm"] != once["policy_gradient_norm"]
     _, (rising,) = steps_of_ppo(toys, tmp_path / "4", inner_epochs=4, **{**changes, "warmup": 0.9})
     assert rising["learning_rate"] == pytest.approx(0.05 * 3 / 4)

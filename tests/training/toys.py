@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,8 @@ from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.networks import Batch, Policy, Scorer
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.rollout import PolicyEngine
+from tulu_eval.training.rewards import Mixture, Reward, RewardSettings
+from tulu_eval.training.rollout import PolicyEngine, Rollout
 from tulu_eval.training.stages import PPORecipe, Recipe, Stage
 from tulu_eval.training.text import Tokens
 
@@ -111,6 +112,25 @@ TARGET = 3
 """The token to count."""
 
 
+class Paid(Reward):
+    """A reward by a function of the tokens."""
+
+    def __init__(self, pay: Callable[[Batch], Tensor]) -> None:
+        self._pay = pay
+
+    @classmethod
+    def make(cls, settings: RewardSettings) -> Paid:
+        raise NotImplementedError
+
+    def score(self, rollouts: Sequence[Rollout], batch: Batch) -> Tensor:
+        return self._pay(batch)
+
+
+def paid(pay: Callable[[Batch], Tensor], weight: float = 1.0) -> Mixture:
+    """Returns a reward by a function alone."""
+    return Mixture({"paid": (weight, Paid(pay))})
+
+
 def count_reward(weight: float) -> Callable[[Batch], Tensor]:
     def reward(batch: Batch) -> Tensor:
         return weight * ((batch.ids == TARGET) & batch.mask).sum(1).float()
@@ -142,7 +162,7 @@ def run_token_count(
         policy(vocabulary, seed, uniform=True),
         policy(vocabulary, seed, uniform=True, trained=False),
         scorer(vocabulary, seed + 1, zero_head=True),
-        reward or count_reward(token_count_optimum(vocabulary, length, beta).weight),
+        paid(reward or count_reward(token_count_optimum(vocabulary, length, beta).weight)),
     )
     curve = Curve([], [], [], [])
 

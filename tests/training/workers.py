@@ -26,6 +26,7 @@ from tulu_eval.training import checkpoint, dpo, loading, parallel, ppo, reward_m
 from tulu_eval.training.loop import Trainer
 from tulu_eval.training.networks import collate
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine
 
 VOCABULARY, SEED = 13, 7
@@ -76,7 +77,7 @@ def train(stage: str, folder: Path, ranks: Ranks, *, micro_tokens: int, epochs: 
         made = toys.recipe("ppo", rollout_batch=16, batch=8, max_new_tokens=6, temperature=1.0, top_k=0, **common)
         trained = models(ranks, "policy", "value")
         frozen = models(ranks, "reference", "reward")
-        four = ppo.Models(trained["policy"], frozen["reference"], trained["value"], ppo.RewardModel(frozen["reward"]))
+        four = ppo.Models(trained["policy"], frozen["reference"], trained["value"], Mixture.of_model(frozen["reward"]))
         run = toys.trainer(folder, made, trained, 16, per_step=16, updates=2, **how)
         prompts = [toys.tokens(row.ids[~row.mask].tolist()) for row in rows]
         ppo.train(run, four, PolicyEngine(four.policy, [1], 8), prompts, made)

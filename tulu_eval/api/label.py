@@ -15,7 +15,7 @@ from tulu_eval.errors import UserError
 from tulu_eval.judging.budget import JudgingEstimate, Price, estimate
 from tulu_eval.judging.label_answers import LabelJob
 from tulu_eval.runs import catalog, class_judge, labelling, yes_judge
-from tulu_eval.runs.labelling import LabelledRun, LocalJudge, Unlabelled
+from tulu_eval.runs.labelling import LabelledRun, ModelJudge, Unlabelled
 
 SHOWN = 3
 """Number of prompts that a plan shows."""
@@ -79,7 +79,7 @@ def plan_labels(
     return JudgingPlan(before, (), tuple(list(questions.prompts.values())[:SHOWN]))
 
 
-def _judges(found: Unlabelled, models: Mapping[str, AnyPath] | None, backend: str) -> dict[str, LocalJudge]:
+def _judges(found: Unlabelled, models: Mapping[str, AnyPath] | None, backend: str) -> dict[str, ModelJudge]:
     """Returns the judges with their requests, the published model of each role that is not named.
 
     Raises:

@@ -73,7 +73,10 @@ def train(
     model: AnyPath = "",
     data: AnyPath | Sequence[AnyPath] = (),
     reward_model: AnyPath = "",
+    reward: str | Sequence[str] = (),
+    reward_url: str = "",
     split: str = "",
+    skip_bad_rows: bool = False,
     settings: Mapping[str, object] | None = None,
     output: AnyPath | None = None,
     device: str = "auto",
@@ -86,6 +89,8 @@ def train(
     probe_items: int = 64,
     probe_data: AnyPath | None = None,
     tensorboard: bool = False,
+    allow_pickle: bool = False,
+    rank_timeout: float = 120.0,
     registry: AnyPath | None = None,
     progress: bool | Watcher = True,
     **changes: object,
@@ -100,8 +105,12 @@ def train(
         recipe: easylm, card, tiny, ... or a TOML file (``file.toml:name`` where it has several).
         model: Model that training starts from; the recipe's unless given.
         data: Rows in Tulu's, TRL's or ShareGPT's form, one file or several, in place of the recipe's data set.
-        reward_model: ppo: model that scores the answers.
+        reward_model: ppo: model that scores the answers, and that the value model starts from.
+        reward: ppo: what scores the answers, one or several to be summed: ``model``, ``rule:BENCHMARK`` (its own scorer on its
+            training split, or on ``data``), ``server``, or a plug-in's; ``NAME=WEIGHT`` gives a weight.
+        reward_url: ppo: address of the reward ``server``.
         split: Split of the recipe's data set.
+        skip_bad_rows: Leave out and count rows of no known form, instead of refusing the first.
         settings: Values of the recipe to change, by key; a text is read as the command line reads it, None is ``off``.
         output: Folder of the run; ``training/<stage>-<model>-<recipe>`` unless given.
         device: ``cpu`` or ``cuda``; ``auto`` is cuda if it is there.
@@ -114,6 +123,8 @@ def train(
         probe_items: ppo: items of the probe, 1 or more.
         probe_data: ppo: file with the probe's benchmark.
         tensorboard: Write curves to the run's folder ``tensorboard`` too.
+        allow_pickle: Take pickled weights; what would run code is refused.
+        rank_timeout: Under torchrun: seconds without a sign of life after which a rank counts as lost, and the others end.
         registry: TOML file with models of your own.
         progress: Draw a bar; or a :class:`Watcher`.
         changes: The same as ``settings``, as keywords.
@@ -124,10 +135,11 @@ def train(
     from tulu_eval.training import launch
 
     plan = plan_training(
-        stage, recipe, model=model, data=data, reward_model=reward_model, split=split, settings={**(settings or {}), **changes},
+        stage, recipe, model=model, data=data, reward_model=reward_model, reward=reward, reward_url=reward_url, split=split,
+        skip_bad_rows=skip_bad_rows, settings={**(settings or {}), **changes},
         output=output, device=device, save_every=save_every, fresh=fresh, rollouts=rollouts, rollout_memory=rollout_memory,
         watch_every=watch_every, probe=probe, probe_items=probe_items, probe_data=probe_data, tensorboard=tensorboard,
-        registry=registry,
+        allow_pickle=allow_pickle, rank_timeout=rank_timeout, registry=registry,
     )  # fmt: skip
     with silence(progress is False), _watching(progress) as (step, say):
         return launch.execute(plan.job, plan.device, step, say)
@@ -141,7 +153,10 @@ def plan_training(
     model: AnyPath = "",
     data: AnyPath | Sequence[AnyPath] = (),
     reward_model: AnyPath = "",
+    reward: str | Sequence[str] = (),
+    reward_url: str = "",
     split: str = "",
+    skip_bad_rows: bool = False,
     settings: Mapping[str, object] | None = None,
     output: AnyPath | None = None,
     device: str = "auto",
@@ -154,6 +169,8 @@ def plan_training(
     probe_items: int = 64,
     probe_data: AnyPath | None = None,
     tensorboard: bool = False,
+    allow_pickle: bool = False,
+    rank_timeout: float = 120.0,
     registry: AnyPath | None = None,
     **changes: object,
 ) -> TrainingPlan:
@@ -169,7 +186,10 @@ def plan_training(
         model: As :func:`train` takes it, and so are all that follow.
         data: Files of rows.
         reward_model: Model that scores the answers.
+        reward: What scores the answers.
+        reward_url: Address of the reward ``server``.
         split: Split of the recipe's data set.
+        skip_bad_rows: Leave out and count rows of no known form, instead of refusing the first.
         settings: Values of the recipe to change.
         output: Folder of the run.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -182,6 +202,8 @@ def plan_training(
         probe_items: Its items.
         probe_data: Its file.
         tensorboard: Write curves for TensorBoard.
+        allow_pickle: Take pickled weights.
+        rank_timeout: Seconds after which a silent rank counts as lost.
         registry: TOML file with models of your own.
         changes: The same as ``settings``, as keywords.
 
@@ -191,7 +213,9 @@ def plan_training(
     from tulu_eval.training import launch
     from tulu_eval.training.job import TrainingOrder, load_recipe
 
-    _check(stage, rollouts, rollout_memory, save_every=save_every, watch_every=watch_every, probe_items=probe_items)
+    _check(
+        stage, rollouts, rollout_memory, rank_timeout, save_every=save_every, watch_every=watch_every, probe_items=probe_items
+    )
     order = TrainingOrder(
         stage=stage,
         recipe=recipe,
@@ -210,12 +234,17 @@ def plan_training(
         probe=probe,
         probe_items=probe_items,
         probe_data=None if probe_data is None else Path(probe_data),
+        allow_pickle=allow_pickle,
+        rank_timeout=rank_timeout,
+        reward=(reward,) if isinstance(reward, str) else tuple(reward),
+        reward_url=reward_url,
+        skip_bad_rows=skip_bad_rows,
     )
     where = launch.pick_device(device)
     return TrainingPlan(order, load_recipe(order), where, int(os.environ.get("WORLD_SIZE", "1")), load_suite(registry))
 
 
-def _check(stage: str, rollouts: str, rollout_memory: float, **counts: int) -> None:
+def _check(stage: str, rollouts: str, rollout_memory: float, rank_timeout: float, **counts: int) -> None:
     """Raises UserError if a value that the command line's types check is out of range or unknown."""
     if stage not in get_args(Stage):
         raise UnknownName("stage", stage, get_args(Stage))
@@ -223,6 +252,8 @@ def _check(stage: str, rollouts: str, rollout_memory: float, **counts: int) -> N
         raise UnknownName("kind of rollouts", rollouts, ("policy", "vllm"))
     if not 0.0 < rollout_memory <= 1.0:
         raise UserError(f"--rollout-memory is a fraction above 0, at most 1, not {rollout_memory}")
+    if not rank_timeout >= 10:
+        raise UserError(f"--rank-timeout must be 10 s or more, not {rank_timeout}")
     for name, count in counts.items():
         if count < 1:
             raise UserError(f"{name} must be 1 or more, not {count}")

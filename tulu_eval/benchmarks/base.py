@@ -168,6 +168,17 @@ class Benchmark(abc.ABC):
             DataError: If the data does not match the protocol.
         """
 
+    def training_items(self, data: Path | None) -> list[Item]:
+        """Returns items to train on, which are not those that measure: the rows of ``data``, else the training split.
+
+        Raises:
+            PreflightError: If ``data`` is ``None`` and the benchmark has no training split here.
+            DataError: If the data cannot be read, or is what the benchmark measures with.
+        """
+        if data is None:
+            raise PreflightError(f"{self.name} has no training split here; give rows of its form with --data FILE")
+        return self.load(self.protocols.get("custom", self.protocol(None)), data)
+
     @abc.abstractmethod
     def render(self, item: Item) -> Prompt:
         """Returns the prompt for an item."""

@@ -35,7 +35,7 @@ from typing import ClassVar
 
 from tulu_eval.benchmarks import gsm8k_hypotheses
 from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol
-from tulu_eval.benchmarks.gsm8k_data import TEST_SIZE, check_rows, read_rows
+from tulu_eval.benchmarks.gsm8k_data import TEST_SIZE, check_rows, read_rows, read_training_items
 from tulu_eval.benchmarks.gsm8k_exemplars import checked, so_exemplars
 from tulu_eval.benchmarks.gsm8k_lighteval import LIGHTEVAL, LightevalGSM8K
 from tulu_eval.benchmarks.gsm8k_lm_eval import LM_EVAL_COT, LmEvalGSM8K
@@ -107,6 +107,10 @@ class GSM8K(Benchmark):
             return [items[index] for index in first]
         chosen = set(first)
         return [items[index] for index in first] + [item for index, item in enumerate(items) if index not in chosen]
+
+    def training_items(self, data: Path | None) -> list[Item]:
+        """Returns the rows of ``data``, else the 7473 of the training split; refuses the test set."""
+        return read_training_items(data)
 
     def render(self, item: Item) -> Prompt:
         """Returns the prompt of open-instruct's ``run_eval.py`` in its chat form and its plain form."""

@@ -44,6 +44,19 @@ def read_test_items(data: Path | None) -> list[base.Item]:
     return [base.Item(f"test-{index}", question, target) for index, (question, target) in enumerate(rows)]
 
 
+def read_training_items(data: Path | None) -> list[base.Item]:
+    """Returns items to train on: the rows of ``data``, or of ``openai/gsm8k`` (main, train) if that is ``None``.
+
+    Raises:
+        DataError: If a row has no number after ``####``, or the rows are the test set.
+    """
+    source = _file_of_hub("train", None) if data is None else data
+    rows = read_rows(source)
+    if _hash(rows) == ROWS_SHA256:
+        raise DataError(source, "is GSM8K's test set, which measures; train on its train.jsonl")
+    return [base.Item(f"train-{index}", question, target) for index, (question, target) in enumerate(rows)]
+
+
 def read_solutions(data: Path | None, revision: str) -> list[tuple[str, str]]:
     """Returns the question and the whole solution of every training row.
 

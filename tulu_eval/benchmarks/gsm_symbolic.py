@@ -22,6 +22,7 @@ from tulu_eval.errors import DataError, PreflightError
 
 SEED = 42
 SIZE = 500
+TRAINING_SEED, TRAINING_SIZE = 43, 7473
 INSTRUCTION = " Give the result as your final answer. Do not include units."
 
 
@@ -38,6 +39,13 @@ class GSMSymbolic(GSM8K):
         if data is not None:
             raise DataError("--data", "gsm-symbolic generates its items; leave it out")
         return generate(protocol.n, SEED)
+
+    def training_items(self, data: Path | None) -> list[Item]:
+        """Returns the rows of ``data`` in GSM8K's form, else generated items, without the questions of the 500."""
+        if data is not None:
+            return super().training_items(data)
+        measured = {item.question for item in generate(SIZE, SEED)}
+        return [item for item in generate(TRAINING_SIZE, TRAINING_SEED) if item.question not in measured]
 
 
 def generate(size: int, seed: int) -> list[Item]:

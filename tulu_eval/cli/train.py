@@ -24,8 +24,11 @@ class TrainingOptions(TypedDict):
 
     model: str
     reward_model: str
+    reward: tuple[str, ...]
+    reward_url: str
     data: tuple[Path, ...]
     split: str
+    skip_bad_rows: bool
     output: Path | None
     device: str
     save_every: int
@@ -36,6 +39,8 @@ class TrainingOptions(TypedDict):
     probe_items: int
     probe_data: Path | None
     tensorboard: bool
+    allow_pickle: bool
+    rank_timeout: float
     registry: Path | None
 
 
@@ -54,10 +59,16 @@ SHOWN = {
 )
 @click.option("--model", "-m", default="", shell_complete=complete_models,
               help="Model that training starts from; the recipe's unless given.")  # fmt: skip
-@click.option("--reward-model", default="", shell_complete=complete_models, help="ppo: model that scores the answers.")
+@click.option("--reward-model", default="", shell_complete=complete_models,
+              help="ppo: model that scores the answers, and that the value model starts from.")  # fmt: skip
+@click.option("--reward", multiple=True, metavar="NAME[:ARGUMENT][=WEIGHT]", shell_complete=complete("tulu_eval.rewards"),
+              help="ppo: what scores the answers: model, rule:BENCHMARK (its own scorer on its training split, or on --data), "
+                   "server, or a plug-in's; several are summed.")  # fmt: skip
+@click.option("--reward-url", default="", metavar="URL", help="ppo: address of the reward 'server'.")
 @click.option("--data", type=click.Path(path_type=Path), multiple=True,
               help="Rows in Tulu's, TRL's or ShareGPT's form, in place of the recipe's data set; repeatable.")  # fmt: skip
 @click.option("--split", default="", help="Split of the recipe's data set, e.g. preference_big_mixture.")
+@click.option("--skip-bad-rows", is_flag=True, help="Leave out and count rows of no known form, instead of refusing the first.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.")
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="Folder of the run; training/<stage>-<model>-<recipe> unless given."
@@ -78,6 +89,9 @@ SHOWN = {
 @click.option("--probe-items", type=WholeRange(min=1), default=64, show_default=True, help="ppo: items of the probe.")
 @click.option("--probe-data", type=click.Path(path_type=Path), help="ppo: file with the probe's benchmark.")
 @click.option("--tensorboard", is_flag=True, help="Write curves to the run's folder 'tensorboard' too.")
+@click.option("--allow-pickle", is_flag=True, help="Take pickled weights; what would run code is refused.")
+@click.option("--rank-timeout", type=NumberRange(10.0, None), default=120.0, show_default=True,
+              help="Under torchrun: seconds of silence after which a rank counts as lost, and the others end.")  # fmt: skip
 @click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models of your own.")
 @click.option("--dry-run", is_flag=True,
               help="Print the recipe with sources, rows kept and dropped, memory, time. Loads no weights.")  # fmt: skip
@@ -104,6 +118,7 @@ def train(
     Examples:
       tulu-eval train rm --recipe tiny -m smollm2-135m-instruct --data pairs.jsonl
       tulu-eval train ppo --recipe easylm --dry-run
+      tulu-eval train ppo --recipe tiny -m smollm2-135m-instruct --reward rule:gsm8k
       torchrun --nproc-per-node 8 -m tulu_eval train ppo --recipe easylm --set kl_coef=0.0325
     """
     set_up_logging(verbose, quiet)

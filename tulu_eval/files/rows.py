@@ -7,7 +7,7 @@ import functools
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,19 @@ def read_as(path: Path, kind: type[T], limit: int = LARGEST) -> T:
     return decode(read_bytes(path, limit), kind, Place(path))
 
 
-def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False, halves: bool = False) -> Iterator[Row]:
+def json_rows(
+    path: Path,
+    fields: Sequence[str] = (),
+    *,
+    nan: bool = False,
+    halves: bool = False,
+    skip: Callable[[DataError], None] | None = None,
+) -> Iterator[Row]:
     """Yields the objects of a file one at a time: JSON lines, a JSON list, or parquet, told apart by the first bytes.
 
     JSON may be gzip-compressed. Every object must have ``fields`` as texts; ``nan`` and ``halves`` are as for
-    :func:`~tulu_eval.files.parsing.parse_json`.
+    :func:`~tulu_eval.files.parsing.parse_json`. ``skip`` gets the error of each element that is not such an object, which is
+    left out; ``None`` to raise it.
 
     Raises:
         DataError: If the file cannot be read or parsed, has an element that is not an object with these fields, or is empty.
@@ -92,16 +100,28 @@ def json_rows(path: Path, fields: Sequence[str] = (), *, nan: bool = False, halv
         else:
             found = _of_lines(path, file)
         for place, value in found:
-            if isinstance(value, bytes):
-                value = parse_json(value, place, nan=nan, halves=halves)
-            if not isinstance(value, dict):
-                raise place.error(f"is {type(value).__name__}, not an object")
-            empty, row = False, Row(place, value)
-            for field in fields:
-                row.text(field)
+            empty = False
+            try:
+                row = _row(place, value, fields, nan, halves)
+            except DataError as error:
+                if skip is None:
+                    raise
+                skip(error)
+                continue
             yield row
     if empty:
         raise DataError(path, "is empty; expected one JSON object per line, or a list of objects")
+
+
+def _row(place: Place, value: Any, fields: Sequence[str], nan: bool, halves: bool) -> Row:
+    if isinstance(value, bytes):
+        value = parse_json(value, place, nan=nan, halves=halves)
+    if not isinstance(value, dict):
+        raise place.error(f"is {type(value).__name__}, not an object")
+    row = Row(place, value)
+    for field in fields:
+        row.text(field)
+    return row
 
 
 def _of_lines(path: Path, file: io.BufferedReader[Any]) -> Iterator[tuple[Place, Any]]:

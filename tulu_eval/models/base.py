@@ -45,6 +45,11 @@ class ModelFiles:
     missing_bytes: int = 0
     weight_files: tuple[str, ...] = ()
 
+    @property
+    def safe(self) -> bool:
+        """Whether all weights are safetensors."""
+        return all(name.endswith(".safetensors") for name in self.weight_files)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Served:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from tulu_eval import files
 from tulu_eval.files import Record
 
@@ -29,8 +31,28 @@ class ExportedRecipe(Record, frozen=True):
     about: str
 
 
+class ExportedChange(Record, frozen=True):
+    """A setting that a run had from some step on, because the command that went on gave another value.
+
+    Attributes:
+        step: Number of steps that were finished with the value before.
+    """
+
+    step: int
+    setting: str
+    before: float
+    after: float
+
+
 class Exported(Record, frozen=True):
-    """The run's manifest, with the model's own name and the hash of its weights, both empty in a file of an older version."""
+    """The run's manifest.
+
+    Attributes:
+        settings: The recipe's values, as the last command gave them.
+        rewards: Weights of PPO's rewards by name; empty in a file of an older version.
+        changes: The settings that changed where the run went on; empty in a file of an older version.
+        name: The model's own name; empty in a file of an older version, like the hash.
+    """
 
     version: str
     stage: Literal["sft", "rm", "dpo", "ppo"]
@@ -46,6 +68,8 @@ class Exported(Record, frozen=True):
     commit: str
     packages: dict[str, str]
     machine: dict[str, str | int]
+    changes: tuple[ExportedChange, ...] = ()
+    rewards: dict[str, float] = msgspec.field(default_factory=dict)
     name: str = ""
     weights_sha256: str = ""
 

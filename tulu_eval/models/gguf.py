@@ -55,7 +55,7 @@ def folder_of(path: Path) -> Path:
     if not (folder / "config.json").exists():
         if importlib.util.find_spec("gguf") is None:
             raise PreflightError("reading GGUF files needs the package gguf: pip install 'tulu-eval[gguf]'")
-        with _alone(folder):
+        with alone(folder):
             if not (folder / "config.json").exists():
                 logger.info("converting %s once, to %s", path.name, folder)
                 _convert(path, folder, held)
@@ -63,7 +63,7 @@ def folder_of(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Waits until no other process converts into a folder, and keeps others waiting."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

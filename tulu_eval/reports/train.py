@@ -27,8 +27,11 @@ def as_json(job: Job, cost: TrainingCost, world: int) -> dict[str, Any]:
         "about": sourced.about,
         "settings": {key: {"value": value, "source": sourced.sources[key]} for key, value in recipe.items()},
         "sources": sourced.legend,
+        "otherwise": sourced.otherwise,
         "model": job.model.name,
         "reward_model": job.reward_model.name if job.reward_model else None,
+        "rewards": {part.shown: part.weight for part in job.rewards},
+        "notices": list(job.notices),
         "rows_kept": len(job.rows.rows),
         "rows_dropped": job.rows.dropped,
         "tokens": job.tokens,
@@ -52,6 +55,7 @@ def recipe_as_text(sourced: Sourced) -> str:
             f"{sourced.stage}, recipe {sourced.name}: {sourced.about}",
             *(f"  {key:<{width}}  {value:<{widest}}  {sourced.sources[key]}" for key, value in values.items()),
             *(f"  {name}: {meaning}" for name, meaning in sourced.legend.items()),
+            *(f"  otherwise than EasyLM, {name.replace('_', ' ')}: {what}" for name, what in sourced.otherwise.items()),
         ]
     )
 
@@ -63,6 +67,8 @@ def as_text(job: Job, cost: TrainingCost, world: int) -> str:
     return "\n".join(
         [
             f"model: {job.model.name}" + (f"; reward model: {job.reward_model.name}" if job.reward_model else ""),
+            *([f"rewards: {', '.join(f'{one.weight:g} x {one.shown}' for one in job.rewards)}"] if job.rewards else []),
+            *(f"note: {notice}" for notice in job.notices),
             f"data: {len(job.rows.rows):,} {NOUNS[job.sourced.stage]} kept, {job.tokens:,} tokens; dropped: {dropped}",
             f"steps: {job.steps:,}, updates: {job.steps * job.updates_per_step:,}",
             f"memory on each of {world} device(s), about {total / 2**30:,.2f} GiB:",

@@ -35,7 +35,7 @@ def benchmark(name: str, protocol: str | None = None) -> Benchmark:
         UnknownName: If no package declares this benchmark.
         PreflightError: If its package cannot be imported, or its entry point is not a subclass of ``Benchmark``.
     """
-    found = _load(BENCHMARKS, "benchmark", name)
+    found = entry(BENCHMARKS, "benchmark", name)
     if not (isinstance(found, type) and issubclass(found, Benchmark)):
         raise PreflightError(f"the entry point {name!r} of {BENCHMARKS} is not a subclass of Benchmark")
     made = found()
@@ -53,7 +53,7 @@ def protocol_name(benchmark_name: str, name: str) -> str:
 
 def backend(name: str) -> type[Backend]:
     """Returns the backend class of a name; raises the same errors as :func:`benchmark`."""
-    found = _load(BACKENDS, "backend", name)
+    found = entry(BACKENDS, "backend", name)
     if not (isinstance(found, type) and issubclass(found, Backend)):
         raise PreflightError(f"the entry point {name!r} of {BACKENDS} is not a subclass of Backend")
     return found
@@ -61,7 +61,7 @@ def backend(name: str) -> type[Backend]:
 
 def suite(name: str) -> BenchmarkSuite:
     """Returns the suite of a name; raises the same errors as :func:`benchmark`."""
-    found = _load(SUITES, "suite", name)
+    found = entry(SUITES, "suite", name)
     if not isinstance(found, BenchmarkSuite):
         raise PreflightError(f"the entry point {name!r} of {SUITES} is not a BenchmarkSuite")
     return found
@@ -74,7 +74,8 @@ def default_backend() -> str:
     return "vllm" if default_here() else "transformers"
 
 
-def _load(group: str, kind: str, name: str) -> Any:
+def entry(group: str, kind: str, name: str) -> Any:
+    """Returns what an entry point of a group is, imported; raises UnknownName or PreflightError if there is none."""
     entries = tuple(entry for entry in _declared(group) if entry.name == name)
     if not entries:
         raise UnknownName(kind, name, names(group))

@@ -45,7 +45,7 @@ class Unlabelled:
         return {item: self.benchmark.ask(role, self.questions[item], text) for item, text in self.texts.items()}
 
 
-class LocalJudge(Protocol):
+class ModelJudge(Protocol):
     """A judge that runs in this process: :class:`YesJudge` or :class:`ClassJudge`."""
 
     @property
@@ -132,7 +132,7 @@ def by_words(
 
 
 def by_models(
-    found: Unlabelled, judges: Mapping[str, LocalJudge], progress: Callable[[int], None] = lambda done: None
+    found: Unlabelled, judges: Mapping[str, ModelJudge], progress: Callable[[int], None] = lambda done: None
 ) -> LabelledRun:
     """Labels answers with models that run in this process, by role; one after the other is loaded.
 

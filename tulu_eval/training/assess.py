@@ -17,6 +17,7 @@ from tulu_eval.training import loading, ppo, reward_model
 from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.networks import Policy, Scorer
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine, roll_out
 from tulu_eval.training.speed import Speed
 from tulu_eval.training.stages import PPORecipe
@@ -102,7 +103,7 @@ def policies(
     found: dict[str, PolicyMeasures] = {}
     rewards = []
     for name, policy in loaded.items():
-        four = ppo.Models(policy, start, scorer, ppo.RewardModel(scorer))
+        four = ppo.Models(policy, start, scorer, Mixture.of_model(scorer))
         own, found[name] = _answers(four, prompts, recipe, tokenizer, follows)
         rewards.append(own)
     return found, mean([b - a for a, b in zip(*rewards, strict=True)])

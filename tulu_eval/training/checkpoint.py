@@ -62,28 +62,21 @@ def newest(folder: Path) -> Saved | None:
     return None
 
 
-def save(
-    folder: Path,
-    step: int,
-    trained: Mapping[str, Trained],
-    identity: Mapping[str, str],
-    counters: Mapping[str, int],
-    ranks: Ranks,
-) -> None:
-    """Writes a checkpoint and removes old ones. All ranks must call it.
+def save(saved: Saved, trained: Mapping[str, Trained], ranks: Ranks) -> None:
+    """Writes a checkpoint into its folder, and removes old ones beside it. All ranks must call it; ``files`` is filled in.
 
     Raises:
         CheckpointError: If the checkpoint cannot be written; earlier ones stay as they are.
         KeyboardInterrupt: If Ctrl-C is pressed, even if torch reports it as a failure to write.
     """
-    final = manifests.folder_of(folder, step)
+    final = saved.folder
     draft = final.with_suffix(".tmp")
     own: dict[str, File] = {}
     writes: list[Callable[[], object]] = [
         lambda: _begin(draft) if ranks.first else None,
         lambda: _write(draft, trained),
         lambda: own.update({path.name: manifests.digest(path) for path in draft.glob(OWN.format(ranks.rank + 1))}),
-        lambda: _publish(Saved(draft, step, dict(identity), dict(counters), ranks.merge(own)), final, ranks),
+        lambda: _publish(saved._replace(folder=draft, files=ranks.merge(own)), final, ranks),
     ]
     for write in writes:
         failed = ""
@@ -102,7 +95,7 @@ def save(
                 "the ones before it are whole: make room and give the same command again"
             )
     if ranks.first:
-        _prune(folder, step)
+        _prune(final.parent, saved.step)
 
 
 def _is_interrupt(error: BaseException) -> bool:

@@ -55,7 +55,7 @@ def memory(job: Job, world: int, device: str) -> dict[str, int]:
 def _trained(job: Job) -> list[Shape]:
     """Returns the shapes of the trained models."""
     shapes = [Shape.of(job.model, scorer=job.sourced.stage == "rm")]
-    return shapes + ([Shape.of(job.reward_model, scorer=True)] if job.reward_model else [])
+    return shapes + ([Shape.of(job.value_start, scorer=True)] if job.sourced.stage == "ppo" else [])
 
 
 def _training(job: Job, world: int, device: str) -> dict[str, int]:
@@ -102,9 +102,10 @@ def _models(job: Job, world: int) -> dict[str, int]:
     parts = {f"{'reward model' if stage == 'rm' else 'policy'}, trained": STATE_BYTES * size // world}
     if stage in ("dpo", "ppo"):
         parts["reference, frozen"] = frozen * size // world
-    if isinstance(recipe, PPORecipe) and job.reward_model:
-        parts["value model, trained"] = STATE_BYTES * job.reward_model.parameters // world
-        parts["reward model, frozen"] = frozen * job.reward_model.parameters // world
+    if isinstance(recipe, PPORecipe):
+        parts["value model, trained"] = STATE_BYTES * job.value_start.parameters // world
+        if job.scored_by:
+            parts["reward model, frozen"] = frozen * job.scored_by.parameters // world
         if job.order.rollouts == "vllm":
             parts[ENGINE] = frozen * size
     return parts
@@ -145,11 +146,12 @@ def flops(job: Job, answer: float) -> float:
     recipe = job.sourced.recipe
     used = job.steps * job.rows_per_step / (recipe.epochs * len(job.rows.rows))
     size = job.model.parameters
-    if isinstance(recipe, PPORecipe) and job.reward_model:
+    if isinstance(recipe, PPORecipe):
         rows = job.steps * job.rows_per_step * recipe.rollouts_per_prompt
         prompts = used * recipe.epochs * recipe.rollouts_per_prompt * job.tokens
         tokens = prompts + rows * answer * recipe.max_new_tokens
-        # Rollout, old log-probabilities, reference: 2 each. Reward, old values: 2 each of the reward model's size.
-        policy, other = 2 + 2 + 2 + 6 * recipe.inner_epochs, 2 + 2 + 6 * recipe.inner_epochs
-        return tokens * (policy * size + other * job.reward_model.parameters)
+        # Rollout, old log-probabilities, reference: 2 each; old values and reward: 2 each of their own models' sizes.
+        policy, value = 2 + 2 + 2 + 6 * recipe.inner_epochs, 2 + 6 * recipe.inner_epochs
+        reward = 2 * job.scored_by.parameters if job.scored_by else 0
+        return tokens * (policy * size + value * job.value_start.parameters + reward)
     return used * recipe.epochs * job.tokens * size * (8 if job.sourced.stage == "dpo" else 6)

@@ -3,13 +3,14 @@
 A row has one of the forms of :mod:`~tulu_eval.training.forms`, among them those of ``allenai/tulu-2.5-preference-data``,
 ``allenai/tulu-2.5-prompts`` and ``allenai/tulu-v2-sft-mixture``; a row of another form is an error with its line number. The
 reader drops and counts rows with an empty message, pairs with equal sides or different prompts, and rows over the length; it
-never cuts a text. It also drops a row whose text contains a special token: EasyLM reads ``</s>`` in a text as the end token, so
-a model trained on it learns to stop in the middle of an answer.
+never cuts a text. The text of a special token in a message is text: EasyLM reads ``</s>`` there as the end token, so a model
+trained on it learns to stop in the middle of an answer.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import re
@@ -67,12 +68,14 @@ class RowReader:
 
     Attributes:
         max_length: Largest number of tokens of a kept row, side or prompt.
-        vocabulary: Size of the models' smallest vocabulary.
+        vocabulary: Number of the token ids that all models know, the smallest ones.
+        skip_bad: Whether to leave out and count rows that are of no known form, instead of refusing the first.
     """
 
     encoder: Encoder
     max_length: int
     vocabulary: int
+    skip_bad: bool = False
 
     def conversations(self, paths: Sequence[Path]) -> TrainingRows[Tokens]:
         """Returns the rows for SFT, with every assistant's message marked.
@@ -144,21 +147,31 @@ class RowReader:
         kept: list[T] = []
         dropped: Counter[str] = Counter()
         digest = hashlib.sha256()
-        for chunk in _chunks(itertools.chain.from_iterable(map(json_rows, paths))):
+
+        def bad(error: DataError) -> None:
+            dropped[_reason_of(error)] += 1
+
+        read = functools.partial(json_rows, skip=bad if self.skip_bad else None)
+        for chunk in _chunks(itertools.chain.from_iterable(map(read, paths))):
             lines, taken = [], []
             for line in chunk:
-                reason, row = take(line)
+                try:
+                    reason, row = take(line)
+                except DataError as error:
+                    if not self.skip_bad:
+                        raise
+                    reason = _reason_of(error)
                 if reason:
                     dropped[reason] += 1
                 else:
                     lines.append(line)
                     taken.append(row)
             for line, encoded in zip(lines, encode(taken) if taken else [], strict=True):
-                if any(len(part) > self.max_length for part in parts(encoded)):
-                    dropped[f"over {self.max_length} tokens"] += 1
+                reason = self._reason_of_tokens(list(parts(encoded)), line)
+                if reason:
+                    dropped[reason] += 1
                     continue
                 for part in parts(encoded):
-                    self._check_ids(part, line)
                     digest.update(len(part).to_bytes(4, "little") + part.ids.tobytes() + part.mask.tobytes())
                 kept.append(encoded)
         if not kept:
@@ -169,7 +182,20 @@ class RowReader:
         """Returns the reason to drop a conversation, empty to keep it."""
         if not all(message["content"].strip() for message in messages):
             return "empty message"
-        return "special token in a text" if self.encoder.holds_special(messages) else ""
+        return "" if self.encoder.can_write(messages) else "special token in a text"
+
+    def _reason_of_tokens(self, parts: Sequence[Tokens], line: Row) -> str:
+        """Returns the reason to drop an encoded row, empty to keep it; raises DataError if no model can read it."""
+        if any(len(part) > self.max_length for part in parts):
+            return f"over {self.max_length} tokens"
+        try:
+            for part in parts:
+                self._check_ids(part, line)
+        except DataError as error:
+            if not self.skip_bad:
+                raise
+            return _reason_of(error)
+        return ""
 
     def _check_ids(self, row: Tokens, line: Row) -> None:
         if not len(row):
@@ -218,6 +244,12 @@ def _chunks(lines: Iterator[Row]) -> Iterator[list[Row]]:
             yield chunk
             chunk = []
     yield chunk
+
+
+def _reason_of(error: DataError) -> str:
+    """Returns a bad row's reason without what differs from row to row, so that rows of one reason are counted together."""
+    general = re.sub(r"\brow \d+: ", "", error.message.partition("; ")[0])
+    return "bad row: " + re.sub(r"\d+", "N", general)[:100]
 
 
 def _bare(messages: Sequence[Message]) -> list[tuple[str, str]]:

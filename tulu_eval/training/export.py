@@ -23,7 +23,7 @@ from tulu_eval.records import Result
 from tulu_eval.store.identity import safe_name
 from tulu_eval.training import loading, metrics, parallel
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.stages import Stage
+from tulu_eval.training.stages import RATES, Recipe, Stage
 
 MANIFEST = exported.FILE
 CARD = "README.md"
@@ -77,6 +77,15 @@ def refuse_others(folder: Path, stage: Stage, identity: Mapping[str, str]) -> No
             raise PreflightError(
                 f"{folder / name} exists and belongs to another run; give another --output, or --fresh to rename it"
             )
+
+
+def refuse_other_rates(folder: Path, stage: Stage, recipe: Recipe) -> None:
+    """Raises PreflightError if a finished run had other rates at its end, since they would have no effect any more."""
+    settings = exported.read(folder / NAMES[stage][0]).settings
+    if other := [name for name in RATES if settings[name].value != getattr(recipe, name)]:
+        raise PreflightError(
+            f"{folder} is finished, so another {' and '.join(other)} would have no effect; give another --output, or --fresh"
+        )
 
 
 def set_aside(folder: Path, stage: Stage) -> None:
@@ -162,15 +171,24 @@ def card(model: Path, manifest: Exported, run: Path, results: Sequence[Result]) 
         f"Stage {manifest.stage}, recipe {manifest.recipe.name} (`{manifest.recipe.sha256[:8]}`), "
         f"from {manifest.model}{with_reward}, by tulu-eval {manifest.version}. Everything here is from `{MANIFEST}` "
         f"beside this file, the run's `{metrics.METRICS}`, and the evaluation runs named below.",
+        *(f"Reward: {weight:g} x {name}." for name, weight in manifest.rewards.items()),
         f"{manifest.rows_kept:,} rows, dropped: {dropped}. {manifest.steps:,} steps on {manifest.ranks} rank(s).",
         "## Settings",
         _table(("setting", "value", "source"), [(key, one.value, one.source) for key, one in manifest.settings.items()]),
+        *_changes(manifest),
         "## Training",
         _training(metrics.read(run / metrics.METRICS)),
         "## Results",
         _results(results),
     ]
     return "\n\n".join(text) + "\n"
+
+
+def _changes(manifest: Exported) -> list[str]:
+    if not manifest.changes:
+        return []
+    rows = [(one.setting, f"{one.step:,}", f"{one.before:g}", f"{one.after:g}") for one in manifest.changes]
+    return ["Changed where the run went on:", _table(("setting", "after step", "before", "after"), rows)]
 
 
 def _training(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -4,7 +4,8 @@
 - TRL (1.12, docs ``dataset_formats``): ``prompt`` with ``completion``, or with ``chosen`` and ``rejected``, as texts or as
   messages; the answers do not repeat the prompt. Without ``prompt``, both sides are whole conversations. In
   HuggingFaceH4/ultrafeedback_binarized they are whole, and the text of the prompt is also a field.
-- ShareGPT: ``conversations`` of ``{"from": "human", "value": ...}``; the system message may be a field ``system``.
+- ShareGPT: ``conversations`` of ``{"from": "human", "value": ...}``; the system message may be a field ``system``. In pairs
+  (LLaMA-Factory) they are the prompt, and ``chosen`` and ``rejected`` one turn each.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 from tulu_eval.files import Row
 from tulu_eval.training.text import ROLES, Message
 
-PROMPT_KEYS = ("messages", "chosen", "history_messages", "conversation", "instruction", "conversations", "prompt")
-"""Fields with a prompt, in order of preference: EasyLM's (@ dbf2212c, ``TuluPromptDataset``), ShareGPT's, TRL's."""
+PROMPT_KEYS = ("instruction", "history_messages", "messages", "conversation", "chosen", "conversations", "prompt")
+"""Fields with a prompt, in order of preference: EasyLM's (@ dbf2212c, ``TuluPromptDataset``) in its order, then ShareGPT's and
+TRL's."""
 
 _SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 """Roles by the value of ``from``."""
@@ -40,6 +42,9 @@ def side(row: Row, key: str) -> list[Message]:
     Raises:
         DataError: If the row has none of the forms.
     """
+    if "prompt" not in row.data and "conversations" in row.data and isinstance(row.data.get(key), dict):
+        turns = [*messages(row, "conversations"), row.data[key]]
+        return messages(Row(row.place, {"conversations": turns}), "conversations")
     if "prompt" not in row.data:
         return messages(row, key)
     answer: Any = row.data.get(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -13,22 +14,28 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+import msgspec
+
 from tulu_eval.errors import PreflightError
-from tulu_eval.models import model_files
+from tulu_eval.models import model_files, pickled
 from tulu_eval.models.exported import Exported, ExportedRecipe, ExportedSetting
 from tulu_eval.runs import catalog
 from tulu_eval.store import environment
 from tulu_eval.store.manifest import MANIFEST, locked, write_json
-from tulu_eval.training import checkpoint, cost, dpo, export, loading, networks, parallel, ppo, reward_model, sft
+from tulu_eval.training import checkpoint, cost, dpo, export, heads, loading, networks, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job, engine_settings
-from tulu_eval.training.loop import LoopSettings, Trainer
+from tulu_eval.training.loop import LoopSettings, Trainer, slower
 from tulu_eval.training.micro_batches import MICRO_TOKENS
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture, RewardSettings
 from tulu_eval.training.rollout import ROLLOUT_ROWS, PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
+from tulu_eval.training.watchdog import Watchdog, watching
 from tulu_eval.version import __version__
+
+_LOG = logging.getLogger(__name__)
 
 Report = Callable[[int, int, dict[str, float]], None]
 
@@ -70,25 +77,39 @@ def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = 
     Raises:
         UserError: If something is missing or does not fit, or a guard stopped the run.
     """
-    with parallel.ranks(device, partial(_fetch, job)) as ranks:
+    with watching(job.order.rank_timeout) as watch, parallel.ranks(device, partial(_fetch, job)) as ranks:
         recipe, stage = job.sourced.recipe, job.sourced.stage
         ranks.refuse_uneven(batch=recipe.batch)
         if _finished(job):
+            export.refuse_other_rates(job.folder, stage, recipe)
             return TrainingOutcome(True, job.folder, [job.folder / name for name in export.NAMES[stage]])
         cost.refuse_no_room(job, device, ranks.world)
+        for notice in job.notices if ranks.first else ():
+            _LOG.warning("%s", notice)
         with _alone(job, ranks):
-            return _execute(job, ranks, report, say)
+            return _execute(job, ranks, watch, report, say)
 
 
-def _execute(job: Job, ranks: Ranks, report: Report, say: Callable[[str], None]) -> TrainingOutcome:
-    trained_sizes = [job.model.parameters] + ([job.reward_model.parameters] if job.reward_model else [])
+def _execute(job: Job, ranks: Ranks, watch: Watchdog, report: Report, say: Callable[[str], None]) -> TrainingOutcome:
+    trained_sizes = [job.model.parameters] + ([job.value_start.parameters] if job.rewards else [])
     manifest = _manifest(job, ranks)
     _prepare_folder(job, ranks, sum(trained_sizes), manifest)
+    job = _with_safetensors(job)
     order = job.order
-    settings = LoopSettings(job.folder, job.identity, order.save_every, order.fresh, order.tensorboard, report)
+    settings = LoopSettings(
+        folder=job.folder,
+        identity=job.identity,
+        save_every=order.save_every,
+        adjustable=job.adjustable,
+        fresh=order.fresh,
+        tensorboard=order.tensorboard,
+        report=report,
+        begin=watch.begin,
+    )
     trainer, trained = _train(job, ranks, settings, say)
     if trainer.interrupted:
         return TrainingOutcome(False, job.folder, [])
+    manifest = msgspec.structs.replace(manifest, changes=trainer.changes)
     made = [export.write(job.folder, name, model, job.tokenizer, manifest, ranks) for name, model in trained.items()]
     return TrainingOutcome(True, job.folder, made)
 
@@ -104,6 +125,14 @@ def _finished(job: Job) -> bool:
     return not job.order.fresh and export.made(job.folder, job.sourced.stage, job.identity)
 
 
+def _with_safetensors(job: Job) -> Job:
+    """Returns a job whose weights, which are here now, are safetensors; refuses a reward model with another head."""
+    reward_model = job.reward_model and pickled.as_safetensors(job.reward_model)
+    if reward_model is not None:
+        heads.refuse_other(reward_model)
+    return dataclasses.replace(job, model=pickled.as_safetensors(job.model), reward_model=reward_model)
+
+
 def _alone(job: Job, ranks: Ranks) -> AbstractContextManager[None]:
     """Locks the run's folder, which it creates, so that models of two runs do not mix in it."""
     return locked(job.folder) if ranks.first else contextlib.nullcontext()
@@ -116,6 +145,7 @@ def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: Exported)
         saved = None if job.order.fresh else checkpoint.newest(job.folder / "checkpoints")
         if saved is not None:
             checkpoint.refuse_other(saved, job.identity)
+            manifest = msgspec.structs.replace(manifest, changes=saved.changed(job.adjustable))
         if job.order.fresh:
             shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
             export.set_aside(job.folder, job.sourced.stage)
@@ -153,6 +183,7 @@ def _manifest(job: Job, ranks: Ranks) -> Exported:
         commit=environment.commit(),
         packages=environment.packages(),
         machine=environment.machine(),
+        rewards={part.shown: part.weight for part in job.rewards},
     )
 
 
@@ -184,10 +215,9 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
         with _signals(run):
             dpo.train(run, trained["policy"], policy(trained=False), rows, recipe.beta)
     elif isinstance(recipe, PPORecipe):
-        assert job.reward_model is not None  # noqa: S101 - a job of PPO has one
-        start = job.reward_model.path
-        trained = {"policy": policy(trained=True), "value_model": scorer(start, trained=True)}
-        reward = ppo.RewardModel(scorer(start, trained=False))
+        start, head = job.value_start.path, None if job.reward_model else (recipe.seed, 0.0)
+        trained = {"policy": policy(trained=True), "value_model": scorer(start, trained=True, new_head=head)}
+        reward = _rewards(job, lambda: scorer(start, trained=False))
         four = ppo.Models(trained["policy"], policy(trained=False), trained["value_model"], reward)
         run = trainer(trained)
         with _signals(run), contextlib.closing(_engine(job, four.policy, ranks)) as engine:
@@ -200,12 +230,27 @@ def _train(job: Job, ranks: Ranks, settings: LoopSettings, say: Callable[[str], 
     return run, trained
 
 
+def _rewards(job: Job, load_model: Callable[[], networks.Scorer]) -> Mixture:
+    """Returns the rewards of a job of PPO, ready to score."""
+    order = job.order
+    return Mixture(
+        {
+            part.shown: (
+                part.weight,
+                part.kind.make(RewardSettings(part.argument, job.tokenizer, order.reward_url, load_model)),
+            )
+            for part in job.rewards
+        }
+    )
+
+
 def _engine(job: Job, policy: networks.Policy, ranks: Ranks) -> RolloutEngine:
     """Returns the engine of the rollouts."""
     recipe, eos = job.sourced.recipe, int(job.tokenizer.eos_token_id)
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - only PPO has rollouts
     if job.order.rollouts == "policy":
-        return PolicyEngine(policy, [eos], ROLLOUT_ROWS)
+        advice = f"the last checkpoint is whole: give the same command again with {slower(recipe)}"
+        return PolicyEngine(policy, [eos], ROLLOUT_ROWS, job.drawn, advice)
     longest = recipe.max_length + recipe.max_new_tokens
     if job.order.probe:
         longest = job.model.context or longest

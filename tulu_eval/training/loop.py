@@ -13,6 +13,7 @@ from torch.optim import AdamW
 
 from tulu_eval import files
 from tulu_eval.errors import UserError
+from tulu_eval.models.exported import ExportedChange
 from tulu_eval.training import checkpoint
 from tulu_eval.training.checkpoint import Trained
 from tulu_eval.training.formulas import learning_rate, warmup_updates
@@ -20,9 +21,9 @@ from tulu_eval.training.metrics import Metrics
 from tulu_eval.training.micro_batches import MicroBatches
 from tulu_eval.training.parallel import Ranks, begin_again, clip_gradient, finite, gradient_norm
 from tulu_eval.training.randomness import permutation
-from tulu_eval.training.saved import Saved
+from tulu_eval.training.saved import Saved, folder_of
 from tulu_eval.training.speed import Speed
-from tulu_eval.training.stages import Recipe
+from tulu_eval.training.stages import RATES, Recipe
 from tulu_eval.training.text import Tokens
 
 _LOG = logging.getLogger(__name__)
@@ -41,16 +42,20 @@ class LoopSettings:
     Attributes:
         identity: Values that a checkpoint and the run must share.
         save_every: Steps between checkpoints; the last step always has one.
+        adjustable: Values that may differ from a checkpoint's; the next checkpoints record each change with its step.
         fresh: Whether to ignore existing checkpoints.
         report: Called on the first rank with each step, the number of steps and the step's numbers.
+        begin: Called on each rank with a step, counted from 0, that begins.
     """
 
     folder: Path
     identity: Mapping[str, str]
     save_every: int
+    adjustable: Mapping[str, float] = dataclasses.field(default_factory=dict)
     fresh: bool = False
     tensorboard: bool = False
     report: Callable[[int, int, dict[str, float]], None] = lambda step, steps, numbers: None
+    begin: Callable[[int], None] = lambda step: None
 
 
 class Trainer:
@@ -63,6 +68,7 @@ class Trainer:
     Attributes:
         steps_total: Number of steps of the whole run.
         interrupted: Whether :meth:`ask_to_end` ended the run, after a checkpoint.
+        changes: Settings that changed where the run went on.
         micro: Cuts this rank's rows into micro-batches that fit into memory.
         speed: Seconds by part and operations of the current step.
 
@@ -88,6 +94,7 @@ class Trainer:
         self.speed = Speed(ranks, recipe.compute_dtype)
         self.steps_total = recipe.epochs * per_epoch
         self.interrupted = False
+        self.changes: tuple[ExportedChange, ...] = ()
         self._rows, self._rows_per_step, self._per_epoch = rows, rows_per_step, per_epoch
         self._updates_per_step = updates_per_step
         self._trained = {name: Trained(model, _optimizer(model, recipe)) for name, model in models.items()}
@@ -111,7 +118,10 @@ class Trainer:
             return
         self._step = saved.step
         self._counters |= saved.counters
+        self.changes = saved.changed(self.settings.adjustable)
         _LOG.info("going on from %s", saved.folder)
+        for change in self.changes[len(saved.changes) :]:
+            _LOG.info("from step %d on, %s = %g, not %g", change.step + 1, change.setting, change.after, change.before)
 
     def _doubt(self, saved: Saved) -> str:
         """Returns why the loaded optimizers are not those of the manifest's step; empty if they are."""
@@ -131,6 +141,7 @@ class Trainer:
         while self._step < self.steps_total and not self.interrupted:
             self._update = self._step * self._updates_per_step
             self.speed.begin()
+            self.settings.begin(self._step)
             yield self._step
             self._step += 1
             self.interrupted = self.ranks.any(self._asked_to_end) and self._step < self.steps_total
@@ -139,7 +150,11 @@ class Trainer:
 
     def save(self) -> None:
         """Writes a checkpoint of the finished steps."""
-        checkpoint.save(self._checkpoints, self._step, self._trained, self.settings.identity, self._counters, self.ranks)
+        settings, folder = self.settings, folder_of(self._checkpoints, self._step)
+        state = Saved(
+            folder, self._step, dict(settings.identity), dict(self._counters), dict(settings.adjustable), self.changes, {}
+        )
+        checkpoint.save(state, self._trained, self.ranks)
 
     def batch(self, step: int) -> list[int]:
         """Returns the numbers of a step's rows: the next of its epoch's order, for any number of ranks."""
@@ -165,7 +180,7 @@ class Trainer:
     def _update_once(self, loss: Tensor, rows: Iterable[Tokens]) -> dict[str, float]:
         recipe = self.recipe
         updates = self.steps_total * self._updates_per_step
-        warmup = warmup_updates(recipe.warmup, updates)
+        warmup = warmup_updates(recipe.warmup, updates // recipe.epochs if recipe.warmup_of == "epoch" else updates)
         rate = learning_rate(self._update, updates, warmup, recipe.learning_rate, recipe.final_learning_rate)
         self._update += 1
         total = float(self.ranks.sum(loss.detach().double()))
@@ -190,11 +205,13 @@ class Trainer:
         files.write_json(path, [row.ids.tolist() for row in rows])
         raise Stopped(
             f"loss or gradient was not finite {self.recipe.max_skipped} times in a row; the last rows are in {path}; "
-            "the last checkpoint is whole"
+            f"the last checkpoint is whole: give the same command again with {slower(self.recipe)}"
         )
 
-    def guard(self, reason: str, patience: int) -> None:
+    def guard(self, reason: str, patience: int, instead: str = "") -> None:
         """Stops the run with a checkpoint after ``patience`` steps in a row with a reason; an empty reason is none.
+
+        ``instead`` is the option that lets the run go on as before.
 
         Raises:
             Stopped: If this is the last of these steps.
@@ -204,7 +221,10 @@ class Trainer:
             self._step += 1
             self._counters["beyond_in_a_row"] = 0
             self.save()
-            raise Stopped(f"{reason} in {patience} steps in a row; stopped after step {self._step} with a checkpoint")
+            raise Stopped(
+                f"{reason} in {patience} steps in a row; stopped after step {self._step} with a checkpoint: give the same "
+                f"command again with {slower(self.recipe)}, or with {instead} to go on as before"
+            )
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Writes a step's numbers, with its seconds by part, tokens per second and MFU."""
@@ -222,6 +242,11 @@ class Trainer:
     def _zero(self) -> None:
         for one in self._trained.values():
             one.optimizer.zero_grad(set_to_none=True)
+
+
+def slower(recipe: Recipe) -> str:
+    """Returns the options that halve a recipe's rates."""
+    return " ".join(f"--set {name}={getattr(recipe, name) / 2:.3g}" for name in RATES if getattr(recipe, name))
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> AdamW:

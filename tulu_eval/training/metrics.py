@@ -8,9 +8,10 @@
   trained model: ``policy_gradient_norm``, ``value_model_gradient_norm``, ``reward_model_gradient_norm``.
 
 ``rm`` and ``dpo`` add ``accuracy`` and ``margin``. ``ppo`` adds, as means over the step's responses or their tokens:
-``score`` (of the reward model, after the rule for missing end tokens), ``score_deviation``, ``kl`` (nats per response),
-``kl_per_token``, ``eos_rate``, ``length``, ``entropy`` (nats per token), ``policy_loss``, ``value_loss``, ``clip_fraction``,
-``approximate_kl``, ``explained_variance``. A number that is not finite is ``null``.
+``score`` (the weighted rewards, after the rule for missing end tokens), ``score_deviation``, ``reward_NAME`` (each reward's own
+score, without weight and rule), ``kl`` (nats per response), ``kl_per_token``, ``eos_rate``, ``length``, ``entropy`` (nats per
+token), ``policy_loss``, ``value_loss``, ``clip_fraction``, ``approximate_kl``, ``explained_variance``. A number that is not
+finite is ``null``.
 
 ``samples.jsonl`` (ppo): ``step`` and ``samples``, a list of ``prompt``, ``answer``, ``score``, ``kl``, ``ended``, ``tokens``.
 

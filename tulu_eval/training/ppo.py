@@ -1,15 +1,17 @@
 """PPO like EasyLM's (@ dbf2212c, ``llama_train_ppo.py``): rollouts from the policy at a step's start, then mini-batches.
 
 A mini-batch gets, with the current parameters: log-probabilities of policy and reference, values and scores; KL in the reward
-of each token; advantages by GAE, whitened over the mini-batch; one update of policy and value model per inner epoch. The old
-log-probabilities and values are those of the first inner epoch. So with one inner epoch the ratio is 1 and nothing is clipped;
-the last mini-batch's rollouts are up to seven updates old, which the recipe does not correct.
+of each token; advantages by GAE, whitened over the mini-batch; one update of policy and value model per inner epoch. EasyLM's
+inner epochs compute all that anew; those of ``inner_order = "mini-batch"`` keep the log-probabilities and values of the first.
+So with EasyLM's order, or with one inner epoch, the ratio is 1 and nothing is clipped; the last mini-batch's rollouts are up to
+seven updates old, which the recipe does not correct.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,21 +27,18 @@ from tulu_eval.training.networks import (
     Policy,
     Scorer,
     collate,
-    last_token_scores,
     response_mask,
     responses,
     values_before,
 )
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import Rollout, RolloutEngine, roll_out
 from tulu_eval.training.speed import Speed
 from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.step_means import StepMeans
 from tulu_eval.training.text import Tokens
 from tulu_eval.training.watch import Watch
-
-Reward = Callable[[Batch], Tensor]
-"""Scores whole rows, prompt and response: [rows]."""
 
 
 class Models(NamedTuple):
@@ -48,17 +47,23 @@ class Models(NamedTuple):
     policy: Policy
     reference: Policy
     value: Scorer
-    reward: Reward
+    reward: Mixture
 
 
 class ModelOutputs(NamedTuple):
-    """The models' outputs for rollouts before an update: [rows, tokens of the longest response]; the score is [rows]."""
+    """The models' outputs for rollouts before an update: [rows, tokens of the longest response].
+
+    Attributes:
+        score: [rows], after the rule for missing end tokens.
+        parts: [rows, rewards], each reward's own score.
+    """
 
     mask: Tensor
     logprobs: Tensor
     reference: Tensor
     values: Tensor
     score: Tensor
+    parts: Tensor
 
 
 class Target(NamedTuple):
@@ -94,16 +99,18 @@ class Losses(NamedTuple):
     approximate_kl: Tensor
 
 
-class RewardModel:
-    """The reward of a reward model: its number at the last token."""
+class Exceeded(NamedTuple):
+    """A bound that a step exceeded.
 
-    def __init__(self, model: Scorer) -> None:
-        self._model = model
-        self.flops = model.flops
+    Attributes:
+        reason: The bound with both values; empty if there is none.
+        patience: Number of such steps in a row that stop the run.
+        instead: The option that removes the bound.
+    """
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Returns the scores [rows]."""
-        return last_token_scores(self._model(batch), batch)
+    reason: str
+    patience: int
+    instead: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,18 +139,19 @@ class Learner:
         rows = [rollout.tokens for rollout in part]
         batch = collate(rows, self.ranks.device)
         finished = torch.tensor([rollout.finished for rollout in part], device=self.ranks.device)
-        speed.count(models.reference.flops(rows) + _flops(models.reward, rows))
+        speed.count(models.reference.flops(rows) + models.reward.flops(rows))
         with torch.no_grad():
             with speed.part("reference"):
                 reference = responses(models.reference(batch, recipe.logprob_temperature), batch)
             with speed.part("reward"):
-                score = rl.apply_eos_rule(models.reward(batch), finished, recipe.no_eos_reward)
+                parts = models.reward.parts(part, batch)
+                score = rl.apply_eos_rule(models.reward.total(parts), finished, recipe.no_eos_reward)
         with torch.set_grad_enabled(keep):
             with speed.part("policy"):
                 logprobs = self._logprobs(batch)
             with speed.part("value"):
                 values = self._values(batch)
-        return ModelOutputs(response_mask(batch), logprobs, reference, values, score)
+        return ModelOutputs(response_mask(batch), logprobs, reference, values, score, parts)
 
     def _logprobs(self, batch: Batch) -> Tensor:
         return responses(self.models.policy(batch, self.recipe.logprob_temperature), batch)
@@ -194,10 +202,6 @@ class Learner:
         return Losses(policy_loss.detach(), value_loss.detach(), clipped, 0.5 * moved.square().sum() / target.tokens)
 
 
-def _flops(reward: Reward, rows: list[Tokens]) -> float:
-    return reward.flops(rows) if isinstance(reward, RewardModel) else 0.0
-
-
 def as_one_batch(parts: Sequence[ModelOutputs], places: Sequence[Sequence[int]]) -> ModelOutputs:
     """Returns the outputs of micro-batches as those of one mini-batch, without graphs, padded to the longest response.
 
@@ -215,6 +219,7 @@ def as_one_batch(parts: Sequence[ModelOutputs], places: Sequence[Sequence[int]])
         reference=wide([part.reference for part in parts]),
         values=wide([part.values for part in parts]),
         score=torch.cat([part.score for part in parts])[order],
+        parts=torch.cat([part.parts for part in parts])[order],
     )
 
 
@@ -242,32 +247,37 @@ def train(
         rows = [rollout.tokens for rollout in rollouts]
         trainer.speed.count(models.policy.flops(rows), sum(float(row.mask.sum()) for row in rows))
 
-        means = StepMeans(ranks)
-        for start in range(0, len(rollouts), share):
+        means = StepMeans(ranks, models.reward.names)
+        passes, repeats = (recipe.inner_epochs, 1) if recipe.inner_order == "rollouts" else (1, recipe.inner_epochs)
+        for at, start in enumerate(list(range(0, len(rollouts), share)) * passes):
             mini = rollouts[start : start + share]
             lengths = [len(rollout.tokens) for rollout in mini]
             target, sums = trainer.micro.fitting(lengths, partial(learner.targets_and_first_losses, mini))
-            for epoch in range(recipe.inner_epochs):
+            for epoch in range(repeats):
                 if epoch:
                     sums = trainer.micro.fitting(lengths, partial(learner.add_gradients, target))
                 loss = sums.policy_loss + recipe.value_coef * sums.value_loss
                 means.add_update(trainer.update(loss, [rollout.tokens for rollout in mini]), sums)
-            means.add_rollouts(target)
-            if watch and not start:
+            if at * share < len(rollouts):
+                means.add_rollouts(target)
+            if watch and not at:
                 watch.rollouts(step, mini, target.old.score, torch.where(target.old.mask, target.kl, 0.0).sum(1))
 
         summary = means.summary()
         trainer.log(step, summary)
-        trainer.guard(exceeded_bound(summary, recipe), recipe.patience)
+        trainer.guard(*exceeded_bound(summary, recipe))
     if watch and not trainer.interrupted:
         engine.update(models.policy)
         watch.ask(trainer.steps_total, engine)
 
 
-def exceeded_bound(summary: dict[str, float], recipe: PPORecipe) -> str:
-    """Returns the bound of the recipe that a step's means exceed, with both values; empty if none."""
-    if summary["kl"] > recipe.kl_ceiling:
-        return f"mean KL {summary['kl']:.1f} nats per response is over kl_ceiling = {recipe.kl_ceiling}"
-    if summary["eos_rate"] < recipe.eos_floor:
-        return f"EOS rate {summary['eos_rate']:.3f} is under eos_floor = {recipe.eos_floor}"
-    return ""
+def exceeded_bound(summary: dict[str, float], recipe: PPORecipe) -> Exceeded:
+    """Returns the bound of the recipe that a step's means exceed; one without a reason if there is none."""
+    kl, eos_rate = summary["kl"], summary["eos_rate"]
+    if kl > recipe.kl_ceiling:
+        reason = f"mean KL {kl:.1f} nats per response is over kl_ceiling = {recipe.kl_ceiling}"
+        return Exceeded(reason, recipe.patience, f"--set kl_ceiling={math.ceil(2 * kl)}")
+    if eos_rate < recipe.eos_floor:
+        reason = f"EOS rate {eos_rate:.3f} is under eos_floor = {recipe.eos_floor}"
+        return Exceeded(reason, recipe.patience, "--set eos_floor=0")
+    return Exceeded("", recipe.patience, "")

@@ -47,12 +47,12 @@ def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
         RecipeError: If a field is missing, has another type, or cannot be followed.
         DataError: If a file is not such TOML.
     """
-    tables, legend = _read(PRESETS / f"{stage}.toml")
+    tables, legend, otherwise = _read(PRESETS / f"{stage}.toml")
     where, name = str(PRESETS / f"{stage}.toml"), recipe
     path, _, chosen = recipe.partition(".toml")
     if path != recipe:
         where = f"{path}.toml"
-        own, words = _read(Path(where))
+        own, words, _ = _read(Path(where))
         name = chosen.removeprefix(":") or (next(iter(own)) if len(own) == 1 else "")
         if name not in own:
             raise UnknownName(f"recipe of {where}", name, own)
@@ -68,17 +68,19 @@ def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
     values = {key: value for key, (value, _) in given.items()}
     made = _build(cls, values, f"recipe {name}")
     _check(made, f"recipe {name}")
-    return Sourced(stage, name, about, made, {field.name: given[field.name][1] for field in dataclasses.fields(cls)}, legend)
+    sources = {field.name: given[field.name][1] for field in dataclasses.fields(cls)}
+    return Sourced(stage, name, about, made, sources, legend, otherwise)
 
 
-def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Returns a file's recipes, and the meanings of the short names in its sources, from its table ``[sources]``."""
+def _read(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[str, str]]:
+    """Returns a file's recipes, and its tables ``[sources]`` (short names) and ``[otherwise]`` (see :class:`Sourced`)."""
     data = files.parse_toml(files.read_text(path, LIMIT), path)
     for name, table in data.items():
         if not isinstance(table, dict):
             raise DataError(path, f"{name!r} stands outside of a recipe; a recipe begins with [its-name]")
     legend = {name: str(text) for name, text in data.pop("sources", {}).items()}
-    return data, legend
+    otherwise = {name: str(text) for name, text in data.pop("otherwise", {}).items()}
+    return data, legend, otherwise
 
 
 def _merge(tables: dict[str, dict[str, Any]], name: str, where: str) -> dict[str, Any]:

@@ -47,10 +47,15 @@ class PolicyEngine:
     Args:
         eos_ids: Tokens that end a response.
         rows: Largest number of rows in a batch.
+        vocabulary: Number of the token ids that may be drawn, the smallest ones; ``None`` for all.
+        advice: What to do if the policy's logits are not finite.
     """
 
-    def __init__(self, policy: Policy, eos_ids: Sequence[int], rows: int) -> None:
+    def __init__(
+        self, policy: Policy, eos_ids: Sequence[int], rows: int, vocabulary: int | None = None, advice: str = ""
+    ) -> None:
         self._policy, self._eos, self._rows = policy, frozenset(eos_ids), rows
+        self._vocabulary, self._advice = vocabulary, advice
 
     def update(self, policy: Policy) -> None:
         """Keeps the policy, whose weights it shares."""
@@ -77,11 +82,9 @@ class PolicyEngine:
         while True:
             mask = None if bool(attention.all()) else attention
             logits = self._policy.next_logits(ids, mask, positions, cache)
-            chosen = choose_tokens(logits, rows, decoding)
+            chosen = choose_tokens(logits[:, : self._vocabulary], rows, decoding)
             if -1 in chosen:
-                raise EngineError(
-                    "the policy's logits are not finite; resume from the last checkpoint with a lower learning rate"
-                )
+                raise EngineError("the policy's logits are not finite" + (self._advice and f"; {self._advice}"))
             going: list[int] = []
             for index, (row, token) in enumerate(zip(rows, chosen, strict=True)):
                 row.tokens.append(token)
@@ -129,7 +132,7 @@ class Rollout:
         """Returns the rollout of a prompt and its completion."""
         answer = np.array(completion.token_ids, dtype=np.int32)
         mask = np.concatenate([np.zeros(len(prompt), dtype=np.bool_), np.ones(len(answer), dtype=np.bool_)])
-        return cls(Tokens(np.concatenate([prompt.ids, answer]), mask), completion.finish_reason == "stop")
+        return cls(Tokens(np.concatenate([prompt.ids, answer]), mask, prompt.target), completion.finish_reason == "stop")
 
 
 def roll_out(

@@ -11,18 +11,21 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
+import msgspec
 from msgspec import Meta
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.files import Record
+from tulu_eval.models.exported import ExportedChange
 
-FORMAT = 2
-"""Version of a checkpoint's files. Format 1, which had no number, had pickles."""
+FORMAT = 3
+"""Version of a checkpoint's files. Format 1, which had no number, had pickles; in format 2 rates and guards were of the
+identity."""
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 16_000_000
@@ -52,10 +55,12 @@ class File(Record, frozen=True):
 class CheckpointManifest(Record, frozen=True):
     """A checkpoint's manifest, as :class:`Saved` explains it."""
 
-    format: Literal[2]
+    format: Literal[3]
     step: Count
     identity: dict[str, str]
     counters: dict[str, Count]
+    adjustable: dict[str, float]
+    changes: tuple[ExportedChange, ...]
     files: dict[ShardName, File]
 
 
@@ -66,6 +71,8 @@ class Saved(NamedTuple):
         step: Number of finished steps.
         identity: Values that the checkpoint and a run that resumes from it must share.
         counters: Counters of the run's guards.
+        adjustable: Values that a run that resumes from it may change.
+        changes: Those that changed at resumes before.
         files: All files but the manifest, by name.
     """
 
@@ -73,7 +80,18 @@ class Saved(NamedTuple):
     step: int
     identity: dict[str, str]
     counters: dict[str, int]
+    adjustable: dict[str, float]
+    changes: tuple[ExportedChange, ...]
     files: dict[str, File]
+
+    def changed(self, adjustable: Mapping[str, float]) -> tuple[ExportedChange, ...]:
+        """Returns the changes of a run that resumes from this checkpoint with these values: the earlier and the new ones."""
+        new = [
+            ExportedChange(self.step, name, self.adjustable[name], value)
+            for name, value in adjustable.items()
+            if name in self.adjustable and self.adjustable[name] != value
+        ]
+        return (*self.changes, *new)
 
 
 def folder_of(folder: Path, step: int) -> Path:
@@ -105,6 +123,8 @@ def write(saved: Saved) -> None:
         "step": saved.step,
         "identity": saved.identity,
         "counters": saved.counters,
+        "adjustable": saved.adjustable,
+        "changes": msgspec.to_builtins(saved.changes),
         "files": {name: {"size": file.size, "sha256": file.sha256} for name, file in saved.files.items()},
     }
     with (saved.folder / MANIFEST).open("w", encoding="utf-8") as file:
@@ -140,7 +160,7 @@ def read(folder: Path) -> Saved:
         found = files.checked(data, CheckpointManifest, files.Place(folder / MANIFEST))
     except DataError as error:
         raise BrokenError(f"its {MANIFEST} is not one of this program") from error
-    saved = Saved(folder, found.step, found.identity, found.counters, found.files)
+    saved = Saved(folder, found.step, found.identity, found.counters, found.adjustable, found.changes, dict(found.files))
     if step_of(folder) != saved.step:
         raise BrokenError(f"its {MANIFEST} says step {saved.step}")
     sizes = {name: state.st_size for name, state in there.items() if name != MANIFEST}

@@ -10,6 +10,12 @@ from tulu_eval.records import content_hash
 Stage = Literal["sft", "rm", "dpo", "ppo"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
+RATES = ("learning_rate", "final_learning_rate")
+"""Settings that may change where a run goes on: they have an effect on later updates only."""
+
+GUARDS = ("max_skipped", "kl_ceiling", "eos_floor", "patience")
+"""Settings that may change where a run goes on: they have an effect on when it stops only."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -27,6 +33,7 @@ class Recipe:
         learning_rate: Highest rate, after the warm-up.
         final_learning_rate: Rate after the last update; the decay is linear.
         warmup: Share of the updates in the linear warm-up from 0.
+        warmup_of: Whether that is a share of the updates of the whole ``run``, or of one ``epoch``.
         adam_b1: Decay of the first moment.
         adam_b2: Decay of the second moment.
         adam_eps: Added to the root of the second moment.
@@ -48,6 +55,7 @@ class Recipe:
     learning_rate: float
     final_learning_rate: float
     warmup: float
+    warmup_of: Literal["run", "epoch"]
     adam_b1: float
     adam_b2: float
     adam_eps: float
@@ -93,7 +101,9 @@ class PPORecipe(Recipe):
         prompt_bos: Whether prompts begin with the tokenizer's beginning token.
         rollout_batch: Prompts per step; all rollouts of a step come from the policy at its start.
         rollouts_per_prompt: Rollouts per prompt, adjacent in the batch.
-        inner_epochs: Passes over each mini-batch; old log-probabilities and values are those of the first.
+        inner_epochs: Passes over the rollouts of a step.
+        inner_order: ``mini-batch`` passes over each mini-batch again before the next, measured from the log-probabilities and
+            values of the first pass; ``rollouts`` passes over all mini-batches again, and computes these anew each time.
         max_new_tokens: Largest number of tokens of a response, including the end token.
         top_k: Number of candidates in sampling; 0 for no limit.
         top_p: Probability mass of the candidates in sampling; 1 for no limit.
@@ -116,6 +126,7 @@ class PPORecipe(Recipe):
     rollout_batch: int
     rollouts_per_prompt: int
     inner_epochs: int
+    inner_order: Literal["mini-batch", "rollouts"]
     max_new_tokens: int
     temperature: float
     top_k: int
@@ -147,6 +158,7 @@ class Sourced:
         about: One sentence about the recipe.
         sources: Source of each value, by field.
         legend: Meanings of the short names in the sources.
+        otherwise: What every recipe of the stage does otherwise than the code that trained the suite, by subject.
     """
 
     stage: Stage
@@ -155,11 +167,25 @@ class Sourced:
     recipe: Recipe
     sources: dict[str, str]
     legend: dict[str, str]
+    otherwise: dict[str, str]
 
     @property
     def sha256(self) -> str:
         """Hash of the values that have an effect on the result, without models and data, which have hashes of their own."""
+        return self._hash_without(())
+
+    @property
+    def past_sha256(self) -> str:
+        """The same hash without the values that may change where a run goes on (:data:`RATES`, :data:`GUARDS`)."""
+        return self._hash_without((*RATES, *GUARDS))
+
+    @property
+    def adjustable(self) -> dict[str, float]:
+        """The values that may change where a run goes on."""
+        return {key: getattr(self.recipe, key) for key in (*RATES, *GUARDS) if hasattr(self.recipe, key)}
+
+    def _hash_without(self, more: tuple[str, ...]) -> str:
         values = dataclasses.asdict(self.recipe)
-        for key in ("micro_tokens", "activation_checkpointing", "model", "reward_model", "dataset", "split"):
+        for key in ("micro_tokens", "activation_checkpointing", "model", "reward_model", "dataset", "split", *more):
             values.pop(key, None)
         return content_hash(values)

@@ -18,11 +18,15 @@ _SUMS = ("rows", "tokens", "kl", "finished", "score", "score_squared", "surprise
 
 
 class StepMeans:
-    """Collects the numbers of one step."""
+    """Collects the numbers of one step.
 
-    def __init__(self, ranks: Ranks) -> None:
-        self._ranks = ranks
-        self._sums = torch.zeros(len(_SUMS), dtype=torch.float64)
+    Args:
+        rewards: Names of the rewards, whose means it gives too.
+    """
+
+    def __init__(self, ranks: Ranks, rewards: tuple[str, ...]) -> None:
+        self._ranks, self._rewards = ranks, tuple(f"reward_{name}" for name in rewards)
+        self._sums = torch.zeros(len(_SUMS) + len(rewards), dtype=torch.float64)
         self._losses: list[Tensor] = []
         self._numbers: list[dict[str, float]] = []
         self._explained: list[float] = []
@@ -45,13 +49,13 @@ class StepMeans:
             "score_squared": score.square().sum(),
             "surprise": torch.where(mask, -old.logprobs, 0.0).double().sum(),
         }
-        self._sums += torch.stack([sums[name].double().cpu() for name in _SUMS])
+        self._sums += torch.cat([torch.stack([sums[name].double().cpu() for name in _SUMS]), old.parts.double().sum(0).cpu()])
         self._explained.append(explained_variance(old.values, target.returns, mask, self._ranks.sum))
 
     def summary(self) -> dict[str, float]:
         """Returns the means by name, as ``metrics.jsonl`` has them (:mod:`~tulu_eval.training.metrics`)."""
         device = self._ranks.device
-        total = dict(zip(_SUMS, self._ranks.sum(self._sums.to(device)).tolist(), strict=True))
+        total = dict(zip((*_SUMS, *self._rewards), self._ranks.sum(self._sums.to(device)).tolist(), strict=True))
         rows, tokens = total["rows"], total["tokens"]
         losses = self._ranks.sum(torch.stack(self._losses).mean(0).to(device)).tolist()
         last = self._numbers[-1]
@@ -60,6 +64,7 @@ class StepMeans:
             "learning_rate": last["learning_rate"],
             "score": total["score"] / rows,
             "score_deviation": max(total["score_squared"] / rows - (total["score"] / rows) ** 2, 0.0) ** 0.5,
+            **{name: total[name] / rows for name in self._rewards},
             "kl": total["kl"] / rows,
             "kl_per_token": total["kl"] / tokens,
             "eos_rate": total["finished"] / rows,

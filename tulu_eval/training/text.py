@@ -10,7 +10,8 @@ The evaluation's template strips no content (facts of the suite, 3.1 and 3.2); b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.end_tokens import reserved
 from tulu_eval.models.tokenizer_calls import told
+from tulu_eval.training.literal import MARK, Encoded, LiteralTokenizer
 
 ROLES = ("system", "user", "assistant")
 
@@ -49,10 +51,12 @@ class Tokens:
     Attributes:
         ids: [tokens], int32.
         mask: [tokens], bool: the tokens to train on or to compare; never the first token.
+        target: The right answer to a prompt that a rule grades; empty for other rows.
     """
 
     ids: NDArray[np.int32]
     mask: NDArray[np.bool_]
+    target: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,26 +105,48 @@ class Encoder:
             self._lead: list[int] = full[: next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)]
 
     def holds_special(self, messages: Sequence[Message]) -> bool:
-        """Whether a message's text contains a special token, which the tokenizer would read as that token."""
+        """Whether a message's text contains a special token's, which the tokenizer would read as that token."""
         return any(self._reserved.search(message["content"]) for message in messages)
+
+    def can_write(self, messages: Sequence[Message]) -> bool:
+        """Whether the texts of special tokens in messages, if there are any, can be written as text."""
+        if not self.holds_special(messages):
+            return True
+        return self._literal is not None and not any(MARK in message["content"] for message in messages)
+
+    @functools.cached_property
+    def _literal(self) -> LiteralTokenizer | None:
+        return LiteralTokenizer.of(self._tokenizer)
+
+    def _encode(self, rows: Sequence[Sequence[Message]], write: Callable[[Sequence[Message], str], str]) -> list[Encoded]:
+        """Returns the texts that ``write`` gives for messages and an end token, encoded; messages have no special tokens."""
+        held = [self.holds_special(messages) for messages in rows]
+        plain = [write(messages, self._eos) for messages, special in zip(rows, held, strict=True) if not special]
+        found: Any = {"input_ids": [], "offset_mapping": []}
+        if plain:
+            found = self._tokenizer(plain, add_special_tokens=False, return_attention_mask=False, return_offsets_mapping=True)
+        ordinary = iter(map(Encoded, found["input_ids"], found["offset_mapping"]))
+        done = []
+        for messages, special in zip(rows, held, strict=True):
+            if not special:
+                done.append(next(ordinary))
+                continue
+            assert self._literal is not None  # noqa: S101 - can_write said so
+            done.append(self._literal.encode(write(messages, MARK), self.eos_id))
+        return done
 
     def conversations(self, rows: Sequence[Sequence[Message]], *, last_only: bool) -> list[Tokens]:
         """Returns conversations as tokens, beginning with the tokens that the tokenizer itself adds (BOS).
 
         ``last_only`` marks only the last message, for preference data, instead of every assistant's.
         """
-        rendered = [render(messages, self._eos) for messages in rows]
         with told("the tokenizer does not take the conversations"):
-            encoded = self._tokenizer(
-                [text for text, _ in rendered],
-                add_special_tokens=False,
-                return_attention_mask=False,
-                return_offsets_mapping=True,
-            )
-        return [
-            self._with_mask(ids, offsets, spans[-1:] if last_only else spans)
-            for ids, offsets, (_, spans) in zip(encoded["input_ids"], encoded["offset_mapping"], rendered, strict=True)
-        ]
+            encoded = self._encode(rows, lambda messages, eos: render(messages, eos)[0])
+        found = []
+        for messages, (ids, offsets) in zip(rows, encoded, strict=True):
+            spans = render(messages, MARK if self.holds_special(messages) else self._eos)[1]
+            found.append(self._with_mask(ids, offsets, spans[-1:] if last_only else spans))
+        return found
 
     def _with_mask(self, ids: list[int], offsets: list[tuple[int, int]], spans: list[TextSpan]) -> Tokens:
         # A token belongs to an answer if it begins in it, so a token that begins in the tag does not.
@@ -133,8 +159,7 @@ class Encoder:
 
     def prompts(self, rows: Sequence[Sequence[Message]], *, bos: bool) -> list[Tokens]:
         """Returns prompts as tokens; with ``bos``, they begin with the tokens that the tokenizer itself adds."""
-        texts = [render_prompt(messages, self._eos) for messages in rows]
         with told("the tokenizer does not take the prompts"):
-            encoded = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            encoded = [one.ids for one in self._encode(rows, render_prompt)]
         lead = self._lead if bos else []
         return [Tokens(np.array(lead + ids, dtype=np.int32), np.zeros(len(lead) + len(ids), dtype=np.bool_)) for ids in encoded]
