@@ -5,6 +5,8 @@ differ in nothing that matters: 20 real runs with other batch sizes and dtypes, 
 own run flip by chance. A claim on a null, or on another setting than the hidden one, is false.
 
     python benchmarks/explain.py --work explain-work --seed 1 --json explain.json
+
+What came of a case is kept in the folder of work, and the same command with the same code goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 from explain_planting import Bench, Case, Outcome, Truth, ask, judged, plant
 
 import tulu_eval
 from tulu_eval.benchmarks.gsm8k_scorers import grade_flexible_extract, grade_last_number, grade_strict_match
 from tulu_eval.findings import explain as search
 from tulu_eval.findings.explain_record import Explanation
+from tulu_eval.records import content_hash
 from tulu_eval.stats import mcnemar
 
 SINGLES, DOUBLES = 20, 10
@@ -107,12 +111,23 @@ def simulated_nulls(bench: Bench, draw: random.Random, size: int) -> Iterator[Ca
 
 def run_cases(bench: Bench, cases: Iterable[Case], kind: str, seed: int) -> list[Line]:
     """Returns what came of cases; the order of the items is another one in each."""
-    lines = []
+    lines, code = [], code_hash()
     for at, case in enumerate(cases):
         search.SEED = 1000 * seed + at
-        lines.append(line_of(bench, case, ask(bench, case, bench.work / "cases" / f"{kind}-{at}")))
+        kept = bench.work / "lines" / f"{content_hash([code, kind, search.SEED, case.given, case.truth.names])}.json"
+        if not kept.exists():
+            found = line_of(bench, case, ask(bench, case, bench.work / "cases" / f"{kind}-{at}"))
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_bytes(msgspec.json.encode(found))
+        lines.append(msgspec.json.decode(kept.read_bytes(), type=Line))
         print(kind, at, lines[-1], flush=True)
     return lines
+
+
+def code_hash() -> str:
+    """Returns a hash of the package and of this bench, since other code may come to other answers."""
+    places = [Path(tulu_eval.__file__).parent.rglob("*.py"), Path(__file__).parent.glob("explain*.py")]
+    return content_hash([file.read_text(encoding="utf-8") for some in places for file in sorted(some)])
 
 
 def filters() -> dict[str, dict[str, object]]:
