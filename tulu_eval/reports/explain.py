@@ -112,8 +112,9 @@ def _spent(found: Explanation) -> str:
     if not found.everything:
         return ""
     share = 100 * found.generated / found.everything
+    cost = "" if found.dollars is None else f", for at most ${found.dollars:.2f}"
     ended = "; the budget ended the search" if found.short else ""
     return wrapped(
-        f"{found.generated} of at most {found.budget} samples generated in {duration(found.seconds)}, {share:.0f} % of the "
-        f"{found.everything} that every paid change on all items needs{ended}"
+        f"{found.generated} of at most {found.budget} samples generated in {duration(found.seconds)}{cost}, {share:.0f} % of "
+        f"the {found.everything} that every paid change on all items needs{ended}"
     )
