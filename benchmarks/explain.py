@@ -190,8 +190,8 @@ def main() -> None:
     planted = {
         "one setting": [case for case in cases if len(case.truth.names) == 1],
         "two settings": [case for case in cases if len(case.truth.names) == 2],
-        "nothing, real": real_nulls(bench),
         "nothing, simulated": simulated_nulls(bench, draw, order.simulated),
+        "nothing, real": real_nulls(bench),
     }
     lines = {kind: run_cases(bench, some, kind, order.seed) for kind, some in planted.items()}
     rescored = filters()
