@@ -36,7 +36,7 @@ def as_text(found: Explanation) -> str:
     numbers = tuple(at for at, name in enumerate(header) if name in ("items", "left"))
     blocks = [
         wrapped(found.sentence),
-        "\n".join(wrapped(line, "      ") for line in sides(found)),
+        "\n".join(wrapped(line, "      ") for line in _sides(found)),
         grid(header, rows, right=numbers, keep=numbers) if rows else "",
         "\n".join(wrapped(line, "  ") for line in beside(found)),
         wrapped(METHOD) if any(row.effect is not None for row in found.tried) else "",
@@ -47,17 +47,22 @@ def as_text(found: Explanation) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def sides(found: Explanation) -> list[str]:
-    """Returns the two numbers and the gap, a line each."""
+def _sides(found: Explanation) -> list[str]:
     gap = found.gap
     of = {"base": "", "goal": ""} if gap is None else {"base": f"{100 * gap.base:.1f} %  ", "goal": f"{100 * gap.goal:.1f} %  "}
     lines = [f"from  {of['base']}{found.base}", f"to    {of['goal']}{found.goal}"]
-    if gap is not None:
-        lines.append(
-            f"gap   {100 * gap.size:+.1f} points on {gap.n} items, {gap.how} p = {gap.p_value:.2g}; "
-            f"flips alone give up to {found.chance:.1f}"
-        )
-    return lines
+    return lines if gap is None else [*lines, gap_line(found)]
+
+
+def gap_line(found: Explanation) -> str:
+    """Returns the gap with its test; empty if it is not known."""
+    gap = found.gap
+    if gap is None:
+        return ""
+    return (
+        f"gap   {100 * gap.size:+.1f} points on {gap.n} items, {gap.how} p = {gap.p_value:.2g}; "
+        f"flips alone give up to {found.chance:.1f}"
+    )
 
 
 def table(found: Explanation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -33,6 +33,8 @@ tr.found td{background:var(--band);font-weight:600}
 @media(max-width:40rem){li{grid-template-columns:1fr}}
 """
 
+ARROW = "\u2192"
+
 FIGURES = ("effect", "items", "left")
 """Columns of numbers."""
 
@@ -41,7 +43,7 @@ def as_html(found: Explanation) -> str:
     """Returns the page; every text on it is escaped, and it asks for nothing."""
     next_step = f"Next: {found.next_step}." if found.next_step else ""
     lines = [
-        *explain.sides(found),
+        explain.gap_line(found),
         *explain.beside(found),
         explain.METHOD,
         *explain.untried(found),
@@ -96,4 +98,4 @@ def _table(found: Explanation) -> str:
 def _cells(tag: str, header: Sequence[str], row: Sequence[str]) -> str:
     """Returns the cells of a row; figures stand at the right."""
     marks = (' class="figure"' if name in FIGURES else "" for name in header)
-    return "".join(f"<{tag}{mark}>{html(text)}</{tag}>" for mark, text in zip(marks, row, strict=True))
+    return "".join(f"<{tag}{mark}>{html(text.replace('->', ARROW))}</{tag}>" for mark, text in zip(marks, row, strict=True))
