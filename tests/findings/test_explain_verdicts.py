@@ -93,3 +93,23 @@ def test_the_cause_itself_is_named_from_texts_and_among_chance_from_a_number_of_
     changes = [flipped(draw, own, RATE) for _ in range(5)] + [goal]
     found = searched(own, goal, changes, texts=texts, seen=len(ITEMS))
     assert (found.named, found.rivals) == ((("change-5",), ()) if texts else ((), (("change-5",),)))
+
+
+def test_a_number_of_a_part_of_all_items_is_held_against_the_draw_of_the_part() -> None:
+    draw = random.Random(10)
+    own = {item: float(draw.random() < 0.6) for item in ITEMS}
+
+    def noise(right: float, n: int, *, part: bool) -> bool:
+        claim = read_claim(f"{100 * right / n:.1f}", n)
+        goal = Goal("a number", ITEMS, None, claim, same_items=False, part=part)
+        gap = gap_of(Frame(goal, ITEMS, trial("base", own, len(ITEMS)), RATE))
+        assert gap is not None
+        return gap.noise
+
+    shortest = round(210 * (sum(own.values()) / 300 + 0.08))
+    assert not noise(shortest, 210, part=True), "8 points more than a random part has"
+    assert noise(shortest, 210, part=False), "as other items may have"
+    parts = [sum(own[item] for item in draw.sample(ITEMS, 210)) for _ in range(200)]
+    assert sum(not noise(right, 210, part=True) for right in parts) <= 6, (
+        "1 in 100 would be more than 6 of 200 in 1 of 200 draws"
+    )
