@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from tulu_eval.errors import UserError
@@ -24,8 +25,7 @@ class Tariff(NamedTuple):
         if plan.backend.local:
             return 0.0
         limit = plan.decoding.max_new_tokens
-        asked = (one.request for one in plan.planned if one.item.id in items)
-        return sum(self.price.dollars(prompt_tokens(request), limit) for request in asked)
+        return math.fsum(self.price.dollars(prompt, limit) for _, prompt in _prompts(plan, items))
 
     def cost(self, plan: Plan, samples: Mapping[str, Sample], made: int) -> float:
         """Returns the most that ``made`` of the samples cost; an answer whose tokens are not known counts with its limit."""
@@ -33,11 +33,17 @@ class Tariff(NamedTuple):
             return 0.0
         limit = plan.decoding.max_new_tokens
         each = [
-            self.price.dollars(prompt_tokens(one.request), len(samples[one.item.id].completion.token_ids) or limit)
-            for one in plan.planned
-            if one.item.id in samples
+            self.price.dollars(prompt, len(samples[item].completion.token_ids) or limit)
+            for item, prompt in _prompts(plan, samples)
         ]
-        return sum(sorted(each, reverse=True)[:made])
+        return math.fsum(sorted(each, reverse=True)[:made])
+
+
+def _prompts(plan: Plan, items: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Yields some items with the tokens of their prompts; `explain` asks for generated text alone."""
+    for one in plan.planned:
+        if one.item.id in items and isinstance(one.request, Request):
+            yield one.item.id, prompt_tokens(one.request)
 
 
 def prompt_tokens(request: Request) -> int:
