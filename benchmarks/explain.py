@@ -162,7 +162,7 @@ def table(lines: Mapping[str, list[Line]]) -> Iterator[str]:
         false = sum(any(not set(names) <= set(row.hidden) for names in row.claims) for row in rows)
         shares = [row.generated / row.everything for row in rows if row.everything]
         cells = [str(counts[one]) if rows[0].hidden else "-" for one in outcomes]
-        spent = f"{statistics.fmean(shares):.1%}, at most {max(shares):.1%}"
+        spent = f"{statistics.fmean(shares):.1%}, at most {max(shares):.1%}" if shares else "-"
         yield f"| {kind} | {len(rows)} | {' | '.join(cells)} | {false} | {spent} |"
     every = [row for rows in lines.values() for row in rows]
     missed, checked = sum(row.missed for row in every), sum(row.checked for row in every)

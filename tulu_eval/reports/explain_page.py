@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from importlib import resources
 
 from tulu_eval.escaping import html
 from tulu_eval.findings.explain_record import Explanation
@@ -12,26 +13,7 @@ from tulu_eval.reports import explain
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
-STYLE = """
-:root{color-scheme:light dark;--ink:#1b1e23;--soft:#59616b;--line:#d9dde2;--page:#fff;--band:#f3f5f7;--number:#3b62c4;
---up:#2b8a41;--down:#d4502f;--rest:#8a929b}
-@media(prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#a2abb5;--line:#3a4048;--page:#15181c;--band:#1e2227;
---number:#7f9ff2;--up:#5cc274;--down:#ff8062;--rest:#8a929b}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:62rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.3rem;line-height:1.35;margin:0 0 1.5rem}
-p{max-width:48rem;color:var(--soft);font-size:.9rem;margin:.6rem 0;overflow-wrap:anywhere}
-ol{list-style:none;margin:0 0 1.5rem;padding:0}
-li{display:grid;grid-template-columns:18rem 1fr;gap:0 1rem;align-items:center;padding:.3rem 0}
-.track{position:relative;height:1.4rem;margin-right:4.5rem}
-.bar{position:absolute;top:0;bottom:0;min-width:2px;border-radius:2px}
-.label{position:absolute;padding-left:.4rem;white-space:nowrap;font-variant-numeric:tabular-nums}
-.number{background:var(--number)}.up{background:var(--up)}.down{background:var(--down)}.rest{background:var(--rest)}
-div.table{overflow-x:auto;margin-bottom:1rem}table{border-collapse:collapse;width:100%;font-size:.9rem}
-th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line)}
-td.figure,th.figure{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-tr.found td{background:var(--band);font-weight:600}
-@media(max-width:40rem){li{grid-template-columns:1fr}}
-"""
+_STYLE = resources.files("tulu_eval.reports") / "web" / "explain.css"
 
 ARROW = "\u2192"
 
@@ -50,11 +32,13 @@ def as_html(found: Explanation) -> str:
         explain.spent(found),
         next_step,
     ]
+    style = _STYLE.read_text(encoding="utf-8")
     prose = "".join(f"<p>{html(line)}</p>" for line in lines if line)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>explain</title><style>{STYLE}</style></head>'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>explain</title>'
+        f"<style>{style}</style></head>"
         f"<body><h1>{html(found.sentence)}</h1>{_waterfall(found)}{_table(found)}{prose}</body></html>\n"
     )
 
