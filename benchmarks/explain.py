@@ -5,6 +5,8 @@ differ in nothing that matters: 20 real runs with other batch sizes and dtypes, 
 own run flip by chance. A claim on a null, or on another setting than the hidden one, is false.
 
     python benchmarks/explain.py --work explain-work --seed 1 --json explain.json
+
+What came of a case is kept in the folder of work, and the same command with the same code goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 from explain_planting import Bench, Case, Outcome, Truth, ask, judged, plant
 
 import tulu_eval
 from tulu_eval.benchmarks.gsm8k_scorers import grade_flexible_extract, grade_last_number, grade_strict_match
 from tulu_eval.findings import explain as search
 from tulu_eval.findings.explain_record import Explanation
+from tulu_eval.records import content_hash
 from tulu_eval.stats import mcnemar
 
 SINGLES, DOUBLES = 20, 10
@@ -107,12 +111,23 @@ def simulated_nulls(bench: Bench, draw: random.Random, size: int) -> Iterator[Ca
 
 def run_cases(bench: Bench, cases: Iterable[Case], kind: str, seed: int) -> list[Line]:
     """Returns what came of cases; the order of the items is another one in each."""
-    lines = []
+    lines, code = [], code_hash()
     for at, case in enumerate(cases):
         search.SEED = 1000 * seed + at
-        lines.append(line_of(bench, case, ask(bench, case, bench.work / "cases" / f"{kind}-{at}")))
+        kept = bench.work / "lines" / f"{content_hash([code, kind, search.SEED, case.given, case.truth.names])}.json"
+        if not kept.exists():
+            found = line_of(bench, case, ask(bench, case, bench.work / "cases" / f"{kind}-{at}"))
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_bytes(msgspec.json.encode(found))
+        lines.append(msgspec.json.decode(kept.read_bytes(), type=Line))
         print(kind, at, lines[-1], flush=True)
     return lines
+
+
+def code_hash() -> str:
+    """Returns a hash of the package and of this bench, since other code may come to other answers."""
+    places = [Path(tulu_eval.__file__).parent.rglob("*.py"), Path(__file__).parent.glob("explain*.py")]
+    return content_hash([file.read_text(encoding="utf-8") for some in places for file in sorted(some)])
 
 
 def filters() -> dict[str, dict[str, object]]:
@@ -147,7 +162,7 @@ def table(lines: Mapping[str, list[Line]]) -> Iterator[str]:
         false = sum(any(not set(names) <= set(row.hidden) for names in row.claims) for row in rows)
         shares = [row.generated / row.everything for row in rows if row.everything]
         cells = [str(counts[one]) if rows[0].hidden else "-" for one in outcomes]
-        spent = f"{statistics.fmean(shares):.1%}, at most {max(shares):.1%}"
+        spent = f"{statistics.fmean(shares):.1%}, at most {max(shares):.1%}" if shares else "-"
         yield f"| {kind} | {len(rows)} | {' | '.join(cells)} | {false} | {spent} |"
     every = [row for rows in lines.values() for row in rows]
     missed, checked = sum(row.missed for row in every), sum(row.checked for row in every)
@@ -175,8 +190,8 @@ def main() -> None:
     planted = {
         "one setting": [case for case in cases if len(case.truth.names) == 1],
         "two settings": [case for case in cases if len(case.truth.names) == 2],
-        "nothing, real": real_nulls(bench),
         "nothing, simulated": simulated_nulls(bench, draw, order.simulated),
+        "nothing, real": real_nulls(bench),
     }
     lines = {kind: run_cases(bench, some, kind, order.seed) for kind, some in planted.items()}
     rescored = filters()

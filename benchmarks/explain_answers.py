@@ -19,11 +19,13 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.hf import backend
 from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.benchmarks.hypothesis import Hypothesis
-from tulu_eval.findings import explain_trials
+from tulu_eval.findings import explain_sides, explain_trials
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request, content_hash
 from tulu_eval.registry import Suite
+from tulu_eval.runs.order import Order
 from tulu_eval.runs.run_plan import Plan
+from tulu_eval.store.manifest_schema import Manifest
 
 
 class RememberingBackend(TransformersBackend):
@@ -93,6 +95,17 @@ def remember(file: Path) -> None:
     RememberingBackend.file = file
     backend.TransformersBackend = RememberingBackend
     explain_trials.vary = functools.partial(_vary, {}, explain_trials.vary)
+    explain_sides.same_plan = functools.partial(_same_plan, {}, explain_sides.same_plan)
+
+
+def _same_plan(
+    made: dict[str, Plan], make: Callable[[Order, Manifest, Suite], Plan], order: Order, manifest: Manifest, suite: Suite
+) -> Plan:
+    """Returns the plan of a run that was made again, in the given folder of results."""
+    place = manifest.settings_sha256
+    if place not in made:
+        made[place] = make(order, manifest, suite)
+    return dataclasses.replace(made[place], order=dataclasses.replace(made[place].order, output=order.output))
 
 
 def _vary(

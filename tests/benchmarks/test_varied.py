@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,16 @@ from tulu_eval.benchmarks.gsm8k_hypotheses import _card
 from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherDecoding, OtherScorer
 from tulu_eval.benchmarks.varied import VariedBenchmark, is_varied, varied
 from tulu_eval.errors import UnknownName
-from tulu_eval.records import Decoding
+from tulu_eval.records import Decoding, to_json
 from tulu_eval.runs import catalog
+from tulu_eval.store.identity import settings_hash
+from tulu_eval.store.manifest import read_manifest, read_results
+from tulu_eval.store.signature import signature
+
+COMMITTED = sorted(
+    file.parent for file in (Path(__file__).parents[2] / "results" / "smollm2-135m-instruct").glob("*/*/manifest.json")
+)
+"""Runs that were made before protocols could be varied."""
 
 ITEM = Item("test-1", "How many?", "3")
 
@@ -78,6 +87,25 @@ def test_answers_under_a_change_are_beginnings_only_if_they_end_earlier() -> Non
     assert not OtherDecoding(stop=("\n",)).only_ends_earlier(base)
     assert not OtherDecoding(1024).only_ends_earlier(base)
     assert not OtherDecoding(temperature=0.6).only_ends_earlier(base)
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_runs_of_before_keep_hash_and_signature_beside_varied_protocols(folder: Path) -> None:
+    manifest, recorded = read_manifest(folder), read_results(folder)
+    name, protocol = manifest.benchmark.name, manifest.protocol.name
+    own = catalog.benchmark(name, protocol)
+    before = to_json(own.protocol(protocol))
+    for one in own.hypotheses(own.protocol(protocol)):
+        made = catalog.benchmark(name, f"{protocol}+{one.name}")
+        assert made.protocol(f"{protocol}+{one.name}").name == f"{protocol}+{one.name}"
+    after = catalog.benchmark(name, protocol).protocol(protocol)
+    assert to_json(after) == before
+    assert after.prompt_id == manifest.protocol.prompt_id
+    assert settings_hash(manifest) == manifest.settings_sha256
+    assert manifest.settings_sha256.startswith(folder.name.rpartition("-")[2])
+    for row in recorded.rows:
+        ids = [item for item in manifest.items[row.protocol] if item in manifest.planned]
+        assert signature(manifest, row.protocol, row.scorer, ids) == row.signature
 
 
 @pytest.mark.parametrize("name", ["", "Zero", "a b", "../x", "a+b", "x" * 62])

@@ -13,7 +13,10 @@ from click.testing import Result
 Run = Callable[..., Result]
 MakeRun = Callable[..., Path]
 MODEL = "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
-SAID = "unfinished: 6 of 16 planned samples are there, those that finished first, which are the short ones and no random sample"
+SAID = (
+    "unfinished: 6 of 16 planned samples are there, the short ones, which finish first, or the few that 'explain' tried; "
+    "they stand for no others"
+)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import AutoTokenizer
 
 import tulu_eval
 from tulu_eval.benchmarks import gsm8k_hypotheses
+from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import UserError
 from tulu_eval.exchange import foreign, import_file
 from tulu_eval.exchange.lm_eval import ForeignDecoding
@@ -140,6 +142,20 @@ def test_a_bare_number_names_a_scorer_without_generating(base: tulu_eval.Run) ->
     assert found.generated == 0
 
 
+def test_no_answer_is_graded_twice(base: tulu_eval.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    graded: Counter[tuple[str, str]] = Counter()
+    grade = GSM8K.grade
+
+    def counting(self: GSM8K, target: str, text: str) -> Any:
+        graded[target, text] += 1
+        return grade(self, target, text)
+
+    monkeypatch.setattr(GSM8K, "grade", counting)
+    found = tulu_eval.explain(base, number="20.0", n=SIZE, max_items=0, progress=False)
+    assert sum(row.items for row in found.tried) >= 3 * SIZE
+    assert set(graded.values()) == {1}
+
+
 def test_a_bare_number_names_a_setting_that_has_to_be_generated(
     plant: Plant, wishes: dict[str, Any], llama3_like: Path
 ) -> None:
@@ -165,7 +181,9 @@ def test_what_differs_by_chance_is_nothing_to_explain(
     found = tulu_eval.explain(base, goal, model=llama3_like, data=wishes["data"], progress=False)
     assert found.noise
     assert found.sentence.startswith("There is nothing to explain: chance alone gives a gap of")
-    assert found.tried == ()
+    assert set(verdicts(found).values()) == {"cannot tell"}
+    assert all(row.low == row.high == row.effect and not row.paid for row in found.tried), "what samples show is shown"
+    assert "by-stated-answer" in {row.names[0] for row in found.tried}
     assert world.asked == before
 
 
@@ -227,6 +245,10 @@ def test_what_cannot_be_explained(
         tulu_eval.explain(base)
     with pytest.raises(UserError, match="max_items must be 0 or more"):
         tulu_eval.explain(base, number="40.0", n=SIZE, max_items=-1)
+    with pytest.raises(UserError, match=r"^max_cost: scripted runs here and has no price; max_items and max_seconds limit it"):
+        tulu_eval.explain(base, number="40.0", n=SIZE, max_cost=1.0, model=llama3_like, data=wishes["data"])
+    with pytest.raises(UserError, match=r"^price says what max_cost counts; give both"):
+        tulu_eval.explain(base, number="40.0", n=SIZE, price="1,2")
     with pytest.raises(UserError, match="unknown scorer"):
         tulu_eval.explain(base, number="40.0", n=SIZE, scorer="stated-anser")
 

@@ -18,6 +18,7 @@ from tulu_eval.errors import UserError
 from tulu_eval.findings import explain_sides as sides
 from tulu_eval.findings.claims import Claim, read_claim
 from tulu_eval.findings.explain import explain as explain_gap
+from tulu_eval.findings.explain_cost import tariff_of
 from tulu_eval.findings.explain_record import Explanation, Wishes
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
@@ -41,6 +42,8 @@ def explain(
     scorer: str | None = None,
     max_items: int | None = None,
     max_seconds: float | None = None,
+    max_cost: float | None = None,
+    price: str | None = None,
     backend: str = "auto",
     settings: EngineSettings | Mapping[str, Any] | None = None,
     output: AnyPath = "results",
@@ -71,6 +74,8 @@ def explain(
         max_items: Samples that may be generated; 0 for what is free alone. A quarter of trying everything on all items, unless
             given.
         max_seconds: Seconds after which nothing more is begun.
+        max_cost: Dollars that a server may cost; the search ends before it would cost more.
+        price: A server's price, ``"IN,OUT"`` in dollars per million tokens; the list price of its model unless given.
         backend: As :func:`evaluate` takes it, for a recipe.
         settings: As :func:`evaluate` takes it, for a recipe.
         output: Folder of results for a recipe; a run's own folder decides for a run.
@@ -98,7 +103,8 @@ def explain(
     with silence(progress is False):
         base, goal = _sides(runs, claim, against, order, suite, scorer, None if model is None else str(model),
                             None if data is None else Path(data))  # fmt: skip
-        return explain_gap(base, goal, suite, shown, Wishes(max_items, max_seconds, generate=not dry_run))
+        wishes = Wishes(max_items, max_seconds, tariff_of(base, price, max_cost), generate=not dry_run)
+        return explain_gap(base, goal, suite, shown, wishes)
 
 
 def _sizes(benchmark: str | None) -> list[int]:

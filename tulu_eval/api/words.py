@@ -40,6 +40,7 @@ PARAMETERS = {
     "max-cost": "max_cost",
     "max-model-len": "max_model_len",
     "max-items": "max_items",
+    "max-seconds": "max_seconds",
     "method": "method",
     "model": "model",
     "name": "name",

@@ -29,6 +29,8 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 @click.option("--max-items", type=WHOLE, help="Samples that may be generated; 0 for what is free alone. Unless given, a "
               "quarter of trying everything on all items.")  # fmt: skip
 @click.option("--max-seconds", type=NUMBER, help="Seconds after which nothing more is begun.")
+@click.option("--max-cost", type=NUMBER, metavar="DOLLARS", help="Stop before a server would cost more than this.")
+@click.option("--price", metavar="IN,OUT", help="Dollars per million tokens at the server, instead of the table's.")
 @engine_options
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder of results, for a recipe without a run.")  # fmt: skip
@@ -51,6 +53,8 @@ def explain(
     scorer: str | None,
     max_items: int | None,
     max_seconds: float | None,
+    max_cost: float | None,
+    price: str | None,
     backend: str,
     output: Path,
     registry: Path | None,
@@ -92,8 +96,8 @@ def explain(
 
     found = tulu_eval.explain(
         folder, other, against=stand_in, number=number, n=size, model=model, benchmark=benchmark, protocol=protocol, data=data,
-        scorer=scorer, max_items=max_items, max_seconds=max_seconds, backend=backend, settings=settings_of(**engine),
-        output=output, registry=registry, dry_run=dry_run, progress=Progress(quiet=quiet),
+        scorer=scorer, max_items=max_items, max_seconds=max_seconds, max_cost=max_cost, price=price, backend=backend,
+        settings=settings_of(**engine), output=output, registry=registry, dry_run=dry_run, progress=Progress(quiet=quiet),
     )  # fmt: skip
     if write is not None:
         from tulu_eval import files

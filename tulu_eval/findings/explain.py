@@ -18,7 +18,7 @@ from tulu_eval.findings.explain_evidence import ALPHA, Evidence, Frame, Trial, w
 from tulu_eval.findings.explain_record import Explanation, NotTried, Tried, Wishes
 from tulu_eval.findings.explain_search import LOOKS, SURE, Lab, Spending, none_fits, search, shares
 from tulu_eval.findings.explain_sides import Base, Goal
-from tulu_eval.findings.explain_trials import Trials, free_on, make_trials, pairs_of, value_before
+from tulu_eval.findings.explain_trials import Trials, free_on, free_trials, make_trials, pairs_of, value_before
 from tulu_eval.findings.explain_verdicts import REST, ExplainVerdict, Gap, explains, gap_of, verdict_of
 from tulu_eval.findings.explain_words import next_step, sentence
 from tulu_eval.registry import Suite
@@ -56,7 +56,7 @@ def explain(base: Base, goal: Goal, suite: Suite, progress: Progress, wishes: Wi
     order = list(goal.items)
     random.Random(SEED).shuffle(order)  # noqa: S311 - a draw of items, not a secret
     there: dict[str, Sample] = {}
-    spending = Spending(0, wishes.max_seconds)
+    spending = Spending(0, wishes.max_seconds, wishes.tariff)
     lab = Lab(progress, spending)
     if base.plan is not None:
         there = lab.samples_of(base.plan)
@@ -64,7 +64,7 @@ def explain(base: Base, goal: Goal, suite: Suite, progress: Progress, wishes: Wi
     frame = Frame(goal, tuple(order), Trial((), base.plan, base.rule, there), base.flip_rate)
     missing = sum(item not in there for item in order)
     if not missing and (gap := gap_of(frame)) is not None and gap.noise:  # seconds before any plan is made
-        return Inquiry(base, frame, Trials([], [], []), suite).report(gap, spending, everything=0)
+        return Inquiry(base, frame, Trials(free_trials(base, goal, there), [], []), suite).report(gap, spending, everything=0)
     trials = make_trials(base, goal, there, suite, lab.samples_of)
     everything = len(trials.paid) * frame.n
     spending.items = math.ceil(BUDGET * everything) + missing if wishes.max_items is None else wishes.max_items
@@ -75,6 +75,8 @@ def explain(base: Base, goal: Goal, suite: Suite, progress: Progress, wishes: Wi
             lab.get(base.plan, order)
         gap = gap_of(frame)
         if gap is not None and not gap.noise:
+            if trials.free:
+                progress.say(f"{len(trials.free)} settings that the {frame.n} samples show by themselves")
             inquiry.conduct(gap, lab if wishes.generate else None)
     return inquiry.report(gap, spending, everything)
 
@@ -169,7 +171,9 @@ class Inquiry:
         judged = {id(one): self._judge(one, gap) for one in trials}
         named, rivals = self._name(trials, judged, gap)
         shown = [one for one in trials if len(one.hypotheses) == 1 or one in named or one in rivals]
-        rows = [self._row(one, judged, named, rivals) for one in shown] if gap is None or not gap.noise else []
+        if gap is not None and gap.noise:  # nothing is explained, but what samples show by themselves is shown
+            shown = [one for one in shown if judged[id(one)] is not None]
+        rows = [self._row(one, judged, named, rivals) for one in shown]
         rows = _with_alike(rows, shown, judged)
         rows.sort(key=lambda row: (row.names != (named[0].name if named else ()), -abs(row.effect or 0.0)))
         found = Explanation(
@@ -193,6 +197,7 @@ class Inquiry:
             ),
             generated=spending.spent,
             budget=spending.items,
+            dollars=None if spending.tariff is None else spending.dollars,
             everything=everything,
             short=spending.short,
             seconds=spending.elapsed,
@@ -202,11 +207,11 @@ class Inquiry:
 
     def _judge(self, trial: Trial, gap: Gap | None) -> JudgedTrial | None:
         """Returns evidence, verdict on the change alone, and reason; ``None`` if nothing is known."""
-        if gap is None or gap.noise:
+        known = None if gap is None else weigh(self._frame, trial, self._alpha(trial))
+        if gap is None or known is None:
             return None
-        known = weigh(self._frame, trial, self._alpha(trial))
-        if known is None:
-            return None
+        if gap.noise:
+            return JudgedTrial(known, "cannot tell", "the gap itself is no more than chance gives")
         verdict, reason = verdict_of(self._frame, trial, known, gap, self._alpha(trial) / LOOKS)
         return JudgedTrial(known, verdict, reason)
 

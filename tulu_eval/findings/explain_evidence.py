@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherCount, OtherDecoding, OtherItems, Shortest
+from tulu_eval.findings.claims import Claim
 from tulu_eval.findings.explain_fit import count_fit, scores_fit, texts_fit
 from tulu_eval.findings.explain_rules import Rule, RuleOutcome
 from tulu_eval.findings.explain_sides import Goal
@@ -173,7 +174,11 @@ class Frame:
         if claim is None or self.goal.same_items:
             return flips
         share = min(max(claim.right / claim.n, 0.5 / claim.n), 1 - 0.5 / claim.n)
-        return math.hypot(flips, z_value(1 - FLIPS_LEVEL) * math.sqrt(share * (1 - share) * (1 / claim.n + 1 / self.n)))
+        return math.hypot(flips, z_value(1 - FLIPS_LEVEL) * math.sqrt(share * (1 - share) * self.drawn(claim)))
+
+    def drawn(self, claim: Claim) -> float:
+        """Returns the variance that the draw of a bare number's items adds, relative to that of one item."""
+        return 1 / claim.n - 1 / self.n if self.goal.part else 1 / claim.n + 1 / self.n
 
 
 def beyond_chance(n: int, rate: float) -> int:
@@ -273,7 +278,7 @@ def _fit_claim(frame: Frame, trial: Trial, differences: Sequence[float]) -> floa
     variance = claim.n**2 * spread / m * (1 - m / frame.n) + frame.rate(trial) * claim.n
     if not frame.goal.same_items:
         share = claim.right / claim.n
-        variance += share * (1 - share) * claim.n * (1 + claim.n / frame.n)
+        variance += share * (1 - share) * claim.n**2 * frame.drawn(claim)
     away = claim.distance(expected)
     return math.log(trial.weight) - away * away / (2 * variance) - 0.5 * math.log(2 * math.pi * variance)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from tulu_eval.findings.explain_cost import Tariff
 from tulu_eval.findings.explain_verdicts import ExplainVerdict, Gap
 
 
@@ -14,11 +15,13 @@ class Wishes:
     Attributes:
         max_items: Samples; ``None`` for a quarter of what trying everything on all items needs.
         max_seconds: ``None`` for any.
+        tariff: A server's price with the dollars that may be spent; ``None`` for any.
         generate: Whether to generate at all; else the hypotheses are listed with their cost.
     """
 
     max_items: int | None = None
     max_seconds: float | None = None
+    tariff: Tariff | None = None
     generate: bool = True
 
 
@@ -97,6 +100,7 @@ class Explanation:
         untried: What cannot be tried here.
         generated: Samples that were generated.
         budget: Samples that might have been.
+        dollars: The most that these cost; ``None`` where nobody asked.
         everything: Samples that trying every paid change on all items would need.
         short: Whether the budget ended the search.
         seconds: Seconds that it took.
@@ -115,6 +119,7 @@ class Explanation:
     untried: tuple[NotTried, ...]
     generated: int
     budget: int
+    dollars: float | None
     everything: int
     short: bool
     seconds: float

@@ -49,6 +49,7 @@ class Rule:
         ends: Decoding that ends answers earlier; ``None`` to take them as they are.
         counted: How some classes of samples count.
         uncut: Whether a block of reasoning is graded too.
+        graded: Grades by right answer and text, as far as they are known; changed rules share them, since a grade can be slow.
     """
 
     grader: Grader
@@ -59,6 +60,7 @@ class Rule:
     ends: Decoding | None = None
     counted: tuple[OtherCount, ...] = ()
     uncut: bool = False
+    graded: dict[tuple[str, str], Sequence[Grade]] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def changed(self, change: Change) -> Rule:
         """Returns the rule with one free change more.
@@ -99,10 +101,7 @@ class Rule:
         completion = self._ended(sample.completion) if self.ends else sample.completion
         sample = dataclasses.replace(sample, completion=completion)
         text = completion.text if self.uncut else self.grader.text(sample)
-        if text is None:  # a block of reasoning without an end
-            grades = self.grader.benchmark.grade_failed(sample.target)
-        else:
-            grades = self.grader.benchmark.grade(sample.target, text)
+        grades = self._grades(sample.target, text)
         status = classify(completion, grades, reasoned=text is not None)
         for one in self.counted:
             if status in one.statuses:
@@ -110,6 +109,13 @@ class Rule:
         if self.grade is not None:
             return RuleOutcome(0.0 if text is None else self.grade(sample.target, text).score, completion.text)
         return RuleOutcome(next(grade.score for grade in grades if grade.scorer == self.scorer), completion.text)
+
+    def _grades(self, target: str, text: str | None) -> Sequence[Grade]:
+        if text is None:  # a block of reasoning without an end
+            return self.grader.benchmark.grade_failed(target)
+        if (target, text) not in self.graded:
+            self.graded[target, text] = self.grader.benchmark.grade(target, text)
+        return self.graded[target, text]
 
     def _ended(self, completion: Completion) -> Completion:
         """Returns a completion as it would have ended under :attr:`ends`."""

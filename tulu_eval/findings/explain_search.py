@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tulu_eval.errors import UserError
+from tulu_eval.findings.explain_cost import Tariff
 from tulu_eval.findings.explain_evidence import Frame, Trial, weigh
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.generation import InterruptedRunError
@@ -50,13 +51,17 @@ class Spending:
     Attributes:
         items: Samples that may be generated.
         seconds: Seconds that the search may take; ``None`` for any.
+        tariff: A server's price with the dollars that may be spent; ``None`` for any.
         spent: Samples that were generated.
+        dollars: The most that these cost; 0 without a tariff.
         short: Whether something was left out because of the budget.
     """
 
     items: int
     seconds: float | None
+    tariff: Tariff | None = None
     spent: int = 0
+    dollars: float = 0.0
     short: bool = False
     began: float = dataclasses.field(default_factory=time.perf_counter)
 
@@ -65,13 +70,20 @@ class Spending:
         """Seconds since the start."""
         return time.perf_counter() - self.began
 
-    def allows(self, more: int) -> bool:
-        """Whether that many samples more may be generated; notes it if not."""
+    def allows(self, plan: Plan, items: Collection[str]) -> bool:
+        """Whether the samples of some items more may be generated; notes it if not."""
         late = self.seconds is not None and self.elapsed >= self.seconds
-        if more and (late or self.spent + more > self.items):
+        dear = self.tariff is not None and self.dollars + self.tariff.bound(plan, items) > self.tariff.most
+        if items and (late or dear or self.spent + len(items) > self.items):
             self.short = True
             return False
         return True
+
+    def count(self, plan: Plan, samples: Mapping[str, Sample], made: int) -> None:
+        """Counts samples of which ``made`` were generated, and the others were in a ledger."""
+        self.spent += made
+        if self.tariff is not None:
+            self.dollars += self.tariff.cost(plan, samples, made)
 
 
 class Lab:
@@ -102,15 +114,15 @@ class Lab:
             UserError: If the engine cannot start or dies.
         """
         there = self.samples_of(plan)
-        missing = [item for item in items if item not in there]
+        missing = {item for item in items if item not in there}
         if not missing:
             return True
-        if not self.spending.allows(len(missing)):
+        if not self.spending.allows(plan, missing):
             return False
         self._progress.say(f"{plan.protocol.name}: {len(missing)} items")
         found = execute_items(plan, set(items), self._progress, self._engine)
         there.update(found.samples)
-        self.spending.spent += found.generated
+        self.spending.count(plan, {item: found.samples[item] for item in missing if item in found.samples}, found.generated)
         return True
 
     def __enter__(self) -> Lab:

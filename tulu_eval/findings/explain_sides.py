@@ -69,6 +69,7 @@ class Goal:
         outcomes: Its scores and texts by item; ``None`` for a bare number.
         claim: The bare number; ``None`` for a run.
         same_items: Whether a bare number is of exactly these items.
+        part: Whether it is of fewer, and these are all that the benchmark has, so that it is of a part of these.
     """
 
     words: str
@@ -76,6 +77,7 @@ class Goal:
     outcomes: Mapping[str, RuleOutcome] | None
     claim: Claim | None = None
     same_items: bool = True
+    part: bool = False
 
 
 def usable(benchmark: Benchmark, protocol: Protocol, scorer: str | None) -> str:
@@ -192,7 +194,10 @@ def goal_of_claim(claim: Claim, base: Base) -> Goal:
         if len(inside) == claim.n != len(items):
             items = tuple(inside)
             break
-    return Goal(f"{claim.printed} % of {claim.n:,} items", items, None, claim, same_items=len(items) == claim.n)
+    whole = max((one.n for one in base.benchmark.protocols.values()), default=0)
+    part = claim.n < len(items) == whole
+    words = f"{claim.printed} % of {claim.n:,} items"
+    return Goal(words, items, None, claim, same_items=len(items) == claim.n, part=part)
 
 
 def goal_of_cell(base: Base, suite: Suite, stand_in: str | None) -> Goal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -66,17 +67,24 @@ def make_trials(
         suite: The registry.
         samples_of: Returns the samples of a plan, which may grow.
     """
-    found = Trials([], [], [])
+    found = Trials(free_trials(base, goal, there), [], [])
     seen = {_requests(base.plan)} if base.plan else set()
     for one in base.benchmark.hypotheses(base.protocol):
         try:
-            rule = _free(base.rule, one, goal)
+            _free(base.rule, one, goal)
         except CannotApply as reason:
             if isinstance(one.change, OtherScorer | OtherCount | Uncut | OtherItems | Shortest) or str(reason) == SAME:
                 continue
             _add_paid(found, base, one, seen, suite, samples_of, str(reason))
-            continue
-        found.free.append(Trial((one,), None, rule, there))
+    return found
+
+
+def free_trials(base: Base, goal: Goal, there: Mapping[str, Sample]) -> list[Trial]:
+    """Returns the trials of the hypotheses that the base's own samples show; no plan is made for them."""
+    found = []
+    for one in base.benchmark.hypotheses(base.protocol):
+        with contextlib.suppress(CannotApply):
+            found.append(Trial((one,), None, _free(base.rule, one, goal), there))
     return found
 
 

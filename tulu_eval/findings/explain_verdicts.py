@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from tulu_eval.findings.explain_evidence import Evidence, Frame, Trial
 from tulu_eval.stats import Count, Interval, agree, mcnemar, paired_means
+from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.binomial import at_most
 
 ExplainVerdict = Literal["explains it", "contributes", "ruled out", "cannot tell"]
@@ -83,7 +84,8 @@ def gap_of(frame: Frame) -> Gap | None:
     if goal.same_items and n == claim.n and abs(right - before * n) < 1e-6:
         p_value, how = _flips_p(round(away), n, frame.flip_rate), "symmetric flips"
     else:
-        test = agree(Count(right, n), Count(nearest, claim.n))
+        items: Items = "superset" if goal.part else "other"
+        test = agree(Count(right, n), Count(nearest, claim.n), items=items, same_weights=goal.part)
         p_value, how = (1.0 if away == 0 else test.p_value), test.method
     return Gap(before, nearest / claim.n, p_value, how, n)
 

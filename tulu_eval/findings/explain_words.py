@@ -47,6 +47,8 @@ def _explained(row: Tried, size: str, several: int) -> str:
 def _effect(row: Tried) -> str:
     if row.effect is None or row.low is None or row.high is None:
         return "nothing known"
+    if row.low == row.high:
+        return f"{row.effect:+.1f} points (exact)"
     return f"{row.effect:+.1f} points [{row.low:+.1f}, {row.high:+.1f}]"
 
 

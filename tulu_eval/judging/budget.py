@@ -147,6 +147,15 @@ def read_prices(path: Path, judge: str) -> Price | None:
         raise DataError(path, "is not a price table: date, [models], NAME = { input = DOLLARS, output = DOLLARS }") from error
 
 
+def check_limit(price: Price | None, max_cost: float, name: str) -> Price:
+    """Returns the price; raises UserError if it is not known, or the limit is below 0 dollars."""
+    if price is None:
+        raise UserError(f"--max-cost needs a price, and the table has none for {name}: give --price IN,OUT")
+    if not max_cost >= 0:
+        raise UserError(f"--max-cost {max_cost} is not 0 or more dollars")
+    return price
+
+
 def answer_limit(question: Question) -> int:
     """Returns the largest number of tokens of a question's answer; 0 if the question sets no limit."""
     return int(question.parameters.get("max_tokens") or question.parameters.get("max_completion_tokens") or 0)
@@ -179,10 +188,8 @@ class Budget:
     """
 
     def __init__(self, price: Price | None = None, max_cost: float | None = None, judge: str = "this judge") -> None:
-        if max_cost is not None and price is None:
-            raise UserError(f"--max-cost needs a price, and the table has none for {judge}: give --price IN,OUT")
-        if max_cost is not None and not max_cost >= 0:
-            raise UserError(f"--max-cost {max_cost} is not 0 or more dollars")
+        if max_cost is not None:
+            check_limit(price, max_cost, judge)
         self.price = price
         self._max_cost = max_cost
         self._changed = threading.Condition()

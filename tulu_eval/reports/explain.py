@@ -32,38 +32,44 @@ def as_json(found: Explanation) -> dict[str, Any]:
 
 def as_text(found: Explanation) -> str:
     """Returns the answer, the two sides, and a table of what was tried."""
+    header, rows = table(found)
+    numbers = tuple(at for at, name in enumerate(header) if name in ("items", "left"))
     blocks = [
         wrapped(found.sentence),
-        _sides(found),
-        _table(found),
-        "\n".join(wrapped(line, "  ") for line in _beside(found)),
+        "\n".join(wrapped(line, "      ") for line in _sides(found)),
+        grid(header, rows, right=numbers, keep=numbers) if rows else "",
+        "\n".join(wrapped(line, "  ") for line in beside(found)),
         wrapped(METHOD) if any(row.effect is not None for row in found.tried) else "",
-        "\n".join(wrapped(line, "  ") for line in _untried(found)),
-        _spent(found),
+        "\n".join(wrapped(line, "  ") for line in untried(found)),
+        wrapped(spent(found)),
         wrapped(f"next: {found.next_step}", "  ") if found.next_step else "",
     ]
     return "\n\n".join(block for block in blocks if block)
 
 
-def _sides(found: Explanation) -> str:
+def _sides(found: Explanation) -> list[str]:
     gap = found.gap
     of = {"base": "", "goal": ""} if gap is None else {"base": f"{100 * gap.base:.1f} %  ", "goal": f"{100 * gap.goal:.1f} %  "}
     lines = [f"from  {of['base']}{found.base}", f"to    {of['goal']}{found.goal}"]
-    if gap is not None:
-        lines.append(
-            f"gap   {100 * gap.size:+.1f} points on {gap.n} items, {gap.how} p = {gap.p_value:.2g}; "
-            f"flips alone give up to {found.chance:.1f}"
-        )
-    return "\n".join(wrapped(line, "      ") for line in lines)
+    return lines if gap is None else [*lines, gap_line(found)]
 
 
-def _table(found: Explanation) -> str:
-    if not found.tried:
+def gap_line(found: Explanation) -> str:
+    """Returns the gap with its test; empty if it is not known."""
+    gap = found.gap
+    if gap is None:
         return ""
+    return (
+        f"gap   {100 * gap.size:+.1f} points on {gap.n} items, {gap.how} p = {gap.p_value:.2g}; "
+        f"flips alone give up to {found.chance:.1f}"
+    )
+
+
+def table(found: Explanation) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns header and rows of what was tried, or of what can be tried if nothing was."""
     if all(row.effect is None for row in found.tried):
-        header = ("setting", "from -> to", "name", "items")
         listed = [(row.setting, _values(row), "+".join(row.names), f"{row.n}" if row.paid else "free") for row in found.tried]
-        return grid(header, listed, right=(3,), keep=(3,))
+        return ("setting", "from -> to", "name", "items"), list(listed)
     rows = [
         (
             row.setting, _values(row), _effect(row), f"{row.items}" if row.items else "-",
@@ -71,7 +77,7 @@ def _table(found: Explanation) -> str:
         )
         for row in found.tried
     ]  # fmt: skip
-    return grid(("setting", "from -> to", "effect", "items", "left", "verdict"), rows, right=(3, 4), keep=(3, 4))
+    return ("setting", "from -> to", "effect", "items", "left", "verdict"), list(rows)
 
 
 def _values(row: Tried) -> str:
@@ -86,7 +92,7 @@ def _effect(row: Tried) -> str:
     return f"{row.effect:+.1f} [{row.low:+.1f}, {row.high:+.1f}]"
 
 
-def _beside(found: Explanation) -> list[str]:
+def beside(found: Explanation) -> list[str]:
     """Returns the reasons of verdicts that are not plain from the table, sources of what was found, and what flips alike."""
     lines = []
     for row in found.tried:
@@ -102,18 +108,21 @@ def _beside(found: Explanation) -> list[str]:
     return lines
 
 
-def _untried(found: Explanation) -> list[str]:
+def untried(found: Explanation) -> list[str]:
+    """Returns what cannot be tried here, a line for each reason."""
     reasons = dict.fromkeys(one.reason for one in found.untried)
     listed = {reason: [f"{one.setting} {one.to}" for one in found.untried if one.reason == reason] for reason in reasons}
     return [f"cannot be tried here: {'; '.join(names)}: {reason}" for reason, names in listed.items()]
 
 
-def _spent(found: Explanation) -> str:
+def spent(found: Explanation) -> str:
+    """Returns what was generated; empty if nothing could be."""
     if not found.everything:
         return ""
     share = 100 * found.generated / found.everything
+    cost = "" if found.dollars is None else f", for at most ${found.dollars:.2f}"
     ended = "; the budget ended the search" if found.short else ""
-    return wrapped(
-        f"{found.generated} of at most {found.budget} samples generated in {duration(found.seconds)}, {share:.0f} % of the "
-        f"{found.everything} that every paid change on all items needs{ended}"
+    return (
+        f"{found.generated} of at most {found.budget} samples generated in {duration(found.seconds)}{cost}, {share:.0f} % of "
+        f"the {found.everything} that every paid change on all items needs{ended}"
     )

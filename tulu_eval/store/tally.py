@@ -33,8 +33,8 @@ class Tally:
             return ""
         there = self.done + self.failed
         return (
-            f"unfinished: {there} of {self.planned} planned samples are there, those that finished first, "
-            "which are the short ones and no random sample"
+            f"unfinished: {there} of {self.planned} planned samples are there, the short ones, which finish first, "
+            "or the few that 'explain' tried; they stand for no others"
         )
 
     @property
