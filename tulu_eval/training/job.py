@@ -81,9 +81,9 @@ class Job:
     Attributes:
         reward_model: Reward model of PPO; ``None`` for other stages, and where no reward uses one and none is given.
         rows: Conversations, pairs or prompts.
-        drawn: Number of the token ids that PPO's policy may draw, the smallest ones.
+        drawn: Number of the token ids that PPO's policy may draw, the smallest ones; ``None`` for all.
         notices: What a user should know before the run, one line each.
-        rewards: Rewards of PPO with their weights; empty for other stages.
+        rewards: Rewards of PPO with their weights; empty for the reward model alone, and for other stages.
     """
 
     order: TrainingOrder
@@ -95,7 +95,7 @@ class Job:
     folder: Path
     rows_per_step: int
     updates_per_step: int
-    drawn: int
+    drawn: int | None = None
     notices: tuple[str, ...] = ()
     rewards: tuple[RewardPart, ...] = ()
 
@@ -107,7 +107,7 @@ class Job:
     @property
     def scored_by(self) -> ModelFiles | None:
         """The reward model, if a reward uses it."""
-        return self.reward_model if any(part.kind.uses_model for part in self.rewards) else None
+        return self.reward_model if not self.rewards or any(part.kind.uses_model for part in self.rewards) else None
 
     @property
     def steps(self) -> int:
