@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import toys
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -39,7 +38,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self, label: Label, states: Callable[[], Iterable[Tensor]] = tuple) -> None:
         super().__init__()
         self._label, self._states = label, states
-        self._live: dict[StorageWeakRef, str] = {}
+        self._live: dict[int, str] = {}  # labels by weak references to storages
         self.peak, self.parts = 0, Counter[str]()
 
     def follow(self, made: Any, how: str) -> None:
@@ -47,7 +46,7 @@ class LiveBytes(TorchDispatchMode):
         for tensor in tree_leaves(made):
             local = _local(tensor)
             if isinstance(local, Tensor) and (label := self._label(how, local)):
-                self._live.setdefault(StorageWeakRef(local.untyped_storage()), label)
+                self._live.setdefault(_reference(local, known=self._live), label)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -56,19 +55,29 @@ class LiveBytes(TorchDispatchMode):
         return made
 
     def _look(self) -> None:
-        sizes: dict[StorageWeakRef, int] = {}
+        sizes: dict[int, int] = {}
         for reference in list(self._live):
-            storage = torch.UntypedStorage._new_with_weak_ptr(reference.cdata)
+            storage = torch.UntypedStorage._new_with_weak_ptr(reference)
             if storage is None:
                 del self._live[reference]
+                torch.UntypedStorage._free_weak_ref(reference)
             else:
                 sizes[reference] = storage.nbytes()
         if (total := sum(sizes.values())) > self.peak:
-            states = {StorageWeakRef(_local(tensor).untyped_storage()) for tensor in self._states()}
+            states = {_reference(_local(tensor), known=self._live) for tensor in self._states()}
             parts = Counter[str]()
             for reference, size in sizes.items():
                 parts["states" if reference in states else self._live[reference]] += size
             self.peak, self.parts = total, parts
+
+
+def _reference(tensor: Tensor, known: Mapping[int, str]) -> int:
+    """Returns a weak reference to a tensor's storage; a known one is held once."""
+    storage = tensor.untyped_storage()
+    found: int = storage._weak_ref()
+    if found in known:
+        torch.UntypedStorage._free_weak_ref(found)
+    return found
 
 
 def _local(tensor: Tensor) -> Tensor:
