@@ -145,6 +145,8 @@ def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: Exported)
         saved = None if job.order.fresh else checkpoint.newest(job.folder / "checkpoints")
         if saved is not None:
             checkpoint.refuse_other(saved, job.identity)
+            if export.made(job.folder, job.sourced.stage, job.identity):  # by another process, since this one began
+                export.refuse_other_rates(job.folder, job.sourced.stage, job.sourced.recipe)
             manifest = msgspec.structs.replace(manifest, changes=saved.changed(job.adjustable))
         if job.order.fresh:
             shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
