@@ -95,6 +95,18 @@ def test_the_cause_itself_is_named_from_texts_and_among_chance_from_a_number_of_
     assert (found.named, found.rivals) == ((("change-5",), ()) if texts else ((), (("change-5",),)))
 
 
+@pytest.mark.parametrize(("texts", "verdict"), [(True, "contributes"), (False, "cannot tell")])
+def test_an_effect_on_the_way_contributes_to_texts_and_to_no_bare_number(texts: bool, verdict: str) -> None:
+    """The gap is -30 points, half of it by a change that was tried; a number does not show whether the goal has that change."""
+    draw = random.Random(11)
+    own = {item: float(draw.random() < 0.8) for item in ITEMS}
+    half = moved(draw, own, -0.15)
+    found = searched(own, moved(draw, half, -0.15), [half], texts=texts, seen=len(ITEMS))
+    assert [row.verdict for row in found.tried] == [verdict]
+    assert found.named == ()
+    assert [name for name, _ in found.steps] == ["change-0: other", "not explained"][0 if texts else 1 :]
+
+
 def test_a_number_of_a_part_of_all_items_is_held_against_the_draw_of_the_part() -> None:
     draw = random.Random(10)
     own = {item: float(draw.random() < 0.6) for item in ITEMS}

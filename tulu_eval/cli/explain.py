@@ -77,7 +77,8 @@ def explain(
     Four verdicts:
       explains it   moves the number by more than chance, and leaves no more than
                     chance or a quarter of the gap
-      contributes   moves the number towards the other by more than chance
+      contributes   moves the number towards the other by more than chance; said
+                    of texts, never of a bare number
       ruled out     moves it by less than half of the gap, or gives other answers
                     than the other side has
       cannot tell   not with the items that the budget allowed, or another setting

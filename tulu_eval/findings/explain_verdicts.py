@@ -3,7 +3,8 @@
 * **explains it**: the effect's interval lies beyond what chance gives, and that of what is left lies within what chance or a
   quarter of the gap gives; where the goal has scores of its own, no more of them are others than flips give; and no other
   change fits about as well.
-* **contributes**: the effect's interval lies beyond what chance gives, in the gap's direction, and not beyond the gap.
+* **contributes**: the effect's interval lies beyond what chance gives, in the gap's direction, and not beyond the gap; never of
+  a bare number, because nothing then ties the change to the goal.
 * **ruled out**: the effect's interval excludes half of the gap, or lies beyond the whole of it; or, where the goal has scores
   of its own, those under the change are others on more items than flips give.
 * **cannot tell**: none of these with the items that were seen.
@@ -129,6 +130,8 @@ def verdict_of(frame: Frame, trial: Trial, evidence: Evidence, gap: Gap, astray_
         return "explains it", f"what is left is within {100 * max(chance, REST * size):.1f} points"
     if low > size + max(chance, REST * size):
         return "ruled out", f"alone it would move the number by {100 * low:.1f} points or more, further than the gap"
+    if low > chance and frame.goal.outcomes is None:
+        return "cannot tell", "it moves the number towards the goal, and a bare number does not show whether the goal has it"
     if low > chance:
         return "contributes", f"its effect is beyond the {100 * chance:.1f} points that chance gives"
     if high < SHARE * size:

@@ -26,7 +26,7 @@ def sentence(found: Explanation) -> str:
         which = " or ".join(row.change for row in rivals)
         if len(rivals) == 1:
             return f"Cannot tell what explains {size}. With {which}, {rivals[0].reason}."
-        return f"Each of these alone would explain {size}, and it cannot be told which does: {which}."
+        return f"After all that was seen each of these may explain {size}, and it cannot be told which does: {which}."
     parts = [row for row in found.tried if row.verdict == "contributes"]
     if parts:
         listed = ", ".join(f"{row.change} ({_effect(row)})" for row in parts)
