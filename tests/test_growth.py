@@ -29,7 +29,7 @@ MODULES = (
     "tulu_eval.benchmarks.gsm8k_data",
     "tulu_eval.benchmarks.gsm8k_exemplars", "tulu_eval.benchmarks.matching", "tulu_eval.benchmarks.mmlu",
     "tulu_eval.benchmarks.truthfulqa", "tulu_eval.benchmarks.tydiqa",
-    "tulu_eval.benchmarks.xstest",
+    "tulu_eval.benchmarks.xstest", "tulu_eval.benchmarks.executed",
     "tulu_eval.benchmarks.gsm8k_scorers", "tulu_eval.benchmarks.gsm_symbolic", "tulu_eval.benchmarks.humaneval",
     "tulu_eval.benchmarks.hypothesis",
     "tulu_eval.benchmarks.ifeval_checkers",
