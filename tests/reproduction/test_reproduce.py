@@ -18,7 +18,7 @@ from tulu_eval.records import Decoding
 from tulu_eval.reports import curves
 from tulu_eval.reproduction import reproduce as whole
 from tulu_eval.reproduction import rule
-from tulu_eval.reproduction.sums import GAINS, MEASURED
+from tulu_eval.reproduction.acts import GAINS, MEASURED
 from tulu_eval.training import launch, metrics
 
 

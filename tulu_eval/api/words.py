@@ -63,6 +63,7 @@ PARAMETERS = {
     "rollout-memory": "rollout_memory",
     "rollouts": "rollouts",
     "scorer": "scorer",
+    "seed": "seed",
     "served-name": "name=",
     "set": "settings",
     "shard": "shard",

@@ -26,6 +26,7 @@ from tulu_eval.models import exported
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite, load_suite
 from tulu_eval.reproduction import rule, scratch
+from tulu_eval.reproduction.acts import BENCHMARK, GAINS, MEASURED, PPO, REWARD_MODEL, RULE, SFT, START, TRAININGS
 from tulu_eval.reproduction.summary import (
     CurvePoint,
     HeldOut,
@@ -34,7 +35,6 @@ from tulu_eval.reproduction.summary import (
     ReproducedVerdict,
     ReproductionSummary,
 )
-from tulu_eval.reproduction.sums import BENCHMARK, GAINS, MEASURED, PPO, REWARD_MODEL, RULE, SFT, START, TRAININGS
 from tulu_eval.runs import run_plan as runs
 from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress

@@ -20,12 +20,12 @@ SHAPE: dict[str, Any] = {
     "tie_word_embeddings": True,
     "initializer_range": 0.1,
 }
-"""0.1 million parameters; a CPU core trains them in a minute or two. With transformers' initializer_range, 0.02, so narrow a model
-attends to everything alike: sums took 800 updates to begin, and 200 with 0.1."""
+"""0.1 million parameters; a CPU core trains them in a minute or two. With transformers' initializer_range of 0.02 so narrow a
+model took 800 updates to begin with sums, and 200 with 0.1."""
 
 
 def write(folder: Path, texts: Iterable[str], seed: int) -> None:
-    """Writes a folder, whole or not at all, with a Llama of random weights and a byte-level tokenizer that splits numbers off."""
+    """Writes a folder, whole or not at all, with a Llama of random weights and a byte-level tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

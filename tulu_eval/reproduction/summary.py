@@ -86,7 +86,7 @@ class ReproductionSummary(files.Record, frozen=True):
 
     Attributes:
         seed: Seed of data, initial weights and draws.
-        gains: Act 1, its control, and act 2, as :data:`~tulu_eval.reproduction.sums.GAINS` has them.
+        gains: Act 1, its control, and act 2, as :data:`~tulu_eval.reproduction.acts.GAINS` has them.
         curves: The points of the two PPO stages, by stage.
         seconds: Seconds by stage, over all calls.
     """
