@@ -30,7 +30,7 @@ demo: setup  ## Evaluate a real small model on two dozen generated items (no GPU
 	$(BIN)/tulu-eval run gsm-symbolic --model smollm2-135m-instruct --limit 24 --output runs
 
 reproduce: setup  ## Train and evaluate a small model end to end, pairs to a verified row (no GPU, no model hub)
-	$(BIN)/tulu-eval reproduce --recipe tiny
+	$(BIN)/tulu-eval reproduce --recipe sums
 
 test: setup  ## Run the tests, in two processes
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm"

@@ -131,6 +131,7 @@ ELSEWHERE = {
     "reports/train": _PRINTED,
     "reports/verify": _PRINTED,
     "reproduction/scratch": "the model that reproduction/test_reproduce.py trains",
+    "reproduction/acts": "the recipe that reproduction/test_reproduce.py follows",
     "reproduction/summary": "records, which reproduction/test_reproduce.py writes and reads",
     "runs/adoption": "runs/test_runner.py, benchmarks/test_kinds_plugin.py",
     "runs/completions": "benchmarks/test_kinds_plugin.py",

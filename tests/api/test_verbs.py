@@ -44,7 +44,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "calibrate-judge --dry-run": ("plan_calibration", ("calibrate-judge", "x", "--judge", "y", "-o", "z", "--dry-run")),
     "train": ("train", ("train", "sft", "-r", "x")),
     "train --dry-run": ("plan_training", ("train", "sft", "-r", "x", "--dry-run")),
-    "reproduce": ("reproduce", ("reproduce", "-r", "tiny")),
+    "reproduce": ("reproduce", ("reproduce", "-r", "sums")),
     "doctor": ("doctor", ("doctor",)),
 }
 """Verb, with what makes it call another function: that function, and words that do it."""

@@ -33,25 +33,26 @@ class Reproduction:
 
 @spoken
 def reproduce(
-    recipe: str = "tiny", *, output: AnyPath | None = None, progress: bool | Callable[[str], None] = True
+    recipe: str = "sums", *, seed: int = 0, output: AnyPath | None = None, progress: bool | Callable[[str], None] = True
 ) -> Reproduction:
-    """Makes pairs, trains an SFT start, a reward model and a PPO policy, evaluates before and after, and verifies.
+    """Makes pairs, trains an SFT start, a reward model and PPO policies, evaluates before and after, verifies and compares.
 
-    >>> tulu_eval.reproduce("tiny").folder
+    >>> tulu_eval.reproduce("sums").folder
 
     Args:
-        recipe: What is trained; ``tiny`` has 0.7 million parameters and takes minutes on a CPU.
-        output: Folder; ``training/reproduce-<recipe>`` unless given. A call that was killed goes on where it stopped.
+        recipe: What is trained; ``sums`` has 0.1 million parameters and takes minutes on a CPU.
+        seed: Seed of data, initial weights and draws.
+        output: Folder; ``training/reproduce-<recipe>-<seed>`` unless given. A call that was killed goes on where it stopped.
         progress: Print what happens; or a function that gets each line or table.
 
     Raises:
-        UserError: If a package is missing, the folder cannot be written, or a guard stops a stage.
+        UserError: If the folder is of another seed or cannot be written, or a guard stops a stage.
     """
     from tulu_eval.reproduction import reproduce as whole
 
-    folder = Path("training") / f"reproduce-{recipe}" if output is None else Path(output)
+    folder = Path("training") / f"reproduce-{recipe}-{seed}" if output is None else Path(output)
     with silence(progress is False):
-        found = whole.reproduce(recipe, folder, _say(progress), quiet=not progress)
+        found = whole.reproduce(recipe, folder, _say(progress), seed=seed, quiet=not progress)
     write_text(folder / "README.md", reproduce_report.as_markdown(found))
     return Reproduction(folder, found)
 

@@ -65,6 +65,7 @@ PARAMETERS = {
     "rollout-memory": "rollout_memory",
     "rollouts": "rollouts",
     "scorer": "scorer",
+    "seed": "seed",
     "served-name": "name=",
     "set": "settings",
     "shard": "shard",

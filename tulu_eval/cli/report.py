@@ -36,7 +36,7 @@ def report(
       tulu-eval report
       tulu-eval report --results results --write report.html
       tulu-eval report --data gsm8k=test.jsonl
-      tulu-eval report --results training/reproduce-tiny/results --training training/reproduce-tiny
+      tulu-eval report --results training/reproduce-sums-0/results --training training/reproduce-sums-0
     """
     from tulu_eval.runs.catalog import BENCHMARKS, names
 

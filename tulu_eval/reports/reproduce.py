@@ -8,11 +8,25 @@ from typing import TYPE_CHECKING
 import msgspec
 from tabulate import tabulate
 
-from tulu_eval.records import Result
-
 if TYPE_CHECKING:
-    from tulu_eval.reproduction.summary import ReproductionSummary
+    from tulu_eval.reproduction.summary import HeldOut, ReproducedGain, ReproducedModel, ReproductionSummary
     from tulu_eval.training.assess import HeldOutNumber
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Head and rows."""
+
+MEANING = """\
+Act 1 (sums-ppo over sums-sft) is a gain of form. The start has its writer's habits: it goes on behind the answer, or
+states none. The reward model learned from pairs that the bare statement is better. The scorer stated-answer reads the
+first statement: what it shows of a gain is not form.
+
+Act 2 (sums-rule over sums-ppo) is a gain of correctness. The writer often forgets the ten where the ones carry or
+borrow, in the chosen answers too, so a reward model of these pairs cannot know better. The reward is the benchmark's
+scorer: 1 for a right last number, else 0, on training questions alone. Every question that measures is new; its
+numbers, name and wording are each in the training questions.
+
+The control (sums-chosen) is plain SFT on the chosen answers, without a reward. The model is tiny and knows nothing
+else: this shows that the parts fit and learn, not how large models behave."""
 
 
 def as_json(found: ReproductionSummary) -> object:
@@ -27,16 +41,70 @@ def as_text(found: ReproductionSummary) -> str:
 
 def as_markdown(found: ReproductionSummary) -> str:
     """Returns the same as a Markdown page."""
-    command = f"`tulu-eval reproduce --recipe {found.recipe}`"
+    command = f"`tulu-eval reproduce --recipe {found.recipe} --seed {found.seed}`"
     return f"# {command}\n\n{_render(found, 'pipe')}\n"
 
 
 def _render(found: ReproductionSummary, style: str) -> str:
-    def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def table(shown: Table) -> str:
+        head, rows = shown
         return tabulate(rows, head, tablefmt=style, disable_numparse=True)
 
-    before, after, gain = found.policies.before, found.policies.after, found.gain
-    detectable = "no gain" if gain.detectable is None else f"a gain of {gain.detectable:.1f}"
+    n = found.held_out.before.reward.n
+    blocks = [
+        f"{found.benchmark}, greedy, and whether it agrees with the authors' own run of this seed:",
+        table(_models(found.models)),
+        "Gains on the same items, in points, by McNemar's test:",
+        table(_gains(found.gains)),
+        MEANING,
+        "The reward model prefers the right side of held-out pairs:",
+        table(_accuracies(found.held_out)),
+        f"Sampled answers to {n} held-out prompts before and after act 1, mean or share with its 95 % interval:",
+        table(_policies(found.held_out)),
+        f"Reward gained on the same prompts with the same draws: {_estimate(found.held_out.difference, 2)}.",
+    ]
+    for name, points in found.curves.items():
+        rows = [
+            (str(one.step), f"{one.score:.2f}", f"{one.kl:.2f}", f"{100 * one.eos_rate:.0f}", f"{one.length:.1f}")
+            for one in points
+        ]
+        blocks += [
+            f"Training of {name}, means over the steps up to the one named:",
+            table((("step", "reward", "KL, nats per response", "EOS rate, %", "tokens per response"), rows)),
+        ]
+    seconds = ", ".join(f"{name} {spent:.0f}" for name, spent in found.seconds.items())
+    blocks.append(f"{found.parameters / 1e6:.2f} million parameters; seconds: {seconds}; "
+                  f"together {sum(found.seconds.values()):.0f}.")  # fmt: skip
+    return "\n\n".join(blocks)
+
+
+def _models(models: Sequence[ReproducedModel]) -> Table:
+    def row(one: ReproducedModel) -> tuple[str, ...]:
+        values = [f"{result.value:.1f} [{result.low:.1f}, {result.high:.1f}]" for result in one.results]
+        verdict = f"{one.verdict.expected}: {one.verdict.verdict}" if one.verdict else "no run of this seed"
+        return one.name, one.training, *values, verdict
+
+    scorers = [f"{result.scorer}, n = {result.n}" for result in models[0].results]
+    return ("Model", "training", *scorers, "verdict"), [row(one) for one in models]
+
+
+def _gains(gains: Sequence[ReproducedGain]) -> Table:
+    rows = []
+    for one in gains:
+        test = one.paired
+        gain = f"{test.difference:+.1f} [{test.low:+.1f}, {test.high:+.1f}]"
+        found = "none" if test.detectable is None else f"{test.detectable:.1f}"
+        rows.append((f"{one.after} over {one.before}", gain, str(test.only_a), str(test.only_b), f"{test.p_value:.2g}", found))
+    return ("Models", "gain", "items better", "worse", "p", "found with 80 % power"), rows
+
+
+def _accuracies(held_out: HeldOut) -> Table:
+    rows = [(kind, _estimate(one, 1), str(one.n)) for kind, one in held_out.reward_model.items()]
+    return ("what is wrong with the other side", "accuracy, %", "n"), rows
+
+
+def _policies(held_out: HeldOut) -> Table:
+    before, after = held_out.before, held_out.after
     rows = [
         (title, _estimate(one, digits), _estimate(other, digits))
         for title, one, other, digits in (
@@ -47,35 +115,8 @@ def _render(found: ReproductionSummary, style: str) -> str:
             ("tokens per response", before.length, after.length, 1),
         )
     ]
-    model_rows = [
-        (name, alignment, _result(results), f"{found.verdicts[name].expected}: {found.verdicts[name].verdict}")
-        for name, alignment, results in (("tiny-sft", "SFT", found.before), ("tiny-ppo", "PPO", found.after))
-    ]
-    blocks = [
-        f"Sampled answers to {before.reward.n} held-out prompts, mean or share with its 95 % interval:",
-        table(("", "before PPO", "after PPO"), rows),
-        f"Reward gained on the same prompts with the same draws: {_estimate(found.policies.difference, 2)}.",
-        "The reward model prefers the right side of held-out pairs:",
-        table(
-            ("what is wrong with the other side", "accuracy, %", "n"),
-            [(kind, _estimate(one, 1), str(one.n)) for kind, one in found.reward_model.items()],
-        ),
-        f"{found.benchmark}, greedy, and whether it agrees with the authors' own run:",
-        table(("Model", "Alignment", "measured", "verdict"), model_rows),
-        f"Gain of PPO on the same {gain.n} items: {gain.difference:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}], "
-        f"{gain.only_a} items better and {gain.only_b} worse, p = {gain.p_value:.2g} (McNemar); "
-        f"{detectable} would have been found with 80 % power.",
-        f"{found.parameters / 1e6:.2f} million parameters; seconds: "
-        + ", ".join(f"{name} {seconds:.0f}" for name, seconds in found.seconds.items())
-        + f", together {sum(found.seconds.values()):.0f}.",
-    ]
-    return "\n\n".join(blocks)
+    return ("", "before", "after"), rows
 
 
 def _estimate(one: HeldOutNumber, digits: int) -> str:
     return f"{one.value:.{digits}f} [{one.low:.{digits}f}, {one.high:.{digits}f}]"
-
-
-def _result(rows: Sequence[Result]) -> str:
-    first = rows[0]
-    return f"{first.value:.1f} [{first.low:.1f}, {first.high:.1f}], n = {first.n}"

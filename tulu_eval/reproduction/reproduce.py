@@ -1,4 +1,4 @@
-"""Makes preference data, trains SFT, reward model and PPO, exports, evaluates and verifies, with a small model.
+"""Makes preference data, trains each model of the recipe, exports, evaluates, verifies and compares.
 
 Each stage writes its result at once into the reproduction's folder, and is skipped if the result exists; a killed stage resumes
 from its own checkpoint or ledger. ``reproduce.json`` has the stages' measurements.
@@ -10,21 +10,31 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
 import msgspec
 
 from tulu_eval import files
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.errors import DataError, UnknownName
+from tulu_eval.errors import DataError, UnknownName, UserError
 from tulu_eval.findings.compare import compare
 from tulu_eval.findings.verify import verify
 from tulu_eval.models import exported
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite, load_suite
 from tulu_eval.reproduction import rule, scratch
-from tulu_eval.reproduction.summary import HeldOut, HeldOutPolicies, ReproducedVerdict, ReproductionSummary
+from tulu_eval.reproduction.acts import BENCHMARK, GAINS, MEASURED, PPO, REWARD_MODEL, RULE, SFT, START, TRAININGS
+from tulu_eval.reproduction.summary import (
+    CurvePoint,
+    HeldOut,
+    ReproducedGain,
+    ReproducedModel,
+    ReproducedVerdict,
+    ReproductionSummary,
+)
 from tulu_eval.runs import run_plan as runs
 from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
@@ -32,20 +42,19 @@ from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.runner import execute
 from tulu_eval.store import environment
 from tulu_eval.store.manifest import write_json
-from tulu_eval.training import assess, export, forms, job, launch, loading, recipes
+from tulu_eval.training import assess, export, forms, job, launch, loading, metrics, recipes
 from tulu_eval.training.assess import HeldOutNumber
 from tulu_eval.training.data import RowReader
-from tulu_eval.training.stages import PPORecipe, Stage
+from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.text import Encoder
 
-RECIPES = ("tiny",)
-BENCHMARK = "gsm-symbolic-zero-shot"
+RECIPES = ("sums",)
 EXPECTED = Path(__file__).parent / "presets" / "reproduced.toml"
-"""Registry of the results of the authors' own run, with which the verdicts compare."""
+"""Registry of the results of the authors' own runs, with which the verdicts compare."""
 
 SUMMARY, HELD_OUT = "reproduce.json", "held-out.json"
-WATCH_EVERY = 8
-PROBE_ITEMS = 100
+WATCH_EVERY = 16
+CURVE_POINTS = 8
 
 Say = Callable[[str], None]
 """Shows a line, or a table."""
@@ -56,39 +65,50 @@ class ReproducedStages:
     """The folder and the output of one reproduction.
 
     Attributes:
+        seed: Seed of data, initial weights and draws.
         quiet: Whether runs show no progress.
         say: Called with lines about the progress.
     """
 
     folder: Path
+    seed: int
     quiet: bool
     say: Say
 
-    def models(self, name: str) -> Path:
+    def model(self, name: str) -> Path:
         """Returns the folder of an exported model; its name is also the model's name in results."""
         return self.folder / "models" / name
 
 
-def reproduce(recipe: str, folder: Path, say: Say, *, quiet: bool = False) -> ReproductionSummary:
+def reproduce(recipe: str, folder: Path, say: Say, *, seed: int = 0, quiet: bool = False) -> ReproductionSummary:
     """Executes the unfinished stages, and returns the summary, which it also writes to ``reproduce.json``.
 
     Raises:
-        UserError: If a package is missing, a folder cannot be written, or a guard stopped a stage.
+        UserError: If the folder has another seed's stages or cannot be written, or a guard stopped a stage.
     """
     if recipe not in RECIPES:
         raise UnknownName("recipe of reproduce", recipe, RECIPES)
-    whole = ReproducedStages(folder, quiet, say)
+    whole = ReproducedStages(folder, seed, quiet, say)
     folder.mkdir(parents=True, exist_ok=True)
+    _take_folder(whole)
     seconds: dict[str, float] = {}
-    stages: list[tuple[str, Callable[[ReproducedStages], object]]] = [
-        ("data", _data), ("sft", _sft), ("reward model", _reward_model), ("ppo", _ppo), ("assess", _assess), ("run", _run),
-    ]  # fmt: skip
-    for number, (name, work) in enumerate(stages, start=1):
+    trainings = {name: partial(_train, name=name) for name in TRAININGS}
+    stages: dict[str, Callable[[ReproducedStages], object]] = {"data": _data, **trainings, "assess": _assess, "run": _run}
+    for number, (name, work) in enumerate(stages.items(), start=1):
         say(f"{number}/{len(stages)} {name}")
         began = time.perf_counter()
         work(whole)
         seconds[name] = round(time.perf_counter() - began, 1)
     return _summary(whole, recipe, _add_times(folder, seconds))
+
+
+def _take_folder(whole: ReproducedStages) -> None:
+    """Writes the seed into the folder; raises UserError if it has another one."""
+    path = whole.folder / "seed.json"
+    if not path.exists():
+        write_json(path, whole.seed)
+    elif (other := files.read_as(path, int)) != whole.seed:
+        raise UserError(f"{whole.folder} has the stages of --seed {other}; give another --output")
 
 
 def _add_times(folder: Path, seconds: dict[str, float]) -> dict[str, float]:
@@ -101,26 +121,34 @@ def _add_times(folder: Path, seconds: dict[str, float]) -> dict[str, float]:
 
 
 def _data(whole: ReproducedStages) -> None:
-    data, start = whole.folder / "data", whole.models("tiny-random")
+    data, start = whole.folder / "data", whole.model(START)
     if not data.exists():
-        rule.write(data)
+        rule.write(data, whole.seed)
     if not start.exists():
         start.parent.mkdir(exist_ok=True)
         talks = [forms.conversation(row) for row in files.json_rows(data / "sft.jsonl")]
         texts = [message["content"] for talk in talks for message in talk]
-        scratch.write(start, [*texts, *["<|user|>\n<|assistant|>\n"] * len(talks)], seed=0)
+        scratch.write(start, [*texts, *["<|user|>\n<|assistant|>\n"] * len(talks)], whole.seed)
 
 
-def _train(whole: ReproducedStages, stage: Stage, rows: str, exported: dict[str, str], **more: Any) -> None:
-    """Trains a stage unless its models exist, and copies its exported models to their folders.
-
-    ``rows`` is the name of the data file; ``exported`` has the models' names in results by their folder in the run; ``more``
-    has further fields of the order.
-    """
-    if all(whole.models(name).exists() for name in exported.values()):
+def _train(whole: ReproducedStages, name: str) -> None:
+    """Trains a model unless it exists, and copies it from its run to its folder."""
+    if whole.model(name).exists():
         return
+    training = TRAININGS[name]
     order = job.TrainingOrder(
-        stage, "reproduce", data=(whole.folder / "data" / f"{rows}.jsonl",), output=whole.folder / stage, save_every=16, **more
+        training.stage,
+        training.recipe,
+        model=str(whole.model(training.start)),
+        reward_model=str(whole.model(training.reward_model)) if training.reward_model else "",
+        reward=(training.reward,) if training.reward else (),
+        data=(whole.folder / "data" / f"{training.rows}.jsonl",) if training.rows else (),
+        changes=(f"seed={whole.seed}",),
+        output=whole.folder / "training" / name,
+        save_every=100,
+        watch_every=WATCH_EVERY,
+        probe=BENCHMARK if training.stage == "ppo" else "",
+        probe_items=PROBE_ITEMS,
     )
     told = time.monotonic()
 
@@ -132,63 +160,41 @@ def _train(whole: ReproducedStages, stage: Stage, rows: str, exported: dict[str,
             whole.say(f"  step {step + 1}/{steps}  {shown}")
 
     launch.execute(job.make_job(order, load_suite()), "cpu", report, whole.say)
-    for source, name in exported.items():
-        with files.replacing_folder(whole.models(name)) as draft:
-            shutil.copytree(whole.folder / stage / source, draft, dirs_exist_ok=True)
+    with files.replacing_folder(whole.model(name)) as draft:
+        shutil.copytree(whole.folder / "training" / name / training.exported, draft, dirs_exist_ok=True)
 
 
+PROBE_ITEMS = 100
 REPORT_SECONDS = 10.0
 SHOWN = ("loss", "accuracy", "score", "kl", "eos_rate", "length", "entropy", "explained_variance", "tokens_per_second")
 
 
-def _sft(whole: ReproducedStages) -> None:
-    _train(whole, "sft", "sft", {"policy": "tiny-sft"}, model=str(whole.models("tiny-random")))
-
-
-def _reward_model(whole: ReproducedStages) -> None:
-    _train(whole, "rm", "pairs", {"reward_model": "tiny-rm"}, model=str(whole.models("tiny-sft")))
-
-
-def _ppo(whole: ReproducedStages) -> None:
-    _train(
-        whole,
-        "ppo",
-        "prompts",
-        {"policy": "tiny-ppo", "value_model": "tiny-value"},
-        model=str(whole.models("tiny-sft")),
-        reward_model=str(whole.models("tiny-rm")),
-        watch_every=WATCH_EVERY,
-        probe=BENCHMARK,
-        probe_items=PROBE_ITEMS,
-    )
-
-
 def _assess(whole: ReproducedStages) -> None:
-    """Measures reward model and policies on held-out pairs and prompts."""
+    """Measures the reward model on held-out pairs, and the policies before and after it on held-out prompts."""
     path = whole.folder / HELD_OUT
     if path.exists():
         return
-    tokenizer = load_tokenizer(whole.models("tiny-sft"), "tiny-sft", trust_remote_code=False)
-    recipe = recipes.load("ppo", "reproduce").recipe
+    tokenizer = load_tokenizer(whole.model(SFT), SFT, trust_remote_code=False)
+    recipe = recipes.load("ppo", TRAININGS[PPO].recipe, (f"seed={whole.seed}",)).recipe
     assert isinstance(recipe, PPORecipe)  # noqa: S101 - the stage's
     reader = RowReader(Encoder(tokenizer), recipe.max_length + recipe.max_new_tokens, scratch.VOCABULARY)
     data = whole.folder / "data"
-    scorer = loading.load_scorer(whole.models("tiny-rm"), compute=recipe.compute_dtype, trained=False)
+    scorer = loading.load_scorer(whole.model(REWARD_MODEL), compute=recipe.compute_dtype, trained=False)
     accuracies: dict[str, HeldOutNumber] = {
-        kind: assess.accuracy(scorer, reader.pairs([data / f"{rule.held_out(kind)}.jsonl"]).rows) for kind in rule.KINDS
+        kind: assess.accuracy(scorer, reader.pairs([data / f"{rule.held_out(kind)}.jsonl"]).rows)
+        for kind in rule.HELD_OUT_KINDS
     }
     prompts = reader.prompts([data / "held-out-prompts.jsonl"], bos=recipe.prompt_bos).rows
-    both = {name: whole.models(name) for name in ("tiny-sft", "tiny-ppo")}
-    found, difference = assess.policies(both, whole.models("tiny-rm"), prompts, recipe, tokenizer, rule.follows)
-    measured = HeldOutPolicies(before=found["tiny-sft"], after=found["tiny-ppo"], difference=difference)
-    write_json(path, msgspec.to_builtins(HeldOut(accuracies, measured)))
+    both = {name: whole.model(name) for name in (SFT, PPO)}
+    found, difference = assess.policies(both, whole.model(REWARD_MODEL), prompts, recipe, tokenizer, rule.follows)
+    write_json(path, msgspec.to_builtins(HeldOut(accuracies, found[SFT], found[PPO], difference)))
 
 
 def _run(whole: ReproducedStages) -> None:
-    for name in ("tiny-sft", "tiny-ppo"):
+    for name in MEASURED:
         order = Order(
             BENCHMARK,
-            str(whole.models(name)),
+            str(whole.model(name)),
             name=name,
             backend="transformers",
             settings=EngineSettings(device="cpu"),
@@ -205,21 +211,22 @@ def _finished(whole: ReproducedStages, name: str) -> StoredRun:
 
 
 def _summary(whole: ReproducedStages, recipe: str, seconds: dict[str, float]) -> ReproductionSummary:
-    before, after = (_finished(whole, name) for name in ("tiny-sft", "tiny-ppo"))
-    for name, run in (("tiny-sft", before), ("tiny-ppo", after)):
+    measured = {name: _finished(whole, name) for name in MEASURED}
+    for name, run in measured.items():
         _put_results_on_card(whole, name, run)
-    suite, held_out = load_suite(EXPECTED), files.read_as(whole.folder / HELD_OUT, HeldOut)
+    suite = load_suite(EXPECTED)
     found = ReproductionSummary(
         recipe=recipe,
+        seed=whole.seed,
         benchmark=BENCHMARK,
-        reward_model=held_out.reward_model,
-        policies=held_out.policies,
-        before=before.results,
-        after=after.results,
-        gain=compare(after, before).paired,
-        verdicts={run.model: _verdict(run, suite) for run in (before, after)},
-        left_out_of_data=files.read_as(whole.folder / "data" / rule.LEFT_OUT, dict[str, int]),
-        parameters=before.manifest.model.parameters,
+        held_out=files.read_as(whole.folder / HELD_OUT, HeldOut),
+        models=tuple(
+            ReproducedModel(name, MEASURED[name], run.results, _verdict(run, f"tulu-eval/{name}-seed-{whole.seed}", suite))
+            for name, run in measured.items()
+        ),
+        gains=tuple(ReproducedGain(a, b, compare(measured[a], measured[b]).paired) for a, b in GAINS),
+        curves={name: _curve(whole.folder / "training" / name) for name in (PPO, RULE)},
+        parameters=measured[SFT].manifest.model.parameters,
         seconds=seconds,
         machine=environment.machine(),
         commit=environment.commit(),
@@ -228,14 +235,24 @@ def _summary(whole: ReproducedStages, recipe: str, seconds: dict[str, float]) ->
     return found
 
 
-def _verdict(run: StoredRun, suite: Suite) -> ReproducedVerdict:
-    comparisons = verify(run, suite, stand_in=f"tulu-eval/{run.model}").comparisons
-    one = next(one for one in comparisons if one.main)
+def _verdict(run: StoredRun, expected: str, suite: Suite) -> ReproducedVerdict | None:
+    if expected not in {model.hub_id for model in suite.models}:
+        return None
+    one = next(one for one in verify(run, suite, stand_in=expected).comparisons if one.main)
     test = one.agreement
     return ReproducedVerdict(one.cell.printed, one.row.value, test.verdict, test.p_value, test.detectable)
 
 
+def _curve(run: Path) -> tuple[CurvePoint, ...]:
+    """Returns the means over each of :data:`CURVE_POINTS` equal parts of a run's steps."""
+    lines = metrics.read(run / metrics.METRICS)
+    ends = [len(lines) * part // CURVE_POINTS for part in range(CURVE_POINTS + 1)]
+    parts = [lines[start:end] for start, end in pairwise(ends) if start < end]
+    keys = ("score", "kl", "eos_rate", "length")
+    return tuple(CurvePoint(part[-1]["step"] + 1, *(fmean(line[key] for line in part) for key in keys)) for part in parts)
+
+
 def _put_results_on_card(whole: ReproducedStages, name: str, run: StoredRun) -> None:
-    folder = whole.models(name)
+    folder = whole.model(name)
     made = exported.read(folder)
-    files.write_text(folder / export.CARD, export.card(folder, made, whole.folder / made.stage, run.results))
+    files.write_text(folder / export.CARD, export.card(folder, made, whole.folder / "training" / name, run.results))
