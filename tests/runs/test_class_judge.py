@@ -103,6 +103,29 @@ def test_a_classifier_labels_a_run_as_transformers_labels_each_text(run: Path, d
     assert rows["toxic_by_other_judge"].high >= 100 * (toxic + 1) / N
 
 
+def test_no_label_comes_from_weights_that_are_not_there(run: Path, data: Path, classifier: Path) -> None:
+    """transformers gives a model without a head one of random numbers, and warns."""
+    import safetensors.torch
+
+    weights = safetensors.torch.load_file(classifier / "model.safetensors")
+    safetensors.torch.save_file(
+        {name: one for name, one in weights.items() if name != "score.weight"},
+        classifier / "model.safetensors", metadata={"format": "pt"},
+    )  # fmt: skip
+    with pytest.raises(EngineError, match=r"lacks the weights score\.weight"):
+        tulu_eval.judge(run, data=data, judge_models={"classifier": classifier}, progress=False)
+
+
+def test_a_number_that_is_none_is_no_label(run: Path, data: Path, classifier: Path) -> None:
+    import safetensors.torch
+
+    weights = safetensors.torch.load_file(classifier / "model.safetensors")
+    weights["score.weight"] = weights["score.weight"] * float("nan")
+    safetensors.torch.save_file(weights, classifier / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="no answer has a label; the first: endpoint its probability is not finite"):
+        tulu_eval.judge(run, data=data, judge_models={"classifier": classifier}, progress=False)
+
+
 def test_what_is_no_classifier_of_two_labels_is_said(run: Path, data: Path, classifier: Path) -> None:
     with pytest.raises(UserError, match="the classifier of toxigen runs in transformers"):
         tulu_eval.judge(run, data=data, judge_models={"classifier": classifier}, backend="vllm")

@@ -22,7 +22,7 @@ TOKENS, ROW = 512, 128
 """Tokens of a micro-batch, and of a row."""
 
 Label = Callable[[str, Tensor], str]
-"""Says what a new tensor is, from the operation that made it; empty: it does not count."""
+"""Returns the label of a new tensor from the name of its operation and the tensor; an empty one leaves it out of the counts."""
 
 
 class LiveBytes(TorchDispatchMode):

@@ -96,6 +96,7 @@ def test_it_may_fail_for_a_while(server: Any, score: Any) -> None:
         ((200, b"[1, 2]"), "has no rewards"),
         ((200, b"<html>"), "has no rewards"),
         ((200, b'{"rewards": [1, NaN]}'), "has no rewards"),
+        ((200, b'{"rewards": [1, 1e39]}'), "too large for float32"),
         ((404, b""), r"gave no rewards \(status 404\); the last checkpoint is whole: start the server and give the same"),
         ((500, b""), r"gave no rewards \(status 500\)"),
     ],

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.errors import EngineError, PreflightError, few
 from tulu_eval.models import resolve
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.model_files import fetch
@@ -55,21 +55,11 @@ class ClassJudge:
         A text is cut to what the tokenizer says the model takes. ``progress`` gets the number of answers so far.
 
         Raises:
-            EngineError: If the model cannot be loaded, or does not have two labels.
+            EngineError: If the model cannot be loaded, lacks weights, or does not have two labels.
         """
         import torch
-        from transformers import AutoModelForSequenceClassification
 
-        fetch(self.model)
-        try:
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
-                self.model.path, dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise EngineError(f"{self.model.name} cannot be loaded as a classifier: {error}") from error
-        if model.config.num_labels != 2:
-            raise EngineError(f"{self.model.name} has {model.config.num_labels} labels, not 2")
-        model.eval()
+        model = self._load()
         items, found = list(self.requests), dict[str, Said]()
         for start in range(0, len(items), BATCH):
             part = items[start : start + BATCH]
@@ -79,9 +69,26 @@ class ClassJudge:
                 )
             with torch.inference_mode():
                 chances = model(**rows).logits.float().softmax(-1)[:, 1].tolist()
-            found |= {item: Said(min(1.0, chance)) for item, chance in zip(part, chances, strict=True)}
+            found |= {item: Said.of(chance) for item, chance in zip(part, chances, strict=True)}
             progress(len(found))
         return found
+
+    def _load(self) -> Any:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        fetch(self.model)
+        try:
+            model, about = AutoModelForSequenceClassification.from_pretrained(
+                self.model.path, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise EngineError(f"{self.model.name} cannot be loaded as a classifier: {error}") from error
+        if missing := sorted(about["missing_keys"]):  # transformers fills them with random numbers
+            raise EngineError(f"{self.model.name} is no classifier: it lacks the weights {few(missing)}")
+        if model.config.num_labels != 2:
+            raise EngineError(f"{self.model.name} has {model.config.num_labels} labels, not 2")
+        return model.eval()
 
 
 def prepare(model: str, prompts: Mapping[str, str], suite: Suite) -> ClassJudge:

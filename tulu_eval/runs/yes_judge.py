@@ -30,12 +30,17 @@ class Said(NamedTuple):
     """What a judge that runs in this process says of an answer.
 
     Attributes:
-        chance: Probability of its word or label, at most 1; ``None`` if the engine failed.
+        chance: Probability of its word or label, at most 1; ``None`` if the engine failed, or its number is none.
         error: What failed; empty if nothing did.
     """
 
     chance: float | None
     error: str = ""
+
+    @classmethod
+    def of(cls, chance: float) -> Said:
+        """Returns a probability, which rounding may have put over 1; no number becomes one."""
+        return cls(min(1.0, chance)) if math.isfinite(chance) else cls(None, "its probability is not finite")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,4 +119,4 @@ def prepare(model: str, prompts: Mapping[str, str], backend: type[Backend], sett
 def _said(completion: Completion) -> Said:
     if not completion.likelihoods:
         return Said(None, completion.error)
-    return Said(min(1.0, math.exp(completion.likelihoods[0].total)))
+    return Said.of(math.exp(completion.likelihoods[0].total))

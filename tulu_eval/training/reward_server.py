@@ -75,7 +75,10 @@ class ServerReward(Reward):
             raise EngineError(f"the reward server's reply has no rewards: {error}") from error
         if len(rewards.rewards) != len(rollouts):
             raise EngineError(f"the reward server {self._url} gave {len(rewards.rewards)} rewards for {len(rollouts)} answers")
-        return torch.tensor(rewards.rewards, device=batch.ids.device)
+        scores = torch.tensor(rewards.rewards, device=batch.ids.device)
+        if not scores.isfinite().all():
+            raise EngineError(f"the reward server {self._url} gave a reward that is too large for float32")
+        return scores
 
     def _ask(self, body: dict[str, list[str]]) -> Reply:
         problem = ""
