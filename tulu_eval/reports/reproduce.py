@@ -16,11 +16,11 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Head and rows."""
 
 MEANING = """\
-Act 1 (sums-ppo over sums-sft) is a gain of form. The start has its writer's habits: it goes on behind the answer, or
+Act 1 (sums-ppo over sums-sft) can gain form alone. The start has its writer's habits: it goes on behind the answer, or
 states none. The reward model learned from pairs that the bare statement is better. The scorer stated-answer reads the
 first statement: what it shows of a gain is not form.
 
-Act 2 (sums-rule over sums-ppo) is a gain of correctness. The writer often forgets the ten where the ones carry or
+Act 2 (sums-rule over sums-ppo) can gain correctness. The writer often forgets the ten where the ones carry or
 borrow, in the chosen answers too, so a reward model of these pairs cannot know better. The reward is the benchmark's
 scorer: 1 for a right last number, else 0, on training questions alone. Every question that measures is new; its
 numbers, name and wording are each in the training questions.
