@@ -13,7 +13,7 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE, NumberRange, WholeRange
 
 ODD = ("", " ", "nan", "inf", "-Infinity", "１２", "1_0", "٣", "0x10", "1e999", "9" * 400, "1 2", "\x1b[31m")
 
-REST = {"plan": ("gsm8k", "--models", "a", "b")}
+REST = {"plan": ("gsm8k", "--models", "a", "b"), "reproduce": ("--recipe", "sums")}
 """What else a verb needs before it looks at a number."""
 
 

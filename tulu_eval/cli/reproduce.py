@@ -9,11 +9,12 @@ import click
 import tulu_eval
 from tulu_eval.cli import common
 from tulu_eval.cli.common import print_json, print_text, set_up_logging
+from tulu_eval.cli.numeric import WHOLE
 
 
 @click.command(no_args_is_help=True, short_help="Train and evaluate a small model end to end: pairs to a verified row.")
 @click.option("--recipe", "-r", required=True, type=click.Choice(["sums"]), help="What is trained: 0.1 million parameters.")
-@click.option("--seed", default=0, show_default=True, help="Seed of data, initial weights and draws.")
+@click.option("--seed", type=WHOLE, default=0, show_default=True, help="Seed of data, initial weights and draws.")
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="Folder; training/reproduce-<recipe>-<seed> unless given."
 )
