@@ -29,6 +29,7 @@ def import_file(
     \b
     The harness is known by the file:
       lm-eval         samples_TASK_DATE.jsonl (--log_samples); results_DATE.json beside it is read too
+      olmes           task-NNN-TASK-predictions.jsonl, with -requests.jsonl beside it (--save-raw-requests true)
       open-instruct   predictions.jsonl of eval.gsm.run_eval
       any other       rows with 'prompt' and 'response', as Google's IFEval has them
 

@@ -1,7 +1,8 @@
 """Reads the answers in files that other harnesses write.
 
-lm-eval's are those of :mod:`tulu_eval.exchange.lm_eval_samples`. open-instruct (allenai/open-instruct @ ea3467db,
-``eval/gsm/run_eval.py``) writes ``predictions.jsonl``, which has neither prompts nor settings::
+lm-eval's are those of :mod:`tulu_eval.exchange.lm_eval_samples`, olmes' those of :mod:`tulu_eval.exchange.olmes`.
+open-instruct (allenai/open-instruct @ ea3467db, ``eval/gsm/run_eval.py``) writes ``predictions.jsonl``, which has neither
+prompts nor settings::
 
     {"question": ..., "answer": "18", "model_output": " Janet sells ...", "prediction": "18"}
 
@@ -16,16 +17,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tulu_eval import files
-from tulu_eval.exchange import lm_eval_samples
+from tulu_eval.exchange import lm_eval_samples, olmes
 from tulu_eval.exchange.foreign_answers import Foreign, ForeignAnswer
 from tulu_eval.exchange.lm_eval import ForeignDecoding
 from tulu_eval.exchange.lm_eval_samples import LM_EVAL
+from tulu_eval.exchange.olmes import OLMES
 from tulu_eval.files import Row
 from tulu_eval.store.signature import UNKNOWN
 
 OPEN_INSTRUCT, RESPONSES = "open-instruct", "responses"
 _FIELDS = {
     LM_EVAL: {"doc", "resps", "arguments"},
+    OLMES: olmes.FIELDS,
     OPEN_INSTRUCT: {"question", "answer", "model_output", "prediction"},
     RESPONSES: {"prompt", "response"},
 }
@@ -41,16 +44,20 @@ def read_foreign(path: Path) -> Foreign:
     """
     rows = list(files.json_rows(path, nan=True))
     harness = next((name for name, fields in _FIELDS.items() if fields <= rows[0].data.keys()), None)
+    if harness is None and rows[0].data.keys() >= olmes.REQUEST_FIELDS:
+        raise rows[0].error("is a request of olmes: give the file of -predictions.jsonl beside it")
     if harness is None:
         fields = ", ".join(repr(name[:40]) for name in sorted(rows[0].data)[:6]) or "no field"
         raise rows[0].error(
             f"is of no harness known here (a row has {fields}); known are lm-eval's samples_TASK_DATE.jsonl "
-            "(--log_samples), open-instruct's predictions.jsonl, and rows with 'prompt' and 'response'"
+            "(--log_samples), olmes' task-NNN-TASK-predictions.jsonl, open-instruct's predictions.jsonl, and rows with "
+            "'prompt' and 'response'"
         )
     for row in rows:
         if missing := sorted(_FIELDS[harness] - row.data.keys()):
             raise row.error(f"has no {missing[0]!r}, which every row of {harness} has")
-    return {LM_EVAL: lm_eval_samples.read, OPEN_INSTRUCT: _open_instruct, RESPONSES: _responses}[harness](path, rows)
+    readers = {LM_EVAL: lm_eval_samples.read, OLMES: olmes.read, OPEN_INSTRUCT: _open_instruct, RESPONSES: _responses}
+    return readers[harness](path, rows)
 
 
 def _open_instruct(path: Path, rows: Sequence[Row]) -> Foreign:

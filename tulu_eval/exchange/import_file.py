@@ -17,13 +17,14 @@ from pathlib import Path
 
 import msgspec
 
-from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash, protocol_fields
+from tulu_eval.benchmarks.base import Benchmark, Item, Prompt, Protocol, items_hash, protocol_fields
 from tulu_eval.benchmarks.likelihood import LikelihoodBenchmark
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.exchange.foreign import RESPONSES, read_foreign
 from tulu_eval.exchange.foreign_answers import Foreign, ForeignAnswer
 from tulu_eval.exchange.import_matching import Matched, match, placed
+from tulu_eval.exchange.olmes import OLMES
 from tulu_eval.files import Place, checked
 from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
@@ -136,7 +137,9 @@ def _protocol(benchmark: Benchmark, source: Foreign, path: Path) -> Protocol:
 
 
 def _named(benchmark: str, source: Foreign) -> str:
-    """Returns the name of the protocol that is meant by lm-eval's task, or by its prompts; empty for the default."""
+    """Returns the name of the protocol that the harness's task means, or its prompts; empty for the default."""
+    if benchmark == "gsm8k":
+        return "olmes-tulu3" if source.harness == OLMES and any(answer.turns for answer in source.answers) else ""
     if benchmark == "truthfulqa":
         return "mc1" if source.task.endswith("mc1") else ""
     if benchmark == "bbh":
@@ -177,9 +180,25 @@ def _prompts(benchmark: Benchmark, protocol: Protocol, source: Foreign, matched:
     if all(answer.prompt == prompt.plain for prompt, answer in pairs):
         return "plain", protocol.prompt_id
     templated = not benchmark.raw and source.template_sha256 != "none"
-    if templated and all(any(prompt.user in text for text in (answer.prompt or "", *answer.turns)) for prompt, answer in pairs):
+    if templated and all(_holds(answer, prompt) for prompt, answer in pairs):
         return "imported", protocol.prompt_id
     return "imported", UNKNOWN
+
+
+def _holds(answer: ForeignAnswer, prompt: Prompt) -> bool:
+    """Whether a harness asked with a prompt's turns: with just these messages, or with a text that has them in this order."""
+    texts = answer.turns or (answer.prompt or "",)
+    if not prompt.earlier:
+        return any(prompt.user in text for text in texts)
+    wanted = [turn.content for turn in prompt.turns] + [prompt.prefill] * bool(prompt.prefill)
+    if answer.turns:
+        return list(answer.turns) == wanted
+    place = 0
+    for text in wanted:
+        place = texts[0].find(text, place) + len(text)
+        if place < len(text):
+            return False
+    return True
 
 
 def _manifest(

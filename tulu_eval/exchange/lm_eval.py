@@ -57,6 +57,10 @@ class ForeignDecoding:
     seed: int | None = None
 
 
+NOTHING_GENERATED = ForeignDecoding(max_new_tokens=0, temperature=0.0, top_p=1.0, top_k=0, stop=(), seed=0)
+"""Decoding where every answer is a choice."""
+
+
 def decoding(kwargs: Mapping[str, Any] | None, engine: str) -> ForeignDecoding:
     """Returns the decoding from the common settings of all rows (``None`` if they differ) and lm-eval's ``--model``."""
     if kwargs is None:

@@ -27,7 +27,7 @@ from tulu_eval import files
 from tulu_eval.errors import DataError
 from tulu_eval.exchange import lm_eval
 from tulu_eval.exchange.foreign_answers import Foreign, ForeignAnswer
-from tulu_eval.exchange.lm_eval import ForeignDecoding
+from tulu_eval.exchange.lm_eval import NOTHING_GENERATED
 from tulu_eval.exchange.lm_eval_docs import question_of
 from tulu_eval.files import Row
 from tulu_eval.records import Likelihood
@@ -35,9 +35,6 @@ from tulu_eval.store.schema import LOGPROB_RANGE
 from tulu_eval.store.signature import UNKNOWN
 
 LM_EVAL = "lm-eval"
-
-NOTHING_GENERATED = ForeignDecoding(max_new_tokens=0, temperature=0.0, top_p=1.0, top_k=0, stop=(), seed=0)
-"""Decoding where every answer is a choice."""
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 
