@@ -16,8 +16,8 @@ from tulu_eval.api.words import PARAMETERS, in_python
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.cli import cli
 
-OTHERS = {"max-restarts", "no-deps", "check", "generation-config"}
-"""Options of torchrun, pip and vLLM; one that only a docstring of a report speaks of."""
+OTHERS = {"max-restarts", "no-deps", "check", "generation-config", "save-raw-requests"}
+"""Options of torchrun, pip, vLLM and olmes; one that only a docstring of a report speaks of."""
 
 OPTION = re.compile(r"'tulu-eval [^']*'|`tulu-eval [^`]*`?|(?<![\w-])--([a-z][a-z-]*)(?![\w-])")
 

@@ -39,6 +39,7 @@ class RunOptions(TypedDict, total=False):
     output: AnyPath
     fresh: bool
     unsafe_execution: bool
+    sandbox_image: str
 
 
 @spoken
@@ -57,6 +58,7 @@ def evaluate(
     output: AnyPath = "results",
     fresh: bool = False,
     unsafe_execution: bool = False,
+    sandbox_image: str = "",
     registry: AnyPath | None = None,
     progress: bool | Progress = True,
 ) -> list[Run]:
@@ -85,6 +87,7 @@ def evaluate(
         output: Folder under which runs are kept.
         fresh: Set an existing ledger aside and begin anew.
         unsafe_execution: Run programs that the model wrote without a sandbox, with your rights.
+        sandbox_image: Run them in containers of this image, by podman or docker, in place of bubblewrap's sandbox.
         registry: TOML file with models and published numbers of your own.
         progress: Draw a bar; or a :class:`Progress` that shows it.
 
@@ -104,7 +107,7 @@ def evaluate(
         make_plan(
             _order(name, model, called, _data(data, name, names), protocol=protocol, limit=limit, shard=shard, backend=backend,
                    settings=settings, seed=seed, date=date, output=output, fresh=fresh,
-                   unsafe_execution=unsafe_execution), suite)
+                   unsafe_execution=unsafe_execution, sandbox_image=sandbox_image), suite)
         for called, model in _models(models)
         for name in names
     ]  # fmt: skip
@@ -142,7 +145,7 @@ def plan(
         data: File to read instead of the benchmark's own source.
         registry: TOML file with models of your own.
         options: As :func:`evaluate` takes them: ``protocol``, ``limit``, ``shard``, ``backend``, ``settings``, ``seed``,
-            ``date``, ``output``, ``fresh`` and ``unsafe_execution``.
+            ``date``, ``output``, ``fresh``, ``unsafe_execution`` and ``sandbox_image``.
 
     Raises:
         UserError: If something cannot be done.
@@ -166,12 +169,13 @@ def _order(
     output: AnyPath = "results",
     fresh: bool = False,
     unsafe_execution: bool = False,
+    sandbox_image: str = "",
 ) -> Order:
     part = shard if shard is None or isinstance(shard, str) else "/".join(map(str, shard))
     return Order(
         benchmark, str(model), name=name, protocol=protocol, data=data, limit=limit, backend=backend, seed=seed, date=date,
         shard=None if part is None else parse_shard(part), settings=engine_settings(settings), output=Path(output), fresh=fresh,
-        unsafe_execution=unsafe_execution,
+        unsafe_execution=unsafe_execution, sandbox_image=sandbox_image,
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class WinRates:
 
 
 @spoken
-def rescore(run: Run | AnyPath, *, unsafe_execution: bool = False) -> Regraded:
+def rescore(run: Run | AnyPath, *, unsafe_execution: bool = False, sandbox_image: str = "") -> Regraded:
     """Grades a run's samples again with the benchmark as it is now, and writes its ``result.json``.
 
     >>> scored = tulu_eval.rescore("results/my-checkpoint/gsm8k/card-200-1a2b3c4d")
@@ -51,12 +51,13 @@ def rescore(run: Run | AnyPath, *, unsafe_execution: bool = False) -> Regraded:
     Args:
         run: The run, or its folder.
         unsafe_execution: Run programs that the model wrote without a sandbox, with your rights.
+        sandbox_image: Run them in containers of this image, by podman or docker, in place of bubblewrap's sandbox.
 
     Raises:
         DataError: If the folder is not a run's, or a sample is not what the run's model answered.
         PreflightError: If programs are to run and there is no sandbox here.
     """
-    return score(folder_of(run), Execution(unsafe=unsafe_execution))
+    return score(folder_of(run), Execution(unsafe=unsafe_execution, image=sandbox_image))
 
 
 @spoken

@@ -67,6 +67,7 @@ PARAMETERS = {
     "scorer": "scorer",
     "seed": "seed",
     "served-name": "name=",
+    "sandbox-image": "sandbox_image",
     "set": "settings",
     "shard": "shard",
     "skip-bad-rows": "skip_bad_rows=True",

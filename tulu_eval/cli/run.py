@@ -46,6 +46,8 @@ if TYPE_CHECKING:
               help="Go on from an existing ledger, or set it aside and begin anew.")  # fmt: skip
 @click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own.")
 @click.option("--unsafe-execution", is_flag=True, help="Run programs that the model wrote without a sandbox.")
+@click.option("--sandbox-image", metavar="IMAGE", default="",
+              help="Run them in containers of IMAGE, by podman or docker, in place of bubblewrap.")  # fmt: skip
 @click.option("--skip-unavailable", is_flag=True, help="Of a suite: measure the others if some cannot be measured here.")
 @click.option(
     "--dry-run", is_flag=True, help="Print the plan: prompts as text and token ids, counts, memory, time. Loads nothing."
@@ -68,6 +70,7 @@ def run(
     resume: bool,
     registry: Path | None,
     unsafe_execution: bool,
+    sandbox_image: str,
     skip_unavailable: bool,
     dry_run: bool,
     as_json: bool,
@@ -109,6 +112,7 @@ def run(
     order: RunOptions = {
         "protocol": protocol, "limit": limit, "shard": shard, "backend": backend, "settings": settings, "seed": seed,
         "date": date, "output": output, "fresh": not resume, "unsafe_execution": unsafe_execution,
+        "sandbox_image": sandbox_image,
     }  # fmt: skip
     if len(model) > 1 and engine["served_name"]:
         raise click.UsageError("--served-name goes with one --model", click.get_current_context())

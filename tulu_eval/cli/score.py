@@ -40,6 +40,8 @@ OF_FILES = ("outputs", "output", "positional")
 @click.option("--positional", is_flag=True, help="Difficulties by row number, as alpaca_eval takes them: only for parity with "
               "numbers published so, and wrong where rows are missing.")  # fmt: skip
 @click.option("--unsafe-execution", is_flag=True, help="Run programs that the model wrote without a sandbox.")
+@click.option("--sandbox-image", metavar="IMAGE", default="",
+              help="Run them in containers of IMAGE, by podman or docker, in place of bubblewrap.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def score(
     target: Path,
@@ -48,6 +50,7 @@ def score(
     output: Path | None,
     positional: bool,
     unsafe_execution: bool,
+    sandbox_image: str,
     as_json: bool,
     **scoring: Unpack[ScoringOptions],
 ) -> None:
@@ -80,7 +83,7 @@ def score(
     else:
         if target.is_dir():
             _refuse(OF_JUDGMENTS, given | scoring, f"is for judgments, and {target} has samples, not judgments")
-        _samples(target, unsafe_execution, as_json)
+        _samples(target, unsafe_execution, sandbox_image, as_json)
 
 
 def _refuse(names: tuple[str, ...], given: Mapping[str, object], why: str) -> None:
@@ -90,10 +93,10 @@ def _refuse(names: tuple[str, ...], given: Mapping[str, object], why: str) -> No
             raise UserError(f"--{name} {why}")
 
 
-def _samples(folder: Path, unsafe_execution: bool, as_json: bool) -> None:
+def _samples(folder: Path, unsafe_execution: bool, sandbox_image: str, as_json: bool) -> None:
     from tulu_eval.reports import run
 
-    scored = tulu_eval.rescore(folder, unsafe_execution=unsafe_execution)
+    scored = tulu_eval.rescore(folder, unsafe_execution=unsafe_execution, sandbox_image=sandbox_image)
     if as_json:
         found = {"scorers": scored.scorers, "disagreements": [dataclasses.asdict(one) for one in scored.disagreements]}
         found["unhashed"] = scored.unhashed

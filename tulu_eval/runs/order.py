@@ -25,6 +25,7 @@ class Order:
         date: Day that a chat template with a date writes, YYYY-MM-DD; ``None`` for the day of an earlier run, else today.
         fresh: Whether to begin anew; an earlier run's day is then ignored.
         unsafe_execution: Whether programs of the model may run without a sandbox.
+        sandbox_image: Image whose containers programs of the model run in; empty for bubblewrap.
         name: Name of a local model in results; empty for the name that training gave it, else for the last two parts of its
             path.
     """
@@ -42,4 +43,5 @@ class Order:
     date: str | None = None
     fresh: bool = False
     unsafe_execution: bool = False
+    sandbox_image: str = ""
     name: str = ""

@@ -203,7 +203,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     backend = catalog.backend(_backend_name(order))
     backend.check_kind(benchmark.kind, order.settings)
     if benchmark.executes:
-        check_sandbox(Execution(unsafe=order.unsafe_execution))
+        check_sandbox(Execution(unsafe=order.unsafe_execution, image=order.sandbox_image))
     settings, model, writer = _find_model(order, backend, suite, raw=benchmark.raw)
     for how in benchmark.writings if isinstance(benchmark, VariedBenchmark) else ():
         writer = writer.written(how)

@@ -182,7 +182,8 @@ def _execute_programs(plan: Plan, ledger: Ledger, progress: Progress) -> None:
     pending = [sample for sample in ledger.samples(_asked(plan)) if not sample.grades]
     if pending:
         progress.say(f"running {len(pending)} programs, each in a sandbox of its own ...")
-    grader = Grader.of(plan.benchmark, plan.setup, Execution(unsafe=plan.order.unsafe_execution))
+    execution = Execution(unsafe=plan.order.unsafe_execution, image=plan.order.sandbox_image)
+    grader = Grader.of(plan.benchmark, plan.setup, execution)
     for sample in grader.grade_all(pending):
         ledger.append(sample)
 

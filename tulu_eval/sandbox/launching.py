@@ -1,4 +1,4 @@
-"""Starts one process that runs programs: in bubblewrap, or without a sandbox where the user said so.
+"""Starts one process that runs programs: in bubblewrap, or in a container or without a sandbox where the user said so.
 
 In the sandbox stand the standard library of the Python that runs here, the system's shared libraries and the packages asked
 for, all read-only, ``/dev/null``, ``/dev/urandom``, and one folder to write to, in memory. There is no network, no ``/proc``,
@@ -9,10 +9,12 @@ number of processes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from tulu_eval.errors import PreflightError
+from tulu_eval.sandbox.containers import Containers, containers
 from tulu_eval.sandbox.limits import Execution, Limits
 from tulu_eval.sandbox.system_calls import filter_program
 
@@ -33,7 +36,9 @@ LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache")
 
 DEVICES = ("/dev/null", "/dev/urandom")
 
-UNSAFE = "or run the programs without a sandbox, with all your rights: --unsafe-execution"
+UNSAFE = (
+    "or run the programs in containers, --sandbox-image IMAGE, or without a sandbox, with all your rights, --unsafe-execution"
+)
 
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """The order of a set is the same each time, so a program that depends on it ends in the same way; one thread is one process."""
@@ -53,24 +58,42 @@ class Launcher(NamedTuple):
     python: tuple[str, ...]
     arguments: tuple[str, ...]
     calls: bytes = b""
+    needs: str = f"it takes bubblewrap 0.7 or newer and, for other users than root, user namespaces, {UNSAFE}"
 
-    def start(self, given: IO[bytes], folder: str) -> subprocess.Popen[bytes]:
+    @property
+    def bare(self) -> bool:
+        """Whether there is no sandbox, so that a program needs a folder."""
+        return not self.opening
+
+    def start(self, given: IO[bytes], folder: str) -> Started:
         """Starts the process in a group of its own; its output and its errors are one pipe.
 
         The driver reads ``given``; ``folder`` is its folder if there is no sandbox.
         """
         if not self.opening:
             home = {"HOME": folder, "TMPDIR": folder}
-            return _popen((*self.python, "0", *self.arguments), given, (), ENVIRONMENT | home, folder)
+            return Started(_popen((*self.python, "0", *self.arguments), given, (), ENVIRONMENT | home, folder))
         user = FIRST_USER + secrets.randbelow(USERS) if os.geteuid() == 0 else 0
         read, write = os.pipe()
         try:
             os.write(write, self.calls)  # fits into a pipe
             os.close(write)
             words = (*self.opening, "--seccomp", str(read), "--", *self.python, str(user), *self.arguments)
-            return _popen(words, given, (read,), {}, "/")
+            return Started(_popen(words, given, (read,), {}, "/"))
         finally:
             os.close(read)
+
+
+class Started(NamedTuple):
+    """A process that leads a group of its own: bubblewrap, or the driver without a sandbox."""
+
+    process: subprocess.Popen[bytes]
+
+    def end(self) -> None:
+        """Kills the group, and with bubblewrap all processes of its namespace."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def _popen(
@@ -88,8 +111,16 @@ def _popen(
     )
 
 
-def launcher(execution: Execution, limits: Limits, packages: Sequence[str]) -> Launcher:
-    """Returns how to start programs under limits; ``packages`` names installed ones that a program may import."""
+def launcher(execution: Execution, limits: Limits, packages: Sequence[str]) -> Launcher | Containers:
+    """Returns how to start programs under limits; ``packages`` names installed ones that a program may import.
+
+    Raises:
+        PreflightError: If there is no sandbox here, or a package is not installed. A container has its image's packages.
+    """
+    if execution.image and execution.unsafe:
+        raise PreflightError("--sandbox-image and --unsafe-execution are two ways to run programs: give one")
+    if execution.image:
+        return containers(execution.image, limits, _driver())
     found = {name: _package(name) for name in packages}
     if execution.unsafe:
         # The kernel counts all of a user's processes together, so there is no limit for those of one program.
@@ -105,9 +136,12 @@ def interpreter() -> Path:
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
+def _driver() -> str:
+    return Path(__file__).with_name("driver.py").read_text(encoding="utf-8")
+
+
 def _python() -> tuple[str, ...]:
-    source = Path(__file__).with_name("driver.py").read_text(encoding="utf-8")
-    return (str(interpreter()), "-s", "-S", "-P", "-c", source)  # nothing from site-packages or the working folder
+    return (str(interpreter()), "-s", "-S", "-P", "-c", _driver())  # nothing from site-packages or the working folder
 
 
 def _arguments(limits: Limits, processes: int, folders: Sequence[str]) -> tuple[str, ...]:

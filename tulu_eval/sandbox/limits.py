@@ -58,8 +58,10 @@ class Execution:
 
     Attributes:
         unsafe: Whether programs run without a sandbox, with the rights of the user (``--unsafe-execution``).
+        image: Image whose containers programs run in, by podman or docker (``--sandbox-image``); empty for bubblewrap.
         workers: Number of programs at one time; 0 for one per core.
     """
 
     unsafe: bool = False
+    image: str = ""
     workers: int = 0

@@ -23,8 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from tulu_eval.errors import PreflightError, printable
+from tulu_eval.sandbox.containers import Container, Containers
 from tulu_eval.sandbox.driver import READY
-from tulu_eval.sandbox.launching import UNSAFE, Launcher, launcher
+from tulu_eval.sandbox.launching import Launcher, Started, launcher
 from tulu_eval.sandbox.limits import PATIENCE, Execution, Limits, Outcome
 
 START_SECONDS = 60
@@ -32,8 +33,6 @@ START_SECONDS = 60
 
 END_SECONDS = 10.0
 """Longest wait for the last process of a sandbox that was killed."""
-
-NEEDS = "it takes bubblewrap 0.7 or newer and, for other users than root, user namespaces"
 
 CHUNK = 4096
 """Bytes of a report, which is one write; a pipe keeps a write of so many bytes together (``pipe(7)``)."""
@@ -67,19 +66,23 @@ def check_sandbox(execution: Execution, packages: Sequence[str] = ()) -> None:
             raise PreflightError(f"a program that does nothing but import its packages did not run: {outcome.why}")
 
 
-def _run(launch: Launcher, program: str, limits: Limits) -> Outcome:
+def _run(launch: Launcher | Containers, program: str, limits: Limits) -> Outcome:
     secret = secrets.token_hex(16).encode()
     with contextlib.ExitStack() as opened:
         given = opened.enter_context(tempfile.TemporaryFile())
         given.write(secret + program.encode("utf-8", "surrogatepass"))
         given.seek(0)
-        folder = "" if launch.opening else opened.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        process = launch.start(given, folder)
-        opened.callback(_end, process)
-        return _follow(process, secret, limits)
+        folder = (
+            ""
+            if not isinstance(launch, Launcher) or launch.opening
+            else opened.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        )
+        started = launch.start(given, folder)
+        opened.callback(_end, started)
+        return _follow(started.process, secret, limits, launch.needs)
 
 
-def _follow(process: subprocess.Popen[bytes], secret: bytes, limits: Limits) -> Outcome:
+def _follow(process: subprocess.Popen[bytes], secret: bytes, limits: Limits, needs: str) -> Outcome:
     """Returns how a program ended, as soon as it is known; raises PreflightError if the program was not started."""
     pipe = _pipe(process)
     said = b""
@@ -88,13 +91,13 @@ def _follow(process: subprocess.Popen[bytes], secret: bytes, limits: Limits) -> 
         more = _read(pipe, started + START_SECONDS)
         if not more:
             why = said.decode("utf-8", "replace").strip() or f"nothing happened in {START_SECONDS} s"
-            raise PreflightError(f"no sandbox can be made here ({why}): {NEEDS}, {UNSAFE}")
+            raise PreflightError(f"no sandbox can be made here ({why}): {needs}")
         said += more
     began = time.monotonic()
     deadline = began + PATIENCE * limits.seconds
     report = said.partition(READY)[2] or _read(pipe, deadline)
     seconds = time.monotonic() - began
-    if report == secret:
+    if report is not None and report.startswith(secret):  # a container's client may say more
         return Outcome("passed", "", seconds)
     if report is None:
         return _late(limits)
@@ -133,12 +136,10 @@ def _silent(process: subprocess.Popen[bytes], deadline: float, seconds: float, l
     return Outcome("failed", f"exited with {code} before its end", seconds)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(started: Started | Container) -> None:
     """Kills what is left of a program, and waits until all its processes have let go of the pipe."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # bubblewrap, and with it all processes of its namespace
-    process.wait()
-    pipe = _pipe(process)
+    started.end()
+    pipe = _pipe(started.process)
     deadline = time.monotonic() + END_SECONDS
     while _read(pipe, deadline):
         pass

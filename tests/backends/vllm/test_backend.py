@@ -171,6 +171,15 @@ def test_a_draw_depends_on_seed_and_key_alone(engine: VllmBackend, requests: lis
     assert first != second
 
 
+def test_more_prompts_with_a_draw_than_one_step_reads(engine: VllmBackend) -> None:
+    """vLLM reads 4096 tokens per step on a CPU; a prompt that it read in two steps cost a draw that cannot be undone."""
+    draw = random.Random(6)
+    long = [Request(f"l{at}", tuple(draw.randrange(3, 600) for _ in range(700)), "") for at in range(8)]
+    warm = Decoding(4, temperature=1.0, top_k=50, seed=1)
+    whole = answers(engine.generate(long, warm))
+    assert answers(engine.generate(long[5:6], warm)) == {"l5": whole["l5"]}
+
+
 def test_stopping_early_leaves_the_engine_ready(
     engine: VllmBackend, requests: list[Request], reference: dict[str, tuple[int, ...]], eos: int
 ) -> None:

@@ -62,6 +62,10 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
         "enforce_eager": on_cpu,  # compiling took 76 s more at the start on 2 cores, and tokens came no faster
         "seed": 0,
     }
+    if on_cpu:
+        # A prompt that is read in two steps makes a token that is dropped, and vLLM then winds the request's generator back,
+        # which a CPU's cannot do: RuntimeError (0.32, v1/worker/gpu_model_runner.py, _bookkeeping_sync).
+        engine["enable_chunked_prefill"] = False
     if preflight.over_machines(settings):
         engine["distributed_executor_backend"] = "ray"  # vLLM does not choose it by itself (0.32, config/parallel.py)
     if settings.batch_size:
