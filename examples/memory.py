@@ -1,38 +1,21 @@
 """The memory arithmetic of the examples: what ``tulu-eval train ppo --dry-run`` prints, without the weights or the data.
 
 ``python examples/memory.py`` writes the tables into ``ppo_8b_on_h200.md``; ``--check`` says whether the page still has them.
-Shapes are Llama 3's (its config.json); parameters are counted on the meta device; the longest prompt is the recipe's.
+Shapes are Llama 3's (its config.json); the longest prompt is the recipe's.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-
-from tulu_eval.models.base import ModelFiles
-from tulu_eval.training import cost, recipes
-from tulu_eval.training.data import TrainingRows
-from tulu_eval.training.job import Job, TrainingOrder
-from tulu_eval.training.text import Tokens
+from tulu_eval.reproduction.plan_card import H200_GIB, SHARE, device_memory
+from tulu_eval.training import recipes, sizing
+from tulu_eval.training.job import TrainingOrder
 
 PAGE = Path(__file__).with_name("ppo_8b_on_h200.md")
-H200_GIB = 139.0
-"""Memory of one H200, as its driver says."""
-SHARE = 0.9
-"""Share of it that may be planned for: the model of the memory is good to 10 %, and allocators leave fragments."""
-
-COMMON = {"vocab_size": 128256, "num_key_value_heads": 8, "max_position_embeddings": 8192}
-SHAPES: dict[str, dict[str, Any]] = {
-    "8B": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, **COMMON},
-    "70B": {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64, **COMMON},
-}
 
 DEVICES = (8, 16, 32)
 
@@ -51,29 +34,15 @@ EXAMPLES = {
 }
 
 
-def files(size: str, folder: Path, cls: Any) -> ModelFiles:
-    """Returns a model of a size as the planner sees it."""
-    path = folder / f"{size}-{cls.__name__}"
-    path.mkdir(exist_ok=True)
-    (path / "config.json").write_text(json.dumps(SHAPES[size]))
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in cls(LlamaConfig(**SHAPES[size], num_labels=1)).parameters())
-    return ModelFiles(size, path, "", "", "", cls.__name__, parameters, "bfloat16", 8192, 2 * parameters)
-
-
 def parts(example: Example, world: int) -> dict[str, int]:
     """Returns the bytes on each of ``world`` devices, by part, with those that vLLM gets."""
     sourced = recipes.load("ppo", "easylm", example.changes)
-    longest = sourced.recipe.max_length
-    rows = TrainingRows([Tokens(np.zeros(longest, dtype=np.int32), np.zeros(longest, dtype=np.bool_))], {}, "")
+    order = TrainingOrder("ppo", "easylm", rollouts="vllm", rollout_memory=example.share, changes=example.changes)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        order = TrainingOrder("ppo", "easylm", rollouts="vllm", rollout_memory=example.share, changes=example.changes)
-        policy, scorer = files("8B", folder, LlamaForCausalLM), files(example.reward, folder, LlamaForSequenceClassification)
-        found = cost.memory(Job(order, sourced, policy, scorer, None, rows, folder, 512, 8), world, "cuda")
-    engine = found.pop(cost.ENGINE) / 2**30
-    found[f"vLLM, {example.share:.0%}: weights {engine:.1f}, the rest keys and values"] = int(example.share * H200_GIB * 2**30)
-    return found
+        policy = sizing.model_files("8B", Path(name), scorer=False)
+        scorer = sizing.model_files(example.reward, Path(name), scorer=True)
+        job = sizing.job(order, sourced, policy, scorer, rows=1, tokens=sourced.recipe.max_length)
+        return device_memory(job, world, H200_GIB)
 
 
 def table(example: Example) -> str:

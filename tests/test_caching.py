@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -44,6 +47,25 @@ def test_a_large_file_is_hashed_once(tmp_path: Path, cache: Path, monkeypatch: p
     (note,) = cache.iterdir()
     note.write_text("nonsense")
     assert caching.file_sha256(path) == hashlib.sha256(b"two").hexdigest()
+
+
+@pytest.mark.usefixtures("cache")
+def test_of_those_who_ask_at_once_one_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching, "SMALL", 2)
+    path = tmp_path / "weights"
+    path.write_text("one")
+    hashed, digest = [], hashlib.file_digest
+
+    def slowly(file: BinaryIO, name: str) -> Any:
+        hashed.append(file)
+        time.sleep(0.3)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", slowly)
+    with ThreadPoolExecutor(8) as ranks:
+        found = set(ranks.map(caching.file_sha256, [path] * 8))
+    assert found == {hashlib.sha256(b"one").hexdigest()}
+    assert len(hashed) == 1
 
 
 def test_what_is_no_file_and_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

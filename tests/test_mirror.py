@@ -130,6 +130,8 @@ ELSEWHERE = {
     "reports/suite_table": "api/test_run_suite.py",
     "reports/train": _PRINTED,
     "reports/verify": _PRINTED,
+    "reproduction/plan": "reproduction/test_plan_sums.py, reproduction/test_plan_card.py",
+    "reproduction/planned": "records, which reproduction/test_plan_sums.py reads",
     "reproduction/scratch": "the model that reproduction/test_reproduce.py trains",
     "reproduction/acts": "the recipe that reproduction/test_reproduce.py follows",
     "reproduction/summary": "records, which reproduction/test_reproduce.py writes and reads",

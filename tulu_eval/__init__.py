@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tulu_eval.api.merge import merge
     from tulu_eval.api.models import find_model, list_models, load_suite
     from tulu_eval.api.report import report
-    from tulu_eval.api.reproduce import reproduce
+    from tulu_eval.api.reproduce import plan_reproduction, reproduce
     from tulu_eval.api.run_suite import evaluate_suite, plan_suite
     from tulu_eval.api.runs import Run, find_runs, load_run
     from tulu_eval.api.score import rescore, rescore_judgments, score_annotations
@@ -52,7 +52,7 @@ _FILES = {
     "api.merge": ("merge",),
     "api.models": ("find_model", "list_models", "load_suite"),
     "api.report": ("report",),
-    "api.reproduce": ("reproduce",),
+    "api.reproduce": ("plan_reproduction", "reproduce"),
     "api.runs": ("Run", "find_runs", "load_run"),
     "api.score": ("rescore", "rescore_judgments", "score_annotations"),
     "api.run_suite": ("evaluate_suite", "plan_suite"),
@@ -110,6 +110,7 @@ __all__ = [
     "plan",
     "plan_calibration",
     "plan_judging",
+    "plan_reproduction",
     "plan_suite",
     "plan_training",
     "report",

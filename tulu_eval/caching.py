@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -35,7 +36,8 @@ def file_sha256(path: Path) -> str:
     """Returns a file's sha256; does not read a large file whose hash is known.
 
     The name of a blob in the hub's cache is its sha256. For any other file of more than :data:`SMALL` bytes, the user's cache
-    keeps the hash by path, size and modification time, because hashing an 8B checkpoint takes longer than planning a run.
+    keeps the hash by path, size and modification time, because hashing an 8B checkpoint takes longer than planning a run. Of
+    processes that ask at the same time, such as the ranks of training, one hashes it and the others wait.
 
     Raises:
         DataError: If the file cannot be read, or is not a regular file.
@@ -46,11 +48,17 @@ def file_sha256(path: Path) -> str:
             return real.name
         state = os.fstat(file.fileno())
         note = _note(f"{real}\n{state.st_size}\n{state.st_mtime_ns}") if state.st_size > SMALL else None
-        known = _known(note) if note else ""
-        digest = known or hashlib.file_digest(file, "sha256").hexdigest()
-    if note and not known:
-        write_quietly(note, digest)
-    return digest
+        if note is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        known = _known(note)
+        if not known:
+            with contextlib.suppress(OSError):  # NFS locks only what is open for writing
+                fcntl.flock(file, fcntl.LOCK_EX)
+            known = _known(note)
+        if not known:
+            known = hashlib.file_digest(file, "sha256").hexdigest()
+            write_quietly(note, known)
+    return known
 
 
 def _note(identity: str) -> Path | None:

@@ -45,6 +45,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "train": ("train", ("train", "sft", "-r", "x")),
     "train --dry-run": ("plan_training", ("train", "sft", "-r", "x", "--dry-run")),
     "reproduce": ("reproduce", ("reproduce", "-r", "sums")),
+    "reproduce --dry-run": ("plan_reproduction", ("reproduce", "-r", "sums", "--dry-run")),
     "doctor": ("doctor", ("doctor",)),
 }
 """Verb, with what makes it call another function: that function, and words that do it."""

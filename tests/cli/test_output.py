@@ -65,6 +65,7 @@ USUAL = {
     "train": TRAIN,
     "train --dry-run": f"{TRAIN} --dry-run",
     "reproduce": "reproduce --recipe sums --output reproduced",
+    "reproduce --dry-run": "reproduce --recipe sums --output planned --dry-run",
     "doctor": "doctor",
 }
 """A usual call of every verb, and of some a second one that prints something else."""
@@ -101,6 +102,7 @@ MISTAKES = {
 MASKS = {
     r"\((policy|optimiser) \d[^)]*\)": "(#)",
     r"\d+\.\d+ s\b|\b\d+ s\b": "# s",
+    r"(?<=where )[\d,.]+ GB(?= are free)|(?<=where )[\d,.]+ GB\nare free|(?<=\"free\": )\d+": "#",
     r"[\d,.]+ (new tok/s|tok/s|tokens/s|items/s|bytes|MB)": r"# \1",
     r'("(?:bytes|seconds|seconds_at_least|seconds_at_most)"): [\d.e+-]+': r"\1: #",
     r"(?<=date: ')[\d-]+": "#",

@@ -183,7 +183,7 @@ class TestReader:
         [
             ("{", "is not JSON"),
             ("[1]", "is list, not an object"),
-            ({"prompt": "Hi"}, "no list of messages under 'chosen'; its keys: prompt"),
+            ({"prompt": "Hi"}, "none of the columns chosen and rejected, alone or with prompt; its columns: prompt"),
             ({"chosen": [], "rejected": []}, "no list of messages under 'chosen'"),
             ({"chosen": "Yo", "rejected": "No"}, "no list of messages under 'chosen'"),
             ({"chosen": [{"role": "human", "content": "Hi"}]}, "chosen[0] has role 'human'; known: system, user, assistant"),

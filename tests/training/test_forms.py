@@ -82,15 +82,55 @@ def test_prompts_alone(data: dict[str, Any]) -> None:
         ({"conversations": [{"from": ["human"], "value": "x"}]}, "conversations[0] is from ['human']"),
         ({"conversations": ["x"]}, 'conversations[0] is not {"role": ..., "content": text}'),
         ({"conversations": []}, "no list of messages under 'conversations'"),
+        (
+            {"text": "x", "id": 3},
+            "none of the columns messages, conversations, or prompt with completion; its columns: id, text",
+        ),
+        ({}, "none of the columns messages, conversations, or prompt with completion; its columns: none"),
         ({"prompt": 3, "completion": "x"}, "no list of messages under 'prompt'"),
         ({"prompt": "x", "completion": None}, "no list of messages under 'completion'"),
-        ({"messages": "x"}, "no list of messages under 'messages'; its keys: messages"),
+        ({"messages": "x"}, "no list of messages under 'messages'; its columns: messages"),
     ],
 )
 def test_mistakes(data: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError) as caught:
         forms.conversation(row(data))
     assert str(caught.value).startswith(f"rows.jsonl:7: {message}")
+
+
+@pytest.mark.parametrize("margin", [{}, {"margin": 1.25}])
+def test_the_pairs_of_the_hub(margin: dict[str, float]) -> None:
+    data = {"chosen": [ASKED, ANSWER], "rejected": [ASKED, OTHER], "source": "argilla-ultrafeedback", **margin}
+    assert forms.side(row(data), "chosen") == [ASKED, ANSWER]
+    assert forms.side(row(data), "rejected") == [ASKED, OTHER]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"instruction": "Hi"},
+        {"history_messages": [ASKED]},
+        {"messages": [ASKED]},
+        {"messages": [ASKED, ANSWER]},
+        {"conversation": [ASKED, ANSWER]},
+        {"chosen": [ASKED, ANSWER], "rejected": [ASKED, OTHER]},
+    ],
+)
+def test_the_prompts_of_the_hub_by_any_column_that_their_reader_takes(data: dict[str, Any]) -> None:
+    """Beside it the hub's rows have a tag ("add na string if empty tag", history of allenai/tulu-2.5-prompts)."""
+    assert forms.prompt_of(row({**data, "tag": "na"})) == [ASKED]
+
+
+def test_unknown_columns_are_named_beside_the_expected_ones() -> None:
+    unknown = row({"question": "Hi", "tag": "na"})
+    for read, expected in (
+        (forms.prompt_of, "instruction, history_messages, messages, conversation, chosen, conversations, prompt"),
+        (lambda one: forms.side(one, "chosen"), "chosen and rejected, alone or with prompt"),
+        (forms.conversation, "messages, conversations, or prompt with completion"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read(unknown)
+        assert str(caught.value) == f"rows.jsonl:7: none of the columns {expected}; its columns: question, tag"
 
 
 def test_a_side_that_contradicts_its_prompt() -> None:

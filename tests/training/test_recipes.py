@@ -32,6 +32,12 @@ def test_every_field_of_every_recipe_has_a_source(stage: Stage) -> None:
         assert {"order", "special_tokens", "empty_messages"} <= set(loaded.otherwise)
 
 
+def test_the_warm_up_is_of_the_run_where_easylm_s_is() -> None:
+    """EasyLM @ dbf2212c: llama_train, llama_train_rm and llama_train_dpo by all updates, llama_train_ppo by an epoch's."""
+    found = {stage: recipes.load(stage, "easylm").recipe.warmup_of for stage in STAGES}
+    assert found == {"sft": "run", "rm": "run", "dpo": "run", "ppo": "epoch"}
+
+
 def values(shared: Path, part: str, stage: str = "") -> dict[str, Any]:
     data = json.loads((shared / "data/training/recipes.json").read_text())[part]
     return {key: entry["value"] for key, entry in (data[stage] if stage else data).items() if key != "_legend"}

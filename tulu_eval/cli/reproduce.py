@@ -13,14 +13,17 @@ from tulu_eval.cli.numeric import WHOLE
 
 
 @click.command(no_args_is_help=True, short_help="Train and evaluate a small model end to end: pairs to a verified row.")
-@click.option("--recipe", "-r", required=True, type=click.Choice(["sums"]), help="What is trained: 0.1 million parameters.")
-@click.option("--seed", type=WHOLE, default=0, show_default=True, help="Seed of data, initial weights and draws.")
+@click.option("--recipe", "-r", required=True, type=click.Choice(["sums", "card-8b"]),
+              help="What is trained: 0.1 million parameters on this CPU, or the card's checkpoint on GPU nodes.")  # fmt: skip
+@click.option("--seed", type=WHOLE, help="Seed of data, initial weights and draws; unless given 0, for card-8b 42.")
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), help="Folder; training/reproduce-<recipe>-<seed> unless given."
 )
+@click.option("--dry-run", is_flag=True,
+              help="Print the plan: stages, steps, time, disk, what is there already; for GPUs memory, commands.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
-def reproduce(recipe: str, seed: int, output: Path | None, as_json: bool, quiet: bool) -> None:
+def reproduce(recipe: str, seed: int | None, output: Path | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
     r"""Make pairs, train an SFT start, a reward model and PPO policies, evaluate before and after, verify, compare.
 
     Act 1: PPO by a reward model of preferences teaches the form of an answer, beside plain SFT on the chosen answers. Act 2:
@@ -28,13 +31,26 @@ def reproduce(recipe: str, seed: int, output: Path | None, as_json: bool, quiet:
     without a download. The verdict says whether the numbers are those that the authors' own run of this seed came to. A run
     that was killed goes on where it stopped.
 
+    The recipe card-8b is the whole way to allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm. It takes GPU nodes, so it is planned
+    only: --dry-run prints the commands for each. Each stage gets the smallest number of GPUs that has room, or WORLD_SIZE of
+    the environment, LOCAL_WORLD_SIZE of them in a node.
+
     \b
     Examples:
       tulu-eval reproduce --recipe sums
       tulu-eval reproduce --recipe sums --seed 1 --output /tmp/sums --json > sums.json
+      WORLD_SIZE=64 tulu-eval reproduce --recipe card-8b --output /shared/card-8b --dry-run
     """
     set_up_logging(0, quiet)
     from tulu_eval.reports import reproduce as reproduce_report
+
+    if dry_run:
+        plan = tulu_eval.plan_reproduction(recipe, seed=seed, output=output)
+        if as_json:
+            print_json(reproduce_report.as_json(plan))
+        else:
+            print_text(reproduce_report.plan_as_text(plan))
+        return
 
     def say(text: str) -> None:
         if not quiet:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from tabulate import tabulate
 
+from tulu_eval.reports.layout import duration, grid, wrapped
+
 if TYPE_CHECKING:
+    from tulu_eval.reproduction.planned import Figure, PlannedStage, ReproductionPlan
     from tulu_eval.reproduction.summary import HeldOut, ReproducedGain, ReproducedModel, ReproductionSummary
     from tulu_eval.training.assess import HeldOutNumber
 
@@ -29,8 +32,8 @@ The control (sums-chosen) is plain SFT on the chosen answers, without a reward. 
 else: this shows that the parts fit and learn, not how large models behave."""
 
 
-def as_json(found: ReproductionSummary) -> object:
-    """Returns the same as plain data, as in ``reproduce.json``."""
+def as_json(found: ReproductionSummary | ReproductionPlan) -> object:
+    """Returns a summary, as in ``reproduce.json``, or a plan as plain data."""
     return msgspec.to_builtins(found)
 
 
@@ -120,3 +123,84 @@ def _policies(held_out: HeldOut) -> Table:
 
 def _estimate(one: HeldOutNumber, digits: int) -> str:
     return f"{one.value:.{digits}f} [{one.low:.{digits}f}, {one.high:.{digits}f}]"
+
+
+def plan_as_text(plan: ReproductionPlan) -> str:
+    """Returns a plan for people: a line per stage, memory and commands where it takes GPUs, and what is behind the figures."""
+    about = f", on nodes of {plan.per_node} GPUs ({plan.device})" if plan.per_node else ""
+    head = ("stage", "state", "steps", "time", "disk", *(("GPUs",) if plan.per_node else ()))
+    rows = [
+        (
+            one.name,
+            one.state,
+            _figure(one.steps),
+            _figure(one.seconds),
+            _figure(one.disk),
+            *([str(one.devices)] if about else []),
+        )
+        for one in plan.stages
+    ]
+    sources: dict[str, list[str]] = {}
+    for one in plan.stages:
+        for name, figure in (("steps", one.steps), ("time", one.seconds), ("disk", one.disk)):
+            if figure is not None:
+                sources.setdefault(f"{name}: {figure.source}", []).append(one.name)
+    room = "" if plan.disk.high < plan.free else ", which is not enough"
+    return "\n\n".join(
+        [
+            wrapped(f"{plan.recipe}, seed {plan.seed}, in {plan.folder}{about}:"),
+            grid(head, rows, right=(2, 5)),
+            wrapped(
+                f"What is left takes {_figure(plan.seconds)}, and {_figure(plan.disk)} of the disk, where {_size(plan.free)} "
+                f"are free{room}."
+            ),
+            *(_planned_stage(one, plan.per_node) for one in plan.stages),
+            "The figures are computed from:",
+            "\n".join(
+                wrapped(f"- {'all' if len(names) == len(plan.stages) else ', '.join(names)}, {line}", "  ")
+                for line, names in sources.items()
+            ),
+            "\n".join(wrapped(f"note: {note}", "  ") for note in plan.notes),
+        ]
+    )
+
+
+def _planned_stage(one: PlannedStage, per_node: int) -> str:
+    start = f"; from {', '.join(one.start)}" if one.start else ""
+    lines = [wrapped(f"{one.name}: {one.what}{start}{f'; data: {one.data}' if one.data else ''}", "  ")]
+    if one.memory:
+        lines += ["", _memory(one)]
+    if one.commands:
+        nodes = one.devices // per_node
+        lines += ["", "on the node:" if nodes == 1 else f"on each of {nodes} nodes:", *(f"  {line}" for line in one.commands)]
+    elif per_node:
+        lines += ["", f"{one.devices} GPUs have no room for it"]
+    return "\n".join(lines)
+
+
+def _memory(one: PlannedStage) -> str:
+    rows = [[name, *(f"{column.parts[name] / 2**30:,.1f}" for column in one.memory)] for name in one.memory[0].parts]
+    rows.append(["together", *(f"{sum(column.parts.values()) / 2**30:,.1f}" for column in one.memory)])
+    rows.append(["fits", *("yes" if column.fits else "no" for column in one.memory)])
+    head = ["GiB on each of so many GPUs", *(str(column.devices) for column in one.memory)]
+    return grid(head, rows, right=range(1, len(head)))
+
+
+def _figure(figure: Figure | None) -> str:
+    """Returns a figure for people, as a range if it is one."""
+    if figure is None:
+        return "-"
+    shown: dict[str, Callable[[float], str]] = {
+        "steps": lambda value: f"{value:,.0f}",
+        "seconds": duration,
+        "bytes": _size,
+    }
+    low, high = shown[figure.unit](figure.low), shown[figure.unit](figure.high)
+    if low == high:
+        return high
+    return f"{low.partition(' ')[0] if low.partition(' ')[2] == high.partition(' ')[2] else low} to {high}"
+
+
+def _size(count: float) -> str:
+    unit, size = next((one for one in (("GB", 1e9), ("MB", 1e6)) if count >= one[1]), ("kB", 1e3))
+    return f"{count / size:,.{0 if count >= 10 * size else 1}f} {unit}"

@@ -52,7 +52,7 @@ RECIPES = ("sums",)
 EXPECTED = Path(__file__).parent / "presets" / "reproduced.toml"
 """Registry of the results of the authors' own runs, with which the verdicts compare."""
 
-SUMMARY, HELD_OUT = "reproduce.json", "held-out.json"
+SUMMARY, HELD_OUT, SEED = "reproduce.json", "held-out.json", "seed.json"
 WATCH_EVERY = 16
 CURVE_POINTS = 8
 
@@ -89,8 +89,9 @@ def reproduce(recipe: str, folder: Path, say: Say, *, seed: int = 0, quiet: bool
     if recipe not in RECIPES:
         raise UnknownName("recipe of reproduce", recipe, RECIPES)
     whole = ReproducedStages(folder, seed, quiet, say)
+    refuse_other_seed(whole)
     folder.mkdir(parents=True, exist_ok=True)
-    _take_folder(whole)
+    write_json(folder / SEED, seed)
     seconds: dict[str, float] = {}
     trainings = {name: partial(_train, name=name) for name in TRAININGS}
     stages: dict[str, Callable[[ReproducedStages], object]] = {"data": _data, **trainings, "assess": _assess, "run": _run}
@@ -102,13 +103,19 @@ def reproduce(recipe: str, folder: Path, say: Say, *, seed: int = 0, quiet: bool
     return _summary(whole, recipe, _add_times(folder, seconds))
 
 
-def _take_folder(whole: ReproducedStages) -> None:
-    """Writes the seed into the folder; raises UserError if it has another one."""
-    path = whole.folder / "seed.json"
-    if not path.exists():
-        write_json(path, whole.seed)
-    elif (other := files.read_as(path, int)) != whole.seed:
+def refuse_other_seed(whole: ReproducedStages) -> None:
+    """Raises UserError if the folder has the stages of another seed."""
+    path = whole.folder / SEED
+    if path.exists() and (other := files.read_as(path, int)) != whole.seed:
         raise UserError(f"{whole.folder} has the stages of --seed {other}; give another --output")
+
+
+def has_run(whole: ReproducedStages, name: str) -> bool:
+    """Whether a model has been measured on all items."""
+    try:
+        return bool(_finished(whole, name).results)
+    except UserError:
+        return False
 
 
 def _add_times(folder: Path, seconds: dict[str, float]) -> dict[str, float]:

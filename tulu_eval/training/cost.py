@@ -15,7 +15,7 @@ from tulu_eval.runs.estimate import measure_flops
 from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import HEAD_ROWS, HEAD_ROWS_CUDA
 from tulu_eval.training.job import Job
-from tulu_eval.training.memory import FLOAT32, STATE_BYTES, Pass, Shape, activations, peak
+from tulu_eval.training.memory import FLOAT32, Pass, Shape, activations, peak, states
 from tulu_eval.training.rollout import ROLLOUT_ROWS
 from tulu_eval.training.stages import PPORecipe
 
@@ -48,11 +48,11 @@ def memory(job: Job, world: int, device: str) -> dict[str, int]:
     moments = [_training(job, world, device), _rollouts(job, world)]
     if device == "cuda" and world == 1 and job.sourced.recipe.compute_dtype == "float32":
         # PyTorch's optimizer takes the roots of all second moments of an unsharded model at once (torch 2.13, optim/adam.py).
-        moments.append({"roots in the optimizer": FLOAT32 * max(shape.parameters for shape in _trained(job))})
+        moments.append({"roots in the optimizer": FLOAT32 * max(shape.parameters for shape in trained(job))})
     return _models(job, world) | max(moments, key=lambda parts: sum(parts.values()))
 
 
-def _trained(job: Job) -> list[Shape]:
+def trained(job: Job) -> list[Shape]:
     """Returns the shapes of the trained models."""
     shapes = [Shape.of(job.model, scorer=job.sourced.stage == "rm")]
     return shapes + ([Shape.of(job.value_start, scorer=True)] if job.sourced.stage == "ppo" else [])
@@ -72,7 +72,7 @@ def _training(job: Job, world: int, device: str) -> dict[str, int]:
         world=world,
         flash=device == "cuda" and recipe.compute_dtype == "bfloat16",
     )
-    shapes = _trained(job)
+    shapes = trained(job)
     kept = sum(activations(shape, one) for shape in shapes)
     moments = []
     for shape in shapes:
@@ -99,11 +99,11 @@ def _models(job: Job, world: int) -> dict[str, int]:
     """Returns the bytes on each device that are always there, by part."""
     recipe, stage, size = job.sourced.recipe, job.sourced.stage, job.model.parameters
     frozen = DTYPE_BYTES[recipe.compute_dtype]
-    parts = {f"{'reward model' if stage == 'rm' else 'policy'}, trained": STATE_BYTES * size // world}
+    names = ("reward model" if stage == "rm" else "policy", "value model")
+    parts = {f"{name}, trained": states(shape, world) for name, shape in zip(names, trained(job), strict=False)}
     if stage in ("dpo", "ppo"):
         parts["reference, frozen"] = frozen * size // world
     if isinstance(recipe, PPORecipe):
-        parts["value model, trained"] = STATE_BYTES * job.value_start.parameters // world
         if job.scored_by:
             parts["reward model, frozen"] = frozen * job.scored_by.parameters // world
         if job.order.rollouts == "vllm":

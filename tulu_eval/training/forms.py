@@ -1,6 +1,10 @@
 """Reads rows of several forms as conversations of ``{"role": ..., "content": ...}``.
 
-- Tulu and OpenAI: ``messages``, or ``chosen`` and ``rejected``; each is a whole conversation.
+- Tulu and OpenAI: ``messages``, or ``chosen`` and ``rejected``; each is a whole conversation. The pairs of
+  allenai/tulu-2.5-preference-data (@6e87e7b) have these, ``source``, and where they come from ratings ``margin``
+  (hamishivi/EasyLM @ dbf2212c, ``convert_preference_data.py``); allenai/tulu-v2-sft-mixture (@9a0e786) has ``messages``,
+  ``dataset`` and ``id``. The columns of allenai/tulu-2.5-prompts could not be read; EasyLM's reader takes any of the first
+  five of :data:`PROMPT_KEYS`, and so does this one.
 - TRL (1.12, docs ``dataset_formats``): ``prompt`` with ``completion``, or with ``chosen`` and ``rejected``, as texts or as
   messages; the answers do not repeat the prompt. Without ``prompt``, both sides are whole conversations. In
   HuggingFaceH4/ultrafeedback_binarized they are whole, and the text of the prompt is also a field.
@@ -13,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tulu_eval.errors import DataError
 from tulu_eval.files import Row
 from tulu_eval.training.text import ROLES, Message
 
@@ -29,11 +34,13 @@ _TEXTS = ("instruction", "prompt")
 
 def conversation(row: Row) -> list[Message]:
     """Returns the conversation of a row for SFT; raises DataError if the row has none of the forms."""
-    if "messages" not in row.data and "conversations" in row.data:
+    if "messages" in row.data:
+        return messages(row, "messages")
+    if "conversations" in row.data:
         return messages(row, "conversations")
-    if "messages" not in row.data and "completion" in row.data:
+    if "completion" in row.data:
         return side(row, "completion")
-    return messages(row, "messages")
+    raise _without(row, "messages, conversations, or prompt with completion")
 
 
 def side(row: Row, key: str) -> list[Message]:
@@ -42,6 +49,8 @@ def side(row: Row, key: str) -> list[Message]:
     Raises:
         DataError: If the row has none of the forms.
     """
+    if key not in row.data:
+        raise _without(row, "prompt with completion" if key == "completion" else "chosen and rejected, alone or with prompt")
     if "prompt" not in row.data and "conversations" in row.data and isinstance(row.data.get(key), dict):
         turns = [*messages(row, "conversations"), row.data[key]]
         return messages(Row(row.place, {"conversations": turns}), "conversations")
@@ -63,7 +72,9 @@ def prompt_of(row: Row) -> list[Message]:
     Raises:
         DataError: If the row has none of the forms, or its prompt does not end with a user's message.
     """
-    key = next((key for key in PROMPT_KEYS if key in row.data), "messages")
+    key = next((key for key in PROMPT_KEYS if key in row.data), None)
+    if key is None:
+        raise _without(row, ", ".join(PROMPT_KEYS))
     found = side(row, key) if key == "chosen" else messages(row, key)
     prompt = found[:-1] if found[-1]["role"] == "assistant" else found
     if not prompt or prompt[-1]["role"] != "user":
@@ -77,8 +88,7 @@ def messages(row: Row, key: str) -> list[Message]:
     if key in _TEXTS and isinstance(value, str):
         return [{"role": "user", "content": value}]
     if not isinstance(value, list) or not value:
-        known = ", ".join(sorted(map(str, row.data))) or "none"
-        raise row.error(f"no list of messages under {key!r}; its keys: {known}")
+        raise row.error(f"no list of messages under {key!r}; its columns: {_columns(row)}")
     if key == "conversations":
         value = _of_sharegpt(row, value)
     for place, message in enumerate(value):
@@ -89,6 +99,15 @@ def messages(row: Row, key: str) -> list[Message]:
         if message["role"] == "system" and place:
             raise row.error(f"{key}[{place}] is a system message but not the first")
     return value
+
+
+def _without(row: Row, expected: str) -> DataError:
+    """Returns the error of a row that has none of the columns of its stage."""
+    return row.error(f"none of the columns {expected}; its columns: {_columns(row)}")
+
+
+def _columns(row: Row) -> str:
+    return ", ".join(sorted(map(str, row.data))) or "none"
 
 
 def _of_sharegpt(row: Row, turns: Sequence[Any]) -> list[Any]:

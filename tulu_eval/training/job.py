@@ -189,19 +189,23 @@ def make_job(order: TrainingOrder, suite: Suite) -> Job:
         if one.context and longest > one.context:
             raise PreflightError(f"rows may have {longest} tokens, and {one.name} has {one.context} positions; set max_length")
     rows = _read(order, sourced, parts, tokenizer, shared.size)
-    per_step, updates = recipe.batch, 1
-    if isinstance(recipe, PPORecipe):
-        per_step = recipe.rollout_batch
-        updates = per_step * recipe.rollouts_per_prompt // recipe.batch * recipe.inner_epochs
-    if len(rows.rows) < per_step:
-        raise UserError(f"{len(rows.rows)} rows are too few for one step of {per_step}; give more data or a smaller batch")
+    rows_per_step, updates = per_step(recipe)
+    if len(rows.rows) < rows_per_step:
+        raise UserError(f"{len(rows.rows)} rows are too few for one step of {rows_per_step}; give more data or a smaller batch")
     name = f"{order.stage}-{model.name.replace('/', '--')}-{sourced.name}"
     if order.rollouts == "vllm":
         VllmBackend.check(model, engine_settings(order, recipe))
     folder = order.output or Path("training") / name
     return Job(
-        order, sourced, model, reward_model, tokenizer, rows, folder, per_step, updates, shared.size, shared.notices, parts
+        order, sourced, model, reward_model, tokenizer, rows, folder, rows_per_step, updates, shared.size, shared.notices, parts
     )
+
+
+def per_step(recipe: Recipe) -> tuple[int, int]:
+    """Returns the number of rows and of updates of a step."""
+    if not isinstance(recipe, PPORecipe):
+        return recipe.batch, 1
+    return recipe.rollout_batch, recipe.rollout_batch * recipe.rollouts_per_prompt // recipe.batch * recipe.inner_epochs
 
 
 def _rewards(order: TrainingOrder) -> tuple[RewardPart, ...]:
