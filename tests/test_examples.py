@@ -1,8 +1,7 @@
-"""The examples as a scheduler starts them: Slurm's variables, and a real Ray where it is installed."""
+"""The examples as a scheduler starts them, with Slurm's variables."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 @pytest.fixture
 def words(llama3_like: Path, rows: Path, tmp_path: Path) -> list[str]:
-    """What both pass to ``tulu-eval run``."""
+    """What it passes to ``tulu-eval run``."""
     out = ["--output", str(tmp_path / "out"), "--quiet"]
     return ["gsm8k", "--model", str(llama3_like), "--protocol", "custom", "--data", str(rows), "--device", "cpu", *out]
 
@@ -41,33 +40,3 @@ def test_a_slurm_array_makes_one_run(words: list[str], environment: dict[str, st
     (run,) = (tmp_path / "out").glob("*/gsm8k/custom-*")
     merged = subprocess.run(["tulu-eval", "merge", str(run), "--json"], env=environment, check=True, capture_output=True)
     assert [row["n"] for row in json.loads(merged.stdout)["results"]] == [12, 12]
-
-
-RAY = """
-class Task:
-    def __init__(self, function):
-        self.remote = function
-
-    def options(self, **resources):
-        return self
-
-
-init, remote, get = lambda: None, Task, lambda tasks: tasks
-"""
-"""As much of Ray as the example uses, in one process, for where Ray is not installed."""
-
-
-@pytest.mark.parametrize("real", [True, False])
-def test_ray_tasks_make_one_run(real: bool, llama3_like: Path, rows: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    if real and importlib.util.find_spec("ray") is None:
-        pytest.skip("ray is not installed (pip install ray)")
-    if not real:
-        (tmp_path / "stand-in").mkdir()
-        (tmp_path / "stand-in" / "ray.py").write_text(RAY)
-        environment["PYTHONPATH"] += f":{tmp_path / 'stand-in'}"
-    words = ["2", str(llama3_like), "--protocol", "custom", "--data", str(rows), "--output", str(tmp_path / "out")]
-    command = [sys.executable, str(EXAMPLES / "ray_shards.py"), *words, "--gpus", "0", "--cpus", "1"]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "on gsm8k: custom last-number " in done.stdout
-    assert "n = 12 of 12" in done.stdout

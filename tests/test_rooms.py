@@ -95,6 +95,7 @@ HEAVY = (
     "torch",
     "transformers",
     "vllm",
+    "ray",
     "datasets",
     "alpaca_eval",
     "sklearn",

@@ -21,7 +21,17 @@ OWN = (TransformersBackend, VllmBackend, OpenAIBackend)
 def test_every_setting_belongs_to_some_backend_and_every_claimed_one_exists() -> None:
     fields = {field.name for field in dataclasses.fields(EngineSettings)}
     claimed = COMMON_SETTINGS.union(*(backend.own_settings or () for backend in OWN))
-    assert claimed == fields
+    assert claimed == fields - {"cluster"}  # of every engine in this program
+
+
+@pytest.mark.parametrize("backend", OWN)
+def test_a_cluster_is_for_every_engine_but_a_server(backend: type[Backend]) -> None:
+    settings = EngineSettings(cluster="ray", data_parallel=0)
+    if backend.local:
+        backend.check_settings(settings)
+    else:
+        with pytest.raises(PreflightError, match=f"is no setting of --backend {backend.name}"):
+            backend.check_settings(settings)
 
 
 @pytest.mark.parametrize("backend", OWN)

@@ -196,7 +196,8 @@ def engine_settings(given: EngineSettings | Mapping[str, Any] | None) -> EngineS
             _refuse_unknown("setting of served", served, Served)
         elif isinstance(served, Served):
             served = dataclasses.asdict(served)
-        made = checked({**given, "served": served}, EngineSettings, Place("settings"))
+        engines = {"data_parallel": 0} if given.get("cluster") is not None else {}
+        made = checked({**engines, **given, "served": served}, EngineSettings, Place("settings"))
     if made.dtype not in DTYPES:
         raise UnknownName("dtype", made.dtype, DTYPES)
     return made

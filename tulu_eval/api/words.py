@@ -22,6 +22,7 @@ PARAMETERS = {
     "benchmark": "benchmark",
     "c": "c",
     "cache": "cache",
+    "cluster": "cluster",
     "data": "data",
     "data-parallel": "data_parallel",
     "date": "date",

@@ -37,6 +37,8 @@ class EngineSettings:
         quantization: vLLM's name of the weights' quantisation; empty is the checkpoint's own.
         adapter: Folder of a LoRA adapter; empty for none.
         served: The server that has the model; ``None`` for an engine in this program.
+        cluster: ``ray`` for a Ray cluster of this machine's own, ``HOST:PORT`` for a running one; ``None`` for this machine
+            alone. On a cluster every backend has ``data_parallel``, of which 0 is as many as fit.
     """
 
     dtype: str = "auto"
@@ -53,6 +55,7 @@ class EngineSettings:
     quantization: str = ""
     adapter: str = ""
     served: Served | None = None
+    cluster: str | None = None
 
 
 COMMON_SETTINGS = frozenset({"batch_size", "trust_remote_code", "allow_pickle"})
@@ -133,9 +136,12 @@ class Backend(abc.ABC):
             raise PreflightError(f"--batch-size must be 0 (the backend chooses) or more, not {settings.batch_size}")
         if cls.own_settings is None:
             return
+        own = COMMON_SETTINGS | cls.own_settings
+        if cls.local:
+            own |= {"cluster"} if settings.cluster is None else {"cluster", "data_parallel"}
         for field in dataclasses.fields(settings):
             changed = getattr(settings, field.name) != field.default
-            if changed and field.name not in COMMON_SETTINGS | cls.own_settings:
+            if changed and field.name not in own:
                 option = "base-url" if field.name == "served" else field.name.replace("_", "-")
                 raise PreflightError(f"--{option} is no setting of --backend {cls.name}")
 

@@ -29,7 +29,8 @@ class EngineOptions(TypedDict):
     batch_size: int
     tensor_parallel: int
     pipeline_parallel: int
-    data_parallel: int
+    data_parallel: int | None
+    cluster: str | None
     gpu_memory_utilization: float
     max_model_len: int
     quantization: str
@@ -59,8 +60,10 @@ _OPTIONS = (
                  help="Rows decoded together, or requests in flight to a server; chosen by the backend unless given."),
     click.option("--tensor-parallel", type=WHOLE, default=1, help="vLLM: devices that share each layer."),
     click.option("--pipeline-parallel", type=WHOLE, default=1, help="vLLM: groups of GPUs that share the layers."),
-    click.option("--data-parallel", type=WHOLE, default=1,
-                 help="vLLM: engines, each with the whole model on devices of its own."),
+    click.option("--data-parallel", type=WHOLE,
+                 help="vLLM, or on a cluster: engines, each with the whole model on devices of its own."),
+    click.option("--cluster", metavar="ray|HOST:PORT", help="Engines on the nodes of a Ray cluster: one of this machine's own, "
+                 "or a running one's address, from one of its nodes; --data-parallel of them, or as many as fit."),
     click.option("--gpu-memory-utilization", type=NUMBER, default=0.92, help="vLLM: fraction of a device's memory to use."),
     click.option("--max-model-len", type=WHOLE, default=0,
                  help="vLLM: positions of the longest request; the longest one's unless given."),
@@ -89,11 +92,14 @@ def settings_of(**given: Unpack[EngineOptions]) -> EngineSettings:
         for option, there in {"served-name": name != "", "prompts": prompts != "auto", "timeout": timeout != 600.0}.items():
             if there:
                 raise click.UsageError(f"--{option} goes with --base-url", click.get_current_context())
+    engines = given["data_parallel"]
+    if engines is None:
+        engines = 0 if given["cluster"] is not None else 1
     return EngineSettings(
         dtype=given["dtype"], device=given["device"], batch_size=given["batch_size"],
         trust_remote_code=given["trust_remote_code"], allow_pickle=given["allow_pickle"],
         tensor_parallel=given["tensor_parallel"], pipeline_parallel=given["pipeline_parallel"],
-        data_parallel=given["data_parallel"], gpu_memory_utilization=given["gpu_memory_utilization"],
+        data_parallel=engines, cluster=given["cluster"], gpu_memory_utilization=given["gpu_memory_utilization"],
         max_model_len=given["max_model_len"], quantization=given["quantization"], adapter=given["adapter"],
         served=Served(url, name, prompts, timeout) if url else None,
     )  # fmt: skip

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from tulu_eval.backends.base import Backend, ReloadError
+from tulu_eval.backends.cluster import connection
+from tulu_eval.backends.cluster.backend import on_cluster
 from tulu_eval.models.model_files import fetch
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import Plan
@@ -41,7 +43,7 @@ class Engine:
     def check(self, plan: Plan) -> None:
         """Checks that a plan's engine can start, unless one runs already; raises the same errors as the backend's ``check``."""
         if self._backend is None and _needs(plan) not in self._checked:
-            plan.backend.check(plan.model, plan.order.settings)
+            _engine(plan).check(plan.model, plan.order.settings)
             self._checked.append(_needs(plan))
 
     def start(self, plan: Plan) -> Backend:
@@ -50,12 +52,12 @@ class Engine:
             if plan.max_length <= self._room:
                 return self._backend
             self.close()
-        if plan.backend.local:
+        if _engine(plan).local:
             fetch(plan.model)
         if self._backend is None or not self._change(self._backend, plan):
             self._progress.loading(plan.model.name, plan.backend.name)
             began = time.perf_counter()
-            self._backend = plan.backend.load(plan.model, plan.order.settings, plan.eos_ids, self._longest(plan))
+            self._backend = _engine(plan).load(plan.model, plan.order.settings, plan.eos_ids, self._longest(plan))
             self.load_seconds = time.perf_counter() - began
         self._loaded, self._room = _needs(plan), self._longest(plan)
         return self._backend
@@ -65,14 +67,14 @@ class Engine:
         began = time.perf_counter()
         probe = plan.planned[0].request.token_ids
         try:
-            if not isinstance(backend, plan.backend):
+            if not isinstance(backend, _engine(plan)):
                 raise ReloadError
             backend.reload(plan.model, plan.order.settings, plan.eos_ids, self._longest(plan), probe)
         except ReloadError as error:
             if str(error):
                 self._progress.say(f"{plan.model.name} gets a fresh engine: {error}")
             self.close()
-            plan.backend.check(plan.model, plan.order.settings)
+            _engine(plan).check(plan.model, plan.order.settings)
             return False
         self.load_seconds = time.perf_counter() - began
         self._progress.say(f"{plan.model.name}: its weights are in the running engine after {self.load_seconds:.1f} s")
@@ -93,7 +95,15 @@ class Engine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:
+            connection.disconnect()
+
+
+def _engine(plan: Plan) -> type[Backend]:
+    """Returns what answers a plan's requests: its backend, or on a cluster many engines of it."""
+    return plan.backend if plan.order.settings.cluster is None else on_cluster(plan.backend)
 
 
 def _needs(plan: Plan) -> list[Any]:

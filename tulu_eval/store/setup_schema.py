@@ -146,6 +146,7 @@ class StoredSettings(Record, frozen=True):
     gpu_memory_utilization: Positive | UnsetType = UNSET
     max_model_len: Count | UnsetType = UNSET
     served: StoredServed | UnsetType = UNSET
+    cluster: Name | UnsetType = UNSET
 
 
 class StoredImported(Record, frozen=True):

@@ -1,0 +1,80 @@
+"""A real Ray cluster of two nodes on this machine: two raylets, each with one CPU for engines."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulu_eval.backends.base import EngineSettings
+from tulu_eval.runs.order import Order
+
+TESTS = Path(__file__).parents[2]
+NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
+
+
+class TwoNodes:
+    """The cluster; its second node can be killed and started again.
+
+    Attributes:
+        address: What ``--cluster`` takes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        head = {**NODE, "include_dashboard": False, "temp_dir": str(folder)}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.address: str = self._cluster.address
+        self._second: Any = None
+        self.start_second()
+
+    def start_second(self) -> None:
+        """Adds the second node, unless it is there."""
+        if self._second is None:
+            self._second = self._cluster.add_node(**NODE)
+
+    def kill_second(self) -> None:
+        """Kills all processes of the second node, as a power cut does."""
+        self._cluster.remove_node(self._second, allow_graceful=False)
+        self._second = None
+
+    def stop(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[TwoNodes]:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed (pip install ray)")
+    folder = Path(tempfile.mkdtemp(prefix="tulu-eval-nodes-"))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")])))
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    cluster = TwoNodes(folder)
+    yield cluster
+    cluster.stop()
+    patch.undo()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(nodes: TwoNodes) -> TwoNodes:
+    """The cluster with both nodes."""
+    nodes.start_second()
+    return nodes
+
+
+@pytest.fixture
+def order(llama3_like: Path, rows: Path, tmp_path: Path) -> Order:
+    """An order that runs in a second: a tiny random model in float32 on twelve made-up rows."""
+    settings = EngineSettings(dtype="float32", device="cpu", batch_size=4)
+    return Order("gsm8k", str(llama3_like), protocol="custom", data=rows, settings=settings, output=tmp_path / "results")

@@ -1,0 +1,290 @@
+"""Runs on a real Ray cluster of two nodes: the answers of one engine, whatever is killed meanwhile, and errors of one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from plugins import engines
+
+from tulu_eval.backends.base import Backend
+from tulu_eval.backends.cluster import connection
+from tulu_eval.backends.cluster.backend import on_cluster
+from tulu_eval.errors import EngineError, PreflightError, UserError
+from tulu_eval.registry import load_suite
+from tulu_eval.runs.order import Order
+from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.run_plan import Plan, make_plan
+from tulu_eval.runs.runner import execute, execute_all
+from tulu_eval.store import manifest as files
+
+QUIET = Progress(quiet=True)
+TESTS = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Two hundred rows."""
+    lines = [{"question": f"Ann has {n} pens. How many has she?", "answer": f"{n}\n#### {n}"} for n in range(200)]
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def plan_of(order: Order, cluster: str | None = None, backend: type[Backend] | None = None, **changes: Any) -> Plan:
+    """The plan, on a cluster or on this machine, with few new tokens and another engine if one is given."""
+    settings = dataclasses.replace(order.settings, cluster=cluster, data_parallel=0 if cluster else 1)
+    order = dataclasses.replace(order, settings=settings, output=order.output / ("cluster" if cluster else "here"), **changes)
+    plan = make_plan(order, load_suite())
+    plan = dataclasses.replace(plan, decoding=dataclasses.replace(plan.decoding, max_new_tokens=24))
+    return plan if backend is None else dataclasses.replace(plan, backend=backend)
+
+
+def samples(folder: Path) -> dict[str, dict[str, Any]]:
+    """The lines of a ledger by item, without their seconds; fails if an item has two."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in (folder / files.LEDGER).read_text().splitlines():
+        line = json.loads(text)
+        assert line["item"] not in found, "a sample is there twice"
+        for name in ("seconds", "crc"):
+            line.pop(name)
+        found[line["item"]] = line
+    return found
+
+
+def same_run(one: Path, other: Path) -> None:
+    """Two folders have the same samples, and the same results but for times."""
+    assert samples(one) == samples(other)
+    results = [json.loads((folder / files.RESULT).read_text()) for folder in (one, other)]
+    for result in results:
+        for name in ("answers_sha256", "manifest_sha256", "sha256"):  # of files with seconds in them
+            assert len(result.pop(name)) == 64
+    assert results[0] == results[1]
+    assert files.read_manifest(one).settings_sha256 == files.read_manifest(other).settings_sha256
+
+
+def running_actors() -> list[int]:
+    """Processes of Ray's actors that have an engine of ours."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "ray::EngineActor" in " ".join(process.info["cmdline"] or ()):
+            found.append(process.pid)
+    return found
+
+
+def no_actors_are_left() -> bool:
+    last = time.monotonic() + 30
+    while running_actors() and time.monotonic() < last:
+        time.sleep(0.1)
+    return not running_actors()
+
+
+def test_two_nodes_give_what_one_engine_gives(order: Order, cluster: Any) -> None:
+    """Transformers in float32: token ids, texts, grades, result and signature; the manifest tells the difference."""
+    alone, dealt = plan_of(order), plan_of(order, cluster.address)
+    one, other = execute(alone, QUIET), execute(dealt, QUIET)
+    same_run(one.folder, other.folder)
+    here, there = files.read_manifest(one.folder), files.read_manifest(other.folder)
+    assert {**here.engine, "data_parallel": "2"} == there.engine
+    assert (here.settings.cluster or None, there.settings.cluster) == (None, cluster.address)
+    used = there.sessions[0].usage
+    assert used is not None
+    assert used.decode_tokens == here.sessions[0].usage.decode_tokens  # type: ignore[union-attr]
+    assert no_actors_are_left()
+
+
+def test_several_runs_and_models_go_in_one_submission(order: Order, cluster: Any, llama2_like: Path) -> None:
+    both = (order.model, str(llama2_like))
+    plans = [plan_of(order, cluster.address, engines.Engine, model=model, limit=n) for model in both for n in (3, 12)]
+    outcomes = execute_all(plans, QUIET)
+    assert [one.tally.done for one in outcomes] == [3, 12, 3, 12]
+    alone = execute(plan_of(order, None, engines.Engine, model=both[1], limit=12), QUIET)
+    same_run(alone.folder, outcomes[3].folder)
+
+
+@pytest.mark.parametrize("after", random.Random(21).sample(range(1, 190), 2))
+def test_a_node_that_is_lost_loses_and_doubles_nothing(order: Order, cluster: Any, many: Path, after: int) -> None:
+    seen = 0
+
+    class Watching(Progress):
+        def sample(self, sample: Any) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == after:
+                cluster.kill_second()
+
+    outcome = execute(plan_of(order, cluster.address, engines.Slow, data=many), Watching(quiet=True))
+    assert seen == outcome.tally.done == 200
+    same_run(execute(plan_of(order, None, engines.Engine, data=many), QUIET).folder, outcome.folder)
+
+
+def test_a_request_that_kills_three_engines_fails_alone(order: Order, cluster: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    outcome = execute(plan_of(order, cluster.address, engines.Mortal), QUIET)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert [line for line in said.err.splitlines() if "(raylet) node_manager" not in line] == []  # of the cluster under test
+    (failed,) = (line for line in samples(outcome.folder).values() if line["status"] == "engine_error")
+    assert "three engines died with this request" in failed["error"]
+    rest = samples(execute(plan_of(order, None, engines.Engine), QUIET).folder)
+    assert {name: line for name, line in rest.items() if name != failed["item"]} == {
+        name: line for name, line in samples(outcome.folder).items() if name != failed["item"]
+    }
+
+
+def test_engines_that_answer_nothing_end_the_run(
+    order: Order, cluster: Any, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tulu_eval.backends.cluster.fleet.MOST_DEATHS", 4)
+    with pytest.raises(EngineError, match=r"4 engines died with no answer in between.*ZeroDivisionError: no luck"):
+        execute(plan_of(order, cluster.address, engines.Failing, data=many), QUIET)
+
+
+PROGRAM = """
+import dataclasses, sys
+sys.path.insert(0, {tests!r})
+from plugins import engines
+from tulu_eval.errors import UserError
+from tulu_eval.runs import catalog
+from tulu_eval.cli import main
+catalog.backend = lambda name: engines.Slow
+sys.argv = ["tulu-eval", *{words!r}]
+main()
+"""
+
+
+def command(order: Order, cluster: str, many: Path, output: Path) -> str:
+    """A program that runs the command line with a slow engine."""
+    words = ["run", "gsm8k", "-m", order.model, "--protocol", "custom", "--data", str(many), "--backend", "transformers",
+             "--dtype", "float32", "--device", "cpu", "--cluster", cluster, "--output", str(output)]  # fmt: skip
+    return PROGRAM.format(tests=str(TESTS), words=words)
+
+
+def wait_for_samples(output: Path, count: int) -> Path:
+    """Waits until a ledger has so many lines; returns its folder."""
+    last = time.monotonic() + 300
+    while time.monotonic() < last:
+        for ledger in output.glob(f"*/*/*/{files.LEDGER}"):
+            if ledger.read_bytes().count(b"\n") >= count:
+                return ledger.parent
+        time.sleep(0.02)
+    raise AssertionError("no samples came")
+
+
+def test_a_driver_that_is_killed_goes_on_from_its_ledger(
+    order: Order, cluster: Any, many: Path, tmp_path: Path, programs: Any
+) -> None:
+    driver = programs.start(sys.executable, "-c", command(order, cluster.address, many, tmp_path / "out"))
+    folder = wait_for_samples(tmp_path / "out", 20)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    assert no_actors_are_left()
+    before = len((folder / files.LEDGER).read_bytes().splitlines())
+    assert before < 200
+    again = programs.start(sys.executable, "-c", command(order, cluster.address, many, tmp_path / "out"))
+    _, err = again.communicate()
+    assert again.returncode == 0, err
+    assert "of 200 samples are in the ledger already" in err
+    assert len(samples(folder)) == 200
+
+
+def test_ctrl_c_ends_a_cluster_of_our_own(order: Order, nodes: Any, many: Path, tmp_path: Path, programs: Any) -> None:
+    """The whole foreground hears Ctrl-C; nothing of Ray is said, and nothing of it is left."""
+    there = {process.pid for process in psutil.process_iter()}
+    driver = programs.start(sys.executable, "-c", command(order, "ray", many, tmp_path / "out"), start_new_session=True)
+    folder = wait_for_samples(tmp_path / "out", 5)
+    own = {child.pid for child in psutil.Process(driver.pid).children(recursive=True)}
+    assert len(own - there) > 2
+    for pid in [driver.pid, *own]:  # as the terminal does
+        if psutil.pid_exists(pid) and psutil.Process(pid).exe():
+            psutil.Process(pid).send_signal(signal.SIGINT)
+    _, err = driver.communicate()
+    assert driver.returncode == 130, err
+    lines = [line for line in err.splitlines() if "items/s" not in line]
+    assert [line for line in lines if not line.startswith(("loading ", "tulu-eval: interrupted: "))] == []
+    assert not [pid for pid in own if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    assert len(samples(folder)) < 200
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize(
+    ("cluster_word", "said"),
+    [
+        ("ray://localhost:10001", "is Ray Client's address"),
+        ("localhost", "must be ray, for a cluster of its own, or HOST:PORT"),
+        ("http://localhost:6379", "must be ray"),
+        ("", "must be ray"),
+        ("127.0.0.1:{closed}", "nothing answers there"),
+        ("127.0.0.1:99999", "nothing answers there"),
+    ],
+)
+def test_what_is_no_cluster_is_refused_in_one_line(order: Order, cluster_word: str, said: str) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed (pip install ray)")
+    plan = plan_of(order)
+    settings = dataclasses.replace(plan.order.settings, cluster=cluster_word.format(closed=closed_port()))
+    plan = dataclasses.replace(plan, order=dataclasses.replace(plan.order, settings=settings))
+    with pytest.raises(PreflightError, match=said):
+        execute(plan, QUIET)
+    assert not plan.folder.exists()
+
+
+def test_a_missing_ray_is_one_line(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PreflightError, match=r"pip install 'tulu-eval\[ray\]'"):
+        connection.check("ray")
+
+
+@pytest.fixture
+def connected(cluster: Any) -> Iterator[Any]:
+    """The cluster with a connection that stays for the test."""
+    connection.connect(cluster.address)
+    yield cluster
+    connection.disconnect()
+
+
+def test_what_nodes_lack_is_refused_before_anything_is_generated(
+    order: Order, connected: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = plan_of(order, connected.address)
+    backend, settings = on_cluster(plan.backend), plan.order.settings
+
+    def refused(model: Any = plan.model, **changes: Any) -> str:
+        with pytest.raises(PreflightError) as caught:
+            backend.check(model, dataclasses.replace(settings, **changes))
+        return str(caught.value)
+
+    assert "the cluster has room for 2 engines" in refused(data_parallel=3)
+    assert "an engine needs 2 CPUs on one node, and the largest node of the cluster offers 1" in refused(tensor_parallel=2)
+    assert "no node of the cluster offers a GPU" in refused(device="cuda")
+    gone = dataclasses.replace(plan.model, path=tmp_path / "nowhere")
+    assert "nowhere cannot be read: No such file or directory" in refused(gone)
+    assert "has another weights: " in refused(dataclasses.replace(plan.model, weights_sha256="0" * 64))
+    for name in ("python", "ray", "tulu-eval", "torch"):
+        here = {name: "0.0.1"}
+        monkeypatch.setattr("tulu_eval.backends.cluster.backend.versions", lambda here=here: here)
+        assert f"has {name} " in refused()
+        assert "and this machine 0.0.1" in refused()
+
+
+def test_another_run_in_the_same_folder_is_one_line(order: Order, cluster: Any) -> None:
+    plan = plan_of(order, cluster.address, engines.Engine)
+    with files.locked(plan.folder), pytest.raises(UserError, match="another process is writing to"):
+        execute(plan, QUIET)
+    assert not running_actors()

@@ -1,0 +1,231 @@
+"""What runs on a cluster's nodes: a look at the node before anything starts, and the actor that has an engine.
+
+Ray pickles what goes between the driver and its nodes; it is a program of one user on machines that trust each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
+from tulu_eval.backends.cluster.versions import versions
+from tulu_eval.backends.growing import one_line
+from tulu_eval.errors import UserError
+from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, ScoreRequest, Scores
+from tulu_eval.models.base import ModelFiles
+from tulu_eval.models.model_files import fetch, from_hub, inspect
+from tulu_eval.records import Completion, Decoding, Request
+
+R = TypeVar("R", Request, ChoiceRequest, ScoreRequest)
+
+Answer = Completion | Choice | Scores
+
+MOST_ANSWERS = 512
+"""Largest number of answers in one message, and of answers that wait for one: an engine that is ahead of the driver waits."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoadOrder:
+    """What an engine is loaded with; the fields are as for :meth:`tulu_eval.backends.base.Backend.load`.
+
+    Attributes:
+        model: The model as the driver sees it; the node finds its own files.
+    """
+
+    model: ModelFiles
+    settings: EngineSettings
+    eos_ids: tuple[int, ...]
+    max_length: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Loaded:
+    """An engine is loaded.
+
+    Attributes:
+        facts: What the engine says of itself.
+        counts: Whether it counts its tokens and seconds.
+    """
+
+    facts: dict[str, str]
+    counts: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """A node cannot do what it was asked, and would not a second time; one line."""
+
+    cause: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RemoteJob:
+    """Requests of one kind for one engine; ``decoding`` has no effect on those for log-probabilities."""
+
+    asked: tuple[AnyRequest, ...]
+    decoding: Decoding
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AnswerBatch:
+    """Answers of a job, in the order in which the engine gave them.
+
+    Attributes:
+        last: Whether the job is done.
+        usage: What the whole job used, after its last answer; ``None`` before, or if the engine does not count.
+        failure: One line if the engine failed; its other answers will not come.
+    """
+
+    answers: tuple[Answer, ...]
+    last: bool = False
+    usage: Usage | None = None
+    failure: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at a node found; ``trouble`` with the model is one line, empty if it is there and the same."""
+
+    versions: dict[str, str]
+    trouble: str
+
+
+def look(model: ModelFiles, settings: EngineSettings) -> Look:
+    """Looks whether this node has the same programs and the same model as the driver; downloads no weights."""
+    try:
+        find_model(model, settings)
+        trouble = ""
+    except UserError as error:
+        trouble = error.command_line
+    return Look(versions(), trouble)
+
+
+def find_model(model: ModelFiles, settings: EngineSettings) -> ModelFiles:
+    """Returns a model's files on this node: in its own cache of the hub, or in the folder that the driver named.
+
+    Raises:
+        UserError: If the node does not see the model, or sees other weights or another tokenizer.
+    """
+    pickle = settings.allow_pickle
+    if model.revision.startswith("sha256:"):
+        found = inspect(model.path, model.name, allow_pickle=pickle)
+    else:
+        found = from_hub(model.name, model.revision, allow_pickle=pickle)
+    for what in ("weights", "tokenizer"):
+        here, there = getattr(found, f"{what}_sha256"), getattr(model, f"{what}_sha256")
+        if here != there:
+            raise UserError(f"{found.path} has another {what}: {here[:12]}, and the driver's is {there[:12]}")
+    return found
+
+
+class EngineActor:
+    """Has one engine; the driver's one pending call gets the next answers.
+
+    The engine lives in a thread of its own, since a call waits for answers while the engine makes more, and since some of
+    torch's state belongs to a thread.
+
+    Args:
+        inner: Class of the engine.
+    """
+
+    def __init__(self, inner: type[Backend]) -> None:
+        self._inner = inner
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        self._made: queue.Queue[AnswerBatch] = queue.Queue(MOST_ANSWERS)
+        self._backend: Backend | None = None
+
+    def place(self) -> str:
+        """Returns Ray's name of the node on which the actor is."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
+    def load(self, order: LoadOrder) -> Loaded | Refusal:
+        """Finds the model and loads it."""
+        return self._thread.submit(self._load, order).result()
+
+    def _load(self, order: LoadOrder) -> Loaded | Refusal:
+        try:
+            model = find_model(order.model, order.settings)
+            self._inner.check(model, order.settings)
+            fetch(model)
+            self._backend = self._inner.load(model, order.settings, order.eos_ids, order.max_length)
+        except UserError as error:
+            return Refusal(error.command_line)
+        return Loaded(self._backend.describe(), self._backend.usage() is not None)
+
+    def reload(self, order: LoadOrder, probe: tuple[int, ...]) -> Loaded | Refusal:
+        """Puts another model's weights into the engine; the refusal's cause is empty for an engine that never does."""
+        return self._thread.submit(self._reload, order, probe).result()
+
+    def _reload(self, order: LoadOrder, probe: tuple[int, ...]) -> Loaded | Refusal:
+        backend = self._running()
+        try:
+            model = find_model(order.model, order.settings)
+            fetch(model)
+            backend.reload(model, order.settings, order.eos_ids, order.max_length, probe)
+        except (ReloadError, UserError) as error:
+            return Refusal(str(error))
+        return Loaded(backend.describe(), backend.usage() is not None)
+
+    def work(self, job: RemoteJob) -> AnswerBatch:
+        """Starts a job and returns its first answers."""
+        self._thread.submit(self._work, job)
+        return self.more()
+
+    def more(self) -> AnswerBatch:
+        """Waits for answers and returns those that are there."""
+        parts = [self._made.get()]
+        while not parts[-1].last and len(parts) < MOST_ANSWERS:
+            try:
+                parts.append(self._made.get_nowait())
+            except queue.Empty:
+                break
+        return dataclasses.replace(parts[-1], answers=tuple(answer for part in parts for answer in part.answers))
+
+    def _work(self, job: RemoteJob) -> None:
+        failure, usage = "", None
+        try:
+            backend = self._running()
+            before = dataclasses.replace(backend.usage() or Usage())
+            for answer in _answers(backend, job):
+                self._made.put(AnswerBatch((answer,)))
+            usage = _spent(before, backend.usage())
+        except Exception as error:  # of any engine, some of which raise of any kind; the driver counts it as its end
+            failure = error.command_line if isinstance(error, UserError) else one_line(error)
+        self._made.put(AnswerBatch((), last=True, usage=usage, failure=failure))
+
+    def close(self) -> None:
+        """Ends the engine, once it has no job."""
+        self._thread.submit(self._close).result()
+
+    def _close(self) -> None:
+        if self._backend is not None:
+            self._backend.close()
+
+    def _running(self) -> Backend:
+        if self._backend is None:
+            raise RuntimeError("the engine has no model")
+        return self._backend
+
+
+def _answers(backend: Backend, job: RemoteJob) -> Iterator[Answer]:
+    yield from backend.generate(generated, job.decoding) if (generated := _of(Request, job)) else ()
+    yield from backend.choose(chosen) if (chosen := _of(ChoiceRequest, job)) else ()
+    yield from backend.score(scored) if (scored := _of(ScoreRequest, job)) else ()
+
+
+def _of(kind: type[R], job: RemoteJob) -> list[R]:
+    return [one for one in job.asked if isinstance(one, kind)]
+
+
+def _spent(before: Usage, after: Usage | None) -> Usage | None:
+    if after is None:
+        return None
+    return Usage(
+        **{field.name: getattr(after, field.name) - getattr(before, field.name) for field in dataclasses.fields(Usage)}
+    )

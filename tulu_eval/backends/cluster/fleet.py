@@ -1,0 +1,283 @@
+"""The engines on a cluster's nodes as the driver sees them: started, fed, replaced if they die, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tulu_eval.backends.base import Backend, ReloadError, Usage
+from tulu_eval.backends.cluster import connection
+from tulu_eval.backends.cluster.actor import Answer, AnswerBatch, EngineActor, Loaded, LoadOrder, Refusal, RemoteJob
+from tulu_eval.backends.cluster.dealing import Dealer, Share
+from tulu_eval.backends.cluster.placing import Room
+from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, Scores
+from tulu_eval.records import Completion, Decoding, Request
+
+_LOG = logging.getLogger(__name__)
+
+MOST_DEATHS = 10
+"""Engines that may die one after the other with no answer in between; then something is wrong with more than a request."""
+
+POLL_SECONDS = 1.0
+"""How often the driver looks around while no engine says anything."""
+
+ROOM_SECONDS = 30.0
+"""How long a cluster without any engine may take until the user hears of it, and until it is given up if it has no room."""
+
+CLOSE_SECONDS = 10.0
+"""How long idle engines may take to end by themselves."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class RemoteEngine:
+    """One engine.
+
+    Attributes:
+        actor: Ray's handle.
+        call: Ray's reference to the one pending call; ``None`` if the engine waits for work.
+        node: Ray's name of its node; empty until it has one.
+        ready: Whether the model is loaded.
+        share: What it works at.
+    """
+
+    actor: Any
+    call: Any = None
+    node: str = ""
+    ready: bool = False
+    share: Share[Any] | None = None
+
+
+class Fleet:
+    """All engines of one model.
+
+    Args:
+        inner: Class of the engines.
+        order: What they are loaded with.
+        room: What each needs, and their number.
+
+    Attributes:
+        facts: What the first engine that was loaded says of itself; all others must say the same.
+        usage: What the engines used; ``None`` if they do not count.
+    """
+
+    def __init__(self, inner: type[Backend], order: LoadOrder, room: Room) -> None:
+        self._inner, self._order, self._room = inner, order, room
+        self._hosts: dict[str, str] = {}
+        self._deaths = 0
+        self._heard = time.monotonic()
+        self._waited = False
+        self.facts: dict[str, str] = {}
+        self.usage: Usage | None = None
+        self.engines = [self._start() for _ in range(room.engines)]
+
+    def wait(self) -> None:
+        """Waits until an engine is loaded and none is loading; engines that have no room yet may come later.
+
+        Raises:
+            PreflightError: If a node cannot load the model.
+            EngineError: If engines die while they load, or differ.
+        """
+        while not any(engine.ready for engine in self.engines) or any(one.node and not one.ready for one in self.engines):
+            for engine, message in self._incoming():
+                if isinstance(message, Exception):
+                    list(self._lost(engine, message, None))
+                else:
+                    self._settle(engine, message)
+
+    def work(self, asked: Sequence[AnyRequest], decoding: Decoding) -> Iterator[Answer]:
+        """Deals requests to the engines and yields the answers as they come.
+
+        Raises:
+            EngineError: If engines die without end, or the cluster has no room for an engine any more.
+        """
+        dealer: Dealer[Any] = Dealer(asked, self._room.engines)
+        self._deaths, self._heard = 0, time.monotonic()
+        self.engines += [self._start() for _ in range(self._room.engines - len(self.engines))]
+        try:
+            while not dealer.empty or any(engine.share for engine in self.engines):
+                for engine in self.engines:
+                    if engine.ready and engine.call is None and not dealer.empty:
+                        engine.share = dealer.deal()
+                        engine.call = engine.actor.work.remote(RemoteJob(tuple(engine.share.waiting.values()), decoding))
+                for engine, message in self._incoming():
+                    if isinstance(message, Exception):
+                        yield from self._lost(engine, message, dealer)
+                    elif isinstance(message, AnswerBatch):
+                        yield from self._take(engine, message, dealer)
+                    else:
+                        self._settle(engine, message)
+        finally:
+            for engine in [one for one in self.engines if one.share]:  # of a caller who wants no more
+                self._kill(engine)
+                self.engines.remove(engine)
+
+    def reload(self, order: LoadOrder, probe: tuple[int, ...]) -> None:
+        """Puts another model's weights into all engines; raises ReloadError if one of them cannot take them."""
+        import ray
+
+        if not all(engine.ready and engine.call is None for engine in self.engines):
+            raise ReloadError("not all engines of the cluster are there")
+        try:
+            found = ray.get([engine.actor.reload.remote(order, probe) for engine in self.engines])
+        except ray.exceptions.RayError as error:
+            raise ReloadError(f"an engine died: {cause_of(error)}") from error
+        for answer in found:
+            if isinstance(answer, Refusal):
+                raise ReloadError(answer.cause)
+        self._order, self.facts = order, dict(found[0].facts)
+
+    def close(self) -> None:
+        """Ends all engines, idle ones in order."""
+        import ray
+
+        idle = [engine.actor.close.remote() for engine in self.engines if engine.ready and engine.call is None]
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.wait(idle, num_returns=len(idle), timeout=CLOSE_SECONDS) if idle else None
+        for engine in self.engines:
+            self._kill(engine)
+        self.engines = []
+
+    def _start(self) -> RemoteEngine:
+        import ray
+
+        how = {"num_cpus": self._room.cpus, "num_gpus": self._room.gpus, "max_restarts": 0, "max_concurrency": 2}
+        actor = ray.remote(EngineActor).options(scheduling_strategy="SPREAD", **how).remote(self._inner)
+        return RemoteEngine(actor, actor.place.remote())
+
+    def _incoming(self) -> Iterator[tuple[RemoteEngine, object]]:
+        """Yields what engines said, or the error of one that is gone; waits at most :data:`POLL_SECONDS`."""
+        import ray
+
+        calls = {engine.call: engine for engine in self.engines if engine.call is not None}
+        if not calls:
+            raise EngineError("no engine of the cluster is left")
+        ray.wait(list(calls), num_returns=1, timeout=POLL_SECONDS)
+        ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        if ready:
+            self._heard = time.monotonic()
+        else:
+            self._check_room()
+        for call in ready:
+            engine = calls[call]
+            engine.call = None
+            try:
+                yield engine, ray.get(call)
+            except ray.exceptions.RayError as error:
+                yield engine, error
+
+    def _settle(self, engine: RemoteEngine, message: object) -> None:
+        """Takes what an engine says that has no work yet: where it is, or that it is loaded."""
+        if isinstance(message, str):
+            engine.node = message
+            engine.call = engine.actor.load.remote(self._order)
+        elif isinstance(message, Refusal):
+            raise PreflightError(f"the node {self._host(engine)}: {message.cause}")
+        elif isinstance(message, Loaded):
+            self.facts = self.facts or dict(message.facts)
+            for name in sorted({*self.facts, *message.facts}):
+                here, there = self.facts.get(name), message.facts.get(name)
+                if here != there:
+                    raise EngineError(f"the engine on {self._host(engine)} is another one: {name} is {there}, elsewhere {here}")
+            self.usage = self.usage or (Usage() if message.counts else None)
+            engine.ready = True
+
+    def _take(self, engine: RemoteEngine, message: AnswerBatch, dealer: Dealer[Any]) -> Iterator[Answer]:
+        """Yields an engine's answers and asks for more, unless it has answered all or failed."""
+        share = engine.share
+        if share is None:
+            raise EngineError("an engine answered without being asked")
+        for answer in message.answers:
+            share.take_out(answer.key)
+            self._deaths = 0
+            yield answer
+        if not message.last:
+            engine.call = engine.actor.more.remote()
+            return
+        self._count(message.usage)
+        if message.failure or share.waiting:
+            yield from self._blame(engine, message.failure or "it ended without answering all requests", dealer)
+        else:
+            engine.share = None
+
+    def _lost(self, engine: RemoteEngine, error: Exception, dealer: Dealer[Any] | None) -> Iterator[Answer]:
+        """Takes back what an engine had whose process or node is gone, and starts another."""
+        import ray
+
+        if not isinstance(error, ray.exceptions.RayActorError):
+            raise EngineError(f"the engine on {self._host(engine)} failed: {cause_of(error)}") from error
+        host, gone = self._host(engine), bool(engine.node) and engine.node not in {node.id for node in connection.nodes()}
+        if not gone and not isinstance(error, ray.exceptions.ActorUnavailableError):
+            yield from self._blame(engine, cause_of(error), dealer)
+            return
+        waiting = len(engine.share.waiting) if engine.share else 0
+        _LOG.warning("the node %s is lost; %d requests that it had go to others", host, waiting)
+        if engine.share and dealer:
+            dealer.put_back(engine.share)
+        self._replace(engine)
+
+    def _blame(self, engine: RemoteEngine, cause: str, dealer: Dealer[Any] | None) -> Iterator[Answer]:
+        """Takes back what an engine had that died, yields an error for each request that has killed too many."""
+        self._deaths += 1
+        share, host = engine.share, self._host(engine)
+        self._replace(engine)
+        for one in dealer.blame(share) if share and share.waiting and dealer else ():
+            self._deaths = 0
+            yield failed(one, f"three engines died with this request, the last one on {host}: {cause}"[:500])
+        if self._deaths >= MOST_DEATHS:
+            raise EngineError(f"{MOST_DEATHS} engines died with no answer in between, the last one on {host}: {cause}")
+        _LOG.warning("an engine on %s died (%s); another one is started", host, cause)
+
+    def _replace(self, engine: RemoteEngine) -> None:
+        self._kill(engine)
+        self.engines[self.engines.index(engine)] = self._start()
+
+    def _kill(self, engine: RemoteEngine) -> None:
+        import ray
+
+        engine.share = engine.call = None
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.kill(engine.actor)
+
+    def _count(self, spent: Usage | None) -> None:
+        """Adds what a job used; seconds are divided by the number of engines, which work side by side."""
+        if self.usage is None or spent is None:
+            return
+        for field in dataclasses.fields(Usage):
+            part = getattr(spent, field.name) / (self._room.engines if field.name.endswith("seconds") else 1)
+            setattr(self.usage, field.name, getattr(self.usage, field.name) + part)
+
+    def _host(self, engine: RemoteEngine) -> str:
+        self._hosts |= {node.id: node.host for node in connection.nodes()}
+        return self._hosts.get(engine.node, "the cluster")
+
+    def _check_room(self) -> None:
+        """Says that engines wait for room; raises EngineError if none is there and no node has room even when it is idle."""
+        if any(engine.node for engine in self.engines) or time.monotonic() - self._heard < ROOM_SECONDS:
+            return
+        if not any(self._room.fits(node) for node in connection.nodes()):
+            raise EngineError("the cluster has no node left with room for an engine; the same command goes on once it has")
+        if not self._waited:
+            self._waited = True
+            _LOG.warning("others use the cluster; waiting until it has room for an engine ...")
+
+
+def failed(request: AnyRequest, cause: str) -> Answer:
+    """Returns the answer to a request that no engine survives."""
+    if isinstance(request, Request):
+        return Completion(request.key, "", (), "error", 0.0, cause)
+    return Choice(request.key, (), 0.0, cause) if isinstance(request, ChoiceRequest) else Scores(request.key, (), 0.0, cause)
+
+
+def cause_of(error: Exception) -> str:
+    """Returns one line about an error of Ray's, which explains it in a page: what it says of the worker's end, if anything."""
+    text = " ".join(str(error).split())
+    for mark in ("Worker exit detail: ", "The actor is dead because "):
+        if mark in text:
+            return text.split(mark, 1)[1].split(". ")[0][:300]
+    lines = str(error).strip().splitlines()
+    return " ".join(lines[-1].split())[:300] if lines else type(error).__name__
