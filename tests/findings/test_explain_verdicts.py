@@ -10,8 +10,9 @@ import pytest
 
 from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherPrompt
 from tulu_eval.findings.claims import read_claim
-from tulu_eval.findings.explain import Inquiry
-from tulu_eval.findings.explain_evidence import Frame, Trial
+from tulu_eval.findings.explain_frame import Frame, Trial
+from tulu_eval.findings.explain_inquiry import Inquiry
+from tulu_eval.findings.explain_naming import report
 from tulu_eval.findings.explain_record import Explanation
 from tulu_eval.findings.explain_rules import RuleOutcome
 from tulu_eval.findings.explain_search import Spending
@@ -36,25 +37,33 @@ def moved(draw: random.Random, scores: Scores, share: float) -> Scores:
     return scores | {item: float(share > 0) for item in draw.sample(able, round(abs(share) * len(scores)))}
 
 
-def trial(name: str, scores: Scores, seen: int) -> Trial:
+def trial(name: str, scores: Scores, seen: int, texts: dict[str, str] | None = None) -> Trial:
+    """Returns a trial whose texts are its name, unless they are given."""
     one = Hypothesis(name, name, "other", "made up", OtherPrompt(lambda prompt, item: prompt), "own")
-    known: Any = {item: RuleOutcome(score, name) for item, score in list(scores.items())[:seen]}
+    known: Any = {item: RuleOutcome(score, (texts or {}).get(item, name)) for item, score in list(scores.items())[:seen]}
     return Trial((one,), None, SimpleNamespace(), known, 0.0, "", dict(known))  # type: ignore[arg-type]
 
 
-def searched(own: Scores, goal: Scores, changes: list[Scores], *, texts: bool, seen: int) -> Explanation:
-    """Returns what is said of changes of which that many items were seen; the goal is given as texts or as a number."""
+def searched(
+    own: Scores, goal: Scores, changes: list[Scores], *, texts: bool, seen: int, written: list[dict[str, str]] | None = None
+) -> Explanation:
+    """Returns what is said of changes of which that many items were seen; the goal is given as texts or as a number.
+
+    Where a change gives the goal's score, its text is the goal's, too, unless its texts are in ``written``.
+    """
     words = "made up"
     theirs = {item: RuleOutcome(score, "goal's") for item, score in goal.items()}
     number = f"{100 * sum(goal.values()) / len(goal):.1f}"
     given = Goal(words, ITEMS, theirs) if texts else Goal(words, ITEMS, None, read_claim(number, len(ITEMS)))
     frame = Frame(given, ITEMS, trial("base", own, len(ITEMS)), RATE)
-    trials = [trial(f"change-{at}", scores, seen) for at, scores in enumerate(changes)]
+    same = [{item: "goal's" for item in ITEMS if scores[item] == goal[item] != own[item]} for scores in changes]
+    named = zip(changes, written or same, strict=True)
+    trials = [trial(f"change-{at}", scores, seen, words) for at, (scores, words) in enumerate(named)]
     base: Any = SimpleNamespace(words=words, rule=SimpleNamespace(decoding=None), plan=None)
     inquiry = Inquiry(base, frame, Trials(trials, [], []), SimpleNamespace())  # type: ignore[arg-type]
     gap = gap_of(frame)
     inquiry._gap = gap
-    return inquiry.report(gap, Spending(0, None), 0)
+    return report(inquiry, gap, Spending(0, None), 0)
 
 
 def claims(found: Explanation) -> bool:
