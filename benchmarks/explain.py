@@ -27,6 +27,7 @@ import tulu_eval
 from tulu_eval.benchmarks.gsm8k_scorers import grade_flexible_extract, grade_last_number, grade_strict_match
 from tulu_eval.findings import explain as search
 from tulu_eval.findings.explain_record import Explanation
+from tulu_eval.findings.explain_trials import scores_only
 from tulu_eval.records import content_hash
 from tulu_eval.stats import mcnemar
 
@@ -74,10 +75,12 @@ def line_of(bench: Bench, case: Case, found: Explanation) -> Line:
     """Returns what came of a case."""
     claims = tuple(row.names for row in found.tried if row.verdict in ("explains it", "contributes"))
     known = {one.names: one for one in bench.known()}
+    told = case.given in ("texts and a number", "a run that lies, and a number")
+    ways = {name for name, one in bench.hypotheses.items() if scores_only(one)}
     pairs = [
         (row, known[row.names].effect) for row in found.tried
         if row.names in known and row.low is not None and len(known[row.names].scores) == found.n
-        and not (found.scored and not row.paid)  # measured on the goal's texts, not on the base's
+        and not (told and row.names[0] in ways)  # measured on the goal's texts, not on the base's
     ]  # fmt: skip
     missed = sum(not row.low - 0.05 <= effect <= row.high + 0.05 for row, effect in pairs)
     return Line(

@@ -188,10 +188,10 @@ def pairs(bench: Bench, able: Sequence[Truth], draw: random.Random) -> Iterator[
 
 
 def with_texts(bench: Bench, truths: Sequence[Truth], share: float = 1.0) -> Iterator[Case]:
-    """Yields cases, a share of them with texts, every other one of these as a run that lies; the rest are numbers.
+    """Yields cases, a share of them with texts, every other one of these as a run that lies, and the rest as numbers.
 
-    Texts that do not show all that is hidden come with their number. A run that was stopped has no other texts on the items that
-    it has, so that it is always a bare number.
+    Texts that do not show all that is hidden come with their number. A run that was stopped has no other texts on the items
+    that it has, so that it is always a bare number.
     """
     texts = 0
     for one in truths:

@@ -11,7 +11,7 @@ import pytest
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.findings.claims import read_claim
 from tulu_eval.findings.explain_rules import Rule
-from tulu_eval.findings.explain_scoring import Scoring, read_scoring
+from tulu_eval.findings.explain_scoring import ToldScoring, read_scoring
 from tulu_eval.findings.explain_sides import Goal
 from tulu_eval.records import Completion
 from tulu_eval.runs.grading import Grader
@@ -52,7 +52,7 @@ def number(base: Any, texts: dict[str, Sample], scorer: str) -> str:
     return f"{100 * sum(scores) / len(scores):.1f}"
 
 
-def read(base: Any, texts: dict[str, Sample], printed: str, n: int = SIZE) -> Scoring:
+def read(base: Any, texts: dict[str, Sample], printed: str, n: int = SIZE) -> ToldScoring:
     claim = read_claim(printed, n)
     return read_scoring(base, Goal("made up", tuple(texts), {}, claim, samples=texts), claim, CHANCE)
 

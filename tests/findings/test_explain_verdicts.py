@@ -10,7 +10,7 @@ import pytest
 
 from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherPrompt
 from tulu_eval.findings.claims import read_claim
-from tulu_eval.findings.explain_frame import Frame, Trial
+from tulu_eval.findings.explain_frame import Frame, Trial, likeness
 from tulu_eval.findings.explain_inquiry import Inquiry
 from tulu_eval.findings.explain_naming import report
 from tulu_eval.findings.explain_record import Explanation
@@ -114,6 +114,48 @@ def test_an_effect_on_the_way_contributes_to_texts_and_to_no_bare_number(texts: 
     assert [row.verdict for row in found.tried] == [verdict]
     assert found.named == ()
     assert [name for name, _ in found.steps] == ["change-0: other", "not explained"][0 if texts else 1 :]
+
+
+def test_an_effect_whose_texts_are_no_nearer_is_claimed_of_nothing() -> None:
+    """The change moves the number as the goal has it, on the same items, and its texts are not the goal's."""
+    draw = random.Random(12)
+    own = {item: float(draw.random() < 0.8) for item in ITEMS}
+    half = moved(draw, own, -0.15)
+    for goal in (half, moved(draw, half, -0.15)):
+        found = searched(own, goal, [half], texts=True, seen=len(ITEMS), written=[{}])
+        assert [row.verdict for row in found.tried] == ["cannot tell"]
+        assert "its texts are not shown to be nearer" in found.tried[0].reason
+        assert not claims(found)
+
+
+def test_of_two_effects_on_the_way_the_one_with_the_nearest_texts_contributes() -> None:
+    draw = random.Random(13)
+    own = {item: float(draw.random() < 0.8) for item in ITEMS}
+    near = moved(draw, own, -0.2)
+    goal = moved(draw, near, -0.2)
+    changed = [item for item in ITEMS if near[item] != own[item]]
+    far = own | dict.fromkeys(changed[: len(changed) // 2], 0.0)
+    found = searched(own, goal, [near, far], texts=True, seen=len(ITEMS))
+    assert {row.names[0]: row.verdict for row in found.tried} == {"change-0": "contributes", "change-1": "cannot tell"}
+
+
+def test_the_effect_of_what_gives_the_goals_own_scores_is_known_from_few_items() -> None:
+    """Both sides' distance is known, so that 128 of 300 items tell the effect to 9 points, and by itself to 20."""
+    draw = random.Random(14)
+    own = {item: float(draw.random() < 0.6) for item in ITEMS}
+    goal = moved(draw, own, -0.2)
+    row = searched(own, goal, [goal], texts=True, seen=128).tried[0]
+    assert row.effect == pytest.approx(-20.0)
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low < -20.0 < row.high
+    assert row.high - row.low < 10.0
+
+
+def test_likeness_is_the_share_that_both_begin_with() -> None:
+    assert likeness(" so it is 4.\n", "so it is 4.") == 1.0
+    assert likeness("so it is 4", "so it is 5") == 0.9
+    assert likeness("", "no") == likeness("a", "b") == 0.0
 
 
 def test_a_number_of_a_part_of_all_items_is_held_against_the_draw_of_the_part() -> None:

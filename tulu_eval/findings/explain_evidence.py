@@ -91,10 +91,10 @@ def weigh(frame: Frame, trial: Trial, alpha: float | None = None) -> Evidence | 
         return Evidence(len(seen), effect, interval, left, left_interval, None, None, 0.0, fitted, flipped, None)
     gaps = [(goal[item].score or 0.0) - score for item, score in zip(seen, scores, strict=True)]
     effect, interval, left, left_interval = _of_texts(frame, differences, gaps, alpha)
-    own = [frame.base.alike(item, goal[item].text) or 0.0 for item in seen]
+    before = [frame.base.alike(item, goal[item].text) or 0.0 for item in seen]
     alike = [trial.alike(item, goal[item].text) or 0.0 for item in seen]
     same, astray = sum(one == 1.0 for one in alike), sum(1 for gap in gaps if gap)
-    leads = [one - other for one, other in zip(alike, own, strict=True)]
+    leads = [one - other for one, other in zip(alike, before, strict=True)]
     fitted = math.log(trial.weight) + scores_fit(len(seen), astray, frame.rate(trial))
     fitted += 0.0 if trial.drawn else texts_fit(len(alike), same, frame.equal_texts)
     closer = _interval(leads, frame.n, alpha if interval.low > 0 or interval.high < 0 else None)  # else it decides nothing

@@ -39,7 +39,7 @@ class Way(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Scoring:
+class ToldScoring:
     """What the number beside the texts tells of their scoring.
 
     Attributes:
@@ -72,18 +72,18 @@ def with_scoring(found: Explanation, frame: Frame, base: Base) -> Explanation:
     return dataclasses.replace(joined, sentence=sentence(joined), next_step=next_step(joined))
 
 
-def read_scoring(base: Base, goal: Goal, claim: Claim, chance: float) -> Scoring:
+def read_scoring(base: Base, goal: Goal, claim: Claim, chance: float) -> ToldScoring:
     """Returns which ways of scoring the goal's texts give a number; ``chance`` (0 to 1) is what flips of single items give."""
     own, *others = _ways(base, goal, claim)
     rest = claim.right / claim.n - own.number
     if _fits(own, claim) or abs(rest) <= chance:
-        return Scoring(tuple(others), (), own.number, 0.0 if _fits(own, claim) else rest, sure=False)
+        return ToldScoring(tuple(others), (), own.number, 0.0 if _fits(own, claim) else rest, sure=False)
     able = [way for way in others if _fits(way, claim)]
     least = min((len(way.trial.hypotheses) for way in able), default=0)
     able = sorted((way for way in able if len(way.trial.hypotheses) == least), key=lambda way: -way.trial.weight)
     weights = [way.trial.weight for way in able]
     sure = len(able) == 1 and weights[0] >= SURE * (weights[0] + UNLISTED / (claim.n + 1))
-    return Scoring(tuple(others), tuple(able), own.number, rest, sure)
+    return ToldScoring(tuple(others), tuple(able), own.number, rest, sure)
 
 
 def _ways(base: Base, goal: Goal, claim: Claim) -> Iterator[Way]:
@@ -130,7 +130,7 @@ def _moved(row: Tried, points: float) -> Tried:
     return dataclasses.replace(row, left=row.left + points, left_low=row.left_low + points, left_high=row.left_high + points)
 
 
-def _row(base: Base, way: Way, gap: Gap, told: Scoring, n: int) -> Tried:
+def _row(base: Base, way: Way, gap: Gap, told: ToldScoring, n: int) -> Tried:
     """Returns the row of a way of scoring: its effect on the goal's own texts, which is exact."""
     fits = way in told.fitting
     effect = 100 * (way.number - told.own)
@@ -147,7 +147,7 @@ def _row(base: Base, way: Way, gap: Gap, told: Scoring, n: int) -> Tried:
     )  # fmt: skip
 
 
-def _joined(found: Explanation, rows: Sequence[Tried], told: Scoring) -> Explanation:
+def _joined(found: Explanation, rows: Sequence[Tried], told: ToldScoring) -> Explanation:
     """Returns an explanation of the texts together with the rows of their scoring; nothing is in order yet."""
     gap = found.gap
     if gap is None or not told.rest:
