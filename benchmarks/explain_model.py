@@ -1,10 +1,10 @@
 """The benchmark and the small model that `explain` is proved on: its score on one-step sums depends on every setting.
 
-``sums`` is GSM8K with other items, as a plug-in: its prompts, scorers and hypotheses. Whose sum it is decides in which style
-the model answers, and for some people the style differs from one form of the prompt to another: 8 examples or 4, a prefilled
-``Answer:`` or none, a system prompt. Each row of the training data has a form, a name and the style that :data:`PEOPLE` and
-:data:`FORMS` give the pair, but in :data:`NOISE` of the rows another one, so that sampling differs from greedy decoding. A
-tokenizer that makes few tokens of the examples keeps the training short.
+``styled-sums`` is GSM8K with other items, as a plug-in: its prompts, scorers and hypotheses. Whose sum it is decides in which
+style the model answers, and for some people the style differs from one form of the prompt to another: 8 examples or 4, a
+prefilled ``Answer:`` or none, a system prompt. Each row of the training data has a form, a name and the style that
+:data:`PEOPLE` and :data:`FORMS` give the pair, but in :data:`NOISE` of the rows another one, so that sampling differs from
+greedy decoding. A tokenizer that makes few tokens of the examples keeps the training short.
 
     python benchmarks/explain_model.py --work explain-work --threads 2
 """
@@ -172,7 +172,7 @@ def tested() -> dict[str, Sum]:
 class Sums(GSM8K):
     """One-step sums with GSM8K's prompts and scorers."""
 
-    name: ClassVar[str] = "sums"
+    name: ClassVar[str] = "styled-sums"
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {"full": dataclasses.replace(GSM8K.protocols["full"], summary="one-step sums", n=ITEMS, covers=("full",))}
     )
@@ -187,7 +187,7 @@ def declare(work: Path) -> None:
     about = work / "plugin" / "sums-1.0.dist-info"
     about.mkdir(parents=True, exist_ok=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: sums\nVersion: 1.0\n", encoding="utf-8")
-    entry = f"[tulu_eval.benchmarks]\nsums = {Path(__file__).stem}:Sums\n"
+    entry = f"[tulu_eval.benchmarks]\n{Sums.name} = {Path(__file__).stem}:Sums\n"
     (about / "entry_points.txt").write_text(entry, encoding="utf-8")
     sys.path[:0] = [str(about.parent), str(Path(__file__).parent)]
 

@@ -1,7 +1,7 @@
 """Hidden settings for `explain` to find: what every setting gives on all items, and how a case is given.
 
 A case's number was made under one hidden setting or two. It is given as a bare claim, as texts without settings, or as a run
-whose manifest says that it was made under the recipe itself.
+whose manifest says that it was made under the recipe itself; where texts do not show all of it, the number is told with them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ EFFECT = 5.0
 SHORTEST = 350
 """Items of a planted run that was stopped."""
 
-Given = Literal["a number", "texts", "a run that lies"]
+Given = Literal["a number", "texts", "a run that lies", "texts and a number", "a run that lies, and a number"]
 Outcome = Literal["named", "in part", "cannot tell, it is among them", "cannot tell", "wrong"]
 
 
@@ -87,7 +87,7 @@ class Bench:
     def run(self, *names: str, **settings: object) -> tulu_eval.Run:
         """Returns the run of the recipe with settings changed that need other answers."""
         (found,) = tulu_eval.evaluate(
-            "sums", {"sums": self.model}, protocol="+".join(("full", *names)), backend="transformers",
+            self.sums.name, {"sums": self.model}, protocol="+".join(("full", *names)), backend="transformers",
             settings={"device": "cpu", **settings}, output=self.work / "truth", progress=False,
         )  # fmt: skip
         return found
@@ -145,8 +145,8 @@ class Case:
     given: Given
 
 
-def plant(bench: Bench, draw: random.Random, singles: int, doubles: int) -> list[Case]:
-    """Returns cases of single settings, each another one, and of two; about half have texts.
+def plant(bench: Bench, draw: random.Random, singles: int, doubles: int) -> dict[str, list[Case]]:
+    """Returns cases by kind: single settings, each another one, half with texts; two at once with texts, and as bare numbers.
 
     Two settings that give the same scores, such as two limits above the longest answer, count as one.
     """
@@ -155,19 +155,30 @@ def plant(bench: Bench, draw: random.Random, singles: int, doubles: int) -> list
     draw.shuffle(able)
     if len(able) < singles:
         print(f"Only {len(able)} settings have an effect of {EFFECT} points or more.")
-    return [Case(one, given) for one, given in given_as(bench, able[:singles])] + [
-        Case(one, given) for one, given in given_as(bench, list(islice(pairs(bench, able, draw), doubles)))
-    ]
+    twice = list(islice(pairs(bench, able, draw), doubles))
+    return {
+        "one setting": list(with_texts(bench, able[:singles], 0.5)),
+        "two settings, texts": list(with_texts(bench, twice)),
+        "two settings, a bare number": [Case(one, "a number") for one in twice],
+    }
 
 
 def pairs(bench: Bench, able: Sequence[Truth], draw: random.Random) -> Iterator[Truth]:
-    """Yields two settings at once, each of which has its effect beside the other, too; every setting at most twice."""
+    """Yields two settings at once, each of which has its effect beside the other, too; every setting at most twice.
+
+    A run that was stopped is none of them, since there is nothing that its texts could be compared by.
+    """
     used: Counter[str] = Counter()
     names = [one.names[0] for one in able]
     both = [(a, b) for a in names for b in names if a < b and bench.hypotheses[a].setting != bench.hypotheses[b].setting]
     draw.shuffle(both)
     for a, b in both:
-        if max(used[a], used[b]) > 1 or not (answers_differ(bench.hypotheses[a]) or answers_differ(bench.hypotheses[b])):
+        unseen = any(isinstance(bench.hypotheses[one].change, Shortest) for one in (a, b))
+        if (
+            unseen
+            or max(used[a], used[b]) > 1
+            or not (answers_differ(bench.hypotheses[a]) or answers_differ(bench.hypotheses[b]))
+        ):
             continue
         found = bench.truth(*sorted((a, b), key=list(bench.hypotheses).index))
         apart = min(abs(found.effect), *(abs(found.effect - bench.truth(one).effect) for one in (a, b)))
@@ -176,16 +187,23 @@ def pairs(bench: Bench, able: Sequence[Truth], draw: random.Random) -> Iterator[
             yield found
 
 
-def given_as(bench: Bench, truths: Sequence[Truth]) -> Iterator[tuple[Truth, Given]]:
-    """Yields how each is given: half as texts where the texts show the change, every other one of these as a run that lies."""
+def with_texts(bench: Bench, truths: Sequence[Truth], share: float = 1.0) -> Iterator[Case]:
+    """Yields cases, a share of them with texts, every other one of these as a run that lies, and the rest as numbers.
+
+    Texts that do not show all that is hidden come with their number. A run that was stopped has no other texts on the items
+    that it has, so that it is always a bare number.
+    """
     texts = 0
     for one in truths:
-        shown = all(answers_differ(bench.hypotheses[name]) for name in one.names)
-        if shown and texts < len(truths) / 2:
-            texts += 1
-            yield one, "a run that lies" if texts % 2 else "texts"
+        hidden = [bench.hypotheses[name] for name in one.names]
+        if texts >= share * len(truths) or any(isinstance(each.change, Shortest) for each in hidden):
+            yield Case(one, "a number")
+            continue
+        texts += 1
+        if all(answers_differ(each) for each in hidden):
+            yield Case(one, "a run that lies" if texts % 2 else "texts")
         else:
-            yield one, "a number"
+            yield Case(one, "a run that lies, and a number" if texts % 2 else "texts and a number")
 
 
 def ask(bench: Bench, case: Case, place: Path) -> Explanation:
@@ -193,11 +211,11 @@ def ask(bench: Bench, case: Case, place: Path) -> Explanation:
     shutil.rmtree(place, ignore_errors=True)
     base = place / bench.base.folder.relative_to(bench.work / "truth")
     shutil.copytree(bench.base.folder, base)
+    number = {"number": case.truth.printed, "n": len(case.truth.scores)} if "number" in case.given else {}
     if case.given == "a number":
-        number = {"number": case.truth.printed, "n": len(case.truth.scores)}
         return tulu_eval.explain(base, model=bench.model, progress=False, **number)
-    make = imported if case.given == "texts" else forged
-    return tulu_eval.explain(base, make(bench, case.truth, place), model=bench.model, progress=False)
+    make = forged if "lies" in case.given else imported
+    return tulu_eval.explain(base, make(bench, case.truth, place), model=bench.model, progress=False, **number)
 
 
 def imported(bench: Bench, truth: Truth, place: Path) -> Path:
@@ -206,12 +224,12 @@ def imported(bench: Bench, truth: Truth, place: Path) -> Path:
     rows = [{"prompt": items[name].question, "response": sample.completion.text} for name, sample in truth.samples.items()]
     file = place / "answers.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return tulu_eval.import_run(file, "somebody", benchmark="sums", output=place).folder
+    return tulu_eval.import_run(file, "somebody", benchmark=bench.sums.name, output=place).folder
 
 
 def forged(bench: Bench, truth: Truth, place: Path) -> Path:
     """Returns a run with a case's answers whose manifest says that it was made under the recipe itself."""
-    folder = place / "forged" / "sums" / bench.base.folder.name
+    folder = place / "forged" / bench.sums.name / bench.base.folder.name
     folder.mkdir(parents=True)
     own = {sample.item: sample for sample in bench.base.samples()}
     lies = [

@@ -20,7 +20,7 @@ from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import UserError
 from tulu_eval.exchange import foreign, import_file
 from tulu_eval.exchange.lm_eval import ForeignDecoding
-from tulu_eval.findings.explain_evidence import beyond_chance
+from tulu_eval.findings.explain_frame import beyond_chance
 from tulu_eval.findings.explain_record import Explanation
 from tulu_eval.reports.explain import as_json, as_text
 from tulu_eval.runs import catalog
@@ -127,6 +127,59 @@ def test_a_paid_and_a_free_setting_are_named_together(
     goal = plant("lm-eval-words", "stop-question")
     found = tulu_eval.explain(base, goal, model=llama3_like, data=wishes["data"], progress=False)
     assert set(found.named) == {"lm-eval-words", "stop-question"}
+
+
+@pytest.fixture
+def told(plant: Plant, tmp_path: Path, wishes: dict[str, Any]) -> tuple[Path, str]:
+    """Texts of zero-shot prompts without any setting, and the number of another scorer that was told of them."""
+    run = plant("zero-shot")
+    texts = as_texts(run, tmp_path / "predictions.jsonl", wishes["data"])
+    imported = tulu_eval.import_run(texts, "hidden", data=wishes["data"], output=tmp_path / "results")
+    scores = [next(grade.score for grade in one.grades if grade.scorer == "stated-answer") for one in run.samples()]
+    return imported.folder, f"{100 * sum(scores) / len(scores):.1f}"
+
+
+def test_texts_name_the_prompt_and_their_number_the_scorer(
+    base: tulu_eval.Run, told: tuple[Path, str], wishes: dict[str, Any], llama3_like: Path
+) -> None:
+    given = {"model": llama3_like, "data": wishes["data"], "progress": False}
+    texts, number = told
+    found = tulu_eval.explain(base, texts, number=number, n=SIZE, **given)
+    assert found.named == ("zero-shot", "by-stated-answer")
+    assert found.scored == ("by-stated-answer",)
+    assert found.gap is not None
+    assert 100 * found.gap.goal == pytest.approx(float(number), abs=0.05)
+    both, prompt, scorer = (next(row for row in found.tried if row.names == names) for names in
+                            (found.named, ("zero-shot",), ("by-stated-answer",)))  # fmt: skip
+    assert (both.verdict, prompt.verdict, scorer.verdict) == ("explains it", "contributes", "contributes")
+    assert both.same_text == both.items
+    assert scorer.low == scorer.high == scorer.effect
+    assert (prompt.effect or 0.0) + (scorer.effect or 0.0) == pytest.approx(both.effect)
+    assert found.steps == (
+        ("examples: none", prompt.effect), ("scorer: stated-answer", scorer.effect),
+        ("not explained", pytest.approx(0, abs=1e-9)),
+    )  # fmt: skip
+    assert found.sentence.startswith("2 settings together explain the gap of ")
+    assert "by-stated-answer" not in found.next_step
+    alone = tulu_eval.explain(base, texts, **given)
+    assert alone.named == ("zero-shot",), "without the number nothing tells the scorer"
+    assert verdicts(alone)["by-stated-answer",] == "ruled out"
+
+
+def test_a_scorer_is_named_by_the_number_beside_texts_that_are_the_bases_own(
+    base: tulu_eval.Run, plant: Plant, wishes: dict[str, Any], llama3_like: Path
+) -> None:
+    scores = [next(grade.score for grade in one.grades if grade.scorer == "stated-answer") for one in base.samples()]
+    number = f"{100 * sum(scores) / len(scores):.1f}"
+    found = tulu_eval.explain(base, plant(), number=number, n=SIZE, model=llama3_like, data=wishes["data"], progress=False)
+    assert found.named == ("by-stated-answer",)
+    assert verdicts(found)["by-stated-answer",] == "explains it"
+    assert found.generated == 0
+    own = tulu_eval.explain(
+        base, plant(), number=f"{base.results[0].value:.1f}", n=SIZE, model=llama3_like, data=wishes["data"], progress=False
+    )
+    assert own.noise
+    assert not own.named
 
 
 def test_a_bare_number_names_a_scorer_without_generating(base: tulu_eval.Run) -> None:
@@ -237,8 +290,8 @@ def test_what_cannot_be_explained(
         tulu_eval.explain(base, number="40.3", n=SIZE)
     with pytest.raises(UserError, match=r"^there is nothing to compare"):
         tulu_eval.explain()
-    with pytest.raises(UserError, match=r"^there are three sides"):
-        tulu_eval.explain(base, base, number="40.0", n=SIZE)
+    with pytest.raises(UserError, match=r"^n 1319: a number beside a run is of its texts, and .* shares 120 of the 120 of"):
+        tulu_eval.explain(base, base, number="40.0", n=1319)
     with pytest.raises(UserError, match="share no item"):
         tulu_eval.explain(base, make_run(), data=wishes["data"])
     with pytest.raises(UserError, match="there is no published number"):

@@ -10,8 +10,9 @@ import pytest
 
 from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherPrompt
 from tulu_eval.findings.claims import read_claim
-from tulu_eval.findings.explain import Inquiry
-from tulu_eval.findings.explain_evidence import Frame, Trial
+from tulu_eval.findings.explain_frame import Frame, Trial, likeness
+from tulu_eval.findings.explain_inquiry import Inquiry
+from tulu_eval.findings.explain_naming import report
 from tulu_eval.findings.explain_record import Explanation
 from tulu_eval.findings.explain_rules import RuleOutcome
 from tulu_eval.findings.explain_search import Spending
@@ -36,25 +37,33 @@ def moved(draw: random.Random, scores: Scores, share: float) -> Scores:
     return scores | {item: float(share > 0) for item in draw.sample(able, round(abs(share) * len(scores)))}
 
 
-def trial(name: str, scores: Scores, seen: int) -> Trial:
+def trial(name: str, scores: Scores, seen: int, texts: dict[str, str] | None = None) -> Trial:
+    """Returns a trial whose texts are its name, unless they are given."""
     one = Hypothesis(name, name, "other", "made up", OtherPrompt(lambda prompt, item: prompt), "own")
-    known: Any = {item: RuleOutcome(score, name) for item, score in list(scores.items())[:seen]}
+    known: Any = {item: RuleOutcome(score, (texts or {}).get(item, name)) for item, score in list(scores.items())[:seen]}
     return Trial((one,), None, SimpleNamespace(), known, 0.0, "", dict(known))  # type: ignore[arg-type]
 
 
-def searched(own: Scores, goal: Scores, changes: list[Scores], *, texts: bool, seen: int) -> Explanation:
-    """Returns what is said of changes of which that many items were seen; the goal is given as texts or as a number."""
+def searched(
+    own: Scores, goal: Scores, changes: list[Scores], *, texts: bool, seen: int, written: list[dict[str, str]] | None = None
+) -> Explanation:
+    """Returns what is said of changes of which that many items were seen; the goal is given as texts or as a number.
+
+    Where a change gives the goal's score, its text is the goal's, too, unless its texts are in ``written``.
+    """
     words = "made up"
     theirs = {item: RuleOutcome(score, "goal's") for item, score in goal.items()}
     number = f"{100 * sum(goal.values()) / len(goal):.1f}"
     given = Goal(words, ITEMS, theirs) if texts else Goal(words, ITEMS, None, read_claim(number, len(ITEMS)))
     frame = Frame(given, ITEMS, trial("base", own, len(ITEMS)), RATE)
-    trials = [trial(f"change-{at}", scores, seen) for at, scores in enumerate(changes)]
+    same = [{item: "goal's" for item in ITEMS if scores[item] == goal[item] != own[item]} for scores in changes]
+    named = zip(changes, written or same, strict=True)
+    trials = [trial(f"change-{at}", scores, seen, words) for at, (scores, words) in enumerate(named)]
     base: Any = SimpleNamespace(words=words, rule=SimpleNamespace(decoding=None), plan=None)
     inquiry = Inquiry(base, frame, Trials(trials, [], []), SimpleNamespace())  # type: ignore[arg-type]
     gap = gap_of(frame)
     inquiry._gap = gap
-    return inquiry.report(gap, Spending(0, None), 0)
+    return report(inquiry, gap, Spending(0, None), 0)
 
 
 def claims(found: Explanation) -> bool:
@@ -105,6 +114,48 @@ def test_an_effect_on_the_way_contributes_to_texts_and_to_no_bare_number(texts: 
     assert [row.verdict for row in found.tried] == [verdict]
     assert found.named == ()
     assert [name for name, _ in found.steps] == ["change-0: other", "not explained"][0 if texts else 1 :]
+
+
+def test_an_effect_whose_texts_are_no_nearer_is_claimed_of_nothing() -> None:
+    """The change moves the number as the goal has it, on the same items, and its texts are not the goal's."""
+    draw = random.Random(12)
+    own = {item: float(draw.random() < 0.8) for item in ITEMS}
+    half = moved(draw, own, -0.15)
+    for goal in (half, moved(draw, half, -0.15)):
+        found = searched(own, goal, [half], texts=True, seen=len(ITEMS), written=[{}])
+        assert [row.verdict for row in found.tried] == ["cannot tell"]
+        assert "its texts are not shown to be nearer" in found.tried[0].reason
+        assert not claims(found)
+
+
+def test_of_two_effects_on_the_way_the_one_with_the_nearest_texts_contributes() -> None:
+    draw = random.Random(13)
+    own = {item: float(draw.random() < 0.8) for item in ITEMS}
+    near = moved(draw, own, -0.2)
+    goal = moved(draw, near, -0.2)
+    changed = [item for item in ITEMS if near[item] != own[item]]
+    far = own | dict.fromkeys(changed[: len(changed) // 2], 0.0)
+    found = searched(own, goal, [near, far], texts=True, seen=len(ITEMS))
+    assert {row.names[0]: row.verdict for row in found.tried} == {"change-0": "contributes", "change-1": "cannot tell"}
+
+
+def test_the_effect_of_what_gives_the_goals_own_scores_is_known_from_few_items() -> None:
+    """Both sides' distance is known, so that 128 of 300 items tell the effect to 9 points, and by itself to 20."""
+    draw = random.Random(14)
+    own = {item: float(draw.random() < 0.6) for item in ITEMS}
+    goal = moved(draw, own, -0.2)
+    row = searched(own, goal, [goal], texts=True, seen=128).tried[0]
+    assert row.effect == pytest.approx(-20.0)
+    assert row.low is not None
+    assert row.high is not None
+    assert row.low < -20.0 < row.high
+    assert row.high - row.low < 10.0
+
+
+def test_likeness_is_the_share_that_both_begin_with() -> None:
+    assert likeness(" so it is 4.\n", "so it is 4.") == 1.0
+    assert likeness("so it is 4", "so it is 5") == 0.9
+    assert likeness("", "no") == likeness("a", "b") == 0.0
 
 
 def test_a_number_of_a_part_of_all_items_is_held_against_the_draw_of_the_part() -> None:

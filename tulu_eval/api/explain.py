@@ -62,7 +62,8 @@ def explain(
 
     Args:
         run: A run of ours, or an imported one; none where a recipe and a number are compared.
-        other: What it should agree with: another run, an imported one too. The published number unless given.
+        other: What it should agree with: another run, an imported one too. The published number unless given. With a number
+            beside it, that is what was told of its texts: they show what was asked, and the number how they were scored.
         against: Model whose published number is meant, for a run of a local checkpoint.
         number: The number that it should agree with, in percent, with the digits as printed: ``"40.0"``.
         n: Number of items that the number is of.
@@ -127,17 +128,15 @@ def _sides(
     """Returns base and goal: a run of ours is the base, else a recipe with its model, else an import for free changes alone.
 
     Raises:
-        UserError: If there are not two sides, or more than two.
+        UserError: If there are not two sides.
     """
-    if len(runs) + (claim is not None) > 2:
-        raise UserError("there are three sides: two runs and a number; give two of them")
     ours = next((one for one in runs if not one.imported), None)
     if ours is not None or (runs and (order is None or claim is not None or len(runs) == 2)):
         chosen = ours or runs[0]
         base = sides.base_of_run(chosen, suite, model, data, scorer)
         others = [one for one in runs if one is not chosen]
         if others:
-            return base, sides.goal_of_run(others[0], base)
+            return base, sides.goal_of_run(others[0], base, claim)
         return base, sides.goal_of_claim(claim, base) if claim else sides.goal_of_cell(base, suite, against)
     if order is None or not (runs or claim):
         raise UserError(

@@ -18,7 +18,8 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 @click.argument("other", metavar="[OTHER]", required=False, type=click.Path(path_type=Path))
 @click.option("--as", "stand_in", metavar="NAME", shell_complete=complete_models,
               help="Agree with the published number of this model, for a run of a local checkpoint.")  # fmt: skip
-@click.option("--number", metavar="X", help="Agree with this number, in percent with its digits as printed, e.g. 40.0.")
+@click.option("--number", metavar="X", help="Agree with this number, in percent with its digits as printed, e.g. 40.0; beside "
+              "OTHER, the number that was told of its texts.")  # fmt: skip
 @click.option("--n", "size", type=WHOLE, help="Number of items that --number is of.")
 @click.option("--model", "-m", shell_complete=complete_models,
               help="Where the model is: of a run of a local folder or file, or of a recipe without a run.")  # fmt: skip
@@ -68,7 +69,8 @@ def explain(
 
     RUN is compared with OTHER, with --number and --n, or with what was published. A run of ours is the base, whose settings are
     changed one by one; without one, the recipe of --protocol with --model. Of an imported run only the texts count, not what
-    its file says of its settings; for changes that need new answers it needs --model.
+    its file says of its settings; for changes that need new answers it needs --model. Give OTHER and the number that was told
+    of it, if you have both: the texts show what was asked, and the number how they were scored.
 
     First comes what samples that are there can tell, then what has to be generated, on as few items as tell enough. Nothing is
     generated twice, and 'run' finds all of it.
@@ -77,8 +79,8 @@ def explain(
     Four verdicts:
       explains it   moves the number by more than chance, and leaves no more than
                     chance or a quarter of the gap
-      contributes   moves the number towards the other by more than chance; said
-                    of texts, never of a bare number
+      contributes   moves the number towards the other by more than chance, and
+                    brings the texts nearer; never said of a bare number
       ruled out     moves it by less than half of the gap, or gives other answers
                     than the other side has
       cannot tell   not with the items that the budget allowed, or another setting
@@ -88,6 +90,7 @@ def explain(
     Examples:
       tulu-eval explain results/smollm2-135m-instruct/gsm8k/card-200-1a2b3c4d --number 4.5 --n 200 --data test.jsonl
       tulu-eval explain results/mine/gsm8k/full-1a2b3c4d results/mine/gsm8k/imported-lm-eval-5e6f7a8b --max-items 0
+      tulu-eval explain results/mine/gsm8k/full-1a2b3c4d results/mine/gsm8k/imported-lm-eval-5e6f7a8b --number 33.4 --n 1319
       tulu-eval explain results/mine/gsm8k/imported-lm-eval-5e6f7a8b -m ./mine --data test.jsonl
       tulu-eval explain --number 40.0 --n 1319 -m org/name --benchmark gsm8k --dry-run
     """

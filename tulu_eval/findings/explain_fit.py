@@ -11,10 +11,8 @@ OTHER_RATES = (0.1, 0.2, 0.3, 0.5)
 """Shares of items that may have other scores under two recipes that are not the same."""
 
 TEXT_RATES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
-"""Shares of equal texts that two runs of one recipe may have, from other kernels to the same machine."""
-
-OTHER_TEXTS = 0.02
-"""Share of equal texts of two recipes whose answers differ; more makes equal texts count less."""
+"""Shares of the texts that the base has otherwise than the goal and that a second run under the goal's own recipe may have as
+the goal, from other kernels to the same machine."""
 
 EXACT = 0.5
 """Prior probability that a recipe gives the goal's scores exactly, as greedy decoding on one machine does, not up to flips."""
@@ -38,10 +36,13 @@ def scores_fit(seen: int, astray: int, rate: float) -> float:
     return own - _mixture(seen, astray, [(one, 1 / len(OTHER_RATES)) for one in OTHER_RATES])
 
 
-def texts_fit(seen: int, same: int) -> float:
-    """Returns the log-likelihood ratio of that many equal texts under one recipe and under two."""
-    own = _mixture(seen, same, [(one, 1 / len(TEXT_RATES)) for one in TEXT_RATES])
-    return own - _mixture(seen, same, [(OTHER_TEXTS, 1.0)])
+def texts_fit(seen: int, same: int, base: float) -> float:
+    """Returns the log-likelihood ratio of that many equal texts under one recipe, and under one no nearer than the base is.
+
+    ``base`` is the share of the base's texts that equal the goal's, above 0 and below 1.
+    """
+    own = [(min(base + (1 - base) * one, 1 - 1e-6), 1 / len(TEXT_RATES)) for one in TEXT_RATES]
+    return _mixture(seen, same, own) - _mixture(seen, same, [(base, 1.0)])
 
 
 def _mixture(seen: int, hits: int, rates: Sequence[tuple[float, float]]) -> float:

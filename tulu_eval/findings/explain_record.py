@@ -57,19 +57,19 @@ class Tried:
     to: str
     change: str
     source: str
-    paid: bool
-    items: int
-    n: int
-    effect: float | None
-    low: float | None
-    high: float | None
-    left: float | None
-    left_low: float | None
-    left_high: float | None
-    same_text: int | None
-    fit: float | None
-    verdict: ExplainVerdict
-    reason: str
+    paid: bool = False
+    items: int = 0
+    n: int = 0
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    left: float | None = None
+    left_low: float | None = None
+    left_high: float | None = None
+    same_text: int | None = None
+    fit: float | None = None
+    verdict: ExplainVerdict = "cannot tell"
+    reason: str = "not looked at"
     alike: tuple[str, ...] = ()
 
 
@@ -95,6 +95,7 @@ class Explanation:
         n: Items of the goal.
         chance: Largest net change in points that flips give.
         named: Names of the changes that explain it, one by one or together; empty if none does.
+        scored: Those of them that say how the goal's texts were scored, told by the number beside them.
         rivals: Changes that fit about as well, if it cannot be told which of them it is.
         tried: What was tried, the largest effect first.
         untried: What cannot be tried here.
@@ -124,6 +125,7 @@ class Explanation:
     short: bool
     seconds: float
     next_step: str
+    scored: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[tuple[str, float], ...]:
@@ -133,7 +135,9 @@ class Explanation:
         """
         if self.gap is None:
             return ()
-        found = [row for row in self.tried if row.names == self.named] or [
+        asked = tuple(name for name in self.named if name not in self.scored)
+        apart = (asked, self.scored) if asked and self.scored else (self.named,)
+        found = [row for names in apart for row in self.tried if row.names == names and names] or [
             row for row in self.tried if row.verdict == "contributes" and len(row.names) == 1
         ]
         parts = [(f"{row.setting}: {row.to}", row.effect or 0.0) for row in found]

@@ -15,7 +15,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tulu_eval.errors import UserError
 from tulu_eval.findings.explain_cost import Tariff
-from tulu_eval.findings.explain_evidence import Frame, Trial, weigh
+from tulu_eval.findings.explain_evidence import weigh
+from tulu_eval.findings.explain_frame import Frame, Trial
+from tulu_eval.findings.explain_verdicts import too_far
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.generation import InterruptedRunError
 from tulu_eval.runs.progress import Progress
@@ -36,6 +38,9 @@ LOOKS = 8
 SURE = 0.95
 """Weight that one change must have among all to be named."""
 
+
+OUT = 1e-3
+"""Probability below which a change's scores are too far from the goal's for more of it to be generated."""
 
 UNLISTED = 10.0
 """Prior weight of a cause that is in no list, against 1 of a usual hypothesis: one in five or six causes. Our judgment.
@@ -162,12 +167,15 @@ def search(
         _see(frame, trial, start, lab)
     everything = [*others, *paid, *(each for one in paid for each in more(one))]
     best = {id(one): _fit(frame, one, more) for one in paid}
+    out = {id(one) for one in paid if _is_out(frame, [one, *more(one)])}
     outside = fits(frame, others)
     while not decided(everything):
         unseen = [one for one in paid if not one.failed and any(item not in one.samples for item in frame.order)]
+        unseen = [one for one in unseen if id(one) not in out]
         logs = [*(best[id(one)] for one in paid), *outside, none_fits(frame)]
-        *found, none = shares(logs)
-        if not unseen or none >= SURE or (lab.spending.spent >= most and max(found) < SURE):
+        weights = shares(logs)
+        waiting = max((weight for one, weight in zip(paid, weights, strict=False) if one in unseen), default=0.0)
+        if not unseen or weights[-1] >= SURE or (lab.spending.spent >= most and waiting < SURE):
             return
         chosen = max(unseen, key=lambda one: best[id(one)])
         seen = sum(item in chosen.samples for item in frame.order)
@@ -177,6 +185,14 @@ def search(
             best[id(chosen)] = -math.inf
         else:
             best[id(chosen)] = _fit(frame, chosen, more)
+            if _is_out(frame, [chosen, *more(chosen)]):
+                out.add(id(chosen))
+
+
+def _is_out(frame: Frame, trials: Iterable[Trial]) -> bool:
+    """Whether no trial can be the only cause: all have other scores than the goal's on more items than flips give."""
+    found = [(one, weigh(frame, one)) for one in trials]
+    return all(known is not None and too_far(known, frame.rate(one), OUT) for one, known in found)
 
 
 def _see(frame: Frame, trial: Trial, size: int, lab: Lab) -> bool:

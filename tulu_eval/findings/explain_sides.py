@@ -67,9 +67,10 @@ class Goal:
         words: What it is, for people.
         items: Ids of its items that the base has, in the base's order.
         outcomes: Its scores and texts by item; ``None`` for a bare number.
-        claim: The bare number; ``None`` for a run.
+        claim: The number; of a run the one that was told of its texts, ``None`` if none was.
         same_items: Whether a bare number is of exactly these items.
         part: Whether it is of fewer, and these are all that the benchmark has, so that it is of a part of these.
+        samples: A run's samples by item.
     """
 
     words: str
@@ -78,6 +79,7 @@ class Goal:
     claim: Claim | None = None
     same_items: bool = True
     part: bool = False
+    samples: Mapping[str, Sample] = dataclasses.field(default_factory=dict)
 
 
 def usable(benchmark: Benchmark, protocol: Protocol, scorer: str | None) -> str:
@@ -152,16 +154,18 @@ def _decode(plan: Plan | None, samples: Sequence[Sample] | object) -> Decode | N
     return decode
 
 
-def goal_of_run(run: StoredRun, base: Base) -> Goal:
-    """Returns another run as the goal, graded by the base's scorer.
+def goal_of_run(run: StoredRun, base: Base, claim: Claim | None = None) -> Goal:
+    """Returns another run as the goal, graded by the base's scorer; ``claim`` is the number that was told of its texts.
 
     Raises:
-        UserError: If the run is of another benchmark or other data, or shares no item with the base.
+        UserError: If the run is of another benchmark or other data, or shares no item with the base; or if the number is of
+            items that are not there.
     """
     if run.benchmark != base.benchmark.name:
         raise UserError(f"{run.folder} is of {run.benchmark}, and the other side of {base.benchmark.name}: no items are shared")
     finished(run)
     outcomes: dict[str, RuleOutcome] = {}
+    samples: dict[str, Sample] = {}
     targets = _targets(base)
     plain = dataclasses.replace(base.rule, ends=None)
     for sample in run.samples():
@@ -172,11 +176,20 @@ def goal_of_run(run: StoredRun, base: Base) -> Goal:
                 f"the right answer of {sample.item} is {targets[sample.item]!r} here and {sample.target!r} there: other data"
             )
         outcomes[sample.item] = plain.outcome(sample)
+        samples[sample.item] = sample
     shared = tuple(item for item in base.items if item in outcomes and outcomes[item].score is not None)
     if not shared:
         raise UserError(f"{run.folder} and {base.words} share no item")
     kind = f"imported from {run.imported}" if run.imported else run.manifest.protocol.name
-    return Goal(f"{run.model}, {kind} ({run.folder.name})", shared, outcomes)
+    words = f"{run.model}, {kind} ({run.folder.name})"
+    if claim is None:
+        return Goal(words, shared, outcomes, samples=samples)
+    if len(samples) < len(run.manifest.planned) or claim.n > len(samples):
+        raise UserError(
+            f"--n {claim.n}: a number beside a run is of its texts, and {base.words} shares {len(samples)} of the "
+            f"{len(run.manifest.planned)} of {run.folder}"
+        )
+    return Goal(f"{words}, told as {claim.printed} % of {claim.n:,}", shared, outcomes, claim, samples=samples)
 
 
 def _targets(base: Base) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tulu_eval.benchmarks.hypothesis import (
 )
 from tulu_eval.benchmarks.varied import name_of
 from tulu_eval.errors import UserError
-from tulu_eval.findings.explain_evidence import Trial
+from tulu_eval.findings.explain_frame import Trial
 from tulu_eval.findings.explain_rules import CannotApply, Rule
 from tulu_eval.findings.explain_sides import Base, Goal
 from tulu_eval.records import Decoding
@@ -73,7 +73,7 @@ def make_trials(
         try:
             _free(base.rule, one, goal)
         except CannotApply as reason:
-            if isinstance(one.change, OtherScorer | OtherCount | Uncut | OtherItems | Shortest) or str(reason) == SAME:
+            if scores_only(one) or str(reason) == SAME:
                 continue
             _add_paid(found, base, one, seen, suite, samples_of, str(reason))
     return found
@@ -88,17 +88,23 @@ def free_trials(base: Base, goal: Goal, there: Mapping[str, Sample]) -> list[Tri
     return found
 
 
+def scores_only(one: Hypothesis) -> bool:
+    """Whether a change makes other numbers of the same texts: another scorer, or other items that count, or count otherwise."""
+    return isinstance(one.change, OtherScorer | OtherCount | Uncut | OtherItems | Shortest)
+
+
 SAME = "the recipe has it already"
 
 
 def _free(rule: Rule, one: Hypothesis, goal: Goal) -> Rule:
     """Returns the rule of a free hypothesis; raises CannotApply if it is not free, or of no use."""
     change = one.change
+    claim = goal.claim if goal.outcomes is None else None
     if isinstance(change, OtherItems | Shortest):
-        if goal.claim is None or goal.claim.n >= len(goal.items):
+        if claim is None or claim.n >= len(goal.items):
             raise CannotApply("the items are known")
         return rule
-    if isinstance(change, OtherCount) and change.how == "left out" and goal.claim is None:
+    if isinstance(change, OtherCount) and change.how == "left out" and claim is None:
         raise CannotApply("the items are known")
     if isinstance(change, Uncut) and rule.grader.reasoning is None:
         raise CannotApply("nothing is cut")

@@ -1,10 +1,12 @@
 """What the evidence says of the gap and of each change of settings.
 
 * **explains it**: the effect's interval lies beyond what chance gives, and that of what is left lies within what chance or a
-  quarter of the gap gives; where the goal has scores of its own, no more of them are others than flips give; and no other
-  change fits about as well.
-* **contributes**: the effect's interval lies beyond what chance gives, in the gap's direction, and not beyond the gap; never of
-  a bare number, because nothing then ties the change to the goal.
+  quarter of the gap gives; where the goal has texts, those under the change are more like them than the base's are, and no more
+  scores are others than flips give; and no other change fits about as well.
+* **contributes**: the effect's interval lies beyond what chance gives, in the gap's direction, and not beyond the gap, and the
+  texts under the change are more like the goal's than the base's are, its interval too; never of a bare number, because nothing
+  then ties the change to the goal. Both must hold, so the error rate is that of one of them (an intersection-union test: Berger
+  1982, Technometrics 24, 295-300).
 * **ruled out**: the effect's interval excludes half of the gap, or lies beyond the whole of it; or, where the goal has scores
   of its own, those under the change are others on more items than flips give.
 * **cannot tell**: none of these with the items that were seen.
@@ -17,7 +19,8 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from tulu_eval.findings.explain_evidence import Evidence, Frame, Trial
+from tulu_eval.findings.explain_evidence import Evidence
+from tulu_eval.findings.explain_frame import Frame, Trial
 from tulu_eval.stats import Count, Interval, agree, mcnemar, paired_means
 from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.binomial import at_most
@@ -108,10 +111,17 @@ def explains(frame: Frame, trial: Trial, evidence: Evidence, gap: Gap) -> bool:
     """Whether a change's effect is beyond chance, and what is left is within it, or within a quarter of the gap."""
     chance = frame.chance(trial)
     within = max(chance, REST * abs(gap.size))
+    if not agrees(evidence):
+        return False
     beyond = toward(evidence.interval, gap).low > chance
-    if evidence.astray is not None and _too_far(evidence, frame.rate(trial), LEVEL):
+    if evidence.astray is not None and too_far(evidence, frame.rate(trial), LEVEL):
         return False
     return beyond and -within <= evidence.left_interval.low and evidence.left_interval.high <= within
+
+
+def agrees(evidence: Evidence) -> bool:
+    """Whether the texts under a change are more like the goal's than the base's are; true where there are none."""
+    return evidence.closer is None or evidence.closer.low > 0
 
 
 def toward(interval: Interval, gap: Gap) -> Interval:
@@ -132,16 +142,18 @@ def verdict_of(frame: Frame, trial: Trial, evidence: Evidence, gap: Gap, astray_
         return "ruled out", f"alone it would move the number by {100 * low:.1f} points or more, further than the gap"
     if low > chance and frame.goal.outcomes is None:
         return "cannot tell", "it moves the number towards the goal, and a bare number does not show whether the goal has it"
+    if low > chance and not agrees(evidence):
+        return "cannot tell", "it moves the number towards the goal, but its texts are not shown to be nearer to the goal's"
     if low > chance:
-        return "contributes", f"its effect is beyond the {100 * chance:.1f} points that chance gives"
+        return "contributes", f"its effect is beyond the {100 * chance:.1f} points that chance gives, and its texts are nearer"
     if high < SHARE * size:
         return "ruled out", f"its effect is below {100 * SHARE:.0f} % of the gap"
-    if evidence.astray is not None and _too_far(evidence, frame.rate(trial), astray_alpha):
+    if evidence.astray is not None and too_far(evidence, frame.rate(trial), astray_alpha):
         return "ruled out", f"as the only cause: {evidence.astray} of {evidence.seen} items have other scores than the goal's"
     return "cannot tell", f"seen on {evidence.seen} of {frame.n} items"
 
 
-def _too_far(evidence: Evidence, rate: float, alpha: float) -> bool:
+def too_far(evidence: Evidence, rate: float, alpha: float) -> bool:
     """Whether flips alone rarely give as many items with other scores than the goal's."""
     import numpy as np
 

@@ -61,7 +61,8 @@ def next_step(found: Explanation) -> str:
         return ""
     row = next((row for row in found.tried if row.names == found.named), None)
     if row is not None and row.paid and row.items < row.n:
-        return f"'run' with the protocol that ends in +{'+'.join(row.names)} finishes its run; nothing is generated twice"
+        asked = "+".join(name for name in row.names if name not in found.scored)
+        return f"'run' with the protocol that ends in +{asked} finishes its run; nothing is generated twice"
     waiting = [one for one in found.untried if one.reason]
     if not found.named and waiting:
         return f"{len(waiting)} settings cannot be tried here: {waiting[0].setting} {waiting[0].to} ({waiting[0].reason})"
