@@ -90,7 +90,7 @@ def containers(image: str, limits: Limits, driver: str) -> Containers:
     if image.startswith("-") or not image.strip():
         raise PreflightError(f"--sandbox-image {image!r} is no name of an image")
     memory = str(limits.processes * limits.memory + limits.scratch)
-    words = (
+    words: tuple[str, ...] = (
         "--rm", "--interactive", "--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL", "--user", NOBODY,
         "--security-opt", "no-new-privileges", "--pids-limit", str(limits.processes + 1),  # and its first
         "--memory", memory, "--memory-swap", memory, "--ulimit", "nofile=64:64", "--ulimit", "nproc=4096:4096",
