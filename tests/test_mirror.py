@@ -22,7 +22,6 @@ ELSEWHERE = {
     "api/compare": "api/test_runs.py; " + _VERB,
     "api/doctor": "returns what findings/test_doctor.py tests",
     "api/exchange": _VERB,
-    "api/explain": "findings/test_explain.py",
     "api/items_needed": _VERB,
     "api/merge": "api/test_evaluate.py; " + _VERB,
     "api/label": "runs/test_labelling.py",

@@ -15,6 +15,7 @@ from tulu_eval.api.silence import silence
 from tulu_eval.api.words import spoken
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import UserError
+from tulu_eval.files.opening import open_regular
 from tulu_eval.findings import explain_sides as sides
 from tulu_eval.findings.claims import Claim, read_claim
 from tulu_eval.findings.explain import explain as explain_gap
@@ -97,12 +98,19 @@ def explain(
     if (number is None) != (n is None):
         raise UserError("--number and --n go together: a number without its number of items says nothing")
     claim = None if number is None or n is None else read_claim(str(number), n, _sizes(name))
+    if data is not None and not Path(data).is_dir():
+        open_regular(Path(data)).close()  # also where it turns out that nothing has to be read
     order = None
     if model is not None and name is not None:
         order = Order(name, str(model), protocol=protocol, data=None if data is None else Path(data), backend=backend,
                       settings=engine_settings(settings), output=Path(output))  # fmt: skip
+    chosen = _base_run(runs, claim, order)
+    if chosen is not None and benchmark not in (None, chosen.benchmark):
+        raise UserError(f"--benchmark {benchmark}: the run is of {chosen.benchmark}")
+    if chosen is not None and (protocol or backend != "auto" or engine_settings(settings) != EngineSettings()):
+        raise UserError("--protocol, --backend and the engine's options go with a recipe; a run has its own")
     with silence(progress is False):
-        base, goal = _sides(runs, claim, against, order, suite, scorer, None if model is None else str(model),
+        base, goal = _sides(runs, chosen, claim, against, order, suite, scorer, None if model is None else str(model),
                             None if data is None else Path(data))  # fmt: skip
         wishes = Wishes(max_items, max_seconds, tariff_of(base, price, max_cost), generate=not dry_run)
         return explain_gap(base, goal, suite, shown, wishes)
@@ -115,8 +123,16 @@ def _sizes(benchmark: str | None) -> list[int]:
     return [one.n for one in catalog.benchmark(benchmark).protocols.values() if one.n]
 
 
+def _base_run(runs: list[StoredRun], claim: Claim | None, order: Order | None) -> StoredRun | None:
+    """Returns the run that is the base: ours, or an import where no recipe has a model; ``None`` if a recipe is."""
+    ours = next((one for one in runs if not one.imported), None)
+    imported = runs and (order is None or claim is not None or len(runs) == 2)
+    return ours or (runs[0] if imported else None)
+
+
 def _sides(
     runs: list[StoredRun],
+    chosen: StoredRun | None,
     claim: Claim | None,
     against: str | None,
     order: Order | None,
@@ -125,14 +141,12 @@ def _sides(
     model: str | None,
     data: Path | None,
 ) -> tuple[sides.Base, sides.Goal]:
-    """Returns base and goal: a run of ours is the base, else a recipe with its model, else an import for free changes alone.
+    """Returns base and goal; the base is the chosen run or, without one, a recipe with its model.
 
     Raises:
         UserError: If there are not two sides.
     """
-    ours = next((one for one in runs if not one.imported), None)
-    if ours is not None or (runs and (order is None or claim is not None or len(runs) == 2)):
-        chosen = ours or runs[0]
+    if chosen is not None:
         base = sides.base_of_run(chosen, suite, model, data, scorer)
         others = [one for one in runs if one is not chosen]
         if others:
