@@ -108,9 +108,11 @@ def test_memory_and_arithmetic_of_the_published_run(
     policy, reward = (dataclasses.replace(files, parameters=10**9) for files in (job.model, job.reward_model) if files)
     billions = dataclasses.replace(job, model=policy, reward_model=reward)
     parts = cost.memory(billions, 1, "cpu")
-    assert parts["policy, trained"] == parts["value model, trained"] == 16e9
+    assert parts["policy, trained"] == 12e9
+    assert parts["value model, trained"] == pytest.approx(12e9, rel=1e-4)  # less an output layer that so large a model has
     assert parts["reference, frozen"] == parts["reward model, frozen"] == 4e9
-    assert cost.memory(billions, 4, "cpu")["policy, trained"] == 4e9
+    assert parts["gradients"] == pytest.approx(8e9, rel=1e-4)
+    assert cost.memory(billions, 4, "cpu")["policy, trained"] == 3e9
     assert (job.steps, job.updates_per_step) == (1, 1)
     assert (
         make_job(dataclasses.replace(order, changes=(*order.changes, "inner_epochs=4", "batch=8")), suite).updates_per_step == 8
