@@ -49,7 +49,8 @@ def table(example: Example) -> str:
     """Returns one example's parts as Markdown, and which numbers of devices fit."""
     columns = [parts(example, world) for world in DEVICES]
     sums = [sum(column.values()) / 2**30 for column in columns]
-    rows = [[name, *(f"{column[name] / 2**30:.1f}" for column in columns)] for name in columns[0]]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(f"{column[name] / 2**30:.1f}" if name in column else "-" for column in columns)] for name in names]
     rows.append([f"together, of {H200_GIB:.0f}", *(f"{total:.1f}" for total in sums)])
     rows.append(["fits", *("yes" if total < SHARE * H200_GIB else "no" for total in sums)])
     head = ["GiB on each device", *(f"{world} devices" for world in DEVICES)]

@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner
 
@@ -27,9 +26,10 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReproductionPlan:
 
 def parsed(words: list[str]) -> dict[str, Any]:
     """Returns the values of a verb's options; fails if the command line cannot be read."""
-    verb = cli.get_command(click.Context(cli), words[0])
+    above = cli.make_context("tulu-eval", list(words))
+    verb = cli.get_command(above, words[0])
     assert verb is not None
-    return verb.make_context(words[0], words[1:]).params
+    return verb.make_context(words[0], words[1:], parent=above).params
 
 
 def torchrun(command: str) -> tuple[Any, list[str]]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
+
+Train = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +47,37 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_warnings_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """``pairs``, ``sft`` and ``prompts``: 24 sums, right and evaded, and two rows that cannot be trained on."""
+    folder, draw = tmp_path_factory.mktemp("rows"), random.Random(0)
+    rows: dict[str, list[Any]] = {"pairs": [], "sft": [], "prompts": []}
+    for _ in range(24):
+        a, b = draw.randrange(20), draw.randrange(20)
+        prompt = {"role": "user", "content": f"{a} + {b}?"}
+        right, evaded = ({"role": "assistant", "content": text} for text in (f"{a + b}.", "Hm."))
+        rows["pairs"].append({"chosen": [prompt, right], "rejected": [prompt, evaded]})
+        rows["sft"].append({"messages": [prompt, right]})
+        rows["prompts"].append({"messages": [prompt]})
+    rows["pairs"].append({"chosen": [prompt, right], "rejected": [prompt, right]})
+    rows["pairs"].append({"chosen": [prompt, right], "rejected": [prompt, {"role": "assistant", "content": "so " * 600}]})
+    for name, lines in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {name: folder / f"{name}.jsonl" for name in rows}
+
+
+@pytest.fixture
+def train() -> Train:
+    from tulu_eval.cli import cli
+
+    def call(stage: str, *words: object) -> Result:
+        return CliRunner().invoke(cli, ["train", stage, "-r", "tiny", "--device", "cpu", *map(str, words)])
+
+    return call

@@ -12,11 +12,15 @@ import toys
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from tulu_eval.training import sft, sharding
-from tulu_eval.training.networks import Policy, checkpoint_activations
+from tulu_eval.training import ppo, sft, sharding
+from tulu_eval.training.loop import Trainer
+from tulu_eval.training.networks import Policy, Scorer, checkpoint_activations
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.rewards import Mixture
+from tulu_eval.training.rollout import ROLLOUT_ROWS, PolicyEngine
+from tulu_eval.training.stages import PPORecipe
 
 TOKENS, ROW = 512, 128
 """Tokens of a micro-batch, and of a row."""
@@ -89,7 +93,7 @@ class Peak(NamedTuple):
     """The moment of a training step that needs most.
 
     Attributes:
-        parts: Bytes of states, buffers (of weights and gradients) and activations.
+        parts: Bytes of states (frozen weights too), buffers (of weights and gradients) and activations.
         resident: Growth of the process's resident set to its largest.
     """
 
@@ -99,28 +103,64 @@ class Peak(NamedTuple):
 
 def training_peak(folder: Path, shape: LlamaConfig, compute: str, checkpointing: bool, ranks: Ranks) -> Peak:
     """Returns the peak of an SFT step of two micro-batches of :data:`TOKENS` tokens on each rank."""
-    Path("/proc/self/clear_refs").write_text("5")  # the largest resident set is that of now (man 5 proc)
-    before = _largest_resident()
-    torch.manual_seed(0)
-    policy = Policy(LlamaForCausalLM(shape), getattr(torch, compute))
-    if checkpointing:
-        checkpoint_activations(policy)
-    sharding.shard(policy, ranks)
+    before = _forget_largest_resident()
+    policy = _model(shape, compute, ranks, checkpointing=checkpointing)
     draw = torch.Generator().manual_seed(0)
     count = 2 * TOKENS // ROW * ranks.world
     rows = [toys.tokens(torch.randint(2, 500, (ROW,), generator=draw).tolist(), ROW - 1) for _ in range(count)]
     made = toys.recipe("sft", batch=count, micro_tokens=TOKENS, compute_dtype=compute, epochs=1, warmup=0.0)
     run = toys.trainer(folder, made, {"policy": policy}, count, ranks=ranks)
-    optimizer = run._trained["policy"].optimizer
-    parameters = list(policy.parameters())  # the sharded ones: in its pass, a unit has others
-    wanted = {parameter.shape for parameter in parameters}
+    return _peak(lambda: sft.train(run, policy, rows), run, (), before)
+
+
+def ppo_peak(folder: Path, shape: LlamaConfig, made: PPORecipe, prompt: int, ranks: Ranks) -> Peak:
+    """Returns the peak of a PPO step with four models of one shape, prompts of a length, and answers as long as allowed."""
+    before = _forget_largest_resident()
+    compute, saving = made.compute_dtype, made.activation_checkpointing
+    policy = _model(shape, compute, ranks, checkpointing=saving)
+    value = _model(shape, compute, ranks, checkpointing=saving, scorer=True)
+    reference = _model(shape, compute, ranks, trained=False)
+    reward = _model(shape, compute, ranks, trained=False, scorer=True)
+    draw = torch.Generator().manual_seed(0)
+    rows = [toys.tokens(torch.randint(2, 500, (prompt,), generator=draw).tolist()) for _ in range(made.rollout_batch)]
+    four = ppo.Models(policy, reference, value, Mixture.of_model(reward))
+    updates = made.rollout_batch // made.batch
+    trained = {"policy": policy, "value": value}
+    run = toys.trainer(folder, made, trained, len(rows), per_step=len(rows), updates=updates, ranks=ranks)
+    engine = PolicyEngine(policy, [], ROLLOUT_ROWS)
+    frozen = [*reference.parameters(), *reward.parameters()]
+    return _peak(lambda: ppo.train(run, four, engine, rows, made), run, frozen, before)
+
+
+def _model(
+    shape: LlamaConfig, compute: str, ranks: Ranks, *, trained: bool = True, scorer: bool = False, checkpointing: bool = False
+) -> Any:
+    """Returns a model with random weights as :mod:`tulu_eval.training.loading` makes one of files."""
+    torch.manual_seed(0)
+    dtype = getattr(torch, compute)
+    inner: Any = LlamaForSequenceClassification(shape) if scorer else LlamaForCausalLM(shape)
+    inner = inner.to(torch.float32 if trained else dtype).requires_grad_(trained)
+    model: Any = Scorer(inner, dtype) if scorer else Policy(inner, dtype)
+    if checkpointing and trained:
+        checkpoint_activations(model)
+    return sharding.shard(model, ranks)
+
+
+def _peak(step: Callable[[], None], run: Trainer, frozen: Iterable[Tensor], before: int) -> Peak:
+    """Returns the peak of a step; ``before`` is the largest resident set before its models were made."""
+    optimizers = [one.optimizer for one in run._trained.values()]
+    parameters = [parameter for one in run._trained.values() for parameter in one.model.parameters()]  # the sharded ones
+    frozen = list(frozen)
+    wanted = {parameter.shape for parameter in [*parameters, *frozen]}
 
     def states() -> Iterator[Tensor]:
+        yield from frozen
         for parameter in parameters:
             yield parameter
             if parameter.grad is not None:
                 yield parameter.grad
-            yield from optimizer.state.get(parameter, {}).values()
+            for optimizer in optimizers:
+                yield from optimizer.state.get(parameter, {}).values()
 
     def label(how: str, tensor: Tensor) -> str:
         flat = how.startswith(("aten.empty", "aten._to_copy")) and tensor.ndim == 1 and tensor.is_floating_point()
@@ -129,8 +169,14 @@ def training_peak(folder: Path, shape: LlamaConfig, compute: str, checkpointing:
     live = LiveBytes(label, states)
     live.follow(list(states()), "")
     with live:
-        sft.train(run, policy, rows)
+        step()
     return Peak(dict(live.parts), _largest_resident() - before)
+
+
+def _forget_largest_resident() -> int:
+    """Makes the largest resident set that of now (man 5 proc), and returns it."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _largest_resident()
 
 
 def _largest_resident() -> int:

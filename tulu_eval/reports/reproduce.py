@@ -179,11 +179,16 @@ def _planned_stage(one: PlannedStage, per_node: int) -> str:
 
 
 def _memory(one: PlannedStage) -> str:
-    rows = [[name, *(f"{column.parts[name] / 2**30:,.1f}" for column in one.memory)] for name in one.memory[0].parts]
-    rows.append(["together", *(f"{sum(column.parts.values()) / 2**30:,.1f}" for column in one.memory)])
+    names = dict.fromkeys(name for column in one.memory for name in column.parts)
+    rows = [[name, *(_gib(column.parts.get(name)) for column in one.memory)] for name in names]
+    rows.append(["together", *(_gib(sum(column.parts.values())) for column in one.memory)])
     rows.append(["fits", *("yes" if column.fits else "no" for column in one.memory)])
     head = ["GiB on each of so many GPUs", *(str(column.devices) for column in one.memory)]
     return grid(head, rows, right=range(1, len(head)))
+
+
+def _gib(count: int | None) -> str:
+    return "-" if count is None else f"{count / 2**30:,.1f}"
 
 
 def _figure(figure: Figure | None) -> str:

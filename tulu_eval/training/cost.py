@@ -1,8 +1,8 @@
 """Estimates a training run before it starts: memory by part on each device, and a range of time.
 
 Operations per token: 2 per parameter forward, 4 backward. The memory is that of the moment that needs most: what is always
-there (weights, gradients and moments of the trained models, weights of the frozen ones, the engine of the rollouts), and what
-rollouts, a training pass or the optimizer's step need beside it (:mod:`~tulu_eval.training.memory`).
+there (weights and moments of the trained models, weights of the frozen ones, the engine of the rollouts), and what rollouts, a
+training pass or the optimizer's step need beside it (:mod:`~tulu_eval.training.memory`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from tulu_eval.runs.estimate import measure_flops
 from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import HEAD_ROWS, HEAD_ROWS_CUDA
 from tulu_eval.training.job import Job
-from tulu_eval.training.memory import FLOAT32, Pass, Shape, activations, peak, states
+from tulu_eval.training.memory import (
+    ACTIVATIONS,
+    BUFFERS,
+    FLOAT32,
+    GRADIENTS,
+    Pass,
+    Shape,
+    activations,
+    gradients,
+    peak,
+    states,
+)
 from tulu_eval.training.rollout import ROLLOUT_ROWS
 from tulu_eval.training.stages import PPORecipe
 
@@ -45,40 +56,52 @@ def estimate(job: Job, device: str, world: int) -> TrainingCost:
 
 def memory(job: Job, world: int, device: str) -> dict[str, int]:
     """Returns the bytes on each of ``world`` devices, by part, at the moment that needs most."""
-    moments = [_training(job, world, device), _rollouts(job, world)]
+    step = {GRADIENTS: sum(gradients(shape, world) for shape in trained(job))}
     if device == "cuda" and world == 1 and job.sourced.recipe.compute_dtype == "float32":
         # PyTorch's optimizer takes the roots of all second moments of an unsharded model at once (torch 2.13, optim/adam.py).
-        moments.append({"roots in the optimizer": FLOAT32 * max(shape.parameters for shape in trained(job))})
+        step["roots in the optimizer"] = FLOAT32 * max(shape.parameters for shape in trained(job))
+    else:
+        step[BUFFERS] = (
+            2 * FLOAT32 * max(max(shape.embedding, shape.width * shape.feed_forward) for shape in trained(job)) // world
+        )
+    moments = [_training(job, world, device), _rollouts(job, world), step]
     return _models(job, world) | max(moments, key=lambda parts: sum(parts.values()))
 
 
 def trained(job: Job) -> list[Shape]:
-    """Returns the shapes of the trained models."""
+    """Returns the shapes of the trained models; the policy, or the only one, comes first."""
     shapes = [Shape.of(job.model, scorer=job.sourced.stage == "rm")]
     return shapes + ([Shape.of(job.value_start, scorer=True)] if job.sourced.stage == "ppo" else [])
 
 
 def _training(job: Job, world: int, device: str) -> dict[str, int]:
-    """Returns what a training pass needs; in PPO the activations of both models are there when the first goes backward."""
-    recipe, stage = job.sourced.recipe, job.sourced.stage
-    longest = max(max(map(len, row)) if isinstance(row, PreferencePair) else len(row) for row in job.rows.rows)
+    """Returns what a training pass needs.
+
+    In PPO the policy goes backward first. Where a rank's part of a mini-batch is one micro-batch, the value model has been
+    through its forward pass by then (:meth:`~tulu_eval.training.ppo.Learner.targets_and_first_losses`), without a gradient.
+    """
+    recipe = job.sourced.recipe
+    longest = max(2 * max(map(len, row)) if isinstance(row, PreferencePair) else len(row) for row in job.rows.rows)
     if isinstance(recipe, PPORecipe):
         longest += recipe.max_new_tokens
+    own_batch = -(-recipe.batch // world) * longest
     one = Pass(
         number=DTYPE_BYTES[recipe.compute_dtype],
-        tokens=max(recipe.micro_tokens, (2 if stage in ("rm", "dpo") else 1) * longest),
+        tokens=max(longest, min(recipe.micro_tokens, own_batch)),
         said=HEAD_ROWS_CUDA if device == "cuda" else HEAD_ROWS,
         checkpointing=recipe.activation_checkpointing,
         world=world,
+        accumulated=own_batch > recipe.micro_tokens,
         flash=device == "cuda" and recipe.compute_dtype == "bfloat16",
     )
     shapes = trained(job)
-    kept = sum(activations(shape, one) for shape in shapes)
     moments = []
-    for shape in shapes:
-        parts = peak(shape, one)
-        own = activations(shape, one)
-        moments.append({**parts, "activations of a micro-batch": parts["activations of a micro-batch"] + kept - own})
+    for place, shape in enumerate(shapes):
+        parts, earlier, later = peak(shape, one), shapes[:place], shapes[place + 1 :]
+        parts[GRADIENTS] += sum(gradients(other, world) for other in (*earlier, *(later if one.accumulated else ())))
+        if not one.accumulated:
+            parts[ACTIVATIONS] += sum(activations(other, one) for other in later)
+        moments.append(parts)
     return max(moments, key=lambda parts: sum(parts.values()))
 
 
@@ -91,7 +114,8 @@ def _rollouts(job: Job, world: int) -> dict[str, int]:
     parts = {"policy, whole for rollouts": number * shape.parameters} if world > 1 or number != FLOAT32 else {}
     if job.order.rollouts == "policy":
         longest = max(len(row) for row in job.rows.rows) + recipe.max_new_tokens
-        parts["keys and values of the rollouts"] = 2 * ROLLOUT_ROWS * longest * shape.keys * shape.layers * number
+        rows = min(ROLLOUT_ROWS, -(-recipe.rollout_batch * recipe.rollouts_per_prompt // world))
+        parts["keys and values of the rollouts"] = 2 * rows * longest * shape.keys * shape.layers * number
     return parts
 
 
@@ -121,7 +145,7 @@ def refuse_no_room(job: Job, device: str, world: int) -> None:
         return
     parts = _models(job, world)
     engine = parts.pop(ENGINE)
-    ours = sum(parts.values())
+    ours = sum(parts.values()) + sum(gradients(shape, world) for shape in trained(job))
     if device == "cuda":
         import torch
 

@@ -7,8 +7,10 @@ The activations are those of a Llama's layer as transformers 5.19 computes it, i
 - attention: queries, keys, values and the result, which is copied once where it is not variable-length flash attention;
 - feed-forward: gate, its activation, the other input and their product.
 
-FSDP (torch 2.13) gathers a unit into a buffer and copies it out. After a unit's backward pass its gradients, in the compute
-dtype, are copied into a float32 buffer, which lives until the next unit's pass ends. ``benchmarks/memory.py`` measures it all.
+FSDP (torch 2.13) gathers a unit into a buffer and copies it out; with several ranks the next layer's buffer comes while a layer
+is in its pass. After a unit's backward pass its gradients, in the compute dtype, are copied into a float32 buffer, which lives
+until the next unit's pass ends: a layer's beside the next layer, the head's beside the norm only. ``benchmarks/memory.py``
+measures it all.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ import dataclasses
 from tulu_eval.models import config as configs
 from tulu_eval.models.base import ModelFiles
 
-STATE_BYTES = 16
-"""Weights, gradients and two moments in float32, per parameter."""
+STATE_BYTES = 12
+"""Weights and two moments in float32, per parameter."""
 
 FLOAT32 = 4
+
+ACTIVATIONS, BUFFERS, GRADIENTS = "activations of a micro-batch", "buffers of a pass", "gradients"
+"""Parts of a moment of a pass."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class Pass:
         said: Tokens whose log-probability is computed at once.
         checkpointing: Whether layers keep only their input.
         world: Number of ranks.
+        accumulated: Whether the gradients of an earlier micro-batch are there.
         flash: Whether attention is the variable-length kernel.
     """
 
@@ -92,6 +98,7 @@ class Pass:
     said: int
     checkpointing: bool
     world: int
+    accumulated: bool
     flash: bool
 
     def cast(self, frozen: bool) -> bool:
@@ -100,8 +107,13 @@ class Pass:
 
 
 def states(shape: Shape, world: int) -> int:
-    """Returns the bytes of a trained model's weights, gradients and moments."""
+    """Returns the bytes of a trained model's weights and moments."""
     return STATE_BYTES * shape.parameters // world
+
+
+def gradients(shape: Shape, world: int) -> int:
+    """Returns the bytes of a model's whole gradient, or the shard of it."""
+    return FLOAT32 * shape.parameters // world
 
 
 def kept_by_layer(shape: Shape, one: Pass) -> int:
@@ -138,35 +150,62 @@ def in_layer(shape: Shape, one: Pass) -> int:
 
 def logits(shape: Shape, one: Pass) -> int:
     """Returns the bytes of the logits of some tokens; in bfloat16, three steps of their gradient are there as well."""
-    if not (shape.head or shape.tied):
-        return 0
-    return (4 if one.number == 2 else 1) * FLOAT32 * min(one.said, one.tokens) * shape.vocabulary
+    return (4 if one.number == 2 else 1) * logits_row(shape, one)
+
+
+def logits_row(shape: Shape, one: Pass) -> int:
+    """Returns the bytes of one float32 copy of the logits of some tokens."""
+    return FLOAT32 * min(one.said, one.tokens) * shape.vocabulary if shape.head or shape.tied else 0
 
 
 def reduced(unit: int, one: Pass) -> int:
-    """Returns the bytes of a unit's gradients in float32: before and after the sum over ranks."""
-    return FLOAT32 * unit + FLOAT32 * unit // one.world
+    """Returns the bytes of a unit's gradients at their sum over ranks: in the compute dtype, in float32, and the shard."""
+    own = one.number * unit if one.world > 1 else 0
+    return own + FLOAT32 * unit + FLOAT32 * unit // one.world
 
 
 def peak(shape: Shape, one: Pass) -> dict[str, int]:
     """Returns the bytes, by part, of the moment of a training pass that needs most."""
-    number, kept = one.number, activations(shape, one)
-    at_head, in_last_layer = kept + logits(shape, one), kept_by_layers(shape, one) + in_layer(shape, one)
-    whole = number * shape.embedding if shape.tied else 0  # as the root's, all the time
-    if not one.cast(frozen=False):
-        moments = [
-            (at_head, FLOAT32 * shape.head),
-            (in_last_layer, FLOAT32 * shape.width * shape.feed_forward),
-            (0, FLOAT32 * shape.embedding),
-        ]
-    else:
-        gradients = whole or number * shape.head
-        moments = [
-            (at_head, (whole or number * shape.head) + gradients),
-            (kept, whole + reduced(shape.head, one)),
-            # The head's gradients are still on their way; the layer's weights, its gradients, and the next one's weights.
-            (in_last_layer, whole + FLOAT32 * shape.head + 3 * number * shape.layer),
-            (0, whole + number * shape.embedding + reduced(shape.embedding, one)),
-        ]
-    numbers, buffers = max(moments, key=sum)
-    return {"activations of a micro-batch": numbers, "buffers of a pass": buffers}
+    moments = _moments_of_fsdp(shape, one) if one.cast(frozen=False) else _moments_alone(shape, one)
+    whole = gradients(shape, one.world)
+    found = [
+        (numbers, buffers, whole if one.accumulated else FLOAT32 * done // one.world) for numbers, buffers, done in moments
+    ]
+    return dict(zip((ACTIVATIONS, BUFFERS, GRADIENTS), max(found, key=sum), strict=True))
+
+
+Moment = tuple[int, int, int]
+"""Bytes of activations and of buffers, and the number of parameters whose gradients the pass has added up."""
+
+
+def _moments_alone(shape: Shape, one: Pass) -> list[Moment]:
+    """Returns the moments of a pass in float32 on one rank, which adds up each gradient at once."""
+    layers, inside = kept_by_layers(shape, one), in_layer(shape, one)
+    return [
+        (activations(shape, one) + logits(shape, one), FLOAT32 * shape.head, 0),
+        (layers + inside, 0, shape.head),
+        (layers // max(1, shape.layers) + inside, 0, shape.parameters - shape.embedding - shape.layer),
+        (0, FLOAT32 * shape.embedding, shape.parameters - shape.embedding),
+    ]
+
+
+def _moments_of_fsdp(shape: Shape, one: Pass) -> list[Moment]:
+    """Returns the moments of a pass that FSDP gathers for."""
+    number, kept, layers, inside = one.number, activations(shape, one), kept_by_layers(shape, one), in_layer(shape, one)
+    whole = number * shape.embedding if shape.tied else 0  # as the root's, all the time, and from the head on its gradient
+    each, outside = layers // max(1, shape.layers), shape.parameters - shape.embedding
+    # A layer's weights, with several ranks the next one's too, and the gradient of the first of its matrices.
+    own = 2 * whole + (2 if one.world > 1 else 1) * number * shape.layer + number * shape.width * shape.feed_forward
+    on_their_way = FLOAT32 * shape.layer  # the gradients of the layer behind it
+    summed = 2 * whole + reduced(shape.layer, one) + (number * shape.layer if one.world > 1 else 0)
+    last = 2 * whole + on_their_way + (0 if whole else number * shape.embedding)
+    return [
+        (kept + logits(shape, one), 2 * (whole or number * shape.head), 0),
+        (kept + logits_row(shape, one), 2 * whole + reduced(shape.head, one), 0),
+        (layers + inside, own, shape.head),
+        (layers - each + inside, own + on_their_way, shape.head + shape.layer),
+        (each + inside, own + on_their_way, outside - shape.layer),
+        (layers - each, summed, shape.head),
+        (0, last, outside),
+        (0, whole + reduced(shape.embedding, one), outside),
+    ]
