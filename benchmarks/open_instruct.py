@@ -145,9 +145,9 @@ def _cut_csv(source: Path, to: Path, wanted: Wanted) -> list[str]:
 def _cut_lines(source: Path, to: Path, wanted: Wanted) -> list[str]:
     lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
     ids = [str(json.loads(line).get("key", f"test-{place}")) for place, line in enumerate(lines)]
-    (to / source.name).write_text(
-        "".join(line for line, one in zip(lines, ids, strict=True) if one in wanted), encoding="utf-8"
-    )
+    taken = {one: line for line, one in zip(lines, ids, strict=True) if one in wanted}
+    (to / source.name).write_text("".join(taken.values()), encoding="utf-8")
+    return list(taken)
 
 
 def _of(task: str, wanted: Wanted) -> list[str]:
