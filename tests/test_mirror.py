@@ -41,7 +41,7 @@ ELSEWHERE = {
     "backends/impossible": "backends/hf/test_likelihoods.py",
     "backends/openai/sending": "backends/openai/test_backend.py, backends/openai/test_logprob_calls.py",
     "backends/vllm/devices": "backends/vllm/test_settings.py, backends/vllm/test_preflight.py",
-    "backends/vllm/extension": "runs inside of vLLM: backends/vllm/test_settings.py, backends/vllm/test_reload.py",
+    "backends/vllm/extension": "runs inside of vLLM: backends/vllm/test_reload.py, training/test_vllm_rollout.py",
     "backends/vllm/messages": "records between processes: backends/vllm/test_reload.py, backends/vllm/test_backend.py",
     "backends/vllm/process": "backends/vllm/test_settings.py, backends/vllm/test_backend.py",
     "backends/vllm/worker": "a program of its own, started by backends/vllm/test_backend.py",

@@ -2,7 +2,8 @@
 
 Operations per token: 2 per parameter forward, 4 backward. The memory is that of the moment that needs most: what is always
 there (weights, gradients and moments of the trained models, weights of the frozen ones, the engine of the rollouts), and what
-rollouts, a training pass or the optimizer's step need beside it (:mod:`~tulu_eval.training.memory`).
+rollouts, a training pass or the optimizer's step need beside it (:mod:`~tulu_eval.training.memory`). That vLLM sleeps on a GPU
+while the models learn is not counted on: nobody has measured what that frees.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tulu_eval.training.job import Job
 from tulu_eval.training.memory import FLOAT32, STATE_BYTES, Pass, Shape, activations, peak
 from tulu_eval.training.rollout import ROLLOUT_ROWS
 from tulu_eval.training.stages import PPORecipe
+from tulu_eval.training.weight_sync import BUFFER_BYTES
 
 ENGINE = "policy in vLLM, without its cache"
 
@@ -45,7 +47,7 @@ def estimate(job: Job, device: str, world: int) -> TrainingCost:
 
 def memory(job: Job, world: int, device: str) -> dict[str, int]:
     """Returns the bytes on each of ``world`` devices, by part, at the moment that needs most."""
-    moments = [_training(job, world, device), _rollouts(job, world)]
+    moments = [_training(job, world, device), _rollouts(job, world, device)]
     if device == "cuda" and world == 1 and job.sourced.recipe.compute_dtype == "float32":
         # PyTorch's optimizer takes the roots of all second moments of an unsharded model at once (torch 2.13, optim/adam.py).
         moments.append({"roots in the optimizer": FLOAT32 * max(shape.parameters for shape in _trained(job))})
@@ -82,17 +84,22 @@ def _training(job: Job, world: int, device: str) -> dict[str, int]:
     return max(moments, key=lambda parts: sum(parts.values()))
 
 
-def _rollouts(job: Job, world: int) -> dict[str, int]:
-    """Returns what rollouts by the policy itself need, or the check of vLLM's weights."""
+def _rollouts(job: Job, world: int, device: str) -> dict[str, int]:
+    """Returns what rollouts by the policy itself need, or vLLM's new weights on their way."""
     recipe = job.sourced.recipe
     if not isinstance(recipe, PPORecipe):
         return {}
     shape, number = Shape.of(job.model, scorer=False), DTYPE_BYTES[recipe.compute_dtype]
+    if job.order.rollouts == "vllm":
+        # Here a part of the largest tensor in the engine's dtype, and all of it, once more beside the buffer for a GPU; there
+        # what came of a layer, or of the buffer, and the layer.
+        largest = number * max(shape.embedding, shape.width * shape.feed_forward)
+        layer = number * max(shape.embedding, shape.layer)
+        packed = largest + 2 * max(BUFFER_BYTES, largest) if device == "cuda" else layer
+        return {"weights on their way to vLLM": largest // world + largest + packed + layer}
     parts = {"policy, whole for rollouts": number * shape.parameters} if world > 1 or number != FLOAT32 else {}
-    if job.order.rollouts == "policy":
-        longest = max(len(row) for row in job.rows.rows) + recipe.max_new_tokens
-        parts["keys and values of the rollouts"] = 2 * ROLLOUT_ROWS * longest * shape.keys * shape.layers * number
-    return parts
+    longest = max(len(row) for row in job.rows.rows) + recipe.max_new_tokens
+    return parts | {"keys and values of the rollouts": 2 * ROLLOUT_ROWS * longest * shape.keys * shape.layers * number}
 
 
 def _models(job: Job, world: int) -> dict[str, int]:
