@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.backends.vllm.messages import Look
+from tulu_eval.backends.vllm.messages import Look, Sleep
 from tulu_eval.errors import EngineError
 from tulu_eval.models import model_files
 from tulu_eval.models.base import ModelFiles
@@ -204,6 +204,7 @@ class TestSync:
                     made.update(policy)
                     perturb(policy, 2)
                     made.update(policy)
+                    made._backend.ask(Sleep())  # of which vLLM's CPU engine does all but free memory
                     found = processes(made)
                     with torch.no_grad():
                         for name, parameter in policy.model.named_parameters():

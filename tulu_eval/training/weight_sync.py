@@ -72,7 +72,7 @@ class PolicyWeights:
             whole = cast.full_tensor() if isinstance(cast, DTensor) else cast
             for saved, value in self._as_saved(name, whole).items():
                 value = value.contiguous()
-                sums.append(value.reshape(-1).view(_BITS[value.element_size()]).sum(dtype=torch.int64))
+                sums.append(_bits(value).sum(dtype=torch.int64))
                 self.bytes += value.nbytes
                 yield saved, value
             del cast, whole, value  # before the next one is gathered
@@ -90,6 +90,13 @@ class PolicyWeights:
         return found
 
 
+def _bits(value: Tensor) -> Tensor:
+    """Returns a contiguous tensor's bits as integers: of 8 bytes where they fit, whose sum takes a twentieth of the time."""
+    flat, many = value.reshape(-1), 8 // value.element_size()
+    fits = flat.numel() % many == 0 and flat.storage_offset() % many == 0
+    return flat.view(torch.int64 if fits else _BITS[value.element_size()])
+
+
 class Transport(Protocol):
     """Brings weights to the engine of this rank."""
 
@@ -101,7 +108,7 @@ class Transport(Protocol):
 
 
 class StreamTransport:
-    """Sends weights through a socket to :class:`~tulu_eval.backends.vllm.extension.StreamReceiver`.
+    """Sends weights through a socket to :class:`~tulu_eval.backends.vllm.stream_receiver.StreamReceiver`.
 
     Raises:
         EngineError: If the engine does not connect.

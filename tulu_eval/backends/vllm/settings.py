@@ -10,9 +10,11 @@ from typing import Any
 
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm import devices as devices
+from tulu_eval.backends.vllm import extension
 from tulu_eval.backends.vllm import preflight as preflight
 from tulu_eval.backends.vllm.messages import Spec
 from tulu_eval.backends.vllm.preflight import LORA_RANKS
+from tulu_eval.backends.vllm.weight_stream import STREAM
 from tulu_eval.caching import read_json
 from tulu_eval.models.base import ModelFiles
 
@@ -37,8 +39,8 @@ ENVIRONMENT = {
 """What an engine's environment says unless the user's does. Logs go to a file, from which failures are explained."""
 
 
-EXTENSION = "tulu_eval.backends.vllm.extension.Extension"
-"""vLLM's argument ``worker_extension_cls``."""
+RECEIVER = "tulu_eval.backends.vllm.stream_receiver.ReceivingExtension"
+"""vLLM's argument ``worker_extension_cls`` where weights come through a socket."""
 
 IPC = "ipc"
 """vLLM's name for transfers of weights through the memory of a GPU that trainer and engine share."""
@@ -67,7 +69,7 @@ def make_spec(
         # model_executor/model_loader/default_loader.py, transformers_utils/config.py): files that nothing here hashed.
         "config_format": "hf",
         "load_format": "auto" if any(name.endswith(".bin") for name in model.weight_files) else "safetensors",
-        "worker_extension_cls": EXTENSION,
+        "worker_extension_cls": RECEIVER if transfer == STREAM else extension.CLASS,
         "enable_prefix_caching": settings.prefix_caching,
         "logprobs_mode": "raw_logprobs",
         "enforce_eager": on_cpu,  # compiling took 76 s more at the start on 2 cores, and tokens came no faster

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from tulu_eval.backends.branches import BranchScores
 from tulu_eval.backends.growing import Finisher, GrowingRow, one_line
-from tulu_eval.backends.vllm import meter
+from tulu_eval.backends.vllm import extension, meter
 from tulu_eval.backends.vllm.branch_rows import ScoringJob, ScoringRow
 from tulu_eval.backends.vllm.messages import (
     Done,
@@ -176,7 +176,7 @@ class WorkerEngine:
         vLLM keeps the prefix cache, whose keys and values are the old weights'; it only warns of weights that it did not find.
         """
         before = self._fingerprint(order.probe)
-        self._llm.collective_rpc("replace_weights", args=(str(order.folder),))
+        self._llm.collective_rpc(extension.REPLACE, args=(str(order.folder),))
         self._forget()
         if order.eos_ids is not None:
             self._spec = dataclasses.replace(self._spec, eos_ids=order.eos_ids)
