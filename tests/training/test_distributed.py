@@ -112,6 +112,16 @@ def test_a_rank_loads_its_rows_and_gathers_two_units(tmp_path: Path, programs: A
             assert torch.equal(one["outputs"][name], alone["outputs"][name])
     assert float(alone["outputs"]["policy"].abs().max()) > 0.1
 
+    sent = [torch.load(tmp_path / f"sent-{name}.pt") for name in ("1-0", "2-0", "2-1")]
+    stored = {name: tensor.bfloat16() for name, tensor in load_file(tmp_path / "sixteen" / "model.safetensors").items()}
+    largest = max(tensor.nbytes for tensor in stored.values())
+    for one in sent:
+        assert set(one["got"]) == set(stored)
+        assert all(torch.equal(one["got"][name], tensor) for name, tensor in stored.items())
+        assert one["sums"] == sent[0]["sums"]
+        # The largest tensor and its shard; gloo's thread may let go of the tensor before a moment late.
+        assert largest <= one["peak"] <= 2.5 * largest < one["bytes"] / 30
+
 
 def test_all_ranks_wait_for_what_a_machine_prepares() -> None:
     store, done = dist.HashStore(), []

@@ -84,7 +84,7 @@ def test_two_recipes_at_once_leave_the_models_of_one(words: list[str], tmp_path:
 
 def test_what_a_killed_run_left_is_gone_after_the_next(train: Train, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    for draft in ("checkpoints/step-00000007.tmp", "policy.tmp", "value_model.tmp", "rollout-weights"):
+    for draft in ("checkpoints/step-00000007.tmp", "policy.tmp", "value_model.tmp"):
         (folder / draft).mkdir(parents=True)
     for draft in (".manifest.json.4711", ".micro-tokens.3"):
         (folder / draft).write_text("half")

@@ -135,5 +135,7 @@ def test_a_steps_parts_are_named_with_tokens_a_second() -> None:
     assert numbers["tokens_per_second"] == pytest.approx(10 / numbers["seconds"])
     assert 0 < numbers["seconds_rollout"] <= numbers["seconds"]
     assert numbers["mfu"] > 0
-    assert "rollout" in in_words(numbers)
+    parts = {"seconds_rollout": 0.5, "seconds_weights": 0.25}
+    assert "(rollout 0.50)" in in_words(numbers | parts)
+    assert "(rollout 0.50, weights 0.25 for 269.0 MB)" in in_words(numbers | parts | {"weight_bytes": 2.69e8})
     assert speed.summary()["mfu"] == 0

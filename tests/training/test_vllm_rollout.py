@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.backends.vllm import backend
+from tulu_eval.backends.vllm.messages import Look, Sleep
 from tulu_eval.errors import EngineError
 from tulu_eval.models import model_files
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Decoding
 from tulu_eval.training import loading
+from tulu_eval.training.networks import Policy
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import PolicyEngine, roll_out
-from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine, stale
+from tulu_eval.training.vllm_rollout import VllmEngine, stale
+from tulu_eval.training.weight_sync import PolicyWeights
 
 needs_vllm = [
     pytest.mark.vllm,
@@ -48,8 +55,6 @@ class TestStale:
 @pytest.fixture(scope="module")
 def tiny(llama3_like: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama of heads that vLLM's CPU attention takes, and its reward model."""
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-
     folder = tmp_path_factory.mktemp("tiny")
     shape: dict[str, Any] = {
         "vocab_size": json.loads((llama3_like / "config.json").read_text())["vocab_size"], "hidden_size": 64,
@@ -66,15 +71,43 @@ def tiny(llama3_like: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(tiny: Path, toys: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
-    from transformers import AutoTokenizer
+def tied(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama with a common embedding and output layer."""
+    folder = tmp_path_factory.mktemp("tied") / "policy"
+    shutil.copytree(tiny / "policy", folder)
+    config = LlamaConfig(**json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": True})
+    torch.manual_seed(5)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
 
+
+@pytest.fixture(scope="module")
+def engine(tiny: Path, toys: Any) -> Iterator[VllmEngine]:
     files: ModelFiles = model_files.from_path(tiny / "policy")
-    tokenizer = AutoTokenizer.from_pretrained(tiny / "policy")
     probe = toys.tokens(list(range(5, 45)))
-    made = VllmEngine(files, EngineSettings(dtype="float32"), 1, 128, tmp_path_factory.mktemp("run"), tokenizer, probe, Ranks())
+    made = VllmEngine(files, EngineSettings(dtype="float32"), 1, 128, probe, Ranks())
     yield made
     made.close()
+
+
+def perturb(policy: Any, seed: int) -> None:
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+
+
+def processes(engine: VllmEngine) -> list[psutil.Process]:
+    """This process and all of the engine's."""
+    (one,) = engine._backend._engines
+    leader = psutil.Process(one._process.pid)
+    return [psutil.Process(), leader, *leader.children(recursive=True)]
+
+
+def moved_by_files(found: list[psutil.Process]) -> int:
+    """The bytes that processes have read and written so far, from files and pipes (proc(5), ``io``); sockets do not count."""
+    lines = [line.split(": ") for one in found for line in Path(f"/proc/{one.pid}/io").read_text().splitlines()]
+    return sum(int(value) for name, value in lines if name in ("rchar", "wchar", "read_bytes", "write_bytes"))
 
 
 @pytest.mark.usefixtures("engine")
@@ -87,10 +120,7 @@ class TestEngine:
         greedy = Decoding(12)
         for seed in (0, 1):
             if seed:
-                torch.manual_seed(seed)
-                with torch.no_grad():
-                    for parameter in policy.parameters():
-                        parameter.add_(torch.randn_like(parameter) * 0.05)
+                perturb(policy, seed)
             engine.update(policy)
             ours = roll_out(PolicyEngine(policy, [1], 8), prompts, greedy, 0, 0)
             theirs = roll_out(engine, prompts, greedy, 0, 0)
@@ -119,14 +149,86 @@ class TestEngine:
     ) -> None:
         policy = loading.load_policy(tiny / "policy", compute="float32", trained=True)
         engine.update(policy)
-        old = engine._folder.with_name("old")
-        shutil.copytree(engine._folder, old)
         with torch.no_grad():
             policy.model.lm_head.weight.mul_(1.01)
-        right = backend.VllmBackend.update_weights
-        monkeypatch.setattr(backend.VllmBackend, "update_weights", lambda self, folder, probe: right(self, old, probe))
+        old = loading.load_policy(tiny / "policy", compute="float32", trained=True)
+        right = engine._transport.send
+
+        def send(weights: PolicyWeights) -> int:
+            for _ in weights:
+                pass
+            return right(PolicyWeights(old, torch.float32))
+
+        monkeypatch.setattr(engine._transport, "send", send)
         with pytest.raises(EngineError, match="did not arrive in vLLM: they changed, but a probe's log-probabilities did not"):
             engine.update(policy)
+
+    def test_a_killed_engine_ends_the_run_in_one_line(
+        self, engine: VllmEngine, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        right = PolicyWeights.__iter__
+
+        def killing(self: PolicyWeights) -> Iterator[Any]:
+            for at, pair in enumerate(right(self)):
+                if at == 3:
+                    os.killpg(engine._backend._engines[0]._process.pid, signal.SIGKILL)
+                yield pair
+
+        monkeypatch.setattr(PolicyWeights, "__iter__", killing)
+        policy = loading.load_policy(tiny / "policy", compute="float32", trained=True)
+        with pytest.raises(
+            EngineError, match=r"did not get to vLLM: .* killed by SIGKILL.*the last checkpoint is whole"
+        ) as caught:
+            engine.update(policy)
+        assert "\n" not in str(caught.value)
+
+
+class TestSync:
+    pytestmark = needs_vllm
+
+    def test_an_engine_with_sent_weights_is_one_that_read_them(self, tied: Path, toys: Any, tmp_path: Path) -> None:
+        """With a common embedding and output layer, and another dtype than the trainer's; then with weights that do not fit."""
+        policy = loading.load_policy(tied, compute="bfloat16", trained=True)
+        perturb(policy, 1)
+        sent = {name: value.clone() for name, value in PolicyWeights(policy, torch.bfloat16)}
+        size = sum(value.nbytes for value in sent.values())
+        shutil.copytree(tied, tmp_path / "trained")
+        save_file(sent, tmp_path / "trained" / "model.safetensors", {"format": "pt"})
+        prompts = [(n, toys.tokens([7 + n, 8, 9, *range(10, 42)])) for n in range(12)]
+        answers, fingerprints = [], []
+        for folder in (tied, tmp_path / "trained"):
+            settings = EngineSettings(dtype="bfloat16")
+            made = VllmEngine(model_files.from_path(folder), settings, 1, 128, toys.tokens(list(range(5, 45))), Ranks())
+            try:
+                if folder == tied:
+                    made.update(policy)
+                    perturb(policy, 2)
+                    made.update(policy)
+                    made._backend.ask(Sleep())  # of which vLLM's CPU engine does all but free memory
+                    found = processes(made)
+                    with torch.no_grad():
+                        for name, parameter in policy.model.named_parameters():
+                            parameter.to_local().copy_(sent[name])
+                    before = moved_by_files(found)
+                    moved = made.update(policy)
+                    by_files = moved_by_files(found) - before
+                    assert size <= moved <= 1.1 * size
+                    assert by_files < 0.1 * size, "weights went through files"
+                answers.append([one.tokens.ids.tolist() for one in roll_out(made, prompts, Decoding(24), 0, 0)])
+                (fingerprint,) = made._backend.ask(Look(prompts[0][1].ids.tolist()))
+                fingerprints.append(fingerprint)
+                changes = {"vocab_size": policy.model.config.vocab_size + 3} if folder == tied else {"intermediate_size": 96}
+                other = Policy(LlamaForCausalLM(LlamaConfig(**policy.model.config.to_dict() | changes)), torch.float32)
+                with pytest.raises(
+                    EngineError, match=r"(embed_tokens|gate_proj).weight \[\d+, 64\] does not fit the model"
+                ) as caught:
+                    made.update(other)
+                assert "\n" not in str(caught.value)
+            finally:
+                made.close()
+        assert len({tuple(row) for row in answers[0]}) > 1
+        assert answers[0] == answers[1]
+        assert fingerprints[0] == fingerprints[1]
 
 
 class TestCommand:
@@ -149,7 +251,8 @@ class TestCommand:
         assert len(lines) == 2
         # Log-probabilities of what vLLM sampled, under the policy of the same step: on the reference's own weights KL is 0.
         assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-4)
-        assert not (tmp_path / "run" / FOLDER).exists()
+        size = (tiny / "policy" / "model.safetensors").stat().st_size
+        assert all(0.9 * size < line["weight_bytes"] < 1.1 * size and line["seconds_weights"] > 0 for line in lines)
 
 
 def test_no_vllm_where_it_was_asked_for(llama3_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from tulu_eval.training.networks import collate
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine
+from tulu_eval.training.weight_sync import PolicyWeights
 
 VOCABULARY, SEED = 13, 7
 
@@ -221,6 +222,29 @@ def load(folder: Path, ranks: Ranks) -> None:
 def memory(folder: Path, ranks: Ranks) -> None:
     low_precision_weights(folder, ranks)
     load(folder, ranks)
+    send(folder, ranks)
+
+
+def send(folder: Path, ranks: Ranks) -> None:
+    """Writes what an engine of each rank gets of a policy with 16 layers, and the peak of live bytes that this takes."""
+    model = toys.policy(VOCABULARY, SEED, layers=16)
+    if ranks.first:
+        model.model.save_pretrained(folder / "sixteen")
+    policy = sharding.shard(model, ranks)
+    got: dict[str, torch.Tensor] = {}
+    weights = PolicyWeights(policy, torch.bfloat16)
+
+    def weight(how: str, tensor: torch.Tensor) -> str:
+        # DTensor wraps what it gathers in a tensor that has no memory of its own.
+        return "weights" if tensor.dtype == torch.bfloat16 and "_wrap_tensor" not in how else ""
+
+    with LiveBytes(weight) as live:
+        for _, tensor in weights:
+            del tensor
+    for name, tensor in weights:
+        got[name] = tensor.clone()
+    found = {"peak": live.peak, "bytes": weights.bytes, "got": got, "sums": weights.sums}
+    torch.save(found, folder / f"sent-{ranks.world}-{ranks.rank}.pt")
 
 
 JOBS = {"gradients": gradients, "ppo": ppo_run, "load": load_alone, "memory": memory}

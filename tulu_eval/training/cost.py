@@ -2,7 +2,8 @@
 
 Operations per token: 2 per parameter forward, 4 backward. The memory is that of the moment that needs most: what is always
 there (weights and moments of the trained models, weights of the frozen ones, the engine of the rollouts), and what rollouts, a
-training pass or the optimizer's step need beside it (:mod:`~tulu_eval.training.memory`).
+training pass or the optimizer's step need beside it (:mod:`~tulu_eval.training.memory`). That vLLM sleeps on a GPU while the
+models learn is not counted on: nobody has measured what that frees.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tulu_eval.training.memory import (
 )
 from tulu_eval.training.rollout import ROLLOUT_ROWS
 from tulu_eval.training.stages import PPORecipe
+from tulu_eval.training.weight_sync import BUFFER_BYTES
 
 ENGINE = "policy in vLLM, without its cache"
 
@@ -64,7 +66,7 @@ def memory(job: Job, world: int, device: str) -> dict[str, int]:
         step[BUFFERS] = (
             2 * FLOAT32 * max(max(shape.embedding, shape.width * shape.feed_forward) for shape in trained(job)) // world
         )
-    moments = [_training(job, world, device), _rollouts(job, world), step]
+    moments = [_training(job, world, device), _rollouts(job, world, device), step]
     return _models(job, world) | max(moments, key=lambda parts: sum(parts.values()))
 
 
@@ -105,18 +107,23 @@ def _training(job: Job, world: int, device: str) -> dict[str, int]:
     return max(moments, key=lambda parts: sum(parts.values()))
 
 
-def _rollouts(job: Job, world: int) -> dict[str, int]:
-    """Returns what rollouts by the policy itself need, or the check of vLLM's weights."""
+def _rollouts(job: Job, world: int, device: str) -> dict[str, int]:
+    """Returns what rollouts by the policy itself need, or vLLM's new weights on their way."""
     recipe = job.sourced.recipe
     if not isinstance(recipe, PPORecipe):
         return {}
     shape, number = Shape.of(job.model, scorer=False), DTYPE_BYTES[recipe.compute_dtype]
+    if job.order.rollouts == "vllm":
+        # Here a part of the largest tensor in the engine's dtype, and all of it, once more beside the buffer for a GPU; there
+        # what came of a layer, or of the buffer, and the layer.
+        largest = number * max(shape.embedding, shape.width * shape.feed_forward)
+        layer = number * max(shape.embedding, shape.layer)
+        packed = largest + 2 * max(BUFFER_BYTES, largest) if device == "cuda" else layer
+        return {"weights on their way to vLLM": largest // world + largest + packed + layer}
     parts = {"policy, whole for rollouts": number * shape.parameters} if world > 1 or number != FLOAT32 else {}
-    if job.order.rollouts == "policy":
-        longest = max(len(row) for row in job.rows.rows) + recipe.max_new_tokens
-        rows = min(ROLLOUT_ROWS, -(-recipe.rollout_batch * recipe.rollouts_per_prompt // world))
-        parts["keys and values of the rollouts"] = 2 * rows * longest * shape.keys * shape.layers * number
-    return parts
+    longest = max(len(row) for row in job.rows.rows) + recipe.max_new_tokens
+    rows = min(ROLLOUT_ROWS, -(-recipe.rollout_batch * recipe.rollouts_per_prompt // world))
+    return parts | {"keys and values of the rollouts": 2 * rows * longest * shape.keys * shape.layers * number}
 
 
 def _models(job: Job, world: int) -> dict[str, int]:

@@ -30,7 +30,7 @@ from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture, RewardSettings
 from tulu_eval.training.rollout import ROLLOUT_ROWS, PolicyEngine, RolloutEngine
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
-from tulu_eval.training.vllm_rollout import FOLDER, VllmEngine
+from tulu_eval.training.vllm_rollout import VllmEngine
 from tulu_eval.training.watch import Watch, make_probe
 from tulu_eval.training.watchdog import Watchdog, watching
 from tulu_eval.version import __version__
@@ -159,8 +159,7 @@ def _prepare_folder(job: Job, ranks: Ranks, parameters: int, manifest: Exported)
 def _clear(job: Job) -> None:
     """Removes the half-written files of a killed run; the folder must be locked."""
     checkpoint.clear(job.folder / "checkpoints")
-    drafts = [*export.drafts(job.folder), job.folder / FOLDER]
-    for draft in filter(Path.is_dir, drafts):
+    for draft in filter(Path.is_dir, export.drafts(job.folder)):
         shutil.rmtree(draft, ignore_errors=True)
     for draft in (*job.folder.glob(f".{MANIFEST}.*"), *job.folder.glob(f".{MICRO_TOKENS}.*")):
         draft.unlink(missing_ok=True)
@@ -258,7 +257,7 @@ def _engine(job: Job, policy: networks.Policy, ranks: Ranks) -> RolloutEngine:
         longest = job.model.context or longest
     settings = engine_settings(job.order, recipe)
     prompt: Any = job.rows.rows[0]
-    return VllmEngine(job.model, settings, eos, longest, job.folder, job.tokenizer, prompt, ranks)
+    return VllmEngine(job.model, settings, eos, longest, prompt, ranks)
 
 
 def _watch(job: Job, ranks: Ranks, say: Callable[[str], None]) -> Watch:

@@ -10,8 +10,9 @@
 ``rm`` and ``dpo`` add ``accuracy`` and ``margin``. ``ppo`` adds, as means over the step's responses or their tokens:
 ``score`` (the weighted rewards, after the rule for missing end tokens), ``score_deviation``, ``reward_NAME`` (each reward's own
 score, without weight and rule), ``kl`` (nats per response), ``kl_per_token``, ``eos_rate``, ``length``, ``entropy`` (nats per
-token), ``policy_loss``, ``value_loss``, ``clip_fraction``, ``approximate_kl``, ``explained_variance``. A number that is not
-finite is ``null``.
+token), ``policy_loss``, ``value_loss``, ``clip_fraction``, ``approximate_kl``, ``explained_variance``. With rollouts on vLLM
+``weight_bytes`` of the policy's weights moved to the first rank's engine, in ``seconds_weights``, with the check that they
+arrived. A number that is not finite is ``null``.
 
 ``samples.jsonl`` (ppo): ``step`` and ``samples``, a list of ``prompt``, ``answer``, ``score``, ``kl``, ``ended``, ``tokens``.
 

@@ -237,13 +237,14 @@ def train(
     decoding = Decoding(recipe.max_new_tokens, recipe.temperature, recipe.top_p, recipe.top_k, seed=recipe.seed)
     share = recipe.batch // ranks.world
     for step in trainer.steps():
-        with trainer.speed.part("rollout"):
-            engine.update(models.policy)
+        with trainer.speed.part("weights"):
+            moved = engine.update(models.policy)
         if watch and watch.due(step):
             watch.ask(step, engine)
         places = [prompts[index] for index in trainer.batch(step) for _ in range(recipe.rollouts_per_prompt)]
         with trainer.speed.part("rollout"):
             rollouts = roll_out(engine, ranks.share(list(enumerate(places))), decoding, recipe.seed, step)
+            engine.rest()
         rows = [rollout.tokens for rollout in rollouts]
         trainer.speed.count(models.policy.flops(rows), sum(float(row.mask.sum()) for row in rows))
 
@@ -263,7 +264,7 @@ def train(
             if watch and not at:
                 watch.rollouts(step, mini, target.old.score, torch.where(target.old.mask, target.kl, 0.0).sum(1))
 
-        summary = means.summary()
+        summary = means.summary() | ({"weight_bytes": moved} if moved else {})
         trainer.log(step, summary)
         trainer.guard(*exceeded_bound(summary, recipe))
     if watch and not trainer.interrupted:

@@ -34,8 +34,11 @@ class RolloutEngine(Protocol):
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yields one completion per request, in any order; see :meth:`tulu_eval.backends.base.Backend.generate`."""
 
-    def update(self, policy: Policy) -> None:
-        """Copies the policy's weights into the engine, before each step."""
+    def update(self, policy: Policy) -> int:
+        """Puts the policy's weights into the engine, before each step; returns the bytes that moved to this rank's engine."""
+
+    def rest(self) -> None:
+        """Frees what the engine needs only to generate, until the next update."""
 
     def close(self) -> None:
         """Frees the engine's resources."""
@@ -57,9 +60,13 @@ class PolicyEngine:
         self._policy, self._eos, self._rows = policy, frozenset(eos_ids), rows
         self._vocabulary, self._advice = vocabulary, advice
 
-    def update(self, policy: Policy) -> None:
-        """Keeps the policy, whose weights it shares."""
+    def update(self, policy: Policy) -> int:
+        """Keeps the policy, whose weights it shares; nothing moves."""
         self._policy = policy
+        return 0
+
+    def rest(self) -> None:
+        """Does nothing."""
 
     def close(self) -> None:
         """Does nothing."""

@@ -79,6 +79,11 @@ class Speed:
 def in_words(numbers: dict[str, float]) -> str:
     """Returns a summary of :class:`Speed` as a line for people, with the longest part first."""
     parts = sorted((key for key in numbers if key.startswith("seconds_")), key=lambda key: -numbers[key])
-    shares = ", ".join(f"{key.removeprefix('seconds_')} {numbers[key]:.2f}" for key in parts)
+    words = {key: f"{key.removeprefix('seconds_')} {numbers[key]:.2f}" for key in parts}
+    if "weight_bytes" in numbers:
+        words["seconds_weights"] += f" for {numbers['weight_bytes'] / 1e6:,.1f} MB"
+    else:
+        words.pop("seconds_weights", None)  # the policy itself decoded
+    shares = ", ".join(words.values())
     rate, mfu = numbers["tokens_per_second"], 100 * numbers["mfu"]
     return f"{rate:,.0f} tokens/s  MFU {mfu:.1f} %  {numbers['seconds']:.2f} s ({shares})"

@@ -1,32 +1,32 @@
 """Rollouts on vLLM: an engine process on each rank's device, which gets the policy's weights before each step.
 
-The first rank writes the weights as safetensors into the run's folder, from which all engines load them. A probe checks that
-they arrived: its log-probabilities must change if the weights did, and agree with the policy's own.
+They go from the ranks' shards into the engine's memory (:mod:`~tulu_eval.training.weight_sync`). A probe checks that they
+arrived: its log-probabilities must change if the weights did, and agree with the policy's own. On a GPU the engine sleeps while
+the models learn. vLLM's CPU engine cannot: it takes the order and keeps its memory (vLLM 0.32, ``v1/worker/cpu_worker.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.vllm.backend import VllmBackend
-from tulu_eval.caching import file_sha256
+from tulu_eval.backends.vllm.messages import Fingerprint, Look, Sleep
+from tulu_eval.backends.vllm.settings import IPC
+from tulu_eval.backends.vllm.weight_stream import STREAM, TRANSFER_SECONDS
 from tulu_eval.errors import EngineError
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request
-from tulu_eval.training import loading, networks, parallel
+from tulu_eval.training import networks
 from tulu_eval.training.networks import Policy
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.text import Tokens
+from tulu_eval.training.weight_sync import TRANSPORTS, PolicyWeights
 
 TOLERANCE = 0.25
 """Largest mean difference between engine and policy over the probe, in nats per token.
@@ -37,10 +37,10 @@ this limit finds another model's weights; only a missing change of the engine's 
 
 PROBE_TOKENS = 64
 
-FOLDER = "rollout-weights"
-
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "ROLE_RANK")
 """Environment variables by torchrun for its processes, which vLLM would read as its own."""
+
+GO_ON = "the last checkpoint is whole: give the same command again, or with --rollouts policy"
 
 
 class VllmEngine:
@@ -56,61 +56,60 @@ class VllmEngine:
     """
 
     def __init__(
-        self,
-        model: ModelFiles,
-        settings: EngineSettings,
-        eos_id: int,
-        max_length: int,
-        folder: Path,
-        tokenizer: Any,
-        probe: Tokens,
-        ranks: Ranks,
+        self, model: ModelFiles, settings: EngineSettings, eos_id: int, max_length: int, probe: Tokens, ranks: Ranks
     ) -> None:
-        self._folder, self._tokenizer, self._ranks = folder / FOLDER, tokenizer, ranks
+        self._ranks = ranks
         ids = probe.ids[:PROBE_TOKENS]
         self._probe = Tokens(ids, np.arange(len(ids)) > 0)
         self._dtype = getattr(torch, settings.dtype)
-        self._sent = ""
+        self._sums: tuple[int, ...] = ()
+        self._fingerprint = Fingerprint(())
+        self._sleeps = ranks.device.type == "cuda"
+        transfer = IPC if self._sleeps else STREAM
         with _alone(ranks):
-            self._backend = VllmBackend.load(model, settings, (eos_id,), max_length)
+            self._backend = VllmBackend.load(model, settings, (eos_id,), max_length, transfer)
+        try:
+            self._transport = TRANSPORTS[transfer](self._backend)
+        except BaseException:
+            self._backend.close()
+            raise
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yields one completion per request, as they finish."""
         return self._backend.generate(requests, decoding)
 
-    def update(self, policy: Policy) -> None:
-        """Copies the policy's weights into the engine, and checks that they arrived.
+    def update(self, policy: Policy) -> int:
+        """Puts the policy's weights into the engine, wakes it, and checks that they arrived; returns the bytes that moved.
+
+        All ranks must call it.
 
         Raises:
             EngineError: If they did not arrive.
         """
-        state = parallel.whole_state(policy, keep=self._ranks.first)
-        if self._ranks.first:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            loading.save(policy, {name: value.to(self._dtype) for name, value in state.items()}, self._folder, self._tokenizer)
-        self._ranks.wait()
-        files = sorted(self._folder.glob("*.safetensors"))
-        digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
-        with torch.no_grad(), parallel.whole(policy):
-            batch = networks.collate([self._probe], self._ranks.device)
-            own = policy(batch)[0, 1:].tolist()
-        failed = ""
-        for found in self._backend.update_weights(self._folder, self._probe.ids.tolist()):
-            failed = failed or stale(
-                found.before.logprobs, found.after.logprobs, own, changed=bool(self._sent) and digest != self._sent
-            )
+        weights = PolicyWeights(policy, self._dtype)
+        try:
+            moved = self._transport.send(weights)
+            (found,) = self._backend.ask(Look(tuple(self._probe.ids.tolist())), seconds=TRANSFER_SECONDS)
+        except EngineError as error:
+            raise EngineError(f"the policy's weights did not get to vLLM: {error}; {GO_ON}") from error
+        with torch.no_grad():
+            own = policy(networks.collate([self._probe], self._ranks.device))[0, 1:].tolist()
+        changed = bool(self._sums) and weights.sums != self._sums
+        failed = stale(self._fingerprint.logprobs, found.logprobs, own, changed=changed)
         if self._ranks.any(bool(failed)):
-            raise EngineError(
-                f"the policy's weights did not arrive in vLLM: {failed or 'on another rank'}; the last checkpoint is whole: "
-                "go on with --rollouts policy"
-            )
-        self._sent = digest
+            raise EngineError(f"the policy's weights did not arrive in vLLM: {failed or 'on another rank'}; {GO_ON}")
+        self._sums, self._fingerprint = weights.sums, found
+        return moved
+
+    def rest(self) -> None:
+        """Frees the engine's memory for the models that learn, where it can; :meth:`update` takes it back."""
+        if self._sleeps:
+            self._backend.ask(Sleep(), seconds=TRANSFER_SECONDS)
 
     def close(self) -> None:
-        """Ends the engine and removes the folder of weights."""
+        """Ends the engine."""
+        self._transport.close()
         self._backend.close()
-        if self._ranks.first:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def stale(before: Sequence[float], after: Sequence[float], own: Sequence[float], *, changed: bool) -> str:

@@ -71,6 +71,20 @@ def test_what_vllm_is_built_with(model: ModelFiles, gpus: Any, tmp_path: Path) -
     assert (spec.eos_ids, spec.cpus) == ((128001,), ())
 
 
+@pytest.mark.parametrize("transfer", ["ipc", "tulu-eval-stream"])
+def test_an_engine_that_gets_weights_from_a_trainer(transfer: str, model: ModelFiles, gpus: Any) -> None:
+    """On a GPU it can sleep, and takes the handles of memory; a plain engine does neither."""
+    gpus(H200)
+    plain, made = (settings_of.make_spec(model, EngineSettings(), (2,), 1500, 0, how).engine for how in ("", transfer))
+    assert {name: value for name, value in made.items() if plain.get(name) != value} == {
+        "weight_transfer_config": {"backend": transfer},
+        "enable_sleep_mode": transfer == "ipc",
+    } | ({} if transfer == "ipc" else {"worker_extension_cls": "tulu_eval.backends.vllm.stream_receiver.ReceivingExtension"})
+    name = "VLLM_ALLOW_INSECURE_SERIALIZATION"
+    assert name not in settings_of.environment(model, EngineSettings(), 1500, 0)
+    assert settings_of.environment(model, EngineSettings(), 1500, 0, transfer).get(name) == ("1" if transfer == "ipc" else None)
+
+
 def test_a_sound_config_is_not_overridden(model: ModelFiles, gpus: Any, llama_8b: dict[str, Any]) -> None:
     gpus(H200)
     (model.path / "config.json").write_text(json.dumps(llama_8b | {"max_position_embeddings": 8192}))

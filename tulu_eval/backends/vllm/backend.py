@@ -13,14 +13,24 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from tulu_eval.backends import branches
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
 from tulu_eval.backends.branches import Branches, BranchScores
 from tulu_eval.backends.vllm import preflight as preflight
-from tulu_eval.backends.vllm.messages import EngineJob, Finished, Reload, Reloaded, Scored, ScoreOrder, Stop
+from tulu_eval.backends.vllm.messages import (
+    EngineJob,
+    Finished,
+    Look,
+    Reload,
+    Reloaded,
+    Scored,
+    ScoreOrder,
+    Sleep,
+    Stop,
+    Transfer,
+)
 from tulu_eval.backends.vllm.process import EngineProcess, incoming
 from tulu_eval.backends.vllm.reload import PROBE_LENGTH, check_same_kind
 from tulu_eval.backends.vllm.settings import environment, make_spec
@@ -82,8 +92,12 @@ class VllmBackend(Backend):
         preflight.check(model, settings)
 
     @classmethod
-    def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
+    def load(
+        cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int, transfer: str = ""
+    ) -> Self:
         """Starts the engines side by side and waits until all are ready.
+
+        ``transfer`` says how weights will come from a trainer; see :func:`tulu_eval.backends.vllm.settings.make_spec`.
 
         Raises:
             PreflightError: The longest request is longer than the model or ``max_model_len`` allows.
@@ -97,8 +111,8 @@ class VllmBackend(Backend):
         engines: list[EngineProcess] = []
         try:
             for number in range(settings.data_parallel):
-                spec = make_spec(model, settings, eos_ids, positions, number)
-                engines.append(EngineProcess(spec, environment(model, settings, positions, number)))
+                spec = make_spec(model, settings, eos_ids, positions, number, transfer)
+                engines.append(EngineProcess(spec, environment(model, settings, positions, number, transfer)))
             answers = [engine.ready() for engine in engines]
         except BaseException:
             for engine in engines:
@@ -121,7 +135,7 @@ class VllmBackend(Backend):
             raise ReloadError(f"its requests have up to {max_length} tokens, and the engine was built for {self._max_length}")
         check_same_kind(self._model, model, self._settings, settings)
         try:
-            answers = self.update_weights(model.path, probe[:PROBE_LENGTH], eos_ids)
+            answers: list[Reloaded] = self.ask(Reload(model.path, probe[:PROBE_LENGTH], eos_ids))
         except EngineError as error:
             raise ReloadError(str(error)) from error
         if any(answer.after.like(answer.before) for answer in answers):
@@ -207,24 +221,24 @@ class VllmBackend(Backend):
         """Returns where the time went, over all engines."""
         return self._usage
 
-    def update_weights(self, folder: Path, probe: Sequence[int], eos_ids: tuple[int, ...] | None = None) -> list[Reloaded]:
-        """Takes over the weights of another folder, in place, and empties the prefix cache; between two ``generate`` calls.
-
-        Args:
-            folder: With safetensors of the same names and shapes.
-            probe: Token ids of a prompt, two or more.
-            eos_ids: Tokens that end a completion from now on; None for those that do.
-
-        Returns:
-            For each engine the probe's log-probabilities before and after: what vLLM says of a reload proves nothing.
+    def ask(
+        self,
+        message: Reload | Transfer | Sleep | Look,
+        during: Callable[[], object] = lambda: None,
+        seconds: float | None = None,
+    ) -> list[Any]:
+        """Sends a message to all engines, calls ``during``, and returns their answers; between two ``generate`` calls.
 
         Raises:
-            EngineError: An engine died or could not load them.
+            EngineError: An engine died, failed, or did not answer for ``seconds``; all are ended then.
         """
+        if not self._engines:
+            raise EngineError("the vLLM engine is closed")
         try:
             for engine in self._engines:
-                engine.send(Reload(folder, tuple(probe), eos_ids))
-            return [engine.receive() for engine in self._engines]
+                engine.send(message)
+            during()
+            return [_reply(engine, seconds) for engine in self._engines]
         except EngineError:
             self._kill()
             raise
@@ -245,6 +259,13 @@ class VllmBackend(Backend):
         for engine in self._engines:
             engine.kill()
         self._engines = []
+
+
+def _reply(engine: EngineProcess, seconds: float | None) -> Any:
+    """Returns the next message of an engine that is not about a job, whose caller wanted no more."""
+    while isinstance(found := engine.receive(seconds), Finished | Scored):
+        continue
+    return found
 
 
 def deal(requests: Sequence[Asked], engines: int) -> list[tuple[Asked, ...]]:

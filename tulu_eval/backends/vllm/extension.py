@@ -25,6 +25,11 @@ class Extension:
     def replace_weights(self, folder: str) -> None:
         """Reads a checkpoint's weights, a folder's safetensors, in place of those that the worker has."""
         self.reload_weights(weights_path=folder)
-        for layer in self.get_model().modules():
-            if hasattr(layer, "cpu_linear") and layer.weight.numel() and hasattr(layer, "quant_method"):
-                layer.quant_method.process_weights_after_loading(layer)
+        pack_anew(self.get_model())
+
+
+def pack_anew(model: Any) -> None:
+    """Packs those output layers of vLLM's CPU build anew that have the weight of another layer."""
+    for layer in model.modules():
+        if hasattr(layer, "cpu_linear") and layer.weight.numel() and hasattr(layer, "quant_method"):
+            layer.quant_method.process_weights_after_loading(layer)

@@ -80,6 +80,36 @@ class Reload:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Transfer:
+    """One step of a transfer of weights from a trainer, between two jobs; it is answered by :class:`Done`.
+
+    Attributes:
+        method: A method of vLLM's ``VLLMWeightSyncClient``, which each of its workers has.
+        arguments: Its keyword arguments.
+    """
+
+    method: str
+    arguments: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sleep:
+    """Free the memory of weights, keys and values until the next transfer of weights; it is answered by :class:`Done`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Done:
+    """What was asked for is done."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """Say what the engine makes of a probe, the token ids of a prompt; it is answered by a :class:`Fingerprint`."""
+
+    probe: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What an engine makes of a probe: what weights do, rather than what they are said to be.
 

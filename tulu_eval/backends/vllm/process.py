@@ -64,9 +64,15 @@ class EngineProcess:
         except (BrokenPipeError, ConnectionResetError):
             return
 
-    def receive(self) -> Any:
-        """Returns the next message; raises EngineError if the process is gone, or says that its engine is."""
+    def receive(self, seconds: float | None = None) -> Any:
+        """Returns the next message.
+
+        Raises:
+            EngineError: The process is gone, says that its engine is, or says nothing for ``seconds``.
+        """
         try:
+            if not self.connection.poll(seconds):
+                raise EngineError(f"vLLM did not answer within {seconds:.0f} s (log: {self._log.name})")
             message = self.connection.recv()
         except (EOFError, ConnectionResetError):
             raise EngineError(f"vLLM's engine process ended: {self._ending()} (log: {self._log.name})") from None

@@ -14,6 +14,7 @@ from tulu_eval.backends.vllm import extension
 from tulu_eval.backends.vllm import preflight as preflight
 from tulu_eval.backends.vllm.messages import Spec
 from tulu_eval.backends.vllm.preflight import LORA_RANKS
+from tulu_eval.backends.vllm.weight_stream import STREAM
 from tulu_eval.caching import read_json
 from tulu_eval.models.base import ModelFiles
 
@@ -38,8 +39,20 @@ ENVIRONMENT = {
 """What an engine's environment says unless the user's does. Logs go to a file, from which failures are explained."""
 
 
-def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], positions: int, number: int) -> Spec:
-    """Returns what engine ``number`` of ``data_parallel`` is built from; the longest request has ``positions`` tokens."""
+RECEIVER = "tulu_eval.backends.vllm.stream_receiver.ReceivingExtension"
+"""vLLM's argument ``worker_extension_cls`` where weights come through a socket."""
+
+IPC = "ipc"
+"""vLLM's name for transfers of weights through the memory of a GPU that trainer and engine share."""
+
+
+def make_spec(
+    model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], positions: int, number: int, transfer: str = ""
+) -> Spec:
+    """Returns what engine ``number`` of ``data_parallel`` is built from; the longest request has ``positions`` tokens.
+
+    ``transfer`` says how weights will come from a trainer: a backend of vLLM's ``WeightTransferConfig``; empty if none will.
+    """
     on_cpu = preflight.cpu_build()
     config = read_json(model.path / "config.json")
     engine: dict[str, Any] = {
@@ -56,7 +69,7 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
         # model_executor/model_loader/default_loader.py, transformers_utils/config.py): files that nothing here hashed.
         "config_format": "hf",
         "load_format": "auto" if any(name.endswith(".bin") for name in model.weight_files) else "safetensors",
-        "worker_extension_cls": extension.CLASS,
+        "worker_extension_cls": RECEIVER if transfer == STREAM else extension.CLASS,
         "enable_prefix_caching": settings.prefix_caching,
         "logprobs_mode": "raw_logprobs",
         "enforce_eager": on_cpu,  # compiling took 76 s more at the start on 2 cores, and tokens came no faster
@@ -73,6 +86,8 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
     stated = config.get("max_position_embeddings")
     if isinstance(stated, int) and stated < model.context:
         engine["hf_overrides"] = {"max_position_embeddings": model.context}
+    if transfer:
+        engine |= {"weight_transfer_config": {"backend": transfer}, "enable_sleep_mode": transfer == IPC}
     if settings.adapter:
         rank = preflight.adapter_rank(Path(settings.adapter))
         engine |= {"enable_lora": True, "max_lora_rank": next(room for room in LORA_RANKS if room >= rank)}
@@ -87,12 +102,14 @@ def make_spec(model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, .
     )
 
 
-def environment(model: ModelFiles, settings: EngineSettings, positions: int, number: int) -> dict[str, str]:
+def environment(model: ModelFiles, settings: EngineSettings, positions: int, number: int, transfer: str = "") -> dict[str, str]:
     """Returns the environment of an engine's process; its GPUs are set here, before anything there can look for them.
 
     The arguments are as for :func:`make_spec`.
     """
     variables = {**ENVIRONMENT, **os.environ}
+    if transfer == IPC:  # the handles of the memory go from the engine's process to its core as pickles of our own
+        variables["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
     ranks = settings.tensor_parallel * settings.pipeline_parallel
     if preflight.cpu_build():
         cores = split(devices.usable_cores(), ranks * settings.data_parallel)[number * ranks : (number + 1) * ranks]

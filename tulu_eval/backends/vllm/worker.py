@@ -26,16 +26,21 @@ from tulu_eval.backends.growing import Finisher, GrowingRow, one_line
 from tulu_eval.backends.vllm import extension, meter
 from tulu_eval.backends.vllm.branch_rows import ScoringJob, ScoringRow
 from tulu_eval.backends.vllm.messages import (
+    Done,
     EngineJob,
     Failed,
     Fingerprint,
     Finished,
+    Look,
     Ready,
     Reload,
     Reloaded,
     Scored,
     ScoreOrder,
+    Sleep,
     Spec,
+    Stop,
+    Transfer,
 )
 from tulu_eval.records import Completion, Decoding, Request
 
@@ -67,6 +72,7 @@ class WorkerEngine:
         self._children = active_children()
         self._tokenizer = load_tokenizer(spec.folder, spec.name, spec.trust_remote_code)
         self._adapter = LoRARequest("adapter", 1, spec.adapter) if spec.adapter else None
+        self._asleep = False
 
     def facts(self) -> dict[str, str]:
         """Returns what vLLM made of the settings."""
@@ -171,11 +177,48 @@ class WorkerEngine:
         """
         before = self._fingerprint(order.probe)
         self._llm.collective_rpc(extension.REPLACE, args=(str(order.folder),))
-        if not self._llm.reset_prefix_cache():
-            raise RuntimeError("the prefix cache could not be emptied")
+        self._forget()
         if order.eos_ids is not None:
             self._spec = dataclasses.replace(self._spec, eos_ids=order.eos_ids)
         return Reloaded(before, self._fingerprint(order.probe))
+
+    def answer(self, message: Reload | Transfer | Sleep | Look) -> object:
+        """Does what is asked for between two jobs; returns the answer."""
+        match message:
+            case Reload():
+                return self.reload(message)
+            case Transfer():
+                return self.transfer(message)
+            case Sleep():
+                return self.sleep()
+            case Look():
+                return self._fingerprint(message.probe)
+
+    def transfer(self, order: Transfer) -> Done:
+        """Does a step of a transfer; a sleeping engine wakes for it, with its cache once the weights are there."""
+        if self._asleep and order.method == "start_weight_update":
+            self._llm.wake_up(["weights"])
+        self._llm.collective_rpc(order.method, kwargs=order.arguments)
+        if order.method == "finish_weight_update":
+            if self._asleep:
+                self._llm.wake_up(["kv_cache"])
+                self._asleep = False
+            self._forget()
+        return Done()
+
+    def sleep(self) -> Done:
+        """Frees the memory of weights, keys and values.
+
+        At vLLM's level 1 the weights would go to the CPU's memory and come back, and be overwritten by the trainer's at once;
+        level 2 drops them, and keeps what no trainer sends: buffers (vLLM 0.32, ``v1/worker/gpu_worker.py``).
+        """
+        self._llm.sleep(level=2)
+        self._asleep = True
+        return Done()
+
+    def _forget(self) -> None:
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("the prefix cache could not be emptied")
 
     def _fingerprint(self, probe: Sequence[int]) -> Fingerprint:
         """Returns the log-probability of each token of a probe but the first, which vLLM computes anew each time."""
@@ -267,12 +310,12 @@ def serve(connection: Connection) -> None:
     connection.send(Ready(engine.facts()))
     try:
         while (message := connection.recv()) is not None:
-            if isinstance(message, Reload):
-                connection.send(engine.reload(message))
-            elif isinstance(message, EngineJob | ScoreOrder):
+            if isinstance(message, EngineJob | ScoreOrder):
                 more = engine.run(message) if isinstance(message, EngineJob) else engine.score(message)
                 if not more:
                     break
+            elif not isinstance(message, Stop):  # a job that was over when it came
+                connection.send(engine.answer(message))
     except EOFError:
         pass  # the parent closed its end
     except Exception as error:
