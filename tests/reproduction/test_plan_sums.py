@@ -50,6 +50,8 @@ def test_what_is_there_is_not_done_again(tmp_path: Path) -> None:
     assert plan.seconds.low == pytest.approx(low)
     with pytest.raises(UserError, match="has the stages of --seed 0; give another --output"):
         plan_sums.plan(1, tmp_path)
+    with pytest.raises(UserError, match="is a file; give another --output"):
+        plan_sums.plan(0, tmp_path / "seed.json")
 
 
 def test_it_is_printed(tmp_path: Path) -> None:

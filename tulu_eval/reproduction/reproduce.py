@@ -104,7 +104,9 @@ def reproduce(recipe: str, folder: Path, say: Say, *, seed: int = 0, quiet: bool
 
 
 def refuse_other_seed(whole: ReproducedStages) -> None:
-    """Raises UserError if the folder has the stages of another seed."""
+    """Raises UserError if the folder has the stages of another seed, or is a file."""
+    if whole.folder.is_file():
+        raise UserError(f"{whole.folder} is a file; give another --output")
     path = whole.folder / SEED
     if path.exists() and (other := files.read_as(path, int)) != whole.seed:
         raise UserError(f"{whole.folder} has the stages of --seed {other}; give another --output")
