@@ -75,7 +75,7 @@ class Inquiry:
     def _try_pairs(self, lab: Lab) -> None:
         """Generates two changes at once, of those that look best alone; the second may also end the answers earlier."""
         promising = self._promising()
-        two = pairs_of(self.base, promising, self._suite, lab.samples_of)
+        two = pairs_of(self.base, self._partners(promising), self._suite, lab.samples_of)
         lab.serve([pair.plan for pair in two if pair.plan is not None])
         single = [*self.able, *self.trials.paid]
         beside = [*single, *self.pairs]
@@ -92,7 +92,7 @@ class Inquiry:
         singles = len(self.trials.free) + len(self.trials.paid)
         if len(trial.hypotheses) == 1:
             return ALPHA / 2 / max(singles, 1)
-        return ALPHA / 2 / max(len(self.trials.free) * singles + PAIRED * PAIRED, 1)
+        return ALPHA / 2 / max((len(self.trials.free) + 1) * singles + PAIRED * PAIRED, 1)
 
     def weighed(self, trial: Trial) -> Evidence | None:
         """Returns what is known of a trial, with intervals that hold together with all others."""
@@ -137,6 +137,18 @@ class Inquiry:
         else:
             ranked = [(found.lead, one) for one, found in known if found.lead > 0]
         return [one for _, one in sorted(ranked, key=lambda pair: -pair[0])[:PAIRED]]
+
+    def _partners(self, promising: Sequence[Trial]) -> list[tuple[Trial, Trial]]:
+        """Returns the paid changes that are tried two by two: the promising ones, and of texts the best with every other.
+
+        A second change may show nothing alone, or its opposite: a system prompt that matters only beside examples. So the best
+        one is kept, and what brings the texts nearest on top of it is looked for (greedy forward selection).
+        """
+        pairs = list(itertools.combinations(promising, 2))
+        if self.frame.goal.outcomes is not None and promising:
+            others = [one for one in self.trials.paid if one not in promising and not one.drawn]
+            pairs += [(promising[0], one) for one in others]
+        return pairs
 
     def _best(self, trials: Sequence[Trial]) -> tuple[Trial, bool] | None:
         """Returns the trial that fits best, and whether no other one and nothing unlisted fits about as well."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -197,11 +196,11 @@ def free_on(trial: Trial, free: Sequence[Trial], goal: Goal) -> list[Trial]:
 
 
 def pairs_of(
-    base: Base, trials: Sequence[Trial], suite: Suite, samples_of: Callable[[Plan], Mapping[str, Sample]]
+    base: Base, pairs: Sequence[tuple[Trial, Trial]], suite: Suite, samples_of: Callable[[Plan], Mapping[str, Sample]]
 ) -> list[Trial]:
     """Returns the trials of two paid changes at once, of settings that are not the same."""
     found = []
-    for one, other in itertools.combinations(trials, 2):
+    for one, other in pairs:
         hypotheses = (*one.hypotheses, *other.hypotheses)
         if base.plan is None or len({each.setting for each in hypotheses}) < len(hypotheses):
             continue
