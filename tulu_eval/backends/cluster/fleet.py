@@ -174,6 +174,7 @@ class Fleet:
         """Takes what an engine says that has no work yet: where it is, or that it is loaded."""
         if isinstance(message, str):
             engine.node = message
+            self._hosts |= {node.id: node.host for node in connection.nodes()}  # a lost one is no longer among them
             engine.call = engine.actor.load.remote(self._order)
         elif isinstance(message, Refusal):
             raise PreflightError(f"the node {self._host(engine)}: {message.cause}")
@@ -182,7 +183,9 @@ class Fleet:
             for name in sorted({*self.facts, *message.facts}):
                 here, there = self.facts.get(name), message.facts.get(name)
                 if here != there:
-                    raise EngineError(f"the engine on {self._host(engine)} is another one: {name} is {there}, elsewhere {here}")
+                    raise EngineError(
+                        f"the engine on the node {self._host(engine)} is another one: {name} is {there}, elsewhere {here}"
+                    )
             self.usage = self.usage or (Usage() if message.counts else None)
             engine.ready = True
 
@@ -209,7 +212,7 @@ class Fleet:
         import ray
 
         if not isinstance(error, ray.exceptions.RayActorError):
-            raise EngineError(f"the engine on {self._host(engine)} failed: {cause_of(error)}") from error
+            raise EngineError(f"the engine on the node {self._host(engine)} failed: {cause_of(error)}") from error
         host, gone = self._host(engine), bool(engine.node) and engine.node not in {node.id for node in connection.nodes()}
         if not gone and not isinstance(error, ray.exceptions.ActorUnavailableError):
             yield from self._blame(engine, cause_of(error), dealer)
@@ -227,10 +230,10 @@ class Fleet:
         self._replace(engine)
         for one in dealer.blame(share) if share and share.waiting and dealer else ():
             self._deaths = 0
-            yield failed(one, f"three engines died with this request, the last one on {host}: {cause}"[:500])
+            yield failed(one, f"three engines died with this request, the last one on the node {host}: {cause}"[:500])
         if self._deaths >= MOST_DEATHS:
-            raise EngineError(f"{MOST_DEATHS} engines died with no answer in between, the last one on {host}: {cause}")
-        _LOG.warning("an engine on %s died (%s); another one is started", host, cause)
+            raise EngineError(f"{MOST_DEATHS} engines died with no answer in between, the last one on the node {host}: {cause}")
+        _LOG.warning("an engine on the node %s died (%s); another one is started", host, cause)
 
     def _replace(self, engine: RemoteEngine) -> None:
         self._kill(engine)
@@ -252,8 +255,7 @@ class Fleet:
             setattr(self.usage, field.name, getattr(self.usage, field.name) + part)
 
     def _host(self, engine: RemoteEngine) -> str:
-        self._hosts |= {node.id: node.host for node in connection.nodes()}
-        return self._hosts.get(engine.node, "the cluster")
+        return self._hosts.get(engine.node, "(not known yet)")
 
     def _check_room(self) -> None:
         """Says that engines wait for room; raises EngineError if none is there and no node has room even when it is idle."""
