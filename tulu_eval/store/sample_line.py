@@ -96,7 +96,12 @@ def encode(sample: Sample) -> bytes:
 
 def _grade(grade: Grade) -> dict[str, str | bool | float]:
     """Returns a grade in the form of a line, without its weight if that is 1."""
-    data = {"scorer": grade.scorer, "answer": grade.answer, "answered": grade.answered, "score": grade.score}
+    data: dict[str, str | bool | float] = {
+        "scorer": grade.scorer,
+        "answer": grade.answer,
+        "answered": grade.answered,
+        "score": grade.score,
+    }
     return data if grade.weight == 1 else {**data, "weight": float(grade.weight)}
 
 

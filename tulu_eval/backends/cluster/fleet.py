@@ -14,6 +14,7 @@ from tulu_eval.backends.cluster import connection
 from tulu_eval.backends.cluster.actor import Answer, AnswerBatch, EngineActor, Loaded, LoadOrder, Refusal, RemoteJob
 from tulu_eval.backends.cluster.dealing import Dealer, Share
 from tulu_eval.backends.cluster.placing import Room
+from tulu_eval.backends.growing import one_line
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, Scores
 from tulu_eval.records import Completion, Decoding, Request
@@ -276,10 +277,12 @@ def failed(request: AnyRequest, cause: str) -> Answer:
 
 
 def cause_of(error: Exception) -> str:
-    """Returns one line about an error of Ray's, which explains it in a page: what it says of the worker's end, if anything."""
+    """Returns one line about an error of Ray's, of which some fill a page: an engine's own, or how its process ended."""
+    own = getattr(error, "cause", None)
+    if isinstance(own, Exception):
+        return one_line(own)[:300]
     text = " ".join(str(error).split())
     for mark in ("Worker exit detail: ", "The actor is dead because "):
         if mark in text:
             return text.split(mark, 1)[1].split(". ")[0][:300]
-    lines = str(error).strip().splitlines()
-    return " ".join(lines[-1].split())[:300] if lines else type(error).__name__
+    return (text.split(". ")[0] or type(error).__name__)[:300]
