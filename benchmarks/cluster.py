@@ -151,17 +151,16 @@ def overhead(sizes: Sequence[int]) -> None:
     """Prints the seconds with and without Ray, and the driver's memory."""
     cluster = TwoNodes()
     print("Growth: the driver's memory from a tenth of the items to all; in brackets without Ray.\n")
-    print("| items | without Ray, s | two nodes, s (driver's CPU) | more, s | items/s | growth, MiB |")
+    print("| items | without Ray, s (CPU) | two nodes, s (driver's CPU) | more, s | items/s | growth, MiB |")
     print("|---:|---:|---:|---:|---:|---:|")
     try:
         for size in sizes:
             with tempfile.TemporaryDirectory() as folder:
-                alone, _, before = timed(plan_of(size, Path(folder), Instant, None))
+                alone, own, before = timed(plan_of(size, Path(folder), Instant, None))
                 dealt, cpu, mib = timed(plan_of(size, Path(folder), Instant, cluster.address))
             growth = f"{mib[-1] - mib[0]:.0f} ({before[-1] - before[0]:.0f})"
-            print(
-                f"| {size:,} | {alone:.2f} | {dealt:.2f} ({cpu:.2f}) | {dealt - alone:.2f} | {size / dealt:,.0f} | {growth} |"
-            )
+            cells = [f"{alone:.2f} ({own:.2f})", f"{dealt:.2f} ({cpu:.2f})", f"{dealt - alone:.2f}", f"{size / dealt:,.0f}"]
+            print(f"| {size:,} | {' | '.join(cells)} | {growth} |", flush=True)
     finally:
         cluster.stop()
     print(f"\nload average meanwhile: {', '.join(f'{one:.1f}' for one in os.getloadavg())} on {os.cpu_count()} cores")

@@ -123,3 +123,15 @@ def test_the_table_of_planted_cases_counts_outcomes_false_claims_and_items_spent
     assert rows[2] == "| one setting | 2 | 1 | 0 | 0 | 0 | 1 | 1 | 37.5%, at most 50.0% |"
     assert rows[3] == "| nothing | 1 | - | - | - | - | - | 0 | - |"
     assert rows[4].endswith("miss the effect on all items: 1 of 10.")
+
+
+def test_a_simulated_cluster_is_used_no_worse_by_one_engine_than_by_many(tmp_path: Path) -> None:
+    ledger = tmp_path / "samples.jsonl"
+    ledger.write_text("".join(f'{{"token_ids":{list(range(n))}}}\n' for n in range(1, 200)))
+    script = str(ROOT / "benchmarks" / "cluster_simulation.py")
+    words = ["--results", str(tmp_path), "--items", "2000", "--engines", "1", "32", "--mean-life", "20"]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    uses = [[int(use) for use in re.findall(r"(\d+)%, tail", line)] for line in done.stdout.splitlines() if "tail" in line]
+    assert len(uses) == 2
+    assert all(0 < many <= one <= 100 for one, many in zip(*uses, strict=True))

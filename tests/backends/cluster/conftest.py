@@ -57,6 +57,7 @@ def nodes() -> Iterator[TwoNodes]:
     folder = Path(tempfile.mkdtemp(prefix="tulu-eval-nodes-"))
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # what else uses this machine's memory must kill no engine
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")])))
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     cluster = TwoNodes(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -75,11 +76,12 @@ def same_run(one: Path, other: Path) -> None:
 
 
 def running_actors() -> list[int]:
-    """Processes of Ray's actors that have an engine of ours."""
+    """Processes of actors with an engine, of the cluster that this process started."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "ray::EngineActor" in " ".join(process.info["cmdline"] or ()):
-            found.append(process.pid)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "ray::EngineActor" in " ".join(process.cmdline()):
+                found.append(process.pid)
     return found
 
 

@@ -62,6 +62,8 @@ def connect(cluster: str) -> None:
         return
     how: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.CRITICAL}
     if cluster == LOCAL:
+        # Else Ray kills an engine where 95 % of the machine's memory are used, whoever uses it.
+        os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
         folder = Path(tempfile.mkdtemp(prefix="tulu-eval-ray-"))
         _opened.append(folder)
         how |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES, "_temp_dir": str(folder)}

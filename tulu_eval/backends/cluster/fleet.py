@@ -14,6 +14,7 @@ from tulu_eval.backends.cluster import connection
 from tulu_eval.backends.cluster.actor import Answer, AnswerBatch, EngineActor, Loaded, LoadOrder, Refusal, RemoteJob
 from tulu_eval.backends.cluster.dealing import Dealer, Share
 from tulu_eval.backends.cluster.placing import Room
+from tulu_eval.backends.growing import one_line
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, Scores
 from tulu_eval.records import Completion, Decoding, Request
@@ -174,6 +175,7 @@ class Fleet:
         """Takes what an engine says that has no work yet: where it is, or that it is loaded."""
         if isinstance(message, str):
             engine.node = message
+            self._hosts |= {node.id: node.host for node in connection.nodes()}  # a lost one is no longer among them
             engine.call = engine.actor.load.remote(self._order)
         elif isinstance(message, Refusal):
             raise PreflightError(f"the node {self._host(engine)}: {message.cause}")
@@ -182,7 +184,9 @@ class Fleet:
             for name in sorted({*self.facts, *message.facts}):
                 here, there = self.facts.get(name), message.facts.get(name)
                 if here != there:
-                    raise EngineError(f"the engine on {self._host(engine)} is another one: {name} is {there}, elsewhere {here}")
+                    raise EngineError(
+                        f"the engine on the node {self._host(engine)} is another one: {name} is {there}, elsewhere {here}"
+                    )
             self.usage = self.usage or (Usage() if message.counts else None)
             engine.ready = True
 
@@ -209,7 +213,7 @@ class Fleet:
         import ray
 
         if not isinstance(error, ray.exceptions.RayActorError):
-            raise EngineError(f"the engine on {self._host(engine)} failed: {cause_of(error)}") from error
+            raise EngineError(f"the engine on the node {self._host(engine)} failed: {cause_of(error)}") from error
         host, gone = self._host(engine), bool(engine.node) and engine.node not in {node.id for node in connection.nodes()}
         if not gone and not isinstance(error, ray.exceptions.ActorUnavailableError):
             yield from self._blame(engine, cause_of(error), dealer)
@@ -227,10 +231,10 @@ class Fleet:
         self._replace(engine)
         for one in dealer.blame(share) if share and share.waiting and dealer else ():
             self._deaths = 0
-            yield failed(one, f"three engines died with this request, the last one on {host}: {cause}"[:500])
+            yield failed(one, f"three engines died with this request, the last one on the node {host}: {cause}"[:500])
         if self._deaths >= MOST_DEATHS:
-            raise EngineError(f"{MOST_DEATHS} engines died with no answer in between, the last one on {host}: {cause}")
-        _LOG.warning("an engine on %s died (%s); another one is started", host, cause)
+            raise EngineError(f"{MOST_DEATHS} engines died with no answer in between, the last one on the node {host}: {cause}")
+        _LOG.warning("an engine on the node %s died (%s); another one is started", host, cause)
 
     def _replace(self, engine: RemoteEngine) -> None:
         self._kill(engine)
@@ -252,8 +256,7 @@ class Fleet:
             setattr(self.usage, field.name, getattr(self.usage, field.name) + part)
 
     def _host(self, engine: RemoteEngine) -> str:
-        self._hosts |= {node.id: node.host for node in connection.nodes()}
-        return self._hosts.get(engine.node, "the cluster")
+        return self._hosts.get(engine.node, "(not known yet)")
 
     def _check_room(self) -> None:
         """Says that engines wait for room; raises EngineError if none is there and no node has room even when it is idle."""
@@ -274,10 +277,12 @@ def failed(request: AnyRequest, cause: str) -> Answer:
 
 
 def cause_of(error: Exception) -> str:
-    """Returns one line about an error of Ray's, which explains it in a page: what it says of the worker's end, if anything."""
+    """Returns one line about an error of Ray's, of which some fill a page: an engine's own, or how its process ended."""
+    own = getattr(error, "cause", None)
+    if isinstance(own, Exception):
+        return one_line(own)[:300]
     text = " ".join(str(error).split())
     for mark in ("Worker exit detail: ", "The actor is dead because "):
         if mark in text:
             return text.split(mark, 1)[1].split(". ")[0][:300]
-    lines = str(error).strip().splitlines()
-    return " ".join(lines[-1].split())[:300] if lines else type(error).__name__
+    return (text.split(". ")[0] or type(error).__name__)[:300]
