@@ -1,11 +1,13 @@
 """A PPO update against TRL's PPOTrainer, in one run and in turn: equal learning first, then tokens a second and memory.
 
-Two tasks, both from the same folder of weights and prompts, float32, one thread, 64 rollouts an update, one inner epoch:
+Three tasks, each from the same folder of weights and prompts, float32, one thread, 64 rollouts an update, one inner epoch:
 
 * ``toy``: a 0.1 M Llama writes 16 of 29 tokens and is paid for one of them; the best objective J* is known in closed form
   (``tests/training/toys.py``). Both must reach the same share of it before their speed means anything.
 * ``ragged``: a Llama of 2 layers, width 128 and vocabulary 16000, prompts of 8 to 64 tokens, responses that end by themselves
   (about one token in 32 ends one) or at 128. Reward and value model are of the same shape without the head.
+* ``large``: likewise with 4 layers and width 512 (29 M parameters): 16 rollouts an update, about one token in 512 ends one, and
+  512 tokens do.
 
 Each repetition is a process of its own. Tokens are response tokens up to the end token, seconds are user and system time of the
 process (``os.times``) without the first update, memory is its largest resident set, everything included.
@@ -42,12 +44,13 @@ class Task:
     """What both do.
 
     Attributes:
-        name: ``toy`` or ``ragged``.
+        name: ``toy``, ``ragged`` or ``large``.
         vocabulary: Size.
         hidden: Width; the feed-forward part is about 2.7 times as wide, a head 64 wide.
         layers: Number.
         response: Longest, in tokens.
         eos: Token that ends a response; none: nothing does.
+        often: About one token of so many is it.
         pad: What TRL fills rows up with; it must not be drawn.
         target: Token that is paid for; none: a reward model scores.
         weight: What it is paid.
@@ -65,6 +68,7 @@ class Task:
     layers: int
     response: int
     eos: int | None
+    often: int = 32
     pad: int
     target: int | None
     weight: float
@@ -92,6 +96,13 @@ def ragged(seed: int, updates: int, micro: int) -> Task:
     )  # fmt: skip
 
 
+def large(seed: int, updates: int, micro: int) -> Task:
+    """Returns the task with a larger model and longer responses."""
+    return dataclasses.replace(
+        ragged(seed, updates, micro), name="large", hidden=512, layers=4, response=512, often=512, batch=16
+    )
+
+
 def write(task: Task, folder: Path) -> None:
     """Writes a task with its weights and prompts."""
     import torch
@@ -102,7 +113,7 @@ def write(task: Task, folder: Path) -> None:
     heads = max(2, task.hidden // 64)
     config = LlamaConfig(
         vocab_size=task.vocabulary, hidden_size=task.hidden, intermediate_size=task.hidden * 43 // 16, num_labels=1,
-        num_hidden_layers=task.layers, num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=512,
+        num_hidden_layers=task.layers, num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=1024,
         bos_token_id=None, eos_token_id=None, pad_token_id=None,
     )  # fmt: skip
     policy, reward = LlamaForCausalLM(config), LlamaForSequenceClassification(config)
@@ -114,7 +125,7 @@ def write(task: Task, folder: Path) -> None:
             # Every embedding has the same large first number, which survives to the head and there makes the end likely.
             policy.model.embed_tokens.weight[:, 0] = 10.0
             policy.lm_head.weight[task.eos] = 0.0
-            policy.lm_head.weight[task.eos, 0] = math.log(task.vocabulary / 32) / math.sqrt(task.hidden)
+            policy.lm_head.weight[task.eos, 0] = math.log(task.vocabulary / task.often) / math.sqrt(task.hidden)
             policy.lm_head.weight[task.pad] = 0.0
             policy.lm_head.weight[task.pad, 0] = -1.0
     policy.save_pretrained(folder / "policy")
@@ -245,10 +256,10 @@ def main() -> None:
     """Measures in turn and prints the tables; with ``--child`` (used by itself) one repetition, as a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trl-python", type=Path, default=PEER, help="Python of an environment with TRL 1.12.0")
-    parser.add_argument("--tasks", nargs="+", choices=("toy", "ragged"), default=["toy", "ragged"])
+    parser.add_argument("--tasks", nargs="+", choices=("toy", "ragged", "large"), default=["toy", "ragged", "large"])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=3, help="of ragged, the first not counted")
-    parser.add_argument("--micro", type=int, default=16, help="rows that go through TRL's models at once on ragged")
+    parser.add_argument("--updates", type=int, default=3, help="of ragged and large, the first not counted")
+    parser.add_argument("--micro", type=int, default=16, help="rows that go through TRL's models at once there")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     order = parser.parse_args()
     if order.child:
@@ -259,7 +270,7 @@ def main() -> None:
     for name in order.tasks:
         found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
         for seed in range(order.repeats):
-            task = toy(seed) if name == "toy" else ragged(seed, order.updates, order.micro)
+            task = toy(seed) if name == "toy" else {"ragged": ragged, "large": large}[name](seed, order.updates, order.micro)
             for engine in ENGINES if seed % 2 == 0 else reversed(ENGINES):
                 found[engine].append(measure(engine, task, order.trl_python))
         print(table(task, found))
