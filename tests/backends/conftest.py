@@ -43,6 +43,8 @@ def model(tmp_path: Path, llama_8b: dict[str, Any]) -> ModelFiles:
 def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, install_vllm: Any) -> Any:
     """A function that puts an ``nvidia-smi`` showing the given devices on the path, beside a vLLM built for GPUs."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # another test's cluster may run on this machine
     install_vllm(cpu=False)
 
     def put(*devices: str) -> None:

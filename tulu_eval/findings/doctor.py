@@ -19,6 +19,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "curves of a training in TensorBoard"),
     "vllm": ("vllm", "the backend vllm"),
     "alpaca": ("alpaca_eval", "the judge prompts of alpaca-eval"),
+    "ray": ("ray", "engines on the nodes of a cluster, --cluster"),
 }
 """For each extra of pyproject.toml, a module that can be imported if the extra is installed, and what the extra adds."""
 

@@ -87,21 +87,21 @@ class AnswerBatch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Look:
+class NodeReport:
     """What a look at a node found; ``trouble`` with the model is one line, empty if it is there and the same."""
 
     versions: dict[str, str]
     trouble: str
 
 
-def look(model: ModelFiles, settings: EngineSettings) -> Look:
+def look(model: ModelFiles, settings: EngineSettings) -> NodeReport:
     """Looks whether this node has the same programs and the same model as the driver; downloads no weights."""
     try:
         find_model(model, settings)
         trouble = ""
     except UserError as error:
         trouble = error.command_line
-    return Look(versions(), trouble)
+    return NodeReport(versions(), trouble)
 
 
 def find_model(model: ModelFiles, settings: EngineSettings) -> ModelFiles:

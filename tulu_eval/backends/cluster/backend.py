@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from tulu_eval.backends.base import Backend, EngineSettings, Usage
 from tulu_eval.backends.cluster import connection
-from tulu_eval.backends.cluster.actor import LoadOrder, Look, look
+from tulu_eval.backends.cluster.actor import LoadOrder, NodeReport, look
 from tulu_eval.backends.cluster.fleet import Fleet, cause_of
 from tulu_eval.backends.cluster.placing import Node, Room, make_room
 from tulu_eval.backends.cluster.versions import difference, versions
@@ -156,7 +156,7 @@ def _look_around(nodes: Sequence[Node], model: ModelFiles, settings: EngineSetti
     here, gone = versions(), []
     for node, asked in [(node, ask(node)) for node in nodes]:
         try:
-            seen: Look = ray.get(asked)
+            seen: NodeReport = ray.get(asked)
         except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
             gone.append(node)
             continue

@@ -55,9 +55,9 @@ def connect(cluster: str) -> None:
     """
     check(cluster)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    _silence()
     import ray
 
+    _silence()  # after the import, which shows Ray's log on the terminal
     if ray.is_initialized():
         return
     how: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.CRITICAL}
