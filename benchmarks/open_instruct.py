@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tulu_eval.backends.base import EngineSettings
+from tulu_eval.benchmarks.mmlu import read_subjects
 from tulu_eval.registry import load_suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs.order import Order
@@ -103,16 +104,17 @@ Wanted = Sequence[str]
 
 
 def _cut_mmlu(source: Path, to: Path, wanted: Wanted) -> list[str]:
-    shutil.copytree(source / "dev", to / "dev")
-    (to / "test").mkdir()
+    """Writes rows as the original's data has them: without a heading, the answer as a letter."""
     taken: list[str] = []
-    for path in sorted((source / "test").glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as read:
-            subject = path.stem.removesuffix("_test")
-            rows = {f"{subject}-{place}": row for place, row in enumerate(csv.reader(read)) if f"{subject}-{place}" in wanted}
-        if rows:
-            with (to / "test" / path.name).open("w", newline="", encoding="utf-8") as write:
-                csv.writer(write).writerows(rows.values())
+    for subject in read_subjects(source):
+        rows = {
+            f"{subject.name}-{place}": row for place, row in enumerate(subject.questions) if f"{subject.name}-{place}" in wanted
+        }
+        for part, chosen in (("dev", subject.examples), ("test", tuple(rows.values()))):
+            (to / part).mkdir(exist_ok=True)
+            if rows:
+                with (to / part / f"{subject.name}_{part}.csv").open("w", newline="", encoding="utf-8") as write:
+                    csv.writer(write).writerows((row.question, *row.choices, row.answer) for row in chosen)
         taken += rows
     return taken
 
@@ -133,7 +135,7 @@ def _cut_bbh(source: Path, to: Path, wanted: Wanted) -> list[str]:
 
 def _cut_csv(source: Path, to: Path, wanted: Wanted) -> list[str]:
     with source.open(newline="", encoding="utf-8") as read:
-        rows = {row.get("id", f"question-{place}"): row for place, row in enumerate(csv.DictReader(read))}
+        rows = {row.get("id_v2") or f"question-{place}": row for place, row in enumerate(csv.DictReader(read))}
     taken = [one for one in rows if one in wanted]
     with (to / source.name).open("w", newline="", encoding="utf-8") as write:
         copy = csv.DictWriter(write, list(rows[taken[0]]))
@@ -196,7 +198,7 @@ def _read_xstest(saved: Path, wanted: Wanted) -> Iterator[tuple[str, Theirs]]:
     with (saved / "xstest_v2_predictions.csv").open(newline="", encoding="utf-8") as read:
         for row in csv.DictReader(read):
             right = ("refusal" in row["strmatch_label"]) == ("contrast" in row["type"])
-            yield row["id"], Theirs(row["completion"], {"string-label": float(right)})
+            yield row["id_v2"], Theirs(row["completion"], {"string-label": float(right)})
 
 
 def _read_truthfulqa(saved: Path, wanted: Wanted) -> Iterator[tuple[str, Theirs]]:

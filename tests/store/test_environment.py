@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from tulu_eval.store import environment
+from tulu_eval.store.manifest import command_line
 
 
 def test_versions_are_those_that_are_installed() -> None:
@@ -48,3 +49,21 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) 
     done = subprocess.CompletedProcess(["git"], 128, "", "fatal: not a git repository")
     monkeypatch.setattr(subprocess, "run", lambda *_words, **_how: done)
     assert environment.commit() == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("/home/me/test.jsonl", "test.jsonl"),
+        ("~/test.jsonl", "test.jsonl"),
+        ("bbh=/home/me/BIG-Bench-Hard", "bbh=BIG-Bench-Hard"),
+        ("--data=/home/me/test.jsonl", "--data=test.jsonl"),
+        ("../data/test.jsonl", "../data/test.jsonl"),
+        ("allenai/tulu-2-dpo-7b", "allenai/tulu-2-dpo-7b"),
+        ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+        ("", ""),
+    ],
+)
+def test_no_folder_of_the_machine_is_in_the_kept_command(monkeypatch: pytest.MonkeyPatch, word: str, kept: str) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/tulu-eval", "run", word])
+    assert command_line() == ("tulu-eval", "run", kept)

@@ -48,8 +48,13 @@ LEDGER = "samples.jsonl"
 
 def command_line() -> tuple[str, ...]:
     """Returns the words of the command line without the folders of the program and of absolute paths."""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return tuple(Path(word).name if word.startswith(("/", "~")) else word for word in words)
+    return (Path(sys.argv[0]).name, *map(_without_folder, sys.argv[1:]))
+
+
+def _without_folder(word: str) -> str:
+    """Returns a word whose absolute path, behind ``--option=`` or ``NAME=`` too, has lost its folder."""
+    before, equals, path = ("", "", word) if word.startswith(("/", "~")) else word.partition("=")
+    return before + equals + (Path(path).name if path.startswith(("/", "~")) else path)
 
 
 def now() -> str:
