@@ -16,6 +16,7 @@ from tulu_eval.errors import UnknownName
 from tulu_eval.records import Decoding, to_json
 from tulu_eval.runs import catalog
 from tulu_eval.runs.reading import read_run
+from tulu_eval.runs.requests import item_of
 from tulu_eval.store.identity import settings_hash
 from tulu_eval.store.manifest import read_manifest, read_results
 from tulu_eval.store.signature import signature
@@ -105,7 +106,8 @@ def test_runs_of_before_keep_hash_and_signature_beside_varied_protocols(folder: 
     assert settings_hash(manifest) == manifest.settings_sha256
     assert manifest.settings_sha256.startswith(folder.name.rpartition("-")[2])
     for row in recorded.rows:
-        ids = [item for item in manifest.items[row.protocol] if item in manifest.planned]
+        drawn = [one for one in manifest.items[row.protocol] if one in manifest.planned]
+        ids = list(dict.fromkeys(item_of(one, manifest.protocol.samples or 1) for one in drawn))
         if own.aggregates.get(row.scorer) == "part":
             part = {one.item for one in read_run(folder).samples() for g in one.grades if g.scorer == row.scorer and g.weight}
             ids = [item for item in ids if item in part]
