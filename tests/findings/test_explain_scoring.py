@@ -83,7 +83,7 @@ def test_the_own_way_and_what_chance_gives_need_no_other(base: Any) -> None:
 
 
 def test_no_way_is_told_of_a_number_that_only_two_at_once_give_or_none(base: Any) -> None:
-    """Of so many pairs one often gives a number by chance, so that none is sure."""
+    """Among many pairs, one often gives the told number by chance; then no pair is named."""
     texts = samples()
     ways = read(base, texts, "0.0").ways
     single = {round(way.number * way.n) for way in ways if len(way.trial.name) == 1 and way.n == SIZE}

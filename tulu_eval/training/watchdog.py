@@ -68,7 +68,10 @@ class Watchdog:
             thread.start()
 
     def begin(self, step: int) -> None:
-        """Says that a step begins, counted from 0."""
+        """Says that a step begins, counted from 0; before the first it waits until each rank has said where it is."""
+        deadline = time.monotonic() + self._seconds
+        while not self.step and len(self._said) < self._world - 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
         self.step = step + 1
 
     def stop(self, said: str) -> None:
@@ -144,7 +147,7 @@ class Watchdog:
             time.sleep(BEAT)
 
     def _listen(self, store: Any) -> None:
-        for rank in self._heard:
+        for rank in set(self._heard) - {self._rank}:
             said = store.get(str(rank)).decode() if store.check([str(rank)]) else ""
             if said != self._said.get(rank, ""):
                 self._said[rank], self._heard[rank] = said, time.monotonic()
