@@ -5,6 +5,9 @@
 Three things that the scripts import are replaced. ``vllm`` is a name only, because ``--use_vllm`` is never given. The
 ``exact_match`` of ``evaluate`` would come from the hub: lm-eval 0.4.13 carries the same function (``lm_eval/api/metrics.py``,
 ``exact_match_hf_evaluate``). XSTest's question to ``gpt-4-0613`` is answered by the string rule's label, which is not compared.
+
+IFEval's script asks nltk for the pickle of punkt: nltk 3.9 and later answer with punkt_tab, found where our checkers find it.
+langdetect has our checkers' seed, because the script gives it none and a text's language would be a matter of chance.
 """
 
 from __future__ import annotations
@@ -35,6 +38,10 @@ def main() -> None:
     metrics: Any = types.ModuleType("evaluate")
     metrics.load = lambda name: ExactMatch
     sys.modules["evaluate"] = metrics
+    if "ifeval" in script:
+        from tulu_eval.benchmarks import ifeval_checkers
+
+        ifeval_checkers.load()
     if "xstest" in script:
         import eval.xstest.classify_refusal as labels  # type: ignore[import-not-found]
 
