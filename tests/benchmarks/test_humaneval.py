@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import tulu_eval
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.benchmarks import executed, humaneval
 from tulu_eval.benchmarks.base import Item
@@ -229,6 +231,43 @@ def test_a_run_executes_once_and_other_verbs_read_what_came_out(
     assert (newer.generated, len(ran)) == (0, 40)
     assert [row.value for row in newer.results] == [row.value for row in done.results]
     assert newer.folder != done.folder  # a version has folders of its own, and takes the answers over without their grades
+
+
+@pytest.fixture
+def no_sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine on which bubblewrap fails."""
+    fake = tmp_path / "bin" / "bwrap"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\necho 'bwrap: no namespaces' >&2; exit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+
+
+def test_every_verb_that_runs_programs_takes_the_user_s_word_for_how(
+    items: list[Item], data: Path, no_sandbox: None, tmp_path: Path, llama3_like: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = tmp_path / "responses.jsonl"
+    answers.write_text(json.dumps({"prompt": items[0].question, "response": "    return None\n"}) + "\n", encoding="utf-8")
+
+    def taken(**how: Any) -> tulu_eval.Run:
+        done = tulu_eval.import_run(answers, "made", benchmark="humaneval", data=data, output=tmp_path / "in", **how)
+        return tulu_eval.load_run(done.folder)
+
+    with pytest.raises(PreflightError, match="no sandbox can be made here"):
+        taken()
+    assert [one.value for one in taken(unsafe_execution=True).results] == [0.0]
+
+    order = Order(
+        "humaneval", str(llama3_like), protocol="greedy", data=data, limit=1, settings=EngineSettings(device="cpu"),
+        output=tmp_path / "results", execution=Execution(unsafe=True),
+    )  # fmt: skip
+    plan = dataclasses.replace(make_plan(order, load_suite()), backend=ScriptedBackend.of(lambda *_: "", name="transformers"))
+    folder = execute(plan, Progress(quiet=True)).folder
+    monkeypatch.setattr("tulu_eval.findings.audit.Engine", lambda *_: pytest.fail("the engine starts"))
+    with pytest.raises(PreflightError, match="no sandbox can be made here"):
+        tulu_eval.audit(folder, 1, model=llama3_like, data=data, progress=False)
+    with pytest.raises(pytest.fail.Exception, match="the engine starts"):
+        tulu_eval.audit(folder, 1, model=llama3_like, data=data, progress=False, unsafe_execution=True)
 
 
 def kept(programs: Iterable[str], ran: list[str], *how: Any) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from tulu_eval.api.words import spoken
 from tulu_eval.findings.audit import Audit
 from tulu_eval.findings.audit import audit as audit_run
 from tulu_eval.runs.progress import Progress
+from tulu_eval.sandbox import Execution
 
 
 @spoken
@@ -21,6 +22,8 @@ def audit(
     *,
     model: AnyPath | None = None,
     data: AnyPath | None = None,
+    unsafe_execution: bool = False,
+    sandbox_image: str = "",
     progress: bool | Progress = True,
 ) -> Audit:
     """Repeats items of a run in other batches, counts what changes, and writes ``audit.json`` into the run's folder.
@@ -33,6 +36,8 @@ def audit(
         items: How many items to repeat, 1 or more, drawn with a fixed seed.
         model: Folder or file of the model, for a run of a local one.
         data: Data file of the run, if it read one.
+        unsafe_execution: Run programs that the model wrote without a sandbox, with your rights.
+        sandbox_image: Run them in containers of this image, by podman or docker, in place of bubblewrap's sandbox.
         progress: Draw a bar; or a :class:`Progress` that shows it.
 
     Raises:
@@ -42,4 +47,5 @@ def audit(
     where = None if model is None else str(model)
     file = None if data is None else Path(data)
     with silence(progress is False):
-        return audit_run(folder_of(run), load_suite(), shown, items=items, model=where, data=file)
+        execution = Execution(unsafe=unsafe_execution, image=sandbox_image)
+        return audit_run(folder_of(run), load_suite(), shown, items=items, model=where, data=file, execution=execution)

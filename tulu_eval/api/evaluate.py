@@ -21,6 +21,7 @@ from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.requests import parse_shard
 from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.runs.runner import execute_all
+from tulu_eval.sandbox import Execution
 from tulu_eval.store.manifest import read_manifest
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
@@ -175,7 +176,7 @@ def _order(
     return Order(
         benchmark, str(model), name=name, protocol=protocol, data=data, limit=limit, backend=backend, seed=seed, date=date,
         shard=None if part is None else parse_shard(part), settings=engine_settings(settings), output=Path(output), fresh=fresh,
-        unsafe_execution=unsafe_execution, sandbox_image=sandbox_image,
+        execution=Execution(unsafe=unsafe_execution, image=sandbox_image),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from tulu_eval.api.runs import Run, folder_of
 from tulu_eval.api.words import spoken
 from tulu_eval.exchange import bundle as bundles
 from tulu_eval.exchange.import_file import Imported, import_file
+from tulu_eval.sandbox import Execution
 
 
 @spoken
@@ -22,6 +23,8 @@ def import_run(
     data: AnyPath | None = None,
     output: AnyPath = "results",
     registry: AnyPath | None = None,
+    unsafe_execution: bool = False,
+    sandbox_image: str = "",
 ) -> Imported:
     """Makes a run folder of the answers in a file that another harness wrote, and grades them.
 
@@ -35,12 +38,15 @@ def import_run(
         data: The benchmark's data file instead of its own source.
         output: Folder under which runs are kept.
         registry: TOML file with models of your own.
+        unsafe_execution: Run programs that the model wrote without a sandbox, with your rights.
+        sandbox_image: Run them in containers of this image, by podman or docker, in place of bubblewrap's sandbox.
 
     Raises:
         UserError: If no known harness wrote the file, or nothing in it is of this benchmark.
     """
     source = None if data is None else Path(data)
-    return import_file(Path(file), model, benchmark, source, Path(output), load_suite(registry))
+    execution = Execution(unsafe=unsafe_execution, image=sandbox_image)
+    return import_file(Path(file), model, benchmark, source, Path(output), load_suite(registry), execution)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import print_json, print_text, set_up_logging
+from tulu_eval.cli.common import execution_options, print_json, print_text, set_up_logging
 from tulu_eval.cli.numeric import WHOLE
 
 
@@ -16,9 +16,19 @@ from tulu_eval.cli.numeric import WHOLE
 @click.option("--items", type=WHOLE, default=32, show_default=True, help="How many items to repeat.")
 @click.option("--model", "-m", help="Where the model is, for a run of a local folder or file.")
 @click.option("--data", type=click.Path(path_type=Path), help="The data file, for a run that read one.")
+@execution_options
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
-def audit(folder: Path, items: int, model: str | None, data: Path | None, as_json: bool, quiet: bool) -> None:
+def audit(
+    folder: Path,
+    items: int,
+    model: str | None,
+    data: Path | None,
+    unsafe_execution: bool,
+    sandbox_image: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     r"""Repeat items of RUN one row at a time, in a full batch and without a shared prefix; count what changes.
 
     Greedy decoding is deterministic on paper and not in 16-bit arithmetic. The share of grades that flip widens the run's
@@ -34,7 +44,10 @@ def audit(folder: Path, items: int, model: str | None, data: Path | None, as_jso
     from tulu_eval.reports import audit as report
     from tulu_eval.runs.progress import Progress
 
-    found = tulu_eval.audit(folder, items, model=model, data=data, progress=Progress(quiet=quiet))
+    found = tulu_eval.audit(
+        folder, items, model=model, data=data, unsafe_execution=unsafe_execution, sandbox_image=sandbox_image,
+        progress=Progress(quiet=quiet),
+    )  # fmt: skip
     if as_json:
         print_json(msgspec.to_builtins(found))
     else:

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 registry_option = click.option(
     "--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own."
 )
+
+unsafe_option = click.option(
+    "--unsafe-execution", is_flag=True, help="Run programs that the model wrote without a sandbox, with your rights."
+)
+image_option = click.option(
+    "--sandbox-image", metavar="IMAGE", default="",
+    help="Run them in containers of IMAGE, by podman or docker, in place of bubblewrap.",
+)  # fmt: skip
+
+
+def execution_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options of how programs that a model wrote are run."""
+    return unsafe_option(image_option(command))
 
 
 class Verbs(click.Group):

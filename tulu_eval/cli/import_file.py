@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option
+from tulu_eval.cli.common import complete, complete_models, execution_options, print_json, print_text, registry_option
 
 
 @click.command("import", no_args_is_help=True, short_help="Make a run of another harness's answers.")
@@ -20,9 +20,18 @@ from tulu_eval.cli.common import complete, complete_models, print_json, print_te
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder under which runs are kept.")  # fmt: skip
 @registry_option
+@execution_options
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def import_file(
-    file: Path, model: str, benchmark: str, data: Path | None, output: Path, registry: Path | None, as_json: bool
+    file: Path,
+    model: str,
+    benchmark: str,
+    data: Path | None,
+    output: Path,
+    registry: Path | None,
+    unsafe_execution: bool,
+    sandbox_image: str,
+    as_json: bool,
 ) -> None:
     r"""Make a run folder of the answers in FILE, which another harness wrote, and grade them.
 
@@ -44,7 +53,10 @@ def import_file(
     """
     from tulu_eval.reports import import_file as report
 
-    done = tulu_eval.import_run(file, model, benchmark=benchmark, data=data, output=output, registry=registry)
+    done = tulu_eval.import_run(
+        file, model, benchmark=benchmark, data=data, output=output, registry=registry, unsafe_execution=unsafe_execution,
+        sandbox_image=sandbox_image,
+    )  # fmt: skip
     if as_json:
         print_json(report.as_json(done))
     else:

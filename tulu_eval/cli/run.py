@@ -9,7 +9,15 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import suite_runs
-from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, print_text, set_up_logging
+from tulu_eval.cli.common import (
+    complete,
+    complete_models,
+    end_with_failures,
+    execution_options,
+    print_json,
+    print_text,
+    set_up_logging,
+)
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
 from tulu_eval.cli.numeric import WHOLE
 
@@ -45,9 +53,7 @@ if TYPE_CHECKING:
 @click.option("--resume/--fresh", default=True, show_default=True,
               help="Go on from an existing ledger, or set it aside and begin anew.")  # fmt: skip
 @click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own.")
-@click.option("--unsafe-execution", is_flag=True, help="Run programs that the model wrote without a sandbox.")
-@click.option("--sandbox-image", metavar="IMAGE", default="",
-              help="Run them in containers of IMAGE, by podman or docker, in place of bubblewrap.")  # fmt: skip
+@execution_options
 @click.option("--skip-unavailable", is_flag=True, help="Of a suite: measure the others if some cannot be measured here.")
 @click.option(
     "--dry-run", is_flag=True, help="Print the plan: prompts as text and token ids, counts, memory, time. Loads nothing."

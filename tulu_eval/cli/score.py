@@ -11,7 +11,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json, print_text, say
+from tulu_eval.cli.common import execution_options, print_json, print_text, say
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ OF_FILES = ("outputs", "output", "positional")
 @asking.scoring_options
 @click.option("--positional", is_flag=True, help="Difficulties by row number, as alpaca_eval takes them: only for parity with "
               "numbers published so, and wrong where rows are missing.")  # fmt: skip
-@click.option("--unsafe-execution", is_flag=True, help="Run programs that the model wrote without a sandbox.")
-@click.option("--sandbox-image", metavar="IMAGE", default="",
-              help="Run them in containers of IMAGE, by podman or docker, in place of bubblewrap.")  # fmt: skip
+@execution_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def score(
     target: Path,

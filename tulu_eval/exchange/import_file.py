@@ -31,6 +31,7 @@ from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.scoring import write_rows
+from tulu_eval.sandbox import Execution
 from tulu_eval.store import manifest as files
 from tulu_eval.store.identity import data_hash, safe_name, settings_hash
 from tulu_eval.store.ledger import Ledger
@@ -72,11 +73,19 @@ class Imported:
     other_prompts: bool
 
 
-def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, output: Path, suite: Suite) -> Imported:
+def import_file(
+    path: Path,
+    model: str,
+    benchmark_name: str,
+    data: Path | None,
+    output: Path,
+    suite: Suite,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
+) -> Imported:
     """Makes a run folder from another harness's file; writes nothing before it has read and matched the whole file.
 
     ``model`` is the name of the model that wrote the answers, followed by ``@revision`` if known; ``data`` is a file to read
-    instead of the benchmark's own source.
+    instead of the benchmark's own source. ``execution`` says how programs among the answers are run.
 
     Raises:
         UserError: If no known harness wrote the file, or it has no answer to an item of the benchmark.
@@ -98,7 +107,7 @@ def import_file(path: Path, model: str, benchmark_name: str, data: Path | None, 
     name, revision = _model(model, source, suite)
     manifest = _manifest(path, source, benchmark, protocol, items, matched, name, revision, data)
     folder = output / safe_name(name) / benchmark.name / f"imported-{source.harness}-{manifest.settings_sha256[:8]}"
-    grader = Grader.of(benchmark, manifest)
+    grader = Grader.of(benchmark, manifest, execution)
     samples = list(grader.grade_all(_sample(item, answer, manifest.settings_sha256) for item, answer in matched.answers))
     asked = [(sample.completion.key, sample.item) for sample in samples]
     manifest = files.with_asked(manifest, map(asked_of, samples))

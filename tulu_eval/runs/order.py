@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from tulu_eval.backends.base import EngineSettings
+from tulu_eval.sandbox import Execution
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,8 +25,7 @@ class Order:
         shard: Part from 1 on, and number N of parts: only every Nth item; ``None`` for all.
         date: Day that a chat template with a date writes, YYYY-MM-DD; ``None`` for the day of an earlier run, else today.
         fresh: Whether to begin anew; an earlier run's day is then ignored.
-        unsafe_execution: Whether programs of the model may run without a sandbox.
-        sandbox_image: Image whose containers programs of the model run in; empty for bubblewrap.
+        execution: How programs of the model are run.
         name: Name of a local model in results; empty for the name that training gave it, else for the last two parts of its
             path.
     """
@@ -42,6 +42,5 @@ class Order:
     shard: tuple[int, int] | None = None
     date: str | None = None
     fresh: bool = False
-    unsafe_execution: bool = False
-    sandbox_image: str = ""
+    execution: Execution = Execution()  # noqa: RUF009 - frozen
     name: str = ""

@@ -32,7 +32,7 @@ from tulu_eval.runs.requests import (
     sample_ids,
 )
 from tulu_eval.runs.written import Writer, write_prompts
-from tulu_eval.sandbox import Execution, check_sandbox
+from tulu_eval.sandbox import check_sandbox
 from tulu_eval.store import environment
 from tulu_eval.store.identity import data_hash, of_completions, safe_name, settings_hash
 from tulu_eval.store.manifest import FORMAT, command_line, with_asked
@@ -203,7 +203,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     backend = catalog.backend(_backend_name(order))
     backend.check_kind(benchmark.kind, order.settings)
     if benchmark.executes:
-        check_sandbox(Execution(unsafe=order.unsafe_execution, image=order.sandbox_image))
+        check_sandbox(order.execution)
     settings, model, writer = _find_model(order, backend, suite, raw=benchmark.raw)
     for how in benchmark.writings if isinstance(benchmark, VariedBenchmark) else ():
         writer = writer.written(how)

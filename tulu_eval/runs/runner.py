@@ -23,7 +23,6 @@ from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.rereading import NOT_AS_MADE
 from tulu_eval.runs.run_plan import Plan
 from tulu_eval.runs.scoring import write_rows
-from tulu_eval.sandbox import Execution
 from tulu_eval.store import manifest as files
 from tulu_eval.store.ledger import Asked, Ledger
 from tulu_eval.store.manifest_schema import Manifest
@@ -182,8 +181,7 @@ def _execute_programs(plan: Plan, ledger: Ledger, progress: Progress) -> None:
     pending = [sample for sample in ledger.samples(_asked(plan)) if not sample.grades]
     if pending:
         progress.say(f"running {len(pending)} programs, each in a sandbox of its own ...")
-    execution = Execution(unsafe=plan.order.unsafe_execution, image=plan.order.sandbox_image)
-    grader = Grader.of(plan.benchmark, plan.setup, execution)
+    grader = Grader.of(plan.benchmark, plan.setup, plan.order.execution)
     for sample in grader.grade_all(pending):
         ledger.append(sample)
 
