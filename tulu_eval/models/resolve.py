@@ -14,7 +14,8 @@ from tulu_eval.registry import Model, Suite
 def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = False) -> tuple[ModelFiles, Model | None]:
     """Returns a model's files and its registry entry, if it has one; neither loads nor downloads weights.
 
-    What exists on disk comes first, then the registry, then the hub. ``called`` is what a local model's results are filed
+    What exists on disk comes first (of folders without a slash in ``name``, only a model's), then the registry, then the hub.
+    ``called`` is what a local model's results are filed
     under; empty to choose, see :func:`tulu_eval.models.model_files.from_path`.
 
     Raises:
@@ -37,6 +38,8 @@ def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = F
         known = suite.find(asked)
     except UnknownName:
         if "/" not in asked:
+            if Path(name).is_dir():
+                return model_files.from_path(Path(name)), None  # which says what it lacks
             raise
         known = None
     if known is not None and known.package and asked.lower() != known.hub_id.lower():
@@ -56,6 +59,8 @@ def resolve(name: str, suite: Suite, *, called: str = "", allow_pickle: bool = F
 def find_path(name: str) -> Path | None:
     """Returns the path that ``--model`` names, ``None`` if it names something else.
 
+    A folder of results has the name of its model: a bare name is that of a folder only if it is a model's.
+
     Raises:
         PreflightError: If it looks like a path but nothing is there, or the place cannot be read.
     """
@@ -63,6 +68,8 @@ def find_path(name: str) -> Path | None:
         raise PreflightError("--model is empty: give a folder, a GGUF file, a name of the registry or a hub id")
     try:
         path = Path(name).expanduser()
+        if path.is_dir() and model_files.NAME.fullmatch(name) and not model_files.is_model_folder(path):
+            return None
         if path.exists():
             return path
         dangling = path.is_symlink()
