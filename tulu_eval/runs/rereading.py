@@ -19,7 +19,7 @@ from tulu_eval.store.identity import settings_hash
 from tulu_eval.store.ledger import Asked, Ledger
 from tulu_eval.store.manifest import LEDGER, MANIFEST, RESULT, Recorded, asked_hash, combined, manifest_hash
 from tulu_eval.store.manifest_schema import Manifest
-from tulu_eval.store.sample_line import Marks, asked_of, decode, encode, marks, timeless, ungraded
+from tulu_eval.store.sample_line import Marks, asked_of, decode, encode, marks, parts, timeless
 from tulu_eval.store.setup_schema import plain
 from tulu_eval.store.tally import Tally
 
@@ -74,9 +74,9 @@ class _Read:
 
     def note(self, line: bytes, grader: Grader | None) -> None:
         """Adds a line of the ledger; raises ValueError if the line is not a sample."""
-        item, found = marks(line)
+        item, found, answer = parts(line)
         self.kept[item] = found
-        self.answers.append(hashlib.sha256(ungraded(line)).digest())
+        self.answers.append(hashlib.sha256(answer).digest())
         self.as_kept.append(hashlib.sha256(timeless(line)).digest())
         sample = decode(line)
         self.asked[item] = asked_of(sample)

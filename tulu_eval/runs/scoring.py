@@ -20,7 +20,7 @@ from tulu_eval.store.causes import commonest
 from tulu_eval.store.digests import Digest, digest, write_digests
 from tulu_eval.store.manifest import Recorded, combined, manifest_hash, samples_hash, write_results
 from tulu_eval.store.manifest_schema import Manifest
-from tulu_eval.store.sample_line import Marks, decode, marks, ungraded
+from tulu_eval.store.sample_line import Marks, decode, parts
 from tulu_eval.store.schema import StoredTally
 from tulu_eval.store.setup_schema import stored
 from tulu_eval.store.signature import signature
@@ -53,9 +53,9 @@ def write_rows(folder: Path, manifest: Manifest, benchmark: Benchmark, lines: It
 
     def noted() -> Iterator[bytes]:
         for line in lines:
-            item, one = marks(line)
+            item, one, answer = parts(line)
             found[item] = one
-            answers.append(hashlib.sha256(ungraded(line)).digest())
+            answers.append(hashlib.sha256(answer).digest())
             if one.status == "engine_error":
                 causes.append(decode(line).completion.error)
             if not benchmark.publishable:
@@ -66,8 +66,9 @@ def write_rows(folder: Path, manifest: Manifest, benchmark: Benchmark, lines: It
     results, tally = make_rows(manifest, benchmark, found), tally_of(manifest, found, causes)
     if digests:
         write_digests(folder, digests)
-    manifest = replace(manifest, tally=stored(tally, StoredTally), answers_sha256=combined(answers))
-    recorded = Recorded(results, whole, combined(answers), manifest_hash(manifest), benchmark.version)
+    answered = combined(answers)
+    manifest = replace(manifest, tally=stored(tally, StoredTally), answers_sha256=answered)
+    recorded = Recorded(results, whole, answered, manifest_hash(manifest), benchmark.version)
     write_results(folder, recorded, tally)
     return ScoredRows(results, tally, manifest)
 

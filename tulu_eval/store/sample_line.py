@@ -155,8 +155,16 @@ def _head(line: bytes) -> re.Match[bytes]:
 
 def marks(line: bytes) -> tuple[str, Marks]:
     """Returns item and marks of an intact line, the rest unparsed; raises ValueError if it does not begin as a ledger's."""
+    item, found, _ = parts(line)
+    return item, found
+
+
+def parts(line: bytes) -> tuple[str, Marks, bytes]:
+    """Returns item and marks of an intact line, as :func:`marks`, and the line as :func:`ungraded`, read once for both."""
     found = _head(line)
-    return _text(found[2]), _read_marks(found[3], tuple(_SCORE.findall(line, line.rindex(_GRADES))), found[4] or b"")
+    grades = line.rindex(_GRADES)
+    scored = _read_marks(found[3], tuple(_SCORE.findall(line, grades)), found[4] or b"")
+    return _text(found[2]), scored, _without_grades(line, found, grades)
 
 
 @functools.lru_cache(maxsize=4096)  # a run has few different marks, and equal ones share an object
@@ -182,8 +190,11 @@ def ungraded(line: bytes) -> bytes:
     Raises:
         ValueError: If the line does not begin as a ledger's line does.
     """
-    found = _head(line)
-    return line[: found.end(2)] + line[found.end(3) + len('",') : line.rindex(_GRADES)]
+    return _without_grades(line, _head(line), line.rindex(_GRADES))
+
+
+def _without_grades(line: bytes, found: re.Match[bytes], grades: int) -> bytes:
+    return line[: found.end(2)] + line[found.end(3) + len('",') : grades]
 
 
 def intact(line: bytes) -> bool:
