@@ -17,6 +17,7 @@
 
 set -euo pipefail
 
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # since Slurm 22.05 srun does not take it over by itself
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export ADDRESS="${nodes[0]}:$((20000 + SLURM_JOB_ID % 10000))"
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0

@@ -19,6 +19,7 @@
 
 set -euo pipefail
 
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # since Slurm 22.05 srun does not take it over by itself
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 launch=(torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "$SLURM_GPUS_ON_NODE" --max-restarts 3)
 launch+=(--rdzv-backend c10d --rdzv-endpoint "${nodes[0]}:$((20000 + SLURM_JOB_ID % 10000))")
