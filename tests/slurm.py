@@ -17,11 +17,13 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 # The node says that it has more than it has, so that scripts for real nodes run as they are; its two GPUs are devices that any
-# machine has. A job starts again once its credential has expired: after 5 s, in place of two minutes.
+# machine has. Two of these number their jobs differently, because ports follow from the numbers. A job starts again once its
+# credential has expired: after 5 s, in place of two minutes.
 CONFIGURATION = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
+FirstJobId={ports[0]}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
@@ -114,7 +116,7 @@ class Slurm:
         said = self.call("scontrol", "--oneliner", "show", "job", job)
         return dict(_pairs(said.splitlines()[-1]))
 
-    def ended(self, *jobs: str, seconds: float = 120.0) -> list[dict[str, str]]:
+    def ended(self, *jobs: str, seconds: float = 300.0) -> list[dict[str, str]]:
         """Waits for jobs, all tasks of arrays included; returns what Slurm says of each of them."""
         last = time.monotonic() + seconds
         while self.call("squeue", "-h", "-j", ",".join(jobs), check=False):

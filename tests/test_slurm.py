@@ -121,7 +121,7 @@ def test_training_goes_on_after_a_lost_rank_and_after_the_signal_before_the_limi
 
 
 def until(there: Callable[[], bool], log: Path) -> None:
-    last = time.monotonic() + 120.0
+    last = time.monotonic() + 240.0
     while not there():
         assert time.monotonic() < last, log.read_text()
         time.sleep(0.02)

@@ -154,6 +154,7 @@ FILES = {
     "cell": REGISTRY + CELL + '"67.3"\n',
     "toml": "[[model\n",
     "blank": "\n  \n",
+    "long": "x" * 500_000,
     "listed": "tulu-2-13b\ntulu-2-70b\n",
 }
 
@@ -197,6 +198,7 @@ FILES = {
         (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "2", "--gpus", "8"), "--gpus goes with a suite"),
         (("plan", "tulu-2.5", "-m", "{none}", "--gpus", "8"), "none.toml"),
         (("plan", "tulu-2.5", "-m", "{blank}", "--gpus", "8"), "blank.toml: names no model; give one per line"),
+        (("plan", "tulu-2.5", "-m", "{long}", "--gpus", "8"), "long.toml: has a line of more than 1000 characters"),
         (("plan", "tulu-2.5", "-m", "{listed}", "--gpus", "0"), "--gpus must be from 1 to 10,000, not 0"),
         (("plan", "tulu-2.5", "-m", "{listed}"), "Missing option '--gpus'."),
         (
