@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tulu_eval.reproduction.plan_card import H200_GIB, SHARE, device_memory
+from tulu_eval.reproduction.plan_card import device_memory
+from tulu_eval.runs.estimate import H200_GIB, SHARE
 from tulu_eval.training import recipes, sizing
 from tulu_eval.training.job import TrainingOrder
 

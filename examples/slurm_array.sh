@@ -12,6 +12,7 @@
 #   TULU_EVAL_SHARDS=7 sbatch --array=3 examples/slurm_array.sh ...
 
 #SBATCH --job-name=tulu-eval
+#SBATCH --ntasks=1
 #SBATCH --gpus-per-task=1
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tulu_eval.api.judge import judge, plan_judging
     from tulu_eval.api.merge import merge
     from tulu_eval.api.models import find_model, list_models, load_suite
+    from tulu_eval.api.plan_models import plan_models
     from tulu_eval.api.report import report
     from tulu_eval.api.reproduce import plan_reproduction, reproduce
     from tulu_eval.api.run_suite import evaluate_suite, plan_suite
@@ -51,6 +52,7 @@ _FILES = {
     "api.judge": ("judge", "plan_judging"),
     "api.merge": ("merge",),
     "api.models": ("find_model", "list_models", "load_suite"),
+    "api.plan_models": ("plan_models",),
     "api.report": ("report",),
     "api.reproduce": ("plan_reproduction", "reproduce"),
     "api.runs": ("Run", "find_runs", "load_run"),
@@ -110,6 +112,7 @@ __all__ = [
     "plan",
     "plan_calibration",
     "plan_judging",
+    "plan_models",
     "plan_reproduction",
     "plan_suite",
     "plan_training",

@@ -28,6 +28,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "compare": ("compare", ("compare", "x", "y")),
     "audit": ("audit", ("audit", "x")),
     "plan": ("items_needed", ("plan", "gsm8k", "-m", "x", "y", "-d", "2")),
+    "plan SUITE": ("plan_models", ("plan", "tulu-2.5", "-m", "models.txt", "--gpus", "8")),
     "import": ("import_run", ("import", "x", "-m", "y")),
     "table": ("table", ("table",)),
     "report": ("report", ("report",)),
@@ -77,6 +78,7 @@ def test_every_verb_is_in_the_list() -> None:
 def test_a_verb_calls_its_function(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     function, words = FUNCTIONS[verb]
     (tmp_path / "judged").mkdir()
+    (tmp_path / "models.txt").write_text("x\n")
     (tmp_path / "judged" / "judging.json").write_text("{}")
 
     def instead(name: str) -> Callable[..., Never]:

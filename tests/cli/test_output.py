@@ -48,6 +48,7 @@ USUAL = {
     "explain": f"explain {RUN} --number 40.0 --n 200 --max-items 0",
     "audit": "audit audited --model model --data rows.jsonl --items 2",
     "plan": "plan gsm8k --models tulu-2-13b tulu-v2.5-dpo-13b-uf-mean --detect 2.0 --data test.jsonl",
+    "plan --gpus": "plan tulu-2.5 --models models.txt --gpus 8 --gpu-hour-price 3",
     "import": "import predictions.jsonl --model my-model --data test.jsonl --output out",
     "table": "table",
     "table --suite": "table --suite",
@@ -190,6 +191,7 @@ def kept(
     (folder / "predictions.jsonl").write_text(json.dumps(predicted) + "\n")
     (folder / "card.md").write_text("---\nlicense: mit\nmodel-index:\n- name: x\n---\n# Mine\n")
     (folder / "words").write_text("words\n")
+    (folder / "models.txt").write_text("tulu-2-dpo-70b\ntulu-2-13b\n\nllama-3-tulu-2-8b\n")
     return folder
 
 

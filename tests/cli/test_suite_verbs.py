@@ -153,6 +153,9 @@ FILES = {
     '[[model]]\nhub_id = "a/c"\nstage = "DPO"\nsize = "8B"\nfamily = "f"\naliases = ["tulu-2-13b"]\n',
     "cell": REGISTRY + CELL + '"67.3"\n',
     "toml": "[[model\n",
+    "blank": "\n  \n",
+    "long": "x" * 500_000,
+    "listed": "tulu-2-13b\ntulu-2-70b\n",
 }
 
 
@@ -183,7 +186,7 @@ FILES = {
         (("verify", "{failed}", "--registry", "{cell}"), "cannot be a share of 200 items"),
         (("compare", "{run}", "{none}"), "none.toml: no such run folder"),
         (("compare", "{run}"), "missing argument 'RUN_B'"),
-        (("plan", "gsm8k", "--models", "tulu-2-13b"), "Option '--models' requires 2 arguments."),
+        (("plan", "gsm8k", "--models", "tulu-2-13b"), "Option '--models' requires 2 arguments: plan BENCHMARK"),
         (
             ("plan", "gsm8k", "-m", "tulu-2-13b", "-d", "5"),
             "Option '--models' requires 2 arguments: plan BENCHMARK -m A B -d POINTS.",
@@ -192,6 +195,22 @@ FILES = {
         (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "5e-324"), "--detect 5e-324 takes millions of items"),
         (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "0"), "above 0 and at most 100, not 0"),
         (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "x"), "'x' is not a number"),
+        (("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "2", "--gpus", "8"), "--gpus goes with a suite"),
+        (("plan", "tulu-2.5", "-m", "{none}", "--gpus", "8"), "none.toml"),
+        (("plan", "tulu-2.5", "-m", "{blank}", "--gpus", "8"), "blank.toml: names no model; give one per line"),
+        (("plan", "tulu-2.5", "-m", "{long}", "--gpus", "8"), "long.toml: has a line of more than 1000 characters"),
+        (("plan", "tulu-2.5", "-m", "{listed}", "--gpus", "0"), "--gpus must be from 1 to 10,000, not 0"),
+        (("plan", "tulu-2.5", "-m", "{listed}"), "Missing option '--gpus'."),
+        (
+            ("plan", "tulu-2.5", "-m", "{listed}", "--gpus", "1"),
+            "tulu-2-70b needs 2 GPUs for its 130 GiB of weights, and --gpus",
+        ),
+        (("plan", "tulu-2.5", "-m", "{listed}", "--gpus", "2", "--gpu-hour-price", "-1"), "--gpu-hour-price must be 0 or more"),
+        (("plan", "tulu-2.5", "-m", "{listed}", "--gpus", "2", "-d", "2"), "--detect goes with a benchmark"),
+        (
+            ("plan", "tulu-2.5", "-m", "tulu-2-13b", "tulu-2-7b", "--gpus", "8"),
+            "requires one file: plan tulu-2.5 --models FILE",
+        ),
         (("plan", "gsm9k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "2"), "unknown benchmark 'gsm9k'. Did you mean 'gsm8k'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -43,6 +43,7 @@ LINES: dict[str, Line] = {
     "explain": Line(("{run}", "{second}"), {"--max-items": ("0",)}, ("-q",), slow=True),
     "audit": Line(("{run}",), {"--model": ("{root}/no-model",)}, ("-q",), slow=True),
     "plan": Line(("gsm8k",), {"--models": ("tulu-2-13b", "tulu-v2.5-dpo-13b-uf-mean"), "--detect": ("2.0",)}),
+    "plan --gpus": Line(("tulu-2.5",), {"--models": ("{models}",), "--gpus": ("8",)}),
     "import": Line(("{predictions}",), {"--model": ("my-model",), "--data": ("{set}",), "--output": ("{root}/r",)}),
     "table": Line((), {"--results": ("{results}",)}),
     "report": Line((), {"--results": ("{results}",), "--write": ("{root}/r.html",)}, ("-q",)),
@@ -121,6 +122,7 @@ def make_place(folder: Path, runs: dict[str, Path], fixed: dict[str, Path]) -> P
     texts = {
         "sft.jsonl": _sft(),
         "card.md": "---\nlicense: mit\nmodel-index:\n- name: x\n---\n# Mine\n",
+        "models.txt": "tulu-2-13b\ntulu-2-dpo-70b\n",
         "empty": "",
         "words": "words\n",
     }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,3 +84,33 @@ def train() -> Train:
         return CliRunner().invoke(cli, ["train", stage, "-r", "tiny", "--device", "cpu", *map(str, words)])
 
     return call
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[str, str]]:
+    """Two hosts made of network namespaces, 10.77.0.1 and .2, with a link between them."""
+    names = (f"a{os.getpid()}", f"b{os.getpid()}")
+    ip = shutil.which("ip")
+    if ip is None or os.geteuid():
+        pytest.skip("network namespaces need the program ip and root")
+
+    def call(*words: str) -> None:
+        subprocess.run([ip, *words], check=True, capture_output=True)
+
+    try:
+        call("netns", "add", names[0])
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespace can be made here: {error.stderr.decode().strip()}")
+    try:
+        call("netns", "add", names[1])
+        call(
+            "link", "add", f"v{names[0]}", "netns", names[0], "type", "veth", "peer", "name", f"v{names[1]}", "netns", names[1]
+        )
+        for at, name in enumerate(names, start=1):
+            call("-n", name, "address", "add", f"10.77.0.{at}/24", "dev", f"v{name}")
+            call("-n", name, "link", "set", f"v{name}", "up")
+            call("-n", name, "link", "set", "lo", "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run([ip, "netns", "delete", name], check=False, capture_output=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import signal
@@ -185,6 +186,42 @@ def test_the_same_command_under_torchrun(
     alone, shared = (load_file(tmp_path / n / "policy" / "model.safetensors") for n in ("1", "2"))
     for name in alone:
         torch.testing.assert_close(shared[name], alone[name], atol=1e-5, rtol=0)
+
+
+def test_two_hosts_train_as_one(
+    train: Train, programs: Any, hosts: tuple[str, str], llama3_like: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """torchrun on each of two hosts, which meet at the first one's address and share a folder."""
+    words = ["sft", "-m", llama3_like, "--data", files["sft"], "--set", "batch=8"]
+    assert train(*words, "-o", tmp_path / "1", "-q").exit_code == 0
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1")
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", "10.77.0.1:29514", "--rdzv-id", "test")
+    both = []
+    for place, name in enumerate(hosts):
+        # Both have this machine's name, so each is told its address, and the first one that it is the meeting's host.
+        own = ("--local-addr", f"10.77.0.{place + 1}", "--rdzv-conf", f"is_host={place == 0}")
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": f"v{name}"}
+        command = (*launcher, *meeting, *own, "-m", "tulu_eval", "train", *words, "-r", "tiny", "--device", "cpu")
+        both.append(programs.start("ip", "netns", "exec", name, *command, "-o", tmp_path / "2", env=environment))
+    for child in both:
+        _, errors = child.communicate(timeout=300)
+        assert child.returncode == 0, errors
+    alone, shared = (numbers(tmp_path / n) for n in ("1", "2"))
+    assert len(alone) == len(shared) == 3
+    for one, other in zip(alone, shared, strict=True):
+        assert other == pytest.approx(one, rel=1e-5)
+    manifest = json.loads((tmp_path / "2" / "manifest.json").read_text())
+    assert manifest["ranks"] == 2
+    before, after = (load_file(tmp_path / n / "policy" / "model.safetensors") for n in ("1", "2"))
+    largest = max(float((after[name] - before[name]).abs().max()) for name in before)
+    print(f"largest difference of a weight {largest:.1e}")
+    assert largest <= 1e-5
+
+
+def numbers(run: Path) -> list[dict[str, float]]:
+    """Returns what each step of SFT says of the model."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in ("loss", "policy_gradient_norm", "learning_rate")} for line in lines]
 
 
 OUT_OF_MEMORY = """

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 WATCHED = Path(__file__).with_name("watched.py")
 LINE = r"^tulu-eval: rank 0 ends in step \d+: nothing heard from rank 1 \(.+\) for \d+ s; the last checkpoint is whole: give "
@@ -98,36 +94,6 @@ def test_torchrun_starts_the_ranks_again(programs: Any) -> None:
     assert run.returncode == 0, errors
     assert out.splitlines().count("step 4") == 2
     assert "Traceback" not in errors
-
-
-@pytest.fixture
-def hosts() -> Iterator[tuple[str, str]]:
-    """Two hosts made of network namespaces, 10.77.0.1 and .2, with a link between them."""
-    names = (f"a{os.getpid()}", f"b{os.getpid()}")
-    ip = shutil.which("ip")
-    if ip is None or os.geteuid():
-        pytest.skip("network namespaces need the program ip and root")
-
-    def call(*words: str) -> None:
-        subprocess.run([ip, *words], check=True, capture_output=True)
-
-    try:
-        call("netns", "add", names[0])
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespace can be made here: {error.stderr.decode().strip()}")
-    try:
-        call("netns", "add", names[1])
-        call(
-            "link", "add", f"v{names[0]}", "netns", names[0], "type", "veth", "peer", "name", f"v{names[1]}", "netns", names[1]
-        )
-        for at, name in enumerate(names, start=1):
-            call("-n", name, "address", "add", f"10.77.0.{at}/24", "dev", f"v{name}")
-            call("-n", name, "link", "set", f"v{name}", "up")
-            call("-n", name, "link", "set", "lo", "up")
-        yield names
-    finally:
-        for name in names:
-            subprocess.run([ip, "netns", "delete", name], check=False, capture_output=True)
 
 
 def test_a_link_that_goes_down(programs: Any, hosts: tuple[str, str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tulu_eval.errors import UserError
 from tulu_eval.reproduction.plan_sums import free_bytes
 from tulu_eval.reproduction.planned import DONE, TO_DO, Figure, PlannedMemory, PlannedStage, ReproductionPlan, together
+from tulu_eval.runs.estimate import H200_FLOPS, H200_GIB, NODE, SHARE
 from tulu_eval.training import checkpoint, cost, export, recipes, sizing
 from tulu_eval.training.job import Job, TrainingOrder
 from tulu_eval.training.parallel import Ranks
@@ -26,16 +27,6 @@ NAME = "card-8b"
 SEED = 42
 """The one of the recipes ``easylm``."""
 
-H200_GIB = 139.0
-"""Memory of an H200, as its driver says."""
-
-H200_FLOPS = 743e12
-"""Operations per second of a bfloat16 matrix product on an H200, measured (benchmarks/README.md, On a CUDA machine)."""
-
-SHARE = 0.9
-"""Share of the memory that may be planned for: the model of it is good to 10 %, and allocators leave fragments."""
-
-NODE = 8
 DEVICES = (8, 16, 32, 64)
 """Numbers of devices that are tried, unless ``WORLD_SIZE`` says one."""
 

@@ -25,6 +25,18 @@ TYPICAL_NEW_TOKENS = 110
 ROWS = 64
 """Number of rows that an engine is assumed to decode together."""
 
+H200_GIB = 139.0
+"""Memory of an H200, as its driver says."""
+
+H200_FLOPS = 743e12
+"""Operations per second of a bfloat16 matrix product on an H200, measured (benchmarks/README.md, On a CUDA machine)."""
+
+NODE = 8
+"""GPUs of a node."""
+
+SHARE = 0.9
+"""Share of a GPU's memory that may be planned for: the model of it is good to 10 %, and allocators leave fragments."""
+
 TRY_SECONDS = 0.25
 """Seconds for which a measurement is repeated at least."""
 
