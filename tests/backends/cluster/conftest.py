@@ -30,7 +30,8 @@ class TwoNodes:
     def __init__(self, folder: Path) -> None:
         from ray.cluster_utils import Cluster
 
-        head = {**NODE, "include_dashboard": False, "temp_dir": str(folder)}
+        health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+        head = {**NODE, "include_dashboard": False, "temp_dir": str(folder / "ray"), "_system_config": health}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self._cluster.address
         self._second: Any = None
@@ -57,6 +58,7 @@ def nodes() -> Iterator[TwoNodes]:
     folder = Path(tempfile.mkdtemp(prefix="tulu-eval-nodes-"))
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_TMPDIR", str(folder))  # for the cluster's address, which Ray writes to /tmp/ray, present or not
     patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # what else uses this machine's memory must kill no engine
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")])))
     logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -115,22 +115,6 @@ def test_several_runs_and_models_go_in_one_submission(order: Order, cluster: Any
     same_run(alone.folder, outcomes[3].folder)
 
 
-@pytest.mark.parametrize("after", random.Random(21).sample(range(1, 190), 2))
-def test_a_node_that_is_lost_loses_and_doubles_nothing(order: Order, cluster: Any, many: Path, after: int) -> None:
-    seen = 0
-
-    class Watching(Progress):
-        def sample(self, sample: Any) -> None:
-            nonlocal seen
-            seen += 1
-            if seen == after:
-                cluster.kill_second()
-
-    outcome = execute(plan_of(order, cluster.address, engines.Slow, data=many), Watching(quiet=True))
-    assert seen == outcome.tally.done == 200
-    same_run(execute(plan_of(order, None, engines.Engine, data=many), QUIET).folder, outcome.folder)
-
-
 def test_a_request_that_kills_three_engines_fails_alone(order: Order, cluster: Any, capfd: pytest.CaptureFixture[str]) -> None:
     outcome = execute(plan_of(order, cluster.address, engines.Mortal), QUIET)
     said = capfd.readouterr()
@@ -147,8 +131,8 @@ def test_a_request_that_kills_three_engines_fails_alone(order: Order, cluster: A
 def test_engines_that_answer_nothing_end_the_run(
     order: Order, cluster: Any, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tulu_eval.backends.cluster.fleet.MOST_DEATHS", 4)
-    with pytest.raises(EngineError, match=r"4 engines died with no answer in between.*ZeroDivisionError: no luck"):
+    monkeypatch.setattr("tulu_eval.backends.cluster.fleet.MOST_DEATHS", 2)
+    with pytest.raises(EngineError, match=r"2 engines died with no answer in between.*ZeroDivisionError: no luck"):
         execute(plan_of(order, cluster.address, engines.Failing, data=many), QUIET)
 
 
@@ -278,11 +262,10 @@ def test_what_nodes_lack_is_refused_before_anything_is_generated(
     gone = dataclasses.replace(plan.model, path=tmp_path / "nowhere")
     assert "nowhere cannot be read: No such file or directory" in refused(gone)
     assert "has another weights: " in refused(dataclasses.replace(plan.model, weights_sha256="0" * 64))
-    for name in ("python", "ray", "tulu-eval", "torch"):
-        here = {name: "0.0.1"}
-        monkeypatch.setattr("tulu_eval.backends.cluster.backend.versions", lambda here=here: here)
-        assert f"has {name} " in refused()
-        assert "and this machine 0.0.1" in refused()
+    monkeypatch.setattr("tulu_eval.backends.cluster.fleet.versions", lambda: {"torch": "0.0.1"})
+    said = refused()
+    assert "has torch " in said
+    assert "and this machine 0.0.1" in said
 
 
 def test_another_run_in_the_same_folder_is_one_line(order: Order, cluster: Any) -> None:
@@ -290,3 +273,19 @@ def test_another_run_in_the_same_folder_is_one_line(order: Order, cluster: Any) 
     with files.locked(plan.folder), pytest.raises(UserError, match="another process is writing to"):
         execute(plan, QUIET)
     assert not running_actors()
+
+
+def test_a_node_that_is_lost_loses_and_doubles_nothing(order: Order, cluster: Any, many: Path) -> None:
+    """Once, and last, since Ray lists a lost node for some seconds; ``benchmarks/cluster.py kills`` does it ten times."""
+    seen, after = 0, random.Random(21).randrange(1, 190)
+
+    class Watching(Progress):
+        def sample(self, sample: Any) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == after:
+                cluster.kill_second()
+
+    outcome = execute(plan_of(order, cluster.address, engines.Slow, data=many), Watching(quiet=True))
+    assert seen == outcome.tally.done == 200
+    same_run(execute(plan_of(order, None, engines.Engine, data=many), QUIET).folder, outcome.folder)

@@ -1,4 +1,6 @@
-"""What runs on a cluster's nodes: a look at the node before anything starts, and the actor that has an engine.
+"""What runs on a cluster's nodes: the actor that looks at its node first, and then has an engine.
+
+One process does both, since the start of each costs a second of a CPU, most of it Ray's own import.
 
 Ray pickles what goes between the driver and its nodes; it is a program of one user on machines that trust each other.
 """
@@ -87,21 +89,18 @@ class AnswerBatch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class NodeReport:
-    """What a look at a node found; ``trouble`` with the model is one line, empty if it is there and the same."""
+class ActorPlace:
+    """Where an actor is: Ray's name of the node, and the versions of the programs there."""
 
+    node: str
     versions: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a look at a node found; ``trouble`` is one line, empty if the model is there and the same."""
+
     trouble: str
-
-
-def look(model: ModelFiles, settings: EngineSettings) -> NodeReport:
-    """Looks whether this node has the same programs and the same model as the driver; downloads no weights."""
-    try:
-        find_model(model, settings)
-        trouble = ""
-    except UserError as error:
-        trouble = error.command_line
-    return NodeReport(versions(), trouble)
 
 
 def find_model(model: ModelFiles, settings: EngineSettings) -> ModelFiles:
@@ -138,11 +137,19 @@ class EngineActor:
         self._made: queue.Queue[AnswerBatch] = queue.Queue(MOST_ANSWERS)
         self._backend: Backend | None = None
 
-    def place(self) -> str:
-        """Returns Ray's name of the node on which the actor is."""
+    def place(self) -> ActorPlace:
+        """Returns where the actor is; it takes no record of the driver's, which other versions may not have."""
         import ray
 
-        return str(ray.get_runtime_context().get_node_id())
+        return ActorPlace(str(ray.get_runtime_context().get_node_id()), versions())
+
+    def look(self, model: ModelFiles, settings: EngineSettings) -> NodeReport:
+        """Looks whether this node has the same model as the driver; downloads no weights."""
+        try:
+            find_model(model, settings)
+        except UserError as error:
+            return NodeReport(f"cannot use {model.name}: {error.command_line}")
+        return NodeReport("")
 
     def load(self, order: LoadOrder) -> Loaded | Refusal:
         """Finds the model and loads it."""
