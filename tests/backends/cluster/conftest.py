@@ -1,4 +1,4 @@
-"""A real Ray cluster of two nodes on this machine: two raylets, each with one CPU for engines."""
+"""A real Ray cluster of two nodes on this machine: two raylets, each with one CPU, and one GPU that is not there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.runs.order import Order
 
 TESTS = Path(__file__).parents[2]
-NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
+NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80_000_000}
 
 
 class TwoNodes:

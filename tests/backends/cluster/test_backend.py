@@ -273,7 +273,7 @@ def test_what_nodes_lack_is_refused_before_anything_is_generated(
 
     assert "the cluster has room for 2 engines" in refused(data_parallel=3)
     assert "an engine needs 2 CPUs on one node, and the largest node of the cluster offers 1" in refused(tensor_parallel=2)
-    assert "no node of the cluster offers a GPU" in refused(device="cuda")
+    assert "an engine needs 2 GPUs on one node" in refused(device="cuda", tensor_parallel=2)
     gone = dataclasses.replace(plan.model, path=tmp_path / "nowhere")
     assert "nowhere cannot be read: No such file or directory" in refused(gone)
     assert "has another weights: " in refused(dataclasses.replace(plan.model, weights_sha256="0" * 64))
@@ -281,6 +281,20 @@ def test_what_nodes_lack_is_refused_before_anything_is_generated(
     said = refused()
     assert "has torch " in said
     assert "and this machine 0.0.1" in said
+
+
+def test_an_engine_over_two_nodes_has_a_gpu_of_each(order: Order, connected: Any) -> None:
+    """The wiring alone: the GPUs are a number that Ray was told, and the engine does what vLLM's executor does with it."""
+    plan = plan_of(order, connected.address)
+    settings = dataclasses.replace(plan.order.settings, device="auto", tensor_parallel=2)
+    backend = on_cluster(engines.OverNodes)
+    with pytest.raises(PreflightError, match="an engine needs 3 GPUs, and all nodes of the cluster together offer 2"):
+        backend.check(plan.model, dataclasses.replace(settings, tensor_parallel=3))
+    backend.check(plan.model, settings)
+    with backend.load(plan.model, settings, (1,), 64) as engine:
+        assert {**engines.OverNodes.described, "nodes": "2", "hides": "False", "data_parallel": "1"} == engine.describe()
+        requests = [one.request for one in plan.planned]
+        assert {one.key for one in engine.generate(requests, plan.decoding)} == {one.key for one in requests}
 
 
 def test_another_run_in_the_same_folder_is_one_line(order: Order, cluster: Any) -> None:

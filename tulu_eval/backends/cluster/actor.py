@@ -8,6 +8,7 @@ Ray pickles what goes between the driver and its nodes; it is a program of one u
 from __future__ import annotations
 
 import dataclasses
+import os
 import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -129,10 +130,13 @@ class EngineActor:
 
     Args:
         inner: Class of the engine.
+        spread: Whether the engine has GPUs of several nodes, for which it asks Ray itself, as vLLM's Ray executor does.
     """
 
-    def __init__(self, inner: type[Backend]) -> None:
+    def __init__(self, inner: type[Backend], spread: bool) -> None:
         self._inner = inner
+        if spread:
+            _join()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._made: queue.Queue[AnswerBatch] = queue.Queue(MOST_ANSWERS)
         self._backend: Backend | None = None
@@ -218,6 +222,15 @@ class EngineActor:
         if self._backend is None:
             raise RuntimeError("the engine has no model")
         return self._backend
+
+
+def _join() -> None:
+    """Lets programs that this process starts find the cluster and this node's GPUs, which Ray hides from an actor without."""
+    import ray
+
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
 
 
 def _answers(backend: Backend, job: RemoteJob) -> Iterator[Answer]:

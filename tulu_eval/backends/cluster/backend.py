@@ -147,7 +147,7 @@ _checked: list[Fleet] = []
 def _fleet(inner: type[Backend], settings: EngineSettings) -> Fleet:
     """Connects, and returns engines without a model: those of an earlier check if they are the same, else new ones."""
     connection.connect(connection.LOCAL if settings.cluster is None else settings.cluster)
-    room = make_room(connection.nodes(), settings)
+    room = make_room(connection.nodes(), settings, inner.over_nodes)
     while _checked:
         fleet = _checked.pop()
         if (fleet.inner, fleet.room) == (inner, room):

@@ -248,7 +248,9 @@ class Fleet:
         if not isinstance(error, ray.exceptions.RayActorError):
             raise EngineError(f"the engine on the node {self._host(engine)} failed: {cause_of(error)}") from error
         if not engine.node and "creation task" in str(error):
-            raise PreflightError(f"a node of the cluster cannot start an engine: {cause_of(error)}") from error
+            raise PreflightError(
+                f"a node of the cluster cannot start an engine of this tulu-eval: {cause_of(error)}"
+            ) from error
         host, gone = self._host(engine), bool(engine.node) and engine.node not in {node.id for node in connection.nodes()}
         if not gone and not isinstance(error, ray.exceptions.ActorUnavailableError):
             yield from self._blame(engine, cause_of(error), dealer)

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 from tulu_eval.backends.base import Backend
+from tulu_eval.backends.cluster import connection
 from tulu_eval.backends.cluster.actor import Answer, EngineActor
 from tulu_eval.backends.cluster.dealing import Share
 from tulu_eval.backends.cluster.placing import Room
@@ -33,7 +34,10 @@ class RemoteEngine:
         import ray
 
         how = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": 0, "max_concurrency": 2}
-        self.actor: Any = ray.remote(EngineActor).options(scheduling_strategy="SPREAD", **how).remote(inner)
+        where = _first_node() if room.spread else "SPREAD"
+        self.actor: Any = (
+            ray.remote(EngineActor).options(scheduling_strategy=where, **how).remote(inner, spread=bool(room.spread))
+        )
         self.call: Any = self.actor.place.remote()
         self.node = ""
         self.seen = self.ready = False
@@ -46,6 +50,13 @@ class RemoteEngine:
         self.share = self.call = None
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(self.actor)
+
+
+def _first_node() -> Any:
+    """Returns Ray's word for the node with most GPUs: vLLM's executor wants one of its GPUs beside its own process."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(max(connection.nodes(), key=lambda node: node.gpus).id, soft=True)
 
 
 def failed(request: AnyRequest, cause: str) -> Answer:
