@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import importlib.util
 import json
 import random
@@ -192,10 +193,11 @@ def test_a_driver_that_is_killed_goes_on_from_its_ledger(
     assert no_actors_are_left()
     before = len((folder / files.LEDGER).read_bytes().splitlines())
     assert before < 200
-    again = programs.start(sys.executable, "-c", command(order, cluster.address, many, tmp_path / "out"))
-    _, err = again.communicate()
-    assert again.returncode == 0, err
-    assert "of 200 samples are in the ledger already" in err
+    settings = dataclasses.replace(order.settings, batch_size=0, cluster=cluster.address, data_parallel=0)
+    plan = make_plan(dataclasses.replace(order, data=many, settings=settings, output=tmp_path / "out"), load_suite())
+    outcome = execute(dataclasses.replace(plan, backend=engines.Engine), QUIET)
+    assert outcome.folder == folder
+    assert outcome.generated == 200 - before
     assert len(samples(folder)) == 200
 
 
@@ -258,6 +260,20 @@ def connected(cluster: Any) -> Iterator[Any]:
     connection.connect(cluster.address)
     yield cluster
     connection.disconnect()
+
+
+def test_a_node_that_cannot_start_an_engine_is_one_line(
+    order: Order, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one without tulu-eval, or with another one: here the engine's module is on the driver's path alone."""
+    (tmp_path / "only_here.py").write_text("from plugins import engines\n\n\nclass Other(engines.Engine):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plan = plan_of(order, cluster.address, importlib.import_module("only_here").Other)
+    with pytest.raises(
+        PreflightError, match=r"^a node of the cluster cannot start an engine of .*: .*No module named 'only_here'"
+    ):
+        execute(plan, QUIET)
+    assert not plan.folder.exists()
 
 
 def test_what_nodes_lack_is_refused_before_anything_is_generated(
