@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import os
 import random
 import signal
 import socket
@@ -252,6 +253,19 @@ def test_a_missing_ray_is_one_line(order: Order, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PreflightError, match=r"pip install 'tulu-eval\[ray\]'"):
         connection.check("ray")
+
+
+def test_a_token_is_made_only_where_the_user_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that it is as before when the test ends
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    connection._bring_token()
+    assert len(os.environ.pop("RAY_AUTH_TOKEN")) == 64
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("own")
+    connection._bring_token()
+    assert "RAY_AUTH_TOKEN" not in os.environ
 
 
 @pytest.fixture

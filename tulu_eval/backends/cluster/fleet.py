@@ -86,6 +86,7 @@ class Fleet:
                 engine.call = engine.actor.look.remote(model, settings)
         while not self._are(lambda engine: engine.seen):
             self._hear()
+        self._placed_now = 0  # what is not there by now is not waited for again
 
     def load(self, order: LoadOrder) -> None:
         """Loads a model into the engines that have room now; the others do so once they have room.
