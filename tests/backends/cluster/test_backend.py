@@ -331,7 +331,7 @@ def test_another_run_in_the_same_folder_is_one_line(order: Order, cluster: Any) 
     plan = plan_of(order, cluster.address, engines.Engine)
     with files.locked(plan.folder), pytest.raises(UserError, match="another process is writing to"):
         execute(plan, QUIET)
-    assert not running_actors()
+    assert no_actors_are_left()  # those that looked at their nodes
 
 
 def test_a_node_that_is_lost_loses_and_doubles_nothing(order: Order, cluster: Any, many: Path) -> None:
