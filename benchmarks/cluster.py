@@ -3,17 +3,21 @@
     python benchmarks/cluster.py overhead            # 1,319 and 100,000 items, an engine that answers at once
     python benchmarks/cluster.py kills               # a node killed at ten random moments
 
-Prints Markdown. Grading, ledger and result are the real ones; prompts have 100 tokens.
+Prints Markdown. Grading, ledger and result are the real ones; prompts have 100 tokens, and no two answers are the same text.
+Each run has a process of its own, which imports Ray in the time that is measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
 import random
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -38,7 +42,7 @@ from tulu_eval.runs.runner import execute
 from tulu_eval.store.ledger import Ledger
 from tulu_eval.testing import ScriptedBackend
 
-TEXT = " She has 16 - 3 - 4 = 9 eggs left. So she makes 9 * 2 = $18 every day at the market. So the answer is 18."
+TEXT = " She has {} - 3 - 4 = {} eggs left. So she makes {} * 2 = ${} every day at the market. So the answer is {}."
 TOKENS = tuple(range(100, 191))
 """91 tokens: the mean of GSM8K's own solutions."""
 
@@ -46,13 +50,15 @@ NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
 
 
 class Instant(ScriptedBackend):
-    """Answers every request at once with the same solution."""
+    """Answers every request at once with a solution for the first token of its prompt."""
 
     name = "transformers"
 
     def answer(self, request: Request, decoding: Decoding) -> str | Completion:
         """Returns the solution."""
-        return Completion(request.key, TEXT, TOKENS, "stop", 0.0)
+        eggs = request.token_ids[0]
+        text = TEXT.format(eggs + 7, eggs, eggs, 2 * eggs, 2 * eggs)
+        return Completion(request.key, text, TOKENS, "stop", 0.0)
 
 
 class Slow(Instant):
@@ -90,7 +96,8 @@ class TwoNodes:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         self._folder = tempfile.mkdtemp(prefix="tulu-eval-nodes-")
-        head = {**NODE, "include_dashboard": False, "temp_dir": self._folder}
+        os.environ["RAY_TMPDIR"] = self._folder  # for the cluster's address, which Ray writes to /tmp/ray, present or not
+        head = {**NODE, "include_dashboard": False, "temp_dir": f"{self._folder}/ray"}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self._cluster.address
         self._second = self._cluster.add_node(**NODE)
@@ -124,7 +131,9 @@ def plan_of(items: int, folder: Path, engine: type[ScriptedBackend], cluster: st
     planned = []
     for number in range(items):
         ids = (number, *(draw.randrange(256) for _ in range(99)))
-        planned.append(Planned(Item(f"row-{number}", f"row {number}", "18"), Request.of("s", ids, f"row {number}"), "a" * 64))
+        planned.append(
+            Planned(Item(f"row-{number}", f"row {number}", str(2 * number)), Request.of("s", ids, f"row {number}"), "a" * 64)
+        )
     (folder / "model").mkdir(exist_ok=True)
     recipe = GSM8K().protocol("custom")
     settings = EngineSettings(device="cpu", cluster=cluster, data_parallel=0 if cluster else 1)
@@ -138,32 +147,51 @@ def plan_of(items: int, folder: Path, engine: type[ScriptedBackend], cluster: st
     )  # fmt: skip
 
 
-def timed(plan: Plan) -> tuple[float, float, list[float]]:
-    """Returns the seconds of a whole run, those of its own process's CPU, and the memory at each tenth in MiB."""
-    watched = Watched(len(plan.planned))
-    began, cpu = time.perf_counter(), time.process_time()
-    execute(plan, watched)
-    assert watched.count == len(plan.planned)
-    return time.perf_counter() - began, time.process_time() - cpu, watched.mib[1:]
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """What a whole run cost: seconds, seconds of its own process's CPU, and this process's growth after a tenth in MiB."""
+
+    seconds: float
+    cpu: float
+    growth: float
 
 
-def overhead(sizes: Sequence[int]) -> None:
+def cost(items: int, cluster: str | None) -> Cost:
+    """Returns the cost of a run without its plan."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan, watched = plan_of(items, Path(folder), Instant, cluster), Watched(items)
+        began, cpu = time.perf_counter(), time.process_time()
+        execute(plan, watched)
+        seconds, spent = time.perf_counter() - began, time.process_time() - cpu
+    assert watched.count == items
+    return Cost(seconds, spent, watched.mib[-1] - watched.mib[1])
+
+
+def measured(items: int, cluster: str = "") -> Cost:
+    """Returns the cost of a run in a process of its own."""
+    words = [sys.executable, __file__, "cost", "--items", str(items), *(["--cluster", cluster] if cluster else [])]
+    return Cost(**json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
+
+
+def overhead(sizes: Sequence[int], repeats: int) -> None:
     """Prints the seconds with and without Ray, and the driver's memory."""
     cluster = TwoNodes()
     print("Growth: the driver's memory from a tenth of the items to all; in brackets without Ray.\n")
-    print("| items | without Ray, s (CPU) | two nodes, s (driver's CPU) | more, s | items/s | growth, MiB |")
-    print("|---:|---:|---:|---:|---:|---:|")
+    print("| items | load | without Ray, s (CPU) | two nodes, s (driver's CPU) | more, s | items/s | growth, MiB |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
     try:
-        for size in sizes:
-            with tempfile.TemporaryDirectory() as folder:
-                alone, own, before = timed(plan_of(size, Path(folder), Instant, None))
-                dealt, cpu, mib = timed(plan_of(size, Path(folder), Instant, cluster.address))
-            growth = f"{mib[-1] - mib[0]:.0f} ({before[-1] - before[0]:.0f})"
-            cells = [f"{alone:.2f} ({own:.2f})", f"{dealt:.2f} ({cpu:.2f})", f"{dealt - alone:.2f}", f"{size / dealt:,.0f}"]
-            print(f"| {size:,} | {' | '.join(cells)} | {growth} |", flush=True)
+        for size in [size for size in sizes for _ in range(repeats)]:
+            alone, dealt = measured(size), measured(size, cluster.address)
+            cells = [
+                f"{os.getloadavg()[0]:.1f}",
+                *(f"{one.seconds:.2f} ({one.cpu:.2f})" for one in (alone, dealt)),
+                f"{dealt.seconds - alone.seconds:.2f}",
+                f"{size / dealt.seconds:,.0f}",
+                f"{dealt.growth:.0f} ({alone.growth:.0f})",
+            ]
+            print(f"| {size:,} | {' | '.join(cells)} |", flush=True)
     finally:
         cluster.stop()
-    print(f"\nload average meanwhile: {', '.join(f'{one:.1f}' for one in os.getloadavg())} on {os.cpu_count()} cores")
 
 
 def kills(number: int, items: int) -> None:
@@ -190,13 +218,17 @@ def kills(number: int, items: int) -> None:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("overhead", "kills"))
+    parser.add_argument("what", choices=("overhead", "kills", "cost"))
     parser.add_argument("--sizes", type=int, nargs="+", default=(1319, 100_000))
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--items", type=int, default=3000)
+    parser.add_argument("--cluster", help="of the one run whose cost is printed as JSON")
     given = parser.parse_args()
     if given.what == "overhead":
-        overhead(given.sizes)
+        overhead(given.sizes, given.repeats)
+    elif given.what == "cost":
+        print(json.dumps(dataclasses.asdict(cost(given.items, given.cluster))))
     else:
         kills(given.kills, given.items)
 

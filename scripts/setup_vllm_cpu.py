@@ -94,7 +94,7 @@ def main() -> None:
         both = Path(folder) / "constraints.txt"
         both.write_text("".join(f"{name}=={version}\n" for name, version in {**pins_of(BASE), **pins_of(PINS)}.items()))
         pip("install", "--quiet", "--no-deps", "--constraint", str(both), *ALONE)
-        measured = PEERS if order.peers else ("--editable", f"{ROOT}[gguf]", *TESTS)
+        measured = PEERS if order.peers else ("--editable", f"{ROOT}[gguf,ray]", *TESTS)
         pip("install", "--quiet", "--constraint", str(both), TORCH, *engine_requirements(), *measured)
 
 

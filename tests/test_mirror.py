@@ -36,6 +36,8 @@ ELSEWHERE = {
     "backends/cluster/actor": "runs on nodes: backends/cluster/test_backend.py",
     "backends/cluster/connection": "backends/cluster/test_backend.py",
     "backends/cluster/fleet": "backends/cluster/test_backend.py",
+    "backends/cluster/ray_errors": "backends/cluster/test_backend.py",
+    "backends/cluster/remote_engine": "backends/cluster/test_backend.py",
     "backends/growing": "the text so far: models/test_end_tokens.py, backends/hf/test_shared_prefix.py",
     "backends/hf/batching": "backends/hf/test_shared_prefix.py",
     "backends/hf/eligibility": "which models are taken and refused: backends/hf/test_shared_prefix.py",

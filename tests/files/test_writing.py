@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tulu_eval.errors import UserError
 from tulu_eval.files import replacing_folder, write_json, write_text
@@ -103,3 +105,21 @@ def test_half_a_character_and_impossible_places(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         write_text(tmp_path / "file" / "a", "x")
     assert names(tmp_path) == ["file"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES, st.integers(1, 3))
+def test_json_is_pythons_own_with_an_indent_and_nothing_that_steers_a_terminal(data: object, indent: int) -> None:
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    lines = ("".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line) for line in text.split("\n"))
+    assert module.json_text(data, indent) == "".join(line + "\n" for line in lines)
+
+
+def test_json_has_no_number_that_is_none() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        module.json_text({"a": [1.0, float("nan")]})

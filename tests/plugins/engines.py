@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from tulu_eval import Completion, Decoding, Request
+from tulu_eval.backends.base import EngineSettings
+from tulu_eval.models.base import ModelFiles
 from tulu_eval.testing import ScriptedBackend
 
 POISON = "has 7 pens"
@@ -48,3 +52,31 @@ class Failing(Engine):
 
     def answer(self, request: Request, decoding: Decoding) -> str | Completion:
         raise ZeroDivisionError("no luck")
+
+
+GROUP = """
+import os, ray
+ray.init(log_to_driver=False)
+here = ray.util.get_node_ip_address()
+group = ray.util.placement_group([{"GPU": 1, f"node:{here}": 0.001}, {"GPU": 1}], strategy="PACK")
+ray.get(group.ready(), timeout=60)
+print(len(set(ray.util.placement_group_table(group)["bundles_to_node_id"].values())), "CUDA_VISIBLE_DEVICES" in os.environ)
+"""
+"""What vLLM's Ray executor does in the engine's own process (0.32, ``v1/executor/ray_utils.py``): it joins the cluster, and has
+a placement group with a GPU per rank, the first of them on its own machine."""
+
+
+class OverNodes(Engine):
+    """Has a GPU on each of two nodes, as vLLM's Ray executor has."""
+
+    over_nodes: ClassVar[bool] = True
+
+    @classmethod
+    def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
+        engine = super().load(model, settings, eos_ids, max_length)
+        done = subprocess.run([sys.executable, "-c", GROUP], check=True, capture_output=True, text=True)
+        engine.nodes, engine.hides = done.stdout.split()
+        return engine
+
+    def describe(self) -> dict[str, str]:
+        return {**super().describe(), "nodes": self.nodes, "hides": self.hides}

@@ -39,6 +39,16 @@ def test_no_changed_byte_goes_unnoticed(position: int, change: int) -> None:
         assert not intact(bytes(line))
 
 
+@given(st.text(), st.floats(0, 1e300), st.lists(st.integers(0, 2**40)))
+def test_a_line_has_the_bytes_of_pythons_own_json(text: str, number: float, ids: list[int]) -> None:
+    """All hashes over ledgers stand on them."""
+    completion = Completion("0" * 64, text, tuple(ids), "stop", number, text, (Likelihood(text, (-number,)),))
+    line = encode(Sample(text, text, "p", completion, "ok", (Grade("s", text, True, number),), "g"))
+    data = json.loads(line)
+    assert line == json.dumps(data, separators=(",", ":")).encode() + b"\n"
+    assert data["token_ids"] == ids
+
+
 def test_lines_are_json_for_any_reader() -> None:
     data = json.loads(encode(sample(1)))
     assert data["item"] == "test-1"

@@ -118,10 +118,12 @@ class Backend(abc.ABC):
         local: Whether the weights must be on this machine.
         kinds: Kinds of requests that it answers.
         own_settings: Fields of :class:`EngineSettings` that it has besides :data:`COMMON_SETTINGS`; ``None`` for all.
+        over_nodes: Whether an engine can have GPUs of several nodes of a Ray cluster.
     """
 
     name: ClassVar[str]
     local: ClassVar[bool] = True
+    over_nodes: ClassVar[bool] = False
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate"})
     own_settings: ClassVar[frozenset[str] | None] = None
 

@@ -15,7 +15,8 @@ def extract_last_number(text: str) -> str | None:
 
     The regular expressions are open-instruct's (``eval/gsm/run_eval.py`` @ ea3467db); the module's docstring lists the quirks.
     """
-    numbers = re.findall(r"[-+]?\d*\.\d+|\d+", re.sub(r"(\d),(\d)", r"\1\2", text))
+    joined = re.sub(r"(\d),(\d)", r"\1\2", text) if "," in text else text
+    numbers = re.findall(r"[-+]?\d*\.\d+|\d+", joined)
     return str(numbers[-1]) if numbers else None
 
 

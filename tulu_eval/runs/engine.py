@@ -8,8 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tulu_eval.backends.base import Backend, ReloadError
-from tulu_eval.backends.cluster import connection
-from tulu_eval.backends.cluster.backend import on_cluster
+from tulu_eval.backends.cluster.backend import leave, on_cluster
 from tulu_eval.models.model_files import fetch
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import Plan
@@ -98,7 +97,7 @@ class Engine:
         try:
             self.close()
         finally:
-            connection.disconnect()
+            leave()
 
 
 def _engine(plan: Plan) -> type[Backend]:

@@ -28,6 +28,8 @@ def literal(text: str, rupees: bool = False) -> Fraction | None:
     A single ``.`` is a decimal point and ``,`` separates thousands. ``1.000.000`` and ``1.234,56`` can only mean the reverse,
     so the function reads them so. With ``rupees``, ``1,00,000`` is a number too; without, it could be a list.
     """
+    if text.isascii() and text.isdecimal():  # most numerals
+        return Fraction(int(text)) if len(text) <= MAX_DIGITS else None
     text = re.sub(r",?\\[,;:! ] ?|~|\{,\}", "\x00", text)
     digits, _, power = text.lower().partition("e")
     if len(text) > 2 * MAX_DIGITS or sum(map(str.isdecimal, digits)) > MAX_DIGITS:
@@ -41,7 +43,7 @@ def literal(text: str, rupees: bool = False) -> Fraction | None:
     if (whole and not _grouped(whole, mark, rupees)) or (decimals and not decimals.isdecimal()):
         return None
     value = Fraction(int(re.sub(r"\D", "", whole) or "0") * 10 ** len(decimals) + int(decimals or "0"), 10 ** len(decimals))
-    return value * Fraction(10) ** int(power or "0")
+    return value * Fraction(10) ** int(power) if power else value
 
 
 def _grouped(whole: str, mark: str, rupees: bool) -> bool:

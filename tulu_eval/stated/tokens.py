@@ -56,8 +56,9 @@ def plain(text: str) -> str:
 
     White space within a line becomes one space. Superscript digits become ``^{…}``.
     """
-    raised = _RAISED.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", text)
-    return "\n".join(" ".join(line.split()) for line in raised.translate(_PLAIN).splitlines())
+    if not text.isascii():  # ASCII is plain
+        text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_SUPERSCRIPTS)}}}", text).translate(_PLAIN)
+    return "\n".join(" ".join(line.split()) for line in text.splitlines())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A real Ray cluster of two nodes on this machine: two raylets, each with one CPU for engines."""
+"""A real Ray cluster of two nodes on this machine: two raylets, each with one CPU, and one GPU that is not there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.runs.order import Order
 
 TESTS = Path(__file__).parents[2]
-NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
+NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80_000_000}
 
 
 class TwoNodes:
@@ -30,7 +30,8 @@ class TwoNodes:
     def __init__(self, folder: Path) -> None:
         from ray.cluster_utils import Cluster
 
-        head = {**NODE, "include_dashboard": False, "temp_dir": str(folder)}
+        health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+        head = {**NODE, "include_dashboard": False, "temp_dir": str(folder / "ray"), "_system_config": health}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self._cluster.address
         self._second: Any = None
@@ -57,6 +58,7 @@ def nodes() -> Iterator[TwoNodes]:
     folder = Path(tempfile.mkdtemp(prefix="tulu-eval-nodes-"))
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_TMPDIR", str(folder))  # for the cluster's address, which Ray writes to /tmp/ray, present or not
     patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # what else uses this machine's memory must kill no engine
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")])))
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -79,3 +81,17 @@ def order(llama3_like: Path, rows: Path, tmp_path: Path) -> Order:
     """An order that runs in a second: a tiny random model in float32 on twelve made-up rows."""
     settings = EngineSettings(dtype="float32", device="cpu", batch_size=4)
     return Order("gsm8k", str(llama3_like), protocol="custom", data=rows, settings=settings, output=tmp_path / "results")
+
+
+@pytest.fixture
+def wider(llama3_like: Path, tmp_path: Path) -> Path:
+    """The tiny model with attention heads as wide as vLLM's CPU build takes them."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path / "wider"
+    shutil.copytree(llama3_like, folder)
+    torch.manual_seed(1)
+    config = LlamaConfig.from_pretrained(folder, hidden_size=64, num_attention_heads=2, head_dim=32)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

@@ -43,7 +43,8 @@ def test_engines_are_placed_by_what_they_need(nodes: list[Node], settings: dict[
 @pytest.mark.parametrize(
     ("nodes", "settings", "said"),
     [
-        (gpu(8, 8), {"tensor_parallel": 16}, "an engine needs 16 GPUs on one node, .* offers 8; .*several machines"),
+        (gpu(8, 8), {"tensor_parallel": 16}, "an engine needs 16 GPUs on one node, .* offers 8; --backend vllm has"),
+        (cpu(8, 8), {"tensor_parallel": 16}, "an engine needs 16 CPUs on one node, .* offers 8$"),
         (gpu(8, 3), {"tensor_parallel": 2, "data_parallel": 6}, "--data-parallel 6 with 2 GPUs .* room for 5 engines"),
         (cpu(8), {"device": "cuda"}, "--device cuda: no node of the cluster offers a GPU"),
         (cpu(8), {"data_parallel": 9}, "--data-parallel 9 with 1 CPU .* room for 8 engines"),
@@ -55,6 +56,22 @@ def test_engines_are_placed_by_what_they_need(nodes: list[Node], settings: dict[
 def test_a_cluster_without_room_is_one_line(nodes: list[Node], settings: dict[str, Any], said: str) -> None:
     with pytest.raises(PreflightError, match=said):
         make_room(nodes, EngineSettings(cluster="ray", **settings))
+
+
+def test_an_engine_larger_than_any_node_is_spread_where_the_backend_can() -> None:
+    def room(nodes: list[Node], **settings: Any) -> Room:
+        return make_room(nodes, EngineSettings(cluster="ray", **settings), over_nodes=True)
+
+    assert room(gpu(8, 8), tensor_parallel=8, pipeline_parallel=2, data_parallel=0) == Room(1, 0, 1, spread=16)
+    assert room(gpu(8, 8), tensor_parallel=8, data_parallel=0) == Room(1, 8, 2)
+    assert [Room(1, 0, 1, spread=16).fits(node) for node in [*gpu(1, 8), *cpu(8)]] == [True, True, False]
+    for nodes, settings, said in [
+        (gpu(8, 4), {"tensor_parallel": 16}, "an engine needs 16 GPUs, and all nodes of the cluster together offer 12"),
+        (gpu(8, 8), {"tensor_parallel": 16, "data_parallel": 2}, "an engine over several nodes is the only one of a run"),
+        (cpu(8, 8), {"tensor_parallel": 16}, "an engine needs 16 CPUs on one node"),
+    ]:
+        with pytest.raises(PreflightError, match=said):
+            room(nodes, **settings)
 
 
 def test_a_room_fits_nodes_with_enough_of_both() -> None:

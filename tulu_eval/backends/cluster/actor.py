@@ -1,4 +1,6 @@
-"""What runs on a cluster's nodes: a look at the node before anything starts, and the actor that has an engine.
+"""What runs on a cluster's nodes: the actor that looks at its node first, and then has an engine.
+
+One process does both, since the start of each costs a second of a CPU, most of it Ray's own import.
 
 Ray pickles what goes between the driver and its nodes; it is a program of one user on machines that trust each other.
 """
@@ -6,6 +8,7 @@ Ray pickles what goes between the driver and its nodes; it is a program of one u
 from __future__ import annotations
 
 import dataclasses
+import os
 import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -87,21 +90,18 @@ class AnswerBatch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class NodeReport:
-    """What a look at a node found; ``trouble`` with the model is one line, empty if it is there and the same."""
+class ActorPlace:
+    """Where an actor is: Ray's name of the node, and the versions of the programs there."""
 
+    node: str
     versions: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a look at a node found; ``trouble`` is one line, empty if the model is there and the same."""
+
     trouble: str
-
-
-def look(model: ModelFiles, settings: EngineSettings) -> NodeReport:
-    """Looks whether this node has the same programs and the same model as the driver; downloads no weights."""
-    try:
-        find_model(model, settings)
-        trouble = ""
-    except UserError as error:
-        trouble = error.command_line
-    return NodeReport(versions(), trouble)
 
 
 def find_model(model: ModelFiles, settings: EngineSettings) -> ModelFiles:
@@ -130,19 +130,30 @@ class EngineActor:
 
     Args:
         inner: Class of the engine.
+        spread: Whether the engine has GPUs of several nodes, for which it asks Ray itself, as vLLM's Ray executor does.
     """
 
-    def __init__(self, inner: type[Backend]) -> None:
+    def __init__(self, inner: type[Backend], spread: bool) -> None:
         self._inner = inner
+        if spread:
+            _join()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._made: queue.Queue[AnswerBatch] = queue.Queue(MOST_ANSWERS)
         self._backend: Backend | None = None
 
-    def place(self) -> str:
-        """Returns Ray's name of the node on which the actor is."""
+    def place(self) -> ActorPlace:
+        """Returns where the actor is; it takes no record of the driver's, which other versions may not have."""
         import ray
 
-        return str(ray.get_runtime_context().get_node_id())
+        return ActorPlace(str(ray.get_runtime_context().get_node_id()), versions())
+
+    def look(self, model: ModelFiles, settings: EngineSettings) -> NodeReport:
+        """Looks whether this node has the same model as the driver; downloads no weights."""
+        try:
+            find_model(model, settings)
+        except UserError as error:
+            return NodeReport(f"cannot use {model.name}: {error.command_line}")
+        return NodeReport("")
 
     def load(self, order: LoadOrder) -> Loaded | Refusal:
         """Finds the model and loads it."""
@@ -211,6 +222,15 @@ class EngineActor:
         if self._backend is None:
             raise RuntimeError("the engine has no model")
         return self._backend
+
+
+def _join() -> None:
+    """Lets programs that this process starts find the cluster and this node's GPUs, which Ray hides from an actor without."""
+    import ray
+
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
 
 
 def _answers(backend: Backend, job: RemoteJob) -> Iterator[Answer]:

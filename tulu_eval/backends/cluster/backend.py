@@ -9,18 +9,18 @@ Ray makes sure that nothing outlives the driver: a cluster of our own dies with 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from tulu_eval.backends.base import Backend, EngineSettings, Usage
 from tulu_eval.backends.cluster import connection
-from tulu_eval.backends.cluster.actor import LoadOrder, NodeReport, look
-from tulu_eval.backends.cluster.fleet import Fleet, cause_of
-from tulu_eval.backends.cluster.placing import Node, Room, make_room
-from tulu_eval.backends.cluster.versions import difference, versions
-from tulu_eval.errors import EngineError, PreflightError
+from tulu_eval.backends.cluster.actor import LoadOrder
+from tulu_eval.backends.cluster.fleet import Fleet
+from tulu_eval.backends.cluster.placing import make_room
+from tulu_eval.errors import EngineError
 from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request
@@ -42,31 +42,28 @@ class ClusterBackend(Backend):
     local: ClassVar[bool] = False
     inner: ClassVar[type[Backend]]
 
-    def __init__(self, fleet: Fleet, room: Room) -> None:
+    def __init__(self, fleet: Fleet) -> None:
         self._fleet: Fleet | None = fleet
-        self._room = room
 
     @classmethod
     def check(cls, model: ModelFiles, settings: EngineSettings) -> None:
-        """Connects to the cluster and looks at its nodes; loads nothing.
+        """Connects to the cluster, starts the engines' processes, and has them look at their nodes; loads nothing.
 
         Raises:
             PreflightError: If there is no cluster or no room in it, or nodes have other versions, or not this model.
         """
-        _find_room(model, settings)
+        fleet = _fleet(cls.inner, settings)
+        with _closing_if_it_fails(fleet):
+            fleet.look(model, _of_engine(settings))
+        _checked.append(fleet)
 
     @classmethod
     def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
-        """Starts the engines and waits for those that have room now; the others join when there is room for them."""
-        room = _find_room(model, settings)
-        order = LoadOrder(model, _of_engine(settings), eos_ids, max_length)
-        fleet = Fleet(cls.inner, order, room)
-        try:
-            fleet.wait()
-        except BaseException:
-            fleet.close()
-            raise
-        return cls(fleet, room)
+        """Loads the engines that have room now; the others join when there is room for them."""
+        fleet = _fleet(cls.inner, settings)
+        with _closing_if_it_fails(fleet):
+            fleet.load(LoadOrder(model, _of_engine(settings), eos_ids, max_length))
+        return cls(fleet)
 
     def reload(
         self, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int, probe: tuple[int, ...]
@@ -103,14 +100,14 @@ class ClusterBackend(Backend):
 
     def describe(self) -> dict[str, str]:
         """Returns what the engines say of themselves, which is the same for all, and their number."""
-        return {**self._running().facts, "data_parallel": str(self._room.engines)}
+        return {**self._running().facts, "data_parallel": str(self._running().room.engines)}
 
     def usage(self) -> Usage | None:
         """Returns tokens and seconds over all engines, if these count them."""
         return self._fleet.usage if self._fleet else None
 
     def close(self) -> None:
-        """Ends all engines; the connection stays for the next ones (``connection.disconnect``)."""
+        """Ends all engines; the connection stays for the next ones (:func:`leave`)."""
         if self._fleet is not None:
             self._fleet.close()
             self._fleet = None
@@ -127,43 +124,33 @@ def _of_engine(settings: EngineSettings) -> EngineSettings:
     return dataclasses.replace(settings, cluster=None, data_parallel=1)
 
 
-def _find_room(model: ModelFiles, settings: EngineSettings) -> Room:
-    """Connects, and returns what the engines need; raises PreflightError if a node that could have one cannot run it."""
+@contextlib.contextmanager
+def _closing_if_it_fails(fleet: Fleet) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        fleet.close()
+        raise
+
+
+def leave() -> None:
+    """Ends engines that were started for a check and never loaded, and closes the connection if this program opened it."""
+    while _checked:
+        _checked.pop().close()
+    connection.disconnect()
+
+
+_checked: list[Fleet] = []
+"""The engines that looked at their nodes and have no model yet: at most one fleet, which the next load takes."""
+
+
+def _fleet(inner: type[Backend], settings: EngineSettings) -> Fleet:
+    """Connects, and returns engines without a model: those of an earlier check if they are the same, else new ones."""
     connection.connect(connection.LOCAL if settings.cluster is None else settings.cluster)
-    nodes = connection.nodes()
-    while True:
-        room = make_room(nodes, settings)
-        gone = _look_around([node for node in nodes if room.fits(node)], model, settings)
-        if not gone:
-            return room
-        nodes = [node for node in nodes if node not in gone]
-
-
-def _look_around(nodes: Sequence[Node], model: ModelFiles, settings: EngineSettings) -> list[Node]:
-    """Looks at nodes, side by side; returns those that are gone: a cluster lists a lost node for some seconds.
-
-    Raises:
-        PreflightError: If a node has other versions, or not this model.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    def ask(node: Node) -> Any:
-        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        task = ray.remote(look).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-        return task.remote(model, _of_engine(settings))
-
-    here, gone = versions(), []
-    for node, asked in [(node, ask(node)) for node in nodes]:
-        try:
-            seen: NodeReport = ray.get(asked)
-        except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
-            gone.append(node)
-            continue
-        except ray.exceptions.RayError as error:
-            raise PreflightError(f"the node {node.host} cannot run tulu-eval: {cause_of(error)}") from error
-        if different := difference(node.host, seen.versions, here):
-            raise PreflightError(different)
-        if seen.trouble:
-            raise PreflightError(f"the node {node.host} cannot use {model.name}: {seen.trouble}")
-    return gone
+    room = make_room(connection.nodes(), settings, inner.over_nodes)
+    while _checked:
+        fleet = _checked.pop()
+        if (fleet.inner, fleet.room) == (inner, room):
+            return fleet
+        fleet.close()
+    return Fleet(inner, room)

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.cluster.placing import Node
+from tulu_eval.backends.cluster.placing import Node, Room
 from tulu_eval.errors import PreflightError
 
 LOCAL = "ray"
@@ -64,6 +65,7 @@ def connect(cluster: str) -> None:
     if cluster == LOCAL:
         # Else Ray kills an engine where 95 % of the machine's memory are used, whoever uses it.
         os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+        _bring_token()
         folder = Path(tempfile.mkdtemp(prefix="tulu-eval-ray-"))
         _opened.append(folder)
         how |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES, "_temp_dir": str(folder)}
@@ -85,6 +87,16 @@ def connect(cluster: str) -> None:
     except BaseException:
         disconnect()
         raise
+
+
+def _bring_token() -> None:
+    """Makes a token for a cluster of our own, unless the user has one: Ray would write one into ``~/.ray``, and leave it there.
+
+    It stays for the process, since Ray's own code reads it once; whoever may read this process's environment may run as it.
+    """
+    told = any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if not told and not (Path.home() / ".ray" / "auth_token").exists():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def disconnect() -> None:
@@ -109,6 +121,15 @@ def nodes() -> list[Node]:
         if node["Alive"]:
             found.append(Node(node["NodeID"], host, int(offered.get("CPU", 0)), int(offered.get("GPU", 0))))
     return found
+
+
+def free(room: Room) -> int:
+    """Returns about how many engines have room beside what others use now; the cluster hears of changes after a moment."""
+    import ray
+
+    now = ray.available_resources()
+    places = [now.get(kind, 0) // need for kind, need in (("CPU", room.cpus), ("GPU", room.gpus)) if need]
+    return min(room.engines, *map(int, places))
 
 
 def _silence() -> None:

@@ -6,18 +6,30 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tulu_eval.backends.base import Backend, ReloadError, Usage
+from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
 from tulu_eval.backends.cluster import connection
-from tulu_eval.backends.cluster.actor import Answer, AnswerBatch, EngineActor, Loaded, LoadOrder, Refusal, RemoteJob
-from tulu_eval.backends.cluster.dealing import Dealer, Share
+from tulu_eval.backends.cluster.actor import (
+    ActorPlace,
+    Answer,
+    AnswerBatch,
+    Loaded,
+    LoadOrder,
+    NodeReport,
+    Refusal,
+    RemoteJob,
+)
+from tulu_eval.backends.cluster.dealing import Dealer
 from tulu_eval.backends.cluster.placing import Room
-from tulu_eval.backends.growing import one_line
+from tulu_eval.backends.cluster.ray_errors import cause_of
+from tulu_eval.backends.cluster.remote_engine import RemoteEngine, failed
+from tulu_eval.backends.cluster.versions import difference, versions
 from tulu_eval.errors import EngineError, PreflightError
-from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, Scores
-from tulu_eval.records import Completion, Decoding, Request
+from tulu_eval.logprobs import AnyRequest
+from tulu_eval.models.base import ModelFiles
+from tulu_eval.records import Decoding
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,6 +39,9 @@ MOST_DEATHS = 10
 POLL_SECONDS = 1.0
 """How often the driver looks around while no engine says anything."""
 
+PLACE_SECONDS = 10.0
+"""How long an engine with room may be silent at its start before the others go on without it."""
+
 ROOM_SECONDS = 30.0
 """How long a cluster without any engine may take until the user hears of it, and until it is given up if it has no room."""
 
@@ -34,61 +49,72 @@ CLOSE_SECONDS = 10.0
 """How long idle engines may take to end by themselves."""
 
 
-@dataclasses.dataclass(eq=False, slots=True)
-class RemoteEngine:
-    """One engine.
-
-    Attributes:
-        actor: Ray's handle.
-        call: Ray's reference to the one pending call; ``None`` if the engine waits for work.
-        node: Ray's name of its node; empty until it has one.
-        ready: Whether the model is loaded.
-        share: What it works at.
-    """
-
-    actor: Any
-    call: Any = None
-    node: str = ""
-    ready: bool = False
-    share: Share[Any] | None = None
-
-
 class Fleet:
-    """All engines of one model.
-
-    Args:
-        inner: Class of the engines.
-        order: What they are loaded with.
-        room: What each needs, and their number.
+    """All engines of one model: started, then :meth:`look`, :meth:`load` and :meth:`work`.
 
     Attributes:
+        inner: Class of the engines.
+        room: What each needs, and their number.
         facts: What the first engine that was loaded says of itself; all others must say the same.
         usage: What the engines used; ``None`` if they do not count.
     """
 
-    def __init__(self, inner: type[Backend], order: LoadOrder, room: Room) -> None:
-        self._inner, self._order, self._room = inner, order, room
+    def __init__(self, inner: type[Backend], room: Room) -> None:
+        self.inner, self.room = inner, room
+        self._sought: tuple[ModelFiles, EngineSettings] | None = None
+        self._order: LoadOrder | None = None
+        self._versions = versions()
         self._hosts: dict[str, str] = {}
         self._deaths = 0
         self._heard = time.monotonic()
         self._waited = False
         self.facts: dict[str, str] = {}
         self.usage: Usage | None = None
-        self.engines = [self._start() for _ in range(room.engines)]
+        self._placed_now = connection.free(room)
+        self.engines = [RemoteEngine(self.inner, self.room) for _ in range(room.engines)]
 
-    def wait(self) -> None:
-        """Waits until an engine is loaded and none is loading; engines that have no room yet may come later.
+    def look(self, model: ModelFiles, settings: EngineSettings) -> None:
+        """Waits for the engines that have room now, and has them look for a model on their nodes.
 
         Raises:
-            PreflightError: If a node cannot load the model.
+            PreflightError: If a node has other versions, or not this model, or cannot start an engine.
+        """
+        self._sought = model, settings
+        for engine in self.engines:
+            engine.seen = False
+            if engine.node and engine.call is None:
+                engine.call = engine.actor.look.remote(model, settings)
+        while not self._are(lambda engine: engine.seen):
+            self._hear()
+        self._placed_now = 0  # what is not there by now is not waited for again
+
+    def load(self, order: LoadOrder) -> None:
+        """Loads a model into the engines that have room now; the others do so once they have room.
+
+        Raises:
+            PreflightError: If a node has other versions, or cannot load the model.
             EngineError: If engines die while they load, or differ.
         """
-        while not any(engine.ready for engine in self.engines) or any(one.node and not one.ready for one in self.engines):
-            for engine, message in self._incoming():
-                if isinstance(message, Exception):
-                    list(self._lost(engine, message, None))
-                else:
-                    self._settle(engine, message)
+        self._order = order
+        for engine in self.engines:
+            if engine.node and engine.call is None:
+                engine.call = engine.actor.load.remote(order)
+        while not self._are(lambda engine: engine.ready):
+            self._hear()
+
+    def _are(self, there: Callable[[RemoteEngine], bool]) -> bool:
+        """Whether at least one engine is there, and no other one with a place, or that should have one by now, is not."""
+        placed = [engine for engine in self.engines if engine.node]
+        late = len(placed) < self._placed_now and time.monotonic() - self._heard < PLACE_SECONDS
+        return bool(placed) and not late and all(there(engine) for engine in placed)
+
+    def _hear(self) -> None:
+        """Takes what engines say that have no work yet."""
+        for engine, message in self._incoming():
+            if isinstance(message, Exception):
+                list(self._lost(engine, message, None))
+            else:
+                self._settle(engine, message)
 
     def work(self, asked: Sequence[AnyRequest], decoding: Decoding) -> Iterator[Answer]:
         """Deals requests to the engines and yields the answers as they come.
@@ -96,26 +122,30 @@ class Fleet:
         Raises:
             EngineError: If engines die without end, or the cluster has no room for an engine any more.
         """
-        dealer: Dealer[Any] = Dealer(asked, self._room.engines)
+        dealer: Dealer[Any] = Dealer(asked, self.room.engines)
         self._deaths, self._heard = 0, time.monotonic()
-        self.engines += [self._start() for _ in range(self._room.engines - len(self.engines))]
+        self.engines += [RemoteEngine(self.inner, self.room) for _ in range(self.room.engines - len(self.engines))]
         try:
             while not dealer.empty or any(engine.share for engine in self.engines):
-                for engine in self.engines:
-                    if engine.ready and engine.call is None and not dealer.empty:
-                        engine.share = dealer.deal()
-                        engine.call = engine.actor.work.remote(RemoteJob(tuple(engine.share.waiting.values()), decoding))
+                self._deal(dealer, decoding)
                 for engine, message in self._incoming():
                     if isinstance(message, Exception):
                         yield from self._lost(engine, message, dealer)
                     elif isinstance(message, AnswerBatch):
-                        yield from self._take(engine, message, dealer)
+                        yield from self._take(engine, message, dealer, decoding)
                     else:
                         self._settle(engine, message)
         finally:
             for engine in [one for one in self.engines if one.share]:  # of a caller who wants no more
-                self._kill(engine)
+                engine.kill()
                 self.engines.remove(engine)
+
+    def _deal(self, dealer: Dealer[Any], decoding: Decoding) -> None:
+        """Gives each engine a share that has none."""
+        for engine in self.engines:
+            if engine.ready and engine.call is None and engine.share is None and not dealer.empty:
+                engine.share = dealer.deal()
+                engine.call = engine.actor.work.remote(RemoteJob(tuple(engine.share.waiting.values()), decoding))
 
     def reload(self, order: LoadOrder, probe: tuple[int, ...]) -> None:
         """Puts another model's weights into all engines; raises ReloadError if one of them cannot take them."""
@@ -140,15 +170,8 @@ class Fleet:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.wait(idle, num_returns=len(idle), timeout=CLOSE_SECONDS) if idle else None
         for engine in self.engines:
-            self._kill(engine)
+            engine.kill()
         self.engines = []
-
-    def _start(self) -> RemoteEngine:
-        import ray
-
-        how = {"num_cpus": self._room.cpus, "num_gpus": self._room.gpus, "max_restarts": 0, "max_concurrency": 2}
-        actor = ray.remote(EngineActor).options(scheduling_strategy="SPREAD", **how).remote(self._inner)
-        return RemoteEngine(actor, actor.place.remote())
 
     def _incoming(self) -> Iterator[tuple[RemoteEngine, object]]:
         """Yields what engines said, or the error of one that is gone; waits at most :data:`POLL_SECONDS`."""
@@ -173,10 +196,19 @@ class Fleet:
 
     def _settle(self, engine: RemoteEngine, message: object) -> None:
         """Takes what an engine says that has no work yet: where it is, or that it is loaded."""
-        if isinstance(message, str):
-            engine.node = message
+        if isinstance(message, ActorPlace):
+            engine.node = message.node
             self._hosts |= {node.id: node.host for node in connection.nodes()}  # a lost one is no longer among them
-            engine.call = engine.actor.load.remote(self._order)
+            if different := difference(self._host(engine), message.versions, self._versions):
+                raise PreflightError(different)
+            if self._order is not None:
+                engine.call = engine.actor.load.remote(self._order)
+            elif self._sought is not None:
+                engine.call = engine.actor.look.remote(*self._sought)
+        elif isinstance(message, NodeReport):
+            if message.trouble:
+                raise PreflightError(f"the node {self._host(engine)} {message.trouble}")
+            engine.seen = True
         elif isinstance(message, Refusal):
             raise PreflightError(f"the node {self._host(engine)}: {message.cause}")
         elif isinstance(message, Loaded):
@@ -190,23 +222,25 @@ class Fleet:
             self.usage = self.usage or (Usage() if message.counts else None)
             engine.ready = True
 
-    def _take(self, engine: RemoteEngine, message: AnswerBatch, dealer: Dealer[Any]) -> Iterator[Answer]:
-        """Yields an engine's answers and asks for more, unless it has answered all or failed."""
+    def _take(self, engine: RemoteEngine, message: AnswerBatch, dealer: Dealer[Any], decoding: Decoding) -> Iterator[Answer]:
+        """Yields an engine's answers, after it has got more to do meanwhile."""
         share = engine.share
         if share is None:
             raise EngineError("an engine answered without being asked")
         for answer in message.answers:
             share.take_out(answer.key)
             self._deaths = 0
-            yield answer
+        whole = message.last and not message.failure and not share.waiting
         if not message.last:
             engine.call = engine.actor.more.remote()
-            return
-        self._count(message.usage)
-        if message.failure or share.waiting:
-            yield from self._blame(engine, message.failure or "it ended without answering all requests", dealer)
         else:
+            self._count(message.usage)
+        if whole:
             engine.share = None
+            self._deal(dealer, decoding)
+        yield from message.answers
+        if message.last and not whole:
+            yield from self._blame(engine, message.failure or "it ended without answering all requests", dealer)
 
     def _lost(self, engine: RemoteEngine, error: Exception, dealer: Dealer[Any] | None) -> Iterator[Answer]:
         """Takes back what an engine had whose process or node is gone, and starts another."""
@@ -214,6 +248,10 @@ class Fleet:
 
         if not isinstance(error, ray.exceptions.RayActorError):
             raise EngineError(f"the engine on the node {self._host(engine)} failed: {cause_of(error)}") from error
+        if not engine.node and "creation task" in str(error):
+            raise PreflightError(
+                f"a node of the cluster cannot start an engine of this tulu-eval: {cause_of(error)}"
+            ) from error
         host, gone = self._host(engine), bool(engine.node) and engine.node not in {node.id for node in connection.nodes()}
         if not gone and not isinstance(error, ray.exceptions.ActorUnavailableError):
             yield from self._blame(engine, cause_of(error), dealer)
@@ -237,22 +275,15 @@ class Fleet:
         _LOG.warning("an engine on the node %s died (%s); another one is started", host, cause)
 
     def _replace(self, engine: RemoteEngine) -> None:
-        self._kill(engine)
-        self.engines[self.engines.index(engine)] = self._start()
-
-    def _kill(self, engine: RemoteEngine) -> None:
-        import ray
-
-        engine.share = engine.call = None
-        with contextlib.suppress(ray.exceptions.RayError):
-            ray.kill(engine.actor)
+        engine.kill()
+        self.engines[self.engines.index(engine)] = RemoteEngine(self.inner, self.room)
 
     def _count(self, spent: Usage | None) -> None:
         """Adds what a job used; seconds are divided by the number of engines, which work side by side."""
         if self.usage is None or spent is None:
             return
         for field in dataclasses.fields(Usage):
-            part = getattr(spent, field.name) / (self._room.engines if field.name.endswith("seconds") else 1)
+            part = getattr(spent, field.name) / (self.room.engines if field.name.endswith("seconds") else 1)
             setattr(self.usage, field.name, getattr(self.usage, field.name) + part)
 
     def _host(self, engine: RemoteEngine) -> str:
@@ -262,27 +293,8 @@ class Fleet:
         """Says that engines wait for room; raises EngineError if none is there and no node has room even when it is idle."""
         if any(engine.node for engine in self.engines) or time.monotonic() - self._heard < ROOM_SECONDS:
             return
-        if not any(self._room.fits(node) for node in connection.nodes()):
+        if not any(self.room.fits(node) for node in connection.nodes()):
             raise EngineError("the cluster has no node left with room for an engine; the same command goes on once it has")
         if not self._waited:
             self._waited = True
             _LOG.warning("others use the cluster; waiting until it has room for an engine ...")
-
-
-def failed(request: AnyRequest, cause: str) -> Answer:
-    """Returns the answer to a request that no engine survives."""
-    if isinstance(request, Request):
-        return Completion(request.key, "", (), "error", 0.0, cause)
-    return Choice(request.key, (), 0.0, cause) if isinstance(request, ChoiceRequest) else Scores(request.key, (), 0.0, cause)
-
-
-def cause_of(error: Exception) -> str:
-    """Returns one line about an error of Ray's, of which some fill a page: an engine's own, or how its process ended."""
-    own = getattr(error, "cause", None)
-    if isinstance(own, Exception):
-        return one_line(own)[:300]
-    text = " ".join(str(error).split())
-    for mark in ("Worker exit detail: ", "The actor is dead because "):
-        if mark in text:
-            return text.split(mark, 1)[1].split(". ")[0][:300]
-    return (text.split(". ")[0] or type(error).__name__)[:300]

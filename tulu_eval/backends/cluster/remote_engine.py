@@ -1,0 +1,66 @@
+"""One engine on a node as the driver sees it: Ray's handle, and what it was asked."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from tulu_eval.backends.base import Backend
+from tulu_eval.backends.cluster import connection
+from tulu_eval.backends.cluster.actor import Answer, EngineActor
+from tulu_eval.backends.cluster.dealing import Share
+from tulu_eval.backends.cluster.placing import Room
+from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, Scores
+from tulu_eval.records import Completion, Request
+
+
+class RemoteEngine:
+    """An engine that is starting, or has started.
+
+    Args:
+        inner: Class of the engine.
+        room: What it needs of its node.
+
+    Attributes:
+        actor: Ray's handle.
+        call: Ray's reference to the one pending call; ``None`` if the engine waits for work.
+        node: Ray's name of its node; empty until it has one.
+        seen: Whether the model was found on its node.
+        ready: Whether the model is loaded.
+        share: What it works at.
+    """
+
+    def __init__(self, inner: type[Backend], room: Room) -> None:
+        import ray
+
+        how = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": 0, "max_concurrency": 2}
+        where = _first_node() if room.spread else "SPREAD"
+        self.actor: Any = (
+            ray.remote(EngineActor).options(scheduling_strategy=where, **how).remote(inner, spread=bool(room.spread))
+        )
+        self.call: Any = self.actor.place.remote()
+        self.node = ""
+        self.seen = self.ready = False
+        self.share: Share[Any] | None = None
+
+    def kill(self) -> None:
+        """Ends its process, whatever it does."""
+        import ray
+
+        self.share = self.call = None
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.kill(self.actor)
+
+
+def _first_node() -> Any:
+    """Returns Ray's word for the node with most GPUs: vLLM's executor wants one of its GPUs beside its own process."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(max(connection.nodes(), key=lambda node: node.gpus).id, soft=True)
+
+
+def failed(request: AnyRequest, cause: str) -> Answer:
+    """Returns the answer to a request that no engine survives."""
+    if isinstance(request, Request):
+        return Completion(request.key, "", (), "error", 0.0, cause)
+    return Choice(request.key, (), 0.0, cause) if isinstance(request, ChoiceRequest) else Scores(request.key, (), 0.0, cause)
