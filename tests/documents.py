@@ -36,6 +36,7 @@ from click.testing import CliRunner
 
 from tulu_eval.cli import cli
 from tulu_eval.registry import load_suite
+from tulu_eval.training import recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -140,6 +141,10 @@ class Reader:
         if "project" in data:
             entries = [entry for group in data["project"]["entry-points"].values() for entry in group.values()]
             assert all(re.fullmatch(r"[\w.]+:\w+", entry) for entry in entries), block.place
+            return ""
+        if any("base" in table for table in data.values() if isinstance(table, dict)):
+            (self.place / "mine.toml").write_text(block.text, encoding="utf-8")
+            recipes.load("ppo", "mine.toml")
             return ""
         path = self.place / "ours.toml"
         path.write_text(block.text, encoding="utf-8")
