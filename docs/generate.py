@@ -52,7 +52,7 @@ PAGES = {
 }
 """Files outside ``docs`` that are pages of the site, and the names of these pages in ``generated``."""
 
-HEAD = "| field | type | |\n|---|---|---|\n"
+HEAD = "| field | type | meaning |\n|---|---|---|\n"
 
 
 def write(folder: Path) -> None:
