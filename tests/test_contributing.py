@@ -111,7 +111,7 @@ def install_and_examine(wheel: Path, folder: Path) -> None:
 
 
 def test_every_file_that_it_names_is_there() -> None:
-    places = {path for folder in ("tulu_eval", "tests") for path in (ROOT / folder).rglob("*.py")}
+    places = {path for folder in ("tulu_eval", "tests", "docs") for path in (ROOT / folder).rglob("*.py")}
     known = [f"/{path.relative_to(ROOT)}" for path in places]
     named = set(re.findall(r"[\w/]+\.py\b", TEXT))
     assert len(named) > 30
