@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tulu_eval.benchmarks.hypothesis import Writing
 from tulu_eval.errors import PreflightError
+from tulu_eval.models import file_tokenizer
 from tulu_eval.models.end_tokens import Configured, EndTokens, choose, describe, read_configured, reserved
 from tulu_eval.models.prompt_form import (
     PROBE,
@@ -46,6 +47,8 @@ from tulu_eval.records import Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from tulu_eval.models.file_tokenizer import FileTokenizer
 
 TULU_SOURCES = frozenset(
     {
@@ -71,6 +74,17 @@ def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrain
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
 
 
+def load_for_prompts(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase | FileTokenizer:
+    """Loads what writes prompts, without transformers where that makes no difference.
+
+    Raises:
+        PreflightError: If it is missing or cannot be loaded.
+    """
+    with told(f"the tokenizer of {name} cannot be loaded from {folder}"):
+        found = None if trust_remote_code else file_tokenizer.read(folder)
+    return found or load_tokenizer(folder, name, trust_remote_code)
+
+
 class PromptWriter:
     """Writes prompts for one tokenizer.
 
@@ -86,7 +100,9 @@ class PromptWriter:
         DataError: If the model's configuration is damaged.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, *, tulu: bool, folder: Path | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase | FileTokenizer, name: str, *, tulu: bool, folder: Path | None = None
+    ) -> None:
         self.tokenizer: Any = tokenizer
         self._name = name
         self._chat = ChatTemplate.of(tokenizer, name)

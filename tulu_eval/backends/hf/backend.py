@@ -8,13 +8,13 @@ The prompts of a benchmark share a prefix. If the architecture allows it, the en
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 from tulu_eval.backends import branches
 from tulu_eval.backends.base import Backend, EngineSettings, Usage
 from tulu_eval.backends.branches import Branches, BranchScores
+from tulu_eval.backends.hf.devices import resolve_device
 from tulu_eval.backends.impossible import impossible
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
@@ -37,26 +37,6 @@ with 128.
 
 GPU_BATCH = 256
 """Largest number of rows decoded together on an accelerator if ``batch_size`` is 0."""
-
-
-def resolve_device(name: str) -> str:
-    """Returns the torch device of a setting; ``auto`` is cuda, then mps, then cpu.
-
-    Raises:
-        UnknownName: If there is no such kind of device.
-        PreflightError: If the machine does not have the device.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    kind, _, index = name.partition(":")
-    if kind not in there or not re.fullmatch("[0-9]{0,4}", index):
-        raise UnknownName("device", name, ["auto", *there])
-    if not there[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
-        raise PreflightError(f"this machine has no device {name}; use --device auto")
-    return name
 
 
 def resolve_dtype(setting: str, stored: str) -> str:
