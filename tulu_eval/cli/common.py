@@ -160,9 +160,9 @@ def complete(group: str) -> Any:
     """Returns a shell completion for the names of an entry point group."""
 
     def names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-        from tulu_eval.runs import catalog
+        from tulu_eval import plugins
 
-        return [name for name in catalog.names(group) if name.startswith(incomplete)]
+        return [name for name in plugins.names(group) if name.startswith(incomplete)]
 
     return names
 
@@ -172,3 +172,17 @@ def complete_models(_context: click.Context, _parameter: click.Parameter, incomp
     from tulu_eval.registry import load_suite
 
     return [model.name for model in load_suite().models if model.name.startswith(incomplete)]
+
+
+def check_models(given: Sequence[str], registry: Path | None) -> None:
+    """Raises UnknownName for the first name that is neither a path nor in the registry, and is shaped like no hub id.
+
+    Whatever plans a run finds this, too, but only after the imports of a run.
+    """
+    from tulu_eval.registry import load_suite
+
+    named = [name for name in given if name.strip() and not set("/~") & set(name) and not name.endswith(".gguf")]
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        named = [name for name in named if not os.path.lexists(name)]
+    for name in named:
+        load_suite(registry).find(name.partition("@")[0])

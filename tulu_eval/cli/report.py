@@ -38,7 +38,7 @@ def report(
       tulu-eval report --data gsm8k=test.jsonl
       tulu-eval report --results training/reproduce-sums-0/results --training training/reproduce-sums-0
     """
-    from tulu_eval.runs.catalog import BENCHMARKS, names
+    from tulu_eval.plugins import BENCHMARKS, names
 
     files: dict[str, Path] = {}
     for pair in data:

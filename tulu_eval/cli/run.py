@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 import tulu_eval
+from tulu_eval import plugins
 from tulu_eval.cli import suite_runs
-from tulu_eval.cli.common import complete, complete_models, end_with_failures, print_json, print_text, set_up_logging
+from tulu_eval.cli.common import (
+    check_models,
+    complete,
+    complete_models,
+    end_with_failures,
+    print_json,
+    print_text,
+    set_up_logging,
+)
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
 from tulu_eval.cli.numeric import WHOLE
 
@@ -98,9 +107,11 @@ def run(
       tulu-eval run tulu-2.5 -m allenai/tulu-2-dpo-7b --data bbh=BIG-Bench-Hard --skip-unavailable
     """
     set_up_logging(verbose, quiet)
-    from tulu_eval.runs import catalog
-
-    suites = [name for name in benchmarks if name in catalog.names(catalog.SUITES)]
+    plugins.check("benchmark", benchmarks, plugins.BENCHMARKS, plugins.SUITES)
+    plugins.check("backend", () if backend == "auto" else (backend,), plugins.BACKENDS)
+    if engine["base_url"] is None:
+        check_models(model, registry)
+    suites = [name for name in benchmarks if name in plugins.names(plugins.SUITES)]
     if suites and len(benchmarks) > 1:
         raise click.UsageError(f"{suites[0]} is a suite, which goes alone", click.get_current_context())
     if skip_unavailable and not suites:
@@ -147,11 +158,12 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from tulu_eval.reports import run as run_report
     from tulu_eval.runs.progress import Progress
 
     progress = Progress(quiet=quiet)
     runs = tulu_eval.evaluate(benchmarks, models, data=files, registry=registry, progress=progress, **order)
+    from tulu_eval.reports import run as run_report
+
     if as_json:
         print_json([run_report.as_json(one.folder, one.results, one.tally) for one in runs])
     else:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tulu_eval.backends.hf.devices import resolve_device
+from tulu_eval.backends.hf.device import resolve_device
 from tulu_eval.caching import cache_folder, read_json, write_quietly
 from tulu_eval.records import content_hash
 from tulu_eval.store import environment

@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from tulu_eval.backends.hf import devices
+from tulu_eval.backends.hf import device
 from tulu_eval.errors import UnknownName
 
 
 def test_drivers_are_known_by_their_device_files(tmp_path: Path) -> None:
-    assert devices.without_accelerator(tmp_path) == (sys.platform == "linux")
+    assert device.without_accelerator(tmp_path) == (sys.platform == "linux")
     (tmp_path / "nvidia0").touch()
-    assert not devices.without_accelerator(tmp_path)
+    assert not device.without_accelerator(tmp_path)
 
 
 def test_torch_agrees_that_there_is_none() -> None:
     import torch
 
-    if devices.without_accelerator():
+    if device.without_accelerator():
         assert not torch.cuda.is_available()
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    assert devices.resolve_device("auto") == expected
+    assert device.resolve_device("auto") == expected
 
 
 def test_unknown_device() -> None:
     with pytest.raises(UnknownName, match="tpu"):
-        devices.resolve_device("tpu")
+        device.resolve_device("tpu")
