@@ -24,11 +24,11 @@ RUNS = 11
 
 def commands(given: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Yields what a command does, its target in seconds, and its words; makes the runs that it needs in ``folder``."""
-    data, model, out = str(given.data), given.model, str(folder / "results")
-    run = ["run", "gsm8k", "-m", model, "--data", data, "--limit", "2", "-o", out, "-q"]
+    data, model, out = str(given.data), given.model, str(given.runs or folder / "results")
+    run = ["run", "gsm8k", "--protocol", "full", "-m", model, "--data", data, "--limit", "3", "-o", out, "-q"]
     once(run, ROOT)
     yield "run gsm8k, all samples there", "2.0", run
-    symbolic = ["run", "gsm-symbolic", "-m", model, "--limit", "2", "-o", out, "-q"]
+    symbolic = ["run", "gsm-symbolic", "-m", model, "--limit", "6", "-o", out, "-q"]
     once(symbolic, ROOT)
     yield "run gsm-symbolic, all samples there", "2.0", symbolic
     yield "run gsm8k --dry-run (200 items)", "2.5", ["run", "gsm8k", "-m", model, "--data", data, "--dry-run"]
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True, help="preference pairs for train rm")
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--before", type=Path, help="folder of an older checkout")
+    parser.add_argument("--runs", type=Path, help="folder for the two runs that are measured once they are there; kept")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="only the commands whose description has this word")
     given = parser.parse_args()

@@ -31,6 +31,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "import": ("import_run", ("import", "x", "-m", "y")),
     "table": ("table", ("table",)),
     "report": ("report", ("report",)),
+    "list": ("list_known", ("list", "suites")),
     "models": ("list_models", ("models",)),
     "models show": ("find_model", ("models", "show", "x")),
     "card": ("make_card", ("card", "x")),

@@ -52,6 +52,7 @@ USUAL = {
     "table": "table",
     "table --suite": "table --suite",
     "report": "report",
+    "list": "list protocols",
     "models": "models --stage value",
     "models show": "models show tulu-2-dpo-13b",
     "card": "card tulu-2-13b --published",

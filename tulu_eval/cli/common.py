@@ -6,6 +6,8 @@ import contextlib
 import io
 import logging
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from tulu_eval.cli import foreign
 from tulu_eval.errors import UserError, printable, printable_lines, suggest
 
 if TYPE_CHECKING:
@@ -43,9 +46,11 @@ class Verbs(click.Group):
             raise click.UsageError(f"no such verb {args[0]!r}.{suggest(args[0], names)}", ctx) from error
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
-        words = list(kwargs.pop("args", None) or (args[0] if args else sys.argv[1:]))
+        words = foreign.translated(list(kwargs.pop("args", None) or (args[0] if args else sys.argv[1:])))
         debug = "--debug" in words
         kwargs.update(standalone_mode=False, prog_name="tulu-eval")
+        if not sys.stderr.isatty():  # other packages read it when they are imported
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal in Latin-1 or ASCII cannot show is escaped, as in JSON
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
@@ -54,6 +59,9 @@ class Verbs(click.Group):
             if debug:
                 traceback.print_exc()
             say(f"tulu-eval: {error.command_line}")
+            sys.exit(error.exit_code)
+        except click.NoSuchOption as error:
+            say(f"tulu-eval: {foreign.answer(error)}")
             sys.exit(error.exit_code)
         except click.UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2 on; its message is the verb's whole help
@@ -101,12 +109,37 @@ def one_line(message: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def print_text(text: str, *, end: bool = True) -> None:
+VERDICTS = {"inconsistent": "red", "consistent": "green", "cannot tell": "yellow"}
+"""Colours of verdicts on a terminal."""
+
+
+def print_text(text: str, *, end: bool = True, exact: bool = False) -> None:
     """Prints a text on stdout, with control characters escaped, since names, prompts and answers may have any.
 
-    ``end`` ends the last line.
+    Long lines are wrapped at a terminal's width unless the text is to be ``exact``, as a prompt or a file is. ``end`` ends the
+    last line.
     """
-    click.echo(printable_lines(text), nl=end)
+    from tulu_eval.reports.layout import fitted
+
+    shown = printable_lines(text)
+    click.echo(shown if exact else coloured(fitted(shown)), nl=end)
+
+
+def coloured(text: str) -> str:
+    """Returns a text with its verdicts in colour if stdout is a terminal and ``NO_COLOR`` (no-color.org) is not set."""
+    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return text
+    return re.sub(r"\binconsistent\b|\bconsistent\b|\bcannot tell\b", lambda found: _styled(found[0]), text)
+
+
+def _styled(verdict: str) -> str:
+    return click.style(verdict, fg=VERDICTS[verdict], bold=verdict == "inconsistent")
+
+
+def then(*words: object, quiet: bool = False) -> None:
+    """Prints the likely next command on stderr, so that pipes stay clean; ``words`` are those after ``tulu-eval``."""
+    if not quiet:
+        say(f"next: {shlex.join(['tulu-eval', *map(str, words)])}")
 
 
 def print_json(data: Any) -> None:
@@ -186,3 +219,25 @@ def check_models(given: Sequence[str], registry: Path | None) -> None:
         named = [name for name in named if not os.path.lexists(name)]
     for name in named:
         load_suite(registry).find(name.partition("@")[0])
+
+
+def complete_protocols(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a protocol's name from the benchmarks that stand before it; from all where there is none."""
+    from tulu_eval import plugins
+    from tulu_eval.runs import catalog
+
+    given = context.params.get("benchmarks") or context.params.get("benchmark") or plugins.names(plugins.BENCHMARKS)
+    known = [name for name in ([given] if isinstance(given, str) else given) if name in plugins.names(plugins.BENCHMARKS)]
+    found = dict.fromkeys(protocol for name in known for protocol in catalog.benchmark(name).protocols)
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def complete_recipes(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes the name of a recipe of the stage that stands before it; of any where there is none."""
+    from typing import get_args
+
+    from tulu_eval.training import recipes
+    from tulu_eval.training.stages import Stage
+
+    stages = [context.params["stage"]] if context.params.get("stage") else get_args(Stage)
+    return sorted({name for stage in stages for name in recipes.names(stage) if name.startswith(incomplete)})

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option, then
 from tulu_eval.cli.numeric import NUMBER
 
 
@@ -60,3 +60,4 @@ def plan(
         print_json(dataclasses.asdict(found))
     else:
         print_text(report.as_text(found))
+        then("run", benchmark, *(word for model in models for word in ("-m", model)), *(("--data", data) if data else ()))
