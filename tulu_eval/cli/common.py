@@ -133,7 +133,7 @@ def coloured(text: str) -> str:
 
 
 def _styled(verdict: str) -> str:
-    return click.style(verdict, fg=VERDICTS[verdict], bold=verdict == "inconsistent")
+    return click.style(verdict, fg=VERDICTS[verdict])
 
 
 def then(*words: object, quiet: bool = False) -> None:

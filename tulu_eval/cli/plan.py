@@ -60,4 +60,5 @@ def plan(
         print_json(dataclasses.asdict(found))
     else:
         print_text(report.as_text(found))
-        then("run", benchmark, *(word for model in models for word in ("-m", model)), *(("--data", data) if data else ()))
+        if any(reach.enough == "yes" for reach in found.reaches):
+            then("run", benchmark, "-m", models[0], "-m", models[1], *(("--data", data) if data else ()))

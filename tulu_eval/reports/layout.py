@@ -42,14 +42,16 @@ def grid(
 
     align = ["right" if place in right else "left" for place in range(len(header))]
     header, rows = [printable(title) for title in header], [[printable(cell) for cell in row] for row in rows]
+    room = terminal_width() if width is None else width
+    titles, cells = header, rows
     if rows:
-        room = terminal_width() if width is None else width
         limits = _limits(header, rows, keep, room)
-        if sum(limits) + _GAP * (len(limits) - 1) > room:
-            return _stacked(header, rows, room)
-        header, *rows = [list(map(_folded, row, limits)) for row in (header, *rows)]
-    text = tabulate(rows, headers=header, disable_numparse=True, colalign=align if rows else None)
-    return "\n".join(line.rstrip() for line in text.splitlines())
+        titles, *cells = [list(map(_folded, row, limits)) for row in (header, *rows)]
+    text = tabulate(cells, headers=titles, disable_numparse=True, colalign=align if rows else None)
+    lines = [line.rstrip() for line in text.splitlines()]
+    if rows and max(map(len, lines)) > room:
+        return _stacked(header, rows, room)
+    return "\n".join(lines)
 
 
 def _stacked(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
