@@ -42,9 +42,7 @@ def test_a_verdict_has_a_colour_on_a_terminal_and_none_in_a_pipe(monkeypatch: py
     text = "inconsistent, consistent or cannot tell"
     assert common.coloured(text) == text
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    assert common.coloured(text) == (
-        "\x1b[31minconsistent\x1b[0m, \x1b[32mconsistent\x1b[0m or \x1b[33mcannot tell\x1b[0m"
-    )
+    assert common.coloured(text) == ("\x1b[31minconsistent\x1b[0m, \x1b[32mconsistent\x1b[0m or \x1b[33mcannot tell\x1b[0m")
     monkeypatch.setenv("NO_COLOR", "1")
     assert common.coloured(text) == text
 

@@ -86,6 +86,7 @@ MISTAKES = {
     "import": "import words --model my-model --data test.jsonl",
     "table": "table --write table.docx",
     "report": "report --data gsm9k=test.jsonl",
+    "list": "list modles",
     "models": "models --stage PPP",
     "models show": "models show tulu-2-13bb",
     "card": "card --check words",

@@ -43,11 +43,11 @@ def grid(
     align = ["right" if place in right else "left" for place in range(len(header))]
     header, rows = [printable(title) for title in header], [[printable(cell) for cell in row] for row in rows]
     room = terminal_width() if width is None else width
-    titles, cells = header, rows
+    folded: list[Sequence[str]] = [header, *rows]
     if rows:
         limits = _limits(header, rows, keep, room)
-        titles, *cells = [list(map(_folded, row, limits)) for row in (header, *rows)]
-    text = tabulate(cells, headers=titles, disable_numparse=True, colalign=align if rows else None)
+        folded = [list(map(_folded, row, limits)) for row in folded]
+    text = tabulate(folded[1:], headers=folded[0], disable_numparse=True, colalign=align if rows else None)
     lines = [line.rstrip() for line in text.splitlines()]
     if rows and max(map(len, lines)) > room:
         return _stacked(header, rows, room)
