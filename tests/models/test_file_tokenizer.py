@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import real_llama3
+from transformers import AutoTokenizer
 
 from tulu_eval.models import file_tokenizer, gguf
 from tulu_eval.models.file_tokenizer import FileTokenizer
@@ -30,8 +31,10 @@ NAMES = ("bos_token", "eos_token", "bos_token_id", "eos_token_id", "special_toke
 
 def assert_same(folder: Path) -> FileTokenizer:
     """Asserts that both readings of a folder are alike in all that a prompt needs; returns the light one."""
-    own, theirs = file_tokenizer.read(folder), load_tokenizer(folder, "m", False)
+    own: Any = file_tokenizer.read(folder)
+    theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     assert own is not None
+    assert type(load_tokenizer(folder, "m", False)) is type(theirs)
     assert {name: getattr(own, name) for name in NAMES} == {name: getattr(theirs, name) for name in NAMES}
     shown = [{at: str(token) for at, token in one.added_tokens_decoder.items()} for one in (own, theirs)]
     assert shown[0] == shown[1]
@@ -49,7 +52,8 @@ def assert_same(folder: Path) -> FileTokenizer:
     templates = [ChatTemplate.of(one, "m") for one in (own, theirs)]
     sources = [(one.source, one._variables) if one else None for one in templates]
     assert sources[0] == sources[1]
-    return own
+    found: FileTokenizer = own
+    return found
 
 
 @pytest.fixture

@@ -67,10 +67,18 @@ ANSWER = "zq9assistant"
 
 
 def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """Loads a model's tokenizer from disk; raises PreflightError if it is missing or cannot be loaded."""
-    from transformers import AutoTokenizer
+    """Loads a model's tokenizer from disk; raises PreflightError if it is missing or cannot be loaded.
 
+    Where ``AutoTokenizer`` would choose the general class, that class is taken without the imports of the choice.
+    """
     with told(f"the tokenizer of {name} cannot be loaded from {folder}"):
+        if not trust_remote_code and file_tokenizer.read(folder):
+            from transformers import PreTrainedTokenizerFast
+
+            found: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+            return found
+        from transformers import AutoTokenizer
+
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
 
 
