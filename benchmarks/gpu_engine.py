@@ -60,7 +60,7 @@ def make_model(given: argparse.Namespace) -> dict[str, Any]:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from tulu_eval.runs.estimate import measure_rates
+    from tulu_eval.runs.rates import measure_rates
 
     folder, shape = Path(given.folder), SHAPES[given.shape]
     name = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()

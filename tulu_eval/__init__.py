@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tulu_eval.api.explain import explain
     from tulu_eval.api.items_needed import items_needed
     from tulu_eval.api.judge import judge, plan_judging
+    from tulu_eval.api.list_known import list_known
     from tulu_eval.api.merge import merge
     from tulu_eval.api.models import find_model, list_models, load_suite
     from tulu_eval.api.plan_models import plan_models
@@ -50,6 +51,7 @@ _FILES = {
     "api.exchange": ("bundle", "import_run", "verify_bundle"),
     "api.items_needed": ("items_needed",),
     "api.judge": ("judge", "plan_judging"),
+    "api.list_known": ("list_known",),
     "api.merge": ("merge",),
     "api.models": ("find_model", "list_models", "load_suite"),
     "api.plan_models": ("plan_models",),
@@ -104,6 +106,7 @@ __all__ = [
     "import_run",
     "items_needed",
     "judge",
+    "list_known",
     "list_models",
     "load_run",
     "load_suite",

@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+MOST_KNOWN = 24
+"""Number of known names that an error lists where none is near: all verbs, all benchmarks, a part of the models."""
+
 
 def printable(text: str) -> str:
     """Returns a line that is safe on a terminal: ``?`` replaces control characters and characters that cannot be written."""
@@ -88,8 +91,7 @@ def suggest(name: str, known: Iterable[str], limit: int = 3) -> str:
     hint = near(name, options, limit)
     if hint or not options:
         return hint
-    shown = ", ".join(options[:12])
-    return f" Known: {shown}{', ...' if len(options) > 12 else ''}."
+    return f" Known: {few(options, MOST_KNOWN)}."
 
 
 def near(name: str, known: Iterable[str], limit: int = 3) -> str:

@@ -15,10 +15,10 @@ import tulu_eval
 from tulu_eval.cli import cli
 
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "run": ("evaluate", ("run", "gsm8k", "-m", "x")),
-    "run --dry-run": ("plan", ("run", "gsm8k", "-m", "x", "--dry-run")),
-    "run SUITE": ("evaluate_suite", ("run", "tulu-2.5", "-m", "x")),
-    "run SUITE --dry-run": ("plan_suite", ("run", "tulu-2.5", "-m", "x", "--dry-run")),
+    "run": ("evaluate", ("run", "gsm8k", "-m", "./x")),
+    "run --dry-run": ("plan", ("run", "gsm8k", "-m", "./x", "--dry-run")),
+    "run SUITE": ("evaluate_suite", ("run", "tulu-2.5", "-m", "./x")),
+    "run SUITE --dry-run": ("plan_suite", ("run", "tulu-2.5", "-m", "./x", "--dry-run")),
     "merge": ("merge", ("merge", "x")),
     "score": ("rescore", ("score", "x")),
     "score JUDGED": ("rescore_judgments", ("score", "judged")),
@@ -32,6 +32,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "import": ("import_run", ("import", "x", "-m", "y")),
     "table": ("table", ("table",)),
     "report": ("report", ("report",)),
+    "list": ("list_known", ("list", "suites")),
     "models": ("list_models", ("models",)),
     "models show": ("find_model", ("models", "show", "x")),
     "card": ("make_card", ("card", "x")),

@@ -66,7 +66,7 @@ CASES = [
     (GOOD + " --limit 0", "--limit must be 1 or more, not 0"),
     (GOOD + " --limit -3", "--limit must be 1 or more, not -3"),
     (GOOD + " --limit many", "Invalid value for '--limit': 'many' is not a whole number of at most 18 digits."),
-    (GOOD + " --limits 3", "No such option '--limits'. Did you mean '--limit'?"),
+    (GOOD + " --limits 3", "no such option '--limits'. Did you mean '--limit'?"),
     (GOOD + " --batch-size -1", "--batch-size must be 0 (the backend chooses) or more, not -1"),
     (GOOD + " --batch-size -4 --dry-run", "--batch-size must be 0 (the backend chooses) or more, not -4"),
     (GOOD + " --backend transformers --tensor-parallel 2 --dry-run", "--tensor-parallel is no setting of --backend trans"),

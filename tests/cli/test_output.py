@@ -53,6 +53,7 @@ USUAL = {
     "table": "table",
     "table --suite": "table --suite",
     "report": "report",
+    "list": "list protocols",
     "models": "models --stage value",
     "models show": "models show tulu-2-dpo-13b",
     "card": "card tulu-2-13b --published",
@@ -86,6 +87,7 @@ MISTAKES = {
     "import": "import words --model my-model --data test.jsonl",
     "table": "table --write table.docx",
     "report": "report --data gsm9k=test.jsonl",
+    "list": "list modles",
     "models": "models --stage PPP",
     "models show": "models show tulu-2-13bb",
     "card": "card --check words",
@@ -215,7 +217,7 @@ def call(
     shutil.copytree(kept, place, symlinks=True)
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("tulu_eval.runs.estimate._best_seconds", lambda call, device: 0.01)
+    monkeypatch.setattr("tulu_eval.runs.rates._best_seconds", lambda call, device: 0.01)
     for module in ("runs.progress", "cli.asking"):  # a busy machine prints no line of progress more
         monkeypatch.setattr(f"tulu_eval.{module}.LOG_SECONDS", float("inf"))
     monkeypatch.setattr("transformers.utils.logging._tqdm_active", False)  # as where stderr is no terminal
@@ -247,6 +249,17 @@ def test_help(verb: str, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAsse
 @pytest.mark.parametrize("name", USUAL)
 def test_usual(name: str, call: Callable[[str], Result], snapshot: SnapshotAssertion) -> None:
     assert shown(USUAL[name], call(USUAL[name])) == snapshot
+
+
+EXACT = {"run --dry-run", "judge --dry-run", "card"}
+"""Calls that print prompts or a file, whose lines are not ours to break."""
+
+
+@pytest.mark.parametrize("name", [name for name in USUAL if name not in EXACT])
+def test_no_line_is_longer_than_the_terminal(name: str, call: Callable[[str], Result]) -> None:
+    """The words that cannot be broken are signatures, paths and commands to copy; each of those stands on a line alone."""
+    lines = call(USUAL[name]).stdout.splitlines()
+    assert [line for line in lines if len(line) > 80 and max(map(len, line.split())) + 6 <= 80] == []
 
 
 @pytest.mark.parametrize("name", [name for name in USUAL if with_json(name)])

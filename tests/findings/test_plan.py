@@ -15,8 +15,8 @@ from tulu_eval.findings import plan
 from tulu_eval.findings.plan import parameters_of, plan_comparison
 from tulu_eval.registry import load_suite
 from tulu_eval.reports import plan as report
-from tulu_eval.runs import estimate
-from tulu_eval.runs.estimate import Rates, Work, cost
+from tulu_eval.runs.estimate import Work, cost
+from tulu_eval.runs.rates import Rates
 
 SUITE = load_suite()
 DPO, SFT, PPO = "tulu-v2.5-dpo-13b-uf-mean", "tulu-2-13b", "llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm"
@@ -27,7 +27,7 @@ def _nothing_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """No hub, and a machine of known speed."""
     monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
     monkeypatch.setattr("tulu_eval.hub.dataset_file", _unreachable)
-    monkeypatch.setattr(estimate, "measure_rates", lambda device, dtype: Rates(flops=1e12, bytes=1e10))
+    monkeypatch.setattr(plan, "machine_rates", lambda device, dtype, done: Rates(flops=1e12, bytes=1e10))
 
 
 def _unreachable(*_: object) -> Path:

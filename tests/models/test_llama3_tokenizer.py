@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
+import real_llama3
+from real_llama3 import BOS, converted
 
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.models.tokenizer import PromptWriter
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("llama_models") is None,
-    reason="the package llama-models is not installed: pip install --no-deps llama-models",
-)
-
-BOS = "<|begin_of_text|>"
+pytestmark = real_llama3.needed
 
 
 @pytest.fixture(scope="module")
 def meta() -> Any:
-    """Meta's tokenizer, which reads the same file with tiktoken."""
-    from llama_models.llama3.tokenizer import Tokenizer
-
-    return Tokenizer.get_instance()
+    """Meta's tokenizer."""
+    return real_llama3.metas()
 
 
 @pytest.fixture(scope="module")
-def writer(meta: Any) -> PromptWriter:
-    """A tokenizer of transformers made of that file, which puts one BOS in front as the released ones do."""
-    import llama_models
-    from tokenizers import processors
+def writer() -> PromptWriter:
+    """Writes with a tokenizer of transformers made of Meta's file."""
     from transformers import PreTrainedTokenizerFast
-    from transformers.convert_slow_tokenizer import TikTokenConverter
 
-    file = Path(llama_models.__file__).parent / "llama3" / "tokenizer.model"
-    special = sorted(meta.special_tokens, key=lambda token: meta.special_tokens[token])
-    raw = TikTokenConverter(vocab_file=str(file), pattern=meta.pat_str, extra_special_tokens=special).converted()
-    assert all(raw.token_to_id(token) == meta.special_tokens[token] for token in special)
-    raw.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, raw.token_to_id(BOS))])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=BOS, eos_token="<|end_of_text|>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=converted(), bos_token=BOS, eos_token="<|end_of_text|>")
     return PromptWriter(tokenizer, "llama-3", tulu=True)
 
 

@@ -10,7 +10,7 @@ from made_manifest import MANIFEST, made_manifest
 from msgspec.structs import replace
 
 from tulu_eval.runs import roofline
-from tulu_eval.runs.estimate import Rates
+from tulu_eval.runs.rates import Rates
 from tulu_eval.store.manifest_schema import Manifest, Session
 
 SESSION = {
@@ -53,29 +53,3 @@ def test_devices_share_what_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
     line = roofline.line(replace(manifest(), engine=engine))
     assert "6 % of 16.00 TFLOP/s" in line
     assert "12 % of 160 GB/s" in line
-
-
-NOTHING = Rates(0.0, 0.0)
-
-
-def test_rates_are_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = roofline.machine_rates("cpu", "float32", NOTHING)
-    monkeypatch.setattr(roofline, "measure_rates", lambda device, dtype: pytest.fail("measured again"))
-    assert roofline.machine_rates("cpu", "float32", first) == first
-    assert first.flops > 1e8
-    assert first.bytes > 1e8
-
-
-def test_a_run_that_did_more_has_them_measured_again_and_the_better_ones_kept(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
-    """A rate of a busy machine must not stay, nor one of an idle machine be lost."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(roofline, "measure_rates", lambda device, dtype: Rates(1e12, 9e9))
-    assert roofline.machine_rates("cpu", "float32", NOTHING) == Rates(1e12, 9e9)
-    monkeypatch.setattr(roofline, "measure_rates", lambda device, dtype: Rates(3e12, 8e9))
-    assert roofline.machine_rates("cpu", "float32", Rates(1e12, 9e9)) == Rates(1e12, 9e9)
-    assert roofline.machine_rates("cpu", "float32", Rates(2e12, 1e9)) == Rates(3e12, 9e9)
-    monkeypatch.setattr(roofline, "measure_rates", lambda device, dtype: pytest.fail("measured again"))
-    assert roofline.machine_rates("cpu", "float32", Rates(3e12, 9e9)) == Rates(3e12, 9e9)

@@ -11,8 +11,8 @@ from tulu_eval.api.paths import AnyPath
 from tulu_eval.api.runs import bar
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError
+from tulu_eval.plugins import BENCHMARKS, names
 from tulu_eval.reports.report import make
-from tulu_eval.runs.catalog import BENCHMARKS, names
 from tulu_eval.store.manifest import write_text
 
 

@@ -17,6 +17,7 @@ from tulu_eval.api.silence import silence
 from tulu_eval.api.words import spoken
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.registry import Suite
+from tulu_eval.training import recipes
 from tulu_eval.training.stages import Sourced, Stage
 
 if TYPE_CHECKING:
@@ -132,8 +133,6 @@ def train(
     Raises:
         UserError: If something is missing or does not fit, or a guard stops the run.
     """
-    from tulu_eval.training import launch
-
     plan = plan_training(
         stage, recipe, model=model, data=data, reward_model=reward_model, reward=reward, reward_url=reward_url, split=split,
         skip_bad_rows=skip_bad_rows, settings={**(settings or {}), **changes},
@@ -141,6 +140,8 @@ def train(
         watch_every=watch_every, probe=probe, probe_items=probe_items, probe_data=probe_data, tensorboard=tensorboard,
         allow_pickle=allow_pickle, rank_timeout=rank_timeout, registry=registry,
     )  # fmt: skip
+    from tulu_eval.training import launch
+
     with silence(progress is False), _watching(progress) as (step, say):
         return launch.execute(plan.job, plan.device, step, say)
 
@@ -210,12 +211,13 @@ def plan_training(
     Raises:
         UserError: If the recipe is unknown or cannot be followed, or a value does not fit.
     """
-    from tulu_eval.training import launch
-    from tulu_eval.training.job import TrainingOrder, load_recipe
-
     _check(
         stage, rollouts, rollout_memory, rank_timeout, save_every=save_every, watch_every=watch_every, probe_items=probe_items
     )
+    recipes.check_name(stage, recipe)
+    from tulu_eval.training import launch
+    from tulu_eval.training.job import TrainingOrder, load_recipe
+
     order = TrainingOrder(
         stage=stage,
         recipe=recipe,

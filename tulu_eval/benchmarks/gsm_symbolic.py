@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +20,7 @@ from typing import ClassVar
 
 from tulu_eval.benchmarks.base import Item, Prompt, Protocol
 from tulu_eval.benchmarks.gsm8k import GSM8K
+from tulu_eval.caching import cache_folder, read_json, write_quietly
 from tulu_eval.errors import DataError, PreflightError
 
 SEED = 42
@@ -49,16 +52,28 @@ class GSMSymbolic(GSM8K):
 
 
 def generate(size: int, seed: int) -> list[Item]:
-    """Returns ``size`` generated items, the same for the same seed; raises PreflightError if reasoning-gym is missing."""
+    """Returns ``size`` generated items, the same for the same seed; raises PreflightError if reasoning-gym is missing.
+
+    The user's cache keeps them, because the import of all of reasoning-gym takes over a second.
+    """
     try:
-        import reasoning_gym
-    except ImportError as error:
+        version = importlib.metadata.version("reasoning-gym")
+    except importlib.metadata.PackageNotFoundError as error:
         raise PreflightError("gsm-symbolic needs the package reasoning-gym: pip install 'tulu-eval[symbolic]'") from error
+    path = cache_folder() / "generated" / f"gsm-symbolic-{version}-{seed}-{size}.json"
+    kept = read_json(path).get("items")
+    if not isinstance(kept, list) or len(kept) != size:
+        kept = _generated(size, seed)
+        write_quietly(path, json.dumps({"items": kept}))
+    return [Item(f"seed{seed}-{index}", str(question), str(answer)) for index, (question, answer) in enumerate(kept)]
+
+
+def _generated(size: int, seed: int) -> list[tuple[str, str]]:
+    """Returns questions and answers."""
+    import reasoning_gym
+
     rows = reasoning_gym.create_dataset("gsm_symbolic", seed=seed, size=size)
-    return [
-        Item(f"seed{seed}-{index}", row["question"].removesuffix(INSTRUCTION), str(row["answer"]))
-        for index, row in enumerate(rows)
-    ]
+    return [(row["question"].removesuffix(INSTRUCTION), str(row["answer"])) for row in rows]
 
 
 class GSMSymbolicZeroShot(GSMSymbolic):

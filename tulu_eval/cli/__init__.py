@@ -15,6 +15,7 @@ from tulu_eval.cli import (
     explain,
     import_file,
     judge,
+    list_known,
     merge,
     models,
     plan,
@@ -59,6 +60,7 @@ cli.add_command(plan.plan)
 cli.add_command(import_file.import_file)
 cli.add_command(table.table)
 cli.add_command(report.report)
+cli.add_command(list_known.list_known)
 cli.add_command(models.models)
 cli.add_command(card.card)
 cli.add_command(bundle.bundle)

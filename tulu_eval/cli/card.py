@@ -76,7 +76,7 @@ def _make(model: str, results: Path, published: bool, write: Path | None, regist
     if as_json:
         print_json({"model": made.name, "metadata": made.metadata, "section": made.section, "files": made.files})
     elif write is None:
-        print_text(made.text, end=False)
+        print_text(made.text, end=False, exact=True)
     else:
         for path in made.write(write):
             print_text(f"{path}")

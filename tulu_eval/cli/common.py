@@ -6,6 +6,8 @@ import contextlib
 import io
 import logging
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from tulu_eval.cli import foreign
 from tulu_eval.errors import UserError, printable, printable_lines, suggest
 
 if TYPE_CHECKING:
@@ -56,9 +59,11 @@ class Verbs(click.Group):
             raise click.UsageError(f"no such verb {args[0]!r}.{suggest(args[0], names)}", ctx) from error
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
-        words = list(kwargs.pop("args", None) or (args[0] if args else sys.argv[1:]))
+        words = foreign.translated(list(kwargs.pop("args", None) or (args[0] if args else sys.argv[1:])))
         debug = "--debug" in words
         kwargs.update(standalone_mode=False, prog_name="tulu-eval")
+        if not sys.stderr.isatty():  # other packages read it when they are imported
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal in Latin-1 or ASCII cannot show is escaped, as in JSON
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
@@ -67,6 +72,9 @@ class Verbs(click.Group):
             if debug:
                 traceback.print_exc()
             say(f"tulu-eval: {error.command_line}")
+            sys.exit(error.exit_code)
+        except click.NoSuchOption as error:
+            say(f"tulu-eval: {foreign.answer(error)}")
             sys.exit(error.exit_code)
         except click.UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2 on; its message is the verb's whole help
@@ -114,12 +122,37 @@ def one_line(message: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def print_text(text: str, *, end: bool = True) -> None:
+VERDICTS = {"inconsistent": "red", "consistent": "green", "cannot tell": "yellow"}
+"""Colours of verdicts on a terminal."""
+
+
+def print_text(text: str, *, end: bool = True, exact: bool = False) -> None:
     """Prints a text on stdout, with control characters escaped, since names, prompts and answers may have any.
 
-    ``end`` ends the last line.
+    Long lines are wrapped at a terminal's width unless the text is to be ``exact``, as a prompt or a file is. ``end`` ends the
+    last line.
     """
-    click.echo(printable_lines(text), nl=end)
+    from tulu_eval.reports.layout import fitted
+
+    shown = printable_lines(text)
+    click.echo(shown if exact else coloured(fitted(shown)), nl=end)
+
+
+def coloured(text: str) -> str:
+    """Returns a text with its verdicts in colour if stdout is a terminal and ``NO_COLOR`` (no-color.org) is not set."""
+    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return text
+    return re.sub(r"\binconsistent\b|\bconsistent\b|\bcannot tell\b", lambda found: _styled(found[0]), text)
+
+
+def _styled(verdict: str) -> str:
+    return click.style(verdict, fg=VERDICTS[verdict])
+
+
+def then(*words: object, quiet: bool = False) -> None:
+    """Prints the likely next command on stderr, so that pipes stay clean; ``words`` are those after ``tulu-eval``."""
+    if not quiet:
+        say(f"next: {shlex.join(['tulu-eval', *map(str, words)])}")
 
 
 def print_json(data: Any) -> None:
@@ -173,9 +206,9 @@ def complete(group: str) -> Any:
     """Returns a shell completion for the names of an entry point group."""
 
     def names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-        from tulu_eval.runs import catalog
+        from tulu_eval import plugins
 
-        return [name for name in catalog.names(group) if name.startswith(incomplete)]
+        return [name for name in plugins.names(group) if name.startswith(incomplete)]
 
     return names
 
@@ -185,3 +218,39 @@ def complete_models(_context: click.Context, _parameter: click.Parameter, incomp
     from tulu_eval.registry import load_suite
 
     return [model.name for model in load_suite().models if model.name.startswith(incomplete)]
+
+
+def check_models(given: Sequence[str], registry: Path | None) -> None:
+    """Raises UnknownName for the first name that is neither a path nor in the registry, and is shaped like no hub id.
+
+    Whatever plans a run finds this, too, but only after the imports of a run.
+    """
+    from tulu_eval.registry import load_suite
+
+    named = [name for name in given if name.strip() and not set("/~") & set(name) and not name.endswith(".gguf")]
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        named = [name for name in named if not os.path.lexists(name)]
+    for name in named:
+        load_suite(registry).find(name.partition("@")[0])
+
+
+def complete_protocols(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a protocol's name from the benchmarks that stand before it; from all where there is none."""
+    from tulu_eval import plugins
+    from tulu_eval.runs import catalog
+
+    given = context.params.get("benchmarks") or context.params.get("benchmark") or plugins.names(plugins.BENCHMARKS)
+    known = [name for name in ([given] if isinstance(given, str) else given) if name in plugins.names(plugins.BENCHMARKS)]
+    found = dict.fromkeys(protocol for name in known for protocol in catalog.benchmark(name).protocols)
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def complete_recipes(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes the name of a recipe of the stage that stands before it; of any where there is none."""
+    from typing import get_args
+
+    from tulu_eval.training import recipes
+    from tulu_eval.training.stages import Stage
+
+    stages = [context.params["stage"]] if context.params.get("stage") else get_args(Stage)
+    return sorted({name for stage in stages for name in recipes.names(stage) if name.startswith(incomplete)})

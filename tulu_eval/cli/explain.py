@@ -8,7 +8,15 @@ from typing import Unpack
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option, set_up_logging
+from tulu_eval.cli.common import (
+    complete,
+    complete_models,
+    complete_protocols,
+    print_json,
+    print_text,
+    registry_option,
+    set_up_logging,
+)
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
@@ -24,7 +32,11 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 @click.option("--model", "-m", shell_complete=complete_models,
               help="Where the model is: of a run of a local folder or file, or of a recipe without a run.")  # fmt: skip
 @click.option("--benchmark", shell_complete=complete("tulu_eval.benchmarks"), help="Benchmark of a recipe without a run.")
-@click.option("--protocol", help="The recipe; that which has as many items as the other side, unless given.")
+@click.option(
+    "--protocol",
+    shell_complete=complete_protocols,
+    help="The recipe; that which has as many items as the other side, unless given.",
+)
 @click.option("--data", type=click.Path(path_type=Path), help="The benchmark's data file, if the run read one.")
 @click.option("--scorer", help="Scorer whose number is meant; the published one unless given.")
 @click.option("--max-items", type=WHOLE, help="Samples that may be generated; 0 for what is free alone. Unless given, a "

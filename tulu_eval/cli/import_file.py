@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete, complete_models, execution_options, print_json, print_text, registry_option
+from tulu_eval.cli.common import (
+    complete,
+    complete_models,
+    execution_options,
+    print_json,
+    print_text,
+    registry_option,
+    then,
+)
 
 
 @click.command("import", no_args_is_help=True, short_help="Make a run of another harness's answers.")
@@ -61,3 +69,4 @@ def import_file(
         print_json(report.as_json(done))
     else:
         print_text(report.as_text(done))
+        then("verify", done.folder)

@@ -74,7 +74,7 @@ def judge(
         plan = tulu_eval.plan_judging(
             target, judge_name or "", limit=limit, data=data, judge_models=judges, backend=backend, **options
         )
-        print_text("\n\n".join([str(plan.estimate), *plan.flags, *plan.prompts]))
+        print_text("\n\n".join([str(plan.estimate), *plan.flags, *plan.prompts]), exact=True)
         return
     done = tulu_eval.judge(
         target, judge_name or "", limit=limit, data=data, output=output, judge_models=judges, backend=backend,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import end_with_failures, print_json, print_text, say
+from tulu_eval.cli.common import end_with_failures, print_json, print_text, say, then
 
 
 @click.command(no_args_is_help=True, short_help="Put the shards of a run together.")
@@ -35,4 +35,5 @@ def merge(folders: tuple[Path, ...], output: Path | None, data: Path | None, as_
     else:
         print_text(run.of_run(merged.results, merged.tally))
         say("", f"{merged.shards} shards, {merged.added} samples added", str(merged.folder))
+        then("verify", merged.folder)
     end_with_failures([merged], "the commands of their shards try them again")

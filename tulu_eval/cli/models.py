@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import Verbs, complete_models, print_json, print_text, registry_option
+from tulu_eval.cli.common import Verbs, complete_models, print_json, print_text, registry_option, then
 
 
 @click.group(cls=Verbs, invoke_without_command=True)
@@ -34,6 +34,8 @@ def models(context: click.Context, stage: str | None, registry: Path | None, as_
         print_json(report.list_as_json(suite, chosen))
     else:
         print_text(report.list_as_text(suite, chosen))
+        if chosen:
+            then("models", "show", chosen[0].name)
 
 
 @models.command(no_args_is_help=True)

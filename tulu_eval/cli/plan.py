@@ -9,7 +9,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import plan_models
-from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option, then
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 _MODELS = ("--models", "-m")
@@ -71,9 +71,9 @@ def plan(
       tulu-eval plan gsm8k -m ./checkpoint-100 ./checkpoint-200 -d 5 --data test.jsonl
       tulu-eval plan tulu-2.5 --models models.txt --gpus 64 --gpu-hour-price 3
     """
-    from tulu_eval.runs import catalog
+    from tulu_eval import plugins
 
-    if benchmark in catalog.names(catalog.SUITES):
+    if benchmark in plugins.names(plugins.SUITES):
         if detect is not None or data is not None:
             raise _usage(f"--{'detect' if detect is not None else 'data'} goes with a benchmark, and {benchmark} is a suite")
         if len(models) != 1:
@@ -95,6 +95,8 @@ def plan(
         print_json(dataclasses.asdict(found))
     else:
         print_text(report.as_text(found))
+        if any(reach.enough == "yes" for reach in found.reaches):
+            then("run", benchmark, "-m", models[0], "-m", models[1], *(("--data", data) if data else ()))
 
 
 def _usage(text: str) -> click.UsageError:

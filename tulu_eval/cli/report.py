@@ -7,14 +7,16 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import on_terminal, print_text, registry_option, say
+from tulu_eval.cli.common import on_terminal, print_text, registry_option, say, then
 from tulu_eval.errors import UserError
 
 
 @click.command()
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder under which run folders are looked for.")  # fmt: skip
-@click.option("--write", type=click.Path(path_type=Path), help="The file; report.html in the results folder unless given.")
+@click.option(
+    "--output", "-o", "write", type=click.Path(path_type=Path), help="The file; report.html in the results folder unless given."
+)
 @click.option("--data", multiple=True, metavar="BENCHMARK=FILE",
               help="Items of a benchmark, for the text of the prompts; its own source unless given. Repeatable.")  # fmt: skip
 @click.option("--training", type=click.Path(path_type=Path),
@@ -34,11 +36,11 @@ def report(
     \b
     Examples:
       tulu-eval report
-      tulu-eval report --results results --write report.html
+      tulu-eval report --results results --output report.html
       tulu-eval report --data gsm8k=test.jsonl
       tulu-eval report --results training/reproduce-sums-0/results --training training/reproduce-sums-0
     """
-    from tulu_eval.runs.catalog import BENCHMARKS, names
+    from tulu_eval.plugins import BENCHMARKS, names
 
     files: dict[str, Path] = {}
     for pair in data:
@@ -53,6 +55,7 @@ def report(
         say(f"tulu-eval: without the prompts' text: {line}")
     trained = f", {counted(page.trained, 'training run')}" if page.trained else ""
     print_text(f"{page.path}: {counted(page.runs, 'run')}{trained}, {page.size / 1e6:.1f} MB")
+    then("table", "--results", results, quiet=quiet)
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 import tulu_eval
-from tulu_eval.cli import suite_runs
+from tulu_eval import plugins
+from tulu_eval.cli import foreign, suite_runs
 from tulu_eval.cli.common import (
+    check_models,
     complete,
     complete_models,
+    complete_protocols,
     end_with_failures,
     execution_options,
     print_json,
     print_text,
     set_up_logging,
+    then,
 )
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
 from tulu_eval.cli.numeric import WHOLE
@@ -37,7 +41,11 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--name", "names", multiple=True, help="What a local model's results are filed under; with several --model once "
               "for each. Unless given: the name that 'train' gave it, else the last two parts of its path.")  # fmt: skip
-@click.option("--protocol", help="Frozen recipe: card-200 (default of gsm8k), full, ...; see the benchmark.")
+@click.option(
+    "--protocol",
+    shell_complete=complete_protocols,
+    help="Frozen recipe: card-200 (default of gsm8k), full, ...; see the benchmark.",
+)
 @click.option("--data", multiple=True, metavar="[BENCHMARK=]PATH",
               help="File, or folder of several, to read instead of the benchmark's own source; with several benchmarks once "
               "for each.")  # fmt: skip
@@ -104,9 +112,12 @@ def run(
       tulu-eval run tulu-2.5 -m allenai/tulu-2-dpo-7b --data bbh=BIG-Bench-Hard --skip-unavailable
     """
     set_up_logging(verbose, quiet)
-    from tulu_eval.runs import catalog
-
-    suites = [name for name in benchmarks if name in catalog.names(catalog.SUITES)]
+    benchmarks = foreign.split(benchmarks)
+    plugins.check("benchmark", benchmarks, plugins.BENCHMARKS, plugins.SUITES)
+    plugins.check("backend", () if backend == "auto" else (backend,), plugins.BACKENDS)
+    if engine["base_url"] is None:
+        check_models(model, registry)
+    suites = [name for name in benchmarks if name in plugins.names(plugins.SUITES)]
     if suites and len(benchmarks) > 1:
         raise click.UsageError(f"{suites[0]} is a suite, which goes alone", click.get_current_context())
     if skip_unavailable and not suites:
@@ -153,11 +164,12 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from tulu_eval.reports import run as run_report
     from tulu_eval.runs.progress import Progress
 
     progress = Progress(quiet=quiet)
     runs = tulu_eval.evaluate(benchmarks, models, data=files, registry=registry, progress=progress, **order)
+    from tulu_eval.reports import run as run_report
+
     if as_json:
         print_json([run_report.as_json(one.folder, one.results, one.tally) for one in runs])
     else:
@@ -166,6 +178,7 @@ def _run(
             for notice in one.notices:
                 progress.say(f"note: {notice}")
             progress.say(f"\n{one.speed}\n{one.folder}".replace("\n\n", "\n"))
+        then("verify", runs[0].folder, quiet=quiet)
     end_with_failures(runs, "the same command tries them again")
 
 
@@ -175,7 +188,7 @@ def _show_plans(plans: list[Plan], as_json: bool) -> None:
     if as_json:
         print_json([dry_run.as_json(plan) for plan in plans])
     else:
-        print_text("\n\n".join(dry_run.as_text(plan) for plan in plans))
+        print_text("\n\n".join(dry_run.as_text(plan) for plan in plans), exact=True)
 
 
 def _named(models: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...] | dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import on_terminal, print_text, registry_option, say
+from tulu_eval.cli.common import on_terminal, print_text, registry_option, say, then
 
 
 @click.command()
@@ -16,7 +16,9 @@ from tulu_eval.cli.common import on_terminal, print_text, registry_option, say
 @click.option("--suite", is_flag=True, help="All numbers of each measured model instead: the suite's columns and others.")
 @click.option("--format", "form", default="plain", show_default=True,
               type=click.Choice(["plain", "markdown", "latex", "csv", "json"]), help="What is printed.")  # fmt: skip
-@click.option("--write", type=click.Path(path_type=Path), help="Also write to this file: .md, .tex, .csv, .json or .txt.")
+@click.option(
+    "--output", "-o", "write", type=click.Path(path_type=Path), help="Also write to this file: .md, .tex, .csv, .json or .txt."
+)
 @registry_option
 def table(results: Path, suite: bool, form: str, write: Path | None, registry: Path | None) -> None:
     r"""Print the card's table, published and measured.
@@ -28,7 +30,7 @@ def table(results: Path, suite: bool, form: str, write: Path | None, registry: P
     \b
     Examples:
       tulu-eval table
-      tulu-eval table --results results --write results/table.md
+      tulu-eval table --results results --output results/table.md
       tulu-eval table --suite
       tulu-eval table --format latex > table.tex
     """
@@ -37,4 +39,6 @@ def table(results: Path, suite: bool, form: str, write: Path | None, registry: P
         say(f"tulu-eval: no folder {results}, so nothing was measured")
     for problem in found.problems:
         say(f"tulu-eval: not in the table: {problem}")
-    print_text(str(found), end=False)
+    print_text(str(found), end=False, exact=form != "plain")
+    if form == "plain":
+        then("report", "--results", results)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete, complete_models, print_json, print_text, set_up_logging
+from tulu_eval.cli.common import complete, complete_models, complete_recipes, print_json, print_text, set_up_logging, then
 from tulu_eval.cli.numeric import NumberRange, WholeRange
 from tulu_eval.errors import UserError
 
@@ -55,7 +55,11 @@ SHOWN = {
 @click.command(no_args_is_help=True)
 @click.argument("stage", type=click.Choice(["sft", "rm", "dpo", "ppo"]))
 @click.option(
-    "--recipe", "-r", required=True, help="easylm, card, tiny, ... or a TOML file (file.toml:name where it has several)."
+    "--recipe",
+    "-r",
+    required=True,
+    shell_complete=complete_recipes,
+    help="easylm, card, tiny, ... or a TOML file (file.toml:name where it has several).",
 )
 @click.option("--model", "-m", default="", shell_complete=complete_models,
               help="Model that training starts from; the recipe's unless given.")  # fmt: skip
@@ -133,6 +137,7 @@ def train(
         print_json({"finished": outcome.finished, "folder": str(outcome.folder), "models": list(map(str, outcome.models))})
     elif outcome.finished:
         print_text("\n".join(map(str, outcome.models)))
+        then("run", "BENCHMARK", "--model", outcome.models[0], quiet=quiet)
     else:
         click.echo(f"stopped with a checkpoint in {outcome.folder}; give the same command again to go on", file=sys.stderr)
 

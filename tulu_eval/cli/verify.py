@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option
+from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option, then
 
 
 @click.command(no_args_is_help=True)
@@ -51,5 +51,6 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
         print_json(verify_report.as_json(found))
     else:
         print_text(verify_report.as_text(found))
+        then("explain" if found.inconsistent else "bundle", folder)
     if strict and found.inconsistent:
         raise click.exceptions.Exit(1)

@@ -151,7 +151,9 @@ def audit(
         "full batch": settings,
         "no shared prefix": dataclasses.replace(settings, prefix_caching=False),
     }
-    repetitions = tuple(_repeat(name, plan, way, requests, samples, progress) for name, way in ways.items())
+    plans = {name: dataclasses.replace(plan, order=dataclasses.replace(plan.order, settings=way)) for name, way in ways.items()}
+    with Engine(list(plans.values()), progress) as engine:
+        repetitions = tuple(_repeat(name, own, engine, requests, samples, progress) for name, own in plans.items())
     found = summarize(repetitions, tuple(one.item.id for one in chosen), run.results[0])
     write_json(folder / FILE, {"format": FORMAT, **to_builtins(found)})
     return found
@@ -253,7 +255,7 @@ def _given_name(manifest: Manifest, model: str | None) -> str:
 def _repeat(
     name: str,
     plan: Plan,
-    settings: EngineSettings,
+    engine: Engine,
     requests: Sequence[AnyRequest],
     samples: dict[str, Sample],
     progress: Progress,
@@ -262,19 +264,17 @@ def _repeat(
     flipped: list[str] = []
     first: dict[str, int] = {}
     grader = Grader.of(plan.benchmark, plan.setup, plan.order.execution)
-    own = dataclasses.replace(plan, order=dataclasses.replace(plan.order, settings=settings))
     progress.say(f"{name}: {len(requests)} items")
-    with Engine([own], progress) as engine:
-        engine.check(own)
-        for completion in completions(engine.start(own), requests, plan.decoding):
-            before = samples[completion.key]
-            if completion.token_ids == before.completion.token_ids:
-                continue
-            changed.append(before.item)
-            first[before.item] = _first_difference(completion, before.completion)
-            (after,) = grader.grade_all([dataclasses.replace(before, completion=completion)])
-            if after.grades[0].score != before.grades[0].score:
-                flipped.append(before.item)
+    engine.check(plan)
+    for completion in completions(engine.start(plan), requests, plan.decoding):
+        before = samples[completion.key]
+        if completion.token_ids == before.completion.token_ids:
+            continue
+        changed.append(before.item)
+        first[before.item] = _first_difference(completion, before.completion)
+        (after,) = grader.grade_all([dataclasses.replace(before, completion=completion)])
+        if after.grades[0].score != before.grades[0].score:
+            flipped.append(before.item)
     return Repetition(name, tuple(sorted(changed)), tuple(sorted(flipped)), first)
 
 

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tulu_eval import plugins
 from tulu_eval.findings.averages import MeasuredAverage, averages
 from tulu_eval.findings.owners import owners_of
 from tulu_eval.findings.published_cells import released_model, remembered_model
@@ -17,7 +18,6 @@ from tulu_eval.findings.table import TableCell, entry
 from tulu_eval.findings.table_columns import Column
 from tulu_eval.records import Result
 from tulu_eval.registry import Model, PublishedCell, Suite
-from tulu_eval.runs import catalog
 from tulu_eval.runs.reading import StoredRun, find_runs
 
 
@@ -91,7 +91,7 @@ def _model(owner: str, runs: list[StoredRun], suite: Suite) -> MeasuredModel:
 
 def _here(suite: Suite, cell: PublishedCell) -> bool:
     """Whether a protocol here measures a published number."""
-    return suite.metrics[cell.metric_key].protocol is not None and cell.benchmark in catalog.names("tulu_eval.benchmarks")
+    return suite.metrics[cell.metric_key].protocol is not None and cell.benchmark in plugins.names(plugins.BENCHMARKS)
 
 
 def _published(suite: Suite, runs: Sequence[StoredRun], model: Model | None) -> Iterator[SuiteLine]:

@@ -22,8 +22,9 @@ from tulu_eval.benchmarks.base import Benchmark, Protocol
 from tulu_eval.errors import PreflightError, UnknownName, UserError
 from tulu_eval.registry import Model, Suite
 from tulu_eval.runs import catalog, estimate
-from tulu_eval.runs.estimate import Estimate, Rates, Work
+from tulu_eval.runs.estimate import Estimate, Work
 from tulu_eval.runs.order import Order
+from tulu_eval.runs.rates import NOTHING_DONE, Rates, machine_rates
 from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.stats import detectable_paired, detectable_unpaired, paired_items, unpaired_items
 
@@ -143,7 +144,7 @@ def plan_comparison(name: str, models: Sequence[str], detect: float, suite: Suit
     reaches = tuple(_reach(protocol, centre / 100, discordance, needed) for protocol in protocols)
     enough = [reach.protocol for reach in sorted(reaches, key=lambda reach: reach.n) if reach.enough == "yes"]
     chosen = benchmark.protocols[enough[0] if enough else max(reaches, key=lambda reach: reach.n).protocol]
-    rates = functools.cache(lambda dtype: estimate.measure_rates("auto", dtype))
+    rates = functools.cache(lambda dtype: machine_rates("auto", dtype, NOTHING_DONE))
     return Planning(
         benchmark=name,
         detect=detect,

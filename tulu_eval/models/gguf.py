@@ -49,10 +49,10 @@ def folder_of(path: Path) -> Path:
         DataError: If it is not a GGUF file, or transformers cannot read it.
         PreflightError: If the package gguf is missing, or the copy cannot be written.
     """
-    held = gguf_header.check(path)
     # A name may have 255 bytes, of which the temporary folder's and the lock's take a few more.
     folder = cache_folder() / "gguf" / f"{path.stem.encode()[:150].decode(errors='ignore')}-{file_sha256(path)[:12]}-bfloat16"
     if not (folder / "config.json").exists():
+        held = gguf_header.check(path)
         if importlib.util.find_spec("gguf") is None:
             raise PreflightError("reading GGUF files needs the package gguf: pip install 'tulu-eval[gguf]'")
         with alone(folder):

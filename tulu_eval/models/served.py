@@ -14,7 +14,7 @@ from tulu_eval.models.base import SERVED, ModelFiles, Prompts, Served
 from tulu_eval.models.server import Server, look, takes
 from tulu_eval.models.server_request import RequestForm
 from tulu_eval.models.text_writer import TextWriter
-from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
+from tulu_eval.models.tokenizer import PromptWriter, load_for_prompts
 from tulu_eval.records import Decoding, Request
 from tulu_eval.registry import Model, Suite
 
@@ -57,7 +57,7 @@ def settle(name: str, served: Served, suite: Suite, *, called: str = "", trust_r
     writer: PromptWriter | TextWriter | None = None
     if served.prompts in ("auto", "tokens"):
         if files:
-            tokenizer = load_tokenizer(files.path, files.name, trust_remote_code)
+            tokenizer = load_for_prompts(files.path, files.name, trust_remote_code)
             tulu = known is not None and known.template == "tulu"
             writer = PromptWriter(tokenizer, files.name, tulu=tulu, folder=files.path)
             missing = _refusal(writer, served, server)

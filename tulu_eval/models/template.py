@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tulu_eval import files
 from tulu_eval.errors import DataError, PreflightError
+from tulu_eval.models.file_tokenizer import FileTokenizer
 from tulu_eval.records import Turn
 
 SECONDS = 4.0
@@ -84,14 +85,12 @@ class ChatTemplate:
 
     @classmethod
     def of(cls, tokenizer: Any, model: str) -> ChatTemplate | None:
-        """Returns the chat template of a tokenizer of transformers, ``None`` if it has none; messages name ``model``.
+        """Returns a tokenizer's chat template, ``None`` if it has none; messages name ``model``.
 
         Raises:
             PreflightError: If it has several templates and no default, or renders with code of its own.
         """
-        from transformers import PreTrainedTokenizerBase
-
-        if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
+        if not isinstance(tokenizer, FileTokenizer) and _renders_itself(tokenizer):
             raise PreflightError(
                 f"the tokenizer of {model} ({type(tokenizer).__name__}) writes conversations by code of its own, which is not "
                 "run here; give the model a chat_template.jinja"
@@ -186,6 +185,13 @@ class ChatTemplate:
                 f"the chat template of {self._model} cannot be rendered in {seconds:.0f} s and 2 GiB of memory; it was stopped"
             )
         return answers
+
+
+def _renders_itself(tokenizer: Any) -> bool:
+    """Returns whether a tokenizer of transformers writes conversations by code of its own."""
+    from transformers import PreTrainedTokenizerBase
+
+    return type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template
 
 
 def missing_turn(text: str, turns: Sequence[Turn]) -> Turn | None:

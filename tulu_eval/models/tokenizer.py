@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tulu_eval.benchmarks.hypothesis import Writing
 from tulu_eval.errors import PreflightError
+from tulu_eval.models import file_tokenizer
 from tulu_eval.models.end_tokens import Configured, EndTokens, choose, describe, read_configured, reserved
 from tulu_eval.models.prompt_form import (
     PROBE,
@@ -47,6 +48,8 @@ from tulu_eval.records import Turn
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from tulu_eval.models.file_tokenizer import FileTokenizer
+
 TULU_SOURCES = frozenset(
     {
         "bf61473d7119388a9093c4e55e4d83651e68e1cfa985a82093a0d1a2ac114514",
@@ -64,11 +67,30 @@ ANSWER = "zq9assistant"
 
 
 def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """Loads a model's tokenizer from disk; raises PreflightError if it is missing or cannot be loaded."""
-    from transformers import AutoTokenizer
+    """Loads a model's tokenizer from disk; raises PreflightError if it is missing or cannot be loaded.
 
+    Where ``AutoTokenizer`` would choose the general class, that class is taken without the imports of the choice.
+    """
     with told(f"the tokenizer of {name} cannot be loaded from {folder}"):
+        if not trust_remote_code and file_tokenizer.read(folder):
+            from transformers import PreTrainedTokenizerFast
+
+            found: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+            return found
+        from transformers import AutoTokenizer
+
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+
+
+def load_for_prompts(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase | FileTokenizer:
+    """Loads what writes prompts, without transformers where that makes no difference.
+
+    Raises:
+        PreflightError: If it is missing or cannot be loaded.
+    """
+    with told(f"the tokenizer of {name} cannot be loaded from {folder}"):
+        found = None if trust_remote_code else file_tokenizer.read(folder)
+    return found or load_tokenizer(folder, name, trust_remote_code)
 
 
 class PromptWriter:
@@ -86,7 +108,9 @@ class PromptWriter:
         DataError: If the model's configuration is damaged.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, *, tulu: bool, folder: Path | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase | FileTokenizer, name: str, *, tulu: bool, folder: Path | None = None
+    ) -> None:
         self.tokenizer: Any = tokenizer
         self._name = name
         self._chat = ChatTemplate.of(tokenizer, name)

@@ -33,7 +33,7 @@ def grid(
     keep: Collection[int] = (0,),
     width: int | None = None,
 ) -> str:
-    """Returns a plain table whose widest columns are wrapped until it fits.
+    """Returns a plain table whose widest columns are wrapped until it fits; stacked records where even that is too wide.
 
     ``right`` has the positions of right-aligned columns, ``keep`` those of columns that are never wrapped, e.g. names that a
     user copies; ``width`` is in characters, ``None`` for the terminal's.
@@ -42,11 +42,39 @@ def grid(
 
     align = ["right" if place in right else "left" for place in range(len(header))]
     header, rows = [printable(title) for title in header], [[printable(cell) for cell in row] for row in rows]
+    room = terminal_width() if width is None else width
+    folded: list[Sequence[str]] = [header, *rows]
     if rows:
-        limits = _limits(header, rows, keep, terminal_width() if width is None else width)
-        header, *rows = [list(map(_folded, row, limits)) for row in (header, *rows)]
-    text = tabulate(rows, headers=header, disable_numparse=True, colalign=align if rows else None)
-    return "\n".join(line.rstrip() for line in text.splitlines())
+        limits = _limits(header, rows, keep, room)
+        folded = [list(map(_folded, row, limits)) for row in folded]
+    text = tabulate(folded[1:], headers=folded[0], disable_numparse=True, colalign=align if rows else None)
+    lines = [line.rstrip() for line in text.splitlines()]
+    if rows and max(map(len, lines)) > room:
+        return _stacked(header, rows, room)
+    return "\n".join(lines)
+
+
+def _stacked(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """Returns rows one below the other: the first cell, and under it a line per cell that has a text, after its title."""
+    records = []
+    for first, *others in rows:
+        pairs = [(title, cell) for title, cell in zip(header[1:], others, strict=True) if cell]
+        lines = [wrapped(f"  {title}: {cell}" if title else f"  {cell}", "    ", width) for title, cell in pairs]
+        records.append("\n".join([wrapped(first, "  ", width), *lines]))
+    return "\n\n".join(records)
+
+
+def fitted(text: str, width: int | None = None) -> str:
+    """Returns a text whose longer lines are wrapped between words, those after the first under the line's own indentation.
+
+    A word that is longer, such as a path or a signature, stays whole.
+    """
+    room = terminal_width() if width is None else width
+    found = []
+    for line in text.split("\n"):
+        indent = " " * min(len(line) - len(line.lstrip()) + 2, room // 2)
+        found.append(wrapped(line, indent, room) if len(line) > room else line)
+    return "\n".join(found)
 
 
 def _folded(text: str, limit: int) -> str:

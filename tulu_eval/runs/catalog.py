@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 from typing import Any
 
 from tulu_eval.backends.base import Backend
@@ -11,21 +9,7 @@ from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.benchmarks.suites import BenchmarkSuite
 from tulu_eval.benchmarks.varied import is_varied, varied
 from tulu_eval.errors import PreflightError, UnknownName
-
-BENCHMARKS = "tulu_eval.benchmarks"
-BACKENDS = "tulu_eval.backends"
-SUITES = "tulu_eval.suites"
-
-
-def names(group: str) -> list[str]:
-    """Returns the sorted names that an entry point group declares; imports none of them."""
-    return sorted({entry.name for entry in _declared(group)})
-
-
-@functools.lru_cache(maxsize=8)
-def _declared(group: str) -> tuple[importlib.metadata.EntryPoint, ...]:
-    """Returns the entry points of a group. The first call searches all installed packages, which takes 60 ms."""
-    return tuple(importlib.metadata.entry_points(group=group))
+from tulu_eval.plugins import BACKENDS, BENCHMARKS, SUITES, declared, names
 
 
 def benchmark(name: str, protocol: str | None = None) -> Benchmark:
@@ -76,7 +60,7 @@ def default_backend() -> str:
 
 def entry(group: str, kind: str, name: str) -> Any:
     """Returns what an entry point of a group is, imported; raises UnknownName or PreflightError if there is none."""
-    entries = tuple(entry for entry in _declared(group) if entry.name == name)
+    entries = tuple(entry for entry in declared(group) if entry.name == name)
     if not entries:
         raise UnknownName(kind, name, names(group))
     try:

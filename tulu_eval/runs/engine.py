@@ -76,7 +76,8 @@ class Engine:
             _engine(plan).check(plan.model, plan.order.settings)
             return False
         self.load_seconds = time.perf_counter() - began
-        self._progress.say(f"{plan.model.name}: its weights are in the running engine after {self.load_seconds:.1f} s")
+        if self._loaded[1] != plan.model:
+            self._progress.say(f"{plan.model.name}: its weights are in the running engine after {self.load_seconds:.1f} s")
         return True
 
     def _longest(self, plan: Plan) -> int:

@@ -9,17 +9,13 @@ assumes a tenth of the rates and answers as long as the limit allows.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from tulu_eval.logprobs import ScoreRequest
 from tulu_eval.models import config as configs
 from tulu_eval.models.model_files import DTYPE_BYTES
+from tulu_eval.runs.rates import NOTHING_DONE, Rates, machine_rates
 from tulu_eval.runs.run_plan import Plan
-
-if TYPE_CHECKING:
-    import torch
 
 TYPICAL_NEW_TOKENS = 110
 ROWS = 64
@@ -36,22 +32,6 @@ NODE = 8
 
 SHARE = 0.9
 """Share of a GPU's memory that may be planned for: the model of it is good to 10 %, and allocators leave fragments."""
-
-TRY_SECONDS = 0.25
-"""Seconds for which a measurement is repeated at least."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rates:
-    """The speed of a device in one dtype.
-
-    Attributes:
-        flops: Floating-point operations per second of a matrix product.
-        bytes: Bytes per second of reads from memory.
-    """
-
-    flops: float
-    bytes: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,8 +81,8 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Returns the estimated cost of a plan on this machine; measures two rates, in under a second once torch is loaded."""
-    return cost(work_of(plan), measure_rates(plan.order.settings.device, plan.dtype))
+    """Returns the estimated cost of a plan on this machine, whose two rates are measured the first time."""
+    return cost(work_of(plan), machine_rates(plan.order.settings.device, plan.dtype, NOTHING_DONE))
 
 
 def work_of(plan: Plan) -> Work:
@@ -150,45 +130,3 @@ def common_prefix(prompts: Sequence[tuple[int, ...]] | Sequence[str]) -> int:
     first, last = min(prompts), max(prompts)
     alike = (position for position, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1])
     return next(alike, min(len(first), len(last)))
-
-
-def measure_rates(device: str, dtype: str) -> Rates:
-    """Returns a device's rates of a matrix product and of a read from memory, each the best of some short tries."""
-    import torch
-
-    from tulu_eval.backends.hf.backend import resolve_device
-
-    device = resolve_device(device)
-    # On a GPU the block is large, so that the start of the kernel does not count: 2**26 gave 3.4 TB/s on an H200 (copies: 4.3).
-    block = torch.ones(2**28 if device.startswith("cuda") else 2**26, device=device, dtype=torch.float32)
-    return Rates(measure_flops(device, dtype), block.numel() * 4 / _best_seconds(lambda: block.sum(), device))
-
-
-def measure_flops(device: str, dtype: str) -> float:
-    """Returns a device's floating-point operations per second of a square matrix product, the best of some short tries."""
-    import torch
-
-    size = 4096 if device.startswith("cuda") else 1024
-    matrix = torch.randn(size, size, device=device, dtype=torch.float32).to(getattr(torch, dtype))
-    return 2 * size**3 / _best_seconds(lambda: matrix @ matrix, device)
-
-
-def _best_seconds(call: Callable[[], torch.Tensor], device: str) -> float:
-    """Returns the shortest time of a call in seconds.
-
-    It tries at least five times and at least :data:`TRY_SECONDS` long, since other programs may slow some of the tries.
-    """
-    import torch
-
-    best = float("inf")
-    last, tries = time.perf_counter() + TRY_SECONDS, 0
-    while tries < 5 or time.perf_counter() < last:
-        tries += 1
-        began = time.perf_counter()
-        call()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        elif device == "mps":
-            torch.mps.synchronize()
-        best = min(best, time.perf_counter() - began)
-    return best

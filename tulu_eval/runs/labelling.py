@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from tulu_eval import plugins
 from tulu_eval.benchmarks.base import items_hash
 from tulu_eval.benchmarks.labelled import JudgedBenchmark, LabelledBenchmark
 from tulu_eval.errors import DataError, UserError
@@ -90,7 +91,7 @@ def judged_benchmark(folder: Path) -> LabelledBenchmark | None:
     if not (folder / MANIFEST).is_file():
         return None
     manifest = read_manifest(folder)
-    if manifest.benchmark.name not in catalog.names(catalog.BENCHMARKS):
+    if manifest.benchmark.name not in plugins.names(plugins.BENCHMARKS):
         return None
     benchmark = catalog.benchmark(manifest.benchmark.name, manifest.protocol.name)
     return benchmark.labelled() if isinstance(benchmark, JudgedBenchmark) else None

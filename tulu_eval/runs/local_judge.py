@@ -22,7 +22,7 @@ from tulu_eval.judging.vllm_judge import VllmJudge, Write
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.model_files import fetch
 from tulu_eval.models.template import ChatTemplate, Conversation
-from tulu_eval.models.tokenizer import load_tokenizer
+from tulu_eval.models.tokenizer import load_for_prompts
 from tulu_eval.models.tokenizer_calls import token_ids
 from tulu_eval.records import Turn
 from tulu_eval.runs import template_date
@@ -51,7 +51,7 @@ def check(files: ModelFiles) -> None:
 
 def writer(files: ModelFiles) -> Write:
     """Returns a function that writes questions in a chat template; raises PreflightError if it or the tokenizer is missing."""
-    tokenizer = load_tokenizer(files.path, files.name, trust_remote_code=False)
+    tokenizer = load_for_prompts(files.path, files.name, trust_remote_code=False)
     template = ChatTemplate.of(tokenizer, files.name)
     if template is None:
         raise PreflightError(f"{files.name} has no chat template, so it cannot be asked as a judge")

@@ -30,7 +30,7 @@ class Progress:
         self.verbose = verbose
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
         self._bar: tqdm[Never] | None = None
-        self._total = self._before = self._done = self._tokens = self._graded = self._right = self._failed = 0
+        self._total = self._before = self._most = self._done = self._tokens = self._graded = self._right = self._failed = 0
         self._began = self._spoke = 0.0
 
     def say(self, line: str) -> None:
@@ -43,9 +43,12 @@ class Progress:
         else:
             print(shown, file=sys.stderr, flush=True)
 
-    def begin(self, total: int, before: int) -> None:
-        """Starts the count of a run of ``total`` samples, of which the ledger has ``before`` already."""
-        self._total, self._before = total, before
+    def begin(self, total: int, before: int, most: int = 0) -> None:
+        """Starts the count of a run of ``total`` samples, of which the ledger has ``before`` already.
+
+        ``most`` is the largest number of tokens of an answer; 0 if nothing is generated.
+        """
+        self._total, self._before, self._most = total, before, most
         self._done = self._tokens = self._graded = self._right = self._failed = 0
         if before:
             self.say(f"{before} of {total} samples are in the ledger already")
@@ -61,8 +64,9 @@ class Progress:
             from tqdm.auto import tqdm  # draws a widget in a notebook
 
             self._bar = tqdm(
-                total=self._total, initial=self._before, unit="item", file=sys.stderr, dynamic_ncols=True, leave=False
-            )
+                total=self._total, initial=self._before, unit="item", file=sys.stderr, dynamic_ncols=True, leave=False,
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",  # its time left would count items
+            )  # fmt: skip
 
     def sample(self, sample: Sample) -> None:
         """Counts a finished sample."""
@@ -75,7 +79,7 @@ class Progress:
             self._right += round(sample.grades[0].score)
         if self._bar is not None:
             self._bar.update(1)
-            self._bar.set_postfix_str(self._figures(), refresh=False)
+            self._bar.set_postfix_str(", ".join(filter(None, [self._figures(), self._left()])), refresh=False)
         elif time.perf_counter() - self._spoke > LOG_SECONDS and not self.quiet:
             self._spoke = time.perf_counter()
             self.say(self._line())
@@ -100,6 +104,18 @@ class Progress:
     def _line(self) -> str:
         done = self._before + self._done
         rate = self._done / max(time.perf_counter() - self._began, 1e-9)
-        left = (self._total - done) / rate if rate else 0.0
-        figures = ", ".join(filter(None, [self._figures(), f"{left:.0f} s left"]))
+        figures = ", ".join(filter(None, [self._figures(), self._left()]))
         return f"{done}/{self._total} items, {rate:.2f} items/s, {figures}"
+
+    def _left(self) -> str:
+        """Returns the seconds that are left, by tokens; two numbers while answers may get longer than those that are done.
+
+        Short answers finish first, so the mean of the finished ones gives the least time, and the limit the most.
+        """
+        seconds, items = time.perf_counter() - self._began, self._total - self._before - self._done
+        if not self._done or not items:
+            return ""
+        if not self._tokens or not self._most:
+            return f"{items * seconds / self._done:.0f} s left"
+        low, high = (items * size * seconds / self._tokens for size in (self._tokens / self._done, self._most))
+        return f"{low:.0f} to {high:.0f} s left"

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tulu_eval import files
+from tulu_eval import files, plugins
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.benchmarks.labelled import JudgedBenchmark
 from tulu_eval.errors import DataError, UserError
@@ -244,7 +244,7 @@ def find_runs(
 
 def _installed(manifest: Manifest) -> Benchmark | None:
     name, protocol = manifest.benchmark.name, manifest.protocol.name
-    return catalog.benchmark(name, protocol) if name in catalog.names(catalog.BENCHMARKS) else None
+    return catalog.benchmark(name, protocol) if name in plugins.names(plugins.BENCHMARKS) else None
 
 
 def _recorded(folder: Path) -> tuple[Recorded | None, list[str]]:

@@ -7,43 +7,14 @@ takes about a second; the user's cache keeps them.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 
-from tulu_eval.caching import cache_folder, read_json, write_quietly
 from tulu_eval.models.model_files import DTYPE_BYTES
-from tulu_eval.records import content_hash
-from tulu_eval.runs.estimate import Rates, measure_rates
-from tulu_eval.store import environment
+from tulu_eval.runs.rates import Rates, machine_rates
 from tulu_eval.store.manifest_schema import Manifest, StoredUsage
 
 _DEVICES = ("tensor_parallel", "pipeline_parallel", "data_parallel")
 """Fields of an engine's description whose product is its number of devices. On a CPU the processes share one device."""
-
-
-def machine_rates(device: str, dtype: str, done: Rates) -> Rates:
-    """Returns this machine's rates on a device in a dtype; measures them the first time.
-
-    If a run was faster than the measured rates, the machine was busy during the measurement. It then measures again and keeps
-    the better rates. ``device`` is a name such as ``cuda:0``; ``done`` are the run's rates per device.
-    """
-    identity = {
-        "machine": environment.machine(),
-        "torch": environment.packages().get("torch"),
-        "device": device,
-        "dtype": dtype,
-    }
-    path = cache_folder() / "rates" / f"{content_hash(identity)[:16]}.json"
-    kept = read_json(path)
-    flops, size = kept.get("flops"), kept.get("bytes")
-    best = Rates(flops, size) if isinstance(flops, float) and isinstance(size, float) else Rates(0.0, 0.0)
-    if best.flops and done.flops <= best.flops and done.bytes <= best.bytes:
-        return best
-    found = measure_rates(device, dtype)
-    best = Rates(max(best.flops, found.flops), max(best.bytes, found.bytes))
-    write_quietly(path, json.dumps(dataclasses.asdict(best)))
-    return best
 
 
 def line(manifest: Manifest) -> str:

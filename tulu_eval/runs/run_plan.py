@@ -16,7 +16,7 @@ from tulu_eval.models import resolve, served
 from tulu_eval.models.base import SERVED, ModelFiles
 from tulu_eval.models.end_tokens import EndTokens
 from tulu_eval.models.prompt_form import Template
-from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
+from tulu_eval.models.tokenizer import PromptWriter, load_for_prompts
 from tulu_eval.records import Decoding, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog, template_date
@@ -270,7 +270,7 @@ def _find_model(order: Order, backend: type[Backend], suite: Suite, *, raw: bool
         writer = found.writer.without_template() if raw else found.writer
         return dataclasses.replace(settings, served=found.served), found.model, writer
     model, known = resolve.resolve(order.model, suite, called=order.name, allow_pickle=settings.allow_pickle)
-    tokenizer = load_tokenizer(model.path, model.name, settings.trust_remote_code)
+    tokenizer = load_for_prompts(model.path, model.name, settings.trust_remote_code)
     tulu = known is not None and known.template == "tulu"
     own = PromptWriter(tokenizer, model.name, tulu=tulu, folder=model.path)
     return settings, model, own.without_template() if raw else own

@@ -134,7 +134,8 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool, items:
                 adopt(plan, ledger, folder, progress)
             wanted = [one for one in plan.planned if items is None or one.item.id in items]
             pending = [one for one in wanted if not ledger.has(one.request.key, one.item.id)]
-            progress.begin(len(wanted), len(wanted) - len(pending))
+            most = plan.decoding.max_new_tokens if plan.benchmark.kind == "generate" else 0
+            progress.begin(len(wanted), len(wanted) - len(pending), most)
             if pending:
                 manifest = _forget_result(folder, manifest)
                 manifest = generate(plan, pending, ledger, manifest, folder, progress, engine)

@@ -18,7 +18,7 @@ from tulu_eval.models import resolve
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.continuations import encode_continuations
 from tulu_eval.models.model_files import fetch
-from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
+from tulu_eval.models.tokenizer import PromptWriter, load_for_prompts
 from tulu_eval.records import Completion, Decoding, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs.completions import completions
@@ -103,7 +103,7 @@ def prepare(model: str, prompts: Mapping[str, str], backend: type[Backend], sett
     backend.check_kind("score", settings)
     files, _ = resolve.resolve(model, suite)
     backend.check(files, settings)
-    writer = PromptWriter(load_tokenizer(files.path, files.name, False), files.name, tulu=False, folder=files.path)
+    writer = PromptWriter(load_for_prompts(files.path, files.name, False), files.name, tulu=False, folder=files.path)
     bare, names = writer.without_template(), [f"item {item}" for item in prompts]
     texts = bare.texts([Prompt("", "", text) for text in prompts.values()], names)
     rows = bare.encode(texts, names)

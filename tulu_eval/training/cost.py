@@ -12,7 +12,7 @@ import dataclasses
 
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.model_files import DTYPE_BYTES
-from tulu_eval.runs.estimate import measure_flops
+from tulu_eval.runs.rates import NOTHING_DONE, machine_rates
 from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import HEAD_ROWS, HEAD_ROWS_CUDA
 from tulu_eval.training.job import Job
@@ -52,7 +52,7 @@ class TrainingCost:
 
 def estimate(job: Job, device: str, world: int) -> TrainingCost:
     """Returns the cost of a job on ``world`` devices like the one here."""
-    rate = measure_flops(device, job.sourced.recipe.compute_dtype) * world
+    rate = machine_rates(device, job.sourced.recipe.compute_dtype, NOTHING_DONE).flops * world
     return TrainingCost(memory(job, world, device), flops(job, 0.25) / (0.5 * rate), flops(job, 1.0) / (0.1 * rate))
 
 

@@ -37,6 +37,12 @@ def names(stage: Stage) -> tuple[str, ...]:
     return tuple(_read(PRESETS / f"{stage}.toml")[0])
 
 
+def check_name(stage: Stage, recipe: str) -> None:
+    """Raises UnknownName if a recipe is neither a file nor one of :func:`names`; :func:`load` checks everything else."""
+    if ".toml" not in recipe and recipe not in (known := names(stage)):
+        raise UnknownName(f"recipe of {stage}", recipe, known)
+
+
 def load(stage: Stage, recipe: str, changes: Sequence[str] = ()) -> Sourced:
     """Returns a recipe: one of :func:`names`, the only one of a TOML file, or ``file.toml:name``.
 

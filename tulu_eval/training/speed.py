@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import torch
 
-from tulu_eval.runs.estimate import measure_flops
+from tulu_eval.runs.rates import measure_flops
 from tulu_eval.training.parallel import Ranks
 
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12}

@@ -7,14 +7,15 @@ The prompts of a benchmark share a prefix. If the architecture allows it, the en
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 from tulu_eval.backends import branches
-from tulu_eval.backends.base import Backend, EngineSettings, Usage
+from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
 from tulu_eval.backends.branches import Branches, BranchScores
+from tulu_eval.backends.hf.device import resolve_device
 from tulu_eval.backends.impossible import impossible
 from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
@@ -37,26 +38,6 @@ with 128.
 
 GPU_BATCH = 256
 """Largest number of rows decoded together on an accelerator if ``batch_size`` is 0."""
-
-
-def resolve_device(name: str) -> str:
-    """Returns the torch device of a setting; ``auto`` is cuda, then mps, then cpu.
-
-    Raises:
-        UnknownName: If there is no such kind of device.
-        PreflightError: If the machine does not have the device.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if there[device])
-    kind, _, index = name.partition(":")
-    if kind not in there or not re.fullmatch("[0-9]{0,4}", index):
-        raise UnknownName("device", name, ["auto", *there])
-    if not there[kind] or (kind == "cuda" and index and int(index) >= torch.cuda.device_count()):
-        raise PreflightError(f"this machine has no device {name}; use --device auto")
-    return name
 
 
 def resolve_dtype(setting: str, stored: str) -> str:
@@ -95,18 +76,24 @@ class TransformersBackend(Backend):
     own_settings: ClassVar[frozenset[str] | None] = frozenset({"device", "dtype", "prefix_caching"})
 
     def __init__(self, model: Any, tokenizer: Any, settings: EngineSettings, eos_ids: Sequence[int], max_length: int) -> None:
+        self._model, self._tokenizer, self._settings = model, tokenizer, settings
+        self._eos_ids, self._max_length = tuple(eos_ids), max_length
+        self._loaded: ModelFiles | None = None
+        self._own_attention = model.config._attn_implementation
+        self._usage = Usage()
+        self._attend()
+
+    def _attend(self) -> None:
+        """Chooses the path of decoding: with a shared prefix where the settings ask for it and the model allows it."""
         from tulu_eval.backends.hf.eligibility import TOLERANCE, enable_shared_prefix
         from tulu_eval.backends.hf.plain import padding_is_safe
 
-        self._model, self._tokenizer, self._settings = model, tokenizer, settings
-        self._eos_ids, self._max_length = tuple(eos_ids), max_length
-        self._padding = True
-        self._attention = "shared prefix"
-        self._usage = Usage()
-        reason = enable_shared_prefix(model, max_length) if settings.prefix_caching else "switched off"
+        self._padding, self._attention = True, "shared prefix"
+        wanted = self._settings.prefix_caching
+        reason = enable_shared_prefix(self._model, self._max_length) if wanted else "switched off"
         self._shared = not reason
         if reason:
-            self._padding = padding_is_safe(model, TOLERANCE[model.dtype])
+            self._padding = padding_is_safe(self._model, TOLERANCE[self._model.dtype])
             batches = "padded batches" if self._padding else "batches of equal length"
             self._attention = f"plain, {batches} ({reason})"
             _LOG.info("no shared prefix: %s; decoding in plain %s", reason, batches)
@@ -163,7 +150,22 @@ class TransformersBackend(Backend):
             raise PreflightError(
                 f"{model.name} cannot be loaded: weights are missing, {missing[0]} and {len(missing) - 1} more"
             )
-        return cls(loaded.to(device).eval(), tokenizer, settings, eos_ids, max_length)
+        made = cls(loaded.to(device).eval(), tokenizer, settings, eos_ids, max_length)
+        made._loaded = model
+        return made
+
+    def reload(
+        self, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int, probe: tuple[int, ...]
+    ) -> None:
+        """Takes another batch size or way to decode for the loaded model; raises ReloadError for anything else."""
+        before = self._settings
+        same = dataclasses.replace(before, batch_size=settings.batch_size, prefix_caching=settings.prefix_caching)
+        if (self._loaded, same, self._eos_ids) != (model, settings, eos_ids) or max_length > self._max_length:
+            raise ReloadError
+        self._settings = settings
+        if before.prefix_caching != settings.prefix_caching:
+            self._model.set_attn_implementation(self._own_attention)
+            self._attend()
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yields one completion per request as soon as it finishes; the completion of an impossible prompt is an error."""
