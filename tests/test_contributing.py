@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import tulu_eval
+from tulu_eval import plugins
 from tulu_eval.runs import catalog
 from tulu_eval.testing import ScriptedBackend
 
@@ -50,13 +51,13 @@ def test_the_benchmark_runs_from_its_own_package(tmp_path: Path, monkeypatch: py
     data.write_text("".join(json.dumps({"riddle": f"{n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(100)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(installed)
-    catalog._declared.cache_clear()
+    plugins.declared.cache_clear()
     engine = ScriptedBackend.of(lambda request, decoding: " 1", name="transformers")
     monkeypatch.setattr(catalog, "backend", lambda name: engine)
     try:
         (run,) = tulu_eval.evaluate("riddles", llama3_like, data=data, progress=False)
     finally:
-        catalog._declared.cache_clear()
+        plugins.declared.cache_clear()
     assert [(row.scorer, row.n, row.value) for row in run.results] == [("exact", 100, 1.0)]
 
 

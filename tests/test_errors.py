@@ -14,7 +14,11 @@ from tulu_eval.errors import DataError, UnknownName, UserError, suggest
         ("GSM8K", ["gsm8k"], " Did you mean 'gsm8k'?"),
         ("zzz", ["gsm8k", "alpaca-eval"], " Known: alpaca-eval, gsm8k."),
         ("zzz", [], ""),
-        ("zzz", [f"n{number:02}" for number in range(20)], " Known: " + ", ".join(f"n{n:02}" for n in range(12)) + ", ...."),
+        (
+            "zzz",
+            [f"n{number:02}" for number in range(30)],
+            " Known: " + ", ".join(f"n{n:02}" for n in range(24)) + " and 6 more.",
+        ),
     ],
 )
 def test_suggestions(name: str, known: list[str], said: str) -> None:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from plugins import dice, endings, letters
 
 import tulu_eval
+from tulu_eval import plugins
 from tulu_eval.benchmarks.suites import TULU_2_5, TULU_2_5_QUICK, BenchmarkSuite, Member
 from tulu_eval.cli import cli
 from tulu_eval.errors import EngineError, PreflightError, UserError
@@ -35,12 +36,12 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> None:
         def load(self) -> Any:
             return self.value
 
-    before = catalog._declared
+    before = plugins.declared
     mine: dict[str, Any] = {
-        catalog.BENCHMARKS: tuple(Declared(*one) for one in PLUGINS.items()),
-        catalog.SUITES: (Declared("three", SUITE),),
+        plugins.BENCHMARKS: tuple(Declared(*one) for one in PLUGINS.items()),
+        plugins.SUITES: (Declared("three", SUITE),),
     }
-    monkeypatch.setattr(catalog, "_declared", lambda group: (*before(group), *mine.get(group, ())))
+    monkeypatch.setattr(plugins, "declared", lambda group: (*before(group), *mine.get(group, ())))
 
 
 @pytest.fixture

@@ -12,13 +12,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tulu_eval import Benchmark, Decoding, Grade, Item, Prompt, Protocol, Turn
+from tulu_eval import Benchmark, Decoding, Grade, Item, Prompt, Protocol, Turn, plugins
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.benchmarks.base import read_rows
 from tulu_eval.models.base import Served
 from tulu_eval.registry import load_suite
 from tulu_eval.reports.samples import pack
-from tulu_eval.runs import catalog
 from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.prompts import PromptSource
@@ -71,10 +70,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         def load(self) -> type[Benchmark]:
             return Capitals
 
-    declared = catalog._declared
+    declared = plugins.declared
     mine: Any = Declared()
-    extra = {catalog.BENCHMARKS: (mine,)}
-    monkeypatch.setattr(catalog, "_declared", lambda group: (*declared(group), *extra.get(group, ())))
+    extra = {plugins.BENCHMARKS: (mine,)}
+    monkeypatch.setattr(plugins, "declared", lambda group: (*declared(group), *extra.get(group, ())))
     path = tmp_path / "capitals.jsonl"
     path.write_text("".join(json.dumps({"question": asked, "answer": answer}) + "\n" for asked, answer in ROWS))
     return path

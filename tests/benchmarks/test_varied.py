@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tulu_eval import plugins
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.benchmarks.gsm8k_hypotheses import _card
@@ -30,7 +31,7 @@ ITEM = Item("test-1", "How many?", "3")
 
 
 def test_every_hypothesis_has_a_name_of_its_own_and_a_source() -> None:
-    for name in catalog.names(catalog.BENCHMARKS):
+    for name in plugins.names(plugins.BENCHMARKS):
         benchmark = catalog.benchmark(name)
         for protocol in benchmark.protocols.values():
             found = benchmark.under(protocol.name).hypotheses(protocol)

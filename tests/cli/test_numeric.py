@@ -43,7 +43,7 @@ def test_what_is_no_number_is_refused_in_one_line(verb: str, option: str) -> Non
 
 def test_an_empty_shard_is_not_the_whole_run() -> None:
     for value in ("", " ", "1", "０/2", "１/2", "0/2", "3/2", "1/2/3", "-1/2"):
-        result = CliRunner().invoke(cli, ["run", "gsm-symbolic", "--model", "nowhere", "--shard", value])
+        result = CliRunner().invoke(cli, ["run", "gsm-symbolic", "--model", "./nowhere", "--shard", value])
         assert result.exit_code == 2
         assert "--shard must be I/N" in result.stderr, (value, result.stderr)
 

@@ -75,7 +75,7 @@ def test_table_prints_and_writes(invoke: Run, make_run: MakeRun, tmp_path: Path)
     make_run(right=121)
     target = tmp_path / "made" / "table.md"
     done = invoke("table", "--results", tmp_path / "results", "--write", target)
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, f"next: tulu-eval report --results {tmp_path / 'results'}\n")
     assert done.stdout.count("not measured") == 9
     assert "60.5 [53.6, 67.0], n = 200" in target.read_text()
     assert target.read_text() == invoke("table", "--results", tmp_path / "results", "--format", "markdown").stdout
@@ -85,11 +85,12 @@ def test_table_names_what_it_cannot_use(invoke: Run, make_run: MakeRun, tmp_path
     (make_run(right=121) / "samples.jsonl").unlink()
     done = invoke("table", "--results", tmp_path / "results")
     assert done.exit_code == 0
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2
     assert "not in the table: " in done.stderr
     assert "samples.jsonl is missing, so result.json cannot be checked" in done.stderr
     assert invoke("table", "--results", tmp_path / "none").stderr == (
         f"tulu-eval: no folder {tmp_path / 'none'}, so nothing was measured\n"
+        f"next: tulu-eval report --results {tmp_path / 'none'}\n"
     )
 
 

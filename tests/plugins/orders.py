@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from plugins import dice, endings, letters
 
-from tulu_eval import Benchmark
+from tulu_eval import Benchmark, plugins
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.runs import catalog
 from tulu_eval.runs.order import Order
 
 PLUGINS: dict[str, type[Benchmark]] = {"letters": letters.Letters, "endings": endings.Endings, "dice": dice.Dice}
@@ -38,9 +37,9 @@ def declare(patch: pytest.MonkeyPatch) -> None:
         def load(self) -> type[Benchmark]:
             return PLUGINS[self.name]
 
-    before = catalog._declared
-    mine: dict[str, Any] = {catalog.BENCHMARKS: tuple(map(Declared, PLUGINS))}
-    patch.setattr(catalog, "_declared", lambda group: (*before(group), *mine.get(group, ())))
+    before = plugins.declared
+    mine: dict[str, Any] = {plugins.BENCHMARKS: tuple(map(Declared, PLUGINS))}
+    patch.setattr(plugins, "declared", lambda group: (*before(group), *mine.get(group, ())))
 
 
 def order(model: Path, folder: Path, name: str, **changes: Any) -> Order:

@@ -40,7 +40,7 @@ def attempt(place: Place, tally: Tally, cases: list[Odd], *, command: bool = Fal
 def wrong(one: Odd, found: Ended) -> str:
     """Returns what is wrong with an ending; empty if nothing is."""
     many = one.verb.startswith(("table", "report", "card"))
-    failure = endings.wrong(found, 10**6 if many else 3 if found.code == 0 else 1)
+    failure = endings.wrong(found, 10**6 if many else 4 if found.code == 0 else 1)
     if failure or found.code != 0:
         return failure
     if one.refused:

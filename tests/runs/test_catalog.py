@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from tulu_eval import plugins
 from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import PreflightError, UnknownName
@@ -22,7 +23,7 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
 
     def call(group: str, value: str) -> None:
         entries = (*importlib.metadata.entry_points(group=group), EntryPoint("odd", value, group))
-        monkeypatch.setattr(catalog, "_declared", lambda asked: entries if asked == group else ())
+        monkeypatch.setattr(plugins, "declared", lambda asked: entries if asked == group else ())
 
     return call
 
@@ -30,14 +31,14 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
 def test_ours_are_found() -> None:
     assert isinstance(catalog.benchmark("gsm8k"), GSM8K)
     assert catalog.backend("transformers") is TransformersBackend
-    assert {"gsm8k", "gsm-symbolic", "alpaca-eval"} <= set(catalog.names(catalog.BENCHMARKS))
-    assert catalog.names(catalog.BACKENDS) == ["openai", "transformers", "vllm"]
+    assert {"gsm8k", "gsm-symbolic", "alpaca-eval"} <= set(plugins.names(plugins.BENCHMARKS))
+    assert plugins.names(plugins.BACKENDS) == ["openai", "transformers", "vllm"]
 
 
 def test_another_package_s_is_found(declare: Declare) -> None:
-    declare(catalog.BENCHMARKS, "tulu_eval.benchmarks.gsm8k:GSM8K")
+    declare(plugins.BENCHMARKS, "tulu_eval.benchmarks.gsm8k:GSM8K")
     assert isinstance(catalog.benchmark("odd"), GSM8K)
-    assert "odd" in catalog.names(catalog.BENCHMARKS)
+    assert "odd" in plugins.names(plugins.BENCHMARKS)
 
 
 def test_a_name_that_is_none_is_said_with_the_nearest() -> None:

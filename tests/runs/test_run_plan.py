@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tulu_eval import plugins
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.errors import PreflightError
@@ -113,11 +114,11 @@ def test_folder_names_stay_in_their_folder(name: str, folder: str) -> None:
 
 
 def test_every_declared_benchmark_and_backend_can_be_had() -> None:
-    assert {"gsm8k", "gsm-symbolic", "alpaca-eval"} <= set(catalog.names(catalog.BENCHMARKS))
-    for name in catalog.names(catalog.BENCHMARKS):
+    assert {"gsm8k", "gsm-symbolic", "alpaca-eval"} <= set(plugins.names(plugins.BENCHMARKS))
+    for name in plugins.names(plugins.BENCHMARKS):
         benchmark = catalog.benchmark(name)
         assert benchmark.name == name
         for protocol in benchmark.protocols.values():
             assert set(protocol.covers) <= set(benchmark.protocols)
-    for name in catalog.names(catalog.BACKENDS):
+    for name in plugins.names(plugins.BACKENDS):
         assert catalog.backend(name).name == name

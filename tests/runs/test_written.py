@@ -11,14 +11,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tulu_eval import Benchmark, Decoding, Grade, Item, Prompt, Protocol
+from tulu_eval import Benchmark, Decoding, Grade, Item, Prompt, Protocol, plugins
 from tulu_eval.benchmarks.base import read_rows
 from tulu_eval.benchmarks.mmlu import MMLU, SubjectItem
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.text_writer import TextWriter
 from tulu_eval.models.tokenizer import PromptWriter, load_tokenizer
 from tulu_eval.registry import load_suite
-from tulu_eval.runs import catalog
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.prompts import PromptSource
 from tulu_eval.runs.reading import read_run
@@ -141,9 +140,9 @@ def test_a_run_is_read_with_the_prompts_that_were_asked(order: Order, tmp_path: 
         def load(self) -> type[Benchmark]:
             return Diary
 
-    before = catalog._declared
+    before = plugins.declared
     monkeypatch.setattr(
-        catalog, "_declared", lambda group: (*before(group), *([Declared()] if group == catalog.BENCHMARKS else []))
+        plugins, "declared", lambda group: (*before(group), *([Declared()] if group == plugins.BENCHMARKS else []))
     )
     plan = make_plan(dataclasses.replace(order, benchmark="diary", protocol="two", data=data), load_suite())
     asked = [one.request.text.count("rained") for one in plan.planned]

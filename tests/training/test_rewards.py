@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from tulu_eval import plugins
 from tulu_eval.errors import PreflightError, UnknownName, UserError
-from tulu_eval.runs import catalog
 from tulu_eval.training import ppo
 from tulu_eval.training.networks import collate
 from tulu_eval.training.rewards import Mixture, ModelReward, RewardPart, parse
@@ -50,12 +50,12 @@ def test_words_that_mean_nothing(texts: tuple[str, ...], url: str, message: str)
 
 
 def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {"model", "rule", "server"} <= set(catalog.names("tulu_eval.rewards"))
+    assert {"model", "rule", "server"} <= set(plugins.names("tulu_eval.rewards"))
     assert RewardPart("model", "", 1.0).kind is ModelReward
     with pytest.raises(UnknownName, match=r"unknown reward 'modle'\. Did you mean 'model'"):
         _ = RewardPart("modle", "", 1.0).kind
     odd = EntryPoint("odd", "json:dumps", "tulu_eval.rewards")
-    monkeypatch.setattr(catalog, "_declared", lambda group: (odd,))
+    monkeypatch.setattr(plugins, "declared", lambda group: (odd,))
     with pytest.raises(PreflightError, match=r"the entry point 'odd' of tulu_eval\.rewards is not a subclass of Reward"):
         _ = RewardPart("odd", "", 1.0).kind
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from tulu_eval import plugins
 from tulu_eval.backends.base import Backend
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.benchmarks.suites import BenchmarkSuite
 from tulu_eval.benchmarks.varied import is_varied, varied
 from tulu_eval.errors import PreflightError, UnknownName
-from tulu_eval.plugins import BACKENDS, BENCHMARKS, SUITES, declared, names
+from tulu_eval.plugins import BACKENDS, BENCHMARKS, SUITES, names
 
 
 def benchmark(name: str, protocol: str | None = None) -> Benchmark:
@@ -60,7 +61,7 @@ def default_backend() -> str:
 
 def entry(group: str, kind: str, name: str) -> Any:
     """Returns what an entry point of a group is, imported; raises UnknownName or PreflightError if there is none."""
-    entries = tuple(entry for entry in declared(group) if entry.name == name)
+    entries = tuple(entry for entry in plugins.declared(group) if entry.name == name)
     if not entries:
         raise UnknownName(kind, name, names(group))
     try:
