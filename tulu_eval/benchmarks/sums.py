@@ -8,7 +8,7 @@ The question alone is the user's turn; GSM8K's scorers grade the answer. All que
 pairs of numbers. The 500 that measure are drawn once; the others are the training split. So a question that measures is new,
 while each of its parts, and the same numbers in another wording or with another name, are in the training split.
 
-``four-shot`` asks the first 200 of them behind four worked examples as turns, one of each wording, for a model that has read other
+``four-shot`` asks the first 200 behind four worked examples as turns, one of each wording, for a model that has read other
 things than these sums: its answers are short, in the form of the examples, and neither all right nor all wrong.
 """
 
