@@ -9,7 +9,7 @@ RESULTS ?= results
 
 .DEFAULT_GOAL := help
 DATA ?= ../shared/data/gsm8k/test.jsonl
-.PHONY: help setup demo test fuzz lint bench table report reproduce setup-vllm-cpu setup-peers setup-trl test-vllm
+.PHONY: help setup demo test test-release test-latest fuzz lint bench table report reproduce setup-vllm-cpu setup-peers setup-trl test-vllm
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ test: setup  ## Run the tests, in two processes
 
 fuzz: setup  ## Try 14,000 hostile runs, options, surroundings, files and servers on every verb (half an hour; FUZZ_CASES, FUZZ_SEED)
 	$(BIN)/python tests/robustness/fuzz.py
+
+test-release: setup  ## Build the wheel and the sdist, install each in a new environment, and use it there
+	$(BIN)/python scripts/check_release.py
+
+test-latest: setup  ## Try the newest torch, transformers, vLLM, datasets and pandas in .venv-latest, on a few telling tests
+	$(BIN)/python scripts/try_latest.py
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ page.board = (function () {
   const state = { chart: first((row) => row.measured && row.published) ?? first((row) => row.measured) ?? charts[0], scope: "", verdict: "", text: "", sort: "verdict", down: false };
 
   const SCOPES = [
-    ["", "Model card and measured, if any"],
+    ["", "Card and measured"],
     ["measured", "Measured"],
     ["card", "Model card"],
     ["all", "All"],

@@ -160,7 +160,7 @@ page.samples = (function () {
       make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Samples" },
         make("table", { className: "samples", role: "table" },
           make("caption", {}, `${name(run)}. A judge's figure is its preference for this output, 0 to 1.`.replace(judges.length ? "" : / A judge's.*/, "")),
-          make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head.map((title) => make("th", { scope: "col", role: "columnheader", className: title === "Tokens" ? "number" : "" }, title)))),
+          make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head.map((title) => make("th", { scope: "col", role: "columnheader", className: { Tokens: "number", Class: "kind", "Right answer": "target" }[title] ?? "" }, title)))),
           make("tbody", { role: "rowgroup" }, rows))),
       make("div", { className: "pages" }, step(-PAGE, "Previous 50", state.from === 0),
         make("span", { role: "status" }, shown.length ? `${state.from + 1} to ${last} of ${found}` : samples.length ? "No sample matches the filters." : "This run's samples are not here: its numbers were made of a file."),
