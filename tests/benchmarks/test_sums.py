@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from tulu_eval.benchmarks.sums import LARGER, NAMES, SMALLER, WORDINGS, Sums
+from tulu_eval.benchmarks.sums import EXAMPLES, LARGER, NAMES, SMALLER, WORDINGS, Sums
 from tulu_eval.errors import DataError
 from tulu_eval.records import content_hash
 
@@ -27,6 +28,23 @@ def test_targets_are_the_sums_or_differences_of_the_question() -> None:
     for item in Sums().training_items(None):
         a, b = map(int, re.findall(r"\d+", item.question))
         assert int(item.target) == (a - b if re.search("loses|eat", item.question) else a + b)
+
+
+def test_four_shot_asks_the_first_200_behind_right_examples_that_do_not_measure() -> None:
+    benchmark = Sums().under("four-shot")
+    protocol = benchmark.protocol("four-shot")
+    items = benchmark.load(protocol, None)
+    assert items == Sums().load(Sums().protocol(None), None)[:200]
+    prompt = benchmark.render(items[0])
+    assert [turn.role for turn in prompt.turns] == ["user", "assistant"] * 4 + ["user"]
+    assert prompt.plain.startswith(benchmark.constant_prompt())
+    assert hashlib.sha256(benchmark.constant_prompt().encode()).hexdigest().startswith(protocol.prompt_id)
+    every = {item.question for item in (*items, *Sums().training_items(None))}
+    for question, answer in EXAMPLES:
+        a, b = map(int, re.findall(r"\d+", question))
+        target = str(a - b if re.search("loses|eat", question) else a + b)
+        assert question not in every
+        assert [grade.score for grade in benchmark.grade(target, answer)] == [1.0, 1.0]
 
 
 def test_grades_are_of_the_last_number_and_of_the_stated_one() -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from tulu_eval.version import __version__
+
 Run = Callable[..., Result]
 MakeRun = Callable[..., Path]
 
@@ -101,7 +103,7 @@ def test_a_changed_byte_is_exit_code_1(invoke: Run, make_run: MakeRun, tmp_path:
     ("command", "message"),
     [
         ("bundle {dir}", "{dir}: is not a run folder: it has no manifest.json"),
-        ("bundle {old}", "{old}/manifest.json: is of format 9; tulu-eval 0.1.0 reads format 1"),
+        ("bundle {old}", f"{{old}}/manifest.json: is of format 9; tulu-eval {__version__} reads format 1"),
         (
             "bundle {edited}",
             "{edited}: is not as it was made; put its files back, or make the run again with --fresh: "

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from tulu_eval.version import __version__
+
 Run = Callable[..., Result]
 
 
@@ -58,7 +60,7 @@ def test_card_prints_front_matter_and_section(invoke: Run, make_run: Callable[..
     done = invoke("card", "TULU-2-13B", "--results", tmp_path / "results")
     assert done.exit_code == 0
     assert done.stdout.startswith("---\nmodel-index:\n- name: allenai/tulu-2-13b\n")
-    assert "\n---\n## Evaluation\n\nMeasured with tulu-eval 0.1.0. " in done.stdout
+    assert f"\n---\n## Evaluation\n\nMeasured with tulu-eval {__version__}. " in done.stdout
     assert "| consistent with 46.0 (card) |" in done.stdout
     assert done.stderr.count("tulu-eval: not on the card: ") == 2
     assert "5 of 200 items" in done.stderr

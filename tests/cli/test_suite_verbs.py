@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from tulu_eval.version import __version__
+
 Run = Callable[..., Result]
 MakeRun = Callable[..., Path]
 PPO = "tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm"
@@ -176,7 +178,7 @@ FILES = {
         (("verify", "{none}"), "none.toml: no such run folder"),
         (("verify", "{dir}"), "is not a run folder: it has no manifest.json"),
         (("verify", "{run}"), "5 of 200 items are there; --partial compares these 5"),
-        (("verify", "{old}"), "is of format 0; tulu-eval 0.1.0 reads format 1"),
+        (("verify", "{old}"), f"is of format 0; tulu-eval {__version__} reads format 1"),
         (("verify", "{edited}"), "was changed after it was written (its hash differs)"),
         (
             ("verify", "{swapped}"),

@@ -19,6 +19,7 @@ from tulu_eval.exchange import archive, bundle
 from tulu_eval.records import content_hash
 from tulu_eval.store.manifest import samples_hash
 from tulu_eval.store.sample_line import decode, encode
+from tulu_eval.version import __version__
 
 MakeRun = Callable[..., Path]
 
@@ -186,10 +187,10 @@ def test_samples_left_out(file: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bundle_json": b'{"format": 2}'}, "b.zip: bundle.json: is of format 2; tulu-eval 0.1.0 reads format 1"),
+        ({"bundle_json": b'{"format": 2}'}, f"b.zip: bundle.json: is of format 2; tulu-eval {__version__} reads format 1"),
         ({"bundle_json": b"[1]"}, "b.zip: bundle.json: Expected 'object'"),
         ({"bundle_json": b"{"}, "b.zip: bundle.json:1: is not JSON"),
-        ({"manifest_json": b'{"format": 7}'}, "b.zip: manifest.json: is of format 7; tulu-eval 0.1.0 reads format 1"),
+        ({"manifest_json": b'{"format": 7}'}, f"b.zip: manifest.json: is of format 7; tulu-eval {__version__} reads format 1"),
         ({"manifest_json": b"{}"}, "manifest.json: is of format None"),
         ({"manifest_json": b"[" * 100_000}, "manifest.json: is nested too deeply"),
         ({"result_json": None}, "has no result.json, so it is no bundle of a run"),

@@ -404,3 +404,14 @@ def test_reading_changes_nothing(make_run: MakeRun) -> None:
     assert sum(1 for _ in run.samples()) == 200
     assert run.ended
     assert dataclasses.replace(run, about=replace(run.manifest, sessions=())).ended == ""
+
+
+def test_the_demos_own_run_is_what_its_registry_says() -> None:
+    """The package's weights are quantised, and so are those behind the demo's number: they are the same weights."""
+    results = Path(__file__).parents[2] / "results"
+    (folder,) = (results / "smollm2-135m-instruct/sums").glob("four-shot-*")
+    found = verify(read_run(folder), load_suite(results / "demo.toml"))
+    (one,) = found.comparisons
+    assert one.cell.printed == f"{one.row.value:.1f}"
+    assert 0 < one.row.value < 100
+    assert (one.items, one.agreement.verdict, found.same_weights, found.differences) == ("same", "consistent", True, ())

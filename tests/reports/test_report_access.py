@@ -71,7 +71,7 @@ def test_the_keyboard_is_enough(open_page: Callable[..., Any]) -> None:
     keys.press("Tab")
     assert page.page.evaluate("document.activeElement.className") == "skip"
     keys.press("Enter")
-    page.page.get_by_role("button", name="Size").focus()
+    page.page.locator("#board").get_by_role("button", name="Size").focus()
     keys.press("Enter")
     assert page.page.locator("#board th[aria-sort=ascending]").inner_text().startswith("Size")
     assert page.page.evaluate("document.activeElement.dataset.sort") == "size", "focus stays on the heading"

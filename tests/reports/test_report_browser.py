@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from tulu_eval.registry import load_suite
+from tulu_eval.reports.report import make
+
 TARGET = "Tulu V2.5 PPO Llama 3 70B (this model)"
+
+
+def choose_chart(page: Any, name: str) -> None:
+    page.page.get_by_label("Benchmark", exact=True).select_option(value=name)
 
 
 def test_sorting_goes_up_then_down_then_back_and_says_so(open_page: Callable[..., Any]) -> None:
     page = open_page()
     labels = page.column("label")
+    verdict = page.page.locator("#board th", has=page.page.get_by_role("button", name="Verdict", exact=False))
+    assert verdict.get_attribute("aria-sort") == "ascending"
+    assert "Order: verdict, worst first" in page.page.locator("#board-status").inner_text()
     heading = page.page.locator("#board th", has=page.page.get_by_role("button", name="Published", exact=False)).nth(0)
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
@@ -29,13 +44,32 @@ def test_sorting_goes_up_then_down_then_back_and_says_so(open_page: Callable[...
     assert page.column("label") == labels
 
 
-def test_the_measured_column_has_value_interval_n_verdict_and_signature(shared_page: Any) -> None:
+WORST_FIRST = ["inconsistent", "cannot tell", "consistent", "no verdict", "–"]
+
+
+def test_the_page_leads_with_how_many_agree_and_shows_the_worst_first(shared_page: Any) -> None:
+    verdicts = [next(name for name in WORST_FIRST if name in text) for text in shared_page.column("verdict")]
+    assert verdicts == sorted(verdicts, key=WORST_FIRST.index)
+    counted = {name: sum(row == name for row in verdicts) for name in WORST_FIRST[:3]}
+    headline = shared_page.page.locator("h1").inner_text()
+    agree = counted["consistent"]
+    assert headline.startswith(f"{agree} of {sum(counted.values())} agree")
+    assert (f"{counted['inconsistent']} do" in headline) == bool(counted["inconsistent"])
+    assert (f"{counted['cannot tell']} cannot tell" in headline) == bool(counted["cannot tell"])
+    listed = shared_page.page.locator("#verdicts li")
+    assert listed.count() == sum(counted.values()) > 1
+    assert verdicts[0] in listed.first.inner_text()
+
+
+def test_a_measured_number_has_interval_n_difference_verdict_and_a_smaller_signature(shared_page: Any) -> None:
     row = shared_page.page.locator("#board tbody tr", has_text="Tulu V2 SFT 13B").first
-    assert row.locator(".c-measured").inner_text().split("\n")[:2] == ["48.5", "41.7 to 55.4"]
-    assert row.locator(".c-mn").inner_text() == "200"
+    assert row.locator(".c-measured").inner_text().split("\n")[:2] == ["48.5", "41.7 to 55.4, n = 200"]
+    assert row.locator(".c-difference").inner_text().split("\n")[0] == "+2.5"
     assert "consistent" in row.locator(".c-verdict").inner_text()
-    signature = row.locator("xpath=following-sibling::tr[1]").locator(".c-signature")
+    signature = row.locator("xpath=following-sibling::tr[1]").locator(".c-signature code")
     assert "|m:allenai/tulu-2-13b@2a2b2c2d|" in signature.inner_text()
+    size = "node => parseFloat(getComputedStyle(node).fontSize)"
+    assert signature.evaluate(size) < 0.7 * row.locator(".c-measured strong").evaluate(size)
     failed = shared_page.page.locator("#board tbody tr", has_text=TARGET).first
     assert "2 of 200 failed" in failed.locator(".c-measured").inner_text()
 
@@ -54,7 +88,7 @@ def test_filters_narrow_table_and_plot_alike(open_page: Callable[..., Any]) -> N
     page.page.get_by_label("Verdict").select_option("consistent")
     assert all("consistent" in text for text in page.column("verdict"))
     page.page.get_by_label("Verdict").select_option("")
-    page.page.get_by_role("button", name="AlpacaEval 2 LC").click()
+    choose_chart(page, "AlpacaEval 2 LC")
     assert "gpt-4-1106-preview" in page.column("judge")
 
 
@@ -64,7 +98,7 @@ def test_a_chart_has_the_unit_and_the_judge_on_its_axis(open_page: Callable[...,
         ("GSM8K", "GSM8K, percent"),
         ("AlpacaEval 2 LC", "AlpacaEval 2 LC, percent, judged by gpt-4-1106-preview as published"),
     ):
-        page.page.get_by_role("button", name=name, exact=True).click()
+        choose_chart(page, name)
         assert page.page.locator("#dots svg").get_by_text(axis, exact=True).count() == 1
         assert page.page.locator("#board caption").inner_text().startswith(f"{axis}. ")
 
@@ -98,6 +132,91 @@ def test_a_row_opens_its_sources_and_its_samples(open_page: Callable[..., Any]) 
     assert "Meta-Llama-3-8B (base) → llama-3-tulu-2-8b (SFT)" in detail.inner_text()
     detail.get_by_role("button", name="Read its samples").click()
     page.until("document.querySelector('#sample-list caption').textContent.includes('70b-uf-rm')")
+
+
+def test_every_published_metric_of_the_suite_has_a_chart(shared_page: Any) -> None:
+    charts = shared_page.page.locator("#board-chart option").all_inner_texts()
+    for name in (
+        "MMLU, 5-shot",
+        "TydiQA, gold passage, 1-shot",
+        "RewardBench",
+        "Codex HumanEval, pass@10",
+        "XSTest, safe but refused",
+    ):
+        assert name in charts
+    assert "GSM8K (4 measured)" in charts
+
+
+BOX = "node => { const b = node.getBoundingClientRect(); return [b.left, b.right]; }"
+
+
+def test_labels_stay_inside_the_chart_and_doubtful_marks_are_dotted(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    for width in (1280, 390):
+        page.page.set_viewport_size({"width": width, "height": 800})
+        page.page.wait_for_timeout(200)
+        for name in ("GSM8K", "AlpacaEval 2 LC"):
+            choose_chart(page, name)
+            left, right = page.page.locator("#dots").evaluate(BOX)
+            for text in page.page.locator("#dots svg text").all():
+                box = text.evaluate(BOX)
+                assert left <= box[0], text.inner_text()
+                assert box[1] <= right, text.inner_text()
+        marks = page.page.locator("#dots [aria-label=dot][stroke-dasharray] path")
+        assert marks.count() > 0, "AlpacaEval's contradicted numbers have no interval, so their marks must say it"
+
+
+def test_few_items_make_a_small_mark_that_says_its_n(open_file: Callable[..., Any], make_run: Any, tmp_path: Any) -> None:
+    make_run(60, model="my/whole", revision="sha256:1")
+    make_run(1, model="my/few", revision="sha256:2", limit=2)
+    path = tmp_path / "few.html"
+    path.write_text(make(load_suite(), tmp_path / "results", {}).text, encoding="utf-8")
+    page = open_file(path)
+    assert page.page.locator("#dots svg").get_by_text("n = 2", exact=True).count() == 1
+    sizes = page.page.locator("#dots [aria-label=dot] [aria-label*=measured]")
+    width = {
+        sizes.nth(i).get_attribute("aria-label").split("\n")[0]: sizes.nth(i).bounding_box()["width"]
+        for i in range(sizes.count())
+    }
+    assert width["my/few"] < 0.6 * width["my/whole"]
+    lines = [float(node.get_attribute("stroke-width")) for node in page.page.locator("#dots [aria-label=rule] line").all()]
+    assert min(lines) < 0.5 * max(lines)
+
+
+def download(page: Any, name: str) -> str:
+    with page.page.expect_download() as found:
+        page.page.get_by_role("button", name=re.compile(name)).click()
+    return str(found.value.path())
+
+
+def test_rows_and_samples_are_downloaded_as_filtered_and_no_cell_is_a_formula(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.page.get_by_label("Find a model").fill("dpo")
+    page.until("document.querySelectorAll('#board .c-label').length === 2")
+    rows = list(csv.DictReader(io.StringIO(Path(download(page, "Download these tulu-eval GSM8K as CSV")).read_text("utf-8"))))
+    assert [row["published_value"] for row in rows] == ["50.5", "71.5"]
+    choose_run(page, "70b-uf-rm")
+    page.page.get_by_label("Class", exact=True).select_option("engine_error")
+    page.page.get_by_label("Grade", exact=True).select_option("wrong")
+    page.until("document.querySelectorAll('#sample-list tbody tr').length === 2")
+    samples = json.loads(Path(download(page, "Download these samples of .* as JSON")).read_text("utf-8"))
+    assert [sample["class"] for sample in samples] == ["engine_error"] * 2
+    assert not page.said
+    written = "() => page.csv([{ a: '=1+1', b: '-12.5', c: '@x,\"y', d: -3, e: null, f: '\\tz' }])"
+    assert page.page.evaluate(written) == 'a,b,c,d,e,f\r\n\'=1+1,-12.5,"\'@x,""y",-3,,\'\tz\r\n'
+
+
+def test_a_phone_shows_a_row_on_its_first_screen(chromium: Any, report: Path) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 844})
+    tab = context.new_page()
+    tab.goto(report.as_uri())
+    tab.wait_for_selector("#sample-list tbody tr")
+    box = tab.locator("#verdicts li").first.bounding_box()
+    assert box["y"] + box["height"] < 844
+    first, plot = tab.locator("#board tbody tr").first.bounding_box(), tab.locator("#dots").bounding_box()
+    assert first["y"] < plot["y"], "rows before the chart"
+    assert not tab.get_by_label("Find a model").is_visible(), "filters are folded away"
+    context.close()
 
 
 def choose_run(page: Any, name: str) -> None:
@@ -196,7 +315,7 @@ def test_the_policy_forbids_scripts_and_requests_that_are_not_the_pages_own(open
 def test_nothing_is_said_and_nothing_is_asked_for_while_the_page_is_used(open_page: Callable[..., Any]) -> None:
     page = open_page()
     for benchmark in ("AlpacaEval 2 LC", "GSM8K"):
-        page.page.get_by_role("button", name=benchmark, exact=True).click()
+        choose_chart(page, benchmark)
     page.page.locator("#dots svg").hover()
     for summary in page.page.locator("summary:visible").all():
         summary.click()

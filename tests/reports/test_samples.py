@@ -169,8 +169,8 @@ def test_samples_of_an_item_fold_under_it(open_file: Callable[[Path], Any], shap
     watched = open_file(shapes)
     rows = choose(watched, "dice thinking")
     assert [text.split("\t") for text in rows.all_inner_texts()][:2] == [
-        ["d0", "2 ok, 1 no answer, 1 unfinished reasoning", "even", "2 of 4 right", "2 of 4 right", ""],
-        ["d1", "2 ok, 1 no answer, 1 unfinished reasoning", "odd", "1 of 4 right", "1 of 4 right", ""],
+        ["d0\nHow many in 0?\n", "2 ok, 1 no answer, 1 unfinished reasoning", "even", "2 of 4 right", "2 of 4 right", ""],
+        ["d1\nHow many in 1?\n", "2 ok, 1 no answer, 1 unfinished reasoning", "odd", "1 of 4 right", "1 of 4 right", ""],
     ]
     status = watched.page.locator("#sample-list [role=status]")
     assert status.inner_text() == "1 to 5 of 5 items, 20 samples"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET
 
+from tulu_eval.findings.published_cells import packaged_form
 from tulu_eval.judging.numbers import NOT_RECORDED, edition_of_metric, parts, published_parts
 from tulu_eval.records import Result
 from tulu_eval.registry import Metric, Model, PublishedCell
@@ -62,12 +63,13 @@ def differences(
     form = manifest.template.form
     recipe = stored(protocol.plain_decoding if form == "plain" else protocol.decoding, StoredDecoding)
     version = benchmark.version if run.regraded else manifest.benchmark.version
+    quantization = manifest.settings.quantization or (packaged_form(run, model) or "" if same_weights else "")
     pairs: list[tuple[str, Any, Any, Changes]] = [
         ("template", "plain" if benchmark.raw else _FORMS.get(model.template, form), form, "prompts"),
         ("prompt", protocol.prompt_id, manifest.protocol.prompt_id, "prompts"),
         *((f"decoding.{name}", getattr(recipe, name), getattr(manifest.decoding, name), "answers")
           for name in recipe.__struct_fields__ if name != "seed"),
-        ("quantization", metric.quantization, manifest.settings.quantization, "weights"),
+        ("quantization", metric.quantization, quantization, "weights"),
         ("adapter", "", manifest.settings.adapter, "weights"),
         ("benchmark version", benchmark.version, version, "grades"),
         ("backend", metric.backend, manifest.backend, "numerics"),

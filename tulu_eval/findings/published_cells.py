@@ -8,6 +8,7 @@ run's folder keeps that choice (``compared_as.json``), so that ``table`` and ``r
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -57,12 +58,13 @@ def published_of(run: StoredRun, suite: Suite, stand_in: str | None = None) -> P
     if stand_in:
         model, same_weights = suite.find(stand_in), False
     elif (own := released_model(run, suite)) is not None:
-        model, same_weights = own, as_released(run) and not _requantized(run, own)
+        model, same_weights = own, as_released(run)
     elif (remembered := remembered_model(run.folder, suite)) is not None:
         model, same_weights = remembered, False
     else:
         raise UserError(_unknown(run, suite))
-    return Published(model, same_weights, tuple(_cells(run, suite, model)))
+    cells = _cells(run, suite, model)
+    return Published(model, same_weights and not _requantized(run, model, cells, suite), tuple(cells))
 
 
 def remember(run: StoredRun, suite: Suite, stand_in: str) -> None:
@@ -104,10 +106,17 @@ def as_released(run: StoredRun) -> bool:
     return not run.about.settings.quantization and not run.about.settings.adapter
 
 
-def _requantized(run: StoredRun, model: Model) -> bool:
-    """Whether a run took a model's weights from a package that has them in another form than they were released in."""
-    from_package = run.about.model.revision.startswith("sha256:")
-    return from_package and model.package is not None and bool(model.package.quantization)
+def packaged_form(run: StoredRun, model: Model) -> str | None:
+    """Returns how the weights of a run from the model's package were quantised; ``None`` if they are not the package's."""
+    if model.package is None or not run.about.model.revision.startswith("sha256:"):
+        return None
+    return model.package.quantization
+
+
+def _requantized(run: StoredRun, model: Model, cells: Sequence[PublishedCell], suite: Suite) -> bool:
+    """Whether a run took a model's weights from a package that has them in another form than those behind its numbers."""
+    form = packaged_form(run, model)
+    return form is not None and any(suite.metrics[cell.metric_key].quantization != form for cell in cells)
 
 
 def unnamed_revision(run: StoredRun) -> bool:

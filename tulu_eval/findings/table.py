@@ -112,12 +112,17 @@ def collect(suite: Suite, results: Path, each: Callable[[Sequence[Path]], Iterab
     return arrange(suite, *find_runs(results, each))
 
 
-def arrange(suite: Suite, runs: Sequence[StoredRun], problems: Sequence[str]) -> CollectedTable:
-    """Returns the card's table with these runs; adds unfinished runs to the problems."""
+Columns = Callable[[Suite, Sequence[StoredRun]], Iterable[Column]]
+
+
+def arrange(
+    suite: Suite, runs: Sequence[StoredRun], problems: Sequence[str], columns_for: Columns = columns_of
+) -> CollectedTable:
+    """Returns the card's table with these runs and the columns for them; adds unfinished runs to the problems."""
     problems = [*problems, *(f"{run.folder}: {run.tally.unfinished}" for run in runs if run.tally.unfinished)]
     problems += filter(None, (_odd_note(run, suite) for run in runs))
     runs = [run for run in runs if run.tally.finished]
-    columns = tuple(columns_of(suite, runs))
+    columns = tuple(columns_for(suite, runs))
     has_row = [any(row_of(run, column) for column in columns) for run in runs]
     elsewhere = Counter(run.benchmark for run, has in zip(runs, has_row, strict=True) if not has)
     owners = owners_of([run for run, has in zip(runs, has_row, strict=True) if has], suite)

@@ -1,5 +1,7 @@
 """The columns of the card's table: for each metric of the card one per judge, and one for each other published metric.
 
+The page has :func:`all_columns`: those of every published metric, measured or not, and of every measured number without one.
+
 A raw win rate is never in the length-controlled column, and one judge's number is never in another judge's.
 """
 
@@ -28,7 +30,7 @@ class Column:
     """A pair of columns: published and measured.
 
     Attributes:
-        metric_key: Key of the metric in the registry.
+        metric_key: Key of the metric in the registry; empty for a measured number that no metric names.
         protocol: Protocol of the results in the column: the one behind the published numbers.
         judge: Name of the judge; empty for the published judge, and for a metric without a judge.
     """
@@ -80,6 +82,24 @@ def _measured_columns(suite: Suite, runs: Sequence[StoredRun]) -> Iterator[Colum
             cell.metric_key == metric.key for cell in suite.cells(benchmark=metric.benchmark)
         ):
             yield own
+
+
+def all_columns(suite: Suite, runs: Sequence[StoredRun]) -> tuple[Column, ...]:
+    """Returns :func:`columns_of`, then a column per other published metric, then one per measured number that none names."""
+    columns = list(columns_of(suite, runs))
+    published = {cell.metric_key for cell in suite.cells()}
+    there = {column.metric_key for column in columns if not column.judge}
+    for known in suite.metrics.values():
+        if known.key in published - there:
+            columns.append(Column(known.key, known.title, known.benchmark, known.protocol, known.metric))
+    named = {(column.benchmark, column.protocol, column.metric) for column in columns}
+    for benchmark, protocol, metric in sorted(
+        {(run.benchmark, row.protocol, row.metric) for run in runs for row in run.results}
+    ):
+        if (benchmark, protocol, metric) not in named and not is_win_rate(metric):
+            name = f"{benchmark} {protocol}, {metric.replace('_', ' ')}"
+            columns.append(Column("", name, benchmark, protocol, metric))
+    return tuple(columns)
 
 
 def _judges(column: Column, runs: Sequence[StoredRun]) -> list[str]:

@@ -127,6 +127,7 @@ def _impossible(cell: CellEntry, metric: Metric, n: int, name: str) -> Contradic
     could = f"; it can be of {' or '.join(map(str, found))}" if found else ""
     return Contradiction(
         id=_id("share", metric.key.replace("_", "-"), name),
+        title=f"{metric.title}, of {name}: {cell.printed} is no share of {n} items",
         first=f"{metric.title}, of {name} is printed as {cell.printed}, and the benchmark has {n} items.",
         first_source=cell.source,
         second=f"No share of {n} items rounds to it, a tie counted one half{could}.",
@@ -141,6 +142,7 @@ def _underivable(check: AverageCheck, metric: Metric, name: str) -> Contradictio
     tried = "; ".join(f"{one.words}: {one.value:.2f}" for one in check.values)
     return Contradiction(
         id=_id("average", name),
+        title=f"{metric.title}, of {name}: {check.printed} follows from no rule",
         first=f"{metric.title}, of {name} is printed as {check.printed}.",
         first_source=check.source,
         second=f"No rule that was tried gives it from its row ({tried}).",
@@ -170,8 +172,10 @@ def _neighbours(
     equal: EqualRows, source: str, numbers: Iterable[str], benchmarks: Iterable[str], names: Mapping[str, str]
 ) -> Contradiction:
     first, second = names[equal.first], names[equal.second]
+    benchmarks = tuple(benchmarks)
     return Contradiction(
         id=_id("equal", *benchmarks, second),
+        title=f"{second} has the same numbers as {first}: {' and '.join(benchmarks)}",
         first=f"{second} has the printed numbers of {first}, from which it was made: {' and '.join(numbers)}.",
         first_source=source,
         second=f"By chance {equal.chance:.2g} such pairs are expected among the models of this table and their starts.",

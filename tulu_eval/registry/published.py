@@ -119,6 +119,7 @@ class Contradiction:
     """Two published statements that cannot both be right, or one that is plainly wrong.
 
     Attributes:
+        title: What it is about, in a few words; empty for the first statement.
         first: One statement.
         first_source: Key of its source.
         second: The other statement, or the fact that refutes the first.
@@ -138,3 +139,4 @@ class Contradiction:
     models: tuple[str, ...] = ()
     cells: tuple[CellRef, ...] = ()
     pattern: str = ""
+    title: str = ""

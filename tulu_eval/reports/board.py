@@ -23,22 +23,22 @@ from tulu_eval.store.manifest_schema import Manifest
 
 def charts(table: CollectedTable, suite: Suite) -> list[dict[str, str]]:
     """Returns the charts of the rows, one per metric and judge: its name, the label of its axis, and the axis' unit."""
-    return [
-        {"name": _chart(column), "axis": _axis(suite, column), "unit": suite.metrics[column.metric_key].unit}
-        for column in table.columns
-    ]
+    return [{"name": _chart(column), "axis": _axis(suite, column), "unit": _unit(suite, column)} for column in table.columns]
 
 
 def _chart(column: Column) -> str:
     return column.title.rstrip(",")
 
 
+def _unit(suite: Suite, column: Column) -> str:
+    return suite.metrics[column.metric_key].unit if column.metric_key else "percent"
+
+
 def _axis(suite: Suite, column: Column) -> str:
-    unit = suite.metrics[column.metric_key].unit
     asked = "" if column.judge else " as published"
     judge = f", judged by {_judge(column)}{asked}" if is_win_rate(column.metric) else ""
     calibrated = f", mapped to the scale of {ORIGINAL_JUDGE}" if column.calibrated else ""
-    return f"{column.name}, {unit}{judge}{calibrated}"
+    return f"{column.name}, {_unit(suite, column)}{judge}{calibrated}"
 
 
 def _judge(column: Column) -> str:
@@ -146,7 +146,13 @@ def _verdict(one: TableCell) -> dict[str, Any]:
     if one.comparison is None:
         return {"name": "no verdict" if one.measured else "not measured", "why": one.reason}
     found = one.comparison.agreement
-    return {"name": found.verdict, "why": found.explanation, "p": found.p_value}
+    return {
+        "name": found.verdict,
+        "why": found.explanation,
+        "p": found.p_value,
+        "difference": found.difference,
+        "detectable": found.detectable,
+    }
 
 
 def run(finished: StoredRun, root: Path) -> dict[str, Any]:

@@ -22,6 +22,8 @@ SCRIPTS = (
     "vendor/d3.min.js",
     "vendor/plot.umd.min.js",
     "base.js",
+    "downloads.js",
+    "verdicts.js",
     "board.js",
     "dots.js",
     "samples.js",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.findings.table import arrange
-from tulu_eval.findings.table_columns import TITLES
+from tulu_eval.findings.table_columns import TITLES, all_columns
 from tulu_eval.records import STATUSES
 from tulu_eval.registry import Suite
 from tulu_eval.reports import board, curves, page
@@ -59,7 +59,7 @@ def make(
     runs: list[tuple[StoredRun, list[Sample]]] = [
         (run, list(run.samples()) if there(run.folder / LEDGER) else []) for run in found
     ]
-    table = arrange(suite, [run for run, _ in runs], problems)
+    table = arrange(suite, [run for run, _ in runs], problems, all_columns)
     trained, broken = curves.find(training) if training else ([], [])
     problems += broken
     packed = pack(runs, PromptSource(data))
@@ -111,6 +111,8 @@ def _suite(suite: Suite) -> dict[str, Any]:
     contradictions = [
         {
             **{key: value for key, value in plain_data(one).items() if key in ("id", "first", "second", "advice", "models")},
+            "title": one.title or one.first,
+            "cells": len(one.cells),
             "first_source": str(suite.sources[one.first_source]),
             "second_source": str(suite.sources[one.second_source]),
         }

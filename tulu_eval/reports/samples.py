@@ -27,6 +27,9 @@ from tulu_eval.store.sample_line import Sample
 BLOCK = 1 << 16
 """Characters of text after which a block ends: twice deflate's window, because a larger block compresses no better."""
 
+ASKED = 90
+"""Characters of a question that the list of samples shows."""
+
 DECIMALS = 6
 """Decimals of a log-probability; the page shows four, and the others tell which of two is higher."""
 
@@ -107,7 +110,7 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
     described = []
     for number, group in enumerate(groups):
         places = {item: place for place, item in enumerate(group.targets)}
-        blobs[f"group-{number}"] = squeeze({"items": list(group.targets), "targets": list(group.targets.values())})
+        blobs[f"group-{number}"] = squeeze(_listed(group))
         for member in group.members:
             blobs[f"run-{member}"] = squeeze(_index(runs[member][0], listed[member], places))
         starts: list[int] = []
@@ -116,6 +119,13 @@ def pack(runs: Sequence[tuple[StoredRun, Sequence[Sample]]], source: PromptSourc
             starts.append(start)
         described.append({"benchmark": group.name, "items": len(group.targets), "starts": starts})
     return Packed(about, described, blobs)
+
+
+def _listed(group: _Group) -> dict[str, Any]:
+    """Returns what a list of the items shows: their names, their right answers, and how each known question begins."""
+    asked = [group.questions.get(item) for item in group.targets]
+    starts = [text if text is None or len(text) <= ASKED else f"{text[:ASKED].rstrip()}…" for text in asked]
+    return {"items": list(group.targets), "targets": list(group.targets.values()), "asked": starts if group.questions else None}
 
 
 def _prompts(run: StoredRun, samples: Sequence[Sample], source: PromptSource) -> tuple[Prompts | None, str]:

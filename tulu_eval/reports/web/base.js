@@ -59,6 +59,16 @@ page.signature = function (text) {
   return page.make("code", { className: "signature" }, parts);
 };
 
+page.signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+
+/** Controls that a narrow screen folds away, and a wide one always shows. */
+page.filters = function (...controls) {
+  const wide = matchMedia("(min-width: 48.01rem)");
+  const box = page.make("details", { className: "filters", open: wide.matches }, page.make("summary", {}, "Filters and order"), page.make("div", { className: "controls" }, controls));
+  wide.addEventListener("change", () => { box.open = wide.matches; });
+  return box;
+};
+
 page.pill = (kind, text) => page.make("span", { className: `pill ${kind}` }, text);
 
 /** The whole document is there: parts that are opened on demand stand behind the scripts. */

@@ -6,27 +6,23 @@ page.board = (function () {
   const rows = page.data.board.map((row, place) => ({ ...row, place }));
   // One chart for each metric and judge: numbers of two never share an axis or a column.
   const charts = page.data.charts.filter((chart) => rows.some((row) => row.chart === chart.name));
-  const measured = rows.some((row) => row.measured);
-  const state = { chart: charts[0], scope: "near", verdict: "", text: "", sort: "", down: false };
+  const first = (test) => charts.find((chart) => rows.some((row) => row.chart === chart.name && test(row)));
+  const state = { chart: first((row) => row.measured && row.published) ?? first((row) => row.measured) ?? charts[0], scope: "", verdict: "", text: "", sort: "verdict", down: false };
 
   const SCOPES = [
-    ["near", "Model card and measured"],
+    ["", "Card and measured"],
     ["measured", "Measured"],
     ["card", "Model card"],
-    ["all", "Everything published or measured"],
+    ["all", "All"],
   ];
-  const VERDICTS = ["consistent", "inconsistent", "cannot tell", "no verdict", "not measured"];
-  const KINDS = { consistent: "good", inconsistent: "bad", "cannot tell": "unsure", "no verdict": "dull", "not measured": "none" };
-  const MARKS = { consistent: "✓ ", inconsistent: "✕ ", "cannot tell": "? ", "no verdict": "", "not measured": "" };
-
+  const { VERDICTS, verdict } = page;
   const COLUMNS = [
     { key: "label", title: "Model", value: (row) => row.label.toLowerCase() },
     { key: "size", title: "Size", value: (row) => size(row.size), number: true },
     { key: "stage", title: "Trained by", value: (row) => row.stage.toLowerCase() },
     { key: "published", title: "Published", value: (row) => row.published?.value, number: true },
-    { key: "pn", title: "n published", value: (row) => row.published?.n, number: true },
     { key: "measured", title: "Measured", value: (row) => row.measured?.value, number: true },
-    { key: "mn", title: "n measured", value: (row) => row.measured?.n, number: true },
+    { key: "difference", title: "Difference", value: (row) => row.verdict.difference, number: true },
     { key: "verdict", title: "Verdict", value: (row) => VERDICTS.indexOf(row.verdict.name) },
     { key: "judge", title: "Judge", value: (row) => row.judge, when: (shown) => shown.some((row) => row.judge) },
   ];
@@ -36,14 +32,16 @@ page.board = (function () {
     return found ? Number(found[1]) * { "": 1, M: 1e6, B: 1e9, T: 1e12 }[found[2]] : null;
   }
 
+  const near = (row) => row.scope !== "suite";
+  const inScope = { "": near, measured: (row) => row.measured, card: (row) => row.scope === "card", all: () => true };
+
+  /** The chart's rows that pass all filters. Where nothing is on the card or measured, the first scope has everything. */
   function chosen() {
-    const wanted = rows.filter(
+    const mine = rows.filter((row) => row.chart === state.chart.name);
+    const within = state.scope === "" && !mine.some(near) ? inScope.all : inScope[state.scope];
+    const wanted = mine.filter(
       (row) =>
-        row.chart === state.chart.name &&
-        (state.scope === "all" ||
-          (state.scope === "near" && row.scope !== "suite") ||
-          (state.scope === "card" && row.scope === "card") ||
-          (state.scope === "measured" && row.measured)) &&
+        within(row) &&
         (!state.verdict || row.verdict.name === state.verdict) &&
         (!state.text || `${row.label} ${row.model} ${row.stage} ${row.size} ${row.judge}`.toLowerCase().includes(state.text)),
     );
@@ -59,11 +57,11 @@ page.board = (function () {
     return state.down ? -way : way;
   }
 
-  /** Ascending, descending, and back to the card's order. */
+  /** Ascending, descending, and back to the default: the verdict, worst first. */
   function turn(key) {
     if (state.sort !== key) Object.assign(state, { sort: key, down: false });
     else if (!state.down) state.down = true;
-    else Object.assign(state, { sort: "", down: false });
+    else Object.assign(state, { sort: "verdict", down: false });
     draw();
     document.querySelector(`#board [data-sort="${key}"]`)?.focus();
   }
@@ -80,8 +78,8 @@ page.board = (function () {
   }
 
   function number(row) {
-    if (!row) return null;
-    return [make("strong", {}, one(row.value)), make("small", {}, page.interval(row), make("span", { className: "narrow" }, `, n = ${row.n ?? "unknown"}`))];
+    const of = row.of && row.n < row.of ? ` of ${row.of}` : "";
+    return [make("strong", {}, one(row.value)), make("small", {}, `${page.interval(row)}, n = ${row.n ?? "unknown"}${of}`)];
   }
 
   function published(row) {
@@ -102,16 +100,15 @@ page.board = (function () {
       target.hidden = !open;
       if (open && !target.firstChild.firstChild) target.firstChild.append(page.detail(row));
     });
-    const name = row.verdict.name;
+    const { difference, p, why } = row.verdict;
     const cells = {
       label: [button, make("small", { className: "hub" }, row.model === row.label ? "" : row.model), make("small", { className: "narrow" }, `${row.size}, ${row.stage === "-" ? "SFT" : row.stage}`)],
       size: row.size,
       stage: row.stage,
       published: published(row),
-      pn: row.published ? String(row.published.n ?? "unknown") : "",
       measured: row.measured ? [number(row.measured), row.beware.map((text) => make("small", { className: "beware" }, text))] : make("span", { className: "none" }, "not measured"),
-      mn: row.measured ? `${row.measured.n}${row.measured.n < row.measured.of ? ` of ${row.measured.of}` : ""}` : "",
-      verdict: name === "not measured" ? make("span", { className: "none" }, "–") : [pill(KINDS[name], MARKS[name] + name), row.verdict.p === undefined ? make("small", {}, row.verdict.why) : make("small", {}, `p = ${row.verdict.p.toPrecision(2)}`)],
+      difference: difference === undefined ? "" : [make("strong", {}, page.signed(difference)), make("small", {}, "points")],
+      verdict: row.measured ? [verdict(row), make("small", {}, p === undefined ? why : `p = ${p.toPrecision(2)}`)] : make("span", { className: "none" }, "–"),
       judge: row.judge,
     };
     const line = make("tr", { role: "row", className: row.measured ? "measured" : "" });
@@ -128,6 +125,15 @@ page.board = (function () {
       make("td", { role: "cell", colSpan: columns.length }))];
   }
 
+  /** A row as it is downloaded. */
+  function record(row) {
+    const side = (name, found) => Object.fromEntries(["value", "low", "high", "n"].map((key) => [`${name}_${key}`, found?.[key] ?? null]));
+    return { model: row.model, label: row.label, size: row.size, stage: row.stage, number: row.chart, judge: row.judge,
+      ...side("published", row.published), standing: row.published?.standing ?? "", sources: row.published?.sources.join("; ") ?? "", contradictions: row.published?.contradictions.join(" ") ?? "",
+      ...side("measured", row.measured), failed: row.measured?.failed ?? null, protocol: row.measured?.protocol ?? "", scorer: row.measured?.scorer ?? "",
+      difference: row.verdict.difference ?? null, p: row.verdict.p ?? null, verdict: row.verdict.name, why: row.verdict.why ?? "", signature: row.measured?.signature ?? "" };
+  }
+
   function draw() {
     const shown = chosen();
     const columns = COLUMNS.filter((column) => !column.when || column.when(shown));
@@ -138,34 +144,46 @@ page.board = (function () {
           make("caption", {}, `${state.chart.axis}. An interval is a 95 % interval; n is the number of items behind a number. A model's name opens sources, verdict and signature.`),
           make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, columns.map(heading))),
           make("tbody", { role: "rowgroup" }, shown.map((row) => body(row, columns))))));
-    const way = sorted ? `Order: ${sorted.title.toLowerCase()}, ${state.down ? "descending" : "ascending"}` : "Order: the card's";
-    fill("board-status", `${page.count(shown.length, "row")} shown. ${way}.`);
+    const worst = sorted.key === "verdict";
+    const way = `${sorted.title.toLowerCase()}, ${worst ? (state.down ? "worst last" : "worst first") : state.down ? "descending" : "ascending"}`;
+    fill("board-status", `${page.count(shown.length, "row")} shown. Order: ${way}.`);
+    fill("board-downloads", page.downloads(`tulu-eval ${state.chart.name}`, () => shown.map(record)));
     page.dots(shown, state.chart);
+  }
+
+  /** The select of charts: those with a measured number first. */
+  function picker() {
+    const named = (chart) => ({ chart, count: rows.filter((row) => row.chart === chart.name && row.measured).length });
+    const option = ({ chart, count }) => make("option", { value: chart.name, selected: chart === state.chart }, count ? `${chart.name} (${count} measured)` : chart.name);
+    const all = charts.map(named);
+    const group = (label, found) => (found.length ? make("optgroup", { label }, found.map(option)) : []);
+    return page.field("Benchmark", make("select", { id: "board-chart", onchange: (event) => show(event.target.value) },
+      group("Measured here", all.filter(({ count }) => count)), group("Published only", all.filter(({ count }) => !count))), "field");
+  }
+
+  function show(name) {
+    state.chart = charts.find((chart) => chart.name === name);
+    document.getElementById("board-chart").value = name;
+    draw();
   }
 
   function controls() {
     const set = (name) => (value) => { state[name] = value; draw(); };
-    const buttons = charts.map((chart) => make("button", {
-      type: "button", "aria-pressed": String(chart === state.chart),
-      onclick: (event) => {
-        for (const other of event.target.parentNode.children) other.setAttribute("aria-pressed", String(other === event.target));
-        set("chart")(chart);
-      },
-    }, chart.name));
-    const byColumn = [["", "The card's order"], ...COLUMNS.flatMap(({ key, title }) => [[`${key} up`, `${title}, ascending`], [`${key} down`, `${title}, descending`]])];
+    const byColumn = COLUMNS.filter(({ when }) => !when).flatMap(({ key, title }) => [[`${key} up`, key === "verdict" ? "Verdict, worst first" : `${title}, ascending`], [`${key} down`, key === "verdict" ? "Verdict, worst last" : `${title}, descending`]]);
     fill("board-controls",
-      make("div", { className: "segments", role: "group", "aria-label": "Metric and judge" }, buttons),
-      page.search("Find a model", "name, stage, size", set("text"), 80),
-      page.select("Rows", SCOPES.filter(([key]) => measured || key !== "measured"), state.scope, set("scope")),
-      page.select("Verdict", [["", "Any"], ...VERDICTS.map((name) => [name, name])], "", set("verdict")),
-      make("div", { className: "narrow" }, page.select("Order", byColumn, "", (value) => {
-        const [key, way] = value.split(" ");
-        Object.assign(state, { sort: key, down: way === "down" });
-        draw();
-      })));
+      picker(),
+      page.filters(
+        page.search("Find a model", "name, stage, size", set("text"), 80),
+        page.select("Rows", SCOPES, state.scope, set("scope")),
+        page.select("Verdict", [["", "Any"], ...VERDICTS.map((name) => [name, name])], "", set("verdict")),
+        make("div", { className: "narrow" }, page.select("Order", byColumn, "verdict up", (value) => {
+          const [key, way] = value.split(" ");
+          Object.assign(state, { sort: key, down: way === "down" });
+          draw();
+        }))));
   }
 
-  return { start() { controls(); draw(); } };
+  return { start() { controls(); draw(); }, show };
 })();
 
 /** What a row's disclosure shows. */

@@ -22,7 +22,7 @@ page.samples = (function () {
     const [index, group] = await Promise.all([page.open(`run-${place}`), page.open(`group-${runs[place].group}`)]);
     const judges = Object.entries(index.judges);
     return index.items.map((item, at) => ({
-      item, itemName: group.items[item], number: index.numbers?.[at] ?? 1, name: sampleName(runs[place], group.items[item], index.numbers?.[at]), target: group.targets[item], status: statuses[index.statuses[at]],
+      item, itemName: group.items[item], number: index.numbers?.[at] ?? 1, name: sampleName(runs[place], group.items[item], index.numbers?.[at]), target: group.targets[item], asked: group.asked?.[item] ?? null, status: statuses[index.statuses[at]],
       answers: index.answers[at], scores: index.scores[at], tokens: index.tokens[at], end: index.ends[at],
       judges: judges.map(([judge, preferences]) => [judge, preferences[at]]),
     }));
@@ -108,6 +108,8 @@ page.samples = (function () {
   const answer = (text) => (text === null ? make("span", { className: "none" }, "none read") : make("span", { className: "answer" }, text || "–"));
   const brief = (text) => answer(text && text.length > 24 ? `${text.slice(0, 20)}… (${text.length} characters)` : text);
 
+  const asked = (sample) => (sample.asked === null ? null : make("small", { className: "asked" }, sample.asked));
+
   /** The row of an item with several samples: their classes, and how many of them each scorer calls right. */
   function heading(places, { run, targets, counted }) {
     const { item, itemName, target } = shown[places[0]];
@@ -120,7 +122,7 @@ page.samples = (function () {
       document.querySelector(`#sample-list [data-item="${item}"]`).focus();
     };
     return make("tr", { role: "row", className: "item", onclick: turn },
-      make("th", { scope: "row", role: "rowheader" }, make("button", { type: "button", className: "disclose", "data-item": item, "aria-expanded": String(unfolded.has(item)) }, itemName)),
+      make("th", { scope: "row", role: "rowheader" }, make("button", { type: "button", className: "disclose", "data-item": item, "aria-expanded": String(unfolded.has(item)) }, itemName), asked(shown[places[0]])),
       make("td", { role: "cell", className: "class" }, classes.flatMap(([status, count], at) => [at ? ", " : "", make("span", { className: `class ${status}` }, `${count} ${status.replace("_", " ")}`)])),
       targets && make("td", { role: "cell", className: "target" }, brief(target)),
       run.scorers.map((_, at) => make("td", { role: "cell" }, `${right(at)} of ${all.length} right`)),
@@ -133,7 +135,7 @@ page.samples = (function () {
     const several = run.per_item > 1;
     const button = make("button", { type: "button", className: "disclose", "data-place": place, onclick: () => open(place) }, several ? `sample ${sample.number}` : sample.name);
     return make("tr", { role: "row", className: `${place === state.open ? "chosen" : ""}${several ? " of-item" : ""}`, onclick: (event) => event.target.closest("button") || open(place) },
-      make("th", { scope: "row", role: "rowheader" }, button),
+      make("th", { scope: "row", role: "rowheader" }, button, several ? null : asked(sample)),
       make("td", { role: "cell", className: `class ${sample.status}` }, sample.status.replace("_", " ")),
       targets && make("td", { role: "cell", className: "target" }, several ? null : brief(sample.target)),
       sample.scores.map((score, at) => make("td", { role: "cell", className: apart(sample) ? "apart" : "" }, brief(sample.answers[at]), " ", mark(score))),
@@ -158,11 +160,26 @@ page.samples = (function () {
       make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "Samples" },
         make("table", { className: "samples", role: "table" },
           make("caption", {}, `${name(run)}. A judge's figure is its preference for this output, 0 to 1.`.replace(judges.length ? "" : / A judge's.*/, "")),
-          make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head.map((title) => make("th", { scope: "col", role: "columnheader", className: title === "Tokens" ? "number" : "" }, title)))),
+          make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head.map((title) => make("th", { scope: "col", role: "columnheader", className: { Tokens: "number", Class: "kind", "Right answer": "target" }[title] ?? "" }, title)))),
           make("tbody", { role: "rowgroup" }, rows))),
       make("div", { className: "pages" }, step(-PAGE, "Previous 50", state.from === 0),
         make("span", { role: "status" }, shown.length ? `${state.from + 1} to ${last} of ${found}` : samples.length ? "No sample matches the filters." : "This run's samples are not here: its numbers were made of a file."),
-        step(PAGE, "Next 50", last === entries.length)));
+        step(PAGE, "Next 50", last === entries.length),
+        shown.length ? make("span", { className: "downloads" }, page.downloads(`samples of ${run.model} ${run.benchmark} ${run.protocol}`, records)) : null));
+  }
+
+  /** The samples that pass the filters, as they are downloaded, with their texts. */
+  async function records() {
+    const run = runs[state.run];
+    const found = [];
+    for (const sample of shown) {
+      const { question, written } = await texts(run, sample.item);
+      const [, , completion = null, error = ""] = written.find(([place, number]) => place === state.run && number === sample.number) ?? [];
+      found.push({ model: run.model, benchmark: run.benchmark, protocol: run.protocol, item: sample.name, question, completion, error, class: sample.status, target: sample.target,
+        ...Object.fromEntries(run.scorers.flatMap((scorer, at) => [[`${scorer}_answer`, sample.answers[at]], [`${scorer}_score`, sample.scores[at]]])),
+        ...Object.fromEntries(sample.judges.map(([judge, preference]) => [`judge_${judge}`, preference ?? null])), tokens: sample.tokens, end: sample.end });
+    }
+    return found;
   }
 
   /** Opens a sample of the list beside it, and moves the focus there. */

@@ -15,12 +15,15 @@ page.runs = function () {
       make("td", { className: "number" }, `${row.n} of ${row.of}${row.failed ? `, ${row.failed} failed` : ""}`)));
     const whole = run.rows.reduce((most, row) => (row.n > most.n ? row : most), { n: -1, counts: {} });
     const counts = run.rows.length ? Object.entries(whole.counts).filter(([, count]) => count) : [];
-    return make("article", { className: "card" },
-      make("h3", {}, run.model),
-      make("p", { className: "sub" }, `${run.benchmark}, ${run.protocol}${run.summary ? `: ${run.summary}` : ""}`),
+    const top = run.rows[0];
+    return make("details", { className: "card" },
+      make("summary", {},
+        make("h3", {}, run.model), make("span", { className: "sub" }, `${run.benchmark} ${run.protocol}`),
+        top ? make("span", { className: "value" }, make("strong", {}, one(top.value)), make("small", {}, ` ${page.interval(top)}, n = ${top.n}${top.n < top.of ? ` of ${top.of}` : ""}`)) : null,
+        make("span", { className: "counts" }, run.per_item > 1 && `${run.per_item} samples per item: `, counts.map(([status, count]) => make("span", { className: `class ${status}` }, `${count} ${status.replaceAll("_", " ")}`)))),
+      run.summary ? make("p", { className: "sub" }, run.summary) : null,
       make("table", {}, make("caption", { className: "unseen" }, `Rows of ${run.folder}`),
         make("thead", {}, make("tr", {}, ["Protocol, scorer, metric", "Value [95 %], percent", "n"].map((title, at) => make("th", { scope: "col", className: at ? "number" : "" }, title)))), make("tbody", {}, rows)),
-      make("p", { className: "counts" }, run.per_item > 1 && `${run.per_item} samples per item: `, counts.map(([status, count]) => make("span", { className: `class ${status}` }, `${count} ${status.replace("_", " ")}`))),
       make("details", {}, make("summary", {}, page.count(new Set(run.rows.map((row) => row.signature)).size, "signature")),
         [...new Set(run.rows.map((row) => row.signature))].map((signature) => make("p", {}, page.signature(signature)))),
       make("dl", { className: "facts" },
@@ -29,7 +32,7 @@ page.runs = function () {
           .filter(([, text]) => text).map(([title, text]) => [make("dt", {}, title), make("dd", {}, text)])),
       run.samples ? make("button", { type: "button", onclick: () => page.samples.show(place) }, "Read its samples") : null);
   });
-  fill("run-list", make("div", { className: "cards" }, cards));
+  fill("run-list", cards);
 };
 
 page.lineage = function () {
@@ -74,22 +77,39 @@ page.lineage = function () {
 
 page.contradictions = function () {
   const { make, fill } = page;
-  const entries = page.data.contradictions;
+  const entries = page.data.contradictions.toSorted((a, b) => b.cells - a.cells);
   const list = make("div", {});
   const status = make("p", { className: "status", role: "status" });
+
+  const entry = (one) => make("details", { className: "contradiction", id: `contradiction-${one.id}` },
+    make("summary", {}, make("h4", {}, one.title), one.cells ? page.pill("doubt", page.count(one.cells, "published number")) : null),
+    make("div", { className: "sides" },
+      make("p", {}, one.first, make("cite", {}, one.first_source)),
+      make("p", {}, one.second, make("cite", {}, one.second_source))),
+    make("p", { className: "advice" }, one.advice),
+    one.models.length ? make("small", {}, one.models.join(", ")) : null);
+
+  const group = (title, found, open) => (found.length ? make("details", { className: "group", open },
+    make("summary", {}, make("h3", {}, `${title} (${found.length})`)), found.map(entry)) : []);
+
   function draw(text) {
-    const shown = entries.filter((entry) => !text || JSON.stringify(entry).toLowerCase().includes(text));
-    fill(list, shown.map((entry) => make("article", { className: "contradiction", id: `contradiction-${entry.id}`, tabIndex: -1 },
-      make("h3", {}, entry.id),
-      make("div", { className: "sides" },
-        make("p", {}, entry.first, make("cite", {}, entry.first_source)),
-        make("p", {}, entry.second, make("cite", {}, entry.second_source))),
-      make("p", { className: "advice" }, entry.advice),
-      entry.models.length ? make("small", {}, entry.models.join(", ")) : null)));
-    status.textContent = `${page.count(shown.length, "contradiction")}.`;
+    const shown = entries.filter((one) => !text || JSON.stringify(one).toLowerCase().includes(text));
+    fill(list, group("Numbers that cannot both be right", shown.filter((one) => one.cells), true),
+      group("Names, sizes, links and settings", shown.filter((one) => !one.cells), text !== ""));
+    status.textContent = `${page.count(shown.length, "contradiction")}, those that touch most published numbers first.`;
   }
+
+  /** Opens the contradiction that the address names, and what it is in. */
+  function linked() {
+    const target = location.hash.startsWith("#contradiction-") ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
+    for (let box = target; box; box = box.parentElement.closest("details")) box.open = true;
+    target?.scrollIntoView();
+  }
+
   fill("contradiction-list", make("div", { className: "controls" }, page.search("Find", "a model, a number, a source", draw, 80)), status, list);
   draw("");
+  addEventListener("hashchange", linked);
+  linked();
 };
 
 page.leftOut = function () {
