@@ -15,7 +15,7 @@ class Range:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Assumption:
-    """A number that a plan assumes, and its source."""
+    """A number that a plan assumes, and its source; name, value and unit, one after the other, are a sentence."""
 
     name: str
     value: float
