@@ -1,8 +1,8 @@
 """How long prompts and answers of the suite's columns are, for plans of models and data that are not on this machine.
 
 Characters of prompts were counted in the rendered prompts of each protocol; what the prompts of a subject, a task or a protocol
-have in common at their start counts once, because engines keep it. Answers have a usual and a long length; what these are
-is said with each.
+have in common at their start counts once, because engines keep it. Answers have a usual and a long length; the source of each
+says what it is.
 """
 
 from __future__ import annotations
