@@ -130,7 +130,7 @@ def run_files() -> str:
 
 _INTRODUCTION = """\
 Made from the records that read and write the files (`tulu_eval/store`): a file with a field that is not here is refused.
-*May be absent* are fields that older versions did not write, or that a run of that kind has not."""
+Fields that *may be absent* are those that older versions did not write, or that some kinds of runs do not have."""
 
 
 def _by_name(kind: type[Any]) -> dict[str, type[Any]]:
@@ -227,7 +227,7 @@ def python_reference() -> str:
 _PYTHON = """\
 # Python reference
 
-Made from the docstrings. Every function is one verb of the command line; a parameter is called as its option is."""
+Made from the docstrings. Every function is one verb of the command line; a parameter has the name of its option."""
 
 
 def _directive(kind: str, name: str, before: str = "tulu_eval.") -> str:

@@ -4,7 +4,7 @@
 #   sbatch --nodes=4 examples/slurm_ray.sh gsm8k --model allenai/tulu-2-dpo-70b --backend vllm --tensor-parallel 4 --output /shared/results
 #
 # All nodes need tulu-eval with the extra ray, and its environment on their PATH; the first one writes the results. A job that was
-# killed or preempted goes on where it stopped. Who knows a cluster's token can run programs in it, so each job makes its own.
+# killed or preempted goes on where it stopped. Whoever knows a cluster's token can run programs in it, so each job makes its own.
 
 #SBATCH --job-name=tulu-eval-ray
 #SBATCH --ntasks-per-node=1

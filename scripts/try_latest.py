@@ -3,8 +3,8 @@
 Installs the newest transformers, datasets and pandas, whatever the ranges in ``pyproject.toml``, and the newest torch that has
 a CPU build, into ``.venv-latest``; everything else is as in ``constraints.txt``. Runs a few telling tests there, and prints per
 package its range, what was tried, whether the tests passed, and which newer release was not tried, and why. vLLM has its own
-environment (``make test-vllm``): here is only looked up which torch its newest CPU build asks for. The exit code is 1 if a test
-failed. Ranges widen by hand, and only where all passed.
+environment (``make test-vllm``): this script only looks up which torch its newest CPU build asks for. The exit code is 1 if a
+test failed. Ranges widen by hand, and only where all passed.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ Kind = Literal["runs", "benchmarks", "protocols", "recipes", "suites"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Known:
-    """A list.
+    """A list of names, with what there is to say of each.
 
     Attributes:
-        columns: Titles.
-        rows: A text per column, the name first.
+        columns: Title of each column.
+        rows: Each has a text per column, the name first.
         problems: Folders of runs that cannot be used, one line each.
     """
 
@@ -34,7 +34,7 @@ class Known:
 
 @spoken
 def list_known(kind: Kind, *, results: AnyPath = "results") -> Known:
-    """Returns what there is of a kind.
+    """Returns what there is to choose from, of one kind.
 
     >>> [name for name, *_ in tulu_eval.list_known("benchmarks").rows]
 

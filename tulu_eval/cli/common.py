@@ -31,7 +31,7 @@ unsafe_option = click.option(
 )
 image_option = click.option(
     "--sandbox-image", metavar="IMAGE", default="",
-    help="Run them in containers of IMAGE, by podman or docker, in place of bubblewrap.",
+    help="Run programs that the model wrote in containers of IMAGE, by podman or docker, in place of bubblewrap.",
 )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 @click.option(
     "--protocol",
     shell_complete=complete_protocols,
-    help="The recipe; that which has as many items as the other side, unless given.",
+    help="The recipe; unless given, the one with as many items as the other side.",
 )
 @click.option("--data", type=click.Path(path_type=Path), help="The benchmark's data file, if the run read one.")
 @click.option("--scorer", help="Scorer whose number is meant; the published one unless given.")

@@ -26,7 +26,7 @@ NEXT = {
 @click.command("list", no_args_is_help=True, short_help="List runs, benchmarks, protocols, recipes or suites.")
 @click.argument("kind", type=click.Choice(list(NEXT)))
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-              help="runs: folder under which they are looked for.")  # fmt: skip
+              help="Folder under which runs are looked for.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def list_known(kind: Kind, results: Path, as_json: bool) -> None:
     r"""List what there is: runs of a folder, benchmarks, their protocols, recipes of 'train', suites.

@@ -39,7 +39,7 @@ class _Command(click.Command):
 @click.option(
     "--data", type=click.Path(path_type=Path), help="File of rows to count tokens in instead of the benchmark's own source."
 )
-@click.option("--gpus", type=WHOLE, help="For a suite: number of H200, in nodes of 8.")
+@click.option("--gpus", type=WHOLE, help="For a suite: number of H200 GPUs, in nodes of 8.")
 @click.option("--gpu-hour-price", type=NUMBER, metavar="PRICE", help="For a suite: price of one GPU for one hour.")
 @registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")

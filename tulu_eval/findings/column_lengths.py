@@ -1,8 +1,8 @@
 """How long prompts and answers of the suite's columns are, for plans of models and data that are not on this machine.
 
 Characters of prompts were counted in the rendered prompts of each protocol; what the prompts of a subject, a task or a protocol
-have in common at their start counts once, because engines keep it. Answers have a usual and a long length; what these are
-is said with each.
+have in common at their start counts once, because engines keep it. Answers have a usual and a long length; the source of each
+says what it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 from types import MappingProxyType
 from typing import NamedTuple
 
-_SMALL = "the mean of SmolLM2-135M-Instruct's answers, which ramble (results/)"
+_SMALL = "the mean of SmolLM2-135M-Instruct's answers in results/, which ramble"
 
 
 class Length(NamedTuple):
@@ -39,7 +39,7 @@ class ColumnLengths:
 
 
 def _rendered(characters: int) -> Length:
-    return Length(characters, "counted in the rendered prompts")
+    return Length(characters, "counted in the rendered prompts, common starts once")
 
 
 _NONE = Length(0, "nothing is generated")
@@ -58,7 +58,7 @@ LENGTHS = MappingProxyType(
         ),
         ("tydiqa", "card-512"): ColumnLengths(
             900,
-            Length(3_340_000, "assumed: passages of item and exemplar at their limit of 512 tokens, and 176 tokens more"),
+            Length(3_340_000, "assumed: item and exemplar have passages at their limit of 512 tokens, and 176 tokens more"),
             Length(15, "assumed: a short span of the passage"),
             Length(50, "the protocol's limit"),
         ),

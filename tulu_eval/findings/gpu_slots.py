@@ -22,8 +22,8 @@ class Slot(NamedTuple):
 def pack(jobs: Sequence[tuple[int, float]], gpus: int) -> list[Slot]:
     """Returns the slot of each job, given as its number of GPUs and its hours, in the order in which they are to begin.
 
-    The number of a job's GPUs is a power of two, at most ``gpus``. A job begins at a multiple of its number, so that one of at
-    most a node's GPUs lies within a node, and a larger one on whole nodes.
+    The number of a job's GPUs is a power of two, at most ``gpus``. The first GPU of a job is a multiple of that
+    number, so that a job of at most a node's GPUs lies within a node, and a larger one on whole nodes.
     """
     free = [0.0] * gpus
     slots = []

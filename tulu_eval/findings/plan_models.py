@@ -30,7 +30,7 @@ PREFILL, DECODING, START = 35_353.0, 19_721.0, 112.3
 """Prompt tokens and new tokens per second of an H200, and seconds of a start, as measured with :data:`MEASURED_PARAMETERS`."""
 
 MEASURED_PARAMETERS = 8.03e9
-_MEASURED = "measured on one H200 with Llama 3 8B's shape in bfloat16 by vLLM 0.24 (benchmarks/README.md, On a CUDA machine)"
+_MEASURED = "measured on one H200 with Llama 3 8B's shape in bfloat16 by vLLM 0.24: benchmarks/README.md, On a CUDA machine"
 
 MOST = 10_000
 """Largest number of GPUs."""
@@ -203,21 +203,21 @@ def _tests(benchmark: Benchmark, protocol: Protocol, metric: str, published: str
 
 def _assumptions(members: Sequence[Member]) -> tuple[Assumption, ...]:
     found = [
-        Assumption("prefill of one GPU", PREFILL, "prompt tokens per second, for 8.03 billion parameters", _MEASURED),
-        Assumption("decoding of one GPU", DECODING, "new tokens per second, for 8.03 billion parameters", _MEASURED),
-        Assumption("other sizes", 1.0, "power of the number of parameters with which both speeds fall", "assumed"),
-        Assumption("several GPUs for one engine", 1.0, "of their sum of speed", "assumed; what they lose was not measured"),
-        Assumption("engine start", START, "seconds per model, whatever its size", _MEASURED),
-        Assumption("weights", 2.0, "bytes per parameter", "bfloat16, as the suite's models are served"),
-        Assumption("memory of one GPU", H200_GIB, "GiB", "an H200, as its driver says"),
-        Assumption("weights' share of the memory", SHARE, "at most", "what 'tulu-eval reproduce --dry-run' plans with"),
-        Assumption("text", CHARACTERS_PER_TOKEN, "characters per token", "Llama 2's tokens of the GSM8K prompt"),
+        Assumption("one GPU reads", PREFILL, "prompt tokens per second of a model of 8.03 billion parameters", _MEASURED),
+        Assumption("one GPU writes", DECODING, "new tokens per second of a model of 8.03 billion parameters", _MEASURED),
+        Assumption("twice the parameters take", 2.0, "times the time, for prompts and answers alike", "assumed"),
+        Assumption("two GPUs of one engine have", 2.0, "times the speed of one", "assumed; what they lose was not measured"),
+        Assumption("an engine starts in", START, "seconds, whatever the size of its model", _MEASURED),
+        Assumption("weights have", 2.0, "bytes per parameter", "bfloat16, in which the suite's models are served"),
+        Assumption("one GPU has", H200_GIB, "GiB of memory", "what the driver of an H200 says"),
+        Assumption("weights fill at most", SHARE, "of the memory", "the share with which 'reproduce --dry-run' plans, too"),
+        Assumption("a token has", CHARACTERS_PER_TOKEN, "characters of text", "Llama 2's tokens of the GSM8K prompt"),
     ]
     for member in members:
         benchmark, protocol, lengths = _of(member)
         column = f"{benchmark.name} {protocol.name}"
-        found.append(Assumption(f"{column}, prompts", lengths.prompts.value, "characters", lengths.prompts.source))
+        found.append(Assumption(f"{column}: all prompts have", lengths.prompts.value, "characters", lengths.prompts.source))
         if lengths.long.value:
-            found.append(Assumption(f"{column}, usual answer", lengths.usual.value, "tokens", lengths.usual.source))
-            found.append(Assumption(f"{column}, long answer", lengths.long.value, "tokens", lengths.long.source))
+            found.append(Assumption(f"{column}: a usual answer has", lengths.usual.value, "tokens", lengths.usual.source))
+            found.append(Assumption(f"{column}: a long answer has", lengths.long.value, "tokens", lengths.long.source))
     return tuple(found)

@@ -15,7 +15,7 @@ class Range:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Assumption:
-    """A number that a plan assumes, and its source."""
+    """A number that a plan assumes, and its source; name, value and unit, one after the other, are a sentence."""
 
     name: str
     value: float
@@ -53,8 +53,8 @@ class ModelPlan:
         gpu_hours: All columns and the engine's start.
         verdicts: Number of columns with a verdict.
         first_gpu: Number of the first of its GPUs, from 0 on.
-        begin: Hours from the start of everything, with long answers.
-        end: The same of its end.
+        begin: Hours from the start of everything to its own, with long answers.
+        end: Hours from the start of everything to its end, with long answers.
         command: What to type.
     """
 
@@ -92,7 +92,7 @@ class ModelsPlan:
         verdicts: Number of verdicts, over all models.
         milestones: Times of a quarter, half, three quarters and all of the verdicts; empty if there are none.
         gpu_hour_price: Price of one GPU for one hour; ``None`` if none was given.
-        price: Of ``gpu_hours``; ``None`` without a price of one.
+        price: Price of ``gpu_hours``; ``None`` without ``gpu_hour_price``.
     """
 
     suite: str

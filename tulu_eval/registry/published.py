@@ -119,7 +119,7 @@ class Contradiction:
     """Two published statements that cannot both be right, or one that is plainly wrong.
 
     Attributes:
-        title: What it is about, in a few words; empty for the first statement.
+        title: What it is about, in a few words; if empty, the first statement is shown in its place.
         first: One statement.
         first_source: Key of its source.
         second: The other statement, or the fact that refutes the first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tulu_eval.findings.planned_models import ModelPlan, ModelsPlan, Range
-from tulu_eval.reports.layout import grid, wrapped
+from tulu_eval.reports.layout import grid, terminal_width, wrapped
 
 
 def as_text(found: ModelsPlan) -> str:
@@ -17,14 +17,15 @@ def as_text(found: ModelsPlan) -> str:
     price = f"; price {_range(found.price)} at {found.gpu_hour_price:g} per GPU-hour" if found.price else ""
     total = f"together {_range(found.gpu_hours)} GPU-hours, {_range(found.hours)} hours on {found.gpus} GPUs{idle}{price}"
     blocks = [
-        f"{found.suite}: in this order, most verdicts per GPU-hour first\n\n{grid(head, rows, right=(2, 3, 4, 5))}",
+        f"{found.suite}: models in this order, most verdicts per GPU-hour first\n\n{grid(head, rows, right=(2, 3, 4, 5))}",
         "\n".join([wrapped(total), *_milestones(found)]),
         f"GPU-hours by column with long answers, without the engine's start:\n\n{_columns(found)}",
-        "\n".join(["The commands:", *(f"  {one.command}" for one in found.models)]),
+        "\n".join(["The commands:", *(_shell_lines(one.command) for one in found.models)]),
         "\n".join(
             [
-                "Ranges are from usual to long answers; times are those of long ones. Assumed:",
-                *(wrapped(f"- {one.name}: {_number(one.value)} {one.unit}; {one.source}", "  ") for one in found.assumptions),
+                "Ranges go from usual to long answers; times are those of long ones.",
+                "The plan assumes:",
+                *(wrapped(f"- {one.name} {_number(one.value)} {one.unit} ({one.source})", "  ") for one in found.assumptions),
             ]
         ),
     ]
@@ -35,12 +36,18 @@ def _gpus(one: ModelPlan) -> str:
     return str(one.first_gpu) if one.gpus == 1 else f"{one.first_gpu}-{one.first_gpu + one.gpus - 1}"
 
 
+def _shell_lines(command: str) -> str:
+    """Returns a command on as many lines as it needs, each but the last ended for the shell."""
+    return wrapped(f"  {command}", "    ", terminal_width() - len(" \\")).replace("\n", " \\\n")
+
+
 def _milestones(found: ModelsPlan) -> list[str]:
     said = "a verdict is a published number that 'verify' tests without a judge"
     if not found.milestones:
-        return [f"no verdict with these models and this suite; {said}"]
-    times = ", ".join(f"{one.verdicts} after {one.hours:.2f} h ({one.hours_as_given:.2f})" for one in found.milestones)
-    return [wrapped(f"verdicts, {found.verdicts} in all: {times}; in brackets in the given order; {said}")]
+        return [wrapped(f"no verdict with these models and this suite; {said}")]
+    times = ", ".join(f"{one.verdicts} after {one.hours:.2f} h" for one in found.milestones)
+    given = ", ".join(f"{one.hours_as_given:.2f}" for one in found.milestones)
+    return [wrapped(f"verdicts: {times}, which are all; in the given order after {given} h; {said}")]
 
 
 def _columns(found: ModelsPlan) -> str:

@@ -31,7 +31,7 @@ NODE = 8
 """GPUs of a node."""
 
 SHARE = 0.9
-"""Share of a GPU's memory that may be planned for: the model of it is good to 10 %, and allocators leave fragments."""
+"""Share of a GPU's memory that may be planned for: estimates of memory are good to 10 %, and allocators leave fragments."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ class EngineActor:
 
 
 def _join() -> None:
-    """Lets programs that this process starts find the cluster and this node's GPUs, which Ray hides from an actor without."""
+    """Lets programs started from here find the cluster and this node's GPUs, which Ray hides from an actor without GPUs."""
     import ray
 
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address

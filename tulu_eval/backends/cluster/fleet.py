@@ -103,13 +103,13 @@ class Fleet:
             self._hear()
 
     def _are(self, there: Callable[[RemoteEngine], bool]) -> bool:
-        """Whether at least one engine is there, and no other one with a place, or that should have one by now, is not."""
+        """Whether some engines have a place, none is late in getting one, and all that have one are there."""
         placed = [engine for engine in self.engines if engine.node]
         late = len(placed) < self._placed_now and time.monotonic() - self._heard < PLACE_SECONDS
         return bool(placed) and not late and all(there(engine) for engine in placed)
 
     def _hear(self) -> None:
-        """Takes what engines say that have no work yet."""
+        """Takes the messages of engines that have no work yet."""
         for engine, message in self._incoming():
             if isinstance(message, Exception):
                 list(self._lost(engine, message, None))
@@ -141,7 +141,7 @@ class Fleet:
                 self.engines.remove(engine)
 
     def _deal(self, dealer: Dealer[Any], decoding: Decoding) -> None:
-        """Gives each engine a share that has none."""
+        """Gives a share to each engine that has none."""
         for engine in self.engines:
             if engine.ready and engine.call is None and engine.share is None and not dealer.empty:
                 engine.share = dealer.deal()
@@ -223,7 +223,7 @@ class Fleet:
             engine.ready = True
 
     def _take(self, engine: RemoteEngine, message: AnswerBatch, dealer: Dealer[Any], decoding: Decoding) -> Iterator[Answer]:
-        """Yields an engine's answers, after it has got more to do meanwhile."""
+        """Yields an engine's answers, after giving it more to do meanwhile."""
         share = engine.share
         if share is None:
             raise EngineError("an engine answered without being asked")

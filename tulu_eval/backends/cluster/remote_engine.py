@@ -27,7 +27,7 @@ class RemoteEngine:
         node: Ray's name of its node; empty until it has one.
         seen: Whether the model was found on its node.
         ready: Whether the model is loaded.
-        share: What it works at.
+        share: The requests that it works on; ``None`` if it has none.
     """
 
     def __init__(self, inner: type[Backend], room: Room) -> None:
@@ -53,7 +53,7 @@ class RemoteEngine:
 
 
 def _first_node() -> Any:
-    """Returns Ray's word for the node with most GPUs: vLLM's executor wants one of its GPUs beside its own process."""
+    """Returns Ray's setting for the node with the most GPUs: vLLM's executor wants a GPU on the node of its own process."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(max(connection.nodes(), key=lambda node: node.gpus).id, soft=True)

@@ -17,7 +17,7 @@ page.lead = function () {
   const found = (name) => compared.filter((row) => row.verdict.name === name).length;
 
   function headline() {
-    if (!measured.length) return "Nothing was measured yet";
+    if (!measured.length) return "Nothing has been measured yet";
     if (!compared.length) return "No measured number has a published one to compare with";
     const [agree, not, unsure] = ["consistent", "inconsistent", "cannot tell"].map(found);
     const rest = [not && `${not} ${not === 1 ? "does" : "do"} not`, unsure && `${unsure} cannot tell`].filter(Boolean);
@@ -30,7 +30,7 @@ page.lead = function () {
     const newest = runs.map((run) => run.ended).sort().pop();
     const without = measured.length - compared.length;
     return [`${count(runs.length, "run")} of ${count(models, "model")} beside ${count(published, "published number")}`,
-      compared.length ? `; ${count(compared.length, "published number")} could be compared${without ? `, ${without} measured numbers have no published one or no test` : ""}` : "",
+      compared.length ? `; ${count(compared.length, "published number")} could be compared${without ? `, ${count(without, "measured number")} could not, without a published one or a test` : ""}` : "",
       newest ? `. The newest run is of ${newest.slice(0, 10)}.` : ".", problems.length ? ` ${count(problems.length, "run folder")} could not be used.` : ""];
   }
 
