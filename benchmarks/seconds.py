@@ -40,18 +40,12 @@ def commands(given: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str
     yield "train, unknown recipe", "0.3", ["train", "ppo", "--recipe", "nosuch", "--dry-run"]
     yield "run, unknown benchmark", "0.3", ["run", "nosuch", "-m", model]
     yield "run, unknown model", "0.3", ["run", "gsm8k", "-m", "nosuch"]
-    yield "audit --items 2 (loads the model)", "-", ["audit", *run_folder(out), "--items", "2", "--data", data, "-q"]
     some = folder / "some"
     for place, path in enumerate(sorted((ROOT / "results").rglob("manifest.json"))[:RUNS]):
         shutil.copytree(path.parent, some / f"{place}")
     yield f"report of {RUNS} runs", "1.0", ["report", "--results", str(some), "--write", str(folder / "x.html"), "-q"]
     yield "table of them", "-", ["table", "--results", str(some)]
     yield "doctor", "-", ["doctor"]
-
-
-def run_folder(results: str) -> list[str]:
-    """Returns the one run of GSM8K under a folder."""
-    return [str(path.parent) for path in Path(results).rglob("gsm8k/*/manifest.json")]
 
 
 def once(words: list[str], checkout: Path) -> float:

@@ -47,6 +47,28 @@ def test_float32_on_one_machine_does_not_flip(finished: RunOutcome, order: Order
     assert measured_flip_rate(read_run(finished.folder)) == FLIP_RATE, "twelve trials say nothing against the general allowance"
 
 
+def test_the_model_is_loaded_once_and_decodes_in_three_ways(
+    finished: RunOutcome, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, generate = TransformersBackend.load.__func__, TransformersBackend.generate  # type: ignore[attr-defined]
+    loads: list[str] = []
+    ways: list[tuple[int, bool]] = []
+
+    def counted(cls: type[TransformersBackend], model: object, *rest: object) -> TransformersBackend:
+        loads.append(str(model))
+        found: TransformersBackend = load(cls, model, *rest)
+        return found
+
+    def told(self: TransformersBackend, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
+        ways.append((self._batch_size(requests, decoding), self._shared))
+        return generate(self, requests, decoding)
+
+    monkeypatch.setattr(TransformersBackend, "load", classmethod(counted))
+    monkeypatch.setattr(TransformersBackend, "generate", told)
+    audit(finished.folder, load_suite(), QUIET, items=4, model=order.model, data=order.data)
+    assert (len(loads), ways) == (1, [(1, True), (4, True), (4, False)])
+
+
 def test_a_run_that_was_given_a_name_is_repeated(order: Order) -> None:
     """The name is part of what a completion's key is made of."""
     named = execute(make_plan(dataclasses.replace(order, limit=2, name="mine"), load_suite()), QUIET)
