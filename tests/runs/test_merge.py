@@ -105,6 +105,7 @@ from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import find_runs
 from tulu_eval.runs.runner import execute
+from tulu_eval.sandbox import Execution
 from tulu_eval.store.tally import Tally
 
 class Killer(Progress):
