@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def own_readings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives each test a cache of readings of its own, since a test with a changed scorer remembers other grades."""
     folder = tmp_path_factory.getbasetemp() / "readings" / secrets.token_hex(8)
-    monkeypatch.setattr("tulu_eval.runs.remembered.cache_folder", lambda: folder)
+    monkeypatch.setattr("tulu_eval.runs.remembered.cached", lambda *names: folder.joinpath(*names))
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ from typing import Any, BinaryIO
 import pytest
 
 from tulu_eval import caching
+from tulu_eval.benchmarks import gsm_symbolic
 from tulu_eval.errors import DataError, UserError
+from tulu_eval.judging import gamed
+from tulu_eval.runs import rates, remembered
 
 
 @pytest.fixture
@@ -84,3 +87,20 @@ def test_what_is_no_file_and_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(caching, "SMALL", 2)
     (tmp_path / "weights").write_text("one")
     assert caching.file_sha256(tmp_path / "weights") == hashlib.sha256(b"one").hexdigest()
+
+
+def test_what_only_saves_time_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user has no name: items, rates and readings are made anew, and nothing fails."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(gsm_symbolic, "_generated", lambda size, seed: [("How many?", "1")] * size)
+    monkeypatch.setattr(rates, "measure_rates", lambda device, dtype: rates.Rates(1e12, 9e9))
+    assert len(gsm_symbolic.generate(2, 0)) == 2
+    assert rates.machine_rates("cpu", "float32", rates.NOTHING_DONE) == rates.Rates(1e12, 9e9)
+    assert remembered.recall("0" * 64) is None
+    assert gamed.copies() == []
+    assert gamed.find_gamed("") is None

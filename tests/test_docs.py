@@ -166,7 +166,7 @@ def test_exit_codes_variables_and_caches_are_those_of_the_program() -> None:
     named = set(re.findall(r"`([A-Z_]+)`", re.sub(r"\|[^|]*\|$", "", variables, flags=re.MULTILINE)))
     assert {name for name in named if name not in source} == {"_TULU_EVAL_COMPLETE"}  # click makes it of the program's name
     assert set(re.findall(r"\bTULU_EVAL_\w+", source)) <= named
-    folders = set(re.findall(r"cache_folder\(\) / \"(\w+)\"", source))
+    folders = set(re.findall(r"(?:cache_folder\(\) / |\bcached\()\"(\w+)\"", source))
     assert folders == set(re.findall(r"^\| `(\w+)/` \|", caches, re.MULTILINE))
 
 

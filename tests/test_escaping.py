@@ -51,6 +51,7 @@ def test_code_ends_where_it_should() -> None:
         ("@SUM(A1)", "'@SUM(A1)"),
         ("-2+3", "'-2+3"),
         ("+cmd", "'+cmd"),
+        ("\uff1d1", "'\uff1d1"),  # full-width, which some spreadsheets read as =
         ("-0.5", "-0.5"),
         ("+1,234.5%", "+1,234.5%"),
         ("-", "-"),

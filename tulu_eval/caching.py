@@ -63,10 +63,7 @@ def file_sha256(path: Path) -> str:
 
 def _note(identity: str) -> Path | None:
     """Returns the path of the cached hash of a large file; ``None`` if there is no cache folder."""
-    try:
-        return cache_folder() / "sha256" / hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
-    except UserError:
-        return None
+    return cached("sha256", hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest())
 
 
 def _known(note: Path) -> str:
@@ -77,16 +74,25 @@ def _known(note: Path) -> str:
     return known if re.fullmatch(r"[0-9a-f]{64}", known) else ""
 
 
-def write_quietly(path: Path, text: str) -> None:
-    """Writes a small cache file atomically; ignores a cache that cannot be written."""
-    with contextlib.suppress(UserError):
-        files.write_text(path, text)
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """Returns the JSON object of a small file; empty if the file is missing or is not a JSON object."""
+def cached(*names: str) -> Path | None:
+    """Returns the path of a cache file that only saves time; ``None`` if there is no home folder to keep a cache in."""
     try:
-        data = files.read_json(path, LIMIT)
+        return cache_folder().joinpath(*names)
+    except UserError:
+        return None
+
+
+def write_quietly(path: Path | None, text: str) -> None:
+    """Writes a small cache file atomically; ignores a cache that cannot be written, or is not there (``None``)."""
+    with contextlib.suppress(UserError):
+        if path is not None:
+            files.write_text(path, text)
+
+
+def read_json(path: Path | None) -> dict[str, object]:
+    """Returns the JSON object of a small file; empty if the file is missing (``None`` too) or is not a JSON object."""
+    try:
+        data = None if path is None else files.read_json(path, LIMIT)
     except DataError:
         return {}
     return data if isinstance(data, dict) else {}

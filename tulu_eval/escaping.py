@@ -10,7 +10,7 @@ from tulu_eval.errors import printable, printable_lines
 
 _MARKUP = re.compile(r"[<>]|&(?=[A-Za-z#])")
 _NAMES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-_FORMULA = ("=", "+", "-", "@")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are full-width
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*%?|-")
 
 

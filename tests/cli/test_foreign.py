@@ -21,6 +21,8 @@ from tulu_eval.cli import cli, foreign
         ("report --write x_y.html", "report --output x_y.html"),
         ("table --write=a.md", "table --output=a.md"),
         ("card m --write folder", "card m --write folder"),
+        ("--debug ls", "--debug list runs"),
+        ("--debug models list --json", "--debug models --json"),
         ("run a_b --max_model_len=8", "run a_b --max-model-len=8"),
     ],
 )
@@ -38,6 +40,14 @@ def test_what_the_protocol_fixes(option: str) -> None:
     assert done.exit_code == 2
     assert done.stderr.startswith(f"tulu-eval: the protocol fixes {foreign.FIXED[option]}, so there is no {option};")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["train ppo --epochs 2", "train dpo --temperature 1", "reproduce --temperature 1"])
+def test_no_protocol_is_said_to_fix_what_a_recipe_fixes(words: str) -> None:
+    done = CliRunner().invoke(cli, words.split())
+    assert done.exit_code == 2
+    assert done.stderr.startswith("tulu-eval: no such option '--")
+    assert "protocol" not in done.stderr
 
 
 @pytest.mark.parametrize("option", sorted(foreign.ELSEWHERE))

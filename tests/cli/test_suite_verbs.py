@@ -208,7 +208,10 @@ FILES = {
             ("plan", "tulu-2.5", "-m", "{listed}", "--gpus", "1"),
             "tulu-2-70b needs 2 GPUs for its 130 GiB of weights, and --gpus",
         ),
-        (("plan", "tulu-2.5", "-m", "{listed}", "--gpus", "2", "--gpu-hour-price", "-1"), "--gpu-hour-price must be 0 or more"),
+        (
+            ("plan", "tulu-2.5", "-m", "{listed}", "--gpus", "2", "--gpu-hour-price", "-1"),
+            "--gpu-hour-price must be from 0 to 1,000,000",
+        ),
         (("plan", "tulu-2.5", "-m", "{listed}", "--gpus", "2", "-d", "2"), "--detect goes with a benchmark"),
         (
             ("plan", "tulu-2.5", "-m", "tulu-2-13b", "tulu-2-7b", "--gpus", "8"),

@@ -102,6 +102,8 @@ def test_a_folder_has_the_size_of_its_files(llama3_like: Path) -> None:
         ("tulu-2.5", [], 8, "--models names no model; give one per line"),
         ("tulu-2.5", ["tulu-2-13bb"], 8, "unknown model 'tulu-2-13bb'. Did you mean 'tulu-2-13b'"),
         ("tulu-2.5", [SFT13, SFT13], 8, "--models names tulu-2-13b twice"),
+        ("tulu-2.5", [SFT13, f"allenai/{SFT13}"], 8, "--models names allenai/tulu-2-13b twice, first as tulu-2-13b"),
+        ("tulu-2.5", [SFT13, DPO70, SFT13] * 30_000, 8, "--models names tulu-2-13b twice"),  # at once
         ("tulu-2.5", ["nobody/knows-this"], 8, "nobody/knows-this"),
         ("tulu-2.5", ["./nowhere"], 8, "no such model file or folder: ./nowhere"),
         ("tulu-2.5", [DPO70], 1, "tulu-2-dpo-70b needs 2 GPUs for its 130 GiB of weights, and --gpus gives 1"),
@@ -115,6 +117,16 @@ def test_bad_input_is_a_line(suite: str, models: list[str], gpus: int, said: str
         plan_models(suite, models, gpus, SUITE)
     assert said in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("price", [-1.0, 1e308, float("nan")])
+def test_a_price_whose_sums_no_json_has(price: float) -> None:
+    with pytest.raises(UserError, match="--gpu-hour-price must be from 0 to 1,000,000"):
+        plan_models("tulu-2.5", [DPO70], 8, SUITE, price)
+
+
+def test_two_revisions_of_a_model_are_two_models() -> None:
+    assert len(plan_models("tulu-2.5", [SFT13, f"{SFT13}@step-100"], 8, SUITE).models) == 2
 
 
 def test_a_size_that_is_no_number_is_a_line(tmp_path: Path) -> None:

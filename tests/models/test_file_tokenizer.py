@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,10 @@ def test_the_copy_is_read(changed: Callable[..., Path]) -> None:
         ("tokenizer_config.json", {"chat_template": ["a list"]}),
         ("tokenizer_config.json", {"added_tokens_decoder": {"0": {"content": "a", "special": True}}}),
         ("tokenizer_config.json", {"added_tokens_decoder": {"-1": {"content": "a"}}}),
+        ("tokenizer_config.json", {"eos_token": {"content": "<|end_of_text|>", "lstrip": True}}),  # without "__type"
+        ("tokenizer_config.json", {"extra_special_tokens": [{"content": "<|eot_id|>"}]}),
+        ("tokenizer_config.json", {"padding_side": "up"}),
+        ("tokenizer_config.json", {"truncation_side": None}),
         ("config.json", {"model_type": "mistral"}),
         ("config.json", {"tokenizer_class": "LlamaTokenizer"}),
         ("config.json", {"auto_map": {}}),
@@ -143,6 +148,19 @@ def test_what_only_transformers_reads(changed: Callable[..., Path], file: str, v
 def test_older_files_of_special_tokens_are_left_to_transformers(changed: Callable[..., Path]) -> None:
     folder = changed("tokenizer_config.json", added_tokens_decoder="REMOVED")
     (folder / "special_tokens_map.json").write_text("{}")
+    assert file_tokenizer.read(folder) is None
+
+
+def test_what_is_no_file_is_not_read(llama3_like: Path, changed: Callable[..., Path]) -> None:
+    """A pipe would be waited for without end, and transformers passes over both."""
+    folder = changed("tokenizer_config.json", chat_template="{{ messages }}")
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    os.mkfifo(folder / "chat_template.jinja")
+    own = file_tokenizer.read(folder)
+    assert own is not None
+    assert own.chat_template == "{{ messages }}"
+    (folder / "tokenizer.json").unlink()
+    os.mkfifo(folder / "tokenizer.json")
     assert file_tokenizer.read(folder) is None
 
 

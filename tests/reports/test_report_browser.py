@@ -202,8 +202,8 @@ def test_rows_and_samples_are_downloaded_as_filtered_and_no_cell_is_a_formula(op
     samples = json.loads(Path(download(page, "Download these samples of .* as JSON")).read_text("utf-8"))
     assert [sample["class"] for sample in samples] == ["engine_error"] * 2
     assert not page.said
-    written = "() => page.csv([{ a: '=1+1', b: '-12.5', c: '@x,\"y', d: -3, e: null, f: '\\tz' }])"
-    assert page.page.evaluate(written) == 'a,b,c,d,e,f\r\n\'=1+1,-12.5,"\'@x,""y",-3,,\'\tz\r\n'
+    written = "() => page.csv([{ a: '=1+1', b: '-12.5', c: '@x,\"y', d: -3, e: null, f: '\\tz', g: '\\n=1', h: '\uff1d1' }])"
+    assert page.page.evaluate(written) == ('a,b,c,d,e,f,g,h\r\n\'=1+1,-12.5,"\'@x,""y",-3,,\'\tz,"\'\n=1",\'\uff1d1\r\n')
 
 
 def test_a_phone_shows_a_row_on_its_first_screen(chromium: Any, report: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_reading_without_the_gamed_rows_is_not_that_with_them(
     from tulu_eval.judging import gamed
     from tulu_eval.runs import remembered
 
-    monkeypatch.setattr(gamed, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(gamed, "cached", lambda *names: (tmp_path / "cache").joinpath(*names))
     folder = make_run(right=1, limit=2)
     (folder / "judged").mkdir()
     before = remembered.name_of(folder, None)

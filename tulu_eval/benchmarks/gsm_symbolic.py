@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from tulu_eval.benchmarks.base import Item, Prompt, Protocol
 from tulu_eval.benchmarks.gsm8k import GSM8K
-from tulu_eval.caching import cache_folder, read_json, write_quietly
+from tulu_eval.caching import cached, read_json, write_quietly
 from tulu_eval.errors import DataError, PreflightError
 
 SEED = 42
@@ -60,12 +60,16 @@ def generate(size: int, seed: int) -> list[Item]:
         version = importlib.metadata.version("reasoning-gym")
     except importlib.metadata.PackageNotFoundError as error:
         raise PreflightError("gsm-symbolic needs the package reasoning-gym: pip install 'tulu-eval[symbolic]'") from error
-    path = cache_folder() / "generated" / f"gsm-symbolic-{version}-{seed}-{size}.json"
+    path = cached("generated", f"gsm-symbolic-{version}-{seed}-{size}.json")
     kept = read_json(path).get("items")
-    if not isinstance(kept, list) or len(kept) != size:
+    if not isinstance(kept, list) or len(kept) != size or not all(map(_is_pair, kept)):
         kept = _generated(size, seed)
         write_quietly(path, json.dumps({"items": kept}))
     return [Item(f"seed{seed}-{index}", str(question), str(answer)) for index, (question, answer) in enumerate(kept)]
+
+
+def _is_pair(kept: object) -> bool:
+    return isinstance(kept, list) and len(kept) == 2 and all(isinstance(text, str) for text in kept)
 
 
 def _generated(size: int, seed: int) -> list[tuple[str, str]]:

@@ -30,6 +30,9 @@ FIXED = {
 }
 """Options that change a number, which a protocol fixes."""
 
+TRAINING = frozenset({"train", "reproduce"})
+"""Verbs whose numbers a recipe fixes, not a protocol."""
+
 ELSEWHERE = {
     "--tasks": "benchmarks are arguments: tulu-eval run gsm8k -m MODEL",
     "--model-args": "each has an option of its own: --model NAME, --dtype, --tensor-parallel, --base-url",
@@ -55,9 +58,10 @@ HARMFUL = frozenset({"--fresh", "--unsafe-execution", "--allow-pickle", "--trust
 def translated(words: list[str]) -> list[str]:
     """Returns a command line's words in this program's own: dashes for underscores, and the verbs of :data:`VERBS`."""
     found = [re.sub(r"^--[a-z_]+", lambda name: name[0].replace("_", "-"), word) for word in words]
+    first = next((place for place, word in enumerate(found) if word != "--debug"), 0)
     for theirs, ours in VERBS.items():
-        if tuple(found[: len(theirs)]) == theirs:
-            found = [*ours, *found[len(theirs) :]]
+        if tuple(found[first : first + len(theirs)]) == theirs:
+            found[first : first + len(theirs)] = ours
             break
     verb = next((word for word in found if not word.startswith("-")), "")
     parts = [word.partition("=") for word in found]
@@ -76,7 +80,7 @@ def _without_auto(words: list[str]) -> list[str]:
 def answer(error: click.NoSuchOption) -> str:
     """Returns the line for an option that a verb does not have."""
     name, verb = error.option_name, error.ctx.command_path if error.ctx else "tulu-eval"
-    if name in FIXED:
+    if name in FIXED and verb.rpartition(" ")[2] not in TRAINING:
         return f"the protocol fixes {FIXED[name]}, so there is no {name}; 'tulu-eval list protocols' shows what each says"
     if name in ELSEWHERE:
         return f"no such option {name}: {ELSEWHERE[name]}"

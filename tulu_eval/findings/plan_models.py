@@ -35,6 +35,9 @@ _MEASURED = "measured on one H200 with Llama 3 8B's shape in bfloat16 by vLLM 0.
 MOST = 10_000
 """Largest number of GPUs."""
 
+MOST_PRICE = 1_000_000
+"""Highest price of a GPU-hour; no sum of it is too large for JSON."""
+
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the verdicts whose times a plan has."""
 
@@ -73,14 +76,13 @@ def plan_models(name: str, models: Sequence[str], gpus: int, suite: Suite, price
     """
     if not 1 <= gpus <= MOST:
         raise UserError(f"--gpus must be from 1 to {MOST:,}, not {gpus}")
-    if price is not None and price < 0:
-        raise UserError(f"--gpu-hour-price must be 0 or more, not {price:g}")
+    if price is not None and not 0 <= price <= MOST_PRICE:
+        raise UserError(f"--gpu-hour-price must be from 0 to {MOST_PRICE:,}, not {price:g}")
     if not models:
         raise UserError("--models names no model; give one per line")
     members = catalog.suite(name).members
+    _check_once(models, suite)
     given = [_job(model, members, gpus, suite) for model in models]
-    if twice := [job.model for place, job in enumerate(given) if job.model in {one.model for one in given[:place]}]:
-        raise UserError(f"--models names {twice[0]} twice")
     jobs = sorted(given, key=lambda job: (-job.verdicts / job.gpu_hours.long, job.gpu_hours.long))
     slots = pack([(job.gpus, job.gpu_hours.long / job.gpus) for job in jobs], gpus)
     quick = pack([(job.gpus, job.gpu_hours.usual / job.gpus) for job in jobs], gpus)
@@ -101,6 +103,20 @@ def plan_models(name: str, models: Sequence[str], gpus: int, suite: Suite, price
         price=None if price is None else Range(price * total.usual, price * total.long),
         assumptions=_assumptions(members),
     )
+
+
+def _check_once(models: Sequence[str], suite: Suite) -> None:
+    """Raises UserError if a model is named twice, by another of its names too; paths are compared as they are written."""
+    seen: dict[str, str] = {}
+    for name in models:
+        first, at, revision = name.partition("@")
+        try:
+            key = suite.find(first).hub_id + at + revision if find_path(name) is None else name
+        except UserError:  # a hub id, or no model at all, which is said where it is looked for
+            key = name
+        if key in seen:
+            raise UserError(f"--models names {name} twice" + (f", first as {seen[key]}" if seen[key] != name else ""))
+        seen[key] = name
 
 
 def _sum(*ranges: Range) -> Range:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tulu_eval import files
 from tulu_eval.benchmarks.alpaca_set import SIZE, fetch, file_hash
-from tulu_eval.caching import cache_folder, write_quietly
+from tulu_eval.caching import cached, write_quietly
 from tulu_eval.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def find_gamed(source: str) -> GamedFile | None:
     """
     for digest, name in GAMED_SHA256.items():
         path = _copy(digest)
-        if source in (name, "") and _is_kept(digest) and file_hash(path) == digest:
+        if path is not None and source in (name, "") and _is_kept(digest) and file_hash(path) == digest:
             return load_gamed(path)
     return None
 
@@ -96,8 +96,9 @@ def copies() -> list[str]:
 
 def _is_kept(digest: str) -> bool:
     """Returns whether the cache has a copy; a cache that cannot be looked into, such as one with too long a name, has none."""
-    return os.path.isfile(_copy(digest))
+    path = _copy(digest)
+    return path is not None and os.path.isfile(path)
 
 
-def _copy(digest: str) -> Path:
-    return cache_folder() / "alpaca_eval" / f"df_gamed-{digest[:16]}.csv"
+def _copy(digest: str) -> Path | None:
+    return cached("alpaca_eval", f"df_gamed-{digest[:16]}.csv")

@@ -38,6 +38,9 @@ WITHOUT_EFFECT = frozenset(
 )
 """Keys of ``tokenizer_config.json`` that change no token of a BPE tokenizer that has a ``tokenizer.json``."""
 
+SIDES = ("padding_side", "truncation_side")
+"""Keys with ``left`` or ``right``; transformers refuses anything else."""
+
 OTHER_FILES = ("added_tokens.json", "special_tokens_map.json")
 """Older files with special tokens, which transformers reads where ``tokenizer_config.json`` has no ``added_tokens_decoder``."""
 
@@ -88,7 +91,7 @@ class FileTokenizer:
 
 def read(folder: Path) -> FileTokenizer | None:
     """Returns the tokenizer in a model's folder; ``None`` if only transformers says how it is read, or whether it can be."""
-    there = {path.name for path in folder.iterdir()}
+    there = {path.name for path in folder.iterdir() if path.is_file() or path.name == "additional_chat_templates"}
     if not {"config.json", "tokenizer.json", "tokenizer_config.json"} <= there or "additional_chat_templates" in there:
         return None
     try:
@@ -99,6 +102,8 @@ def read(folder: Path) -> FileTokenizer | None:
     if model.get("model_type") not in FAMILIES or {"auto_map", "tokenizer_class"} & set(model):
         return None
     if config.get("tokenizer_class") not in CLASSES or config.get("fix_mistral_regex"):
+        return None
+    if any(config.get(key, "left") not in ("left", "right") for key in SIDES):
         return None
     named = {key: _text(config[key]) for key in NAMED if config.get(key) is not None}
     more: Any = next((config[key] for key in MORE if config.get(key)), [])
@@ -124,14 +129,14 @@ def _checked(
     if any(_properties(own.get(int(at) if at.isdecimal() else -1)) != one for at, one in listed.items()):
         return None
     beside = folder / "chat_template.jinja"
-    if beside.exists():
+    if beside.is_file():  # as transformers asks; a pipe would never end
         template = beside.read_text(encoding="utf-8")
     return FileTokenizer(raw, named, more, template) if template is None or isinstance(template, str) else None
 
 
 def _text(token: Any) -> str:
-    """Returns a special token's text from a config; empty for what is no token, which no tokenizer has."""
-    content = token.get("content") if isinstance(token, dict) else token
+    """Returns a special token's text from a config; empty for what transformers takes for no token, which no tokenizer has."""
+    content = token.get("content") if isinstance(token, dict) and token.get("__type") == "AddedToken" else token
     return content if isinstance(content, str) else ""
 
 

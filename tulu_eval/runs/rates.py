@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tulu_eval.backends.hf.device import resolve_device
-from tulu_eval.caching import cache_folder, read_json, write_quietly
+from tulu_eval.caching import cached, read_json, write_quietly
 from tulu_eval.records import content_hash
 from tulu_eval.store import environment
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 TRY_SECONDS = 0.25
 """Seconds for which a measurement is repeated at least."""
+
+LEAST, MOST = 1e6, 1e18
+"""Rates between which a kept file is believed; a device of today does 1e9 to 1e15. Others are measured anew."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,22 +50,41 @@ def machine_rates(device: str, dtype: str, done: Rates) -> Rates:
     the better rates. ``device`` is a setting such as ``auto`` or ``cuda:0``; ``done`` are the run's rates per device.
     """
     device = resolve_device(device)
-    identity = {
-        "machine": environment.machine(),
-        "torch": environment.packages().get("torch"),
-        "device": device,
-        "dtype": dtype,
-    }
-    path = cache_folder() / "rates" / f"{content_hash(identity)[:16]}.json"
-    kept = read_json(path)
-    flops, size = kept.get("flops"), kept.get("bytes")
-    best = Rates(flops, size) if isinstance(flops, float) and isinstance(size, float) else NOTHING_DONE
+    path = cached("rates", f"{content_hash(_identity(device, dtype))[:16]}.json")
+    best = _kept(path)
     if best.flops and done.flops <= best.flops and done.bytes <= best.bytes:
         return best
     found = measure_rates(device, dtype)
     best = Rates(max(best.flops, found.flops), max(best.bytes, found.bytes))
     write_quietly(path, json.dumps(dataclasses.asdict(best)))
     return best
+
+
+def _identity(device: str, dtype: str) -> dict[str, object]:
+    """Returns all that a rate depends on, since machines may share a home folder, and a job may have few of a node's cores."""
+    if device.startswith("cuda"):
+        import torch
+
+        processor = torch.cuda.get_device_name(device)
+    else:
+        there = getattr(os, "sched_getaffinity", None)  # Linux has it
+        processor = f"{len(there(0)) if there else 0} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}"
+    return {
+        "machine": environment.machine(),
+        "torch": environment.packages().get("torch"),
+        "device": device,
+        "processor": processor,
+        "dtype": dtype,
+    }
+
+
+def _kept(path: Path | None) -> Rates:
+    """Returns the rates of a cache file; :data:`NOTHING_DONE` if it has none that can be believed."""
+    kept = read_json(path)
+    flops, size = kept.get("flops"), kept.get("bytes")
+    if isinstance(flops, float) and isinstance(size, float) and LEAST <= flops <= MOST and LEAST <= size <= MOST:
+        return Rates(flops, size)
+    return NOTHING_DONE
 
 
 def measure_rates(device: str, dtype: str) -> Rates:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tulu_eval import files
 from tulu_eval.benchmarks.base import Benchmark
-from tulu_eval.caching import cache_folder, read_json, write_quietly
+from tulu_eval.caching import cached, read_json, write_quietly
 from tulu_eval.judging import gamed
 from tulu_eval.records import Result, content_hash
 from tulu_eval.store.tally import Tally
@@ -73,8 +73,8 @@ def note(name: str, reading: Reading) -> None:
     write_quietly(_path(name), json.dumps(dataclasses.asdict(reading), ensure_ascii=True))
 
 
-def _path(name: str) -> Path:
-    return cache_folder() / "readings" / name[:2] / f"{name}.json"
+def _path(name: str) -> Path | None:
+    return cached("readings", name[:2], f"{name}.json")
 
 
 def _sha256(path: Path) -> str:

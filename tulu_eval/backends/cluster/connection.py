@@ -95,7 +95,7 @@ def _bring_token() -> None:
     It stays for the process, since Ray's own code reads it once; whoever may read this process's environment may run as it.
     """
     told = any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
-    if not told and not (Path.home() / ".ray" / "auth_token").exists():
+    if not told and not Path(os.path.expanduser("~/.ray/auth_token")).exists():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
