@@ -6,6 +6,8 @@ import hashlib
 import json
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -274,6 +276,21 @@ def test_a_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "langdetect", None)
     with pytest.raises(PreflightError, match=re.escape("need langdetect: pip install 'tulu-eval[ifeval]'")):
         ifeval_checkers.load.__wrapped__()
+
+
+@pytest.mark.parametrize("package", ifeval_checkers.PACKAGES)
+def test_a_missing_package_is_named_before_anything_is_imported(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(PreflightError, match=re.escape(f"need {package}: pip install 'tulu-eval[ifeval]'")):
+        ifeval_checkers.check()
+
+
+def test_items_are_loaded_without_the_checkers(data: Path) -> None:
+    code = "import sys; from pathlib import Path; from tulu_eval.benchmarks.ifeval import IFEval as B; b = B(); "
+    code += f"b.load(b.protocol('card-541'), Path({str(data)!r})); "
+    code += "print(sorted({'nltk', 'lm_eval', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_target_that_is_no_list_of_instructions_ends_in_one_line() -> None:

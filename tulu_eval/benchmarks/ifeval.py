@@ -30,7 +30,7 @@ from typing import ClassVar, NamedTuple
 from tulu_eval import files
 from tulu_eval.benchmarks import base
 from tulu_eval.benchmarks.base import Aggregate, Benchmark, Item, Prompt, Protocol
-from tulu_eval.benchmarks.ifeval_checkers import Instruction, checker, draw_letter, load, replaced_letter
+from tulu_eval.benchmarks.ifeval_checkers import Instruction, check, checker, draw_letter, replaced_letter
 from tulu_eval.errors import DataError
 from tulu_eval.records import Decoding, Grade
 
@@ -99,10 +99,15 @@ class IFEval(Benchmark):
         custom = protocol.name == "custom"
         if custom and data is None:
             raise DataError("--protocol custom", "needs --data FILE")
-        load()
-        items = read_items(data or base.file_of_hub(HUB_ID, HUB_FILE, HUB_REVISION, ADVICE))
-        if not custom:
-            check_items(items, data)
+        check()
+        path = data or base.file_of_hub(HUB_ID, HUB_FILE, HUB_REVISION, ADVICE)
+        items = read_items(path, unknown=custom)
+        try:
+            if not custom:
+                check_items(items, data)
+        except DataError:
+            read_items(path)  # an instruction that is wrong says more
+            raise
         return [Item(f"row-{place}", item.question, item.target) for place, item in enumerate(items)] if custom else items
 
     def render(self, item: Item) -> Prompt:
@@ -182,11 +187,11 @@ def loose_forms(text: str) -> Iterator[str]:
     yield from dict.fromkeys(form for form in (*cut, *(one.replace("*", "") for one in cut)) if form.strip())
 
 
-def read_items(path: Path) -> list[Item]:
+def read_items(path: Path, *, unknown: bool = True) -> list[Item]:
     """Returns the items of a file in its order, by key; a target is the item's instructions as JSON.
 
     Raises:
-        DataError: If a row lacks a field, or has an instruction that cannot be checked.
+        DataError: If a row lacks a field, or, in a file of ``unknown`` items, has an instruction that cannot be checked.
     """
     found: list[tuple[str, str, list[Instruction]]] = []
     for row in base.read_rows(path, ("prompt",)):
@@ -198,7 +203,7 @@ def read_items(path: Path) -> list[Item]:
         given = [{"id": name, "kwargs": _given(one)} for name, one in zip(names, kwargs, strict=True)]
         try:
             instructions = files.checked(given, list[Instruction], row.place)
-            for one in instructions:
+            for one in instructions if unknown else ():
                 checker(one)
         except ValueError as error:
             raise row.error(str(error)) from error
