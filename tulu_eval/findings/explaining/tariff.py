@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from tulu_eval.errors import UserError
-from tulu_eval.findings.explain_sides import Base
+from tulu_eval.findings.explaining.base_and_goal import Base
 from tulu_eval.judging.budget import TOKENS_PER_TURN, Price, check_limit, find_price, parse_price
 from tulu_eval.records import Request
 from tulu_eval.runs.run_plan import Plan

@@ -19,8 +19,8 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from tulu_eval.findings.explain_evidence import Evidence
-from tulu_eval.findings.explain_frame import Frame, Trial
+from tulu_eval.findings.explaining.evidence import Evidence
+from tulu_eval.findings.explaining.frame import Frame, Trial
 from tulu_eval.stats import Count, Interval, agree, mcnemar, paired_means
 from tulu_eval.stats.agreement import Items
 from tulu_eval.stats.binomial import at_most

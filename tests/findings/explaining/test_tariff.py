@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tulu_eval.errors import UserError
-from tulu_eval.findings.explain_cost import Tariff, prompt_tokens, tariff_of
-from tulu_eval.findings.explain_search import Spending
+from tulu_eval.findings.explaining.search import Spending
+from tulu_eval.findings.explaining.tariff import Tariff, prompt_tokens, tariff_of
 from tulu_eval.judging.budget import Price, find_price
 from tulu_eval.records import Decoding, Request, Turn
 

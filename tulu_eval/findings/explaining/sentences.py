@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tulu_eval.findings.explain_record import Explanation, Tried
+from tulu_eval.findings.explaining.explanation import Explanation, Tried
 
 
 def sentence(found: Explanation) -> str:

@@ -10,9 +10,9 @@ import pytest
 
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.findings.claims import read_claim
-from tulu_eval.findings.explain_rules import Rule
-from tulu_eval.findings.explain_scoring import ToldScoring, read_scoring
-from tulu_eval.findings.explain_sides import Goal
+from tulu_eval.findings.explaining.base_and_goal import Goal
+from tulu_eval.findings.explaining.scoring_rule import Rule
+from tulu_eval.findings.explaining.told_scoring import ToldScoring, read_scoring
 from tulu_eval.records import Completion
 from tulu_eval.runs.grading import Grader
 from tulu_eval.store.sample_line import Sample

@@ -2,11 +2,11 @@
 
 The texts of the goal are there, so each way of scoring them gives one number, without a model and without chance. First the
 base's own way is held against the told number, then one change of it, then two where no single one gives the number. So the
-gap has two parts: the texts, which :mod:`~tulu_eval.findings.explain_inquiry` explains with both sides scored alike, and the
+gap has two parts: the texts, which :mod:`~tulu_eval.findings.explaining.inquiry` explains with both sides scored alike, and the
 scoring of the goal's texts. Their effects add up, since the second is measured where the first ends.
 
 A wrong way may give the number by chance. As with bare numbers, a way is named only if it is the only one that gives the number
-and has most of the weight (``SURE`` in :mod:`~tulu_eval.findings.explain_search`) beside a way that is in no list, for which
+and has most of the weight (``SURE`` in :mod:`~tulu_eval.findings.explaining.search`) beside a way that is in no list, for which
 every count is equally likely.
 """
 
@@ -19,15 +19,15 @@ from typing import NamedTuple
 
 from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherItems, Shortest, Uncut
 from tulu_eval.findings.claims import Claim
-from tulu_eval.findings.explain_frame import Frame, Trial
-from tulu_eval.findings.explain_naming import blank_row
-from tulu_eval.findings.explain_record import Explanation, Tried
-from tulu_eval.findings.explain_rules import CannotApply, Rule
-from tulu_eval.findings.explain_search import SURE, UNLISTED
-from tulu_eval.findings.explain_sides import Base, Goal
-from tulu_eval.findings.explain_trials import scores_only
-from tulu_eval.findings.explain_verdicts import ExplainVerdict, Gap
-from tulu_eval.findings.explain_words import next_step, sentence
+from tulu_eval.findings.explaining.base_and_goal import Base, Goal
+from tulu_eval.findings.explaining.explanation import Explanation, Tried
+from tulu_eval.findings.explaining.frame import Frame, Trial
+from tulu_eval.findings.explaining.naming import blank_row
+from tulu_eval.findings.explaining.scoring_rule import CannotApply, Rule
+from tulu_eval.findings.explaining.search import SURE, UNLISTED
+from tulu_eval.findings.explaining.sentences import next_step, sentence
+from tulu_eval.findings.explaining.trials import scores_only
+from tulu_eval.findings.explaining.verdicts import ExplainVerdict, Gap
 
 
 class Way(NamedTuple):

@@ -21,9 +21,9 @@ from tulu_eval.benchmarks.hypothesis import (
 )
 from tulu_eval.benchmarks.varied import name_of
 from tulu_eval.errors import UserError
-from tulu_eval.findings.explain_frame import Trial
-from tulu_eval.findings.explain_rules import CannotApply, Rule
-from tulu_eval.findings.explain_sides import Base, Goal
+from tulu_eval.findings.explaining.base_and_goal import Base, Goal
+from tulu_eval.findings.explaining.frame import Trial
+from tulu_eval.findings.explaining.scoring_rule import CannotApply, Rule
 from tulu_eval.records import Decoding
 from tulu_eval.registry import Suite
 from tulu_eval.runs.grading import Grader

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from tulu_eval.findings.explain_cost import Tariff
-from tulu_eval.findings.explain_verdicts import ExplainVerdict, Gap
+from tulu_eval.findings.explaining.tariff import Tariff
+from tulu_eval.findings.explaining.verdicts import ExplainVerdict, Gap
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

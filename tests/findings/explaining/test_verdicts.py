@@ -10,15 +10,15 @@ import pytest
 
 from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherPrompt
 from tulu_eval.findings.claims import read_claim
-from tulu_eval.findings.explain_frame import Frame, Trial, likeness
-from tulu_eval.findings.explain_inquiry import Inquiry
-from tulu_eval.findings.explain_naming import report
-from tulu_eval.findings.explain_record import Explanation
-from tulu_eval.findings.explain_rules import RuleOutcome
-from tulu_eval.findings.explain_search import Spending
-from tulu_eval.findings.explain_sides import Goal
-from tulu_eval.findings.explain_trials import Trials
-from tulu_eval.findings.explain_verdicts import gap_of
+from tulu_eval.findings.explaining.base_and_goal import Goal
+from tulu_eval.findings.explaining.explanation import Explanation
+from tulu_eval.findings.explaining.frame import Frame, Trial, likeness
+from tulu_eval.findings.explaining.inquiry import Inquiry
+from tulu_eval.findings.explaining.naming import report
+from tulu_eval.findings.explaining.scoring_rule import RuleOutcome
+from tulu_eval.findings.explaining.search import Spending
+from tulu_eval.findings.explaining.trials import Trials
+from tulu_eval.findings.explaining.verdicts import gap_of
 
 ITEMS = tuple(f"item-{at}" for at in range(300))
 RATE = 0.05

@@ -10,12 +10,12 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from tulu_eval.findings.explain_evidence import ALPHA, Evidence, nearer, weigh
-from tulu_eval.findings.explain_frame import Frame, Trial
-from tulu_eval.findings.explain_search import FIRST, SURE, Lab, none_fits, search, shares
-from tulu_eval.findings.explain_sides import Base
-from tulu_eval.findings.explain_trials import Trials, free_on, pairs_of, scores_only
-from tulu_eval.findings.explain_verdicts import Gap, explains
+from tulu_eval.findings.explaining.base_and_goal import Base
+from tulu_eval.findings.explaining.evidence import ALPHA, Evidence, nearer, weigh
+from tulu_eval.findings.explaining.frame import Frame, Trial
+from tulu_eval.findings.explaining.search import FIRST, SURE, Lab, none_fits, search, shares
+from tulu_eval.findings.explaining.trials import Trials, free_on, pairs_of, scores_only
+from tulu_eval.findings.explaining.verdicts import Gap, explains
 from tulu_eval.registry import Suite
 
 PAIRED = 5

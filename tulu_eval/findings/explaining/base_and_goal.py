@@ -14,7 +14,7 @@ from tulu_eval.benchmarks.base import Benchmark, Protocol
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.findings.audit import allowance, order_of, same_plan
 from tulu_eval.findings.claims import Claim, counts
-from tulu_eval.findings.explain_rules import Decode, Rule, RuleOutcome
+from tulu_eval.findings.explaining.scoring_rule import Decode, Rule, RuleOutcome
 from tulu_eval.findings.verify import Verification, verify
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.records import Decoding

@@ -8,15 +8,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tulu_eval.findings.explain_evidence import Evidence
-from tulu_eval.findings.explain_frame import Trial
-from tulu_eval.findings.explain_inquiry import Inquiry
-from tulu_eval.findings.explain_record import Explanation, NotTried, Tried
-from tulu_eval.findings.explain_search import LOOKS, Spending, none_fits
-from tulu_eval.findings.explain_sides import Base
-from tulu_eval.findings.explain_trials import scores_only, value_before
-from tulu_eval.findings.explain_verdicts import REST, ExplainVerdict, Gap, verdict_of
-from tulu_eval.findings.explain_words import next_step, sentence
+from tulu_eval.findings.explaining.base_and_goal import Base
+from tulu_eval.findings.explaining.evidence import Evidence
+from tulu_eval.findings.explaining.explanation import Explanation, NotTried, Tried
+from tulu_eval.findings.explaining.frame import Trial
+from tulu_eval.findings.explaining.inquiry import Inquiry
+from tulu_eval.findings.explaining.search import LOOKS, Spending, none_fits
+from tulu_eval.findings.explaining.sentences import next_step, sentence
+from tulu_eval.findings.explaining.trials import scores_only, value_before
+from tulu_eval.findings.explaining.verdicts import REST, ExplainVerdict, Gap, verdict_of
 
 ALIKE = 0.8
 """Share of flipped items that two changes have in common (Jaccard index) to be called correlated; they flip 3 or more."""

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tulu_eval.errors import UserError
-from tulu_eval.findings.explain_cost import Tariff
-from tulu_eval.findings.explain_evidence import weigh
-from tulu_eval.findings.explain_frame import Frame, Trial
-from tulu_eval.findings.explain_verdicts import too_far
+from tulu_eval.findings.explaining.evidence import weigh
+from tulu_eval.findings.explaining.frame import Frame, Trial
+from tulu_eval.findings.explaining.tariff import Tariff
+from tulu_eval.findings.explaining.verdicts import too_far
 from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.generation import InterruptedRunError
 from tulu_eval.runs.progress import Progress

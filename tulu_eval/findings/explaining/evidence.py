@@ -21,8 +21,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from tulu_eval.findings.explain_fit import count_fit, scores_fit, texts_fit
-from tulu_eval.findings.explain_frame import Frame, Trial
+from tulu_eval.findings.explaining.fit import count_fit, scores_fit, texts_fit
+from tulu_eval.findings.explaining.frame import Frame, Trial
 from tulu_eval.stats import Interval
 from tulu_eval.stats.without_replacement import mean_without_replacement
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from tulu_eval.benchmarks.hypothesis import Hypothesis, OtherCount, OtherDecoding, OtherItems, Shortest
 from tulu_eval.findings.claims import Claim
-from tulu_eval.findings.explain_rules import Rule, RuleOutcome
-from tulu_eval.findings.explain_sides import Goal
+from tulu_eval.findings.explaining.base_and_goal import Goal
+from tulu_eval.findings.explaining.scoring_rule import Rule, RuleOutcome
 from tulu_eval.runs.run_plan import Plan
 from tulu_eval.stats.intervals import z_value
 from tulu_eval.stats.paired import net_flips
