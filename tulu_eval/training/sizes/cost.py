@@ -2,8 +2,8 @@
 
 Operations per token: 2 per parameter forward, 4 backward. The memory is that of the moment that needs most: what is always
 there (weights and moments of the trained models, weights of the frozen ones, the engine of the rollouts), and what rollouts, a
-training pass or the optimizer's step need beside it (:mod:`~tulu_eval.training.memory`). That vLLM sleeps on a GPU while the
-models learn is not counted on: nobody has measured what that frees.
+training pass or the optimizer's step need beside it (:mod:`~tulu_eval.training.sizes.memory`). That vLLM sleeps on a GPU while
+the models learn is not counted on: nobody has measured what that frees.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from tulu_eval.runs.rates import NOTHING_DONE, machine_rates
 from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import HEAD_ROWS, HEAD_ROWS_CUDA
 from tulu_eval.training.job import Job
-from tulu_eval.training.memory import (
+from tulu_eval.training.rollout import ROLLOUT_ROWS
+from tulu_eval.training.sizes.memory import (
     ACTIVATIONS,
     BUFFERS,
     FLOAT32,
@@ -28,7 +29,6 @@ from tulu_eval.training.memory import (
     peak,
     states,
 )
-from tulu_eval.training.rollout import ROLLOUT_ROWS
 from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.weight_sync import BUFFER_BYTES
 

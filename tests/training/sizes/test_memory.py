@@ -10,10 +10,11 @@ import pytest
 from transformers import LlamaConfig
 
 from tulu_eval.models.base import ModelFiles
-from tulu_eval.training import memory, parallel
+from tulu_eval.training import parallel
 from tulu_eval.training.formulas import HEAD_ROWS
+from tulu_eval.training.sizes import memory
 
-BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "memory.py"
+BENCHMARK = Path(__file__).resolve().parents[3] / "benchmarks" / "memory.py"
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from tulu_eval.training import recipes, sizing
+from tulu_eval.training import recipes
 from tulu_eval.training.job import TrainingOrder
+from tulu_eval.training.sizes import sizing
 
 
 @pytest.mark.parametrize("size", sizing.LLAMA_3)
