@@ -16,9 +16,10 @@ from tulu_eval.errors import UserError
 from tulu_eval.reproduction.plan_sums import free_bytes
 from tulu_eval.reproduction.planned import DONE, TO_DO, Figure, PlannedMemory, PlannedStage, ReproductionPlan, together
 from tulu_eval.runs.estimate import H200_FLOPS, H200_GIB, NODE, SHARE
-from tulu_eval.training import checkpoint, export, recipes
+from tulu_eval.training import recipes
 from tulu_eval.training.job import Job, TrainingOrder
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.saving import checkpoint, export
 from tulu_eval.training.sizes import cost, sizing
 from tulu_eval.training.stages import Stage
 

@@ -19,10 +19,11 @@ from checkpoint_damage import DAMAGE, flip, rewrite, shard_of
 from safetensors.torch import load_file
 
 from tulu_eval.errors import PreflightError
-from tulu_eval.training import checkpoint, saved, sft
-from tulu_eval.training.checkpoint import CheckpointError
+from tulu_eval.training import sft
 from tulu_eval.training.loop import Trainer
 from tulu_eval.training.networks import Policy
+from tulu_eval.training.saving import checkpoint, saved
+from tulu_eval.training.saving.checkpoint import CheckpointError
 
 STEPS = 4
 Start = Callable[..., Trainer]

@@ -28,9 +28,9 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from torch.optim import Optimizer
 
 from tulu_eval.errors import PreflightError
-from tulu_eval.training import saved as manifests
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.saved import BrokenError, CheckpointError, File, Saved
+from tulu_eval.training.saving import saved as manifests
+from tulu_eval.training.saving.saved import BrokenError, CheckpointError, File, Saved
 
 KEPT = 2
 """Number of checkpoints to keep: the newest, and one more in case its disk blocks are bad."""

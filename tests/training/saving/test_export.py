@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tulu_eval.models.exported import Exported, ExportedRecipe, ExportedSetting
 from tulu_eval.records import STATUSES, Result
-from tulu_eval.training import export, loading, networks
+from tulu_eval.training import loading, networks
+from tulu_eval.training.saving import export
 from tulu_eval.training.text import TEMPLATE
 
 
