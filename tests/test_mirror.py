@@ -182,7 +182,7 @@ ELSEWHERE = {
     "training/saving/saved": "training/saving/test_checkpoint.py",
     "training/sft": _STAGE,
     "training/sharding": "training/test_distributed.py",
-    "training/speed": "training/test_packing.py",
+    "training/watching/speed": "training/test_packing.py",
     "training/stages": "training/test_recipes.py",
     "training/step_means": "training/test_rollout.py",
     "training/text": "training/test_data.py",

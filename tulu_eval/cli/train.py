@@ -174,7 +174,7 @@ class Steps:
 
     def step(self, step: int, steps: int, numbers: dict[str, float]) -> None:
         """Prints a step's numbers and its speed."""
-        from tulu_eval.training import speed
+        from tulu_eval.training.watching import speed
 
         if not self._quiet:
             shown = "  ".join(f"{name} {numbers[key]:.4g}" for key, name in SHOWN.items() if key in numbers)

@@ -33,8 +33,8 @@ from tulu_eval.training.saving import checkpoint, export
 from tulu_eval.training.sizes import cost
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import VllmEngine
-from tulu_eval.training.watch import Watch, make_probe
-from tulu_eval.training.watchdog import Watchdog, watching
+from tulu_eval.training.watching.watch import Watch, make_probe
+from tulu_eval.training.watching.watchdog import Watchdog, watching
 from tulu_eval.version import __version__
 
 _LOG = logging.getLogger(__name__)

@@ -21,9 +21,10 @@ from tulu_eval.models import exported, model_files
 from tulu_eval.models.exported import Exported
 from tulu_eval.records import Result
 from tulu_eval.store.identity import safe_name
-from tulu_eval.training import loading, metrics, parallel
+from tulu_eval.training import loading, parallel
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.stages import RATES, Recipe, Stage
+from tulu_eval.training.watching import metrics
 
 MANIFEST = exported.FILE
 CARD = "README.md"

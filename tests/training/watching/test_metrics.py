@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tulu_eval.training import metrics
+from tulu_eval.training.watching import metrics
 
 
 def steps(path: Path) -> list[int]:

@@ -16,9 +16,9 @@ from tulu_eval.models.tokenizer import PromptWriter
 from tulu_eval.records import Completion, Decoding, Request
 from tulu_eval.runs import template_date
 from tulu_eval.stats import mcnemar, paired_difference, paired_items, wilson
-from tulu_eval.training import metrics
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import Rollout, RolloutEngine
+from tulu_eval.training.watching import metrics
 
 SHOWN = 4
 """Number of rollouts to show per step."""

@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 
 from tulu_eval.errors import UserError
-from tulu_eval.training import parallel, watchdog
+from tulu_eval.training import parallel
+from tulu_eval.training.watching import watchdog
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ import torch
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.errors import PreflightError
 from tulu_eval.records import Completion, Decoding, Request
-from tulu_eval.training import metrics, watch
-from tulu_eval.training.metrics import Metrics
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rollout import Rollout
+from tulu_eval.training.watching import metrics, watch
+from tulu_eval.training.watching.metrics import Metrics
 
 
 class Words:
