@@ -185,7 +185,7 @@ ELSEWHERE = {
     "training/watching/speed": "training/test_packing.py",
     "training/stages": "training/test_recipes.py",
     "training/step_means": "training/test_rollout.py",
-    "training/text": "training/test_data.py",
+    "training/text": "training/rows/test_data.py",
     "version": "test_contributing.py",
 }
 """Modules without a test file of their place and name, and what tests them."""

@@ -42,9 +42,10 @@ from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.runner import execute
 from tulu_eval.store import environment
 from tulu_eval.store.manifest import write_json
-from tulu_eval.training import assess, forms, job, launch, loading, recipes
+from tulu_eval.training import assess, job, launch, loading, recipes
 from tulu_eval.training.assess import HeldOutNumber
-from tulu_eval.training.data import RowReader
+from tulu_eval.training.rows import forms
+from tulu_eval.training.rows.data import RowReader
 from tulu_eval.training.saving import export
 from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.text import Encoder

@@ -13,10 +13,10 @@ import dataclasses
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.model_files import DTYPE_BYTES
 from tulu_eval.runs.rates import NOTHING_DONE, machine_rates
-from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import HEAD_ROWS, HEAD_ROWS_CUDA
 from tulu_eval.training.job import Job
 from tulu_eval.training.rollout import ROLLOUT_ROWS
+from tulu_eval.training.rows.data import PreferencePair
 from tulu_eval.training.sizes.memory import (
     ACTIVATIONS,
     BUFFERS,

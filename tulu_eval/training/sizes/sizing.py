@@ -14,8 +14,8 @@ import numpy as np
 
 from tulu_eval import files
 from tulu_eval.models.base import ModelFiles
-from tulu_eval.training.data import PreferencePair, TrainingRows
 from tulu_eval.training.job import Job, TrainingOrder, per_step
+from tulu_eval.training.rows.data import PreferencePair, TrainingRows
 from tulu_eval.training.stages import Sourced
 from tulu_eval.training.text import Tokens
 

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from tulu_eval.errors import PreflightError
-from tulu_eval.training.shared_tokens import share
+from tulu_eval.training.rows.shared_tokens import share
 
 NAMES = ("the-policy", "the-rm")
 

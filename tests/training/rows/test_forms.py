@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tulu_eval.errors import DataError
 from tulu_eval.files import Place, Row
-from tulu_eval.training import forms
+from tulu_eval.training.rows import forms
 
 ASKED, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}
 OTHER = {"role": "assistant", "content": "No"}

@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tulu_eval import hub
 from tulu_eval.errors import DataError, PreflightError, UnknownName
-from tulu_eval.training import data
 from tulu_eval.training.randomness import derive, permutation
+from tulu_eval.training.rows import data
 from tulu_eval.training.text import Encoder, render, render_prompt
 
 

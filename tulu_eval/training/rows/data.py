@@ -1,6 +1,6 @@
 """Reads rows for training from JSON lines or a split of the hub: checks, renders and tokenises them, and counts dropped ones.
 
-A row has one of the forms of :mod:`~tulu_eval.training.forms`, among them those of ``allenai/tulu-2.5-preference-data``,
+A row has one of the forms of :mod:`~tulu_eval.training.rows.forms`, among them those of ``allenai/tulu-2.5-preference-data``,
 ``allenai/tulu-2.5-prompts`` and ``allenai/tulu-v2-sft-mixture``; a row of another form is an error with its line number. The
 reader drops and counts rows with an empty message, pairs with equal sides or different prompts, and rows over the length; it
 never cuts a text. The text of a special token in a message is text: EasyLM reads ``</s>`` there as the end token, so a model
@@ -22,7 +22,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from tulu_eval import hub
 from tulu_eval.errors import DataError, PreflightError, UnknownName
 from tulu_eval.files import Row, json_rows
-from tulu_eval.training import forms
+from tulu_eval.training.rows import forms
 from tulu_eval.training.text import Encoder, Message, Tokens
 
 CHUNK = 1000
