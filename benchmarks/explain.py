@@ -26,8 +26,8 @@ from explain_planting import Bench, Case, Given, Outcome, Truth, ask, judged, pl
 import tulu_eval
 from tulu_eval.benchmarks.gsm8k_scorers import grade_flexible_extract, grade_last_number, grade_strict_match
 from tulu_eval.findings import explain as search
-from tulu_eval.findings.explain_record import Explanation
-from tulu_eval.findings.explain_trials import scores_only
+from tulu_eval.findings.explaining.explanation import Explanation
+from tulu_eval.findings.explaining.trials import scores_only
 from tulu_eval.records import content_hash
 from tulu_eval.stats import mcnemar
 

@@ -19,7 +19,7 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.hf import backend
 from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.benchmarks.hypothesis import Hypothesis
-from tulu_eval.findings import explain_sides, explain_trials
+from tulu_eval.findings.explaining import base_and_goal, trials
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.records import Completion, Decoding, Request, content_hash
 from tulu_eval.registry import Suite
@@ -94,8 +94,8 @@ def remember(file: Path) -> None:
     """Lets ``--backend transformers`` in this process answer from a file where it can, and `explain` make each plan once."""
     RememberingBackend.file = file
     backend.TransformersBackend = RememberingBackend
-    explain_trials.vary = functools.partial(_vary, {}, explain_trials.vary)
-    explain_sides.same_plan = functools.partial(_same_plan, {}, explain_sides.same_plan)
+    trials.vary = functools.partial(_vary, {}, trials.vary)
+    base_and_goal.same_plan = functools.partial(_same_plan, {}, base_and_goal.same_plan)
 
 
 def _same_plan(

@@ -30,7 +30,7 @@ from tulu_eval.benchmarks.hypothesis import (
     OtherWriting,
     Shortest,
 )
-from tulu_eval.findings.explain_record import Explanation
+from tulu_eval.findings.explaining.explanation import Explanation
 from tulu_eval.runs.scoring import write_rows
 from tulu_eval.store import manifest as files
 from tulu_eval.store.ledger import Ledger

@@ -25,11 +25,11 @@ import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from tulu_eval.training import dpo, loading, networks, ppo, recipes, sft
-from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine
+from tulu_eval.training.rows.data import PreferencePair
 from tulu_eval.training.stages import Stage
 from tulu_eval.training.text import Tokens
 

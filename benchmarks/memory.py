@@ -1,4 +1,4 @@
-"""The memory of a training step: what ``tulu_eval/training/memory.py`` says against the bytes of live tensors, by part.
+"""The memory of a training step: what ``tulu_eval/training/sizes/memory.py`` says against the bytes of live tensors, by part.
 
 Three shapes of a Llama on one and two CPU ranks, with and without activation checkpointing, and in both dtypes: one SFT step of
 two micro-batches of 512 tokens on each rank. Every operation is followed, forward and backward, with the storage of what it
@@ -57,8 +57,9 @@ def child(orders: list[Order], output: Path) -> None:
     from live_bytes import TOKENS, training_peak
     from transformers import LlamaConfig
 
-    from tulu_eval.training import memory, parallel
+    from tulu_eval.training import parallel
     from tulu_eval.training.formulas import HEAD_ROWS
+    from tulu_eval.training.sizes import memory
 
     torch.set_num_threads(1)
     rows = []
@@ -81,7 +82,7 @@ def child(orders: list[Order], output: Path) -> None:
 
 def says(shape: Any, one: Any) -> list[int]:
     """Returns what the planner says, by :data:`PARTS`; states are weights, gradients and moments."""
-    from tulu_eval.training import memory
+    from tulu_eval.training.sizes import memory
 
     parts = memory.peak(shape, one)
     return [memory.states(shape, one.world) + parts[memory.GRADIENTS], parts[memory.ACTIVATIONS], parts[memory.BUFFERS]]
@@ -103,8 +104,9 @@ def ppo_row(folder: Path, order: Order, config: Any, ranks: Any) -> str:
     from live_bytes import TOKENS, ppo_peak
     from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
-    from tulu_eval.training import cost, recipes, sizing
+    from tulu_eval.training import recipes
     from tulu_eval.training.job import TrainingOrder
+    from tulu_eval.training.sizes import cost, sizing
 
     rows = order.micro_batches * TOKENS // (PROMPT + ANSWER) * ranks.world
     tiny = recipes.load("ppo", "tiny")
@@ -139,7 +141,7 @@ def shape_of(config: Any) -> Any:
     """Returns the planner's shape of a config, through a folder as it sees one."""
     from transformers import LlamaForCausalLM
 
-    from tulu_eval.training.memory import Shape
+    from tulu_eval.training.sizes.memory import Shape
 
     with tempfile.TemporaryDirectory() as name:
         return Shape.of(files_of(config, LlamaForCausalLM, Path(name)), scorer=False)

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from tulu_eval.reproduction.plan_card import device_memory
 from tulu_eval.runs.estimate import H200_GIB, SHARE
-from tulu_eval.training import recipes, sizing
+from tulu_eval.training import recipes
 from tulu_eval.training.job import TrainingOrder
+from tulu_eval.training.sizes import sizing
 
 PAGE = Path(__file__).with_name("ppo_8b_on_h200.md")
 

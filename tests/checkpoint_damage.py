@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tulu_eval.training import saved
+from tulu_eval.training.saving import saved
 
 
 def shard_of(folder: Path) -> Path:

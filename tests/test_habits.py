@@ -133,10 +133,10 @@ def test_json_is_parsed_in_one_place() -> None:
 WRITERS = {
     "tulu_eval/files/": "the one place",
     "tulu_eval/store/ledger.py": "appends samples as they come, and takes back half a line",
-    "tulu_eval/training/metrics.py": "appends a line per step",
+    "tulu_eval/training/watching/metrics.py": "appends a line per step",
     "tulu_eval/judging/cache.py": "appends answers as they come",
-    "tulu_eval/training/saved.py": "into a checkpoint's draft, a folder that the next run clears",
-    "tulu_eval/training/export.py": "into a model's draft, a folder that the next run clears",
+    "tulu_eval/training/saving/saved.py": "into a checkpoint's draft, a folder that the next run clears",
+    "tulu_eval/training/saving/export.py": "into a model's draft, a folder that the next run clears",
     "tulu_eval/training/loading.py": "into the same",
     "tulu_eval/reproduction/rule.py": "into a draft of files.replacing_folder",
     "tulu_eval/exchange/bundle.py": "into a temporary folder",

@@ -20,8 +20,8 @@ from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.errors import UserError
 from tulu_eval.exchange import foreign, import_file
 from tulu_eval.exchange.lm_eval import ForeignDecoding
-from tulu_eval.findings.explain_frame import beyond_chance
-from tulu_eval.findings.explain_record import Explanation
+from tulu_eval.findings.explaining.explanation import Explanation
+from tulu_eval.findings.explaining.frame import beyond_chance
 from tulu_eval.reports.explain import as_json, as_text
 from tulu_eval.runs import catalog
 from tulu_eval.testing import ScriptedBackend

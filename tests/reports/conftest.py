@@ -69,7 +69,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, make_run_in: Callable[...,
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two training runs, written by what training writes with: one of PPO that was watched, one of a reward model."""
-    from tulu_eval.training import metrics, watch
+    from tulu_eval.training.watching import metrics, watch
 
     root = tmp_path_factory.mktemp("training")
     for name, stage in (("a-ppo", "ppo"), ("b-rm", "rm")):

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from tulu_eval.findings.explain_record import Explanation, Tried
-from tulu_eval.findings.explain_verdicts import Gap
+from tulu_eval.findings.explaining.explanation import Explanation, Tried
+from tulu_eval.findings.explaining.verdicts import Gap
 from tulu_eval.reports.explain_page import as_html
 
 ROW = Tried(("zero-shot",), "examples", "8", "none", "examples: none instead of 8",

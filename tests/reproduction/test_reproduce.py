@@ -19,7 +19,8 @@ from tulu_eval.reports import curves
 from tulu_eval.reproduction import reproduce as whole
 from tulu_eval.reproduction import rule
 from tulu_eval.reproduction.acts import GAINS, MEASURED
-from tulu_eval.training import launch, metrics
+from tulu_eval.training import launch
+from tulu_eval.training.watching import metrics
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from click.testing import CliRunner, Result
 from tulu_eval.models import model_files
 from tulu_eval.models.resolve import resolve
 from tulu_eval.registry import load_suite
-from tulu_eval.training import export, launch, loading
+from tulu_eval.training import launch, loading
+from tulu_eval.training.saving import export
 
 Train = Callable[..., Result]
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from tulu_eval.training import dpo, networks, ppo, sft
 from tulu_eval.training import formulas as rl
 from tulu_eval.training import reward_model as rm
-from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.networks import Batch, Policy, Scorer, last_token_scores
+from tulu_eval.training.rows.data import PreferencePair
 
 CPU = torch.device("cpu")
 BETA, VOCABULARY, LENGTH, LAST = 0.05, 29, 16, 30

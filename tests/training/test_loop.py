@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from tulu_eval.errors import EngineError, PreflightError, UserError
-from tulu_eval.training import checkpoint, ppo, sft
-from tulu_eval.training.checkpoint import CheckpointError
+from tulu_eval.training import ppo, sft
 from tulu_eval.training.loop import LoopSettings, Stopped, Trainer
 from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine
+from tulu_eval.training.saving import checkpoint
+from tulu_eval.training.saving.checkpoint import CheckpointError
 from tulu_eval.training.text import Tokens
 
 

@@ -14,7 +14,7 @@ from tulu_eval.training import packing, parallel, sharding
 from tulu_eval.training.networks import checkpoint_activations, collate
 from tulu_eval.training.packing import Packing, cut, parts_needed, spread
 from tulu_eval.training.parallel import Ranks
-from tulu_eval.training.speed import Speed, in_words
+from tulu_eval.training.watching.speed import Speed, in_words
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=12)
 

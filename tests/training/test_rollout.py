@@ -20,7 +20,7 @@ from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine, Rollout, roll_out
-from tulu_eval.training.speed import Speed
+from tulu_eval.training.watching.speed import Speed
 
 SAMPLED = Decoding(12, temperature=1.0, seed=3)
 

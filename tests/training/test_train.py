@@ -20,9 +20,9 @@ from click.testing import Result
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tulu_eval.training import cost
 from tulu_eval.training import job as job_module
 from tulu_eval.training.job import TrainingOrder, make_job
+from tulu_eval.training.sizes import cost
 
 Train = Callable[..., Result]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from tulu_eval.training import ppo, recipes, reward_model
-from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.loop import LoopSettings, Trainer
 from tulu_eval.training.networks import Batch, Policy, Scorer
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture, Reward, RewardSettings
 from tulu_eval.training.rollout import PolicyEngine, Rollout
+from tulu_eval.training.rows.data import PreferencePair
 from tulu_eval.training.stages import PPORecipe, Recipe, Stage
 from tulu_eval.training.text import Tokens
 

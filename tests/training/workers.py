@@ -22,12 +22,13 @@ import torch
 import toys
 from live_bytes import LiveBytes
 
-from tulu_eval.training import checkpoint, dpo, loading, parallel, ppo, reward_model, sft, sharding
+from tulu_eval.training import dpo, loading, parallel, ppo, reward_model, sft, sharding
 from tulu_eval.training.loop import Trainer
 from tulu_eval.training.networks import collate
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine
+from tulu_eval.training.saving import checkpoint
 from tulu_eval.training.weight_sync import PolicyWeights
 
 VOCABULARY, SEED = 13, 7

@@ -16,11 +16,11 @@ from tulu_eval.api.words import spoken
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import UserError
 from tulu_eval.files.opening import open_regular
-from tulu_eval.findings import explain_sides as sides
 from tulu_eval.findings.claims import Claim, read_claim
 from tulu_eval.findings.explain import explain as explain_gap
-from tulu_eval.findings.explain_cost import tariff_of
-from tulu_eval.findings.explain_record import Explanation, Wishes
+from tulu_eval.findings.explaining import base_and_goal as sides
+from tulu_eval.findings.explaining.explanation import Explanation, Wishes
+from tulu_eval.findings.explaining.tariff import tariff_of
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs.order import Order

@@ -155,7 +155,7 @@ def _settings(changes: tuple[str, ...]) -> dict[str, object]:
 
 def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
     from tulu_eval.reports import train as report
-    from tulu_eval.training.cost import estimate
+    from tulu_eval.training.sizes.cost import estimate
 
     if not as_json:
         print_text(report.recipe_as_text(plan.recipe))  # first, since models or data may be missing
@@ -174,7 +174,7 @@ class Steps:
 
     def step(self, step: int, steps: int, numbers: dict[str, float]) -> None:
         """Prints a step's numbers and its speed."""
-        from tulu_eval.training import speed
+        from tulu_eval.training.watching import speed
 
         if not self._quiet:
             shown = "  ".join(f"{name} {numbers[key]:.4g}" for key, name in SHOWN.items() if key in numbers)

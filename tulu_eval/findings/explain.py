@@ -5,7 +5,7 @@ samples that are there, paid ones on as few generated items as tell enough; all 
 it. Nothing that an imported run's manifest says of its settings is believed.
 
 Texts tell what was asked and how it was answered; a number that is told beside them tells how they were scored
-(:mod:`tulu_eval.findings.explain_scoring`). So each part of the gap has its own evidence.
+(:mod:`tulu_eval.findings.explaining.told_scoring`). So each part of the gap has its own evidence.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from __future__ import annotations
 import math
 import random
 
-from tulu_eval.findings.explain_frame import Frame, Trial
-from tulu_eval.findings.explain_inquiry import Inquiry
-from tulu_eval.findings.explain_naming import report
-from tulu_eval.findings.explain_record import Explanation, Wishes
-from tulu_eval.findings.explain_scoring import with_scoring
-from tulu_eval.findings.explain_search import Lab, Spending
-from tulu_eval.findings.explain_sides import Base, Goal
-from tulu_eval.findings.explain_trials import Trials, free_trials, make_trials
-from tulu_eval.findings.explain_verdicts import gap_of
+from tulu_eval.findings.explaining.base_and_goal import Base, Goal
+from tulu_eval.findings.explaining.explanation import Explanation, Wishes
+from tulu_eval.findings.explaining.frame import Frame, Trial
+from tulu_eval.findings.explaining.inquiry import Inquiry
+from tulu_eval.findings.explaining.naming import report
+from tulu_eval.findings.explaining.search import Lab, Spending
+from tulu_eval.findings.explaining.told_scoring import with_scoring
+from tulu_eval.findings.explaining.trials import Trials, free_trials, make_trials
+from tulu_eval.findings.explaining.verdicts import gap_of
 from tulu_eval.registry import Suite
 from tulu_eval.runs.progress import Progress
 from tulu_eval.store.sample_line import Sample

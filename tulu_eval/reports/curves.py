@@ -1,7 +1,8 @@
 """The page's data about training runs: every number of every step, sample rollouts, the probe, and the settings.
 
 A training run's folder has ``manifest.json`` and ``metrics.jsonl``, and if it was watched, ``samples.jsonl`` and
-``probe.jsonl``; :mod:`tulu_eval.training.metrics` documents them. A run that is still training is shown up to its last step.
+``probe.jsonl``; :mod:`tulu_eval.training.watching.metrics` documents them. A run that is still training is shown up to its last
+step.
 """
 
 from __future__ import annotations

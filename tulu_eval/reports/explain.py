@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tulu_eval.findings.explain_record import Explanation, Tried
+from tulu_eval.findings.explaining.explanation import Explanation, Tried
 from tulu_eval.reports.layout import data, duration, grid, wrapped
 
 METHOD = (

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 
 from tulu_eval.escaping import html
-from tulu_eval.findings.explain_record import Explanation
+from tulu_eval.findings.explaining.explanation import Explanation
 from tulu_eval.reports import explain
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tulu_eval.reports.layout import duration
 
 if TYPE_CHECKING:
-    from tulu_eval.training.cost import TrainingCost
     from tulu_eval.training.job import Job
+    from tulu_eval.training.sizes.cost import TrainingCost
     from tulu_eval.training.stages import Sourced, Stage
 
 NOUNS: dict[Stage, str] = {"sft": "conversations", "rm": "pairs", "dpo": "pairs", "ppo": "prompts"}

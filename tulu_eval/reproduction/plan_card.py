@@ -1,7 +1,7 @@
 """What ``reproduce --recipe card-8b`` would do: the whole way to allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm, on H200 nodes.
 
 Everything follows from the recipes ``easylm`` of the stages, the shapes of Llama 3, and the sizes of the data sets; nothing is
-downloaded. Memory and operations come from the functions behind ``train --dry-run`` (:mod:`~tulu_eval.training.cost`).
+downloaded. Memory and operations come from the functions behind ``train --dry-run`` (:mod:`~tulu_eval.training.sizes.cost`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from tulu_eval.errors import UserError
 from tulu_eval.reproduction.plan_sums import free_bytes
 from tulu_eval.reproduction.planned import DONE, TO_DO, Figure, PlannedMemory, PlannedStage, ReproductionPlan, together
 from tulu_eval.runs.estimate import H200_FLOPS, H200_GIB, NODE, SHARE
-from tulu_eval.training import checkpoint, cost, export, recipes, sizing
+from tulu_eval.training import recipes
 from tulu_eval.training.job import Job, TrainingOrder
 from tulu_eval.training.parallel import Ranks
+from tulu_eval.training.saving import checkpoint, export
+from tulu_eval.training.sizes import cost, sizing
 from tulu_eval.training.stages import Stage
 
 MODEL = "llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm"

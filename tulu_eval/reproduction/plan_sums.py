@@ -10,8 +10,9 @@ from tulu_eval.reproduction import rule
 from tulu_eval.reproduction.acts import MEASURED, RULE, START, TRAININGS, Training
 from tulu_eval.reproduction.planned import DONE, TO_DO, Figure, PlannedStage, ReproductionPlan, together
 from tulu_eval.reproduction.reproduce import HELD_OUT, ReproducedStages, has_run, refuse_other_seed
-from tulu_eval.training import checkpoint, recipes
+from tulu_eval.training import recipes
 from tulu_eval.training.job import per_step
+from tulu_eval.training.saving import checkpoint
 
 SECONDS: dict[str, tuple[float, float]] = {
     "data": (8.3, 17.1),

@@ -42,11 +42,14 @@ from tulu_eval.runs.reading import StoredRun, finished, read_run
 from tulu_eval.runs.runner import execute
 from tulu_eval.store import environment
 from tulu_eval.store.manifest import write_json
-from tulu_eval.training import assess, export, forms, job, launch, loading, metrics, recipes
+from tulu_eval.training import assess, job, launch, loading, recipes
 from tulu_eval.training.assess import HeldOutNumber
-from tulu_eval.training.data import RowReader
+from tulu_eval.training.rows import forms
+from tulu_eval.training.rows.data import RowReader
+from tulu_eval.training.saving import export
 from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.text import Encoder
+from tulu_eval.training.watching import metrics
 
 RECIPES = ("sums",)
 EXPECTED = Path(__file__).parent / "presets" / "reproduced.toml"

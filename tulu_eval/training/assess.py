@@ -14,14 +14,14 @@ from tulu_eval import files
 from tulu_eval.records import Decoding
 from tulu_eval.stats import mean_interval, wilson
 from tulu_eval.training import loading, ppo, reward_model
-from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.networks import Policy, Scorer
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import PolicyEngine, roll_out
-from tulu_eval.training.speed import Speed
+from tulu_eval.training.rows.data import PreferencePair
 from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.text import Tokens
+from tulu_eval.training.watching.speed import Speed
 
 HELD_OUT = 1 << 30
 """The rollouts on held-out prompts have the draws of this step, which no run reaches."""

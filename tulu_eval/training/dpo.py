@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import PairLosses, dpo_loss, sequence_logprobs
 from tulu_eval.training.loop import Trainer
 from tulu_eval.training.networks import Policy, collate
 from tulu_eval.training.pairs import train_on_pairs
+from tulu_eval.training.rows.data import PreferencePair
 
 
 def train(trainer: Trainer, policy: Policy, reference: Policy, pairs: Sequence[PreferencePair], beta: float) -> None:

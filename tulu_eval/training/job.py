@@ -17,9 +17,9 @@ from tulu_eval.models.resolve import resolve
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.registry import Suite
 from tulu_eval.training import recipes, rewards
-from tulu_eval.training.data import PreferencePair, RowReader, TrainingRows, files_of_split
 from tulu_eval.training.rewards import PromptSettings, RewardPart
-from tulu_eval.training.shared_tokens import SharedTokens, share
+from tulu_eval.training.rows.data import PreferencePair, RowReader, TrainingRows, files_of_split
+from tulu_eval.training.rows.shared_tokens import SharedTokens, share
 from tulu_eval.training.stages import PPORecipe, Recipe, Sourced, Stage
 from tulu_eval.training.text import Encoder, Tokens
 

@@ -22,17 +22,19 @@ from tulu_eval.models.exported import Exported, ExportedRecipe, ExportedSetting
 from tulu_eval.runs import catalog
 from tulu_eval.store import environment
 from tulu_eval.store.manifest import MANIFEST, locked, write_json
-from tulu_eval.training import checkpoint, cost, dpo, export, heads, loading, networks, parallel, ppo, reward_model, sft
+from tulu_eval.training import dpo, heads, loading, networks, parallel, ppo, reward_model, sft
 from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import LoopSettings, Trainer, slower
 from tulu_eval.training.micro_batches import MICRO_TOKENS
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture, RewardSettings
 from tulu_eval.training.rollout import ROLLOUT_ROWS, PolicyEngine, RolloutEngine
+from tulu_eval.training.saving import checkpoint, export
+from tulu_eval.training.sizes import cost
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
 from tulu_eval.training.vllm_rollout import VllmEngine
-from tulu_eval.training.watch import Watch, make_probe
-from tulu_eval.training.watchdog import Watchdog, watching
+from tulu_eval.training.watching.watch import Watch, make_probe
+from tulu_eval.training.watching.watchdog import Watchdog, watching
 from tulu_eval.version import __version__
 
 _LOG = logging.getLogger(__name__)

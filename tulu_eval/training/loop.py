@@ -14,17 +14,17 @@ from torch.optim import AdamW
 from tulu_eval import files
 from tulu_eval.errors import UserError
 from tulu_eval.models.exported import ExportedChange
-from tulu_eval.training import checkpoint
-from tulu_eval.training.checkpoint import Trained
 from tulu_eval.training.formulas import learning_rate, warmup_updates
-from tulu_eval.training.metrics import Metrics
 from tulu_eval.training.micro_batches import MicroBatches
 from tulu_eval.training.parallel import Ranks, begin_again, clip_gradient, finite, gradient_norm
 from tulu_eval.training.randomness import permutation
-from tulu_eval.training.saved import Saved, folder_of
-from tulu_eval.training.speed import Speed
+from tulu_eval.training.saving import checkpoint
+from tulu_eval.training.saving.checkpoint import Trained
+from tulu_eval.training.saving.saved import Saved, folder_of
 from tulu_eval.training.stages import RATES, Recipe
 from tulu_eval.training.text import Tokens
+from tulu_eval.training.watching.metrics import Metrics
+from tulu_eval.training.watching.speed import Speed
 
 _LOG = logging.getLogger(__name__)
 

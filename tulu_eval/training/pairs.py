@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import PairLosses
 from tulu_eval.training.loop import Trainer
+from tulu_eval.training.rows.data import PreferencePair
 
 
 def train_on_pairs(

@@ -34,11 +34,11 @@ from tulu_eval.training.networks import (
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture
 from tulu_eval.training.rollout import Rollout, RolloutEngine, roll_out
-from tulu_eval.training.speed import Speed
 from tulu_eval.training.stages import PPORecipe
 from tulu_eval.training.step_means import StepMeans
 from tulu_eval.training.text import Tokens
-from tulu_eval.training.watch import Watch
+from tulu_eval.training.watching.speed import Speed
+from tulu_eval.training.watching.watch import Watch
 
 
 class Models(NamedTuple):

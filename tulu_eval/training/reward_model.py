@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tulu_eval.training.data import PreferencePair
 from tulu_eval.training.formulas import PairLosses, preference_loss
 from tulu_eval.training.loop import Trainer
 from tulu_eval.training.networks import Scorer, collate, last_token_scores
 from tulu_eval.training.pairs import train_on_pairs
+from tulu_eval.training.rows.data import PreferencePair
 
 
 def train(trainer: Trainer, scorer: Scorer, pairs: Sequence[PreferencePair]) -> None:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.runs import catalog
-from tulu_eval.training.data import TrainingRows
 from tulu_eval.training.networks import Batch, Scorer, last_token_scores
 from tulu_eval.training.rollout import Rollout
+from tulu_eval.training.rows.data import TrainingRows
 from tulu_eval.training.text import Tokens
 
 GROUP = "tulu_eval.rewards"

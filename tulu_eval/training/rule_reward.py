@@ -18,10 +18,10 @@ from tulu_eval.benchmarks.labelled import JudgedBenchmark
 from tulu_eval.errors import DataError, PreflightError, UnknownName
 from tulu_eval.models.tokenizer import PromptWriter
 from tulu_eval.runs import catalog
-from tulu_eval.training.data import TrainingRows
 from tulu_eval.training.networks import Batch
 from tulu_eval.training.rewards import PromptSettings, Reward, RewardSettings, texts
 from tulu_eval.training.rollout import Rollout
+from tulu_eval.training.rows.data import TrainingRows
 from tulu_eval.training.text import Tokens
 
 

@@ -53,7 +53,7 @@ class StepMeans:
         self._explained.append(explained_variance(old.values, target.returns, mask, self._ranks.sum))
 
     def summary(self) -> dict[str, float]:
-        """Returns the means by name, as ``metrics.jsonl`` has them (:mod:`~tulu_eval.training.metrics`)."""
+        """Returns the means by name, as ``metrics.jsonl`` has them (:mod:`~tulu_eval.training.watching.metrics`)."""
         device = self._ranks.device
         total = dict(zip((*_SUMS, *self._rewards), self._ranks.sum(self._sums.to(device)).tolist(), strict=True))
         rows, tokens = total["rows"], total["tokens"]

@@ -1,0 +1,1 @@
+"""What a training will need, said before it starts: memory, operations, files."""
