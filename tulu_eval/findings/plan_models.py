@@ -226,7 +226,7 @@ def _assumptions(members: Sequence[Member]) -> tuple[Assumption, ...]:
         Assumption("an engine starts in", START, "seconds, whatever the size of its model", _MEASURED),
         Assumption("weights have", 2.0, "bytes per parameter", "bfloat16, in which the suite's models are served"),
         Assumption("one GPU has", H200_GIB, "GiB of memory", "what the driver of an H200 says"),
-        Assumption("weights fill at most", SHARE, "of the memory", "the share with which 'reproduce --dry-run' plans, too"),
+        Assumption("weights fill at most", SHARE, "of the memory", "the share with which the plan of 'reproduce' counts, too"),
         Assumption("a token has", CHARACTERS_PER_TOKEN, "characters of text", "Llama 2's tokens of the GSM8K prompt"),
     ]
     for member in members:
