@@ -89,4 +89,4 @@ LENGTHS = MappingProxyType(
         ),
     }
 )
-"""By benchmark and protocol."""
+"""The lengths of a column, by the names of its benchmark and protocol."""
