@@ -6,7 +6,6 @@ traceback (``--debug`` shows it). Any other error is a bug and keeps its traceba
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 MOST_KNOWN = 24
@@ -96,6 +95,8 @@ def suggest(name: str, known: Iterable[str], limit: int = 3) -> str:
 
 def near(name: str, known: Iterable[str], limit: int = 3) -> str:
     """Returns `` Did you mean 'a' or 'b'?``; empty if no name is near."""
+    import difflib
+
     lowered = {option.lower(): option for option in sorted(set(known), reverse=True)}
     matches = difflib.get_close_matches(name.lower(), lowered, n=limit, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(lowered[match]) for match in matches)}?" if matches else ""

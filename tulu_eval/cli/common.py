@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import re
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -70,7 +68,7 @@ class Verbs(click.Group):
             sys.exit(super().main([word for word in words if word != "--debug"], **kwargs) or 0)
         except UserError as error:
             if debug:
-                traceback.print_exc()
+                sys.excepthook(type(error), error, error.__traceback__)
             say(f"tulu-eval: {error.command_line}")
             sys.exit(error.exit_code)
         except click.NoSuchOption as error:
@@ -94,7 +92,7 @@ class Verbs(click.Group):
             sys.exit(141)
         except OSError as error:  # the machine's: a full disk, a folder that may not be entered, a name that is too long
             if debug:
-                traceback.print_exc()
+                sys.excepthook(type(error), error, error.__traceback__)
             say(f"tulu-eval: {of_system(error)}")
             sys.exit(2)
 
@@ -193,6 +191,8 @@ def set_up_logging(verbose: int, quiet: bool) -> None:
 
     Other packages draw bars only if stderr is a terminal and ``quiet`` is false.
     """
+    import logging
+
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.DEBUG if verbose > 1 else logging.WARNING)
     logging.getLogger("tulu_eval").setLevel(level)
