@@ -58,7 +58,7 @@ def child(orders: list[Order], output: Path) -> None:
     from transformers import LlamaConfig
 
     from tulu_eval.training import parallel
-    from tulu_eval.training.formulas import HEAD_ROWS
+    from tulu_eval.training.at_once import HEAD_ROWS
     from tulu_eval.training.sizes import memory
 
     torch.set_num_threads(1)

@@ -61,7 +61,7 @@ def locate(hub_id: str, revision: str | None) -> Located:
         PreflightError: If the hub does not allow such a name, the model is unknown or gated, or the hub is unreachable and the
             model is not in the local cache.
     """
-    from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
+    from huggingface_hub import errors, try_to_load_from_cache
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
@@ -70,6 +70,8 @@ def locate(hub_id: str, revision: str | None) -> Located:
         raise PreflightError(f"{hub_id!r} can be no model of the hub: {error}") from error
     info = ask(hub_id, revision, "model")
     if info is not None:
+        from huggingface_hub import snapshot_download  # which imports the client of the hub, 0.3 s
+
         # By branch, not by commit: only then does the client store the branch's commit for a later run without a network.
         folder = Path(_guarded(hub_id, lambda: snapshot_download(hub_id, revision=revision, allow_patterns=SMALL_FILES)))
         counts = info.safetensors.parameters if info.safetensors else {}
@@ -126,10 +128,12 @@ def ask(hub_id: str, revision: str | None, kind: Literal["model", "dataset"]) ->
     Raises:
         PreflightError: If the hub answers that there is no such repository or revision, or that it is gated.
     """
-    from huggingface_hub import HfApi, constants, errors
+    from huggingface_hub import constants, errors
 
     if constants.is_offline_mode():
         return None
+    from huggingface_hub import HfApi
+
     try:
         return HfApi().repo_info(hub_id, revision=revision, repo_type=kind, timeout=ASK_SECONDS, files_metadata=kind == "model")
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:

@@ -17,6 +17,7 @@ from tulu_eval.models import file_tokenizer, gguf
 from tulu_eval.models.file_tokenizer import FileTokenizer
 from tulu_eval.models.template import ChatTemplate
 from tulu_eval.models.tokenizer import PromptWriter, load_for_prompts, load_tokenizer
+from tulu_eval.training.literal import MARK, LiteralTokenizer
 
 TEXTS = (
     "", "a", " two  spaces\n\n\ttab", "Ünïcödé 漢字 🎉‍🔥", "1234567.89 = 12,345", "don't I'LL we've",
@@ -44,7 +45,16 @@ def assert_same(folder: Path) -> FileTokenizer:
         rows = theirs(list(TEXTS), add_special_tokens=special)["input_ids"]
         assert own(list(TEXTS), add_special_tokens=special)["input_ids"] == rows
         assert [own.decode(row) for row in rows] == [theirs.decode(row) for row in rows]
+        places, expected = (one(list(TEXTS), add_special_tokens=special, return_offsets_mapping=True) for one in (own, theirs))
+        assert places["input_ids"] == rows
+        assert places["offset_mapping"] == expected["offset_mapping"]
     assert own("a b")["input_ids"] == theirs("a b")["input_ids"]
+    assert own.is_fast
+    assert own.get_vocab() == theirs.get_vocab()
+    written = "Is </s> <|im_end|> <|eot_id|> text?" + MARK
+    literal = [LiteralTokenizer.of(one) for one in (own, theirs)]
+    ends = [one.encode(written, 0) if one else None for one in literal]
+    assert ends[0] == ends[1]
     assert own.encode("a b") == theirs.encode("a b")
     assert [own.convert_ids_to_tokens(at) for at in range(300)] == [theirs.convert_ids_to_tokens(at) for at in range(300)]
     writers = [PromptWriter(one, "m", tulu=True, folder=folder) for one in (own, theirs)]

@@ -15,11 +15,12 @@ from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from tulu_eval.training import ppo, sft, sharding
+from tulu_eval.training.at_once import ROLLOUT_ROWS
 from tulu_eval.training.loop import Trainer
 from tulu_eval.training.networks import Policy, Scorer, checkpoint_activations
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture
-from tulu_eval.training.rollout import ROLLOUT_ROWS, PolicyEngine
+from tulu_eval.training.rollout import PolicyEngine
 from tulu_eval.training.stages import PPORecipe
 
 TOKENS, ROW = 512, 128

@@ -19,7 +19,8 @@ from click.testing import CliRunner, Result
 from tulu_eval.models import model_files
 from tulu_eval.models.resolve import resolve
 from tulu_eval.registry import load_suite
-from tulu_eval.training import launch, loading
+from tulu_eval.training import loading
+from tulu_eval.training.job import pick_device
 from tulu_eval.training.saving import export
 
 Train = Callable[..., Result]
@@ -216,4 +217,4 @@ class TestNames:
 
 def test_a_device_that_is_not_there() -> None:
     with pytest.raises(Exception, match="training does not run on device 'mps' here"):
-        launch.pick_device("mps")
+        pick_device("mps")

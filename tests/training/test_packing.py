@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tulu_eval.training import formulas as rl
 from tulu_eval.training import packing, parallel, sharding
+from tulu_eval.training.at_once import HEAD_ROWS
 from tulu_eval.training.networks import checkpoint_activations, collate
 from tulu_eval.training.packing import Packing, cut, parts_needed, spread
 from tulu_eval.training.parallel import Ranks
@@ -88,7 +89,7 @@ def test_checkpointed_layers_give_the_same_gradients(toys: Any) -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_logprobs_without_all_logits_are_those_with_them(dtype: torch.dtype, tolerance: float) -> None:
     torch.manual_seed(0)
-    tokens = 2 * rl.HEAD_ROWS + 3
+    tokens = 2 * HEAD_ROWS + 3
     targets = torch.randint(0, 40, (tokens,))
     weights = torch.randn(tokens)
     sides = []

@@ -215,8 +215,7 @@ def plan_training(
         stage, rollouts, rollout_memory, rank_timeout, save_every=save_every, watch_every=watch_every, probe_items=probe_items
     )
     recipes.check_name(stage, recipe)
-    from tulu_eval.training import launch
-    from tulu_eval.training.job import TrainingOrder, load_recipe
+    from tulu_eval.training.job import TrainingOrder, load_recipe, pick_device
 
     order = TrainingOrder(
         stage=stage,
@@ -242,7 +241,7 @@ def plan_training(
         reward_url=reward_url,
         skip_bad_rows=skip_bad_rows,
     )
-    where = launch.pick_device(device)
+    where = pick_device(device)
     return TrainingPlan(order, load_recipe(order), where, int(os.environ.get("WORLD_SIZE", "1")), load_suite(registry))
 
 

@@ -178,10 +178,8 @@ def _centre(benchmark: Benchmark, models: Sequence[str], suite: Suite) -> tuple[
     metric = benchmark.protocol(None).metric
     values: dict[str, float] = {}
     for name in models:
-        try:
-            cells = suite.cells(suite.find(name), benchmark.name)
-        except UserError:
-            continue
+        known = suite.known(name)
+        cells = () if known is None else suite.cells(known, benchmark.name)
         counted = [cell for cell in cells if suite.metrics[cell.metric_key].counted and cell.metric == metric]
         if counted:
             best = min(counted, key=lambda cell: cell.standing == "contradicted")

@@ -91,12 +91,9 @@ def remembered_model(folder: Path, suite: Suite) -> Model | None:
 
 def released_model(run: StoredRun, suite: Suite) -> Model | None:
     """Returns the model of the registry that a run measured; ``None`` for any other model."""
-    try:
-        known = suite.find(run.model)
-    except UserError:
-        return None
+    known = suite.known(run.model)
     local = run.about.model.revision.startswith("sha256:")
-    return None if local and known.package is None else known
+    return None if known is None or (local and known.package is None) else known
 
 
 def as_released(run: StoredRun) -> bool:

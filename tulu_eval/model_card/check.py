@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tulu_eval.errors import UserError
 from tulu_eval.model_card.card_file import CardFile, CardSpan, TableRow
 from tulu_eval.model_card.table_lint import doubts
 from tulu_eval.registry.card_tables import plain
@@ -61,7 +60,7 @@ def model_of(card: CardFile, suite: Suite) -> Model | None:
     index = card.metadata.get("model-index")
     first = index[0] if isinstance(index, list) and index else None
     name = first.get("name") if isinstance(first, dict) else None
-    return _known(suite, name) if isinstance(name, str) else None
+    return suite.known(name) if isinstance(name, str) else None
 
 
 def check(card: CardFile, suite: Suite, model: Model | None) -> tuple[Finding, ...]:
@@ -84,13 +83,6 @@ def _finding(
     card: CardFile, place: CardSpan, name: str, says: str, instead: str, source: str = REGISTRY, advice: str = ""
 ) -> Finding:
     return Finding(card.line(place.start), name, says, instead, source, advice, place)
-
-
-def _known(suite: Suite, name: str) -> Model | None:
-    try:
-        return suite.find(name)
-    except UserError:
-        return None
 
 
 def _recorded(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
@@ -139,7 +131,7 @@ def _links(card: CardFile, suite: Suite) -> Iterator[Finding]:
     for place, link in card.links():
         if not _NAME.fullmatch(link.text) or not re.fullmatch(r"[\w.-]+/[\w.-]+", link.hub_id):
             continue
-        named, target = _known(suite, link.text), _known(suite, link.hub_id)
+        named, target = suite.known(link.text), suite.known(link.hub_id)
         says = f"The link {link.text!r} leads to {link.hub_id}."
         if named is not None and (target is None or target.hub_id != named.hub_id):
             yield _finding(card, place, "link-elsewhere", says, f"{link.text} is {named.hub_id}.")
@@ -154,7 +146,7 @@ def _links(card: CardFile, suite: Suite) -> Iterator[Finding]:
 def _row(card: CardFile, suite: Suite, model: Model | None, row: TableRow) -> Iterator[Finding]:
     yield from _numbers(card, suite, model, row)
     split, *models = row.cells
-    linked = (_known(suite, link.hub_id) for cell in models for _, link in card.links(cell) if link.hub_id)
+    linked = (suite.known(link.hub_id) for cell in models for _, link in card.links(cell) if link.hub_id)
     first = next((found for found in linked if found and found.preference_split), None)
     if first is not None and re.fullmatch(r"\w+", split.text) and split.text != first.preference_split:
         says = f"The row of {first.name} calls its preference data {split.text!r}."
@@ -205,7 +197,7 @@ def _subject(suite: Suite, model: Model | None, row: TableRow) -> Model | None:
         return model
     listed = next((one.model for one in suite.card_rows if plain(one.label) == label), None)
     linked = re.search(r"\]\(([^()]*)\)", label)
-    return _known(suite, listed or (linked.group(1) if linked else label))
+    return suite.known(listed or (linked.group(1) if linked else label))
 
 
 def _base(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
@@ -213,7 +205,7 @@ def _base(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
         return
     named = card.metadata.get("base_model")
     for name in [named] if isinstance(named, str) else named if isinstance(named, list) else []:
-        found = _known(suite, name) if isinstance(name, str) else None
+        found = suite.known(name) if isinstance(name, str) else None
         if found is not None and found.hub_id != model.base:
             says = f"The metadata's base_model is {name}."
             yield _finding(card, card.key("base_model"), "base-model", says, f"Training started from {model.base}.")
@@ -229,7 +221,7 @@ def _base(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
 def _sizes(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
     """Yields sizes in the card's title that neither the model nor its reward model has."""
     title = next((line for line in card.lines() if line.text.startswith("# ")), None)
-    reward = _known(suite, model.reward_model) if model.reward_model else None
+    reward = suite.known(model.reward_model) if model.reward_model else None
     sizes = {model.size, *([reward.size] if reward else [])}
     for found in _SIZE.finditer(title.text if title else ""):
         if title is not None and found.group() not in sizes:
@@ -239,7 +231,7 @@ def _sizes(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
 
 def _reward_model(card: CardFile, suite: Suite, model: Model) -> Iterator[Finding]:
     """Yields statements outside tables about the model's reward model that contradict the registry."""
-    reward = _known(suite, model.reward_model) if model.reward_model else None
+    reward = suite.known(model.reward_model) if model.reward_model else None
     if reward is None:
         return
     worked_out = ", worked out from the model's name" if "reward_model" in model.inferred else ""
@@ -252,6 +244,6 @@ def _reward_model(card: CardFile, suite: Suite, model: Model) -> Iterator[Findin
                 place = CardSpan(line.start + found.start(), line.start + found.end(), found.group())
                 yield _finding(card, place, "reward-model", f"The card says: {found.group()}.", instead)
         for place, link in card.links(line):
-            linked = _known(suite, link.hub_id) if link.hub_id else None
+            linked = suite.known(link.hub_id) if link.hub_id else None
             if linked is not None and linked.stage == "RM" and linked.hub_id != reward.hub_id:
                 yield _finding(card, place, "reward-model", f"The card links to the reward model {linked.hub_id}.", instead)

@@ -14,12 +14,12 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml, parse_eval_result_entries
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from tulu_eval.errors import UnknownName, UserError, suggest
+from tulu_eval.errors import UserError, suggest
 from tulu_eval.escaping import markdown_cell, markdown_code
 from tulu_eval.findings.verify import Comparison, verify
 from tulu_eval.model_card.data_sets import DATA_SETS, data_set
 from tulu_eval.records import Result
-from tulu_eval.registry import Model, PublishedCell, Suite
+from tulu_eval.registry import PublishedCell, Suite
 from tulu_eval.runs.reading import StoredRun, find_runs
 from tulu_eval.version import __version__
 
@@ -63,9 +63,9 @@ def make(name: str, suite: Suite, results: Path, published: bool) -> CardContent
     Raises:
         UserError: If there is neither a complete run of the model nor a requested published number.
     """
-    model = _known(suite, name)
+    model = suite.known(name)
     runs, problems = find_runs(results) if results.is_dir() else ((), ())
-    own = [run for run in runs if run.model == name or (model is not None and _known(suite, run.model) == model)]
+    own = [run for run in runs if run.model == name or (model is not None and suite.known(run.model) == model)]
     entries: dict[tuple[str, ...], CardEntry] = {}
     left_out = []
     for run in sorted(own, key=lambda one: one.ended):
@@ -87,13 +87,6 @@ def make(name: str, suite: Suite, results: Path, published: bool) -> CardContent
         first = f" Left out, first of {len(left_out)}: {left_out[0]}." if left_out else ""
         raise UserError(f"no whole run of {name} is under {results}.{named}{first}")
     return CardContent(model.hub_id if model else name, tuple(entries.values()), cells, tuple(left_out))
-
-
-def _known(suite: Suite, name: str) -> Model | None:
-    try:
-        return suite.find(name)
-    except UnknownName:
-        return None
 
 
 def _comparisons(run: StoredRun, suite: Suite) -> tuple[Comparison, ...]:

@@ -46,15 +46,19 @@ OTHER_FILES = ("added_tokens.json", "special_tokens_map.json")
 
 
 class FileTokenizer:
-    """The part of a transformers tokenizer that prompts need: same names, same ids.
+    """The part of a transformers tokenizer that prompts and rows of training need: same names, same ids.
 
     Attributes:
+        backend_tokenizer: The tokenizer of the package tokenizers.
         special_tokens_map: Text of each special token with a name, in transformers' order.
         chat_template: Source of the chat template; ``None`` if there is none.
     """
 
+    is_fast = True
+    """As transformers says of a tokenizer that knows its tokens' characters."""
+
     def __init__(self, raw: Tokenizer, named: Mapping[str, str], more: Sequence[str], chat_template: str | None) -> None:
-        self._raw = raw
+        self.backend_tokenizer = raw
         self._special = list(dict.fromkeys([*named.values(), *more]))
         self.special_tokens_map = dict(named)
         self.chat_template = chat_template
@@ -63,30 +67,44 @@ class FileTokenizer:
         self.bos_token_id, self.eos_token_id = self._id(self.bos_token), self._id(self.eos_token)
         self.all_special_ids = [raw.token_to_id(text) for text in self._special]
 
-    def __call__(self, text: str | Sequence[str], add_special_tokens: bool = True, **_: bool) -> dict[str, Any]:
-        """Returns the token ids of a text, or of each of several, as ``input_ids``; characters' places are not kept."""
+    def __call__(
+        self, text: str | Sequence[str], add_special_tokens: bool = True, return_offsets_mapping: bool = False, **_: bool
+    ) -> dict[str, Any]:
+        """Returns the token ids of a text, or of each of several, as ``input_ids``.
+
+        If asked, ``offset_mapping`` has the first and the last place, exclusive, of each token's characters.
+        """
         texts = [text] if isinstance(text, str) else list(text)
-        rows = [one.ids for one in self._raw.encode_batch_fast(texts, add_special_tokens=add_special_tokens)]
-        return {"input_ids": rows[0] if isinstance(text, str) else rows}
+        encode = self.backend_tokenizer.encode_batch if return_offsets_mapping else self.backend_tokenizer.encode_batch_fast
+        rows = encode(texts, add_special_tokens=add_special_tokens)
+        found: dict[str, list[Any]] = {"input_ids": [row.ids for row in rows]}
+        if return_offsets_mapping:
+            found["offset_mapping"] = [row.offsets for row in rows]
+        return {name: one[0] for name, one in found.items()} if isinstance(text, str) else found
 
     def __len__(self) -> int:
-        return int(self._raw.get_vocab_size(with_added_tokens=True))
+        return int(self.backend_tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def get_vocab(self) -> dict[str, int]:
+        """Returns the id of each token, added ones too."""
+        found: dict[str, int] = self.backend_tokenizer.get_vocab(with_added_tokens=True)
+        return found
 
     def encode(self, text: str) -> list[int]:
         """Returns a text's token ids, with the special tokens that the tokenizer adds."""
-        return list(self._raw.encode(text).ids)
+        return list(self.backend_tokenizer.encode(text).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of token ids, special tokens written out."""
-        return str(self._raw.decode(list(ids), skip_special_tokens=False))
+        return str(self.backend_tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def convert_ids_to_tokens(self, token: int) -> str | None:
         """Returns a token's text in the vocabulary; ``None`` outside it."""
-        found: str | None = self._raw.id_to_token(token)
+        found: str | None = self.backend_tokenizer.id_to_token(token)
         return found
 
     def _id(self, text: str | None) -> int | None:
-        return None if text is None else self._raw.token_to_id(text)
+        return None if text is None else self.backend_tokenizer.token_to_id(text)
 
 
 def read(folder: Path) -> FileTokenizer | None:

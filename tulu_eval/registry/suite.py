@@ -68,14 +68,22 @@ class Suite:
             UnknownName: If no model has this name.
             UserError: If several models have this name without the organisation.
         """
-        wanted = name.strip().removeprefix(HUB).lower()
-        owners = (self._names[wanted],) if "/" in wanted and wanted in self._names else self._bare.get(wanted, ())
+        owners = self._owners(name)
         if len(owners) > 1:
             raise UserError(f"{name!r} is the name of {' and '.join(owners)}; give the organisation too")
         if owners:
             return self._by_id[owners[0]]
-        known = [model.hub_id if "/" in wanted else model.name for model in self.models]
-        raise UnknownName("model", name, known)
+        full = "/" in name.removeprefix(HUB)
+        raise UnknownName("model", name, [model.hub_id if full else model.name for model in self.models])
+
+    def known(self, name: str) -> Model | None:
+        """Returns the model that :meth:`find` finds; ``None`` if no model or several have this name."""
+        owners = self._owners(name)
+        return self._by_id[owners[0]] if len(owners) == 1 else None
+
+    def _owners(self, name: str) -> tuple[str, ...]:
+        wanted = name.strip().removeprefix(HUB).lower()
+        return (self._names[wanted],) if "/" in wanted and wanted in self._names else self._bare.get(wanted, ())
 
     def cells(self, model: Model | None = None, benchmark: str | None = None) -> tuple[PublishedCell, ...]:
         """Returns the published numbers; only those of ``model`` and ``benchmark`` if given."""

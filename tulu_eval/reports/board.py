@@ -123,7 +123,7 @@ def _beware(measured: Measured) -> list[str]:
 
 
 def _published(suite: Suite, cell: PublishedCell, one: TableCell) -> dict[str, Any]:
-    same = [other for other in suite.cells() if _number(other) == _number(cell)]
+    same = [other for other in suite.cells() if other.model == cell.model and _number(other) == _number(cell)]
     low, high = one.interval or (None, None)
     return {
         **{name: getattr(cell, name) for name in ("value", "n", "standing", "label", "identity")},

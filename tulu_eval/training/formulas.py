@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from tulu_eval.training.at_once import HEAD_ROWS, HEAD_ROWS_CUDA
+
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor of partial sums over all ranks."""
 
@@ -63,15 +65,6 @@ def token_logprobs(logits: Tensor, targets: Tensor, temperature: float = 1.0) ->
     """
     scaled = wide(logits) / temperature
     return scaled.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(-1)
-
-
-HEAD_ROWS = 128
-"""Number of tokens whose logits :func:`head_logprobs` holds at once.
-
-4096 tokens, width 256, vocabulary 32000, float32, forward and backward on one CPU thread: 3.7 s and 15 MiB with 128, 3.7 s and
-93 MiB with 512, 6.2 s and 11 MiB with torch's own choice (16); :func:`token_logprobs` takes 4.5 s and 2000 MiB.
-"""
-HEAD_ROWS_CUDA = 1024
 
 
 def head_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval.backends.base import EngineSettings
+from tulu_eval.backends.hf.device import resolve_device
 from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.models import config as configs
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.resolve import resolve
-from tulu_eval.models.tokenizer import load_tokenizer
+from tulu_eval.models.tokenizer import load_for_prompts
 from tulu_eval.registry import Suite
 from tulu_eval.training import recipes, rewards
 from tulu_eval.training.rewards import PromptSettings, RewardPart
@@ -79,6 +80,7 @@ class Job:
     """A training run before any weight is loaded.
 
     Attributes:
+        tokenizer: The model's; read without transformers where that makes no difference, until weights are loaded.
         reward_model: Reward model of PPO; ``None`` for other stages, and where no reward uses one and none is given.
         rows: Conversations, pairs or prompts.
         drawn: Number of the token ids that PPO's policy may draw, the smallest ones; ``None`` for all.
@@ -177,7 +179,7 @@ def make_job(order: TrainingOrder, suite: Suite) -> Job:
     sourced = load_recipe(order)
     recipe = sourced.recipe
     model = _model(recipe.model, "--model", order, suite)
-    tokenizer = load_tokenizer(model.path, model.name, trust_remote_code=False)
+    tokenizer = load_for_prompts(model.path, model.name, trust_remote_code=False)
     reward_model, parts = None, _rewards(order)
     shared = SharedTokens(_vocabulary(model))
     if isinstance(recipe, PPORecipe) and (order.reward_model or any(part.kind.uses_model for part in parts)):
@@ -199,6 +201,17 @@ def make_job(order: TrainingOrder, suite: Suite) -> Job:
     return Job(
         order, sourced, model, reward_model, tokenizer, rows, folder, rows_per_step, updates, shared.size, shared.notices, parts
     )
+
+
+def pick_device(name: str) -> str:
+    """Returns ``cuda`` or ``cpu``; ``auto`` is cuda if a CUDA device is available.
+
+    Raises:
+        PreflightError: If the device is not available, or training does not run on it.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise PreflightError(f"training does not run on device {name!r} here; use --device auto")
+    return "cuda" if resolve_device(name) == "cuda" else "cpu"
 
 
 def per_step(recipe: Recipe) -> tuple[int, int]:
@@ -251,7 +264,7 @@ def _model(name: str, option: str, order: TrainingOrder, suite: Suite) -> ModelF
 
 def _shared(order: TrainingOrder, model: ModelFiles, reward_model: ModelFiles, tokenizer: Any) -> SharedTokens:
     """Returns the token ids that policy and reward model both know."""
-    theirs = load_tokenizer(reward_model.path, reward_model.name, False)
+    theirs = load_for_prompts(reward_model.path, reward_model.name, False)
     own = _vocabulary(model)
     shared = share(tokenizer, theirs, (model.name, reward_model.name), (own, _vocabulary(reward_model)))
     if order.rollouts == "vllm" and shared.size < own:

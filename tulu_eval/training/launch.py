@@ -16,19 +16,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tulu_eval.errors import PreflightError
 from tulu_eval.models import model_files, pickled
 from tulu_eval.models.exported import Exported, ExportedRecipe, ExportedSetting
+from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.runs import catalog
 from tulu_eval.store import environment
 from tulu_eval.store.manifest import MANIFEST, locked, write_json
 from tulu_eval.training import dpo, heads, loading, networks, parallel, ppo, reward_model, sft
+from tulu_eval.training.at_once import ROLLOUT_ROWS
 from tulu_eval.training.job import Job, engine_settings
 from tulu_eval.training.loop import LoopSettings, Trainer, slower
 from tulu_eval.training.micro_batches import MICRO_TOKENS
 from tulu_eval.training.parallel import Ranks
 from tulu_eval.training.rewards import Mixture, RewardSettings
-from tulu_eval.training.rollout import ROLLOUT_ROWS, PolicyEngine, RolloutEngine
+from tulu_eval.training.rollout import PolicyEngine, RolloutEngine
 from tulu_eval.training.saving import checkpoint, export
 from tulu_eval.training.sizes import cost
 from tulu_eval.training.stages import DPORecipe, PPORecipe, RewardModelRecipe
@@ -53,21 +54,6 @@ class TrainingOutcome(NamedTuple):
     finished: bool
     folder: Path
     models: list[Path]
-
-
-def pick_device(name: str) -> str:
-    """Returns ``cuda`` or ``cpu``; ``auto`` is cuda if a CUDA device is available.
-
-    Raises:
-        PreflightError: If the device is not available, or training does not run on it.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise PreflightError(f"training does not run on device {name!r} here; use --device auto")
-    return name
 
 
 def execute(job: Job, device: str, report: Report, say: Callable[[str], None] = lambda text: None) -> TrainingOutcome:
@@ -96,7 +82,7 @@ def _execute(job: Job, ranks: Ranks, watch: Watchdog, report: Report, say: Calla
     trained_sizes = [job.model.parameters] + ([job.value_start.parameters] if job.rewards else [])
     manifest = _manifest(job, ranks)
     _prepare_folder(job, ranks, sum(trained_sizes), manifest)
-    job = _with_safetensors(job)
+    job = _loadable(job)
     order = job.order
     settings = LoopSettings(
         folder=job.folder,
@@ -127,12 +113,16 @@ def _finished(job: Job) -> bool:
     return not job.order.fresh and export.made(job.folder, job.sourced.stage, job.identity)
 
 
-def _with_safetensors(job: Job) -> Job:
-    """Returns a job whose weights, which are here now, are safetensors; refuses a reward model with another head."""
+def _loadable(job: Job) -> Job:
+    """Returns a job whose weights, which are here now, are safetensors, and whose tokenizer can be exported.
+
+    It refuses a reward model with another head.
+    """
     reward_model = job.reward_model and pickled.as_safetensors(job.reward_model)
     if reward_model is not None:
         heads.refuse_other(reward_model)
-    return dataclasses.replace(job, model=pickled.as_safetensors(job.model), reward_model=reward_model)
+    tokenizer = load_tokenizer(job.model.path, job.model.name, trust_remote_code=False)
+    return dataclasses.replace(job, model=pickled.as_safetensors(job.model), reward_model=reward_model, tokenizer=tokenizer)
 
 
 def _alone(job: Job, ranks: Ranks) -> AbstractContextManager[None]:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Self
 
 from tulu_eval import files
 from tulu_eval.endpoint.url import parse_base_url
 from tulu_eval.endpoint.wire import Connection, DroppedError, Reply
 from tulu_eval.errors import DataError, EngineError, UserError
-from tulu_eval.training.networks import Batch
 from tulu_eval.training.rewards import Reward, RewardSettings
-from tulu_eval.training.rollout import Rollout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tulu_eval.training.networks import Batch
+    from tulu_eval.training.rollout import Rollout
 
 SECONDS = 600.0
 """Largest time for one answer."""
@@ -75,6 +76,8 @@ class ServerReward(Reward):
             raise EngineError(f"the reward server's reply has no rewards: {error}") from error
         if len(rewards.rewards) != len(rollouts):
             raise EngineError(f"the reward server {self._url} gave {len(rewards.rewards)} rewards for {len(rollouts)} answers")
+        import torch
+
         scores = torch.tensor(rewards.rewards, device=batch.ids.device)
         if not scores.isfinite().all():
             raise EngineError(f"the reward server {self._url} gave a reward that is too large for float32")

@@ -12,17 +12,18 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.runs import catalog
-from tulu_eval.training.networks import Batch, Scorer, last_token_scores
-from tulu_eval.training.rollout import Rollout
 from tulu_eval.training.rows.data import TrainingRows
 from tulu_eval.training.text import Tokens
+
+if TYPE_CHECKING:  # a plan of a training needs no torch
+    from torch import Tensor
+
+    from tulu_eval.training.networks import Batch, Scorer
+    from tulu_eval.training.rollout import Rollout
 
 GROUP = "tulu_eval.rewards"
 MODEL, SERVER = "model", "server"
@@ -112,6 +113,8 @@ class ModelReward(Reward):
 
     def score(self, rollouts: Sequence[Rollout], batch: Batch) -> Tensor:
         """Returns the scores [rows]."""
+        from tulu_eval.training.networks import last_token_scores
+
         return last_token_scores(self._model(batch), batch)
 
     def flops(self, rows: Sequence[Tokens]) -> float:
@@ -193,11 +196,13 @@ class Mixture:
 
     def parts(self, rollouts: Sequence[Rollout], batch: Batch) -> Tensor:
         """Returns each reward's scores without weights: [rows, rewards], float32."""
+        import torch
+
         return torch.stack([reward.score(rollouts, batch).float() for reward in self._rewards], dim=1)
 
     def total(self, parts: Tensor) -> Tensor:
         """Returns the weighted sum [rows] of the scores [rows, rewards]."""
-        return parts @ torch.tensor(self._weights, device=parts.device)
+        return parts @ parts.new_tensor(self._weights)
 
     def flops(self, rows: Sequence[Tokens]) -> float:
         """Returns the operations of the scores of rows."""

@@ -24,9 +24,6 @@ from tulu_eval.training.parallel import whole
 from tulu_eval.training.randomness import derive
 from tulu_eval.training.text import Tokens
 
-ROLLOUT_ROWS = 64
-"""Number of rows that a rank decodes together."""
-
 
 class RolloutEngine(Protocol):
     """Generates rollouts."""

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tulu_eval.benchmarks.base import Benchmark
 from tulu_eval.benchmarks.labelled import JudgedBenchmark
 from tulu_eval.errors import DataError, PreflightError, UnknownName
 from tulu_eval.models.tokenizer import PromptWriter
 from tulu_eval.runs import catalog
-from tulu_eval.training.networks import Batch
 from tulu_eval.training.rewards import PromptSettings, Reward, RewardSettings, texts
-from tulu_eval.training.rollout import Rollout
 from tulu_eval.training.rows.data import TrainingRows
 from tulu_eval.training.text import Tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tulu_eval.training.networks import Batch
+    from tulu_eval.training.rollout import Rollout
 
 
 class RuleReward(Reward):
@@ -91,6 +93,8 @@ class RuleReward(Reward):
         asked = [(rollout.tokens.target, answer or "") for rollout, answer in zip(rollouts, answers, strict=True)]
         found = [grades[self._scorer].score for grades in self._benchmark.grade_all(asked)]
         scores = [0.0 if answer is None else score for answer, score in zip(answers, found, strict=True)]
+        import torch
+
         return torch.tensor(scores, device=batch.ids.device)
 
     def _cut(self, answer: str) -> str | None:

@@ -20,10 +20,8 @@ from tulu_eval.backends.vllm.backend import VllmBackend
 from tulu_eval.backends.vllm.messages import Transfer
 from tulu_eval.backends.vllm.settings import IPC
 from tulu_eval.backends.vllm.weight_stream import STREAM, TRANSFER_SECONDS, WeightSender
+from tulu_eval.training.at_once import BUFFER_BYTES
 from tulu_eval.training.networks import Policy
-
-BUFFER_BYTES = 1 << 28
-"""Least size of the buffer for CUDA IPC; it must hold the largest tensor."""
 
 _BITS = {2: torch.int16, 4: torch.int32}
 

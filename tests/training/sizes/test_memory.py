@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.training import parallel
-from tulu_eval.training.formulas import HEAD_ROWS
+from tulu_eval.training.at_once import HEAD_ROWS
 from tulu_eval.training.sizes import memory
 
 BENCHMARK = Path(__file__).resolve().parents[3] / "benchmarks" / "memory.py"

@@ -13,9 +13,8 @@ import dataclasses
 from tulu_eval.errors import PreflightError
 from tulu_eval.models.model_files import DTYPE_BYTES
 from tulu_eval.runs.rates import NOTHING_DONE, machine_rates
-from tulu_eval.training.formulas import HEAD_ROWS, HEAD_ROWS_CUDA
+from tulu_eval.training.at_once import BUFFER_BYTES, HEAD_ROWS, HEAD_ROWS_CUDA, ROLLOUT_ROWS
 from tulu_eval.training.job import Job
-from tulu_eval.training.rollout import ROLLOUT_ROWS
 from tulu_eval.training.rows.data import PreferencePair
 from tulu_eval.training.sizes.memory import (
     ACTIVATIONS,
@@ -30,7 +29,6 @@ from tulu_eval.training.sizes.memory import (
     states,
 )
 from tulu_eval.training.stages import PPORecipe
-from tulu_eval.training.weight_sync import BUFFER_BYTES
 
 ENGINE = "policy in vLLM, without its cache"
 
