@@ -26,6 +26,7 @@ def test_the_dry_run_measures_every_engine_that_is_here(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert "failed" not in done.stdout
+    assert re.search(rf"\| from a graph \| {NUMBER} \({NUMBER}–{NUMBER}\) \| 2 \| {NUMBER} \| 5 of 5 \|", done.stdout)
     rows = {cells[1].strip(): cells for line in done.stdout.splitlines() if len(cells := line.split("|")) > 2}
     for engine in ("tulu-eval transformers", "transformers generate", "lm-eval hf"):
         assert re.fullmatch(rf" {NUMBER} \({NUMBER}–{NUMBER}\) ", rows[engine][3]), rows[engine]
