@@ -13,7 +13,7 @@ from tulu_eval.cli.numeric import WHOLE
 
 @click.command(no_args_is_help=True, short_help="Repeat items of a run and count what changes.")
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--items", type=WHOLE, default=32, show_default=True, help="How many items to repeat.")
+@click.option("--limit", type=WHOLE, default=32, show_default=True, help="How many items to repeat, drawn from all.")
 @click.option("--model", "-m", help="Where the model is, for a run of a local folder or file.")
 @click.option("--data", type=click.Path(path_type=Path), help="The data file, for a run that read one.")
 @execution_options
@@ -21,7 +21,7 @@ from tulu_eval.cli.numeric import WHOLE
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def audit(
     folder: Path,
-    items: int,
+    limit: int,
     model: str | None,
     data: Path | None,
     unsafe_execution: bool,
@@ -36,7 +36,7 @@ def audit(
 
     \b
     Example:
-      tulu-eval audit results/smollm2-135m-instruct/gsm8k/card-200-1a2b3c4d --data test.jsonl --items 16
+      tulu-eval audit results/smollm2-135m-instruct/gsm8k/card-200-1a2b3c4d --data test.jsonl --limit 16
     """
     set_up_logging(0, quiet)
     import msgspec
@@ -45,7 +45,7 @@ def audit(
     from tulu_eval.runs.progress import Progress
 
     found = tulu_eval.audit(
-        folder, items, model=model, data=data, unsafe_execution=unsafe_execution, sandbox_image=sandbox_image,
+        folder, limit, model=model, data=data, unsafe_execution=unsafe_execution, sandbox_image=sandbox_image,
         progress=Progress(quiet=quiet),
     )  # fmt: skip
     if as_json:

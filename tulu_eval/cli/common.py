@@ -155,6 +155,16 @@ def then(*words: object, quiet: bool = False) -> None:
         say(f"next: {shlex.join(['tulu-eval', *map(str, words)])}")
 
 
+def then_same(change: str, *, quiet: bool = False) -> None:
+    """Prints on stderr that the same command is the likely next one, with a change such as ``without --dry-run``."""
+    if not quiet:
+        say(f"next: the same command {change}")
+
+
+FOR_REAL = "without --dry-run"
+"""What is changed in a command whose plan was printed."""
+
+
 def print_json(data: Any) -> None:
     """Prints data as JSON on stdout, with control characters escaped."""
     from tulu_eval.files import json_text

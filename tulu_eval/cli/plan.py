@@ -9,7 +9,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import plan_models
-from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option, then
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option, then, then_same
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 _MODELS = ("--models", "-m")
@@ -97,6 +97,8 @@ def plan(
         print_text(report.as_text(found))
         if any(reach.enough == "yes" for reach in found.reaches):
             then("run", benchmark, "-m", models[0], "-m", models[1], *(("--data", data) if data else ()))
+        else:
+            then_same("with a larger --detect POINTS")
 
 
 def _usage(text: str) -> click.UsageError:

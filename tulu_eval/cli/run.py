@@ -11,6 +11,7 @@ import tulu_eval
 from tulu_eval import plugins
 from tulu_eval.cli import foreign, suite_runs
 from tulu_eval.cli.common import (
+    FOR_REAL,
     check_models,
     complete,
     complete_models,
@@ -21,6 +22,7 @@ from tulu_eval.cli.common import (
     print_text,
     set_up_logging,
     then,
+    then_same,
 )
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
 from tulu_eval.cli.numeric import WHOLE
@@ -189,6 +191,7 @@ def _show_plans(plans: list[Plan], as_json: bool) -> None:
         print_json([dry_run.as_json(plan) for plan in plans])
     else:
         print_text("\n\n".join(dry_run.as_text(plan) for plan in plans), exact=True)
+        then_same(FOR_REAL)
 
 
 def _named(models: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...] | dict[str, str]:

@@ -51,6 +51,6 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
         print_json(verify_report.as_json(found))
     else:
         print_text(verify_report.as_text(found))
-        then("explain" if found.inconsistent else "bundle", folder)
+        then(*("explain", folder, "--max-items", 0) if found.inconsistent else ("bundle", folder))
     if strict and found.inconsistent:
         raise click.exceptions.Exit(1)

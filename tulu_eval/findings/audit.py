@@ -130,7 +130,7 @@ def audit(
         UserError: If the run is not finished or was imported, or model, data or settings here are not those of the run.
     """
     if items < 1:
-        raise UserError(f"--items must be 1 or more, not {items}")
+        raise UserError(f"--limit must be 1 or more, not {items}")
     run = finished(read_run(folder))
     if run.imported:
         raise UserError(f"{folder} was imported from {run.imported}; only a run of our own can be repeated")

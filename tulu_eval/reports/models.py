@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from tulu_eval.errors import UnknownName
+from tulu_eval.errors import UnknownName, counted
 from tulu_eval.findings.table_columns import TITLES
 from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
 from tulu_eval.registry.entries import Stage
@@ -44,7 +44,7 @@ def list_as_text(suite: Suite, models: Sequence[Model]) -> str:
         blocks.append(f"{family}\n\n{grid(header, rows, right=(2,), keep=(0, 1, 2))}")
     sizes = ", ".join(f"{title} on {suite.metrics[key].n} items" for key, title in TITLES.items())
     blocks.append(
-        f"{len(models)} models. Published numbers: {sizes}; {CONTRADICTED} marks a contradicted number.\n"
+        f"{counted(len(models), 'model')}. Published numbers: {sizes}; {CONTRADICTED} marks a contradicted number.\n"
         "'tulu-eval models show NAME' gives sources, contradictions and lineage."
     )
     return "\n\n".join(blocks)
