@@ -35,7 +35,7 @@ def audit(
         run: The run, or its folder.
         limit: How many items to repeat, 1 or more, drawn with a fixed seed.
         model: Folder or file of the model, for a run of a local one.
-        data: Data file of the run, if it read one.
+        data: Data file of the run; that which the run read, if it is still there, unless given.
         unsafe_execution: Run programs that the model wrote without a sandbox, with your rights.
         sandbox_image: Run them in containers of this image, by podman or docker, in place of bubblewrap's sandbox.
         progress: Draw a bar; or a :class:`Progress` that shows it.

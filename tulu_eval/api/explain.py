@@ -71,7 +71,7 @@ def explain(
         model: Where the model is: of a run of a local folder or file; of the recipe if no run of ours is given.
         benchmark: Benchmark of the recipe, if no run is given.
         protocol: The recipe; unless given that which fits the other side's number of items, else the benchmark's default.
-        data: Data file of the benchmark, if the run read one.
+        data: Data file of the benchmark; that which the run read, if it is still there, unless given.
         scorer: Scorer whose number is meant; the published one unless given.
         max_items: Samples that may be generated; 0 for what is free alone. A quarter of trying everything on all items, unless
             given.

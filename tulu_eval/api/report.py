@@ -52,8 +52,8 @@ def report(
     Args:
         results: Folder under which run folders are looked for.
         output: The file; report.html in the results folder unless given.
-        data: Files or folders with the items of benchmarks, by benchmark, for the prompts' text; their own sources unless
-            given.
+        data: Files or folders with the items of benchmarks, by benchmark, for the prompts' text; unless given, those
+            that each run read, if they are still there, or the benchmark's own.
         training: Folder under which training runs are looked for; ``training``, if it exists, unless given.
         registry: TOML file with models and published numbers of your own.
         progress: Draw a bar if reading takes more than a second.

@@ -15,7 +15,7 @@ from tulu_eval.cli.numeric import WHOLE
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--limit", type=WHOLE, default=32, show_default=True, help="How many items to repeat, drawn from all.")
 @click.option("--model", "-m", help="Where the model is, for a run of a local folder or file.")
-@click.option("--data", type=click.Path(path_type=Path), help="The data file, for a run that read one.")
+@click.option("--data", type=click.Path(path_type=Path), help="The data file; the run's own unless given.")
 @execution_options
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")

@@ -40,7 +40,7 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
     shell_complete=complete_protocols,
     help="The recipe; unless given, the one with as many items as the other side.",
 )
-@click.option("--data", type=click.Path(path_type=Path), help="The benchmark's data file, if the run read one.")
+@click.option("--data", type=click.Path(path_type=Path), help="The benchmark's data file; the run's own unless given.")
 @click.option("--scorer", help="Scorer whose number is meant; the published one unless given.")
 @click.option("--max-items", type=WHOLE, help="Samples that may be generated; 0 for what is free alone. Unless given, a "
               "quarter of trying everything on all items.")  # fmt: skip

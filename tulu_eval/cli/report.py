@@ -19,7 +19,7 @@ from tulu_eval.errors import UserError, counted
     "--output", "-o", type=click.Path(path_type=Path), help="The file; report.html in the results folder unless given."
 )
 @click.option("--data", multiple=True, metavar="BENCHMARK=FILE",
-              help="Items of a benchmark, for the text of the prompts; its own source unless given. Repeatable.")  # fmt: skip
+              help="Items of a benchmark, for the prompts' text; those that a run read unless given. Repeatable.")  # fmt: skip
 @click.option("--training", type=click.Path(path_type=Path),
               help="Folder under which training runs are looked for; 'training', if it exists, unless given.")  # fmt: skip
 @registry_option
