@@ -247,6 +247,14 @@ def test_help(verb: str, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAsse
     assert shown(f"{verb} --help", CliRunner().invoke(cli, [*verb.split(), "--help"])) == snapshot
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_the_terminal(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the commands of the examples, which are there to be copied, may be longer."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(cli, [*verb.split(), "--help"]).stdout.splitlines()
+    assert [line for line in lines if len(line) > 80 and "tulu-eval " not in line and "torchrun " not in line] == []
+
+
 @pytest.mark.parametrize("name", USUAL)
 def test_usual(name: str, call: Callable[[str], Result], snapshot: SnapshotAssertion) -> None:
     assert shown(USUAL[name], call(USUAL[name])) == snapshot

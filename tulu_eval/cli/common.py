@@ -212,13 +212,13 @@ def set_up_logging(verbose: int, quiet: bool) -> None:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
-def complete(group: str) -> Any:
-    """Returns a shell completion for the names of an entry point group."""
+def complete(*groups: str) -> Any:
+    """Returns a shell completion for the names of entry point groups."""
 
     def names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         from tulu_eval import plugins
 
-        return [name for name in plugins.names(group) if name.startswith(incomplete)]
+        return [name for group in groups for name in plugins.names(group) if name.startswith(incomplete)]
 
     return names
 
@@ -249,10 +249,25 @@ def complete_protocols(context: click.Context, _parameter: click.Parameter, inco
     from tulu_eval import plugins
     from tulu_eval.runs import catalog
 
-    given = context.params.get("benchmarks") or context.params.get("benchmark") or plugins.names(plugins.BENCHMARKS)
-    known = [name for name in ([given] if isinstance(given, str) else given) if name in plugins.names(plugins.BENCHMARKS)]
+    every = plugins.names(plugins.BENCHMARKS)
+    given = [*_words_before(context), context.params.get("benchmark")]
+    known = [name for name in given if name in every] or every
     found = dict.fromkeys(protocol for name in known for protocol in catalog.benchmark(name).protocols)
     return [name for name in found if name.startswith(incomplete)]
+
+
+def _words_before(context: click.Context) -> list[str]:
+    """Returns the arguments that were typed before an option that has no value yet; click has not given them names then."""
+    return [word for value in (*context.params.values(), context.args) if isinstance(value, list | tuple) for word in value]
+
+
+def complete_stages(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a stage of the registry's models."""
+    from typing import get_args
+
+    from tulu_eval.registry.entries import Stage
+
+    return [stage for stage in get_args(Stage) if stage.startswith(incomplete)]
 
 
 def complete_recipes(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -262,5 +277,5 @@ def complete_recipes(context: click.Context, _parameter: click.Parameter, incomp
     from tulu_eval.training import recipes
     from tulu_eval.training.stages import Stage
 
-    stages = [context.params["stage"]] if context.params.get("stage") else get_args(Stage)
+    stages = [word for word in _words_before(context) if word in get_args(Stage)] or get_args(Stage)
     return sorted({name for stage in stages for name in recipes.names(stage) if name.startswith(incomplete)})

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import Verbs, complete_models, print_json, print_text, registry_option, then
+from tulu_eval.cli.common import Verbs, complete_models, complete_stages, print_json, print_text, registry_option, then
 
 if TYPE_CHECKING:
     from tulu_eval.registry import Model
 
 
 @click.group(cls=Verbs, invoke_without_command=True)
-@click.option("--stage", metavar="STAGE", help="Only models of this stage: base, SFT, DPO, RM, PPO, value or instruct.")
+@click.option(
+    "--stage",
+    metavar="STAGE",
+    shell_complete=complete_stages,
+    help="Only models of this stage: base, SFT, DPO, RM, PPO, value or instruct.",
+)
 @registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.pass_context

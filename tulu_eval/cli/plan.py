@@ -30,7 +30,7 @@ class _Command(click.Command):
 
 
 @click.command(cls=_Command, no_args_is_help=True)
-@click.argument("benchmark", metavar="BENCHMARK|SUITE", shell_complete=complete("tulu_eval.benchmarks"))
+@click.argument("benchmark", metavar="BENCHMARK|SUITE", shell_complete=complete("tulu_eval.benchmarks", "tulu_eval.suites"))
 @click.option("--models", "-m", required=True, multiple=True, metavar="A B|FILE", shell_complete=complete_models,
               help="The two models: hub ids, folders, GGUF files, or names of the registry. For a suite: a file with one model "
                    "per line.")  # fmt: skip

@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True, short_help="Evaluate a model on one benchmark or several.")
 @click.argument(
-    "benchmarks", metavar="BENCHMARK...|SUITE", nargs=-1, required=True, shell_complete=complete("tulu_eval.benchmarks")
+    "benchmarks",
+    metavar="BENCHMARK...|SUITE",
+    nargs=-1,
+    required=True,
+    shell_complete=complete("tulu_eval.benchmarks", "tulu_eval.suites"),
 )
 @click.option(
     "--model", "-m", "model", required=True, multiple=True, shell_complete=complete_models,

@@ -152,7 +152,7 @@ def _cells(suite: Suite, model: Model) -> str:
             suite.metrics[cell.metric_key].title,
             f"{cell.value:.2f}".removesuffix("0") + (f" ± {cell.se:.2f}" if cell.se is not None else ""),
             str(cell.n or "unknown"),
-            cell.standing + (f" ({', '.join(cell.contradictions)})" if cell.contradictions else ""),
+            cell.standing,
             str(cell.source) + (f', as "{cell.label}"' if cell.label else ""),
         )
         for cell in suite.cells(model)
@@ -183,5 +183,7 @@ def _contradictions(suite: Suite, model: Model) -> str:
     lines = []
     for entry in suite.contradictions(model):
         first, second = suite.sources[entry.first_source], suite.sources[entry.second_source]
-        lines.append(wrapped(f"  {entry.id}: {entry.first} ({first}) {entry.second} ({second}) {entry.advice}", "    "))
+        lines.append(
+            wrapped(f"  {entry.title or entry.id}. {entry.first} ({first}) {entry.second} ({second}) {entry.advice}", "    ")
+        )
     return "\n".join(["contradictions of the record:", *lines]) if lines else ""
