@@ -36,7 +36,7 @@ def test_a_run_with_all_samples_there_imports_nothing_heavy(order: Any) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.endswith("0\n[]\n"), done.stderr
     assert "12 of 12 samples are in the ledger already" in done.stderr
-    assert f"next: tulu-eval verify {plan.folder}\n" in done.stderr
+    assert f"next: tulu-eval report --results {order.output}\n" in done.stderr
 
 
 def test_a_verdict_has_a_colour_on_a_terminal_and_none_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

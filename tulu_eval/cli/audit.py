@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import execution_options, print_json, print_text, set_up_logging, then
+from tulu_eval.cli.common import execution_options, print_json, print_text, set_up_logging, then_verify
 from tulu_eval.cli.numeric import WHOLE
 
 
@@ -52,4 +52,4 @@ def audit(
         print_json(msgspec.to_builtins(found))
     else:
         print_text(report.as_text(found))
-        then("verify", folder, quiet=quiet)
+        then_verify(folder, quiet=quiet)

@@ -155,6 +155,29 @@ def then(*words: object, quiet: bool = False) -> None:
         say(f"next: {shlex.join(['tulu-eval', *map(str, words)])}")
 
 
+def then_verify(folder: Path, *, registry: Path | None = None, quiet: bool = False) -> None:
+    """Prints the command that says what a run's number is worth: ``verify``, or ``report`` where nobody published one.
+
+    ``folder`` is the run's, or a file of outputs, whose number is in the table.
+    """
+    from tulu_eval.registry import load_suite
+    from tulu_eval.store.manifest import MANIFEST, read_manifest
+
+    if not (folder / MANIFEST).exists():
+        then("table", quiet=quiet)
+        return
+    manifest, suite = read_manifest(folder), load_suite(registry)
+    if not any(cell.protocol in manifest.items for cell in suite.cells(benchmark=manifest.benchmark.name)):
+        then("report", "--results", folder.parents[2] if len(folder.parents) > 2 else folder.parent, quiet=quiet)
+        return
+    known: tuple[object, ...] = ()
+    with contextlib.suppress(UserError):
+        known = suite.cells(suite.find(manifest.model.name), manifest.benchmark.name)
+    more: list[object] = [] if known else ["--as", "NAME"]
+    more += ["--partial"] if manifest.limit else []
+    then("verify", folder, *more, *(["--registry", registry] if registry else []), quiet=quiet)
+
+
 def then_same(change: str, *, quiet: bool = False) -> None:
     """Prints on stderr that the same command is the likely next one, with a change such as ``without --dry-run``."""
     if not quiet:
@@ -277,5 +300,6 @@ def complete_recipes(context: click.Context, _parameter: click.Parameter, incomp
     from tulu_eval.training import recipes
     from tulu_eval.training.stages import Stage
 
-    stages = [word for word in _words_before(context) if word in get_args(Stage)] or get_args(Stage)
+    typed = _words_before(context)
+    stages = [stage for stage in get_args(Stage) if stage in typed] or get_args(Stage)
     return sorted({name for stage in stages for name in recipes.names(stage) if name.startswith(incomplete)})

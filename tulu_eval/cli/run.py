@@ -21,8 +21,8 @@ from tulu_eval.cli.common import (
     print_json,
     print_text,
     set_up_logging,
-    then,
     then_same,
+    then_verify,
 )
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
 from tulu_eval.cli.numeric import WHOLE
@@ -175,6 +175,7 @@ def _run(
     progress = Progress(quiet=quiet)
     runs = tulu_eval.evaluate(benchmarks, models, data=files, registry=registry, progress=progress, **order)
     from tulu_eval.reports import run as run_report
+    from tulu_eval.reports.layout import fitted
 
     if as_json:
         print_json([run_report.as_json(one.folder, one.results, one.tally) for one in runs])
@@ -183,8 +184,8 @@ def _run(
             print_text(run_report.of_run(one.results, one.tally))
             for notice in one.notices:
                 progress.say(f"note: {notice}")
-            progress.say(f"\n{one.speed}\n{one.folder}".replace("\n\n", "\n"))
-        then("verify", runs[0].folder, quiet=quiet)
+            progress.say("\n".join(["", *filter(None, (fitted(one.speed), str(one.folder)))]))
+        then_verify(runs[0].folder, registry=registry, quiet=quiet)
     end_with_failures(runs, "the same command tries them again")
 
 

@@ -11,7 +11,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import execution_options, print_json, print_text, say, then, then_same
+from tulu_eval.cli.common import execution_options, print_json, print_text, say, then, then_same, then_verify
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def score(
     elif (target / JUDGING).exists():
         _refuse(OF_FILES, given, "is for a file of annotations, not for a judge's folder")
         _show(tulu_eval.rescore_judgments(target, **scoring), as_json)
-        then("verify", target, quiet=as_json)
+        then_verify(target.absolute().parent.parent, quiet=as_json)
     else:
         if target.is_dir():
             _refuse(OF_JUDGMENTS, given | scoring, f"is for judgments, and {target} has samples, not judgments")
@@ -108,7 +108,7 @@ def _samples(folder: Path, unsafe_execution: bool, sandbox_image: str, as_json: 
         print_text(run.of_disagreements(scored))
         if scored.unhashed:
             print_text(f"\nbeware: it {scored.unhashed}")
-        then("verify", folder)
+        then_verify(folder)
 
 
 def _show(found: WinRates, as_json: bool) -> None:
