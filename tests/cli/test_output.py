@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -230,6 +232,21 @@ def call(
         yield lambda words: CliRunner().invoke(cli, words.format(judge=server.url).split())
 
 
+OTHER_FORMS = {"plan --gpus": "plan SUITE"}
+"""Names that a call's JSON has in ``docs/json_shapes``, where they are others."""
+
+SHOWN_ELSEWHERE = {"run SUITE", "run SUITE --dry-run", "judge LABELS"}
+"""JSON of calls that are not here: test_suite_verbs.py, ../runs/test_labelling.py."""
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Iterator[ModuleType]:
+    """The typed records of all JSON."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        yield importlib.import_module("json_shapes")
+
+
 def with_json(name: str) -> bool:
     """Returns whether a call's verb has ``--json`` and prints something else with it."""
     verb = " ".join(USUAL[name].split(" --")[0].split()[:2])
@@ -272,9 +289,17 @@ def test_no_line_is_longer_than_the_terminal(name: str, call: Callable[[str], Re
 
 
 @pytest.mark.parametrize("name", [name for name in USUAL if with_json(name)])
-def test_json(name: str, call: Callable[[str], Result], snapshot: SnapshotAssertion) -> None:
+def test_json(name: str, call: Callable[[str], Result], snapshot: SnapshotAssertion, shapes: ModuleType) -> None:
     words = f"{USUAL[name]} --json"
-    assert shown(words, call(words), short=True) == snapshot
+    done = call(words)
+    assert shown(words, done, short=True) == snapshot
+    kind, _ = shapes.SHAPES[OTHER_FORMS.get(name, name)]
+    assert shapes.held(json.loads(done.stdout), kind), "docs/json_shapes says what it prints"
+
+
+def test_every_json_has_a_shape(shapes: ModuleType) -> None:
+    printed = {OTHER_FORMS.get(name, name) for name in USUAL if with_json(name)}
+    assert set(shapes.SHAPES) - printed == SHOWN_ELSEWHERE
 
 
 @pytest.mark.parametrize("verb", MISTAKES)
