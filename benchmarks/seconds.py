@@ -43,7 +43,7 @@ def commands(given: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str
     some = folder / "some"
     for place, path in enumerate(sorted((ROOT / "results").rglob("manifest.json"))[:RUNS]):
         shutil.copytree(path.parent, some / f"{place}")
-    yield f"report of {RUNS} runs", "1.0", ["report", "--results", str(some), "--write", str(folder / "x.html"), "-q"]
+    yield f"report of {RUNS} runs", "1.0", ["report", "--results", str(some), "--output", str(folder / "x.html"), "-q"]
     yield "table of them", "-", ["table", "--results", str(some)]
     yield "doctor", "-", ["doctor"]
 

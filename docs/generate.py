@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
+from json_shapes import SHAPES
 
 import tulu_eval
 from tulu_eval.findings.audit import StoredAudit
@@ -58,6 +59,8 @@ HEAD = "| field | type | meaning |\n|---|---|---|\n"
 def write(folder: Path) -> None:
     """Writes all pages, and a JSON Schema per file of a run folder, where they differ from what is there."""
     texts = {"run-files.md": run_files(), "registry-tables.md": registry_tables(), "python.md": python_reference()}
+    texts |= {"json.md": verbs_json()}
+    texts |= {json_schema_name(name): json.dumps(msgspec.json.schema(kind), indent=2) for name, (kind, _) in SHAPES.items()}
     texts |= {page: with_pages((ROOT / file).read_text("utf-8"), (ROOT / file).parent, folder) for file, page in PAGES.items()}
     texts |= {schema_name(name): json.dumps(msgspec.json.schema(kind), indent=2) for name, (kind, _) in FILES.items()}
     folder.mkdir(exist_ok=True)
@@ -115,6 +118,31 @@ def summary(kind: type[Any]) -> str:
     return "" if text.startswith(f"{kind.__name__}(") else plain(text)
 
 
+def json_schema_name(verb: str) -> str:
+    """Returns the name of the JSON Schema of what a verb prints."""
+    return f"json-{re.sub(r'[^a-z]+', '-', verb.lower()).strip('-')}.schema.json"
+
+
+def verbs_json() -> str:
+    """Returns the page of what verbs print with ``--json``."""
+    blocks, shown = ["# JSON of the verbs, field by field", _OF_VERBS], set[str]()
+    for verb, (kind, what) in SHAPES.items():
+        _, components = msgspec.json.schema_components([kind])
+        of = f" Here: {type_words(msgspec.json.schema(kind))}." if components else ""
+        blocks.append(f"## {verb}\n\n{what}{of} [JSON Schema]({json_schema_name(verb)}).")
+        for part in components:
+            if part not in shown:
+                shown.add(part)
+                blocks.append(_record_table(_by_name(kind)[part], components[part]))
+    return "\n\n".join(blocks) + "\n"
+
+
+_OF_VERBS = """\
+Made from typed records (`docs/json_shapes`), which the tests hold against what every verb prints: no field is missing here,
+and none is there that is not here. Notes, errors and progress go to stderr. A record of several verbs stands where it comes
+first."""
+
+
 def run_files() -> str:
     """Returns the page of a run folder's files, made from the records that read and write them."""
     blocks, shown = ["# Files of a run folder, field by field", _INTRODUCTION], set[str]()
@@ -140,18 +168,28 @@ def _by_name(kind: type[Any]) -> dict[str, type[Any]]:
     while waiting:
         one = waiting.pop()
         waiting += typing.get_args(one)
-        if isinstance(one, type) and issubclass(one, msgspec.Struct) and one.__name__ not in found:
+        record = isinstance(one, type) and (issubclass(one, msgspec.Struct) or dataclasses.is_dataclass(one) or _is_named(one))
+        if record and one.__name__ not in found:
             found[one.__name__] = one
             waiting += typing.get_type_hints(one, include_extras=False).values()
     return found
 
 
+def _is_named(kind: type[Any]) -> bool:
+    """Whether a record is a named tuple, which JSON has as a list."""
+    return issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
 def _record_table(kind: type[Any], schema: Mapping[str, Any]) -> str:
     said, rows = meanings(kind), []
-    for name, field in schema["properties"].items():
-        absent = "" if name in schema.get("required", ()) else "may be absent"
+    named = dict(zip(kind._fields, schema["prefixItems"], strict=True)) if _is_named(kind) else schema["properties"]
+    for name, field in named.items():
+        absent = (
+            "" if _is_named(kind) or dataclasses.is_dataclass(kind) or name in schema.get("required", ()) else "may be absent"
+        )
         rows.append(f"| `{name}` | {type_words(field)} | {'; '.join(filter(None, (absent, said.get(name, ''))))} |")
-    return f"### {kind.__name__}\n\n{summary(kind)}\n\n{HEAD}" + "\n".join(rows)
+    order = " A list of these, in this order." if _is_named(kind) else ""
+    return f"### {kind.__name__}\n\n{summary(kind)}{order}\n\n{HEAD}" + "\n".join(rows)
 
 
 _WORDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}

@@ -33,9 +33,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def own_readings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives each test a cache of readings of its own, since a test with a changed scorer remembers other grades."""
+    """Gives each test memories of its own: a test with a changed scorer remembers other grades, one with data where it was."""
     folder = tmp_path_factory.getbasetemp() / "readings" / secrets.token_hex(8)
-    monkeypatch.setattr("tulu_eval.runs.remembered.cached", lambda *names: folder.joinpath(*names))
+    for module in ("remembered", "remembered_data"):
+        monkeypatch.setattr(f"tulu_eval.runs.{module}.cached", lambda *names: folder.joinpath(*names))
 
 
 @pytest.fixture

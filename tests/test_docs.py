@@ -184,6 +184,11 @@ def test_the_generated_pages_have_every_file_field_and_name(tmp_path: Path, monk
         assert f"## {name}\n" in tables
         assert all(f"\n| `{field.name}` | " in tables for field in dataclasses.fields(kind))
     assert all(f":: tulu_eval.{name}\n" in python for name in tulu_eval.__all__)
+    shapes = (tmp_path / "json.md").read_text()
+    assert [f"## {verb}\n" in shapes for verb in generate.SHAPES] == [True] * len(generate.SHAPES)
+    assert "| `finished` | true or false | Whether all samples are there. |" in shapes
+    assert json.loads((tmp_path / generate.json_schema_name("run SUITE --dry-run")).read_text())["type"] == "array"
+    assert {*re.findall(r"\]\(#(\w+)\)", shapes)} <= {name.lower() for name in re.findall(r"^### (\w+)$", shapes, re.MULTILINE)}
 
 
 def test_the_pictures_show_what_the_results_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ RANK = {
     "judging": 8, "backends": 8, "store": 8,
     "models": 9,
     "benchmarks": 10, "registry": 10, "stats": 10,
-    "hub": 11, "caching": 11, "plugins": 11, "endpoint": 11, "sandbox": 11, "stated": 11,
+    "hub": 11, "caching": 11, "plugins": 11, "extras": 11, "endpoint": 11, "sandbox": 11, "stated": 11,
     "files": 12,
     "escaping": 13, "logprobs": 13,
     "records": 14, "errors": 14, "version": 14,

@@ -78,6 +78,11 @@ class EngineError(UserError):
     """The engine failed during generation. Finished samples are in the ledger, so the run can resume."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun, in the plural unless it is one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def few(things: Sequence[object], limit: int = 5) -> str:
     """Returns the first things, separated by commas, and the number of others: ``a, b and 3 more``."""
     more = f" and {len(things) - limit} more" if len(things) > limit else ""

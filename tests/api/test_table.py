@@ -15,7 +15,7 @@ MakeRun = Callable[..., Path]
 def test_the_table_in_a_format(make_run: MakeRun, capfd: pytest.CaptureFixture[str]) -> None:
     make_run(121)
     capfd.readouterr()
-    table = tulu_eval.table("results", write="out/table.tex")
+    table = tulu_eval.table("results", output="out/table.tex")
     assert "| Tulu V2.5 PPO 13B" in str(table)
     assert "60.5 [53.6, 67.0]" in str(table)
     assert table._repr_markdown_() == str(table)
@@ -26,7 +26,7 @@ def test_the_table_in_a_format(make_run: MakeRun, capfd: pytest.CaptureFixture[s
     with pytest.raises(tulu_eval.UserError, match="unknown format 'html'"):
         tulu_eval.table("results", "html")
     with pytest.raises(tulu_eval.UserError, match=r"^write x.html: the format follows from the name's end"):
-        tulu_eval.table("results", write="x.html")
+        tulu_eval.table("results", output="x.html")
 
 
 def test_the_page(make_run: MakeRun, rows: Path) -> None:

@@ -69,17 +69,17 @@ def test_card_prints_front_matter_and_section(invoke: Run, make_run: Callable[..
 def test_card_writes_files(invoke: Run, make_run: Callable[..., Path], tmp_path: Path) -> None:
     make_run(right=92, model="allenai/tulu-2-13b")
     words = ("card", "tulu-2-13b", "--results", tmp_path / "results")
-    done = invoke(*words, "--write", tmp_path / "repo")
+    done = invoke(*words, "--output", tmp_path / "repo")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == f"{tmp_path}/repo/results.md\n{tmp_path}/repo/.eval_results/gsm8k.yaml\n"
     assert (tmp_path / "repo/results.md").read_text() == invoke(*words).stdout
     found = json.loads(invoke(*words, "--json").stdout)
     assert found["files"] == {".eval_results/gsm8k.yaml": (tmp_path / "repo/.eval_results/gsm8k.yaml").read_text()}
     assert invoke("card", "--check", tmp_path / "repo/results.md").exit_code == 0
-    assert invoke(*words, "--write", tmp_path / "repo").exit_code == 0
+    assert invoke(*words, "--output", tmp_path / "repo").exit_code == 0
     (tmp_path / "repo/results.md").unlink()
     (tmp_path / "repo/.eval_results/gsm8k.yaml").write_text("- mine\n")
-    refused = invoke(*words, "--write", tmp_path / "repo")
+    refused = invoke(*words, "--output", tmp_path / "repo")
     assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
     assert "repo/.eval_results/gsm8k.yaml exists and is not this text; nothing was written" in refused.stderr
     assert [path.name for path in (tmp_path / "repo").iterdir()] == [".eval_results"]
@@ -90,8 +90,8 @@ def test_card_writes_files(invoke: Run, make_run: Callable[..., Path], tmp_path:
     [
         (("--json",), "give a MODEL, or --check FILE. Try 'tulu-eval card --help'."),
         (
-            ("--check", "README.md", "--write", "."),
-            "--check only reads; --published and --write make a card. Try 'tulu-eval card --help'.",
+            ("--check", "README.md", "--output", "."),
+            "--check only reads; --published and --output make a card. Try 'tulu-eval card --help'.",
         ),
         (("tulu-2-13b", "--results", "nowhere"), "no whole run of tulu-2-13b is under nowhere."),
         (("tulu-2-13b", "--registry", "nowhere.toml"), "nowhere.toml: no such file"),

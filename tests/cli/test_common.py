@@ -8,8 +8,9 @@ import sys
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
 
-from tulu_eval.cli import common
+from tulu_eval.cli import cli, common
 from tulu_eval.records import Completion
 from tulu_eval.registry import load_suite
 from tulu_eval.runs.progress import Progress
@@ -35,7 +36,7 @@ def test_a_run_with_all_samples_there_imports_nothing_heavy(order: Any) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.endswith("0\n[]\n"), done.stderr
     assert "12 of 12 samples are in the ledger already" in done.stderr
-    assert f"next: tulu-eval verify {plan.folder}\n" in done.stderr
+    assert f"next: tulu-eval report --results {order.output}\n" in done.stderr
 
 
 def test_a_verdict_has_a_colour_on_a_terminal_and_none_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +46,33 @@ def test_a_verdict_has_a_colour_on_a_terminal_and_none_in_a_pipe(monkeypatch: py
     assert common.coloured(text) == ("\x1b[31minconsistent\x1b[0m, \x1b[32mconsistent\x1b[0m or \x1b[33mcannot tell\x1b[0m")
     monkeypatch.setenv("NO_COLOR", "1")
     assert common.coloured(text) == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "known", "others"),
+    [
+        ("run gsm8k -m x --protocol ", ["card-200", "full", "lm-eval-cot"], ["card-5-shot"]),
+        ("run mmlu -m x --protocol card", ["card-5-shot", "card-5-shot-nan"], ["card-200"]),
+        ("explain --benchmark mmlu --protocol 0", ["0-shot"], ["card-200"]),
+        ("train ", ["sft", "rm", "dpo", "ppo"], []),
+        ("train ppo --recipe ", ["easylm-large-rm", "card"], ["reproduce"]),
+        ("train sft --device cpu -r ", ["tiny", "reproduce"], ["card"]),
+        ("run gs", ["gsm8k", "gsm-symbolic"], ["mmlu"]),
+        ("run tulu-2.5", ["tulu-2.5", "tulu-2.5-quick"], []),
+        ("verify x --as tulu-2-13", ["tulu-2-13b"], ["tulu-2-7b"]),
+        ("models --stage ", ["PPO", "DPO", "value"], []),
+        ("list ", ["runs", "recipes"], []),
+        ("table --format ", ["markdown", "csv"], []),
+    ],
+)
+def test_a_shell_completes_names(typed: str, known: list[str], others: list[str]) -> None:
+    """By click's own completion, which the scripts of bash, zsh and fish call with the words typed so far."""
+    words = typed.split(" ")
+    found = {
+        one.value for one in ShellComplete(cli, {}, "tulu-eval", "_TULU_EVAL_COMPLETE").get_completions(words[:-1], words[-1])
+    }
+    assert {*known} <= found
+    assert not {*others} & found
 
 
 def test_the_next_command_can_be_copied(capsys: pytest.CaptureFixture[str]) -> None:

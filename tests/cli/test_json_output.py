@@ -93,7 +93,7 @@ def places(make_run: MakeRun, tmp_path: Path, shared: Path) -> dict[str, Path]:
         ("compare {run} {other} --json", True),
         ("bundle {run} -o {out} --json", False),
         ("table --results {results} --format json", True),
-        ("table --results {results} --write {out}.json", True),
+        ("table --results {results} --output {out}.json", True),
         ("models --registry {registry} --json", True),
         ("models --registry {registry} --json show us/our-model", True),
         ("plan gsm8k -m tulu-2-13b tulu-2-dpo-70b -d 4.5 --json", False),
@@ -111,7 +111,7 @@ def test_every_verb_escapes_what_steers_a_terminal(
     done = invoke(*(word.format(**places, name=HOSTILE) for word in command.split()))
     assert done.exit_code == 0, done.stderr
     written = Path(f"{places['out']}.json")
-    text = written.read_text(encoding="utf-8") if "--write" in command else done.stdout
+    text = written.read_text(encoding="utf-8") if "--output" in command else done.stdout
     assert steers(text) == []
     assert steers(done.stdout) == []
     assert not kept or holds(json.loads(text), HOSTILE[:15]), text

@@ -302,7 +302,7 @@ def test_a_judge_is_calibrated_and_its_number_mapped(
     files = [folder / "models" / name / ANNOTATIONS for name in ("claude-2", "alpaca-7b")]
     out = tmp_path / "some-judge.json"
     with loopback() as server:
-        asked = ("--judge", "some-judge", "--judge-url", server.url, "--size", "60", "-o", out)
+        asked = ("--judge", "some-judge", "--judge-url", server.url, "--limit", "60", "-o", out)
         dry = invoke("calibrate-judge", *files, *asked, "--dry-run")
         assert "requests, about" in dry.stdout
         assert not server.requests

@@ -150,7 +150,7 @@ CASES: list[tuple[str, list[str], str]] = [
         "was judged by alpaca_eval_gpt4, not by the original to calibrate against",
     ),
     (CALIBRATE.replace("{annotations}", "{nameless}"), [], "the baseline is unknown"),
-    (CALIBRATE + " --size 5", [], "a calibration needs 30 or more judged pairs; 5 is too few"),
+    (CALIBRATE + " --limit 5", [], "a calibration needs 30 or more judged pairs; 5 is too few"),
     (
         CALIBRATE,
         ["401", "..."],

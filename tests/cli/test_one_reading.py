@@ -180,7 +180,7 @@ def test_verbs_that_read_many_runs_leave_it_out(invoke: Run, spoilt: tuple[Path,
     table = invoke("table", "--results", results, "--format", "json")
     assert said in table.stderr
     assert [cell for line in json.loads(table.stdout)["lines"] for cell in line["columns"] if cell["measured"]] == []
-    report = invoke("report", "--results", results, "--write", tmp_path / "report.html")
+    report = invoke("report", "--results", results, "--output", tmp_path / "report.html")
     assert said in report.stderr
     card = invoke("card", "allenai/tulu-v2.5-ppo-13b-uf-mean-70b-uf-rm", "--results", results)
     assert card.exit_code == 2

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +38,7 @@ RUN = "results/ppo/gsm8k/published"
 EVALUATE = "run gsm8k --model model --name tiny --protocol custom --data rows.jsonl --limit 3 --device cpu --output out"
 JUDGE = "--judge gpt-4.1 --data baseline.json --gamed gamed.csv --partial"
 TRAIN = "train sft --recipe tiny --model model --data sft.jsonl --device cpu --output trained --set batch=8"
-CALIBRATE = "calibrate-judge annotations.json --judge gpt-4.1 --judge-url {judge} --size 30 --output calibration.json"
+CALIBRATE = "calibrate-judge annotations.json --judge gpt-4.1 --judge-url {judge} --limit 30 --output calibration.json"
 
 USUAL = {
     "run": EVALUATE,
@@ -46,7 +49,7 @@ USUAL = {
     "verify": f"verify {RUN}",
     "compare": f"compare {RUN} results/other/gsm8k/published",
     "explain": f"explain {RUN} --number 40.0 --n 200 --max-items 0",
-    "audit": "audit audited --model model --data rows.jsonl --items 2",
+    "audit": "audit audited --model model --data rows.jsonl --limit 2",
     "plan": "plan gsm8k --models tulu-2-13b tulu-v2.5-dpo-13b-uf-mean --detect 2.0 --data test.jsonl",
     "plan --gpus": "plan tulu-2.5 --models models.txt --gpus 8 --gpu-hour-price 3",
     "import": "import predictions.jsonl --model my-model --data test.jsonl --output out",
@@ -85,7 +88,7 @@ MISTAKES = {
     "audit": "audit audited --model nowhere",
     "plan": "plan gsm8k --models tulu-2-13b tulu-2-7b --detect 0",
     "import": "import words --model my-model --data test.jsonl",
-    "table": "table --write table.docx",
+    "table": "table --output table.docx",
     "report": "report --data gsm9k=test.jsonl",
     "list": "list modles",
     "models": "models --stage PPP",
@@ -107,7 +110,7 @@ MASKS = {
     r"\d+\.\d+ s\b|\b\d+ s\b": "# s",
     r"(?<=where )[\d,.]+ GB(?= are free)|(?<=where )[\d,.]+ GB\nare free|(?<=\"free\": )\d+": "#",
     r"[\d,.]+ (new tok/s|tok/s|tokens/s|items/s|bytes|MB)": r"# \1",
-    r'("(?:bytes|seconds|seconds_at_least|seconds_at_most)"): [\d.e+-]+': r"\1: #",
+    r'("(?:bytes|size|seconds|seconds_at_least|seconds_at_most)"): [\d.e+-]+': r"\1: #",
     r"(?<=date: ')[\d-]+": "#",
     r"loss [\d.]+  \|g\| [\d.]+|MFU \d+\.\d %": "#",
     r"\b[0-9a-f]{64}\b|(?<=sha256:)[0-9a-f]+|(?<=tiny@)[0-9a-f]+|(?<=first\d-)[0-9a-f]+": "#",
@@ -229,6 +232,21 @@ def call(
         yield lambda words: CliRunner().invoke(cli, words.format(judge=server.url).split())
 
 
+OTHER_FORMS = {"plan --gpus": "plan SUITE"}
+"""Names that a call's JSON has in ``docs/json_shapes``, where they are others."""
+
+SHOWN_ELSEWHERE = {"run SUITE", "run SUITE --dry-run", "judge LABELS"}
+"""JSON of calls that are not here: test_suite_verbs.py, ../runs/test_labelling.py."""
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Iterator[ModuleType]:
+    """The typed records of all JSON."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        yield importlib.import_module("json_shapes")
+
+
 def with_json(name: str) -> bool:
     """Returns whether a call's verb has ``--json`` and prints something else with it."""
     verb = " ".join(USUAL[name].split(" --")[0].split()[:2])
@@ -244,6 +262,14 @@ def test_every_verb_has_its_calls() -> None:
 def test_help(verb: str, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert shown(f"{verb} --help", CliRunner().invoke(cli, [*verb.split(), "--help"])) == snapshot
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_the_terminal(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the commands of the examples, which are there to be copied, may be longer."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(cli, [*verb.split(), "--help"]).stdout.splitlines()
+    assert [line for line in lines if len(line) > 80 and "tulu-eval " not in line and "torchrun " not in line] == []
 
 
 @pytest.mark.parametrize("name", USUAL)
@@ -263,9 +289,17 @@ def test_no_line_is_longer_than_the_terminal(name: str, call: Callable[[str], Re
 
 
 @pytest.mark.parametrize("name", [name for name in USUAL if with_json(name)])
-def test_json(name: str, call: Callable[[str], Result], snapshot: SnapshotAssertion) -> None:
+def test_json(name: str, call: Callable[[str], Result], snapshot: SnapshotAssertion, shapes: ModuleType) -> None:
     words = f"{USUAL[name]} --json"
-    assert shown(words, call(words), short=True) == snapshot
+    done = call(words)
+    assert shown(words, done, short=True) == snapshot
+    kind, _ = shapes.SHAPES[OTHER_FORMS.get(name, name)]
+    assert shapes.held(json.loads(done.stdout), kind), "docs/json_shapes says what it prints"
+
+
+def test_every_json_has_a_shape(shapes: ModuleType) -> None:
+    printed = {OTHER_FORMS.get(name, name) for name in USUAL if with_json(name)}
+    assert set(shapes.SHAPES) - printed == SHOWN_ELSEWHERE
 
 
 @pytest.mark.parametrize("verb", MISTAKES)
@@ -273,3 +307,26 @@ def test_mistake(verb: str, call: Callable[[str], Result], snapshot: SnapshotAss
     done = call(MISTAKES[verb])
     assert (done.exit_code, done.stdout) == (2, "")
     assert shown(MISTAKES[verb], done) == snapshot
+
+
+def next_of(done: Result) -> str:
+    """Returns what a call names as the likely next step, which is the last line on stderr; empty if there is none."""
+    last = (done.stderr.splitlines() or [""])[-1]
+    return last.removeprefix("next: ") if last.startswith("next: ") else ""
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_every_verb_ends_with_the_likely_next_step(name: str, call: Callable[[str], Result]) -> None:
+    step = next_of(call(USUAL[name]))
+    assert step
+    if step.startswith("tulu-eval "):
+        words = shlex.split(step)[1:]
+        verb = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
+        known = {option for parameter in VERBS[verb].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= known
+
+
+@pytest.mark.parametrize("name", [name for name in USUAL if with_json(name)])
+def test_json_is_alone(name: str, call: Callable[[str], Result]) -> None:
+    """A program that reads ``--json`` gets no word on what a person might do next."""
+    assert next_of(call(f"{USUAL[name]} --json")) == ""

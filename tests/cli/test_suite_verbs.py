@@ -76,7 +76,7 @@ def test_plan_says_when_the_items_are_enough(invoke: Run) -> None:
 def test_table_prints_and_writes(invoke: Run, make_run: MakeRun, tmp_path: Path) -> None:
     make_run(right=121)
     target = tmp_path / "made" / "table.md"
-    done = invoke("table", "--results", tmp_path / "results", "--write", target)
+    done = invoke("table", "--results", tmp_path / "results", "--output", target)
     assert (done.exit_code, done.stderr) == (0, f"next: tulu-eval report --results {tmp_path / 'results'}\n")
     assert done.stdout.count("not measured") == 9
     assert "60.5 [53.6, 67.0], n = 200" in target.read_text()
@@ -173,8 +173,8 @@ FILES = {
         (("table", "--registry", "{cell}"), "GSM8K_8shot_CoT '67.3' of allenai/tulu-2-13b cannot be a share of 200 items"),
         (("table", "--registry", "{toml}"), "toml.toml:1: is not TOML"),
         (("table", "--registry", "{none}"), "none.toml: no such file"),
-        (("table", "--results", "{dir}", "--write", "{dir}/t.docx"), "t.docx: the format follows from the name's end."),
-        (("table", "--results", "{dir}", "--write", "{key}/t.md"), "cannot be written: File exists"),
+        (("table", "--results", "{dir}", "--output", "{dir}/t.docx"), "t.docx: the format follows from the name's end."),
+        (("table", "--results", "{dir}", "--output", "{key}/t.md"), "cannot be written: File exists"),
         (("verify", "{none}"), "none.toml: no such run folder"),
         (("verify", "{dir}"), "is not a run folder: it has no manifest.json"),
         (("verify", "{run}"), "5 of 200 items are there; --partial compares these 5"),

@@ -73,14 +73,14 @@ def test_no_verdict_and_no_comparison(invoke: Run, stopped: Path, make_run: Make
     card = invoke("card", MODEL, "--results", stopped.parents[2])
     assert (card.exit_code, SAID in card.stderr) == (2, True)
     report = tmp_path / "report.html"
-    assert invoke("report", "--results", stopped.parents[2], "--write", report).exit_code == 0
+    assert invoke("report", "--results", stopped.parents[2], "--output", report).exit_code == 0
     assert SAID in report.read_text()
 
 
 def test_the_report_has_a_run_without_a_beginning(invoke: Run, headless: Path, tmp_path: Path) -> None:
     """It has no row at all, as most runs that were killed: rows of one batch are of one length, wherever they stand."""
     report = tmp_path / "report.html"
-    assert invoke("report", "--results", headless.parents[2], "--write", report).exit_code == 0
+    assert invoke("report", "--results", headless.parents[2], "--output", report).exit_code == 0
     assert SAID in report.read_text()
 
 

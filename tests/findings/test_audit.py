@@ -155,7 +155,7 @@ def test_an_audit_that_was_not_made_of_this_run_is_refused(make_run: Callable[..
 
 def test_what_cannot_be_audited(finished: RunOutcome, order: Order, llama2_like: Path, tmp_path: Path) -> None:
     suite = load_suite()
-    with pytest.raises(UserError, match="--items must be 1 or more, not 0"):
+    with pytest.raises(UserError, match="--limit must be 1 or more, not 0"):
         audit(finished.folder, suite, QUIET, items=0)
     with pytest.raises(UserError, match=r"^model here differs from the run's; give the run's own with --model and --data$"):
         audit(finished.folder, suite, QUIET, items=1, model=str(llama2_like), data=order.data)

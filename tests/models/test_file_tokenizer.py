@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import real_llama3
 from transformers import AutoTokenizer
 
+import tulu_eval
+from tulu_eval.errors import UserError
 from tulu_eval.models import file_tokenizer, gguf
 from tulu_eval.models.file_tokenizer import FileTokenizer
 from tulu_eval.models.template import ChatTemplate
@@ -177,3 +180,13 @@ def test_what_is_no_file_is_not_read(llama3_like: Path, changed: Callable[..., P
 def test_remote_code_is_transformers_business(llama3_like: Path) -> None:
     assert isinstance(load_for_prompts(llama3_like, "m", False), FileTokenizer)
     assert not isinstance(load_for_prompts(llama3_like, "m", True), FileTokenizer)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_byte_order_mark_is_refused_as_transformers_refuses_it(name: str, llama3_like: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(llama3_like, tmp_path / "marked"))
+    (own / name).write_bytes(b"\xef\xbb\xbf" + (own / name).read_bytes())
+    with pytest.raises((ValueError, OSError)):
+        AutoTokenizer.from_pretrained(own, local_files_only=True)
+    with pytest.raises(UserError, match=r"config.json: begins with a byte-order mark|Unexpected UTF-8 BOM"):
+        tulu_eval.plan("sums", own)

@@ -56,7 +56,7 @@ LINES: dict[str, Line] = {
     "verify-bundle": Line(("{bundle}",)),
     "judge": Line(("{alpaca}",), {**_JUDGE, "--data": ("{data}",), "--gamed": ("{gamed}",)}, ("--dry-run", "--partial")),
     "compare-outputs": Line(("{alpaca}",), {"--with": ("{alpaca2}",)}),
-    "calibrate-judge": Line(("{annotations}",), {**_JUDGE, "--output": ("{root}/c.json",), "--size": ("30",)}, ("--dry-run",)),
+    "calibrate-judge": Line(("{annotations}",), {**_JUDGE, "--output": ("{root}/c.json",), "--limit": ("30",)}, ("--dry-run",)),
     "train": Line(("sft",), _TRAIN, ("--dry-run",), slow=True),
     "reproduce": Line((), {"--recipe": ("no-such-recipe",)}, ("-q",)),
     "doctor": Line(slow=True),

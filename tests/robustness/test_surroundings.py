@@ -19,8 +19,9 @@ from robustness.verbs import MANY
 SHARE = 5
 
 FILES = {
-    "table": ("--write", "table.md"), "card": ("--write", ""), "bundle": ("--output", "b.zip"), "report": ("--write", "r.html"),
-    "import": ("--output", "results"), "merge": ("--output", "merged"), "score alpaca-eval": ("--output", "scored"),
+    "table": ("--output", "table.md"), "card": ("--output", ""), "bundle": ("--output", "b.zip"),
+    "report": ("--output", "r.html"), "import": ("--output", "results"), "merge": ("--output", "merged"),
+    "score alpaca-eval": ("--output", "scored"),
 }  # fmt: skip
 """Verbs that write, each with the option and the name of what it writes."""
 

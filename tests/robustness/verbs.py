@@ -10,7 +10,7 @@ _ALL_RUNS: Verbs = {
     "table": ("table", "--results", "{root}/results"),
     "table --format markdown": ("table", "--results", "{root}/results", "--format", "markdown"),
     "table --format csv": ("table", "--results", "{root}/results", "--format", "csv"),
-    "report": ("report", "--results", "{root}/results", "--write", "{root}/r.html", "-q"),
+    "report": ("report", "--results", "{root}/results", "--output", "{root}/r.html", "-q"),
 }
 _ONE_RUN: Verbs = {
     "score": ("score", "{run}"),
@@ -53,7 +53,7 @@ JUDGED_VERBS: Verbs = {
 }
 """Verbs for a judge's folder."""
 
-AUDIT_VERBS: Verbs = {"audit": ("audit", "{run}", "--model", "{model}", "--data", "{rows}", "--items", "1", "-q")}
+AUDIT_VERBS: Verbs = {"audit": ("audit", "{run}", "--model", "{model}", "--data", "{rows}", "--limit", "1", "-q")}
 """The verb that runs the model again."""
 
 MANY = ("table", "report", "card")

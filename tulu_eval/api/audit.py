@@ -18,7 +18,7 @@ from tulu_eval.sandbox import Execution
 @spoken
 def audit(
     run: Run | AnyPath,
-    items: int = 32,
+    limit: int = 32,
     *,
     model: AnyPath | None = None,
     data: AnyPath | None = None,
@@ -28,14 +28,14 @@ def audit(
 ) -> Audit:
     """Repeats items of a run in other batches, counts what changes, and writes ``audit.json`` into the run's folder.
 
-    >>> found = tulu_eval.audit("results/my-checkpoint/gsm8k/card-200-1a2b3c4d", items=16, model="./my-checkpoint")
+    >>> found = tulu_eval.audit("results/my-checkpoint/gsm8k/card-200-1a2b3c4d", limit=16, model="./my-checkpoint")
     >>> found.flips, found.trials, found.widened
 
     Args:
         run: The run, or its folder.
-        items: How many items to repeat, 1 or more, drawn with a fixed seed.
+        limit: How many items to repeat, 1 or more, drawn with a fixed seed.
         model: Folder or file of the model, for a run of a local one.
-        data: Data file of the run, if it read one.
+        data: Data file of the run; that which the run read, if it is still there, unless given.
         unsafe_execution: Run programs that the model wrote without a sandbox, with your rights.
         sandbox_image: Run them in containers of this image, by podman or docker, in place of bubblewrap's sandbox.
         progress: Draw a bar; or a :class:`Progress` that shows it.
@@ -48,4 +48,4 @@ def audit(
     file = None if data is None else Path(data)
     with silence(progress is False):
         execution = Execution(unsafe=unsafe_execution, image=sandbox_image)
-        return audit_run(folder_of(run), load_suite(), shown, items=items, model=where, data=file, execution=execution)
+        return audit_run(folder_of(run), load_suite(), shown, items=limit, model=where, data=file, execution=execution)

@@ -38,7 +38,7 @@ def calibrate_judge(
     judge: str = "",
     *,
     output: AnyPath,
-    size: int = 400,
+    limit: int = 400,
     confirm: Confirm = False,
     progress: bool | Counter = True,
     **asking: Unpack[AskingOptions],
@@ -51,7 +51,7 @@ def calibrate_judge(
         annotations: Published annotations.json files of gpt-4-1106-preview's verdicts, one per model.
         judge: As :func:`judge` takes it.
         output: File to write, for ``calibration`` of :func:`judge` and :func:`score_annotations`.
-        size: Pairs to judge, drawn by length difference and by the original's preference.
+        limit: Pairs to judge, drawn by length difference and by the original's preference.
         confirm: As :func:`judge` takes it.
         progress: As :func:`judge` takes it.
         asking: How the judge is asked, as :func:`judge` takes it: ``url``, ``vllm``, ``method``, ``max_cost``, ``price``,
@@ -61,7 +61,7 @@ def calibrate_judge(
         UserError: If a file has another form or another judge's verdicts, the judge fails, or nobody agreed to the costs.
     """
     how = _asking(judge, asking)
-    sample = _drawn(annotations, size)
+    sample = _drawn(annotations, limit)
     with how.job(read_only=False) as job:
         before = job.estimate([one.annotation.pair for one in sample])
         settle(before, confirm, asking.get("max_cost"))
@@ -74,7 +74,7 @@ def calibrate_judge(
 
 @spoken
 def plan_calibration(
-    annotations: Sequence[AnyPath], judge: str = "", *, size: int = 400, **asking: Unpack[AskingOptions]
+    annotations: Sequence[AnyPath], judge: str = "", *, limit: int = 400, **asking: Unpack[AskingOptions]
 ) -> JudgingPlan:
     """Returns what :func:`calibrate_judge` would cost, and three of the judge's prompts; sends nothing.
 
@@ -83,14 +83,14 @@ def plan_calibration(
     Args:
         annotations: As :func:`calibrate_judge` takes them.
         judge: As :func:`judge` takes it.
-        size: Number of pairs to judge.
+        limit: Number of pairs to judge.
         asking: As :func:`calibrate_judge` takes it.
 
     Raises:
         UserError: If something is wrong that can be found without the judge.
     """
     how = _asking(judge, asking)
-    pairs = [one.annotation.pair for one in _drawn(annotations, size)]
+    pairs = [one.annotation.pair for one in _drawn(annotations, limit)]
     with how.job(read_only=True) as job:
         before = job.estimate(pairs)
     return JudgingPlan(before, (), tuple(preview(pairs, how.recipe)))

@@ -16,7 +16,7 @@ from tulu_eval.backends.base import EngineSettings
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.files import Place, checked
 from tulu_eval.models.base import Served
-from tulu_eval.runs.order import Order
+from tulu_eval.runs.order import Order, check_extras
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.requests import parse_shard
 from tulu_eval.runs.run_plan import Plan, make_plan
@@ -104,16 +104,17 @@ def evaluate(
     if protocol and len(names) > 1:
         raise UserError("--protocol goes with one benchmark")
     suite = load_suite(registry)
-    plans = [
-        make_plan(
-            _order(name, model, called, _data(data, name, names), protocol=protocol, limit=limit, shard=shard, backend=backend,
-                   settings=settings, seed=seed, date=date, output=output, fresh=fresh,
-                   unsafe_execution=unsafe_execution, sandbox_image=sandbox_image), suite)
+    orders = [
+        _order(name, model, called, _data(data, name, names), protocol=protocol, limit=limit, shard=shard, backend=backend,
+               settings=settings, seed=seed, date=date, output=output, fresh=fresh,
+               unsafe_execution=unsafe_execution, sandbox_image=sandbox_image)
         for called, model in _models(models)
         for name in names
     ]  # fmt: skip
-    if not plans:
+    if not orders:
         raise UserError("there is nothing to run: give a benchmark and a model")
+    check_extras(orders, suite)
+    plans = [make_plan(order, suite) for order in orders]
     shown = progress if isinstance(progress, Progress) else Progress(quiet=not progress, terminal=True)
     with silence(progress is False):
         outcomes = execute_all(plans, shown, fresh=fresh)
@@ -151,7 +152,9 @@ def plan(
     Raises:
         UserError: If something cannot be done.
     """
-    return make_plan(_order(benchmark, model, name, None if data is None else Path(data), **options), load_suite(registry))
+    order, suite = _order(benchmark, model, name, None if data is None else Path(data), **options), load_suite(registry)
+    check_extras([order], suite)
+    return make_plan(order, suite)
 
 
 def _order(

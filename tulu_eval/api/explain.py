@@ -47,7 +47,7 @@ def explain(
     price: str | None = None,
     backend: str = "auto",
     settings: EngineSettings | Mapping[str, Any] | None = None,
-    output: AnyPath = "results",
+    results: AnyPath = "results",
     registry: AnyPath | None = None,
     dry_run: bool = False,
     progress: bool | Progress = True,
@@ -71,7 +71,7 @@ def explain(
         model: Where the model is: of a run of a local folder or file; of the recipe if no run of ours is given.
         benchmark: Benchmark of the recipe, if no run is given.
         protocol: The recipe; unless given that which fits the other side's number of items, else the benchmark's default.
-        data: Data file of the benchmark, if the run read one.
+        data: Data file of the benchmark; that which the run read, if it is still there, unless given.
         scorer: Scorer whose number is meant; the published one unless given.
         max_items: Samples that may be generated; 0 for what is free alone. A quarter of trying everything on all items, unless
             given.
@@ -80,7 +80,7 @@ def explain(
         price: A server's price, ``"IN,OUT"`` in dollars per million tokens; the list price of its model unless given.
         backend: As :func:`evaluate` takes it, for a recipe.
         settings: As :func:`evaluate` takes it, for a recipe.
-        output: Folder of results for a recipe; a run's own folder decides for a run.
+        results: Folder of results for a recipe; a run's own folder decides for a run.
         registry: TOML file with models and published numbers of your own.
         dry_run: List what can be tried with its cost, and generate nothing.
         progress: Draw a bar; or a :class:`Progress` that shows it.
@@ -103,7 +103,7 @@ def explain(
     order = None
     if model is not None and name is not None:
         order = Order(name, str(model), protocol=protocol, data=None if data is None else Path(data), backend=backend,
-                      settings=engine_settings(settings), output=Path(output))  # fmt: skip
+                      settings=engine_settings(settings), output=Path(results))  # fmt: skip
     chosen = _base_run(runs, claim, order)
     if chosen is not None and benchmark not in (None, chosen.benchmark):
         raise UserError(f"--benchmark {benchmark}: the run is of {chosen.benchmark}")

@@ -39,7 +39,7 @@ class Page:
 def report(
     results: AnyPath = "results",
     *,
-    write: AnyPath | None = None,
+    output: AnyPath | None = None,
     data: Mapping[str, AnyPath] | None = None,
     training: AnyPath | None = None,
     registry: AnyPath | None = None,
@@ -47,13 +47,13 @@ def report(
 ) -> Page:
     """Writes one HTML page with everything that was measured; it opens without a network.
 
-    >>> tulu_eval.report("results", write="report.html").runs
+    >>> tulu_eval.report("results", output="report.html").runs
 
     Args:
         results: Folder under which run folders are looked for.
-        write: The file; report.html in the results folder unless given.
-        data: Files or folders with the items of benchmarks, by benchmark, for the prompts' text; their own sources unless
-            given.
+        output: The file; report.html in the results folder unless given.
+        data: Files or folders with the items of benchmarks, by benchmark, for the prompts' text; unless given, those
+            that each run read, if they are still there, or the benchmark's own.
         training: Folder under which training runs are looked for; ``training``, if it exists, unless given.
         registry: TOML file with models and published numbers of your own.
         progress: Draw a bar if reading takes more than a second.
@@ -76,6 +76,6 @@ def report(
     curves = curves or next(filter(Path.is_dir, [Path("training")]), None)
     suite = load_suite(registry)
     page = make(suite, folder, files, bar(progress), curves)
-    target = folder / "report.html" if write is None else Path(write)
+    target = folder / "report.html" if output is None else Path(output)
     write_text(target, page.text)
     return Page(target, len(page.text), page.runs, page.trained, page.problems, page.promptless)

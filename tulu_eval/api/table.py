@@ -62,20 +62,20 @@ def table(
     format: str = "markdown",  # noqa: A002 - what the command line calls it, too
     *,
     suite: bool = False,
-    write: AnyPath | None = None,
+    output: AnyPath | None = None,
     registry: AnyPath | None = None,
     progress: bool = False,
 ) -> Table:
     """Returns the card's table: what was published beside what the runs under a folder measured.
 
     >>> print(tulu_eval.table("results"))
-    >>> table = tulu_eval.table("results", write="table.tex")
+    >>> table = tulu_eval.table("results", output="table.tex")
 
     Args:
         results: Folder under which run folders are looked for; if there is none, nothing was measured.
         format: plain, markdown, latex, csv or json: what ``str(table)`` is in.
         suite: All numbers of each measured model instead, published beside measured: the suite's columns and others.
-        write: Also write it to this file, in the format that its name's end says: .md, .tex, .csv, .json or .txt.
+        output: Also write it to this file, in the format that its name's end says: .md, .tex, .csv, .json or .txt.
         registry: TOML file with models and published numbers of your own.
         progress: Draw a bar if reading takes more than a second.
 
@@ -84,9 +84,9 @@ def table(
     """
     if format not in tables.FORMATS:
         raise UnknownName("format", format, tables.FORMATS)
-    path = None if write is None else Path(write)
+    path = None if output is None else Path(output)
     if path is not None and path.suffix not in tables.SUFFIXES:
-        raise UserError(f"--write {path}: the format follows from the name's end.{suggest(path.suffix, tables.SUFFIXES)}")
+        raise UserError(f"--output {path}: the format follows from the name's end.{suggest(path.suffix, tables.SUFFIXES)}")
     known = load_suite(registry)
     collect = measured_models.collect if suite else findings.collect
     found = Table(collect(known, Path(results), bar(progress)), known, format)

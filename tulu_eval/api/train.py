@@ -87,7 +87,7 @@ def train(
     rollout_memory: float = 0.3,
     watch_every: int = 10,
     probe: str = "",
-    probe_items: int = 64,
+    probe_limit: int = 64,
     probe_data: AnyPath | None = None,
     tensorboard: bool = False,
     allow_pickle: bool = False,
@@ -121,7 +121,7 @@ def train(
         rollout_memory: ppo: fraction of each device's memory for vLLM, above 0 and at most 1.
         watch_every: ppo: steps between two looks at sample rollouts and the probe, 1 or more.
         probe: ppo: benchmark whose first items show, while training goes on, the gain over its start.
-        probe_items: ppo: items of the probe, 1 or more.
+        probe_limit: ppo: items of the probe, 1 or more.
         probe_data: ppo: file with the probe's benchmark.
         tensorboard: Write curves to the run's folder ``tensorboard`` too.
         allow_pickle: Take pickled weights; what would run code is refused.
@@ -137,7 +137,7 @@ def train(
         stage, recipe, model=model, data=data, reward_model=reward_model, reward=reward, reward_url=reward_url, split=split,
         skip_bad_rows=skip_bad_rows, settings={**(settings or {}), **changes},
         output=output, device=device, save_every=save_every, fresh=fresh, rollouts=rollouts, rollout_memory=rollout_memory,
-        watch_every=watch_every, probe=probe, probe_items=probe_items, probe_data=probe_data, tensorboard=tensorboard,
+        watch_every=watch_every, probe=probe, probe_limit=probe_limit, probe_data=probe_data, tensorboard=tensorboard,
         allow_pickle=allow_pickle, rank_timeout=rank_timeout, registry=registry,
     )  # fmt: skip
     from tulu_eval.training import launch
@@ -167,7 +167,7 @@ def plan_training(
     rollout_memory: float = 0.3,
     watch_every: int = 10,
     probe: str = "",
-    probe_items: int = 64,
+    probe_limit: int = 64,
     probe_data: AnyPath | None = None,
     tensorboard: bool = False,
     allow_pickle: bool = False,
@@ -200,7 +200,7 @@ def plan_training(
         rollout_memory: Fraction of each device's memory for vLLM.
         watch_every: Steps between two looks at rollouts.
         probe: Benchmark of the probe.
-        probe_items: Its items.
+        probe_limit: Its items.
         probe_data: Its file.
         tensorboard: Write curves for TensorBoard.
         allow_pickle: Take pickled weights.
@@ -212,7 +212,7 @@ def plan_training(
         UserError: If the recipe is unknown or cannot be followed, or a value does not fit.
     """
     _check(
-        stage, rollouts, rollout_memory, rank_timeout, save_every=save_every, watch_every=watch_every, probe_items=probe_items
+        stage, rollouts, rollout_memory, rank_timeout, save_every=save_every, watch_every=watch_every, probe_limit=probe_limit
     )
     recipes.check_name(stage, recipe)
     from tulu_eval.training.job import TrainingOrder, load_recipe, pick_device
@@ -233,7 +233,7 @@ def plan_training(
         tensorboard=tensorboard,
         watch_every=watch_every,
         probe=probe,
-        probe_items=probe_items,
+        probe_items=probe_limit,
         probe_data=None if probe_data is None else Path(probe_data),
         allow_pickle=allow_pickle,
         rank_timeout=rank_timeout,

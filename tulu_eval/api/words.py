@@ -34,7 +34,6 @@ PARAMETERS = {
     "gpu-hour-price": "gpu_hour_price",
     "gpu-memory-utilization": "gpu_memory_utilization",
     "gpus": "gpus",
-    "items": "items",
     "judge": "judge",
     "judge-model": "judge_models",
     "judge-url": "url",
@@ -56,6 +55,7 @@ PARAMETERS = {
     "price": "price",
     "prices": "prices",
     "probe": "probe",
+    "probe-limit": "probe_limit",
     "probe-data": "probe_data",
     "prompts": "prompts",
     "protocol": "protocol",
@@ -81,7 +81,6 @@ PARAMETERS = {
     "timeout": "timeout",
     "trust-remote-code": "trust_remote_code=True",
     "unsafe-execution": "unsafe_execution=True",
-    "write": "write",
     "yes": "confirm=",
 }
 """Option of the command line: the parameter, or the field of a record, that does the same."""

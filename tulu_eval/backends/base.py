@@ -119,6 +119,7 @@ class Backend(abc.ABC):
         kinds: Kinds of requests that it answers.
         own_settings: Fields of :class:`EngineSettings` that it has besides :data:`COMMON_SETTINGS`; ``None`` for all.
         over_nodes: Whether an engine can have GPUs of several nodes of a Ray cluster.
+        extra: Extra of this package that it needs; empty for none.
     """
 
     name: ClassVar[str]
@@ -126,6 +127,7 @@ class Backend(abc.ABC):
     over_nodes: ClassVar[bool] = False
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate"})
     own_settings: ClassVar[frozenset[str] | None] = None
+    extra: ClassVar[str] = ""
 
     @classmethod
     def check_settings(cls, settings: EngineSettings) -> None:

@@ -144,6 +144,7 @@ class Benchmark(abc.ABC):
         publishable: Whether a run's samples may be published. If not, the run also writes their hashes, which may be.
         executes: Whether grading runs programs that a model wrote. Samples are then graded by :meth:`grade_all`, once.
         raw: Whether every model gets the plain form of the prompts, one with a chat template too.
+        extra: Extra of this package that it needs; empty for none.
     """
 
     name: ClassVar[str]
@@ -157,6 +158,7 @@ class Benchmark(abc.ABC):
     publishable: ClassVar[bool] = True
     executes: ClassVar[bool] = False
     raw: ClassVar[bool] = False
+    extra: ClassVar[str] = ""
 
     @abc.abstractmethod
     def load(self, protocol: Protocol, data: Path | None) -> list[Item]:

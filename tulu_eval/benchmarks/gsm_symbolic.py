@@ -33,6 +33,7 @@ class GSMSymbolic(GSM8K):
     """500 generated items with GSM8K's recipe; no published cell exists for them."""
 
     name: ClassVar[str] = "gsm-symbolic"
+    extra: ClassVar[str] = "symbolic"
     protocols: ClassVar[Mapping[str, Protocol]] = MappingProxyType(
         {"full": dataclasses.replace(GSM8K.protocols["full"], summary="500 generated items, seed 42", n=SIZE, covers=("full",))}
     )

@@ -77,6 +77,7 @@ class IFEval(Benchmark):
     """IFEval with both families of scorers; see the module's docstring for one item and its prompt."""
 
     name: ClassVar[str] = "ifeval"
+    extra: ClassVar[str] = "ifeval"
     scorers: ClassVar[tuple[str, ...]] = tuple(family + level for family in FAMILIES for level in LEVELS)
     aggregates: ClassVar[Mapping[str, Aggregate]] = MappingProxyType(
         {family + level: "ratio" for family in FAMILIES for level in LEVELS if level.endswith("instruction")}

@@ -13,7 +13,7 @@ import click
 
 from tulu_eval.cli.common import say
 from tulu_eval.cli.numeric import NUMBER, WHOLE
-from tulu_eval.errors import UserError
+from tulu_eval.errors import UserError, counted
 
 if TYPE_CHECKING:
     from tulu_eval.api.asking import AskingOptions
@@ -107,7 +107,9 @@ def consent(*, yes: bool, max_cost: float | None, quiet: bool) -> Callable[[Judg
         if sys.stdin.isatty() and sys.stderr.isatty():
             click.confirm("go on?", abort=True, err=True)
         elif max_cost is None:
-            raise UserError(f"{estimate.requests} requests to a judge may cost money: say --yes, or --max-cost DOLLARS")
+            raise UserError(
+                f"{counted(estimate.requests, 'request')} to a judge may cost money: say --yes, or --max-cost DOLLARS"
+            )
 
     return ask
 

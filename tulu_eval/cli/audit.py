@@ -7,21 +7,21 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import execution_options, print_json, print_text, set_up_logging, then
+from tulu_eval.cli.common import execution_options, print_json, print_text, set_up_logging, then_verify
 from tulu_eval.cli.numeric import WHOLE
 
 
 @click.command(no_args_is_help=True, short_help="Repeat items of a run and count what changes.")
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--items", type=WHOLE, default=32, show_default=True, help="How many items to repeat.")
+@click.option("--limit", type=WHOLE, default=32, show_default=True, help="How many items to repeat, drawn from all.")
 @click.option("--model", "-m", help="Where the model is, for a run of a local folder or file.")
-@click.option("--data", type=click.Path(path_type=Path), help="The data file, for a run that read one.")
+@click.option("--data", type=click.Path(path_type=Path), help="The data file; the run's own unless given.")
 @execution_options
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def audit(
     folder: Path,
-    items: int,
+    limit: int,
     model: str | None,
     data: Path | None,
     unsafe_execution: bool,
@@ -36,7 +36,7 @@ def audit(
 
     \b
     Example:
-      tulu-eval audit results/smollm2-135m-instruct/gsm8k/card-200-1a2b3c4d --data test.jsonl --items 16
+      tulu-eval audit results/smollm2-135m-instruct/gsm8k/card-200-1a2b3c4d --data test.jsonl --limit 16
     """
     set_up_logging(0, quiet)
     import msgspec
@@ -45,11 +45,11 @@ def audit(
     from tulu_eval.runs.progress import Progress
 
     found = tulu_eval.audit(
-        folder, items, model=model, data=data, unsafe_execution=unsafe_execution, sandbox_image=sandbox_image,
+        folder, limit, model=model, data=data, unsafe_execution=unsafe_execution, sandbox_image=sandbox_image,
         progress=Progress(quiet=quiet),
     )  # fmt: skip
     if as_json:
         print_json(msgspec.to_builtins(found))
     else:
         print_text(report.as_text(found))
-        then("verify", folder, quiet=quiet)
+        then_verify(folder, quiet=quiet)

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, say, then
+from tulu_eval.errors import counted
 
 
 @click.command(no_args_is_help=True, short_help="Put a run into one file that a reviewer can check.")
@@ -30,9 +31,10 @@ def bundle(folder: Path, output: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(made.file), "id": made.id, "bytes": made.size, "unhashed": made.unhashed})
     else:
-        print_text(f"{made.file}  {made.size:,} bytes\nid {made.id}\ncheck it with: tulu-eval verify-bundle {made.file}")
+        print_text(f"{made.file}  {made.size:,} bytes\nid {made.id}")
         if made.unhashed:
             print_text(f"beware: the run {made.unhashed}")
+        then("verify-bundle", made.file)
 
 
 @click.command("verify-bundle", no_args_is_help=True, short_help="Check a bundle and compute its numbers again.")
@@ -60,12 +62,14 @@ def verify_bundle(file: Path, as_json: bool) -> None:
         for problem in found.problems:
             print_text(f"{file}: {problem}")
         if found.results:
-            text = f"{found.model} on {found.benchmark}: {found.samples} samples graded again\n"
+            text = f"{found.model} on {found.benchmark}: {counted(found.samples, 'sample')} graded again\n"
             text += f"{run.of_run(found.results, found.tally)}\n"
             print_text(text)
         for note in found.notes:
             print_text(f"{file}: {note}")
         print_text(f"{file}: {'NOT as it was made' if found.problems else 'whole; the numbers are those of its completions'}")
         print_text(f"id {found.id}")
+        if not found.problems:
+            say("next: compare this id with the one that the maker of the run published")
     if found.problems:
         raise click.exceptions.Exit(1)

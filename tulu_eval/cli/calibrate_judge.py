@@ -10,7 +10,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import print_json, print_text, say
+from tulu_eval.cli.common import FOR_REAL, print_json, print_text, say, then, then_same
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @click.command(no_args_is_help=True)
 @click.argument("annotations", nargs=-1, required=True, type=click.Path(path_type=Path))
 @asking.judge_options
-@click.option("--size", type=WHOLE, default=400, show_default=True,
+@click.option("--limit", type=WHOLE, default=400, show_default=True,
               help="Pairs to judge, drawn by length difference and by the original's preference.")  # fmt: skip
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path),
               help="File to write; --calibration of judge and score reads it.")  # fmt: skip
 def calibrate_judge(
     annotations: tuple[Path, ...],
     judge_name: str | None,
-    size: int,
+    limit: int,
     output: Path,
     yes: bool,
     dry_run: bool,
@@ -50,11 +50,12 @@ def calibrate_judge(
     from tulu_eval.reports import judge as report
 
     if dry_run:
-        plan = tulu_eval.plan_calibration(annotations, judge_name or "", size=size, **options)
-        print_text("\n\n".join([str(plan.estimate), *plan.prompts]))
+        plan = tulu_eval.plan_calibration(annotations, judge_name or "", limit=limit, **options)
+        print_text("\n\n".join([str(plan.estimate), *plan.prompts]), exact=True)
+        then_same(FOR_REAL, quiet=quiet)
         return
     found = tulu_eval.calibrate_judge(
-        annotations, judge_name or "", output=output, size=size,
+        annotations, judge_name or "", output=output, limit=limit,
         confirm=asking.consent(yes=yes, max_cost=options.get("max_cost"), quiet=quiet),
         progress=asking.Answers(quiet=quiet), **options,
     )  # fmt: skip
@@ -64,3 +65,4 @@ def calibrate_judge(
         print_text(describe(found.calibration))
     if not quiet:
         say("", report.spent(found.spent), str(found.output))
+        then("judge", "RUN", "--judge", found.calibration.judge, "--calibration", found.output, quiet=as_json)

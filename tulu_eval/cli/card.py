@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option, say
+from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option, say, then
 
 
 @click.command(no_args_is_help=True)
@@ -16,7 +16,7 @@ from tulu_eval.cli.common import complete_models, print_json, print_text, regist
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder under which run folders are looked for.")  # fmt: skip
 @click.option("--published", is_flag=True, help="Also the numbers that were published of the model, marked as such.")
-@click.option("--write", metavar="DIR", type=click.Path(path_type=Path),
+@click.option("--output", "-o", metavar="DIR", type=click.Path(path_type=Path),
               help="Write results.md and .eval_results/*.yaml into this folder; other texts there are kept.")  # fmt: skip
 @registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
@@ -25,7 +25,7 @@ def card(
     checked: Path | None,
     results: Path,
     published: bool,
-    write: Path | None,
+    output: Path | None,
     registry: Path | None,
     as_json: bool,
 ) -> None:
@@ -42,17 +42,17 @@ def card(
     \b
     Examples:
       tulu-eval card allenai/tulu-2-13b --published
-      tulu-eval card my-checkpoint --results results --write my-checkpoint-repository
+      tulu-eval card my-checkpoint --results results --output my-checkpoint-repository
       tulu-eval card --check README.md
     """
-    if checked is not None and (published or write is not None):
-        raise click.UsageError("--check only reads; --published and --write make a card", click.get_current_context())
+    if checked is not None and (published or output is not None):
+        raise click.UsageError("--check only reads; --published and --output make a card", click.get_current_context())
     if checked is not None:
         _check(checked, model, registry, as_json)
     elif model is None:
         raise click.UsageError("give a MODEL, or --check FILE", click.get_current_context())
     else:
-        _make(model, results, published, write, registry, as_json)
+        _make(model, results, published, output, registry, as_json)
 
 
 def _check(path: Path, model: str | None, registry: Path | None, as_json: bool) -> None:
@@ -63,11 +63,12 @@ def _check(path: Path, model: str | None, registry: Path | None, as_json: bool) 
         print_json(report.as_json(path, found.model, found.findings))
     else:
         print_text(report.as_text(path, found.model, found.findings))
+        then(*("models", "show", found.model.name) if found.model else ("models",))
     if found.findings:
         raise click.exceptions.Exit(1)
 
 
-def _make(model: str, results: Path, published: bool, write: Path | None, registry: Path | None, as_json: bool) -> None:
+def _make(model: str, results: Path, published: bool, output: Path | None, registry: Path | None, as_json: bool) -> None:
     made = tulu_eval.make_card(model, results=results, published=published, registry=registry)
     if not results.is_dir():
         say(f"tulu-eval: no folder {results}, so nothing was measured")
@@ -75,8 +76,10 @@ def _make(model: str, results: Path, published: bool, write: Path | None, regist
         say(f"tulu-eval: not on the card: {line}")
     if as_json:
         print_json({"model": made.name, "metadata": made.metadata, "section": made.section, "files": made.files})
-    elif write is None:
+    elif output is None:
         print_text(made.text, end=False, exact=True)
+        then("card", model, *(("--published",) if published else ()), "--output", "DIR")
     else:
-        for path in made.write(write):
+        for path in made.write(output):
             print_text(f"{path}")
+        then("card", "--check", output / "README.md", made.name)

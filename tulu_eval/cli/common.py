@@ -153,6 +153,39 @@ def then(*words: object, quiet: bool = False) -> None:
         say(f"next: {shlex.join(['tulu-eval', *map(str, words)])}")
 
 
+def then_verify(folder: Path, *, registry: Path | None = None, quiet: bool = False) -> None:
+    """Prints the command that says what a run's number is worth: ``verify``, or ``report`` where nobody published one.
+
+    ``folder`` is the run's, or a file of outputs, whose number is in the table.
+    """
+    from tulu_eval.registry import load_suite
+    from tulu_eval.store.manifest import MANIFEST, read_manifest
+
+    if not (folder / MANIFEST).exists():
+        then("table", quiet=quiet)
+        return
+    manifest, suite = read_manifest(folder), load_suite(registry)
+    if not any(cell.protocol in manifest.items for cell in suite.cells(benchmark=manifest.benchmark.name)):
+        then("report", "--results", folder.parents[2] if len(folder.parents) > 2 else folder.parent, quiet=quiet)
+        return
+    known: tuple[object, ...] = ()
+    with contextlib.suppress(UserError):
+        known = suite.cells(suite.find(manifest.model.name), manifest.benchmark.name)
+    more: list[object] = [] if known else ["--as", "NAME"]
+    more += ["--partial"] if manifest.limit else []
+    then("verify", folder, *more, *(["--registry", registry] if registry else []), quiet=quiet)
+
+
+def then_same(change: str, *, quiet: bool = False) -> None:
+    """Prints on stderr that the same command is the likely next one, with a change such as ``without --dry-run``."""
+    if not quiet:
+        say(f"next: the same command {change}")
+
+
+FOR_REAL = "without --dry-run"
+"""What is changed in a command whose plan was printed."""
+
+
 def print_json(data: Any) -> None:
     """Prints data as JSON on stdout, with control characters escaped."""
     from tulu_eval.files import json_text
@@ -202,13 +235,13 @@ def set_up_logging(verbose: int, quiet: bool) -> None:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
-def complete(group: str) -> Any:
-    """Returns a shell completion for the names of an entry point group."""
+def complete(*groups: str) -> Any:
+    """Returns a shell completion for the names of entry point groups."""
 
     def names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         from tulu_eval import plugins
 
-        return [name for name in plugins.names(group) if name.startswith(incomplete)]
+        return [name for group in groups for name in plugins.names(group) if name.startswith(incomplete)]
 
     return names
 
@@ -239,10 +272,25 @@ def complete_protocols(context: click.Context, _parameter: click.Parameter, inco
     from tulu_eval import plugins
     from tulu_eval.runs import catalog
 
-    given = context.params.get("benchmarks") or context.params.get("benchmark") or plugins.names(plugins.BENCHMARKS)
-    known = [name for name in ([given] if isinstance(given, str) else given) if name in plugins.names(plugins.BENCHMARKS)]
+    every = plugins.names(plugins.BENCHMARKS)
+    given = [*_words_before(context), context.params.get("benchmark")]
+    known = [name for name in given if name in every] or every
     found = dict.fromkeys(protocol for name in known for protocol in catalog.benchmark(name).protocols)
     return [name for name in found if name.startswith(incomplete)]
+
+
+def _words_before(context: click.Context) -> list[str]:
+    """Returns the arguments that were typed before an option that has no value yet; click has not given them names then."""
+    return [word for value in (*context.params.values(), context.args) if isinstance(value, list | tuple) for word in value]
+
+
+def complete_stages(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes a stage of the registry's models."""
+    from typing import get_args
+
+    from tulu_eval.registry.entries import Stage
+
+    return [stage for stage in get_args(Stage) if stage.startswith(incomplete)]
 
 
 def complete_recipes(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -252,5 +300,6 @@ def complete_recipes(context: click.Context, _parameter: click.Parameter, incomp
     from tulu_eval.training import recipes
     from tulu_eval.training.stages import Stage
 
-    stages = [context.params["stage"]] if context.params.get("stage") else get_args(Stage)
+    typed = _words_before(context)
+    stages = [stage for stage in get_args(Stage) if stage in typed] or get_args(Stage)
     return sorted({name for stage in stages for name in recipes.names(stage) if name.startswith(incomplete)})

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, then
 
 
 @click.command(no_args_is_help=True)
@@ -34,3 +34,4 @@ def compare(run_a: Path, run_b: Path, scorer: str | None, as_json: bool) -> None
         print_json(compare_report.as_json(found))
     else:
         print_text(compare_report.as_text(found))
+        then("explain", run_a, run_b, "--max-items", 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, then
 
 
 @click.command(no_args_is_help=True)
@@ -33,3 +33,4 @@ def compare_outputs(outputs: Path, reference: Path, as_json: bool) -> None:
         print_json(report.comparison_as_json(found))
     else:
         print_text(str(found))
+        then("judge", outputs, "--judge", "JUDGE", "--dry-run")

@@ -7,7 +7,7 @@ import dataclasses
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, then
 
 
 @click.command(short_help="Show versions, devices, hub, disk and extras.")
@@ -21,3 +21,4 @@ def doctor(as_json: bool) -> None:
         print_json(dataclasses.asdict(found))
     else:
         print_text(report.as_text(found))
+        then("run", "sums", "-m", "smollm2-135m-instruct", "--protocol", "four-shot")

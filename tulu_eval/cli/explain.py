@@ -9,6 +9,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli.common import (
+    FOR_REAL,
     complete,
     complete_models,
     complete_protocols,
@@ -16,6 +17,8 @@ from tulu_eval.cli.common import (
     print_text,
     registry_option,
     set_up_logging,
+    then,
+    then_same,
 )
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
 from tulu_eval.cli.numeric import NUMBER, WHOLE
@@ -37,7 +40,7 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
     shell_complete=complete_protocols,
     help="The recipe; unless given, the one with as many items as the other side.",
 )
-@click.option("--data", type=click.Path(path_type=Path), help="The benchmark's data file, if the run read one.")
+@click.option("--data", type=click.Path(path_type=Path), help="The benchmark's data file; the run's own unless given.")
 @click.option("--scorer", help="Scorer whose number is meant; the published one unless given.")
 @click.option("--max-items", type=WHOLE, help="Samples that may be generated; 0 for what is free alone. Unless given, a "
               "quarter of trying everything on all items.")  # fmt: skip
@@ -45,12 +48,12 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 @click.option("--max-cost", type=NUMBER, metavar="DOLLARS", help="Stop before a server would cost more than this.")
 @click.option("--price", metavar="IN,OUT", help="Dollars per million tokens at the server, instead of the table's.")
 @engine_options
-@click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder of results, for a recipe without a run.")  # fmt: skip
 @registry_option
 @click.option("--dry-run", is_flag=True, help="List what can be tried, with its cost; generate nothing.")
-@click.option("--write", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with the way from one number "
-              "to the other.")  # fmt: skip
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Also write a page with the way from one number to the other.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 def explain(
@@ -69,10 +72,10 @@ def explain(
     max_cost: float | None,
     price: str | None,
     backend: str,
-    output: Path,
+    results: Path,
     registry: Path | None,
     dry_run: bool,
-    write: Path | None,
+    output: Path | None,
     as_json: bool,
     quiet: bool,
     **engine: Unpack[EngineOptions],
@@ -113,14 +116,20 @@ def explain(
     found = tulu_eval.explain(
         folder, other, against=stand_in, number=number, n=size, model=model, benchmark=benchmark, protocol=protocol, data=data,
         scorer=scorer, max_items=max_items, max_seconds=max_seconds, max_cost=max_cost, price=price, backend=backend,
-        settings=settings_of(**engine), output=output, registry=registry, dry_run=dry_run, progress=Progress(quiet=quiet),
+        settings=settings_of(**engine), results=results, registry=registry, dry_run=dry_run, progress=Progress(quiet=quiet),
     )  # fmt: skip
-    if write is not None:
+    if output is not None:
         from tulu_eval import files
         from tulu_eval.reports import explain_page
 
-        files.write_text(write, explain_page.as_html(found))
+        files.write_text(output, explain_page.as_html(found))
     if as_json:
         print_json(report.as_json(found))
     else:
         print_text(report.as_text(found))
+        if dry_run:
+            then_same(FOR_REAL, quiet=quiet)
+        elif output is None:
+            then_same("with --output FILE, for a page of it", quiet=quiet)
+        else:
+            then("list", "runs", quiet=quiet)

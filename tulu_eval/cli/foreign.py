@@ -46,6 +46,11 @@ ELSEWHERE = {
 OLDER = {
     ("report", "--write"): "--output",
     ("table", "--write"): "--output",
+    ("card", "--write"): "--output",
+    ("explain", "--write"): "--output",
+    ("audit", "--items"): "--limit",
+    ("calibrate-judge", "--size"): "--limit",
+    ("train", "--probe-items"): "--probe-limit",
     ("run", "--tp"): "--tensor-parallel",
     ("run", "--tensor-parallel-size"): "--tensor-parallel",
 }

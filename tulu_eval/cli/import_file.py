@@ -14,7 +14,7 @@ from tulu_eval.cli.common import (
     print_json,
     print_text,
     registry_option,
-    then,
+    then_verify,
 )
 
 
@@ -45,10 +45,12 @@ def import_file(
 
     \b
     The harness is known by the file:
-      lm-eval         samples_TASK_DATE.jsonl (--log_samples); results_DATE.json beside it is read too
-      olmes           task-NNN-TASK-predictions.jsonl, with -requests.jsonl beside it (--save-raw-requests true)
+      lm-eval         samples_TASK_DATE.jsonl (--log_samples); results_DATE.json
+                      beside it is read too
+      olmes           task-NNN-TASK-predictions.jsonl, with -requests.jsonl
+                      beside it (--save-raw-requests true)
       open-instruct   predictions.jsonl of eval.gsm.run_eval
-      any other       rows with 'prompt' and 'response', as Google's IFEval has them
+      any other       rows with 'prompt' and 'response', as IFEval's
 
     Items are matched by the text of the question; what does not fit is named and left out. The run can then be scored,
     verified, compared and bundled as any other. What the file does not say of prompts and settings is signed "unknown".
@@ -69,4 +71,4 @@ def import_file(
         print_json(report.as_json(done))
     else:
         print_text(report.as_text(done))
-        then("verify", done.folder)
+        then_verify(done.folder, registry=registry)

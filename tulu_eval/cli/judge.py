@@ -9,7 +9,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import complete, print_json, print_text, say
+from tulu_eval.cli.common import FOR_REAL, complete, print_json, print_text, say, then_same, then_verify
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def judge(
             target, judge_name or "", limit=limit, data=data, judge_models=judges, backend=backend, **options
         )
         print_text("\n\n".join([str(plan.estimate), *plan.flags, *plan.prompts]), exact=True)
+        then_same(FOR_REAL, quiet=quiet)
         return
     done = tulu_eval.judge(
         target, judge_name or "", limit=limit, data=data, output=output, judge_models=judges, backend=backend,
@@ -82,7 +83,7 @@ def judge(
         confirm=asking.consent(yes=yes, max_cost=options.get("max_cost"), quiet=quiet), **options,
     )  # fmt: skip
     if isinstance(done, LabelledRun):
-        _print_labels(done, as_json=as_json, quiet=quiet)
+        _print_labels(done, target, as_json=as_json, quiet=quiet)
         return
     outcome = done.outcome
     for line in report.failures(outcome, quiet=quiet):
@@ -93,11 +94,12 @@ def judge(
         print_text(report.as_text(outcome.score, outcome.results, done.flags))
         if not quiet:
             say("", report.spent(outcome.judging.spent), str(done.folder))
+        then_verify(target, quiet=quiet)
     if outcome.score.errors:
         raise click.exceptions.Exit(1)
 
 
-def _print_labels(done: LabelledRun, *, as_json: bool, quiet: bool) -> None:
+def _print_labels(done: LabelledRun, target: Path, *, as_json: bool, quiet: bool) -> None:
     """Prints the numbers of labels; raises Exit with the code 1 if a judge failed."""
     from tulu_eval.reports import labelled_run as report
 
@@ -107,6 +109,7 @@ def _print_labels(done: LabelledRun, *, as_json: bool, quiet: bool) -> None:
         print_text(report.as_text(done))
         if not quiet:
             say("", str(done.folder))
+        then_verify(target, quiet=quiet)
     if done.failed:
         raise click.exceptions.Exit(1)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import end_with_failures, print_json, print_text, say, then
+from tulu_eval.cli.common import end_with_failures, print_json, print_text, say, then_verify
+from tulu_eval.errors import counted
 
 
 @click.command(no_args_is_help=True, short_help="Put the shards of a run together.")
@@ -34,6 +35,6 @@ def merge(folders: tuple[Path, ...], output: Path | None, data: Path | None, as_
         print_json(run.as_json(merged.folder, merged.results, merged.tally))
     else:
         print_text(run.of_run(merged.results, merged.tally))
-        say("", f"{merged.shards} shards, {merged.added} samples added", str(merged.folder))
-        then("verify", merged.folder)
+        say("", f"{counted(merged.shards, 'shard')}, {counted(merged.added, 'sample')} added", str(merged.folder))
+        then_verify(merged.folder)
     end_with_failures([merged], "the commands of their shards try them again")

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import Verbs, complete_models, print_json, print_text, registry_option, then
+from tulu_eval.cli.common import Verbs, complete_models, complete_stages, print_json, print_text, registry_option, then
+
+if TYPE_CHECKING:
+    from tulu_eval.registry import Model
 
 
 @click.group(cls=Verbs, invoke_without_command=True)
-@click.option("--stage", metavar="STAGE", help="Only models of this stage: base, SFT, DPO, RM, PPO, value or instruct.")
+@click.option(
+    "--stage",
+    metavar="STAGE",
+    shell_complete=complete_stages,
+    help="Only models of this stage: base, SFT, DPO, RM, PPO, value or instruct.",
+)
 @registry_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @click.pass_context
@@ -63,3 +72,11 @@ def show(context: click.Context, name: str, registry: Path | None, as_json: bool
         print_json(report.one_as_json(suite, model))
     else:
         print_text(report.one_as_text(suite, model))
+        then(*_use(model))
+
+
+def _use(model: Model) -> tuple[str, ...]:
+    """Returns the words of a command that uses a model: a reward or value model trains, all others are measured."""
+    if model.stage in ("RM", "value"):
+        return ("train", "ppo", "--recipe", "easylm", "--dry-run")
+    return ("run", "gsm8k", "--model", model.name, "--dry-run")

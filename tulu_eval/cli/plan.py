@@ -9,7 +9,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import plan_models
-from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option, then
+from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option, then, then_same
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 _MODELS = ("--models", "-m")
@@ -30,7 +30,7 @@ class _Command(click.Command):
 
 
 @click.command(cls=_Command, no_args_is_help=True)
-@click.argument("benchmark", metavar="BENCHMARK|SUITE", shell_complete=complete("tulu_eval.benchmarks"))
+@click.argument("benchmark", metavar="BENCHMARK|SUITE", shell_complete=complete("tulu_eval.benchmarks", "tulu_eval.suites"))
 @click.option("--models", "-m", required=True, multiple=True, metavar="A B|FILE", shell_complete=complete_models,
               help="The two models: hub ids, folders, GGUF files, or names of the registry. For a suite: a file with one model "
                    "per line.")  # fmt: skip
@@ -97,6 +97,8 @@ def plan(
         print_text(report.as_text(found))
         if any(reach.enough == "yes" for reach in found.reaches):
             then("run", benchmark, "-m", models[0], "-m", models[1], *(("--data", data) if data else ()))
+        else:
+            then_same("with a larger --detect POINTS")
 
 
 def _usage(text: str) -> click.UsageError:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import tulu_eval
-from tulu_eval.cli.common import print_json, print_text
+from tulu_eval.cli.common import print_json, print_text, then
 from tulu_eval.errors import DataError
 
 LARGEST = 1_000_000
@@ -25,6 +25,7 @@ def plan_suite(suite: str, models: Path, gpus: int, price: float | None, registr
         print_json(dataclasses.asdict(found))
     else:
         print_text(report.as_text(found))
+        then("run", suite, "--model", found.models[0].model, "--backend", "vllm", "--dry-run")
 
 
 def _listed(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import common
-from tulu_eval.cli.common import print_json, print_text, set_up_logging
+from tulu_eval.cli.common import FOR_REAL, print_json, print_text, set_up_logging, then, then_same
 from tulu_eval.cli.numeric import WHOLE
 
 
@@ -50,6 +50,7 @@ def reproduce(recipe: str, seed: int | None, output: Path | None, dry_run: bool,
             print_json(reproduce_report.as_json(plan))
         else:
             print_text(reproduce_report.plan_as_text(plan))
+            _after_plan(recipe, quiet)
         return
 
     def say(text: str) -> None:
@@ -62,3 +63,12 @@ def reproduce(recipe: str, seed: int | None, output: Path | None, dry_run: bool,
     else:
         print_text(reproduce_report.as_text(found.summary))
         say(f"\n{found.folder}")
+        then("report", "--results", found.folder / "results", "--training", found.folder, quiet=quiet)
+
+
+def _after_plan(recipe: str, quiet: bool) -> None:
+    """Says what comes after a plan: of the recipe for GPU nodes its own commands, which the plan has."""
+    if recipe == "sums":
+        then_same(FOR_REAL, quiet=quiet)
+    elif not quiet:
+        common.say("next: the first of the commands above")

@@ -11,6 +11,7 @@ import tulu_eval
 from tulu_eval import plugins
 from tulu_eval.cli import foreign, suite_runs
 from tulu_eval.cli.common import (
+    FOR_REAL,
     check_models,
     complete,
     complete_models,
@@ -20,7 +21,8 @@ from tulu_eval.cli.common import (
     print_json,
     print_text,
     set_up_logging,
-    then,
+    then_same,
+    then_verify,
 )
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
 from tulu_eval.cli.numeric import WHOLE
@@ -32,7 +34,11 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True, short_help="Evaluate a model on one benchmark or several.")
 @click.argument(
-    "benchmarks", metavar="BENCHMARK...|SUITE", nargs=-1, required=True, shell_complete=complete("tulu_eval.benchmarks")
+    "benchmarks",
+    metavar="BENCHMARK...|SUITE",
+    nargs=-1,
+    required=True,
+    shell_complete=complete("tulu_eval.benchmarks", "tulu_eval.suites"),
 )
 @click.option(
     "--model", "-m", "model", required=True, multiple=True, shell_complete=complete_models,
@@ -169,6 +175,7 @@ def _run(
     progress = Progress(quiet=quiet)
     runs = tulu_eval.evaluate(benchmarks, models, data=files, registry=registry, progress=progress, **order)
     from tulu_eval.reports import run as run_report
+    from tulu_eval.reports.layout import fitted
 
     if as_json:
         print_json([run_report.as_json(one.folder, one.results, one.tally) for one in runs])
@@ -177,8 +184,8 @@ def _run(
             print_text(run_report.of_run(one.results, one.tally))
             for notice in one.notices:
                 progress.say(f"note: {notice}")
-            progress.say(f"\n{one.speed}\n{one.folder}".replace("\n\n", "\n"))
-        then("verify", runs[0].folder, quiet=quiet)
+            progress.say("\n".join(["", *filter(None, (fitted(one.speed), str(one.folder)))]))
+        then_verify(runs[0].folder, registry=registry, quiet=quiet)
     end_with_failures(runs, "the same command tries them again")
 
 
@@ -189,6 +196,7 @@ def _show_plans(plans: list[Plan], as_json: bool) -> None:
         print_json([dry_run.as_json(plan) for plan in plans])
     else:
         print_text("\n\n".join(dry_run.as_text(plan) for plan in plans), exact=True)
+        then_same(FOR_REAL)
 
 
 def _named(models: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...] | dict[str, str]:

@@ -11,7 +11,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import execution_options, print_json, print_text, say
+from tulu_eval.cli.common import execution_options, print_json, print_text, say, then, then_same, then_verify
 from tulu_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,12 +72,16 @@ def score(
             raise UserError(f"--annotations goes with {JUDGED}: tulu-eval score {JUDGED} --annotations {annotations}")
         if not annotations:
             raise UserError(f"score {JUDGED} needs --annotations FILE; samples of a run are graded by the run's folder")
-        _show(
-            tulu_eval.score_annotations(annotations, outputs=outputs, output=output, positional=positional, **scoring), as_json
-        )
+        found = tulu_eval.score_annotations(annotations, outputs=outputs, output=output, positional=positional, **scoring)
+        _show(found, as_json)
+        if output is not None:
+            then("table", "--results", output, quiet=as_json)
+        else:
+            then_same("with --outputs FILE --output results, which keeps the number for 'tulu-eval table'", quiet=as_json)
     elif (target / JUDGING).exists():
         _refuse(OF_FILES, given, "is for a file of annotations, not for a judge's folder")
         _show(tulu_eval.rescore_judgments(target, **scoring), as_json)
+        then_verify(target.absolute().parent.parent, quiet=as_json)
     else:
         if target.is_dir():
             _refuse(OF_JUDGMENTS, given | scoring, f"is for judgments, and {target} has samples, not judgments")
@@ -104,6 +108,7 @@ def _samples(folder: Path, unsafe_execution: bool, sandbox_image: str, as_json: 
         print_text(run.of_disagreements(scored))
         if scored.unhashed:
             print_text(f"\nbeware: it {scored.unhashed}")
+        then_verify(folder)
 
 
 def _show(found: WinRates, as_json: bool) -> None:

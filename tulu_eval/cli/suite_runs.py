@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import end_with_failures, print_json, print_text
+from tulu_eval.cli.common import FOR_REAL, end_with_failures, print_json, print_text, then, then_same
 
 if TYPE_CHECKING:
     from tulu_eval.api.evaluate import RunOptions
@@ -71,6 +71,7 @@ def run_suite(
             print_text(suite_table.of_rows(rows, (*one.unmeasured, *one.failed), one.averages))
             for run in one.runs:
                 progress.say(str(run.folder))
+        then("table", "--suite", "--results", order.get("output", "results"), quiet=quiet)
     end_with_failures([run for one in done for run in one.runs], "the same command tries them again")
     if any(one.failed for one in done):
         raise click.exceptions.Exit(1)
@@ -84,3 +85,4 @@ def show_suites(planned: list[SuitePlan], as_json: bool) -> None:
         print_json([suite_table.plan_as_json(one) for one in planned])
     else:
         print_text("\n\n".join(map(suite_table.plan_as_text, planned)))
+        then_same(FOR_REAL)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete, complete_models, complete_recipes, print_json, print_text, set_up_logging, then
+from tulu_eval.cli.common import (
+    FOR_REAL,
+    complete,
+    complete_models,
+    complete_recipes,
+    print_json,
+    print_text,
+    say,
+    set_up_logging,
+    then,
+    then_same,
+)
 from tulu_eval.cli.numeric import NumberRange, WholeRange
 from tulu_eval.errors import UserError
 
@@ -36,7 +46,7 @@ class TrainingOptions(TypedDict):
     rollout_memory: float
     watch_every: int
     probe: str
-    probe_items: int
+    probe_limit: int
     probe_data: Path | None
     tensorboard: bool
     allow_pickle: bool
@@ -90,7 +100,7 @@ SHOWN = {
               help="ppo: steps between two looks at sample rollouts and the probe.")  # fmt: skip
 @click.option("--probe", default="", shell_complete=complete("tulu_eval.benchmarks"),
               help="ppo: benchmark whose first items show, while training goes on, the gain over its start.")  # fmt: skip
-@click.option("--probe-items", type=WholeRange(min=1), default=64, show_default=True, help="ppo: items of the probe.")
+@click.option("--probe-limit", type=WholeRange(min=1), default=64, show_default=True, help="ppo: items of the probe.")
 @click.option("--probe-data", type=click.Path(path_type=Path), help="ppo: file with the probe's benchmark.")
 @click.option("--tensorboard", is_flag=True, help="Write curves to the run's folder 'tensorboard' too.")
 @click.option("--allow-pickle", is_flag=True, help="Take pickled weights; what would run code is refused.")
@@ -139,7 +149,7 @@ def train(
         print_text("\n".join(map(str, outcome.models)))
         then("run", "BENCHMARK", "--model", outcome.models[0], quiet=quiet)
     else:
-        click.echo(f"stopped with a checkpoint in {outcome.folder}; give the same command again to go on", file=sys.stderr)
+        say(f"stopped with a checkpoint in {outcome.folder}; give the same command again to go on")
 
 
 def _settings(changes: tuple[str, ...]) -> dict[str, object]:
@@ -164,6 +174,7 @@ def _show_plan(plan: TrainingPlan, as_json: bool) -> None:
         print_json(report.as_json(job, cost, plan.world))
     else:
         print_text(report.as_text(job, cost, plan.world))
+        then_same(FOR_REAL)
 
 
 class Steps:

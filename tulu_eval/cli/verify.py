@@ -51,6 +51,7 @@ def verify(folder: Path, stand_in: str | None, partial: bool, strict: bool, regi
         print_json(verify_report.as_json(found))
     else:
         print_text(verify_report.as_text(found))
-        then("explain" if found.inconsistent else "bundle", folder)
+        stood = ("--as", stand_in) if stand_in else ()
+        then(*("explain", folder, *stood, "--max-items", 0) if found.next_step else ("bundle", folder))
     if strict and found.inconsistent:
         raise click.exceptions.Exit(1)

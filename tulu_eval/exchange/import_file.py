@@ -30,6 +30,7 @@ from tulu_eval.records import Completion, Result, content_hash
 from tulu_eval.registry import Suite
 from tulu_eval.runs import catalog
 from tulu_eval.runs.grading import Grader
+from tulu_eval.runs.remembered_data import note_data
 from tulu_eval.runs.scoring import write_rows
 from tulu_eval.sandbox import Execution
 from tulu_eval.store import manifest as files
@@ -223,6 +224,7 @@ def _manifest(
 ) -> Manifest:
     """Returns the run's manifest; a fact that the file does not have is ``unknown``, or null in a field of numbers or lists."""
     digest = file_sha256(path)
+    note_data(data, data_hash(data, items_hash(items)))
     form, prompt_id = _prompts(benchmark, protocol, source, matched)
     items_sha256 = items_hash(items)
     decoding = checked(dataclasses.asdict(source.decoding), StoredDecoding, Place(path))

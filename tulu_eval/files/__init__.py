@@ -11,6 +11,7 @@ from tulu_eval.files.parsing import DEPTH, Place, Record, checked, decode, parse
 from tulu_eval.files.rows import LINE, Row, json_rows, read_as, read_json
 from tulu_eval.files.toml import parse_toml
 from tulu_eval.files.writing import (
+    check_folder,
     json_text,
     remove_leftovers,
     replacing,
@@ -29,6 +30,7 @@ __all__ = [
     "Place",
     "Record",
     "Row",
+    "check_folder",
     "checked",
     "decode",
     "find",

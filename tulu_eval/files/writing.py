@@ -17,6 +17,13 @@ from tulu_eval.errors import UserError
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
+def check_folder(path: Path) -> None:
+    """Raises UserError if nothing can be written into a folder because it, or a folder around it, is a file."""
+    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), path)
+    if os.path.lexists(there) and not there.is_dir():
+        raise UserError(f"{there} is no folder; give another --output")
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes a JSON file as :func:`json_text` has it; raises what :func:`write_text` raises."""
     write_text(path, json_text(data))

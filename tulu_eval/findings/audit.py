@@ -31,6 +31,7 @@ from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.order import Order
 from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.reading import StoredRun, finished, read_run
+from tulu_eval.runs.remembered_data import remembered_data
 from tulu_eval.runs.run_plan import Plan, make_plan
 from tulu_eval.sandbox import Execution
 from tulu_eval.stats import FLIP_RATE, Interval, wilson
@@ -130,7 +131,7 @@ def audit(
         UserError: If the run is not finished or was imported, or model, data or settings here are not those of the run.
     """
     if items < 1:
-        raise UserError(f"--items must be 1 or more, not {items}")
+        raise UserError(f"--limit must be 1 or more, not {items}")
     run = finished(read_run(folder))
     if run.imported:
         raise UserError(f"{folder} was imported from {run.imported}; only a run of our own can be repeated")
@@ -205,14 +206,17 @@ def allowance(run: StoredRun, items: int) -> Allowance:
 
 
 def order_of(manifest: Manifest, model: str | None, data: Path | None) -> Order:
-    """Returns the order by which a run of our own was made; ``model`` and ``data`` say where they are now."""
+    """Returns the order by which a run of our own was made; ``model`` and ``data`` say where they are now.
+
+    Without ``data`` it takes the file that the run read, if it is still there.
+    """
     settings = plain(manifest.settings)
     served = settings.pop("served", None)
     return Order(
         benchmark=manifest.benchmark.name,
         model=model or _name_with_revision(manifest),
         protocol=manifest.protocol.name,
-        data=data,
+        data=data or remembered_data(manifest),
         limit=manifest.limit if isinstance(manifest.limit, int) else None,
         backend=manifest.backend,
         settings=EngineSettings(**settings, served=Served(**served) if served else None),

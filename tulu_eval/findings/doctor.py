@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shutil
 from pathlib import Path
 
 from tulu_eval.caching import cache_folder
-from tulu_eval.errors import PreflightError
+from tulu_eval.errors import PreflightError, UserError
+from tulu_eval.extras import EXTRAS, installed
 from tulu_eval.sandbox import Execution, check_sandbox
 from tulu_eval.store import environment
-
-EXTRAS = {
-    "gguf": ("gguf", "reads GGUF files"),
-    "ifeval": ("langdetect", "the benchmark ifeval"),
-    "symbolic": ("reasoning_gym", "the benchmark gsm-symbolic"),
-    "tensorboard": ("tensorboard", "curves of a training in TensorBoard"),
-    "vllm": ("vllm", "the backend vllm"),
-    "alpaca": ("alpaca_eval", "the judge prompts of alpaca-eval"),
-    "ray": ("ray", "engines on the nodes of a cluster, --cluster"),
-}
-"""For each extra of pyproject.toml, a module that can be imported if the extra is installed, and what the extra adds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +36,8 @@ class Installation:
         devices: One line per accelerator and one for the processor.
         hub: Whether the Hugging Face Hub answers, and the reason if it does not.
         sandbox: Whether programs that a model wrote can run, and the reason if they cannot.
-        disk_free_gb: Free space in 10^9 bytes for the hub's cache, for this package's cache and in the working folder.
+        disk_free_gb: Free space in 10^9 bytes for the hub's cache, for this package's cache and in the working folder; why
+            there is no cache, if there is no home folder.
         extras: Extras of pyproject.toml by name.
     """
 
@@ -56,7 +46,7 @@ class Installation:
     devices: list[str]
     hub: str
     sandbox: str
-    disk_free_gb: dict[str, float]
+    disk_free_gb: dict[str, float | str]
     extras: dict[str, Extra]
 
 
@@ -68,8 +58,8 @@ def examine() -> Installation:
         devices=environment.devices(),
         hub=_hub(),
         sandbox=_sandbox(),
-        disk_free_gb={"model cache": _free(_hub_cache()), "own cache": _free(cache_folder()), "here": _free(Path())},
-        extras={name: Extra(importlib.util.find_spec(module) is not None, adds) for name, (module, adds) in EXTRAS.items()},
+        disk_free_gb={"model cache": _free(_hub_cache()), "own cache": _own_cache_free(), "here": _free(Path())},
+        extras={name: Extra(installed(name), adds) for name, (_, adds) in EXTRAS.items()},
     )
 
 
@@ -101,6 +91,14 @@ def _hub_cache() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
+
+
+def _own_cache_free() -> float | str:
+    """Returns the free space for this package's cache, or why there is none."""
+    try:
+        return _free(cache_folder())
+    except UserError as error:
+        return error.command_line
 
 
 def _free(folder: Path) -> float:

@@ -18,7 +18,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from tulu_eval import files
-from tulu_eval.errors import DataError, UserError
+from tulu_eval.errors import DataError, UserError, counted
 from tulu_eval.judging.judge_recipe import Question
 
 LIMIT = 1_000_000
@@ -87,8 +87,8 @@ class JudgingEstimate:
         money = "at an unknown price (give --price IN,OUT)" if self.dollars is None else f"about ${self.dollars:.2f}"
         source = f" ({self.price.source})" if self.price else ""
         return (
-            f"{self.requests} requests, about {self.prompt_tokens:,} prompt tokens and at most {self.answer_tokens:,} answer "
-            f"tokens: {money}{source}"
+            f"{counted(self.requests, 'request')}, about {self.prompt_tokens:,} prompt tokens and at most "
+            f"{counted(self.answer_tokens, 'answer token')}: {money}{source}"
         )
 
 

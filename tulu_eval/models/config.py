@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
@@ -62,9 +63,13 @@ def read_object(path: Path, limit: int) -> dict[str, Any]:
     ``Infinity``, which some released files have, is accepted.
 
     Raises:
-        DataError: If it cannot be read, is larger, or is not a JSON object.
+        DataError: If it cannot be read, is larger, is not a JSON object, or begins with a byte-order mark, which transformers
+            does not read.
     """
     data = files.read_json(path, limit, nan=True)
+    with files.open_regular(path) as file:
+        if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+            raise DataError(path, "begins with a byte-order mark, which transformers does not read: save it without one")
     if not isinstance(data, dict):
         raise DataError(path, "is not a JSON object")
     return data

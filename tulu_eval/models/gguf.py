@@ -20,6 +20,7 @@ from pathlib import Path
 from tulu_eval.caching import cache_folder, file_sha256
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.models import gguf_header
+from tulu_eval.models.quiet import without_bars
 from tulu_eval.models.skeleton import shapes, too_large
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,8 @@ def _convert(path: Path, folder: Path, held: int) -> None:
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             if reason := too_large(shapes(AutoModelForCausalLM, config), held):
                 raise ValueError(reason)
-            model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
+            with without_bars():
+                model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         except Exception as error:  # whatever a damaged file makes two other packages raise
             cause = " ".join(str(error).split())[:200] or type(error).__name__
@@ -99,7 +101,8 @@ def _convert(path: Path, folder: Path, held: int) -> None:
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         try:
-            model.save_pretrained(draft)
+            with without_bars():
+                model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
             os.replace(draft, folder)
         except OSError as error:

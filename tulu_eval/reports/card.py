@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval.errors import counted
 from tulu_eval.model_card.check import Finding
 from tulu_eval.registry import Model
 from tulu_eval.reports.layout import wrapped
@@ -30,7 +31,7 @@ def as_text(path: Path, model: Model | None, findings: Sequence[Finding]) -> str
         places.setdefault((one.check, one.says, one.instead, one.source, one.advice), []).append(one.line)
     blocks = [_block(path, lines, *parts) for parts, lines in places.items()]
     whose = f"the card of {model.hub_id}" if model else "its metadata names no model of the registry, so less could be checked"
-    found = f"{len(places)} findings in {len(findings)} places" if findings else "nothing found"
+    found = f"{counted(len(places), 'finding')} in {counted(len(findings), 'place')}" if findings else "nothing found"
     return "\n".join([*blocks, f"{path}: {found} ({whose})"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from tulu_eval.errors import counted
 from tulu_eval.findings.compare import Compared, Flip, Paired
 from tulu_eval.reports.layout import cut, data, grid, wrapped
 from tulu_eval.reports.run import grade
@@ -55,8 +56,8 @@ def _heading(found: Compared) -> str:
         ("A", found.a, paired.right_a, paired.score_a),
         ("B", found.b, paired.right_b, paired.score_b),
     ):
-        counted = f"{right} of {paired.n}" if paired.test == "mcnemar" else f"mean score of {paired.n} items"
-        lines.append(f"  {name}  {score:.1f} % ({counted})  {run.model}  {run.folder}")
+        share = f"{right} of {paired.n}" if paired.test == "mcnemar" else f"mean score of {paired.n} items"
+        lines.append(f"  {name}  {score:.1f} % ({share})  {run.model}  {run.folder}")
     lines += [f"  {name} {run.unhashed}" for name, run in (("A", found.a), ("B", found.b)) if run.unhashed]
     if found.left_out:
         lines.append(f"  {found.left_out} items are left out: the engine failed on them in one run or both")
@@ -67,10 +68,11 @@ def _heading(found: Compared) -> str:
 
 def _test(paired: Paired) -> str:
     flips = paired.only_a + paired.only_b
+    flip = f"{counted(flips, 'item')} {'flips' if flips == 1 else 'flip'} ({100 * flips / paired.n:.1f} %)"
     lines = [
         f"A minus B: {paired.difference:+.1f} points, 95 % interval [{paired.low:+.1f}, {paired.high:+.1f}] "
         f"({INTERVALS[paired.test]})",
-        f"{flips} items flip ({100 * flips / paired.n:.1f} %): {paired.only_a} {BETTER[paired.test]} in A only, "
+        f"{flip}: {paired.only_a} {BETTER[paired.test]} in A only, "
         f"{paired.only_b} in B only; {TESTS[paired.test]} p = {paired.p_value:.2g}: {_meaning(paired)}",
         _same(paired),
     ]
@@ -121,7 +123,7 @@ def _parting(flip: Flip) -> str:
         return "texts are equal"
     parting = flip.divergence
     place = f"token {parting.token}" if parting.token is not None else f"character {parting.character}"
-    return f"{place}: {parting.a!r} / {parting.b!r}"
+    return f"{place}: {cut(parting.a)!r} / {cut(parting.b)!r}"
 
 
 def _changes(found: Compared) -> str:

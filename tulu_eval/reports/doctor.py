@@ -17,7 +17,9 @@ def as_text(found: Installation) -> str:
         "devices": found.devices,
         "hub": [found.hub],
         "sandbox": [found.sandbox],
-        "disk free": [f"{name} {gigabytes:.0f} GB" for name, gigabytes in found.disk_free_gb.items()],
+        "disk free": [
+            f"{name} {free}" if isinstance(free, str) else f"{name} {free:.0f} GB" for name, free in found.disk_free_gb.items()
+        ],
         "extras": [f"{name}: {extra.adds} ({extras[name]})" for name, extra in found.extras.items()],
     }
     return "\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in blocks.items())

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tulu_eval.errors import few, printable
+from tulu_eval.errors import counted, few, printable
 from tulu_eval.exchange.foreign_answers import ForeignAnswer
 from tulu_eval.exchange.import_file import Imported
 from tulu_eval.reports import run
@@ -47,11 +47,12 @@ def as_text(done: Imported) -> str:
     """Returns the imported answers, those left out or taken by their place with the reason, and the rows."""
     source, matched = done.source, done.matched
     lines = [
-        f"{source.harness} {source.version}, task {source.task}: {len(matched.answers)} answers from {source.lines} lines",
+        f"{source.harness} {source.version}, task {source.task}: {counted(len(matched.answers), 'answer')} "
+        f"from {counted(source.lines, 'line')}",
         *(f"{len(found)} {what}: {_lines(found)}" for kind, what in _KINDS.items() if (found := getattr(matched, kind))),
     ]
     if matched.missing:
-        lines.append(f"{len(matched.missing)} items without an answer: {few([item.id for item in matched.missing])}")
+        lines.append(f"{counted(len(matched.missing), 'item')} without an answer: {few([item.id for item in matched.missing])}")
     if source.nulls:
         lines.append(f"{source.nulls} answers are null in the file and count as empty")
     if done.misread:

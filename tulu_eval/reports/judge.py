@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from tulu_eval.errors import counted
 from tulu_eval.judging.budget import Spent
 from tulu_eval.judging.compare_outputs import OutputComparison
 from tulu_eval.judging.session import JudgingOutcome
@@ -102,7 +103,7 @@ def spent(found: Spent) -> str:
         else ""
     )
     tokens = f"{found.prompt_tokens:,} prompt and {found.answer_tokens:,} answer tokens"
-    return f"sent {found.requests} requests: {tokens}{money}{perhaps}"
+    return f"sent {counted(found.requests, 'request')}: {tokens}{money}{perhaps}"
 
 
 def comparison_as_json(found: OutputComparison) -> dict[str, Any]:

@@ -72,8 +72,8 @@ def fitted(text: str, width: int | None = None) -> str:
     room = terminal_width() if width is None else width
     found = []
     for line in text.split("\n"):
-        indent = " " * min(len(line) - len(line.lstrip()) + 2, room // 2)
-        found.append(wrapped(line, indent, room) if len(line) > room else line)
+        begin = line[: len(line) - len(line.lstrip())][: room // 2]
+        found.append(wrapped(line.strip(), f"{begin}  ", room, begin) if len(line) > room else line)
     return "\n".join(found)
 
 
@@ -103,11 +103,15 @@ def _limits(header: Sequence[str], rows: Sequence[Sequence[str]], keep: Collecti
     return [max(limit, 1) for limit in limits]
 
 
-def wrapped(text: str, indent: str = "", width: int | None = None) -> str:
-    """Returns a paragraph wrapped at the terminal's width, without cutting words; lines after the first are indented."""
+def wrapped(text: str, indent: str = "", width: int | None = None, begin: str = "") -> str:
+    """Returns a paragraph wrapped at the terminal's width, without cutting words.
+
+    The first line starts with ``begin``, the others with ``indent``.
+    """
     return textwrap.fill(
         text,
         width=terminal_width() if width is None else width,
+        initial_indent=begin,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,

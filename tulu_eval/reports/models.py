@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from tulu_eval.errors import UnknownName
+from tulu_eval.errors import UnknownName, counted
 from tulu_eval.findings.table_columns import TITLES
 from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
 from tulu_eval.registry.entries import Stage
@@ -44,7 +44,7 @@ def list_as_text(suite: Suite, models: Sequence[Model]) -> str:
         blocks.append(f"{family}\n\n{grid(header, rows, right=(2,), keep=(0, 1, 2))}")
     sizes = ", ".join(f"{title} on {suite.metrics[key].n} items" for key, title in TITLES.items())
     blocks.append(
-        f"{len(models)} models. Published numbers: {sizes}; {CONTRADICTED} marks a contradicted number.\n"
+        f"{counted(len(models), 'model')}. Published numbers: {sizes}; {CONTRADICTED} marks a contradicted number.\n"
         "'tulu-eval models show NAME' gives sources, contradictions and lineage."
     )
     return "\n\n".join(blocks)
@@ -152,7 +152,7 @@ def _cells(suite: Suite, model: Model) -> str:
             suite.metrics[cell.metric_key].title,
             f"{cell.value:.2f}".removesuffix("0") + (f" ± {cell.se:.2f}" if cell.se is not None else ""),
             str(cell.n or "unknown"),
-            cell.standing + (f" ({', '.join(cell.contradictions)})" if cell.contradictions else ""),
+            cell.standing,
             str(cell.source) + (f', as "{cell.label}"' if cell.label else ""),
         )
         for cell in suite.cells(model)
@@ -183,5 +183,7 @@ def _contradictions(suite: Suite, model: Model) -> str:
     lines = []
     for entry in suite.contradictions(model):
         first, second = suite.sources[entry.first_source], suite.sources[entry.second_source]
-        lines.append(wrapped(f"  {entry.id}: {entry.first} ({first}) {entry.second} ({second}) {entry.advice}", "    "))
+        lines.append(
+            wrapped(f"  {entry.title or entry.id}. {entry.first} ({first}) {entry.second} ({second}) {entry.advice}", "    ")
+        )
     return "\n".join(["contradictions of the record:", *lines]) if lines else ""

@@ -39,27 +39,29 @@ def as_json(found: ReproductionSummary | ReproductionPlan) -> object:
 
 def as_text(found: ReproductionSummary) -> str:
     """Returns the tables and their meaning, for a terminal."""
-    return _render(found, "simple")
+    meaning = "\n\n".join(wrapped(" ".join(part.split())) for part in MEANING.split("\n\n"))
+    return _render(found, meaning, lambda shown: grid(*shown))
 
 
 def as_markdown(found: ReproductionSummary) -> str:
     """Returns the same as a Markdown page."""
     command = f"`tulu-eval reproduce --recipe {found.recipe} --seed {found.seed}`"
-    return f"# {command}\n\n{_render(found, 'pipe')}\n"
+    return f"# {command}\n\n{_render(found, MEANING, _pipes)}\n"
 
 
-def _render(found: ReproductionSummary, style: str) -> str:
-    def table(shown: Table) -> str:
-        head, rows = shown
-        return tabulate(rows, head, tablefmt=style, disable_numparse=True)
+def _pipes(shown: Table) -> str:
+    head, rows = shown
+    return tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
 
+
+def _render(found: ReproductionSummary, meaning: str, table: Callable[[Table], str]) -> str:
     n = found.held_out.before.reward.n
     blocks = [
         f"{found.benchmark}, greedy, and whether it agrees with the authors' own run of this seed:",
         table(_models(found.models)),
         "Gains on the same items, in points, by McNemar's test:",
         table(_gains(found.gains)),
-        MEANING,
+        meaning,
         "The reward model prefers the right side of held-out pairs:",
         table(_accuracies(found.held_out)),
         f"Sampled answers to {n} held-out prompts before and after act 1, mean or share with its 95 % interval:",

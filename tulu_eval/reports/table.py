@@ -169,6 +169,10 @@ def verdict(entry: TableCell) -> str:
     return f"{found.verdict}, p = {found.p_value:.2g}, detects {detects}"
 
 
+DETECTS = "; 'detects' is the smallest gap in points that the test finds with 80 % power"
+"""The word of :func:`verdict`, explained where a row has it."""
+
+
 def _marks(table: CollectedTable) -> dict[str, int]:
     """Returns the number of each contradiction of a published cell in the table, in reading order from 1."""
     ids = [name for line in table.lines for entry in line.entries if entry.cell for name in entry.cell.contradictions]
@@ -178,7 +182,8 @@ def _marks(table: CollectedTable) -> dict[str, int]:
 def _notes(table: CollectedTable, suite: Suite, marks: dict[str, int]) -> list[str]:
     entries = {entry.id: entry for entry in suite.contradictions()}
     lines = [f"({mark}) contradicted: {entries[name].first} {entries[name].second}" for name, mark in marks.items()]
-    lines.append("[low, high] is a 95 % interval; 'detects' is the smallest gap in points that the test finds with 80 % power.")
+    tested = any(entry.comparison for line in table.lines for entry in line.entries)
+    lines.append(f"[low, high] is a 95 % interval{DETECTS if tested else ''}.")
     lines.append(
         "Groups: rows that share a letter are not separated by the data (Fisher's exact test of every pair, Holm's correction, "
         "5 %); there are no ranks."

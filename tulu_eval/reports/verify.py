@@ -44,7 +44,10 @@ def as_text(found: Verification) -> str:
         _table(found),
         "\n".join(wrapped(text, "  ") for text in dict.fromkeys(explained)),
         wrapped(_allowance(found.allowance)) if found.allowance else "",
-        *(wrapped(f"The record contradicts itself ({c.id}): {c.first} {c.second} {c.advice}") for c in found.contradictions),
+        *(
+            wrapped(f"The record contradicts itself: {c.title or c.id}. {c.first} {c.second} {c.advice}")
+            for c in found.contradictions
+        ),
         _differences(found),
         "\n".join(wrapped(f"Note: {note}.", "  ") for note in found.notes),
         "\n".join(dict.fromkeys(row.signature for row in _compared(found))),

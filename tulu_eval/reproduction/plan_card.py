@@ -92,7 +92,7 @@ TRAININGS = (
         _Rows(60_900, 142e6 / 60_900,
               "allenai/tulu-2.5-prompts, page of the hub: 60.9k rows, file of 142 MB, whole rows counted as prompts"),
         reward="70B", model="{sft}/policy", reward_model="{reward-model}/reward_model",
-        options=("--probe", "gsm8k", "--probe-items", "200", "--tensorboard"),
+        options=("--probe", "gsm8k", "--probe-limit", "200", "--tensorboard"),
         changes=("micro_tokens=8192",), rollout_memory=0.25,
     ),
 )  # fmt: skip

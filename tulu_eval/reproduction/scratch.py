@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_eval import files
+from tulu_eval.models.quiet import without_bars
 from tulu_eval.training.text import TEMPLATE
 
 VOCABULARY = 1024
@@ -35,7 +36,8 @@ def write(folder: Path, texts: Iterable[str], seed: int) -> None:
     config = LlamaConfig(vocab_size=len(tokenizer), **SHAPE, **ids)
     model = LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
     with files.replacing_folder(folder) as draft:
-        model.save_pretrained(draft)
+        with without_bars():
+            model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
 
 

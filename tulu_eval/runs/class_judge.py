@@ -14,6 +14,7 @@ from tulu_eval.errors import EngineError, PreflightError, few
 from tulu_eval.models import resolve
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.model_files import fetch
+from tulu_eval.models.quiet import without_bars
 from tulu_eval.models.tokenizer import load_tokenizer
 from tulu_eval.models.tokenizer_calls import told
 from tulu_eval.registry import Suite
@@ -79,9 +80,10 @@ class ClassJudge:
 
         fetch(self.model)
         try:
-            model, about = AutoModelForSequenceClassification.from_pretrained(
-                self.model.path, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
+            with without_bars():
+                model, about = AutoModelForSequenceClassification.from_pretrained(
+                    self.model.path, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+                )
         except (OSError, ValueError, RuntimeError) as error:
             raise EngineError(f"{self.model.name} cannot be loaded as a classifier: {error}") from error
         if missing := sorted(about["missing_keys"]):  # transformers fills them with random numbers

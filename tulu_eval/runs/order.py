@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tulu_eval import extras
 from tulu_eval.backends.base import EngineSettings
+from tulu_eval.registry import Suite
+from tulu_eval.runs import catalog
 from tulu_eval.sandbox import Execution
 
 
@@ -44,3 +48,18 @@ class Order:
     fresh: bool = False
     execution: Execution = Execution()  # noqa: RUF009 - frozen
     name: str = ""
+
+
+def check_extras(orders: Iterable[Order], suite: Suite) -> None:
+    """Raises PreflightError with one line for all extras that orders need, if several are missing; loads nothing."""
+    extras.check_all(extra for order in orders for extra in _extras(order, suite))
+
+
+def _extras(order: Order, suite: Suite) -> Iterator[str]:
+    yield catalog.benchmark(order.benchmark).extra
+    if order.backend != "auto":
+        yield catalog.backend(order.backend).extra
+    if order.settings.cluster is not None:
+        yield "ray"
+    if order.model.endswith(".gguf") or order.model in {model.name for model in suite.models if model.package}:
+        yield "gguf"

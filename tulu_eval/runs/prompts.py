@@ -17,6 +17,7 @@ from tulu_eval.errors import DataError, UserError
 from tulu_eval.models.prompt_form import render_tulu, text_hash
 from tulu_eval.runs import catalog
 from tulu_eval.runs.reading import StoredRun
+from tulu_eval.runs.remembered_data import remembered_data
 from tulu_eval.runs.requests import item_of
 from tulu_eval.store.manifest_schema import Manifest
 from tulu_eval.store.sample_line import Sample
@@ -49,19 +50,20 @@ class Prompts:
 class PromptSource:
     """Makes prompts of runs; loads the items of each benchmark once.
 
-    ``data`` has data files by benchmark; other benchmarks load their items from their own sources.
+    ``data`` has data files by benchmark. Items of other benchmarks come from the file that a run read, if it is still there, or
+    from the benchmark's own source.
     """
 
     def __init__(self, data: Mapping[str, Path]) -> None:
         self._data = data
-        self._items: dict[tuple[str, str], dict[str, Item] | UserError] = {}
+        self._items: dict[tuple[str, str, Path | None], dict[str, Item] | UserError] = {}
 
     def prompts(self, run: StoredRun, samples: Sequence[Sample]) -> Prompts:
         """Returns prompts of a run's samples; raises UserError if items cannot be loaded, or differ from those of the run."""
         protocol, form = run.manifest.protocol.name, run.manifest.template.form
         if run.manifest.protocol.longest_passage:
             raise DataError(run.benchmark, "the model's own tokenizer cut passages, so items alone do not give the prompts")
-        items = self._load(run.benchmark, protocol)
+        items = self._load(run.benchmark, protocol, self._data.get(run.benchmark) or remembered_data(run.manifest))
         benchmark = catalog.benchmark(run.benchmark, protocol)
         eos = _eos(run.manifest)
         frames = set()
@@ -87,15 +89,16 @@ class PromptSource:
         before = next(iter(befores.values())) if same else ""
         return Prompts(before, *frames.pop(), questions, proven, {} if same else befores)
 
-    def _load(self, name: str, protocol: str) -> dict[str, Item]:
-        key = (name, protocol)
+    def _load(self, name: str, protocol: str, data: Path | None) -> dict[str, Item]:
+        key = (name, protocol, data)
         if key not in self._items:
             try:
                 benchmark = catalog.benchmark(name, protocol)
-                items = benchmark.load(benchmark.protocol(protocol), self._data.get(name))
+                items = benchmark.load(benchmark.protocol(protocol), data)
                 self._items[key] = {item.id: item for item in items}
             except UserError as error:
-                self._items[key] = error
+                # A page is published, and no folder of anybody's machine belongs into it.
+                self._items[key] = UserError(error.command_line.replace(str(data), data.name)) if data else error
         found = self._items[key]
         if isinstance(found, UserError):
             raise found

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET
 
+from tulu_eval import files
 from tulu_eval.backends.base import Backend, EngineSettings
 from tulu_eval.benchmarks.base import Benchmark, Item, Protocol, items_hash
 from tulu_eval.benchmarks.varied import VariedBenchmark, is_varied, varied
@@ -194,6 +195,7 @@ def make_plan(order: Order, suite: Suite) -> Plan:
     """
     if order.limit is not None and order.limit < 1:
         raise UserError(f"--limit must be 1 or more, not {order.limit}")
+    files.check_folder(order.output)
     benchmark = catalog.benchmark(order.benchmark)
     if order.protocol is not None and is_varied(benchmark, order.protocol):
         benchmark = varied(benchmark, order.protocol, strict=True)

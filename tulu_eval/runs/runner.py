@@ -20,6 +20,7 @@ from tulu_eval.runs.engine import Engine
 from tulu_eval.runs.generation import InterruptedRunError, generate
 from tulu_eval.runs.grading import Grader
 from tulu_eval.runs.progress import Progress
+from tulu_eval.runs.remembered_data import note_data
 from tulu_eval.runs.rereading import NOT_AS_MADE
 from tulu_eval.runs.run_plan import Plan
 from tulu_eval.runs.scoring import write_rows
@@ -127,6 +128,7 @@ def _execute(plan: Plan, progress: Progress, engine: Engine, fresh: bool, items:
     folder = plan.folder
     with files.locked(folder):
         manifest = _open_manifest(plan, folder, fresh)
+        note_data(plan.order.data, plan.data_sha256)
         with Ledger(folder / files.LEDGER) as ledger:
             _check_answers(plan, ledger, folder, manifest)
             _clean(plan, ledger, progress)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tulu_eval import files
 from tulu_eval.backends.base import EngineSettings
 from tulu_eval.backends.hf.device import resolve_device
 from tulu_eval.backends.vllm.backend import VllmBackend
@@ -198,6 +199,7 @@ def make_job(order: TrainingOrder, suite: Suite) -> Job:
     if order.rollouts == "vllm":
         VllmBackend.check(model, engine_settings(order, recipe))
     folder = order.output or Path("training") / name
+    files.check_folder(folder)
     return Job(
         order, sourced, model, reward_model, tokenizer, rows, folder, rows_per_step, updates, shared.size, shared.notices, parts
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.models import config as configs
 from tulu_eval.models import weights as weight_files
+from tulu_eval.models.quiet import without_bars
 from tulu_eval.models.skeleton import check_shapes, first_line
 from tulu_eval.training.networks import Policy, Scorer, checkpoint_activations
 from tulu_eval.training.parallel import Ranks
@@ -117,9 +118,10 @@ def _find(auto: Any, folder: Path, dtype: torch.dtype, **more: Any) -> _Found:
         lacking = persistent - set(places)
         if lacking <= {HEAD} and not configs.read(folder).quantised:
             return _Found(model, {name: places[name] for name in sorted(persistent - lacking)}, sorted(lacking))
-        model, report = auto.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **more
-        )
+        with without_bars():
+            model, report = auto.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **more
+            )
     except UserError:
         raise
     except Exception as error:  # transformers raises errors of any kind if a config does not fit its weights
@@ -154,7 +156,8 @@ def save(model: Policy | Scorer, state: dict[str, Tensor], folder: Path, tokeniz
         model.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )
-    model.model.save_pretrained(folder, state_dict={name.removeprefix("model."): value for name, value in state.items()})
+    with without_bars():
+        model.model.save_pretrained(folder, state_dict={name.removeprefix("model."): value for name, value in state.items()})
     written = configs.read_object(folder / "config.json", configs.MAX_CONFIG)
     written["dtype"] = str(next(iter(state.values())).dtype).removeprefix("torch.")  # save_pretrained wrote the dtype in memory
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ from tulu_eval.errors import PreflightError, UnknownName
 from tulu_eval.logprobs import Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models import config as configs
 from tulu_eval.models.base import ModelFiles
+from tulu_eval.models.quiet import without_bars
 from tulu_eval.models.skeleton import check_shapes, first_line
 from tulu_eval.records import Completion, Decoding, Kind, Request
 
@@ -136,13 +137,14 @@ class TransformersBackend(Backend):
         check_shapes(AutoModelForCausalLM, model.path, model.weight_files, trust_remote_code=trust)
         try:
             tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust)
-            answer: Any = AutoModelForCausalLM.from_pretrained(
-                model.path,
-                dtype=dtype,
-                trust_remote_code=trust,
-                use_safetensors=None if settings.allow_pickle else True,
-                output_loading_info=True,
-            )
+            with without_bars():
+                answer: Any = AutoModelForCausalLM.from_pretrained(
+                    model.path,
+                    dtype=dtype,
+                    trust_remote_code=trust,
+                    use_safetensors=None if settings.allow_pickle else True,
+                    output_loading_info=True,
+                )
         except Exception as error:  # transformers raises of any kind where a config does not fit its weights
             raise PreflightError(f"{model.name} cannot be loaded: {first_line(error)}") from error
         loaded, report = answer
