@@ -15,7 +15,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.cluster.placing import Node, Room
 from tulu_eval.errors import PreflightError
 
 LOCAL = "ray"
@@ -108,28 +107,6 @@ def disconnect() -> None:
         folder = _opened.pop()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def nodes() -> list[Node]:
-    """Returns the cluster's living nodes."""
-    import ray
-
-    found = []
-    for node in ray.nodes():
-        offered = node.get("Resources", {})
-        host = node.get("NodeManagerHostname") or node.get("NodeManagerAddress", "")
-        if node["Alive"]:
-            found.append(Node(node["NodeID"], host, int(offered.get("CPU", 0)), int(offered.get("GPU", 0))))
-    return found
-
-
-def free(room: Room) -> int:
-    """Returns about how many engines have room beside what others use now; the cluster hears of changes after a moment."""
-    import ray
-
-    now = ray.available_resources()
-    places = [now.get(kind, 0) // need for kind, need in (("CPU", room.cpus), ("GPU", room.gpus)) if need]
-    return min(room.engines, *map(int, places))
 
 
 def _silence() -> None:
