@@ -281,6 +281,17 @@ def test_a_missing_ray_is_one_line(order: Order, monkeypatch: pytest.MonkeyPatch
         connection.check("ray")
 
 
+def test_a_folder_too_deep_for_rays_sockets_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed (pip install ray)")
+    (deep := tmp_path / ("deep" * 20)).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(PreflightError, match=r"^--cluster ray: the folder .* too long .* TMPDIR"):
+        connection.connect("ray")
+    assert not [*deep.iterdir()]
+
+
 def test_a_token_is_made_only_where_the_user_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, "")  # so that it is as before when the test ends
