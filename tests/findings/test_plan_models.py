@@ -39,13 +39,40 @@ def test_verdicts_are_of_published_numbers_that_need_no_judge() -> None:
     assert [one.benchmark for one in quick.models[0].columns if one.verdict] == ["gsm8k", "humaneval"]  # they have no more
 
 
-def test_a_model_gets_as_many_gpus_as_its_weights_need() -> None:
-    planned = plan_models("tulu-2.5", [DPO70, SFT13], 64, SUITE)
+def test_an_engine_has_as_many_gpus_as_its_weights_need() -> None:
+    planned = plan_models("tulu-2.5", [DPO70, SFT13], 3, SUITE)
     assert {one.model: one.gpus for one in planned.models} == {DPO70: 2, SFT13: 1}
     large = next(one for one in planned.models if one.model == DPO70)
     assert large.command == f"tulu-eval run tulu-2.5 --model {DPO70} --backend vllm --tensor-parallel 2"
-    assert large.first_gpu % 2 == 0
-    assert planned.idle_gpus == 61
+    assert (large.engines, large.first_gpu, planned.idle_gpus) == (1, 0, 1)
+
+
+def test_a_model_gets_more_engines_where_the_whole_ends_earlier() -> None:
+    """All of them start: 112.3 s of each of their GPUs are in the GPU-hours and the price."""
+    alone = plan_models("tulu-2.5", [SFT13], 1, SUITE)
+    planned = plan_models("tulu-2.5", [SFT13], 8, SUITE, 3.0)
+    (model,) = planned.models
+    assert (model.engines, model.gpus, planned.idle_gpus) == (8, 1, 0)
+    assert model.command == f"tulu-eval run tulu-2.5 --model {SFT13} --backend vllm --data-parallel 8"
+    assert model.gpu_hours.long == pytest.approx(alone.gpu_hours.long + 7 * 112.3 / 3600)
+    assert planned.hours.long == pytest.approx(model.gpu_hours.long / 8)
+    assert planned.price is not None
+    assert planned.price.long == pytest.approx(3 * model.gpu_hours.long)
+    assert (planned.gpu_hours_of_one, planned.hours_of_one) == (alone.gpu_hours, alone.hours)
+    assert [one.hours for one in planned.milestones] < [one.hours for one in alone.milestones]
+
+
+def test_engines_of_more_than_a_node_are_on_a_cluster() -> None:
+    (model,) = plan_models("tulu-2.5", [DPO70], 64, SUITE).models
+    assert (model.gpus, model.engines) == (2, 32)
+    assert model.command.endswith("--tensor-parallel 2 --data-parallel 32 --cluster HOST:PORT")
+
+
+def test_an_engine_over_several_nodes_is_the_only_one(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('[[model]]\nhub_id = "me/huge"\nstage = "SFT"\nsize = "1000B"\nfamily = "Mine"\n')
+    (model,) = plan_models("tulu-2.5", ["huge"], 64, load_suite(own)).models
+    assert (model.gpus, model.engines) == (16, 1)
 
 
 def test_most_verdicts_per_gpu_hour_come_first() -> None:

@@ -17,6 +17,9 @@ from tulu_eval.testing import ScriptedBackend
 POISON = "has 7 pens"
 """What the question has that ends the process of a :class:`Mortal` engine."""
 
+BRAKE = "TULU_EVAL_TEST_BRAKE"
+"""Variable with the path of the brake."""
+
 
 class Engine(ScriptedBackend):
     """Answers at once, or each after a time."""
@@ -36,6 +39,15 @@ class Engine(ScriptedBackend):
 
 class Slow(Engine):
     seconds: ClassVar[float] = 0.02
+
+
+class Braked(Engine):
+    """Takes a tenth of a second for each as long as the brake is there, on whatever machine."""
+
+    def answer(self, request: Request, decoding: Decoding) -> str | Completion:
+        if os.path.exists(os.environ[BRAKE]):
+            time.sleep(0.1)
+        return super().answer(request, decoding)
 
 
 class Mortal(Engine):

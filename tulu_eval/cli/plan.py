@@ -19,14 +19,23 @@ class _Command(click.Command):
     """Takes ``--models A B`` as two values of the option; click has no option with one value or two."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses, with the option's name put before its second value, too."""
-        spread: list[str] = []
+        """Parses, with the option's name put before its second value, too, unless that is the benchmark or suite."""
+        from tulu_eval import plugins
+
+        spread, known = [], False
         for place, word in enumerate(args):
             second = (place > 1 and args[place - 2] in _MODELS) or (place and args[place - 1].startswith("--models="))
             if second and not word.startswith("-"):
+                known = known or word in plugins.names(plugins.SUITES) or word in plugins.names(plugins.BENCHMARKS)
                 spread.append(_MODELS[0])
             spread.append(word)
-        return super().parse_args(ctx, spread)
+        try:
+            return super().parse_args(ctx, spread)
+        except click.MissingParameter:
+            if not known:
+                raise
+            ctx.params.clear()
+            return super().parse_args(ctx, list(args))
 
 
 @click.command(cls=_Command, no_args_is_help=True)

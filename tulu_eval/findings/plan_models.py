@@ -1,8 +1,9 @@
 """Plans a suite of benchmarks for many models: GPU-hours, which GPUs each model gets when, what comes first, and the price.
 
-A model is one command, ``tulu-eval run SUITE``, with one engine start. The GPU-hours follow from the lengths of prompts and
-answers (:mod:`~tulu_eval.findings.column_lengths`) and from what one GPU was measured to do; each assumption is in the result
-with its source. The models with most verdicts of ``verify`` per GPU-hour come first: on one machine this rule, Smith's, has the
+A model is one command, ``tulu-eval run SUITE``, with one engine, or with several where the whole then ends earlier although
+each of them has to start. The GPU-hours follow from the lengths of prompts and answers
+(:mod:`~tulu_eval.findings.column_lengths`) and from what one GPU was measured to do; each assumption is in the result with its
+source. The models with most verdicts of ``verify`` per GPU-hour come first: on one GPU this rule, Smith's, has the
 least mean time of a verdict; on many it is a heuristic. Times are those of long answers, so that what is reserved by them is
 enough.
 """
@@ -18,7 +19,7 @@ from tulu_eval.benchmarks.base import Benchmark, Protocol
 from tulu_eval.benchmarks.suites import Member
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.findings.column_lengths import LENGTHS, ColumnLengths
-from tulu_eval.findings.gpu_slots import Slot, pack
+from tulu_eval.findings.gpu_slots import Load, Slot, pack, spread
 from tulu_eval.findings.plan import CHARACTERS_PER_TOKEN, parameters_of
 from tulu_eval.findings.planned_models import Assumption, ColumnPlan, Milestone, ModelPlan, ModelsPlan, Range
 from tulu_eval.models.resolve import find_path, resolve
@@ -51,10 +52,22 @@ class _Job:
     size_source: str
     gpus: int
     columns: tuple[ColumnPlan, ...]
+    engines: int = 1
+
+    @property
+    def size(self) -> int:
+        """Returns the number of GPUs of all its engines."""
+        return self.gpus * self.engines
+
+    @property
+    def work(self) -> Range:
+        """Returns the GPU-hours without the start of engines."""
+        return _sum(*(column.gpu_hours for column in self.columns))
 
     @property
     def gpu_hours(self) -> Range:
-        return _sum(*(column.gpu_hours for column in self.columns), Range(self.gpus * START / 3600, self.gpus * START / 3600))
+        start = self.size * START / 3600
+        return _sum(self.work, Range(start, start))
 
     @property
     def verdicts(self) -> int:
@@ -83,19 +96,21 @@ def plan_models(name: str, models: Sequence[str], gpus: int, suite: Suite, price
     members = catalog.suite(name).members
     _check_once(models, suite)
     given = [_job(model, members, gpus, suite) for model in models]
-    jobs = sorted(given, key=lambda job: (-job.verdicts / job.gpu_hours.long, job.gpu_hours.long))
-    slots = pack([(job.gpus, job.gpu_hours.long / job.gpus) for job in jobs], gpus)
-    quick = pack([(job.gpus, job.gpu_hours.usual / job.gpus) for job in jobs], gpus)
-    hours, as_given = _verdict_hours(jobs, gpus), _verdict_hours(given, gpus)
+    ordered = sorted(given, key=lambda job: (-job.verdicts / job.gpu_hours.long, job.gpu_hours.long))
+    jobs = _spread(ordered, gpus)
+    slots = _slots(jobs, gpus)
+    hours, as_given = _verdict_hours(jobs, gpus), _verdict_hours(_spread(given, gpus), gpus)
     counts = dict.fromkeys(math.ceil(share * len(hours)) for share in SHARES if hours)
     total = _sum(*(job.gpu_hours for job in jobs))
-    used = {slot.first + number for job, slot in zip(jobs, slots, strict=True) for number in range(job.gpus)}
+    used = {slot.first + number for job, slot in zip(jobs, slots, strict=True) for number in range(job.size)}
     return ModelsPlan(
         suite=name,
         gpus=gpus,
         models=tuple(_placed(name, job, slot) for job, slot in zip(jobs, slots, strict=True)),
         gpu_hours=total,
-        hours=Range(max(slot.end for slot in quick), max(slot.end for slot in slots)),
+        hours=_whole(jobs, gpus),
+        gpu_hours_of_one=_sum(*(job.gpu_hours for job in ordered)),
+        hours_of_one=_whole(ordered, gpus),
         idle_gpus=gpus - len(used),
         verdicts=len(hours),
         milestones=tuple(Milestone(count, hours[count - 1], as_given[count - 1]) for count in counts),
@@ -103,6 +118,25 @@ def plan_models(name: str, models: Sequence[str], gpus: int, suite: Suite, price
         price=None if price is None else Range(price * total.usual, price * total.long),
         assumptions=_assumptions(members),
     )
+
+
+def _spread(jobs: Sequence[_Job], gpus: int) -> list[_Job]:
+    """Returns the jobs with the number of engines with which the last one ends first, if answers are long."""
+    loads = []
+    for job in jobs:
+        most = 1 if job.gpus > NODE else gpus // job.gpus  # an engine over several nodes is the only one of a run
+        loads.append(Load(job.gpus, job.work.long, START / 3600, 1 << (most.bit_length() - 1)))
+    return [dataclasses.replace(job, engines=count) for job, count in zip(jobs, spread(loads, gpus), strict=True)]
+
+
+def _slots(jobs: Sequence[_Job], gpus: int) -> list[Slot]:
+    return pack([(job.size, job.gpu_hours.long / job.size) for job in jobs], gpus)
+
+
+def _whole(jobs: Sequence[_Job], gpus: int) -> Range:
+    """Returns the hours until the last job ends."""
+    quick = pack([(job.size, job.gpu_hours.usual / job.size) for job in jobs], gpus)
+    return Range(max(slot.end for slot in quick), max(slot.end for slot in _slots(jobs, gpus)))
 
 
 def _check_once(models: Sequence[str], suite: Suite) -> None:
@@ -126,10 +160,10 @@ def _sum(*ranges: Range) -> Range:
 def _verdict_hours(jobs: Sequence[_Job], gpus: int) -> list[float]:
     """Returns when each verdict is there, if models begin in this order and answers are long; ascending."""
     found = []
-    for job, slot in zip(jobs, pack([(job.gpus, job.gpu_hours.long / job.gpus) for job in jobs], gpus), strict=True):
+    for job, slot in zip(jobs, _slots(jobs, gpus), strict=True):
         at = slot.begin + START / 3600
         for column in job.columns:
-            at += column.gpu_hours.long / job.gpus
+            at += column.gpu_hours.long / job.size
             found += [at] * column.verdict
     return sorted(found)
 
@@ -140,11 +174,16 @@ def _placed(name: str, job: _Job, slot: Slot) -> ModelPlan:
         words += ["--tensor-parallel", str(min(job.gpus, NODE))]
     if job.gpus > NODE:
         words += ["--pipeline-parallel", str(job.gpus // NODE)]
+    if job.engines > 1:
+        words += ["--data-parallel", str(job.engines)]
+    if job.engines > 1 and job.size > NODE:
+        words += ["--cluster", "HOST:PORT"]
     return ModelPlan(
         model=job.model,
         parameters=job.parameters,
         size_source=job.size_source,
         gpus=job.gpus,
+        engines=job.engines,
         gpu_hours=job.gpu_hours,
         verdicts=job.verdicts,
         first_gpu=slot.first,
@@ -223,6 +262,12 @@ def _assumptions(members: Sequence[Member]) -> tuple[Assumption, ...]:
         Assumption("one GPU writes", DECODING, "new tokens per second of a model of 8.03 billion parameters", _MEASURED),
         Assumption("twice the parameters take", 2.0, "times the time, for prompts and answers alike", "assumed"),
         Assumption("two GPUs of one engine have", 2.0, "times the speed of one", "assumed; what they lose was not measured"),
+        Assumption(
+            "two engines of one model have",
+            2.0,
+            "times the speed of one",
+            "assumed; of the end, when the last answers are alone, see benchmarks/README.md, Engines on a Ray cluster",
+        ),
         Assumption("an engine starts in", START, "seconds, whatever the size of its model", _MEASURED),
         Assumption("weights have", 2.0, "bytes per parameter", "bfloat16, in which the suite's models are served"),
         Assumption("one GPU has", H200_GIB, "GiB of memory", "what the driver of an H200 says"),

@@ -49,10 +49,11 @@ class ModelPlan:
     Attributes:
         parameters: Number of parameters.
         size_source: Where that is from.
-        gpus: Number of GPUs of its engine.
-        gpu_hours: All columns and the engine's start.
+        gpus: Number of GPUs of an engine.
+        engines: Number of engines, which share the items of a column.
+        gpu_hours: All columns and the start of each engine.
         verdicts: Number of columns with a verdict.
-        first_gpu: Number of the first of its GPUs, from 0 on.
+        first_gpu: Number of the first of its GPUs, from 0 on; it has ``gpus`` times ``engines``.
         begin: Hours from the start of everything to its own, with long answers.
         end: Hours from the start of everything to its end, with long answers.
         command: What to type.
@@ -62,6 +63,7 @@ class ModelPlan:
     parameters: int
     size_source: str
     gpus: int
+    engines: int
     gpu_hours: Range
     verdicts: int
     first_gpu: int
@@ -85,9 +87,11 @@ class ModelsPlan:
     """The result of :func:`~tulu_eval.findings.plan_models.plan_models`.
 
     Attributes:
-        models: In the order in which they begin.
+        models: In the order in which they begin, the most verdicts per GPU-hour of one engine first.
         gpu_hours: Of all models.
         hours: From the first model's start to the last one's end.
+        gpu_hours_of_one: Of all models, if each has one engine.
+        hours_of_one: As ``hours``, if each has one engine.
         idle_gpus: Number of GPUs that no model gets.
         verdicts: Number of verdicts, over all models.
         milestones: Times of a quarter, half, three quarters and all of the verdicts; empty if there are none.
@@ -100,6 +104,8 @@ class ModelsPlan:
     models: tuple[ModelPlan, ...]
     gpu_hours: Range
     hours: Range
+    gpu_hours_of_one: Range
+    hours_of_one: Range
     idle_gpus: int
     verdicts: int
     milestones: tuple[Milestone, ...]

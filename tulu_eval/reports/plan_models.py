@@ -8,17 +8,25 @@ from tulu_eval.reports.layout import grid, terminal_width, wrapped
 
 def as_text(found: ModelsPlan) -> str:
     """Returns the models in their order with GPUs, GPU-hours and times, the columns' GPU-hours, and what is assumed."""
-    head = ("model", "GPUs", "GPU-hours", "verdicts", "from, h", "to, h")
+    head = ("model", "engines", "GPUs", "GPU-hours", "verdicts", "from, h", "to, h")
     rows = [
-        (one.model, _gpus(one), _range(one.gpu_hours), str(one.verdicts), f"{one.begin:.2f}", f"{one.end:.2f}")
+        (
+            one.model,
+            str(one.engines),
+            _gpus(one),
+            _range(one.gpu_hours),
+            str(one.verdicts),
+            f"{one.begin:.2f}",
+            f"{one.end:.2f}",
+        )
         for one in found.models
     ]
     idle = f"; {found.idle_gpus} of them idle" if found.idle_gpus else ""
     price = f"; price {_range(found.price)} at {found.gpu_hour_price:g} per GPU-hour" if found.price else ""
     total = f"together {_range(found.gpu_hours)} GPU-hours, {_range(found.hours)} hours on {found.gpus} GPUs{idle}{price}"
     blocks = [
-        f"{found.suite}: models in this order, most verdicts per GPU-hour first\n\n{grid(head, rows, right=(2, 3, 4, 5))}",
-        "\n".join([wrapped(total), *_milestones(found)]),
+        f"{found.suite}: models in this order, most verdicts per GPU-hour first\n\n{grid(head, rows, right=(1, 3, 4, 5, 6))}",
+        "\n".join([wrapped(total), *_of_one(found), *_milestones(found)]),
         f"GPU-hours by column with long answers, without the engine's start:\n\n{_columns(found)}",
         "\n".join(["The commands:", *(_shell_lines(one.command) for one in found.models)]),
         "\n".join(
@@ -33,7 +41,16 @@ def as_text(found: ModelsPlan) -> str:
 
 
 def _gpus(one: ModelPlan) -> str:
-    return str(one.first_gpu) if one.gpus == 1 else f"{one.first_gpu}-{one.first_gpu + one.gpus - 1}"
+    last = one.first_gpu + one.gpus * one.engines - 1
+    return str(last) if last == one.first_gpu else f"{one.first_gpu}-{last}"
+
+
+def _of_one(found: ModelsPlan) -> list[str]:
+    if all(one.engines == 1 for one in found.models):
+        return []
+    return [
+        wrapped(f"with one engine per model {_range(found.gpu_hours_of_one)} GPU-hours, {_range(found.hours_of_one)} hours")
+    ]
 
 
 def _shell_lines(command: str) -> str:

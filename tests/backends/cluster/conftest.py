@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins import engines
 
 from tulu_eval.backends.base import EngineSettings
+from tulu_eval.backends.cluster import connection
 from tulu_eval.runs.order import Order
 
 TESTS = Path(__file__).parents[2]
@@ -21,19 +23,20 @@ NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80_000_000}
 
 
 class TwoNodes:
-    """The cluster; its second node can be killed and started again.
+    """The cluster, with Ray's own health checks; its second node can be killed and started again.
 
     Attributes:
         address: What ``--cluster`` takes.
+        brake: A file; while it is there, engines of the kind ``Braked`` are slow.
     """
 
     def __init__(self, folder: Path) -> None:
         from ray.cluster_utils import Cluster
 
-        health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-        head = {**NODE, "include_dashboard": False, "temp_dir": str(folder / "ray"), "_system_config": health}
+        head = {**NODE, "include_dashboard": False, "temp_dir": str(folder / "ray")}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self._cluster.address
+        self.brake = Path(os.environ[engines.BRAKE])
         self._second: Any = None
         self.start_second()
 
@@ -46,6 +49,11 @@ class TwoNodes:
         """Kills all processes of the second node, as a power cut does."""
         self._cluster.remove_node(self._second, allow_graceful=False)
         self._second = None
+
+    @property
+    def second(self) -> str:
+        """Ray's name of the second node."""
+        return str(self._second.node_id)
 
     def stop(self) -> None:
         self._cluster.shutdown()
@@ -61,6 +69,7 @@ def nodes() -> Iterator[TwoNodes]:
     patch.setenv("RAY_TMPDIR", str(folder))  # for the cluster's address, which Ray writes to /tmp/ray, present or not
     patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # what else uses this machine's memory must kill no engine
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")])))
+    patch.setenv(engines.BRAKE, str(folder / "brake"))
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     cluster = TwoNodes(folder)
     yield cluster
@@ -74,6 +83,14 @@ def cluster(nodes: TwoNodes) -> TwoNodes:
     """The cluster with both nodes."""
     nodes.start_second()
     return nodes
+
+
+@pytest.fixture
+def connected(cluster: TwoNodes) -> Iterator[TwoNodes]:
+    """The cluster with a connection that stays for the test."""
+    connection.connect(cluster.address)
+    yield cluster
+    connection.disconnect()
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from plugins import engines
 from tulu_eval.backends.base import Backend
 from tulu_eval.backends.cluster import connection
 from tulu_eval.backends.cluster.backend import on_cluster
+from tulu_eval.backends.cluster.fleet import Fleet
+from tulu_eval.backends.cluster.remote_engine import RemoteEngine
 from tulu_eval.errors import EngineError, PreflightError, UserError
 from tulu_eval.registry import load_suite
 from tulu_eval.runs.order import Order
@@ -39,10 +41,21 @@ TESTS = Path(__file__).parents[2]
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
     """Two hundred rows."""
-    lines = [{"question": f"Ann has {n} pens. How many has she?", "answer": f"{n}\n#### {n}"} for n in range(200)]
-    path = tmp_path / "many.jsonl"
+    return pens(tmp_path / "many.jsonl", 200)
+
+
+def pens(path: Path, count: int) -> Path:
+    """A file of so many rows."""
+    lines = [{"question": f"Ann has {n} pens. How many has she?", "answer": f"{n}\n#### {n}"} for n in range(count)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def drawn() -> random.Random:
+    """Other numbers each time; the seed is printed where a test fails."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    return random.Random(seed)
 
 
 def plan_of(order: Order, cluster: str | None = None, backend: type[Backend] | None = None, **changes: Any) -> Plan:
@@ -184,22 +197,28 @@ def wait_for_samples(output: Path, count: int) -> Path:
     raise AssertionError("no samples came")
 
 
-def test_a_driver_that_is_killed_goes_on_from_its_ledger(
+def test_a_driver_that_is_killed_three_times_goes_on_from_its_ledger(
     order: Order, cluster: Any, many: Path, tmp_path: Path, programs: Any
 ) -> None:
-    driver = programs.start(sys.executable, "-c", command(order, cluster.address, many, tmp_path / "out"))
-    folder = wait_for_samples(tmp_path / "out", 20)
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
-    assert no_actors_are_left()
+    """At random moments."""
+    moments = sorted(drawn().sample(range(1, 180), 3))
+    for count in moments:
+        driver = programs.start(sys.executable, "-c", command(order, cluster.address, many, tmp_path / "out"))
+        folder = wait_for_samples(tmp_path / "out", count)
+        driver.send_signal(signal.SIGKILL)
+        driver.communicate()
+        assert no_actors_are_left()
     before = len((folder / files.LEDGER).read_bytes().splitlines())
-    assert before < 200
-    settings = dataclasses.replace(order.settings, batch_size=0, cluster=cluster.address, data_parallel=0)
-    plan = make_plan(dataclasses.replace(order, data=many, settings=settings, output=tmp_path / "out"), load_suite())
-    outcome = execute(dataclasses.replace(plan, backend=engines.Engine), QUIET)
-    assert outcome.folder == folder
-    assert outcome.generated == 200 - before
-    assert len(samples(folder)) == 200
+    assert moments[-1] <= before < 200
+    settings = dataclasses.replace(order.settings, batch_size=0)
+    order = dataclasses.replace(order, data=many, settings=settings)
+    dealt = dataclasses.replace(order, settings=dataclasses.replace(settings, cluster=cluster.address, data_parallel=0))
+    alone, rest = (
+        execute(dataclasses.replace(make_plan(one, load_suite()), backend=engines.Engine), QUIET)
+        for one in (order, dataclasses.replace(dealt, output=tmp_path / "out"))
+    )
+    assert (rest.folder, rest.generated) == (folder, 200 - before)
+    same_run(alone.folder, folder)
 
 
 def lives(pid: int) -> bool:
@@ -262,6 +281,17 @@ def test_a_missing_ray_is_one_line(order: Order, monkeypatch: pytest.MonkeyPatch
         connection.check("ray")
 
 
+def test_a_folder_too_deep_for_rays_sockets_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed (pip install ray)")
+    (deep := tmp_path / ("deep" * 20)).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(PreflightError, match=r"^--cluster ray: the folder .* too long .* TMPDIR"):
+        connection.connect("ray")
+    assert not [*deep.iterdir()]
+
+
 def test_a_token_is_made_only_where_the_user_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, "")  # so that it is as before when the test ends
@@ -273,14 +303,6 @@ def test_a_token_is_made_only_where_the_user_has_none(tmp_path: Path, monkeypatc
     (tmp_path / ".ray" / "auth_token").write_text("own")
     connection._bring_token()
     assert "RAY_AUTH_TOKEN" not in os.environ
-
-
-@pytest.fixture
-def connected(cluster: Any) -> Iterator[Any]:
-    """The cluster with a connection that stays for the test."""
-    connection.connect(cluster.address)
-    yield cluster
-    connection.disconnect()
 
 
 def test_a_node_that_cannot_start_an_engine_is_one_line(
@@ -341,17 +363,30 @@ def test_another_run_in_the_same_folder_is_one_line(order: Order, cluster: Any) 
     assert no_actors_are_left()  # those that looked at their nodes
 
 
-def test_a_node_that_is_lost_loses_and_doubles_nothing(order: Order, cluster: Any, many: Path) -> None:
-    """Once, and last, since Ray lists a lost node for some seconds; ``benchmarks/cluster.py kills`` does it ten times."""
-    seen, after = 0, random.Random(21).randrange(1, 190)
+def test_a_node_that_is_lost_ten_times_loses_and_doubles_nothing(
+    order: Order, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At random moments of its engine's life: before it has a place, while it loads, with many requests or few.
 
-    class Watching(Progress):
-        def sample(self, sample: Any) -> None:
-            nonlocal seen
-            seen += 1
-            if seen == after:
+    A fresh node comes each time; the engines are slow until the last loss.
+    """
+    data, draw, incoming = pens(tmp_path / "pens.jsonl", 1500), drawn(), Fleet._incoming
+    left = [draw.randrange(9) for _ in range(10)]  # messages of its engine until a node is killed
+
+    def killing(self: Fleet) -> Iterator[tuple[RemoteEngine, object]]:
+        for engine, message in incoming(self):
+            yield engine, message
+            if left and engine.node == cluster.second:
+                left[0] -= 1
+            if left and left[0] <= 0:
+                left.pop(0)
                 cluster.kill_second()
+                cluster.start_second()
+        if not left:
+            cluster.brake.unlink(missing_ok=True)
 
-    outcome = execute(plan_of(order, cluster.address, engines.Slow, data=many), Watching(quiet=True))
-    assert seen == outcome.tally.done == 200
-    same_run(execute(plan_of(order, None, engines.Engine, data=many), QUIET).folder, outcome.folder)
+    monkeypatch.setattr(Fleet, "_incoming", killing)
+    cluster.brake.touch()
+    outcome = execute(plan_of(order, cluster.address, engines.Braked, data=data), QUIET)
+    assert left == []
+    same_run(execute(plan_of(order, None, engines.Engine, data=data), QUIET).folder, outcome.folder)

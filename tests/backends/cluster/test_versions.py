@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tulu_eval.backends.cluster.versions import ABSENT, difference, versions
+from tulu_eval.backends.cluster.versions import ABSENT, difference, other_engine, versions
 
 
 def test_python_packages_and_our_own_code_are_compared() -> None:
@@ -22,3 +22,11 @@ def test_each_difference_is_one_line_that_names_the_node(name: str) -> None:
     )
     without = {key: version for key, version in here.items() if key != name}
     assert f"has {name} {ABSENT}, and this machine 2.0" in difference("far", without, here)
+
+
+def test_an_engine_that_says_another_thing_of_itself_is_one_line() -> None:
+    assert other_engine("far", {"dtype": "float32"}, {"dtype": "float32"}) == ""
+    assert other_engine("far", {"dtype": "bfloat16"}, {"dtype": "float32"}) == (
+        "the engine on the node far is another one: dtype is bfloat16, elsewhere float32"
+    )
+    assert "kernel is fast, elsewhere None" in other_engine("far", {"kernel": "fast"}, {})

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
+from tulu_eval.backends.cluster.usage import spent
 from tulu_eval.backends.cluster.versions import versions
 from tulu_eval.backends.growing import one_line
 from tulu_eval.errors import UserError
@@ -205,7 +206,8 @@ class EngineActor:
             before = dataclasses.replace(backend.usage() or Usage())
             for answer in _answers(backend, job):
                 self._made.put(AnswerBatch((answer,)))
-            usage = _spent(before, backend.usage())
+            after = backend.usage()
+            usage = None if after is None else spent(before, after)
         except Exception as error:  # of any engine, some of which raise of any kind; the driver counts it as its end
             failure = error.command_line if isinstance(error, UserError) else one_line(error)
         self._made.put(AnswerBatch((), last=True, usage=usage, failure=failure))
@@ -241,11 +243,3 @@ def _answers(backend: Backend, job: RemoteJob) -> Iterator[Answer]:
 
 def _of(kind: type[R], job: RemoteJob) -> list[R]:
     return [one for one in job.asked if isinstance(one, kind)]
-
-
-def _spent(before: Usage, after: Usage | None) -> Usage | None:
-    if after is None:
-        return None
-    return Usage(
-        **{field.name: getattr(after, field.name) - getattr(before, field.name) for field in dataclasses.fields(Usage)}
-    )

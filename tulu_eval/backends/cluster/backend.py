@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar, Self, TypeVar
 
 from tulu_eval.backends.base import Backend, EngineSettings, Usage
-from tulu_eval.backends.cluster import connection
+from tulu_eval.backends.cluster import connection, nodes
 from tulu_eval.backends.cluster.actor import LoadOrder
 from tulu_eval.backends.cluster.fleet import Fleet
 from tulu_eval.backends.cluster.placing import make_room
@@ -147,7 +147,7 @@ _checked: list[Fleet] = []
 def _fleet(inner: type[Backend], settings: EngineSettings) -> Fleet:
     """Connects, and returns engines without a model: those of an earlier check if they are the same, else new ones."""
     connection.connect(connection.LOCAL if settings.cluster is None else settings.cluster)
-    room = make_room(connection.nodes(), settings, inner.over_nodes)
+    room = make_room(nodes.living(), settings, inner.over_nodes)
     while _checked:
         fleet = _checked.pop()
         if (fleet.inner, fleet.room) == (inner, room):

@@ -7,15 +7,13 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
-from tulu_eval.backends.cluster.placing import Node, Room
+from tulu_eval.backends.cluster.own_folder import OwnFolder
 from tulu_eval.errors import PreflightError
 
 LOCAL = "ray"
@@ -27,7 +25,7 @@ CONNECT_SECONDS = 5.0
 STORE_BYTES = 100_000_000
 """Memory for Ray's objects in a cluster of our own: shares of requests and answers, which are gone when they are read."""
 
-_opened: list[Path | None] = []
+_opened: list[OwnFolder | None] = []
 """The connection that this module opened, if it did: the folder of a cluster of our own, ``None`` for another's cluster."""
 
 
@@ -66,9 +64,14 @@ def connect(cluster: str) -> None:
         # Else Ray kills an engine where 95 % of the machine's memory are used, whoever uses it.
         os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
         _bring_token()
-        folder = Path(tempfile.mkdtemp(prefix="tulu-eval-ray-"))
+        folder = OwnFolder()
         _opened.append(folder)
-        how |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE_BYTES, "_temp_dir": str(folder)}
+        how |= {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": STORE_BYTES,
+            "_temp_dir": str(folder.of_ray),
+        }
     else:
         _check_there(cluster)
         _opened.append(None)
@@ -107,29 +110,7 @@ def disconnect() -> None:
         ray.shutdown()
         folder = _opened.pop()
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def nodes() -> list[Node]:
-    """Returns the cluster's living nodes."""
-    import ray
-
-    found = []
-    for node in ray.nodes():
-        offered = node.get("Resources", {})
-        host = node.get("NodeManagerHostname") or node.get("NodeManagerAddress", "")
-        if node["Alive"]:
-            found.append(Node(node["NodeID"], host, int(offered.get("CPU", 0)), int(offered.get("GPU", 0))))
-    return found
-
-
-def free(room: Room) -> int:
-    """Returns about how many engines have room beside what others use now; the cluster hears of changes after a moment."""
-    import ray
-
-    now = ray.available_resources()
-    places = [now.get(kind, 0) // need for kind, need in (("CPU", room.cpus), ("GPU", room.gpus)) if need]
-    return min(room.engines, *map(int, places))
+            folder.remove()
 
 
 def _silence() -> None:
@@ -154,6 +135,10 @@ def _check_there(cluster: str) -> None:
 def _cause(error: Exception) -> str:
     """Returns one line about a connection that failed, from the first lines of Ray's message."""
     text = " ".join(str(error).split())
+    if "path length" in text:  # of sockets, which Ray makes in it
+        return (
+            "the folder for temporary files has too long a path for Ray; set the variable TMPDIR to a shorter one, such as /tmp"
+        )
     if "Version mismatch" in text:
         return f"the cluster has other versions than this machine: {text}"[:400]
     if "node" in text.lower() and ("raylet" in text.lower() or "address" in text.lower()):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
-from tulu_eval.backends.cluster import connection
+from tulu_eval.backends.cluster import nodes, usage
 from tulu_eval.backends.cluster.actor import (
     ActorPlace,
     Answer,
@@ -23,9 +22,9 @@ from tulu_eval.backends.cluster.actor import (
 )
 from tulu_eval.backends.cluster.dealing import Dealer
 from tulu_eval.backends.cluster.placing import Room
-from tulu_eval.backends.cluster.ray_errors import cause_of
+from tulu_eval.backends.cluster.ray_errors import cause_of, node_died
 from tulu_eval.backends.cluster.remote_engine import RemoteEngine, failed
-from tulu_eval.backends.cluster.versions import difference, versions
+from tulu_eval.backends.cluster.versions import difference, other_engine, versions
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.logprobs import AnyRequest
 from tulu_eval.models.base import ModelFiles
@@ -41,6 +40,9 @@ POLL_SECONDS = 1.0
 
 PLACE_SECONDS = 10.0
 """How long an engine with room may be silent at its start before the others go on without it."""
+
+ASK_SECONDS = 2.0
+"""How often nodes are asked whether they are there, while an engine has no place."""
 
 ROOM_SECONDS = 30.0
 """How long a cluster without any engine may take until the user hears of it, and until it is given up if it has no room."""
@@ -64,14 +66,13 @@ class Fleet:
         self._sought: tuple[ModelFiles, EngineSettings] | None = None
         self._order: LoadOrder | None = None
         self._versions = versions()
-        self._hosts: dict[str, str] = {}
         self._deaths = 0
-        self._heard = time.monotonic()
+        self._heard = self._asked = time.monotonic()
         self._waited = False
         self.facts: dict[str, str] = {}
         self.usage: Usage | None = None
-        self._placed_now = connection.free(room)
-        self.engines = [RemoteEngine(self.inner, self.room) for _ in range(room.engines)]
+        self._placed_now = nodes.free(room)
+        self.engines = self._started(room.engines)
 
     def look(self, model: ModelFiles, settings: EngineSettings) -> None:
         """Waits for the engines that have room now, and has them look for a model on their nodes.
@@ -124,7 +125,7 @@ class Fleet:
         """
         dealer: Dealer[Any] = Dealer(asked, self.room.engines)
         self._deaths, self._heard = 0, time.monotonic()
-        self.engines += [RemoteEngine(self.inner, self.room) for _ in range(self.room.engines - len(self.engines))]
+        self.engines += self._started(self.room.engines - len(self.engines))
         try:
             while not dealer.empty or any(engine.share for engine in self.engines):
                 self._deal(dealer, decoding)
@@ -177,6 +178,7 @@ class Fleet:
         """Yields what engines said, or the error of one that is gone; waits at most :data:`POLL_SECONDS`."""
         import ray
 
+        self._move()
         calls = {engine.call: engine for engine in self.engines if engine.call is not None}
         if not calls:
             raise EngineError("no engine of the cluster is left")
@@ -194,12 +196,19 @@ class Fleet:
             except ray.exceptions.RayError as error:
                 yield engine, error
 
+    def _move(self) -> None:
+        """Starts those engines anew that Ray may be about to put on a node which was lost meanwhile."""
+        without = [engine for engine in self.engines if not engine.node]
+        if without and time.monotonic() - self._asked > ASK_SECONDS:
+            lost, self._asked = set(nodes.silent()), time.monotonic()
+            for engine in [one for one in without if lost - set(one.shunned)]:
+                self._replace(engine)
+
     def _settle(self, engine: RemoteEngine, message: object) -> None:
         """Takes what an engine says that has no work yet: where it is, or that it is loaded."""
         if isinstance(message, ActorPlace):
             engine.node = message.node
-            self._hosts |= {node.id: node.host for node in connection.nodes()}  # a lost one is no longer among them
-            if different := difference(self._host(engine), message.versions, self._versions):
+            if different := difference(nodes.host(engine.node), message.versions, self._versions):
                 raise PreflightError(different)
             if self._order is not None:
                 engine.call = engine.actor.load.remote(self._order)
@@ -207,18 +216,14 @@ class Fleet:
                 engine.call = engine.actor.look.remote(*self._sought)
         elif isinstance(message, NodeReport):
             if message.trouble:
-                raise PreflightError(f"the node {self._host(engine)} {message.trouble}")
+                raise PreflightError(f"the node {nodes.host(engine.node)} {message.trouble}")
             engine.seen = True
         elif isinstance(message, Refusal):
-            raise PreflightError(f"the node {self._host(engine)}: {message.cause}")
+            raise PreflightError(f"the node {nodes.host(engine.node)}: {message.cause}")
         elif isinstance(message, Loaded):
             self.facts = self.facts or dict(message.facts)
-            for name in sorted({*self.facts, *message.facts}):
-                here, there = self.facts.get(name), message.facts.get(name)
-                if here != there:
-                    raise EngineError(
-                        f"the engine on the node {self._host(engine)} is another one: {name} is {there}, elsewhere {here}"
-                    )
+            if different := other_engine(nodes.host(engine.node), message.facts, self.facts):
+                raise EngineError(different)
             self.usage = self.usage or (Usage() if message.counts else None)
             engine.ready = True
 
@@ -233,8 +238,8 @@ class Fleet:
         whole = message.last and not message.failure and not share.waiting
         if not message.last:
             engine.call = engine.actor.more.remote()
-        else:
-            self._count(message.usage)
+        elif self.usage is not None and message.usage is not None:
+            usage.add(self.usage, message.usage, self.room.engines)
         if whole:
             engine.share = None
             self._deal(dealer, decoding)
@@ -247,17 +252,17 @@ class Fleet:
         import ray
 
         if not isinstance(error, ray.exceptions.RayActorError):
-            raise EngineError(f"the engine on the node {self._host(engine)} failed: {cause_of(error)}") from error
+            raise EngineError(f"the engine on the node {nodes.host(engine.node)} failed: {cause_of(error)}") from error
         if not engine.node and "creation task" in str(error):
             raise PreflightError(
                 f"a node of the cluster cannot start an engine of this tulu-eval: {cause_of(error)}"
             ) from error
-        host, gone = self._host(engine), bool(engine.node) and engine.node not in {node.id for node in connection.nodes()}
+        gone = node_died(error) or (bool(engine.node) and engine.node not in {node.id for node in nodes.living()})
         if not gone and not isinstance(error, ray.exceptions.ActorUnavailableError):
             yield from self._blame(engine, cause_of(error), dealer)
             return
         waiting = len(engine.share.waiting) if engine.share else 0
-        _LOG.warning("the node %s is lost; %d requests that it had go to others", host, waiting)
+        _LOG.warning("the node %s is lost; %d requests that it had go to others", nodes.host(engine.node), waiting)
         if engine.share and dealer:
             dealer.put_back(engine.share)
         self._replace(engine)
@@ -265,7 +270,7 @@ class Fleet:
     def _blame(self, engine: RemoteEngine, cause: str, dealer: Dealer[Any] | None) -> Iterator[Answer]:
         """Takes back what an engine had that died, yields an error for each request that has killed too many."""
         self._deaths += 1
-        share, host = engine.share, self._host(engine)
+        share, host = engine.share, nodes.host(engine.node)
         self._replace(engine)
         for one in dealer.blame(share) if share and share.waiting and dealer else ():
             self._deaths = 0
@@ -276,24 +281,18 @@ class Fleet:
 
     def _replace(self, engine: RemoteEngine) -> None:
         engine.kill()
-        self.engines[self.engines.index(engine)] = RemoteEngine(self.inner, self.room)
+        (self.engines[self.engines.index(engine)],) = self._started(1)
 
-    def _count(self, spent: Usage | None) -> None:
-        """Adds what a job used; seconds are divided by the number of engines, which work side by side."""
-        if self.usage is None or spent is None:
-            return
-        for field in dataclasses.fields(Usage):
-            part = getattr(spent, field.name) / (self.room.engines if field.name.endswith("seconds") else 1)
-            setattr(self.usage, field.name, getattr(self.usage, field.name) + part)
-
-    def _host(self, engine: RemoteEngine) -> str:
-        return self._hosts.get(engine.node, "(not known yet)")
+    def _started(self, count: int) -> list[RemoteEngine]:
+        """Starts engines, none of them on a node that does not answer."""
+        lost = nodes.silent() if count else []
+        return [RemoteEngine(self.inner, self.room, lost) for _ in range(count)]
 
     def _check_room(self) -> None:
         """Says that engines wait for room; raises EngineError if none is there and no node has room even when it is idle."""
         if any(engine.node for engine in self.engines) or time.monotonic() - self._heard < ROOM_SECONDS:
             return
-        if not any(self.room.fits(node) for node in connection.nodes()):
+        if not any(self.room.fits(node) for node in nodes.living()):
             raise EngineError("the cluster has no node left with room for an engine; the same command goes on once it has")
         if not self._waited:
             self._waited = True

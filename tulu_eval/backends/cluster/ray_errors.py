@@ -21,3 +21,8 @@ def cause_of(error: Exception) -> str:
         if mark in text:
             return text.split(mark, 1)[1].split(". ")[0][:300]
     return (text.split(". ")[0] or type(error).__name__)[:300]
+
+
+def node_died(error: Exception) -> bool:
+    """Whether Ray says that an engine died with its node; it has no other word for that than its message (2.60)."""
+    return "its node has died" in str(error)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.backends.base import Backend
-from tulu_eval.backends.cluster import connection
+from tulu_eval.backends.cluster import nodes
 from tulu_eval.backends.cluster.actor import Answer, EngineActor
 from tulu_eval.backends.cluster.dealing import Share
 from tulu_eval.backends.cluster.placing import Room
@@ -20,26 +21,30 @@ class RemoteEngine:
     Args:
         inner: Class of the engine.
         room: What it needs of its node.
+        shunned: Ray's names of nodes that it must not be on.
 
     Attributes:
         actor: Ray's handle.
         call: Ray's reference to the one pending call; ``None`` if the engine waits for work.
         node: Ray's name of its node; empty until it has one.
+        shunned: As given.
         seen: Whether the model was found on its node.
         ready: Whether the model is loaded.
         share: The requests that it works on; ``None`` if it has none.
     """
 
-    def __init__(self, inner: type[Backend], room: Room) -> None:
+    def __init__(self, inner: type[Backend], room: Room, shunned: Sequence[str] = ()) -> None:
         import ray
 
-        how = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": 0, "max_concurrency": 2}
+        how: dict[str, Any] = {"num_cpus": room.cpus, "num_gpus": room.gpus, "max_restarts": 0, "max_concurrency": 2}
+        if shunned:
+            how["label_selector"] = {"ray.io/node-id": f"!in({','.join(shunned)})"}
         where = _first_node() if room.spread else "SPREAD"
         self.actor: Any = (
             ray.remote(EngineActor).options(scheduling_strategy=where, **how).remote(inner, spread=bool(room.spread))
         )
         self.call: Any = self.actor.place.remote()
-        self.node = ""
+        self.node, self.shunned = "", tuple(shunned)
         self.seen = self.ready = False
         self.share: Share[Any] | None = None
 
@@ -56,7 +61,7 @@ def _first_node() -> Any:
     """Returns Ray's setting for the node with the most GPUs: vLLM's executor wants a GPU on the node of its own process."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return NodeAffinitySchedulingStrategy(max(connection.nodes(), key=lambda node: node.gpus).id, soft=True)
+    return NodeAffinitySchedulingStrategy(max(nodes.living(), key=lambda node: node.gpus).id, soft=True)
 
 
 def failed(request: AnyRequest, cause: str) -> Answer:

@@ -45,3 +45,11 @@ def difference(host: str, there: dict[str, str], here: dict[str, str]) -> str:
                 f"the node {host} has {name} {there.get(name, ABSENT)}, and this machine {here[name]}; install the same on both"
             )
     return ""
+
+
+def other_engine(host: str, there: dict[str, str], first: dict[str, str]) -> str:
+    """Returns one line about the first difference between what two engines say of themselves; empty if there is none."""
+    for name in sorted({*first, *there}):
+        if there.get(name) != first.get(name):
+            return f"the engine on the node {host} is another one: {name} is {there.get(name)}, elsewhere {first.get(name)}"
+    return ""
