@@ -171,6 +171,7 @@ ELSEWHERE = {
     "sandbox/limits": "records",
     "store/setup_schema": "store/test_manifest_schema.py",
     "stats/power": "two constants",
+    "training/at_once": "numbers alone: training/test_packing.py, training/sizes/test_memory.py",
     "training/dpo": _STAGE,
     "training/job": "training/test_train.py",
     "training/loading": "training/test_networks.py, training/saving/test_export.py",

@@ -78,7 +78,8 @@ def test_every_verb_is_in_the_list() -> None:
 @pytest.mark.parametrize("verb", FUNCTIONS)
 def test_a_verb_calls_its_function(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     function, words = FUNCTIONS[verb]
-    (tmp_path / "judged").mkdir()
+    for name in ("x", "y", "judged"):
+        (tmp_path / name).mkdir()
     (tmp_path / "models.txt").write_text("x\n")
     (tmp_path / "judged" / "judging.json").write_text("{}")
 

@@ -39,9 +39,7 @@ def list_models(stage: str | None = None, *, registry: AnyPath | None = None) ->
     Raises:
         UnknownName: If there is no such stage.
     """
-    from tulu_eval.reports import models as report
-
-    return report.chosen(load_suite(registry), stage)
+    return load_suite(registry).of_stage(stage)
 
 
 @spoken

@@ -8,11 +8,12 @@ import click
 
 import tulu_eval
 from tulu_eval.cli.common import execution_options, print_json, print_text, set_up_logging, then_verify
+from tulu_eval.cli.names import RUN
 from tulu_eval.cli.numeric import WHOLE
 
 
 @click.command(no_args_is_help=True, short_help="Repeat items of a run and count what changes.")
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="RUN", type=RUN)
 @click.option("--limit", type=WHOLE, default=32, show_default=True, help="How many items to repeat, drawn from all.")
 @click.option("--model", "-m", help="Where the model is, for a run of a local folder or file.")
 @click.option("--data", type=click.Path(path_type=Path), help="The data file; the run's own unless given.")

@@ -8,11 +8,12 @@ import click
 
 import tulu_eval
 from tulu_eval.cli.common import print_json, print_text, say, then
+from tulu_eval.cli.names import FILE, RUN
 from tulu_eval.errors import counted
 
 
 @click.command(no_args_is_help=True, short_help="Put a run into one file that a reviewer can check.")
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="RUN", type=RUN)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="The file; MODEL-BENCHMARK-RUN.zip here unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def bundle(folder: Path, output: Path | None, as_json: bool) -> None:
@@ -38,7 +39,7 @@ def bundle(folder: Path, output: Path | None, as_json: bool) -> None:
 
 
 @click.command("verify-bundle", no_args_is_help=True, short_help="Check a bundle and compute its numbers again.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def verify_bundle(file: Path, as_json: bool) -> None:
     r"""Check every byte of FILE, grade its completions again and compare the numbers.

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option, say, then
+from tulu_eval.cli.common import print_json, print_text, registry_option, say, then
+from tulu_eval.cli.names import complete_models
 
 
 @click.command(no_args_is_help=True)

@@ -8,11 +8,12 @@ import click
 
 import tulu_eval
 from tulu_eval.cli.common import print_json, print_text, then
+from tulu_eval.cli.names import RUN
 
 
 @click.command(no_args_is_help=True)
-@click.argument("run_a", type=click.Path(path_type=Path))
-@click.argument("run_b", type=click.Path(path_type=Path))
+@click.argument("run_a", type=RUN)
+@click.argument("run_b", type=RUN)
 @click.option("--scorer", metavar="NAME", help="Compare by this scorer; the first that both runs have unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def compare(run_a: Path, run_b: Path, scorer: str | None, as_json: bool) -> None:

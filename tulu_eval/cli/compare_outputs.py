@@ -8,10 +8,11 @@ import click
 
 import tulu_eval
 from tulu_eval.cli.common import print_json, print_text, then
+from tulu_eval.cli.names import FILE
 
 
 @click.command(no_args_is_help=True)
-@click.argument("outputs", metavar="RUN_OR_OUTPUTS", type=click.Path(path_type=Path))
+@click.argument("outputs", metavar="RUN_OR_OUTPUTS", type=FILE)
 @click.option("--with", "reference", required=True, metavar="REFERENCE", type=click.Path(path_type=Path),
               help="Published model_outputs.json or annotations.json, or another run folder.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")

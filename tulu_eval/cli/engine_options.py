@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import click
 
-from tulu_eval.cli.common import complete
+from tulu_eval.cli.names import complete
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 if TYPE_CHECKING:

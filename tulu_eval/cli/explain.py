@@ -8,25 +8,15 @@ from typing import Unpack
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import (
-    FOR_REAL,
-    complete,
-    complete_models,
-    complete_protocols,
-    print_json,
-    print_text,
-    registry_option,
-    set_up_logging,
-    then,
-    then_same,
-)
+from tulu_eval.cli.common import FOR_REAL, print_json, print_text, registry_option, set_up_logging, then, then_same
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
+from tulu_eval.cli.names import RUN, complete, complete_models, complete_protocols
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 
 @click.command(no_args_is_help=True, short_help="Say which setting explains the gap between two numbers.")
-@click.argument("folder", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
-@click.argument("other", metavar="[OTHER]", required=False, type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[RUN]", required=False, type=RUN)
+@click.argument("other", metavar="[OTHER]", required=False, type=RUN)
 @click.option("--as", "stand_in", metavar="NAME", shell_complete=complete_models,
               help="Agree with the published number of this model, for a run of a local checkpoint.")  # fmt: skip
 @click.option("--number", metavar="X", help="Agree with this number, in percent with its digits as printed, e.g. 40.0; beside "

@@ -7,19 +7,12 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import (
-    complete,
-    complete_models,
-    execution_options,
-    print_json,
-    print_text,
-    registry_option,
-    then_verify,
-)
+from tulu_eval.cli.common import execution_options, print_json, print_text, registry_option, then_verify
+from tulu_eval.cli.names import FILE, complete, complete_models
 
 
 @click.command("import", no_args_is_help=True, short_help="Make a run of another harness's answers.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FILE)
 @click.option("--model", "-m", required=True, shell_complete=complete_models,
               help="Who wrote the answers: any name; @REVISION after it where the commit is known.")  # fmt: skip
 @click.option("--benchmark", default="gsm8k", show_default=True, shell_complete=complete("tulu_eval.benchmarks"),

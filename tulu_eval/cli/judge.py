@@ -9,7 +9,8 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import asking
-from tulu_eval.cli.common import FOR_REAL, complete, print_json, print_text, say, then_same, then_verify
+from tulu_eval.cli.common import FOR_REAL, print_json, print_text, say, then_same, then_verify
+from tulu_eval.cli.names import FILE, complete
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(no_args_is_help=True)
-@click.argument("target", metavar="RUN_OR_OUTPUTS", type=click.Path(path_type=Path))
+@click.argument("target", metavar="RUN_OR_OUTPUTS", type=FILE)
 @asking.judge_options
 @asking.scoring_options
 @click.option("--data", type=click.Path(path_type=Path),

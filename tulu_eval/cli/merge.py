@@ -8,11 +8,12 @@ import click
 
 import tulu_eval
 from tulu_eval.cli.common import end_with_failures, print_json, print_text, say, then_verify
+from tulu_eval.cli.names import RUN
 from tulu_eval.errors import counted
 
 
 @click.command(no_args_is_help=True, short_help="Put the shards of a run together.")
-@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=RUN)
 @click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FOLDER",
               help="The run's folder to write; the folder around the shards unless given.")  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), help="alpaca-eval: the data file, for a run that read one.")

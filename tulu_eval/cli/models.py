@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import Verbs, complete_models, complete_stages, print_json, print_text, registry_option, then
+from tulu_eval.cli.common import Verbs, print_json, print_text, registry_option, then
+from tulu_eval.cli.names import complete_models, complete_stages
 
 if TYPE_CHECKING:
     from tulu_eval.registry import Model
@@ -35,9 +36,9 @@ def models(context: click.Context, stage: str | None, registry: Path | None, as_
     """
     if context.invoked_subcommand is not None:
         return
+    chosen = tulu_eval.list_models(stage, registry=registry)
     from tulu_eval.reports import models as report
 
-    chosen = tulu_eval.list_models(stage, registry=registry)
     suite = tulu_eval.load_suite(registry)
     if as_json:
         print_json(report.list_as_json(suite, chosen))
@@ -62,11 +63,11 @@ def show(context: click.Context, name: str, registry: Path | None, as_json: bool
       tulu-eval models show tulu-2-dpo-13b
       tulu-eval models show allenai/llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm --json
     """
-    from tulu_eval.reports import models as report
-
     before = context.parent.params if context.parent else {}
     registry = registry or before.get("registry")
     model = tulu_eval.find_model(name, registry=registry)
+    from tulu_eval.reports import models as report
+
     suite = tulu_eval.load_suite(registry)
     if as_json or before.get("as_json"):
         print_json(report.one_as_json(suite, model))

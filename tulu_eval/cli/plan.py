@@ -9,7 +9,8 @@ import click
 
 import tulu_eval
 from tulu_eval.cli import plan_models
-from tulu_eval.cli.common import complete, complete_models, print_json, print_text, registry_option, then, then_same
+from tulu_eval.cli.common import print_json, print_text, registry_option, then, then_same
+from tulu_eval.cli.names import check_models, complete, complete_models
 from tulu_eval.cli.numeric import NUMBER, WHOLE
 
 _MODELS = ("--models", "-m")
@@ -82,6 +83,7 @@ def plan(
     """
     from tulu_eval import plugins
 
+    plugins.check("benchmark", [benchmark], plugins.BENCHMARKS, plugins.SUITES)
     if benchmark in plugins.names(plugins.SUITES):
         if detect is not None or data is not None:
             raise _usage(f"--{'detect' if detect is not None else 'data'} goes with a benchmark, and {benchmark} is a suite")
@@ -91,14 +93,15 @@ def plan(
             raise _usage("Missing option '--gpus'.")
         plan_models.plan_suite(benchmark, Path(models[0]), gpus, gpu_hour_price, registry, as_json)
         return
-    from tulu_eval.reports import plan as report
-
     if gpus is not None or gpu_hour_price is not None:
         raise _usage(f"--{'gpus' if gpus is not None else 'gpu-hour-price'} goes with a suite, such as tulu-2.5")
     if len(models) != 2:
         raise _usage("Option '--models' requires 2 arguments: plan BENCHMARK -m A B -d POINTS.")
     if detect is None:
         raise _usage("Missing option '--detect' / '-d'.")
+    check_models(models, registry)
+    from tulu_eval.reports import plan as report
+
     found = tulu_eval.items_needed(benchmark, models, detect, data=data, registry=registry)
     if as_json:
         print_json(dataclasses.asdict(found))

@@ -12,10 +12,6 @@ from tulu_eval import plugins
 from tulu_eval.cli import foreign, suite_runs
 from tulu_eval.cli.common import (
     FOR_REAL,
-    check_models,
-    complete,
-    complete_models,
-    complete_protocols,
     end_with_failures,
     execution_options,
     print_json,
@@ -25,6 +21,7 @@ from tulu_eval.cli.common import (
     then_verify,
 )
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
+from tulu_eval.cli.names import check_models, check_protocol, complete, complete_models, complete_protocols
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
@@ -121,6 +118,8 @@ def run(
     benchmarks = foreign.split(benchmarks)
     plugins.check("benchmark", benchmarks, plugins.BENCHMARKS, plugins.SUITES)
     plugins.check("backend", () if backend == "auto" else (backend,), plugins.BACKENDS)
+    if protocol and len(benchmarks) == 1:
+        check_protocol(benchmarks[0], protocol)
     if engine["base_url"] is None:
         check_models(model, registry)
     suites = [name for name in benchmarks if name in plugins.names(plugins.SUITES)]

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import (
-    FOR_REAL,
-    complete,
-    complete_models,
-    complete_recipes,
-    print_json,
-    print_text,
-    say,
-    set_up_logging,
-    then,
-    then_same,
-)
+from tulu_eval.cli.common import FOR_REAL, print_json, print_text, say, set_up_logging, then, then_same
+from tulu_eval.cli.names import complete, complete_models, complete_recipes
 from tulu_eval.cli.numeric import NumberRange, WholeRange
 from tulu_eval.errors import UserError
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 import tulu_eval
-from tulu_eval.cli.common import complete_models, print_json, print_text, registry_option, then
+from tulu_eval.cli.common import print_json, print_text, registry_option, then
+from tulu_eval.cli.names import RUN, complete_models
 
 
 @click.command(no_args_is_help=True)
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="RUN", type=RUN)
 @click.option("--as", "stand_in", metavar="NAME", shell_complete=complete_models,
               help="Compare with the published numbers of this model, e.g. for a local checkpoint; the weights then count as "
               "others, which asks for a larger gap. A run without numbers of its own remembers it.")  # fmt: skip

@@ -27,13 +27,13 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tulu_eval.errors import UnknownName, UserError
 from tulu_eval.registry import cells as numbers
 from tulu_eval.registry import lint, rules
 from tulu_eval.registry.card_tables import HUB, CardRow, FamilyRow
-from tulu_eval.registry.entries import Metric, Model, Source
+from tulu_eval.registry.entries import Metric, Model, Source, Stage
 from tulu_eval.registry.lineage import Lineage, lineage
 from tulu_eval.registry.published import Contradiction, PublishedCell
 from tulu_eval.registry.suite_schema import Placed, read_file
@@ -84,6 +84,21 @@ class Suite:
     def _owners(self, name: str) -> tuple[str, ...]:
         wanted = name.strip().removeprefix(HUB).lower()
         return (self._names[wanted],) if "/" in wanted and wanted in self._names else self._bare.get(wanted, ())
+
+    def of_stage(self, stage: str | None) -> tuple[Model, ...]:
+        """Returns the models of a stage, ``None`` for all, sorted by family in the registry's order, then by stage and name.
+
+        Raises:
+            UnknownName: If there is no such stage.
+        """
+        stages: tuple[str, ...] = get_args(Stage)
+        known = {name.lower(): name for name in stages}
+        if stage is not None and stage.lower() not in known:
+            raise UnknownName("stage", stage, stages)
+        wanted = stages if stage is None else (known[stage.lower()],)
+        families = list(dict.fromkeys(model.family for model in self.models))
+        found = [model for model in self.models if model.stage in wanted]
+        return tuple(sorted(found, key=lambda model: (families.index(model.family), stages.index(model.stage), model.name)))
 
     def cells(self, model: Model | None = None, benchmark: str | None = None) -> tuple[PublishedCell, ...]:
         """Returns the published numbers; only those of ``model`` and ``benchmark`` if given."""

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
-from tulu_eval.errors import UnknownName, counted
+from tulu_eval.errors import counted
 from tulu_eval.findings.table_columns import TITLES
 from tulu_eval.registry import Lineage, Model, PublishedCell, Suite
-from tulu_eval.registry.entries import Stage
 from tulu_eval.reports.layout import data, grid, wrapped
 
-STAGES: tuple[str, ...] = get_args(Stage)
 CONTRADICTED = "!"
 """Mark after a contradicted number."""
-
-
-def chosen(suite: Suite, stage: str | None) -> tuple[Model, ...]:
-    """Returns the models of a stage, ``None`` for all, sorted by family in the registry's order, then by stage and name.
-
-    Raises:
-        UnknownName: If there is no such stage.
-    """
-    known = {name.lower(): name for name in STAGES}
-    if stage is not None and stage.lower() not in known:
-        raise UnknownName("stage", stage, STAGES)
-    wanted = STAGES if stage is None else (known[stage.lower()],)
-    families = list(dict.fromkeys(model.family for model in suite.models))
-    found = [model for model in suite.models if model.stage in wanted]
-    return tuple(sorted(found, key=lambda model: (families.index(model.family), STAGES.index(model.stage), model.name)))
 
 
 def list_as_text(suite: Suite, models: Sequence[Model]) -> str:

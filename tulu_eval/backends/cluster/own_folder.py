@@ -29,7 +29,8 @@ class OwnFolder:
         _clear()
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
         new = self.path / "new.lock"
-        self._lock = new.open("w")
+        new.touch()
+        self._lock = new.open("rb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         new.rename(self.path / LOCK)  # from here on others see it, and it is locked
 
