@@ -85,7 +85,7 @@ def counted(number: int, noun: str) -> str:
 
 def few(things: Sequence[object], limit: int = 5) -> str:
     """Returns the first things, separated by commas, and the number of others: ``a, b and 3 more``."""
-    more = f" and {len(things) - limit} more" if len(things) > limit else ""
+    more = f" and {len(things) - limit:,} more" if len(things) > limit else ""
     return ", ".join(map(str, things[:limit])) + more
 
 

@@ -17,7 +17,8 @@ MakeRun = Callable[..., Path]
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"protocol": "full"}, "--protocol, --backend and the engine's options go with a recipe; a run has its own"),
+        ({"protocol": "full"}, "--protocol, --backend, --results and the engine's options go with a recipe; a run has its own"),
+        ({"results": "elsewhere"}, "go with a recipe"),
         ({"backend": "vllm"}, "go with a recipe"),
         ({"settings": {"adapter": "lora"}}, "go with a recipe"),
         ({"benchmark": "mmlu"}, "--benchmark mmlu: the run is of gsm8k"),

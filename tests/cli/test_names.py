@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,13 +22,18 @@ HEAVY = ("numpy", "torch", "transformers", "tulu_eval.runs.reading", "tulu_eval.
         "run gsm8k -m tulu-2-7b --protocol nosuch", "run gsm8k -m tulu-2-7b --backend nosuch", "train ppo --recipe nosuch",
     ],
 )  # fmt: skip
-def test_a_wrong_name_is_said_before_the_imports(words: str, tmp_path: object) -> None:
+def test_a_wrong_name_is_said_before_the_imports(words: str, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom tulu_eval.cli import main\ntry:\n    main()\n"
         f"finally:\n    print([name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=False, timeout=120, cwd=str(tmp_path)
+        [sys.executable, "-c", code, *words.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
     )
     assert done.returncode == 2, done.stderr
     assert "nosuch" in done.stderr

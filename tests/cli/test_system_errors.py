@@ -47,5 +47,5 @@ def test_what_a_terminal_cannot_show_is_escaped(encoding: str) -> None:
     words = [sys.executable, "-m", "tulu_eval", "models", "show", "tulu-2-dpo-13b"]
     env = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run(words, capture_output=True, check=False, timeout=100, env=env)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, b"next: tulu-eval run gsm8k --model tulu-2-dpo-13b --dry-run\n")
     assert b"\\u2192" in done.stdout

@@ -47,7 +47,7 @@ def explain(
     price: str | None = None,
     backend: str = "auto",
     settings: EngineSettings | Mapping[str, Any] | None = None,
-    results: AnyPath = "results",
+    results: AnyPath | None = None,
     registry: AnyPath | None = None,
     dry_run: bool = False,
     progress: bool | Progress = True,
@@ -80,7 +80,7 @@ def explain(
         price: A server's price, ``"IN,OUT"`` in dollars per million tokens; the list price of its model unless given.
         backend: As :func:`evaluate` takes it, for a recipe.
         settings: As :func:`evaluate` takes it, for a recipe.
-        results: Folder of results for a recipe; a run's own folder decides for a run.
+        results: Folder of results for a recipe; ``results`` unless given. For a run its own folder decides.
         registry: TOML file with models and published numbers of your own.
         dry_run: List what can be tried with its cost, and generate nothing.
         progress: Draw a bar; or a :class:`Progress` that shows it.
@@ -103,12 +103,13 @@ def explain(
     order = None
     if model is not None and name is not None:
         order = Order(name, str(model), protocol=protocol, data=None if data is None else Path(data), backend=backend,
-                      settings=engine_settings(settings), output=Path(results))  # fmt: skip
+                      settings=engine_settings(settings), output=Path(results or "results"))  # fmt: skip
     chosen = _base_run(runs, claim, order)
     if chosen is not None and benchmark not in (None, chosen.benchmark):
         raise UserError(f"--benchmark {benchmark}: the run is of {chosen.benchmark}")
-    if chosen is not None and (protocol or backend != "auto" or engine_settings(settings) != EngineSettings()):
-        raise UserError("--protocol, --backend and the engine's options go with a recipe; a run has its own")
+    asked = protocol or backend != "auto" or results is not None or engine_settings(settings) != EngineSettings()
+    if chosen is not None and asked:
+        raise UserError("--protocol, --backend, --results and the engine's options go with a recipe; a run has its own")
     with silence(progress is False):
         base, goal = _sides(runs, chosen, claim, against, order, suite, scorer, None if model is None else str(model),
                             None if data is None else Path(data))  # fmt: skip

@@ -38,8 +38,8 @@ from tulu_eval.cli.numeric import NUMBER, WHOLE
 @click.option("--max-cost", type=NUMBER, metavar="DOLLARS", help="Stop before a server would cost more than this.")
 @click.option("--price", metavar="IN,OUT", help="Dollars per million tokens at the server, instead of the table's.")
 @engine_options
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-              help="Folder of results, for a recipe without a run.")  # fmt: skip
+@click.option("--results", type=click.Path(path_type=Path),
+              help="Folder of results, for a recipe without a run; results unless given.")  # fmt: skip
 @registry_option
 @click.option("--dry-run", is_flag=True, help="List what can be tried, with its cost; generate nothing.")
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
@@ -62,7 +62,7 @@ def explain(
     max_cost: float | None,
     price: str | None,
     backend: str,
-    results: Path,
+    results: Path | None,
     registry: Path | None,
     dry_run: bool,
     output: Path | None,
