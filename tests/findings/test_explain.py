@@ -49,6 +49,12 @@ def wishes(tmp_path: Path, world: World, llama3_like: Path, monkeypatch: pytest.
     return {"data": data, "backend": "scripted", "output": tmp_path / "results", "progress": False}
 
 
+def of_recipe(wishes: dict[str, Any], model: Path) -> dict[str, Any]:
+    """Returns the arguments of ``explain`` for a recipe; its folder of results is called otherwise than a run's."""
+    rest = {name: value for name, value in wishes.items() if name != "output"}
+    return {"model": model, "benchmark": "gsm8k", "protocol": "custom", "results": wishes["output"], **rest}
+
+
 @pytest.fixture
 def plant(tmp_path: Path, wishes: dict[str, Any], llama3_like: Path) -> Plant:
     """Runs a varied protocol where ``explain`` does not look."""
@@ -213,7 +219,7 @@ def test_a_bare_number_names_a_setting_that_has_to_be_generated(
     plant: Plant, wishes: dict[str, Any], llama3_like: Path
 ) -> None:
     number = f"{plant('no-template').results[0].value:.1f}"
-    given = {"number": number, "n": SIZE, "model": llama3_like, "benchmark": "gsm8k", "protocol": "custom", **wishes}
+    given = {"number": number, "n": SIZE, **of_recipe(wishes, llama3_like)}
     listed = tulu_eval.explain(dry_run=True, **given)
     assert (listed.generated, listed.gap) == (0, None)
     assert {row.names for row in listed.tried if row.paid} >= {("zero-shot",), ("no-template",)}
@@ -264,7 +270,7 @@ def test_a_manifest_that_lies_changes_nothing(
     found = []
     for one in (honest, liar):
         shutil.rmtree(kept, ignore_errors=True)
-        found.append(tulu_eval.explain(one.folder, model=llama3_like, benchmark="gsm8k", protocol="custom", **wishes))
+        found.append(tulu_eval.explain(one.folder, **of_recipe(wishes, llama3_like)))
     first, second = (dataclasses.replace(one, seconds=0.0, goal="") for one in found)
     assert first == second
     assert first.named == ("zero-shot",)
