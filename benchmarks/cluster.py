@@ -27,6 +27,7 @@ from typing import Any
 import psutil
 
 from tulu_eval.backends.base import EngineSettings
+from tulu_eval.backends.cluster import fleet
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.models.base import ModelFiles
@@ -62,11 +63,11 @@ class Instant(ScriptedBackend):
 
 
 class Slow(Instant):
-    """Takes five milliseconds for each."""
+    """Takes a twentieth of a second for each, so that a node's engine starts, loads and works between two kills."""
 
     def answer(self, request: Request, decoding: Decoding) -> str | Completion:
         """Returns the solution after a moment."""
-        time.sleep(0.005)
+        time.sleep(0.05)
         return super().answer(request, decoding)
 
 
@@ -85,6 +86,20 @@ class Watched(Progress):
             self.mib.append(psutil.Process().memory_info().rss / 2**20)
         if self.count in self._moments:
             self._act()
+
+
+class Losses(logging.Handler):
+    """Keeps how many requests each lost engine had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.had: list[int] = []
+        logging.getLogger(fleet.__name__).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes the warning that a node is lost."""
+        if isinstance(record.args, tuple) and "is lost" in record.msg:
+            self.had.append(int(str(record.args[1])))
 
 
 class TwoNodes:
@@ -201,7 +216,7 @@ def kills(number: int, items: int) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             plan = plan_of(items, Path(folder), Slow, cluster.address)
-            watched = Watched(items, cluster.kill, moments)
+            watched, losses = Watched(items, cluster.kill, moments), Losses()
             began = time.perf_counter()
             outcome = execute(plan, watched)
             seconds = time.perf_counter() - began
@@ -212,6 +227,7 @@ def kills(number: int, items: int) -> None:
         cluster.stop()
     missing, twice = items - len(set(found)), lines - len(set(found))
     print(f"{number} kills at samples {moments} of {items}, {seconds:.0f} s in all:")
+    print(f"engines that were lost with their node had {losses.had} requests")
     print(f"{missing} lost, {twice} twice, {outcome.tally.failed} failed")
 
 

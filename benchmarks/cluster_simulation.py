@@ -7,6 +7,7 @@ answers in real ledgers. An engine gets its next share when the last of a share 
 engines' places in which a token is made until the last answer; the tail is the time after the first engine has its last answer,
 as a share of the whole. ``hashed`` is how a vLLM backend on one machine deals to its ``--data-parallel`` engines: all at once,
 by content. ``longest answers first`` is the queue with lengths that nobody knows before: what an order could gain at most.
+Each figure is a mean over draws of the lengths and of the losses.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import heapq
 import json
 import math
 import random
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +31,10 @@ TOKEN_SECONDS = 0.01
 PREFILL_SECONDS = 0.1
 RESTART_SECONDS = 60.0
 """From the loss of a node until another engine is loaded in its place."""
+
+DRAWS = 20
+
+NAMES = ("hashed", "one queue", "longest answers first", "nodes lost")
 
 Times = dict[str, float]
 
@@ -101,6 +107,20 @@ def orders(tokens: Sequence[int], items: int, draw: random.Random) -> tuple[Time
     )
 
 
+def simulated(tokens: Sequence[int], items: int, engines: int, mean_life: float) -> list[tuple[float, float]]:
+    """Returns mean use and mean tail for each of the names."""
+    found = []
+    for seed in range(DRAWS):
+        draw = random.Random(seed)
+        times, plain, known = orders(tokens, items, draw)
+        queues = [(plain, 0.0), (known, 0.0), (plain, mean_life)]
+        found.append([hashed(times, plain, engines), *(queued(times, order, engines, life, draw) for order, life in queues)])
+    return [
+        (statistics.fmean(one[0] for one in column), statistics.fmean(one[1] for one in column))
+        for column in zip(*found, strict=True)
+    ]
+
+
 def main() -> None:
     """Simulates, prints and draws."""
     import matplotlib as mpl
@@ -116,31 +136,24 @@ def main() -> None:
     parser.add_argument("--mean-life", type=float, default=3600.0, help="mean seconds until a node is lost")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    draw = random.Random(21)
     tokens = token_counts(given.results)
-    times, plain, known = orders(tokens, given.items, draw)
-    whole = sum(times.values())
-    print(f"{given.items:,} items, tokens drawn from {len(tokens):,} answers, mean {sum(tokens) / len(tokens):.0f}\n")
-    print("| engines | ideal, s | hashed | one queue | longest answers first | nodes lost |")
+    mean = statistics.fmean(tokens)
+    print(f"{given.items:,} items, tokens drawn from {len(tokens):,} answers, mean {mean:.0f}; means of {DRAWS} draws\n")
+    print(f"| engines | ideal, s | {' | '.join(NAMES)} |")
     print("|---:|---:|---:|---:|---:|---:|")
-    drawn: dict[str, list[tuple[float, float]]] = {"hashed": [], "one queue": [], "longest answers first": [], "nodes lost": []}
+    rows = []
     for engines in given.engines:
-        row = [
-            hashed(times, plain, engines),
-            queued(times, plain, engines, 0.0, draw),
-            queued(times, known, engines, 0.0, draw),
-            queued(times, plain, engines, given.mean_life, draw),
-        ]
-        for found, one in zip(drawn.values(), row, strict=True):
-            found.append(one)
-        cells = " | ".join(f"{use:.0%}, tail {tail:.0%}" for use, tail in row)
-        print(f"| {engines} | {whole / engines / ROWS:,.0f} | {cells} |")
+        rows.append(simulated(tokens, given.items, engines, given.mean_life))
+        cells = " | ".join(f"{use:.0%}, tail {tail:.0%}" for use, tail in rows[-1])
+        ideal = given.items * (PREFILL_SECONDS + TOKEN_SECONDS * mean) / engines / ROWS
+        print(f"| {engines} | {ideal:,.0f} | {cells} |", flush=True)
     if given.out is None:
         return
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharex=True)
     for place, (axis, title) in enumerate(zip(axes, ("use of the engines", "tail, of the whole time"), strict=True)):
-        for name, found in drawn.items():
-            axis.plot(given.engines, [100 * one[place] for one in found], "o-", markersize=3, label=name)
+        for number, name in enumerate(NAMES):
+            line = "o--" if name == "nodes lost" else "o-"
+            axis.plot(given.engines, [100 * row[number][place] for row in rows], line, markersize=3, label=name)
         axis.set_xscale("log", base=2)
         axis.set_ylim(0, 105)
         axis.set_title(title, loc="left", fontsize=10)

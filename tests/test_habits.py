@@ -142,6 +142,7 @@ WRITERS = {
     "tulu_eval/exchange/bundle.py": "into a temporary folder",
     "tulu_eval/store/manifest.py": "a lock, which is empty",
     "tulu_eval/models/gguf.py": "a lock, which is empty",
+    "tulu_eval/backends/cluster/own_folder.py": "a lock, which is empty",
 }
 """Where files are written, and why nothing half written stays there."""
 
