@@ -29,8 +29,7 @@ class OwnFolder:
         _clear()
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
         new = self.path / "new.lock"
-        new.touch()
-        self._lock = new.open("rb")
+        self._lock = new.open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         new.rename(self.path / LOCK)  # from here on others see it, and it is locked
 
