@@ -119,7 +119,7 @@ def test_models_show_gives_numbers_sources_contradictions_and_lineage(invoke: Ru
     for words in (
         "48.5",
         "28.8",
-        "contradicted (target-gsm8k)",
+        "GSM8K of the Llama 3 PPO model: 48.5 stands alone. ",
         "@4d3fa46",
         "generation_config.json, eos_token_id: 2 instead of",
     ):
