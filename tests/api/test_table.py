@@ -25,7 +25,7 @@ def test_the_table_in_a_format(make_run: MakeRun, capfd: pytest.CaptureFixture[s
     assert "not measured" in str(tulu_eval.table("nowhere", "plain"))
     with pytest.raises(tulu_eval.UserError, match="unknown format 'html'"):
         tulu_eval.table("results", "html")
-    with pytest.raises(tulu_eval.UserError, match=r"^write x.html: the format follows from the name's end"):
+    with pytest.raises(tulu_eval.UserError, match=r"^output x.html: the format follows from the name's end"):
         tulu_eval.table("results", output="x.html")
 
 

@@ -17,7 +17,7 @@ Run = Callable[..., Result]
 def test_check_of_the_seed_card_is_one_paragraph_a_finding_and_exit_code_1(invoke: Run, shared: Path) -> None:
     path = shared / "seed/model_card.md"
     done = invoke("card", "--check", path)
-    assert (done.exit_code, done.stderr) == (1, "")
+    assert (done.exit_code, done.stderr) == (1, "next: tulu-eval models show llama-3-tulu-v2.5-8b-uf-mean-70b-uf-rm\n")
     assert f"{path}:54: ppo-13b-gsm8k: The card's results table prints GSM8K 67.0 for Tulu V2.5 PPO 13B.\n" in done.stdout
     assert f"{path}:101: card-hyperparameters: " in done.stdout
     assert " (also lines 102, 103)\n" in done.stdout
@@ -33,7 +33,7 @@ def test_check_of_a_clean_card_is_exit_code_0(invoke: Run, tmp_path: Path) -> No
     path = tmp_path / "README.md"
     path.write_text("---\nlicense: mit\n---\n# Mine\n")
     done = invoke("card", "--check", path)
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "next: tulu-eval models\n")
     assert done.stdout == f"{path}: nothing found (its metadata names no model of the registry, so less could be checked)\n"
     named = invoke("card", "tulu-2-13b", "--check", path)
     assert named.stdout == f"{path}: nothing found (the card of allenai/tulu-2-13b)\n"
@@ -70,7 +70,7 @@ def test_card_writes_files(invoke: Run, make_run: Callable[..., Path], tmp_path:
     make_run(right=92, model="allenai/tulu-2-13b")
     words = ("card", "tulu-2-13b", "--results", tmp_path / "results")
     done = invoke(*words, "--output", tmp_path / "repo")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, f"next: tulu-eval card --check {tmp_path}/repo/results.md allenai/tulu-2-13b\n")
     assert done.stdout == f"{tmp_path}/repo/results.md\n{tmp_path}/repo/.eval_results/gsm8k.yaml\n"
     assert (tmp_path / "repo/results.md").read_text() == invoke(*words).stdout
     found = json.loads(invoke(*words, "--json").stdout)
@@ -109,4 +109,4 @@ def test_card_mistakes_are_one_line(
 def test_a_folder_of_results_that_is_not_there_is_told(invoke: Run, tmp_path: Path) -> None:
     done = invoke("card", "allenai/tulu-2-13b", "--published", "--results", tmp_path / "nowhere")
     assert done.exit_code == 0
-    assert done.stderr == f"tulu-eval: no folder {tmp_path}/nowhere, so nothing was measured\n"
+    assert done.stderr.startswith(f"tulu-eval: no folder {tmp_path}/nowhere, so nothing was measured\nnext: ")
