@@ -32,7 +32,7 @@ def predictions(test_set: Path, tmp_path: Path) -> Path:
 def test_import_says_what_it_took_and_what_it_left(invoke: Run, test_set: Path, tmp_path: Path) -> None:
     done = invoke("import", predictions(test_set, tmp_path), "-m", "my-model", "--data", test_set, "-o", tmp_path / "r")
     lines = done.stdout.splitlines()
-    assert (done.exit_code, done.stderr) == (0, f"next: tulu-eval verify {lines[-1]}\n")
+    assert (done.exit_code, done.stderr) == (0, f"next: tulu-eval verify {lines[-1]} --as NAME --partial\n")
     assert lines[:4] == [
         "open-instruct unknown, task gsm: 2 answers from 3 lines",
         "1 left out (no such item in the benchmark): line 3 ('\\x1b[31mWhat\\u2028else?')",
