@@ -36,7 +36,7 @@ def test_import_says_what_it_took_and_what_it_left(invoke: Run, test_set: Path, 
     assert lines[:4] == [
         "open-instruct unknown, task gsm: 2 answers from 3 lines",
         "1 left out (no such item in the benchmark): line 3 ('\\x1b[31mWhat\\u2028else?')",
-        "1317 items without an answer: test-1309, test-228, test-51, test-563, test-501 and 1312 more",
+        "1,317 items without an answer: test-1309, test-228, test-51, test-563, test-501 and 1312 more",
         "open-instruct does not record why an answer ended, so none counts as truncated",
     ]
     folder = Path(lines[-1])
