@@ -87,7 +87,7 @@ CASES = [
     (GOOD.replace("{model}", "{untokenized}"), "untokenized has no tokenizer: none of tokenizer.json"),
     (GOOD.replace("{model}", "{corrupt}"), "corrupt safetensors file (cut or overwritten); download or copy it again"),
     (GOOD.replace("{model}", "{nothing}"), "nothing has no weights: neither model.safetensors nor"),
-    (GOOD.replace("{out}", "{blocked}"), "cannot be written: Not a directory; choose another with --output"),
+    (GOOD.replace("{out}", "{blocked}"), "is no folder; give another --output"),
     ("run gsm8k alpaca-eval -m {model} --data {rows}", "rows.jsonl: for which benchmark? --data gsm8k=FILE."),
     ("run gsm8k alpaca-eval -m {model} --protocol full", "--protocol goes with one benchmark."),
     (GOOD + " --data gsm8k={rows}", "--data is given twice for gsm8k."),

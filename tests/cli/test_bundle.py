@@ -23,11 +23,12 @@ MakeRun = Callable[..., Path]
 def test_bundle_and_verify(invoke: Run, make_run: MakeRun, tmp_path: Path) -> None:
     run, path = make_run(right=5, limit=12), tmp_path / "proof.zip"
     done = invoke("bundle", run, "-o", path)
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, f"next: tulu-eval verify-bundle {path}\n")
     id_ = done.stdout.splitlines()[1].removeprefix("id ")
-    assert done.stdout == f"{path}  {path.stat().st_size:,} bytes\nid {id_}\ncheck it with: tulu-eval verify-bundle {path}\n"
+    assert done.stdout == f"{path}  {path.stat().st_size:,} bytes\nid {id_}\n"
     checked = invoke("verify-bundle", path)
-    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert checked.exit_code == 0
+    assert checked.stderr == "next: compare this id with the one that the maker of the run published\n"
     assert "12 samples graded again" in checked.stdout
     assert checked.stdout.endswith(f"{path}: whole; the numbers are those of its completions\nid {id_}\n")
     found = json.loads(invoke("verify-bundle", path, "--json").stdout)

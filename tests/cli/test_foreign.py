@@ -15,6 +15,7 @@ from tulu_eval.cli import cli, foreign
         ("run gsm8k --batch-size=auto", "run gsm8k --batch-size=0"),
         ("run gsm8k --tp 2", "run gsm8k --tensor-parallel 2"),
         ("models list --stage DPO", "models --stage DPO"),
+        ("list models --stage PPO", "models --stage PPO"),
         ("tasks", "list benchmarks"),
         ("benchmarks --json", "list benchmarks --json"),
         ("view", "report"),

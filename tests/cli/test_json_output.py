@@ -130,5 +130,8 @@ def test_every_verb_with_json_prints_it_by_one_function() -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert "json.dumps" not in called, path
-        if '"--json"' in path.read_text(encoding="utf-8") and path.name != "asking.py":  # which has options alone
+        if '"--json"' in path.read_text(encoding="utf-8") and path.name not in (
+            "asking.py",
+            "table.py",
+        ):  # options alone; a format of the table's own text
             assert "print_json" in called, path

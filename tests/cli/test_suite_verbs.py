@@ -67,18 +67,6 @@ def test_compare_says_what_it_leaves_out(invoke: Run, make_run: MakeRun) -> None
     assert "50 items are in A only and 0 in B only" in done.stdout
 
 
-def test_plan_takes_its_suite_or_benchmark_before_or_behind_the_models(invoke: Run, tmp_path: Path) -> None:
-    listed = tmp_path / "models.txt"
-    listed.write_text("tulu-2-13b\n")
-    first = invoke("plan", "tulu-2.5", "--models", listed, "--gpus", "8").stdout
-    for words in (("--models", listed, "tulu-2.5"), (f"--models={listed}", "tulu-2.5"), ("-m", listed, "tulu-2.5")):
-        assert invoke("plan", *words, "--gpus", "8").stdout == first
-    assert invoke("plan", "--gpus", "8", "-m", listed, "tulu-2.5").stdout == first
-    pair = ("-m", "tulu-2-13b", "tulu-2-7b", "-d", "5", "--json")
-    assert invoke("plan", *pair, "gsm8k").stdout == invoke("plan", "gsm8k", *pair).stdout
-    assert invoke("plan", *pair[:3], "gsm8k", *pair[3:]).stdout == invoke("plan", "gsm8k", *pair).stdout
-
-
 def test_plan_says_when_the_items_are_enough(invoke: Run) -> None:
     found = json.loads(invoke("plan", "gsm8k", "-m", "tulu-2-13b", "tulu-2-dpo-70b", "-d", "4.5", "--json").stdout)
     assert found["reaches"][1]["enough"] == "yes"
@@ -131,7 +119,7 @@ def test_models_show_gives_numbers_sources_contradictions_and_lineage(invoke: Ru
     for words in (
         "48.5",
         "28.8",
-        "GSM8K of the Llama 3 PPO model: 48.5 stands alone.",
+        "GSM8K of the Llama 3 PPO model: 48.5 stands alone. ",
         "@4d3fa46",
         "generation_config.json, eos_token_id: 2 instead of",
     ):
@@ -229,9 +217,6 @@ FILES = {
             ("plan", "tulu-2.5", "-m", "tulu-2-13b", "tulu-2-7b", "--gpus", "8"),
             "requires one file: plan tulu-2.5 --models FILE",
         ),
-        (("plan", "--models", "{listed}", "--gpus", "8"), "Missing argument 'BENCHMARK|SUITE'"),
-        (("plan", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "2"), "Missing argument 'BENCHMARK|SUITE'"),
-        (("plan", "-m", "tulu-2-13b", "gsm8k", "-d", "2"), "Option '--models' requires 2 arguments: plan BENCHMARK"),
         (("plan", "gsm9k", "-m", "tulu-2-13b", "tulu-2-7b", "-d", "2"), "unknown benchmark 'gsm9k'. Did you mean 'gsm8k'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

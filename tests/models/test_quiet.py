@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
+from transformers import modeling_gguf_pytorch_utils as reading
 from transformers.utils import logging
 
-from tulu_eval.models.quiet import without_bars
+from tulu_eval.models.quiet import converting, without_bars
 
 
 def test_a_model_is_read_and_written_without_a_bar(
@@ -28,3 +29,11 @@ def test_bars_that_were_off_stay_off(monkeypatch: pytest.MonkeyPatch) -> None:
     with without_bars():
         pass
     assert not logging.is_progress_bar_enabled()
+
+
+def test_a_conversion_draws_nothing_into_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
+    with converting("small.gguf"):
+        assert list(reading.tqdm([1, 2], desc="Converting")) == [1, 2]
+    assert capfd.readouterr().err == ""
+    assert list(reading.tqdm([1, 2], desc="Converting")) == [1, 2]
+    assert "Converting" in capfd.readouterr().err, "the bar that is replaced"

@@ -83,4 +83,4 @@ def _make(model: str, results: Path, published: bool, output: Path | None, regis
     else:
         for path in made.write(output):
             print_text(f"{path}")
-        then("card", "--check", output / "README.md", made.name)
+        then("card", "--check", output / "results.md", made.name)

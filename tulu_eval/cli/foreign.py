@@ -9,6 +9,7 @@ import click
 
 VERBS = {
     ("models", "list"): ("models",),
+    ("list", "models"): ("models",),
     ("tasks",): ("list", "benchmarks"),
     ("benchmarks",): ("list", "benchmarks"),
     ("ls",): ("list", "runs"),

@@ -107,8 +107,10 @@ def plan(
         print_json(dataclasses.asdict(found))
     else:
         print_text(report.as_text(found))
-        if any(reach.enough == "yes" for reach in found.reaches):
-            then("run", benchmark, "-m", models[0], "-m", models[1], *(("--data", data) if data else ()))
+        enough = next((reach.protocol for reach in found.reaches if reach.enough == "yes"), None)
+        if enough is not None:
+            more = ("--data", data) if data else ()
+            then("run", benchmark, "-m", models[0], "-m", models[1], "--protocol", enough, *more)
         else:
             then_same("with a larger --detect POINTS")
 

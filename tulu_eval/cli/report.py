@@ -63,8 +63,14 @@ def report(
         say(f"tulu-eval: left out: {problem}")
     if training is not None and not page.trained:
         say(f"tulu-eval: no training run under {training}; 'tulu-eval train' and 'tulu-eval reproduce' make one")
-    for line in page.promptless:
-        say(f"tulu-eval: without the prompts' text: {line}")
+    if len(page.promptless) > 1 and not as_json:
+        say(
+            f"tulu-eval: without the prompts' text of {len(page.promptless)} benchmarks, which --data BENCHMARK=FILE gives; "
+            "the page says of each where its file is from"
+        )
+    else:
+        for line in page.promptless:
+            say(f"tulu-eval: without the prompts' text: {line}")
     if as_json:
         print_json({**dataclasses.asdict(page), "path": str(page.path)})
         return

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, to_builtins
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.errors import DataError, UserError
+from tulu_eval.errors import DataError, UserError, counted
 from tulu_eval.files import Record, read_as
 from tulu_eval.logprobs import AnyRequest
 from tulu_eval.models.base import Served
@@ -268,7 +268,7 @@ def _repeat(
     flipped: list[str] = []
     first: dict[str, int] = {}
     grader = Grader.of(plan.benchmark, plan.setup, plan.order.execution)
-    progress.say(f"{name}: {len(requests)} items")
+    progress.say(f"{name}: {counted(len(requests), 'item')}")
     engine.check(plan)
     for completion in completions(engine.start(plan), requests, plan.decoding):
         before = samples[completion.key]

@@ -20,7 +20,7 @@ from pathlib import Path
 from tulu_eval.caching import cache_folder, file_sha256
 from tulu_eval.errors import DataError, PreflightError
 from tulu_eval.models import gguf_header
-from tulu_eval.models.quiet import without_bars
+from tulu_eval.models.quiet import converting, without_bars
 from tulu_eval.models.skeleton import shapes, too_large
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def _convert(path: Path, folder: Path, held: int) -> None:
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
             if reason := too_large(shapes(AutoModelForCausalLM, config), held):
                 raise ValueError(reason)
-            with without_bars():
+            with without_bars(), converting(path.name):
                 model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         except Exception as error:  # whatever a damaged file makes two other packages raise

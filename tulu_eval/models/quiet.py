@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -18,3 +20,20 @@ def without_bars() -> Iterator[None]:
     finally:
         if drawn:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def converting(name: str) -> Iterator[None]:
+    """Gives transformers' reading of a GGUF file a bar that says what is done, and only on a terminal.
+
+    transformers 5.19 (``modeling_gguf_pytorch_utils.py``) draws its own into pipes and files too, whatever its settings say.
+    """
+    from tqdm.auto import tqdm
+
+    reading: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    before = reading.tqdm
+    reading.tqdm = lambda tensors, **_: tqdm(tensors, f"converting {name} once", disable=None, leave=False)
+    try:
+        yield
+    finally:
+        reading.tqdm = before

@@ -130,7 +130,8 @@ def _listed(group: _Group) -> dict[str, Any]:
 
 def _prompts(run: StoredRun, samples: Sequence[Sample], source: PromptSource) -> tuple[Prompts | None, str]:
     if not samples:
-        return None, "" if run.of_files else f"{run.benchmark}: a run was published without its samples"
+        kept_back = not run.of_files and (run.folder / DIGESTS).exists()  # a run that was stopped at once has none yet
+        return None, f"{run.benchmark}: a run was published without its samples" if kept_back else ""
     try:
         return source.prompts(run, samples), ""
     except UserError as error:

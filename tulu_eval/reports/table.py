@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tulu_eval.errors import printable
+from tulu_eval.errors import counted, printable
 from tulu_eval.escaping import csv_cell, markdown, markdown_cell, markdown_code
 from tulu_eval.files import json_text
 from tulu_eval.findings.table import CollectedTable, Measured, TableCell, TableLine
@@ -204,7 +204,10 @@ def _notes(table: CollectedTable, suite: Suite, marks: dict[str, int]) -> list[s
                 runs = entry.measured.runs
                 lines.append(f"{line.label}, {column.title}: one of {runs} runs, the one with most items, then the newest.")
     lines += [f"{line}." for line in table.apart]
-    lines += [f"{count} runs of {name} have no column here." for name, count in sorted(table.elsewhere.items())]
+    lines += [
+        f"{counted(count, 'run')} of {name} {'has' if count == 1 else 'have'} no column here."
+        for name, count in sorted(table.elsewhere.items())
+    ]
     return lines
 
 
