@@ -83,7 +83,7 @@ class Inquiry:
         self.pairs += two
         spending = lab.spending
         share = BEHIND if self._found(single) else 1.0
-        most = spending.spent + round(share * (spending.items - spending.spent))
+        most = spending.spent + round(share * spending.rest)
         search(self.frame, [*two, *ended], beside, lambda _: (), lab, self._settled, most)
         self._compare(lab)
 
@@ -121,7 +121,7 @@ class Inquiry:
         """Returns the samples that may have been spent before two changes are tried at once."""
         spending = lab.spending
         alone = SINGLE if self.frame.goal.outcomes is not None else 1.0
-        return spending.spent + round(alone * (spending.items - spending.spent))
+        return spending.spent + round(alone * spending.rest)
 
     def _more(self, trial: Trial) -> list[Trial]:
         """Returns the free changes of a trial's samples; the same objects each time."""
