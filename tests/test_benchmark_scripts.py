@@ -114,14 +114,14 @@ def test_a_planted_case_is_judged_by_what_is_named(
 
 @pytest.mark.usefixtures("scripts")
 def test_the_table_of_planted_cases_counts_outcomes_false_claims_and_items_spent() -> None:
-    from explain import Line, table
+    from explain_proof import Line, table
 
-    named = Line(("a",), "texts", -9.0, "named", ("a",), (("a",),), 0, 3, 200, 800, "One setting explains it.")
-    wrong = Line(("a",), "a number", -9.0, "wrong", ("b",), (("b",),), 1, 3, 400, 800, "One setting explains it.")
-    null = Line((), "a number", 0.2, "named", (), (), 0, 4, 0, 0, "There is nothing to explain.")
+    named = Line(("a",), "texts", -9.0, "named", ("a",), (("a",),), (), 0, 3, 200, 800, 2.0, "One setting explains it.")
+    wrong = Line(("a",), "a number", -9.0, "wrong", ("b",), (("b",),), (), 1, 3, 400, 800, 4.0, "One setting explains it.")
+    null = Line((), "a number", 0.2, "named", (), (), (), 0, 4, 0, 0, 1.0, "There is nothing to explain.")
     rows = list(table({"one setting": [named, wrong], "two settings": [], "nothing": [null]}))
-    assert rows[2] == "| one setting | 2 | 1 | 0 | 0 | 0 | 1 | 1 | 37.5%, at most 50.0% |"
-    assert rows[3] == "| nothing | 1 | - | - | - | - | - | 0 | - |"
+    assert rows[2] == "| one setting | 2 | 1 | 0 | 0 | 0 | 1 | 1 | 37.5%, at most 50.0% | 3.0 |"
+    assert rows[3] == "| nothing | 1 | - | - | - | - | - | 0 | - | 1.0 |"
     assert rows[4].endswith("miss the effect on all items: 1 of 10.")
 
 
