@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import random
 import statistics
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
-from explain_planting import Bench, Case, Given, Outcome, Truth, ask, judged, plant
+from explain_planting import Bench, Case, Given, Truth, ask, judged, plant
+from explain_proof import Effect, Filter, Line, Proof, cases_table, effects_table, table
 
 import tulu_eval
 from tulu_eval.benchmarks.gsm8k_scorers import grade_flexible_extract, grade_last_number, grade_strict_match
@@ -45,33 +45,7 @@ RUN = Path(__file__).parents[1] / "results" / "smollm2-135m-instruct" / "gsm8k" 
 FILTERS = {"by-flexible-extract": grade_flexible_extract, "by-strict-match": grade_strict_match}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Line:
-    """A case and what came of it.
-
-    Attributes:
-        hidden: Names of the hidden settings; empty for a null.
-        effect: Their effect in points on all items.
-        claims: Settings that were said to explain the gap or to contribute.
-        missed: Intervals that do not hold the effect on all items, of those that can be checked.
-        checked: Number of intervals that can be checked: of single settings with an effect on the same items.
-        generated: Items spent; a full run of every hypothesis takes ``everything``.
-    """
-
-    hidden: tuple[str, ...]
-    given: str
-    effect: float
-    outcome: Outcome
-    named: tuple[str, ...]
-    claims: tuple[tuple[str, ...], ...]
-    missed: int
-    checked: int
-    generated: int
-    everything: int
-    sentence: str
-
-
-def line_of(bench: Bench, case: Case, found: Explanation) -> Line:
+def line_of(bench: Bench, case: Case, found: Explanation, seconds: float) -> Line:
     """Returns what came of a case."""
     claims = tuple(row.names for row in found.tried if row.verdict in ("explains it", "contributes"))
     known = {one.names: one for one in bench.known()}
@@ -84,8 +58,8 @@ def line_of(bench: Bench, case: Case, found: Explanation) -> Line:
     ]  # fmt: skip
     missed = sum(not row.low - 0.05 <= effect <= row.high + 0.05 for row, effect in pairs)
     return Line(
-        case.truth.names, case.given, case.truth.effect, judged(case, found), found.named, claims, missed, len(pairs),
-        found.generated, found.everything, found.sentence,
+        case.truth.names, case.given, case.truth.effect, judged(case, found), found.named, claims, found.rivals, missed,
+        len(pairs), found.generated, found.everything, seconds, found.sentence,
     )  # fmt: skip
 
 
@@ -123,7 +97,9 @@ def run_cases(bench: Bench, cases: Iterable[Case], kind: str, seed: int) -> list
         search.SEED = 1000 * seed + at
         kept = bench.work / "lines" / f"{content_hash([code, kind, search.SEED, case.given, case.truth.names])}.json"
         if not kept.exists():
-            found = line_of(bench, case, ask(bench, case, bench.work / "cases" / f"{kind}-{at}"))
+            began = time.process_time()
+            answer = ask(bench, case, bench.work / "cases" / f"{kind}-{at}")
+            found = line_of(bench, case, answer, time.process_time() - began)
             kept.parent.mkdir(exist_ok=True)
             kept.write_bytes(msgspec.json.encode(found))
         lines.append(msgspec.json.decode(kept.read_bytes(), type=Line))
@@ -137,7 +113,7 @@ def code_hash() -> str:
     return content_hash([file.read_text(encoding="utf-8") for some in places for file in sorted(some)])
 
 
-def filters() -> dict[str, dict[str, object]]:
+def filters() -> dict[str, Filter]:
     """Returns the effect of lm-eval's filters on the committed run: by direct scoring and by the free part of `explain`.
 
     The number to explain is far off, so that the free changes are all listed.
@@ -145,35 +121,15 @@ def filters() -> dict[str, dict[str, object]]:
     samples = list(tulu_eval.load_run(RUN).samples())
     answer = tulu_eval.explain(RUN, number="20.0", n=len(samples), max_items=0, progress=False)
     rows = {row.names: row for row in answer.tried}
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, Filter] = {}
     for name, grade in FILTERS.items():
         pairs = [(grade(one.target, one.completion.text).score, grade_last_number(one.target, one.completion.text).score)
                  for one in samples]  # fmt: skip
         row = rows[name,]
-        found[name] = {
-            "n": len(pairs), "effect": 100 * statistics.fmean(a - b for a, b in pairs), "up": sum(a > b for a, b in pairs),
-            "down": sum(a < b for a, b in pairs), "explain": row.effect, "low": row.low, "high": row.high,
-        }  # fmt: skip
+        up, down = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
+        effect = 100 * statistics.fmean(a - b for a, b in pairs)
+        found[name] = Filter(len(pairs), effect, up, down, row.effect, row.low, row.high)
     return found
-
-
-def table(lines: Mapping[str, list[Line]]) -> Iterator[str]:
-    """Yields the confusion table and the items spent, as Markdown."""
-    outcomes: tuple[Outcome, ...] = ("named", "in part", "cannot tell, it is among them", "cannot tell", "wrong")
-    yield "| planted | cases | " + " | ".join(outcomes) + " | with a claim on another setting | items spent / all |"
-    yield "|---|---|" + "---|" * (len(outcomes) + 2)
-    for kind, rows in lines.items():
-        if not rows:
-            continue
-        counts = Counter(row.outcome for row in rows)
-        false = sum(any(not set(names) <= set(row.hidden) for names in row.claims) for row in rows)
-        shares = [row.generated / row.everything for row in rows if row.everything]
-        cells = [str(counts[one]) if rows[0].hidden else "-" for one in outcomes]
-        spent = f"{statistics.fmean(shares):.1%}, at most {max(shares):.1%}" if shares else "-"
-        yield f"| {kind} | {len(rows)} | {' | '.join(cells)} | {false} | {spent} |"
-    every = [row for rows in lines.values() for row in rows]
-    missed, checked = sum(row.missed for row in every), sum(row.checked for row in every)
-    yield f"\nIntervals of single settings that miss the effect on all items: {missed} of {checked}."
 
 
 def main() -> None:
@@ -189,10 +145,9 @@ def main() -> None:
     order = parser.parse_args()
     bench = Bench(order.work, order.model_seed)
     draw = random.Random(order.seed)
-    effects = bench.effects()
-    print("| setting | on all items | effect, points |\n|---|---|---|")
-    for one in sorted(effects, key=lambda one: one.effect):
-        print(f"| {'+'.join(one.names)} | {one.printed} of {len(one.scores)} | {one.effect:+.1f} |")
+    effects = tuple(Effect("+".join(one.names), one.printed, len(one.scores), one.effect) for one in bench.effects())
+    proof = Proof(order.seed, bench.truth().printed, effects, {}, {})
+    print("\n".join(effects_table(proof)), flush=True)
     hidden = plant(bench, draw, order.singles, order.doubles)
     bare = "two settings, a bare number"
     planted: dict[str, Iterable[Case]] = {
@@ -202,16 +157,10 @@ def main() -> None:
         bare: hidden[bare],  # last, since it takes longest
     }
     lines = {kind: run_cases(bench, some, kind, order.seed) for kind, some in planted.items()}
-    rescored = filters()
-    print("\n".join(table(lines)))
-    print(json.dumps(rescored, indent=1))
+    proof = dataclasses.replace(proof, cases=lines, filters=filters())
+    print("\n".join((*cases_table(proof), *table(lines), str(proof.filters))))
     if order.json:
-        figures = {
-            "seed": order.seed, "recipe": bench.truth().printed,
-            "effects": {"+".join(one.names): one.effect for one in effects},
-            "cases": {kind: [dataclasses.asdict(row) for row in rows] for kind, rows in lines.items()}, "filters": rescored,
-        }  # fmt: skip
-        order.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        order.json.write_bytes(msgspec.json.format(msgspec.json.encode(proof), indent=1))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tulu_eval.backends.base import EngineSettings
+from tulu_eval.backends.base import EngineSettings, ReloadError
 from tulu_eval.backends.hf import backend
 from tulu_eval.backends.hf.backend import TransformersBackend
 from tulu_eval.benchmarks.hypothesis import Hypothesis
@@ -53,6 +53,12 @@ class RememberingBackend(TransformersBackend):
     def load(cls, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int) -> Self:
         """Returns the engine, which has loaded nothing yet."""
         return cls(model, settings, eos_ids, max_length)
+
+    def reload(
+        self, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int, probe: tuple[int, ...]
+    ) -> None:
+        """Takes nothing, since the engine below may not be loaded: raises ReloadError, and the caller makes a new one."""
+        raise ReloadError
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
         """Yields the answers that the file has, then those that it lacks, and keeps these."""

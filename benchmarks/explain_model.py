@@ -30,7 +30,7 @@ from tulu_eval.benchmarks.hypothesis import OtherPrompt
 from tulu_eval.training.text import TEMPLATE
 
 ITEMS = 500
-FIRST, THEN = 12_000, 10_000
+FIRST, THEN = 24_000, 36_000
 """Training rows: first of the short forms alone, from which a small model learns to add in a few minutes, then of all forms."""
 NOISE = 0.2
 VOCABULARY = 3000

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from tulu_eval.benchmarks.gsm8k_scorers import grade_last_number
@@ -115,15 +116,26 @@ def test_a_planted_case_is_judged_by_what_is_named(
 
 @pytest.mark.usefixtures("scripts")
 def test_the_table_of_planted_cases_counts_outcomes_false_claims_and_items_spent() -> None:
-    from explain import Line, table
+    from explain_proof import Line, table
 
-    named = Line(("a",), "texts", -9.0, "named", ("a",), (("a",),), 0, 3, 200, 800, "One setting explains it.")
-    wrong = Line(("a",), "a number", -9.0, "wrong", ("b",), (("b",),), 1, 3, 400, 800, "One setting explains it.")
-    null = Line((), "a number", 0.2, "named", (), (), 0, 4, 0, 0, "There is nothing to explain.")
+    named = Line(("a",), "texts", -9.0, "named", ("a",), (("a",),), (), 0, 3, 200, 800, 2.0, "One setting explains it.")
+    wrong = Line(("a",), "a number", -9.0, "wrong", ("b",), (("b",),), (), 1, 3, 400, 800, 4.0, "One setting explains it.")
+    null = Line((), "a number", 0.2, "named", (), (), (), 0, 4, 0, 0, 1.0, "There is nothing to explain.")
     rows = list(table({"one setting": [named, wrong], "two settings": [], "nothing": [null]}))
-    assert rows[2] == "| one setting | 2 | 1 | 0 | 0 | 0 | 1 | 1 | 37.5%, at most 50.0% |"
-    assert rows[3] == "| nothing | 1 | - | - | - | - | - | 0 | - |"
+    assert rows[2] == "| one setting | 2 | 1 | 0 | 0 | 0 | 1 | 1 | 37.5%, at most 50.0% | 3.0 |"
+    assert rows[3] == "| nothing | 1 | - | - | - | - | - | 0 | - | 1.0 |"
     assert rows[4].endswith("miss the effect on all items: 1 of 10.")
+
+
+@pytest.mark.usefixtures("scripts")
+def test_the_tables_of_planted_settings_are_those_of_the_kept_figures() -> None:
+    from explain_proof import Proof, cases_table, effects_table, table
+
+    proof = msgspec.json.decode((ROOT / "benchmarks" / "explain.json").read_bytes(), type=Proof)
+    readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    for shown in (effects_table(proof), cases_table(proof), table(proof.cases)):
+        assert "\n".join(shown) in readme
+    assert all(row.generated <= row.everything / 4 + 1 for rows in proof.cases.values() for row in rows)
 
 
 def test_a_simulated_cluster_is_used_no_worse_by_one_engine_than_by_many(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ class Inquiry:
         self.pairs = [*pairs, *(pair for one in paid for pair in self._more(one))]
         if lab is not None and not (self._found([*free, *paid, *self.pairs]) and self._whole(self.pairs)):
             self._try_pairs(lab)
+        if lab is not None:
+            self._compare(lab)
 
     def _try_pairs(self, lab: Lab) -> None:
         """Generates two changes at once, of those that look best alone; the second may also end the answers earlier."""
@@ -83,9 +85,8 @@ class Inquiry:
         self.pairs += two
         spending = lab.spending
         share = BEHIND if self._found(single) else 1.0
-        most = spending.spent + round(share * (spending.items - spending.spent))
+        most = spending.spent + round(share * spending.rest)
         search(self.frame, [*two, *ended], beside, lambda _: (), lab, self._settled, most)
-        self._compare(lab)
 
     def alpha(self, trial: Trial) -> float:
         """Returns the error rate of a trial's interval: all together have :data:`ALPHA`, single ones half of it."""
@@ -109,8 +110,11 @@ class Inquiry:
         """Whether each of two changes is shown to bring the texts nearer beside the other; true of bare numbers."""
         if self.frame.goal.outcomes is None:
             return True
-        parts = [one for one in (*self.trials.free, *self.trials.paid) if set(one.name) < set(pair.name)]
+        parts = self._parts(pair)
         return len(parts) == len(pair.name) and all(self.beats(pair, one) for one in parts)
+
+    def _parts(self, pair: Trial) -> list[Trial]:
+        return [one for one in (*self.trials.free, *self.trials.paid) if set(one.name) < set(pair.name)]
 
     def beats(self, pair: Trial, single: Trial) -> bool:
         """Whether a pair's texts are nearer to the goal's than those of a single change of the two."""
@@ -121,7 +125,7 @@ class Inquiry:
         """Returns the samples that may have been spent before two changes are tried at once."""
         spending = lab.spending
         alone = SINGLE if self.frame.goal.outcomes is not None else 1.0
-        return spending.spent + round(alone * (spending.items - spending.spent))
+        return spending.spent + round(alone * spending.rest)
 
     def _more(self, trial: Trial) -> list[Trial]:
         """Returns the free changes of a trial's samples; the same objects each time."""
@@ -184,18 +188,17 @@ class Inquiry:
         return self._found(trials) and best is not None and (not texts or len(best[0].hypotheses) > 1)
 
     def _compare(self, lab: Lab) -> None:
-        """Generates the single changes of the best pair until the pair is shown to be nearer than each, or all are seen."""
+        """Generates the best pair and its single changes until it is shown to be nearer than each, or all items are seen."""
         best = self._best(self.pairs)
         if best is None or self.gap is None or self.frame.goal.outcomes is None:
             return
         pair, found = best[0], self.weighed(best[0])
         if found is None or not explains(self.frame, pair, found, self.gap):
             return
-        for single in self.trials.paid:
-            if not set(single.name) < set(pair.name) or single.plan is None:
-                continue
-            for size in itertools.accumulate(itertools.repeat(FIRST), lambda now, _: 2 * now):
-                if self.beats(pair, single) or not lab.get(single.plan, self.frame.order[: min(size, found.seen)]):
-                    break
-                if size >= found.seen:
-                    break
+        for single in self._parts(pair):
+            plans = [one.plan for one in (pair, single) if one.plan is not None]
+            size = FIRST
+            while not self.beats(pair, single) and size < 2 * self.frame.n:
+                if not all(lab.get(plan, self.frame.order[:size]) for plan in plans):
+                    return
+                size *= 2

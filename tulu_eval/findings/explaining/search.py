@@ -75,6 +75,11 @@ class Spending:
         """Seconds since the start."""
         return time.perf_counter() - self.began
 
+    @property
+    def rest(self) -> int:
+        """Samples that may still be generated."""
+        return max(self.items - self.spent, 0)
+
     def allows(self, plan: Plan, items: Collection[str]) -> bool:
         """Whether the samples of some items more may be generated; notes it if not."""
         late = self.seconds is not None and self.elapsed >= self.seconds
@@ -175,11 +180,15 @@ def search(
         logs = [*(best[id(one)] for one in paid), *outside, none_fits(frame)]
         weights = shares(logs)
         waiting = max((weight for one, weight in zip(paid, weights, strict=False) if one in unseen), default=0.0)
-        if not unseen or weights[-1] >= SURE or (lab.spending.spent >= most and waiting < SURE):
+        if not unseen or weights[-1] >= SURE:
+            return
+        if lab.spending.spent >= most and waiting < SURE:
+            lab.spending.short = True
             return
         chosen = max(unseen, key=lambda one: best[id(one)])
         seen = sum(item in chosen.samples for item in frame.order)
-        if not _see(frame, chosen, min(frame.n, max(start, 2 * seen)), lab):
+        size = min(frame.n, max(start, 2 * seen), seen + max(lab.spending.rest, 1))  # the last look takes what is left
+        if not _see(frame, chosen, size, lab):
             if not chosen.failed:
                 return
             best[id(chosen)] = -math.inf
