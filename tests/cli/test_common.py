@@ -7,8 +7,10 @@ import subprocess
 import sys
 from typing import Any
 
+import click
 import pytest
 from click.shell_completion import ShellComplete
+from click_tree import commands
 
 from tulu_eval.cli import cli, common
 from tulu_eval.records import Completion
@@ -17,6 +19,17 @@ from tulu_eval.runs.progress import Progress
 from tulu_eval.runs.run_plan import make_plan
 from tulu_eval.runs.runner import execute
 from tulu_eval.testing import ScriptedBackend
+
+OTHERWISE = {
+    "--data": "run and report take several benchmarks' files, train several of one kind",
+    "--device": "training has fewer",
+    "--model": "run takes several",
+    "--recipe": "reproduce has two",
+}
+"""Options that take other values in some verbs, and why."""
+
+LEFT = ("--items", "--size", "--write", "--probe-items", "--out", "--output-path", "--file", "--num", "--folder")
+"""Other words for ``--limit`` and ``--output``."""
 
 HEAVY = {"torch", "transformers", "scipy.stats", "pandas", "sklearn", "datasets"}
 
@@ -79,3 +92,19 @@ def test_the_next_command_can_be_copied(capsys: pytest.CaptureFixture[str]) -> N
     common.then("verify", "a folder/x")
     common.then("verify", "x", quiet=True)
     assert capsys.readouterr() == ("", "next: tulu-eval verify 'a folder/x'\n")
+
+
+def test_an_option_is_the_same_in_every_verb() -> None:
+    """One word for one thing: an option of one name has one short form, one type and one number of values."""
+    options = [(verb, one) for verb, command in commands() for one in command.params if isinstance(one, click.Option)]
+    names: dict[str, set[tuple[str, bool, bool]]] = {}
+    shorts: dict[str, set[str]] = {}
+    for verb, one in options:
+        assert not set(one.opts) & set(LEFT), (verb, one.opts)
+        long = next(name for name in one.opts if name.startswith("--"))
+        kind = "flag" if one.is_flag else type(one.type).__name__
+        names.setdefault(long, set()).add((kind, one.is_flag, one.multiple))
+        for short in set(one.opts) - {long}:
+            shorts.setdefault(short, set()).add(long)
+    assert {name for name, kinds in names.items() if len(kinds) > 1} == set(OTHERWISE)
+    assert {short: longs for short, longs in shorts.items() if len(longs) > 1} == {"-m": {"--model", "--models"}}

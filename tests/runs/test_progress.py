@@ -30,9 +30,9 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(module, "LOG_SECONDS", -1.0)
     go(Progress(terminal=False))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == ["1 of 4 samples are in the ledger already", "loading m on b ..."]
-    assert lines[2].startswith("2/4 items, ")
-    assert "right 1 of 1 so far" in lines[2]
+    assert lines[:3] == ["1 of 4 samples are in the ledger already", "loading m on b ...", "generating 3 samples"]
+    assert lines[3].startswith("2/4 items, ")
+    assert "right 1 of 1 so far" in lines[3]
     assert "right 2 of 3 so far" in lines[-1]
     assert lines[-1].startswith("4/4 items, ")
 
@@ -45,7 +45,8 @@ def test_a_second_run_is_counted_from_nothing(capsys: pytest.CaptureFixture[str]
     progress.generating()
     progress.sample(sample(1.0))
     progress.end()
-    (line,) = capsys.readouterr().err.splitlines()
+    first, line = capsys.readouterr().err.splitlines()
+    assert first == "generating 2 samples"
     assert line.startswith("1/2 items, ")
     assert "right 1 of 1 so far" in line
 

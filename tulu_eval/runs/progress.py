@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Never
 
-from tulu_eval.errors import printable_lines
+from tulu_eval.errors import counted, printable_lines
 from tulu_eval.records import FAILURES
 from tulu_eval.store.sample_line import Sample
 
@@ -60,6 +60,8 @@ class Progress:
     def generating(self) -> None:
         """Reports that the engine begins to generate; the time of the rates starts here."""
         self._began = self._spoke = time.perf_counter()
+        if not self.terminal:  # the first line about samples may be minutes away
+            self.say(f"generating {counted(self._total - self._before, 'sample')}")
         if self.terminal and not self.quiet:
             from tqdm.auto import tqdm  # draws a widget in a notebook
 
