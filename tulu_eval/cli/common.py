@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from tulu_eval.cli import foreign
+from tulu_eval.cli.names import check_paths
 from tulu_eval.errors import UserError, printable, printable_lines, suggest
 
 if TYPE_CHECKING:
@@ -47,6 +49,14 @@ class Verbs(click.Group):
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:  # noqa: D102
         cmd.help = unwrapped(cmd.help)
+        if (call := cmd.callback) is not None:
+
+            @functools.wraps(call)
+            def checked(*args: Any, **given: Any) -> Any:
+                check_paths(cmd, given)
+                return call(*args, **given)
+
+            cmd.callback = checked
         super().add_command(cmd, name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:  # noqa: D102

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,27 @@ from tulu_eval.errors import UserError
 
 
 class There(click.Path):
-    """A path at which there is something; the message says what, without a place."""
+    """A path at which there is something, which is checked before a verb's own code is called; the message says what."""
 
     def __init__(self, what: str) -> None:
         super().__init__(path_type=Path)
         self._what = what
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Returns the path; raises UserError if nothing is there, OSError if the system cannot say."""
-        found = Path(os.fsdecode(super().convert(value, param, ctx)))
+    def check(self, path: Path) -> None:
+        """Raises UserError if nothing is there, OSError if the system cannot say."""
         try:
-            found.lstat()
+            path.lstat()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise UserError(f"{found}: {self._what}") from error
-        return found
+            raise UserError(f"{path}: {self._what}") from error
+
+
+def check_paths(command: click.Command, given: Mapping[str, Any]) -> None:
+    """Checks the paths among the values that a verb is called with."""
+    for parameter in command.params:
+        value = given.get(parameter.name or "")
+        if isinstance(parameter.type, There) and value is not None:
+            for path in value if isinstance(value, tuple) else (value,):
+                parameter.type.check(path)
 
 
 RUN, FILE = There("no such run folder"), There("no such file")
