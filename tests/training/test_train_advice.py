@@ -44,7 +44,7 @@ class TestMistakes:
         assert f"rows may have 9999 tokens, and {llama3_like.parent.name}/{llama3_like.name} has" in self.line(long)
         (tmp_path / "file").write_text("")
         taken = train("rm", "-m", llama3_like, "--data", rows, "-o", tmp_path / "file" / "run")
-        assert "cannot be written: Not a directory; choose another with --output" in self.line(taken)
+        assert "/file is no folder; give another --output" in self.line(taken)
 
     def test_a_policy_for_a_reward_model(self, train: Train, llama3_like: Path, files: dict[str, Path], tmp_path: Path) -> None:
         words = ["-m", llama3_like, "--reward-model", llama3_like, "--data", files["prompts"], "-o", tmp_path]

@@ -51,7 +51,7 @@ class PromptSource:
     """Makes prompts of runs; loads the items of each benchmark once.
 
     ``data`` has data files by benchmark. Items of other benchmarks come from the file that a run read, if it is still there, or
-    from the benchmark's own source.
+    from the benchmark's own source; items that may not be published, from there alone.
     """
 
     def __init__(self, data: Mapping[str, Path]) -> None:
@@ -63,8 +63,10 @@ class PromptSource:
         protocol, form = run.manifest.protocol.name, run.manifest.template.form
         if run.manifest.protocol.longest_passage:
             raise DataError(run.benchmark, "the model's own tokenizer cut passages, so items alone do not give the prompts")
-        items = self._load(run.benchmark, protocol, self._data.get(run.benchmark) or remembered_data(run.manifest))
-        benchmark = catalog.benchmark(run.benchmark, protocol)
+        benchmark, data = catalog.benchmark(run.benchmark, protocol), self._data.get(run.benchmark)
+        if data is None and benchmark.publishable:  # a page may be published, and such items only if the user gives them
+            data = remembered_data(run.manifest)
+        items = self._load(run.benchmark, protocol, data)
         eos = _eos(run.manifest)
         frames = set()
         befores = {}
