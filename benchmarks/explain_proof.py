@@ -73,7 +73,7 @@ class Proof:
         seed: Seed of the planting.
         recipe: Number of the recipe itself, in percent.
         cases: Cases by kind.
-        filters: By the name of the hypothesis.
+        filters: lm-eval's filters, by the name of the hypothesis that scores as each does.
     """
 
     seed: int

@@ -57,7 +57,7 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "reproduce --dry-run": (ReproductionPlan, "Stages with steps, time and disk."),
     "doctor": (Installation, "What is installed here."),
 }
-"""Of each verb, or form of one: the record of its JSON, and what it is."""
+"""The record of each verb's JSON with a word on it, by the verb and the form in which it is called."""
 
 
 def held(data: Any, kind: Any) -> bool:

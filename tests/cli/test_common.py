@@ -79,7 +79,7 @@ def test_a_verdict_has_a_colour_on_a_terminal_and_none_in_a_pipe(monkeypatch: py
     ],
 )
 def test_a_shell_completes_names(typed: str, known: list[str], others: list[str]) -> None:
-    """By click's own completion, which the scripts of bash, zsh and fish call with the words typed so far."""
+    """Asks click for completions, as the scripts of bash, zsh and fish do with the words typed so far."""
     words = typed.split(" ")
     found = {
         one.value for one in ShellComplete(cli, {}, "tulu-eval", "_TULU_EVAL_COMPLETE").get_completions(words[:-1], words[-1])

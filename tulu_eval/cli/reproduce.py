@@ -67,7 +67,7 @@ def reproduce(recipe: str, seed: int | None, output: Path | None, dry_run: bool,
 
 
 def _after_plan(recipe: str, quiet: bool) -> None:
-    """Says what comes after a plan: of the recipe for GPU nodes its own commands, which the plan has."""
+    """Names the next step after a plan; the plan of the recipe for GPU nodes prints its own commands."""
     if recipe == "sums":
         then_same(FOR_REAL, quiet=quiet)
     elif not quiet:
