@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import queue
+import threading
+import time
 
 import pytest
 
@@ -11,6 +14,7 @@ from tulu_eval.judging.annotations import read_annotations
 from tulu_eval.judging.budget import (
     CHARACTERS_PER_TOKEN,
     Budget,
+    JudgeUsage,
     Price,
     estimate,
     find_price,
@@ -18,6 +22,7 @@ from tulu_eval.judging.budget import (
     prompt_bound,
     read_prices,
 )
+from tulu_eval.judging.judge_recipe import Question
 
 MODELS = ("alpaca-7b", "claude-2", "gpt-3.5-turbo-1106")
 
@@ -84,3 +89,32 @@ def test_a_limit_of_nothing_asks_nothing(recipe, pairs):
     budget = Budget(Price(1, 1, "test"), 0.0)
     assert not budget.reserve(recipe.question(pairs(1)[0]))
     assert budget.spent().requests == 0
+
+
+def test_the_first_request_goes_alone_and_an_excess_over_its_bound_is_reserved_for_later_ones(recipe, pairs):
+    price = Price(10.0, 30.0, "test")
+    questions = [recipe.question(pair) for pair in pairs(40)]
+    each = price.dollars(3 * prompt_bound(questions[0]), 1)  # the endpoint counts three times what the text can be
+    budget = Budget(price, max_cost=9.5 * each)
+    sent: queue.Queue[bool] = queue.Queue()
+
+    def reserve(question: Question) -> None:
+        sent.put(budget.reserve(question))
+
+    usage, allowed = JudgeUsage(3 * prompt_bound(questions[0]), 1), 0
+    threads = [threading.Thread(target=reserve, args=(question,), daemon=True) for question in questions]
+    for thread in threads:
+        thread.start()
+    for question in questions:
+        if sent.get(timeout=60):
+            time.sleep(0.0 if allowed else 0.2)
+            assert allowed or sent.empty(), "the second request waits for the first one's cost"
+            budget.settle(question, usage)
+            allowed += 1
+    assert allowed == 9
+    assert budget.spent().dollars <= 9.5 * each
+
+
+def test_a_judge_that_costs_nothing_reserves_all_its_requests_at_once(recipe, pairs):
+    budget = Budget(Price(0.0, 0.0, "test"), 0.0)
+    assert all(budget.reserve(recipe.question(pair)) for pair in pairs(8))

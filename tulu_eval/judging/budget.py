@@ -1,8 +1,9 @@
 """The cost of judging: an estimate before, a count during, and a stop before a limit is exceeded.
 
 The budget reserves an upper bound for every request in flight (a byte-level tokenizer makes at most one token per byte), and
-settles it with the usage that the endpoint reports. A request that was sent and never answered may be billed: it counts in full
-against the limit, and is shown separately.
+settles it with the usage that the endpoint reports. An endpoint may count more than that, e.g. a system prompt of its own: what
+the first request cost is known before the second is sent, and all later requests reserve the largest excess so far as well. A
+request that was sent and never answered may be billed: it counts in full against the limit, and is shown separately.
 """
 
 from __future__ import annotations
@@ -194,7 +195,9 @@ class Budget:
         self._max_cost = max_cost
         self._changed = threading.Condition()
         self._in_flight = 0
+        self._settled = False
         self._reserved = 0.0
+        self._excess = 0.0
         self._dollars = 0.0
         self._unconfirmed_dollars = 0.0
         self._counts = {"requests": 0, "prompt_tokens": 0, "answer_tokens": 0, "unconfirmed": 0}
@@ -206,12 +209,13 @@ class Budget:
     def reserve(self, question: Question) -> bool:
         """Reserves the largest possible cost of a request; returns False if the request could exceed the limit.
 
-        It waits for requests in flight if these may free enough of the limit.
+        It waits for requests in flight if these may free enough of the limit, and for the end of the first one.
         """
         bound = self._bound(question)
         with self._changed:
             while self._max_cost is not None and not self.stopped:
-                if self._dollars + self._unconfirmed_dollars + self._reserved + bound <= self._max_cost:
+                known = self._settled or not self._in_flight or not bound
+                if known and self._could_be_spent() + bound + self._excess <= self._max_cost:
                     break
                 if self._in_flight == 0:
                     self.stopped = True
@@ -225,6 +229,9 @@ class Budget:
             self._counts["requests"] += 1
             return True
 
+    def _could_be_spent(self) -> float:
+        return self._dollars + self._unconfirmed_dollars + self._reserved + self._in_flight * self._excess
+
     def settle(self, question: Question, usage: JudgeUsage | None, perhaps_billed: bool = False) -> None:
         """Releases the cost that :meth:`reserve` reserved for a question, and counts its real cost.
 
@@ -234,14 +241,17 @@ class Budget:
         bound = self._bound(question)
         with self._changed:
             self._in_flight -= 1
+            self._settled = True
             self._reserved = max(0.0, self._reserved - bound) if self._in_flight else 0.0
             if usage is not None:
                 self._counts["prompt_tokens"] += usage.prompt_tokens
                 self._counts["answer_tokens"] += usage.answer_tokens
-                self._dollars += self.price.dollars(usage.prompt_tokens, usage.answer_tokens) if self.price else 0.0
+                cost = self.price.dollars(usage.prompt_tokens, usage.answer_tokens) if self.price else 0.0
+                self._dollars += cost
+                self._excess = max(self._excess, cost - bound)
             elif perhaps_billed:
                 self._counts["unconfirmed"] += 1
-                self._unconfirmed_dollars += bound
+                self._unconfirmed_dollars += bound + self._excess
             self._changed.notify_all()
 
     def spent(self) -> Spent:
