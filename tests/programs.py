@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import signal
 import subprocess
@@ -41,28 +40,6 @@ class Programs:
             child = subprocess.Popen([str(word) for word in words], **(pipes | how))
         self._started.append(child)
         return child
-
-    def waiting(self, *words: object) -> subprocess.Popen[str]:
-        """Starts a program that imports what it needs, says ``ready`` and waits for a line on its standard input."""
-        return self.start(*words, stdin=subprocess.PIPE)
-
-    @staticmethod
-    def go(child: subprocess.Popen[str], line: str) -> None:
-        """Waits until a program is ready and gives it its line."""
-        assert child.stdin is not None
-        assert child.stdout is not None
-        if child.stdout.readline() != "ready\n":
-            raise AssertionError(f"the program did not get ready: {child.communicate()[1]}")
-        child.stdin.write(line + "\n")
-        child.stdin.flush()
-
-    def spares(self, *words: object, ahead: int) -> Iterator[subprocess.Popen[str]]:
-        """Yields copies of such a program without end; ``ahead`` copies import their packages while earlier ones work."""
-        copies: collections.deque[subprocess.Popen[str]] = collections.deque()
-        while True:
-            while len(copies) <= ahead:
-                copies.append(self.waiting(*words))
-            yield copies.popleft()
 
 
 def _tree(child: subprocess.Popen[str]) -> list[psutil.Process]:

@@ -1,19 +1,22 @@
 """Ranks and micro-batches give the same gradients; a killed run ends with the bits of an uninterrupted one.
 
-Each rank is a program of its own (``workers.py``). One rank is killed 8 times and two ranks 3 times, each time in another part
-of the run's length; ``TULU_EVAL_KILLS`` sets another number for both.
+Each rank is a process that ``workers.py`` forks, so that its packages are imported once. One rank is killed 8 times and two ranks
+3 times, each time in another part of the run's length; ``TULU_EVAL_KILLS`` sets another number for both.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,47 +29,84 @@ from safetensors.torch import load_file
 from tulu_eval.errors import PreflightError, UserError
 from tulu_eval.training import parallel
 
-QUICK = "import gc, runpy, sys; gc.disable(); sys.modules['sklearn'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
-"""Runs a program whose imports take 5 s of a core and not 8: transformers imports scikit-learn where it finds it."""
-
-WORKER = (sys.executable, "-c", QUICK, Path(__file__).with_name("workers.py"))
-pytestmark = pytest.mark.timeout(1500)  # a dozen starts import for 5 s of a core each, on a machine with ten other jobs
-
-Child = subprocess.Popen[str]
+WORKERS = Path(__file__).with_name("workers.py")
+pytestmark = pytest.mark.timeout(1500)
 
 
-@pytest.fixture
-def begin(programs: Any) -> Any:
-    """Gives waiting programs a job to do together."""
+@dataclasses.dataclass
+class Rank:
+    """A process that ``workers.py`` forked."""
 
-    def call(children: list[Child], job: str, folder: Path) -> None:
+    workers: Workers
+    pid: int
+    errors: Path
+    code: int | None = None
+
+    def poll(self) -> int | None:
+        """Returns the exit code, negative after a signal; ``None`` while it runs."""
+        if self.code is None:
+            self.code = self.workers.ask({"poll": self.pid})
+        return self.code
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        while self.poll() is None:
+            time.sleep(0.001)
+
+
+class Workers:
+    """The program ``workers.py``, which has imported all that its forks need."""
+
+    def __init__(self, programs: Any) -> None:
+        self._program = programs.start(sys.executable, WORKERS, stdin=subprocess.PIPE)
+
+    def ask(self, question: dict[str, Any]) -> Any:
+        self._program.stdin.write(json.dumps(question) + "\n")
+        self._program.stdin.flush()
+        answer = self._program.stdout.readline()
+        if not answer:
+            raise AssertionError(f"the workers ended: {self._program.communicate()[1]}")
+        return json.loads(answer)
+
+    def begin(self, job: str, folder: Path, world: int) -> list[Rank]:
+        """Forks the ranks of a job."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-        world = {"WORLD_SIZE": str(len(children)), "LOCAL_WORLD_SIZE": str(len(children))}
-        for rank, child in enumerate(children):
-            place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            programs.go(child, json.dumps({"job": job, "folder": str(folder), "environment": {**address, **world, **place}}))
+        size = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
+        made = []
+        for rank in range(world):
+            environment = {**address, **size, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            errors = folder.parent / f"{folder.name}-{job}-{world}-{rank}.stderr"
+            order = {"job": job, "folder": str(folder), "environment": environment, "errors": str(errors)}
+            made.append(Rank(self, self.ask(order), errors))
+        return made
 
-    return call
+
+@pytest.fixture(scope="module")
+def workers(program_group: Any) -> Iterator[Workers]:
+    with program_group() as group:
+        yield Workers(group)
 
 
-def finish(children: list[Child]) -> None:
-    """Waits for programs, all of which must succeed; where one fails, the others would wait for it."""
-    while None in (codes := [child.poll() for child in children]) and not any(codes):
+def finish(ranks: list[Rank]) -> None:
+    """Waits for ranks, all of which must succeed; where one fails, the others would wait for it."""
+    left = list(ranks)
+    while left:
         time.sleep(0.005)
-    for child, code in zip(children, codes, strict=True):
-        if code:
-            raise AssertionError(f"a rank exited with {code}: {child.communicate()[1][-3000:]}")
-    for child in children:
-        assert "Warning" not in child.communicate()[1]
+        for rank in list(left):
+            code = rank.poll()
+            if code:
+                raise AssertionError(f"a rank exited with {code}: {rank.errors.read_text()[-3000:]}")
+            if code == 0:
+                left.remove(rank)
+    for rank in ranks:
+        assert "Warning" not in rank.errors.read_text()
 
 
-def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path, programs: Any, begin: Any) -> None:
+def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path, workers: Workers) -> None:
     for world in (1, 2, 4):
-        children = [programs.waiting(*WORKER) for _ in range(world)]
-        begin(children, "gradients", tmp_path)
-        finish(children)
+        finish(workers.begin("gradients", tmp_path, world))
     files = sorted(tmp_path.glob("gradients-*.pt"))
     assert [path.stem for path in files] == ["gradients-1-24", "gradients-1-4096", "gradients-2-24", "gradients-4-1"]
     alone = torch.load(tmp_path / "gradients-1-4096.pt")
@@ -83,16 +123,13 @@ def test_ranks_and_micro_batches_give_the_same_gradients(tmp_path: Path, program
     assert largest <= 1e-6
 
 
-def test_a_rank_loads_its_rows_and_gathers_two_units(tmp_path: Path, programs: Any, begin: Any) -> None:
+def test_a_rank_loads_its_rows_and_gathers_two_units(tmp_path: Path, workers: Workers) -> None:
     """No rank holds more than two units in the compute dtype, or reads more than its shards: 1 and 2 ranks, 8 and 16 layers.
 
     The vocabulary is 30 times the width; bytes of weights and gather buffers count, forward and backward.
     """
-    spares = programs.spares(*WORKER, ahead=2)
     for world in (1, 2):
-        children = [next(spares) for _ in range(world)]
-        begin(children, "memory", tmp_path)
-        finish(children)
+        finish(workers.begin("memory", tmp_path, world))
         peaks = json.loads((tmp_path / f"low-precision-{world}.json").read_text())
         for depth in peaks.values():
             assert 0 < depth["peak"] <= depth["two largest"] < depth["whole"] / 2
@@ -149,27 +186,21 @@ def test_a_machine_that_cannot_prepare_ends_all_ranks_with_a_line() -> None:
 
 
 @pytest.mark.parametrize(("world", "kills"), [(1, 8), (2, 3)])
-def test_killed_runs_end_with_the_same_bits(tmp_path: Path, programs: Any, begin: Any, world: int, kills: int) -> None:
-    spares = programs.spares(*WORKER, ahead=world)
+def test_killed_runs_end_with_the_same_bits(tmp_path: Path, workers: Workers, world: int, kills: int) -> None:
     kills = int(os.environ.get("TULU_EVAL_KILLS", kills))
 
-    def start(job: str, folder: Path, ranks: int = world) -> list[Child]:
-        children = [next(spares) for _ in range(ranks)]
-        begin(children, job, folder)
-        return children
-
-    def ends(children: list[Child], folder: Path, before: float) -> float:
+    def ends(ranks: list[Rank], folder: Path, before: float) -> float:
         """Waits for a run's hash; returns the seconds that it took, or ``inf`` where ``before`` seconds went by first."""
         began = time.monotonic()
         while not (folder / "hash").exists():
-            if time.monotonic() > began + before or any(child.poll() for child in children):
+            if time.monotonic() > began + before or any(rank.poll() for rank in ranks):
                 return math.inf
             time.sleep(0.002)
         return time.monotonic() - began
 
-    children = start("ppo", tmp_path / "whole")
-    seconds = ends(children, tmp_path / "whole", math.inf)
-    finish(children)
+    ranks = workers.begin("ppo", tmp_path / "whole", world)
+    seconds = ends(ranks, tmp_path / "whole", math.inf)
+    finish(ranks)
     whole = (tmp_path / "whole" / "hash").read_text()
     hashes: list[str] = []
     draw = random.Random(world)
@@ -178,24 +209,22 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path, programs: Any, begin
     killed = 0
     while killed < kills:
         at = tmp_path / f"killed-{len(hashes)}"
-        children = start("ppo", at)
-        took = ends(children, at, moments[killed] * seconds)
+        ranks = workers.begin("ppo", at, world)
+        took = ends(ranks, at, moments[killed] * seconds)
         if took < math.inf:  # faster than the runs before: the moments are parts of this length from now on
             seconds = took
-            finish(children)
+            finish(ranks)
             hashes.append((at / "hash").read_text())
             continue
-        assert not any(child.poll() for child in children)
-        for child in children:
-            child.kill()
-        for child in children:
-            child.communicate()
+        assert not any(rank.poll() for rank in ranks)
+        for rank in ranks:
+            rank.kill()
         killed += 1
     last = tmp_path / f"killed-{len(hashes)}"
-    finish(start("ppo", last))
+    finish(workers.begin("ppo", last, world))
     hashes.append((last / "hash").read_text())
     print(f"{world} rank(s): {kills} kills in {len(hashes)} runs of {seconds:.1f} s each")
     assert set(hashes) == {whole}
     if world > 1:
-        finish(start("load", tmp_path / "whole", ranks=1))
+        finish(workers.begin("load", tmp_path / "whole", 1))
         assert (tmp_path / "whole" / "alone").read_text() == whole

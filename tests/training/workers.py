@@ -1,7 +1,10 @@
-"""Run by tests as a program: one of the processes that train together, as torchrun starts them.
+"""Run by tests as a program: it forks the processes that train together, each as torchrun would start it.
 
-It says ``ready`` once its imports are done. Then a line of JSON gives it its work: ``job`` (of :data:`JOBS`), ``folder`` and
-``environment`` (torchrun's variables).
+Imports take 5 s of a core, a fork none. Each line of JSON on standard input is answered with a line:
+
+- a job, with ``job`` (of :data:`JOBS`), ``folder``, ``environment`` (torchrun's variables) and ``errors`` (a file for standard
+  error), with the id of a new process;
+- ``poll`` with such an id, with its exit code, negative after a signal, or null while it runs.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 import random
 import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import safetensors
 import torch
 import toys
 from live_bytes import LiveBytes
+from tqdm import tqdm
 
 from tulu_eval.training import dpo, loading, parallel, ppo, reward_model, sft, sharding
 from tulu_eval.training.loop import Trainer
@@ -254,13 +259,29 @@ def send(folder: Path, ranks: Ranks) -> None:
 JOBS = {"gradients": gradients, "ppo": ppo_run, "load": load_alone, "memory": memory}
 
 
+def hatch() -> dict[str, Any] | None:
+    """Answers the lines of standard input until its end; returns a job in each process that is forked for one."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "poll" in asked:
+            pid, status = os.waitpid(asked["poll"], os.WNOHANG)
+            print(json.dumps(os.waitstatus_to_exitcode(status) if pid else None), flush=True)
+            continue
+        pid = os.fork()
+        if not pid:
+            return asked
+        print(pid, flush=True)
+    return None
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    print("ready", flush=True)
-    line = sys.stdin.readline()
-    if not line:
+    order = hatch()
+    if order is None:
         return
-    order = json.loads(line)
+    with Path(order["errors"]).open("w") as errors:
+        os.dup2(errors.fileno(), sys.stderr.fileno())
+    tqdm.set_lock(threading.RLock())  # its own is one of multiprocessing: who is killed with it locks it for all
     os.environ.update(order["environment"])
     with parallel.ranks("cpu") as ranks:
         JOBS[order["job"]](Path(order["folder"]), ranks)
