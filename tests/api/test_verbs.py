@@ -31,7 +31,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "plan SUITE": ("plan_models", ("plan", "tulu-2.5", "-m", "models.txt", "--gpus", "8")),
     "import": ("import_run", ("import", "x", "-m", "y")),
     "table": ("table", ("table",)),
-    "report": ("report", ("report",)),
+    "report": ("report", ("report", "--results", "x")),
     "list": ("list_known", ("list", "suites")),
     "models": ("list_models", ("models",)),
     "models show": ("find_model", ("models", "show", "x")),

@@ -90,7 +90,7 @@ def test_card_writes_files(invoke: Run, make_run: Callable[..., Path], tmp_path:
     [
         (("--json",), "give a MODEL, or --check FILE. Try 'tulu-eval card --help'."),
         (
-            ("--check", "README.md", "--output", "."),
+            ("--check", ".", "--output", "."),
             "--check only reads; --published and --output make a card. Try 'tulu-eval card --help'.",
         ),
         (("tulu-2-13b", "--results", "nowhere"), "no whole run of tulu-2-13b is under nowhere."),

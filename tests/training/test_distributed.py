@@ -1,7 +1,7 @@
 """Ranks and micro-batches give the same gradients; a killed run ends with the bits of an uninterrupted one.
 
-Each rank is a process that ``workers.py`` forks, so that its packages are imported once. One rank is killed 8 times and two ranks
-3 times, each time in another part of the run's length; ``TULU_EVAL_KILLS`` sets another number for both.
+Each rank is a process that ``workers.py`` forks, so that its packages are imported once. One rank is killed 8 times and two
+ranks 3 times, each time in another part of the run's length; ``TULU_EVAL_KILLS`` sets another number for both.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ import click
 
 import tulu_eval
 from tulu_eval.cli.common import print_json, print_text, registry_option, say, then
-from tulu_eval.cli.names import complete_models
+from tulu_eval.cli.names import FILE, check_models, complete_models
 
 
 @click.command(no_args_is_help=True)
 @click.argument("model", required=False, shell_complete=complete_models)
-@click.option("--check", "checked", metavar="FILE", type=click.Path(path_type=Path), help="Check this model card instead.")
+@click.option("--check", "checked", metavar="FILE", type=FILE, help="Check this model card instead.")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder under which run folders are looked for.")  # fmt: skip
 @click.option("--published", is_flag=True, help="Also the numbers that were published of the model, marked as such.")
@@ -70,6 +70,8 @@ def _check(path: Path, model: str | None, registry: Path | None, as_json: bool) 
 
 
 def _make(model: str, results: Path, published: bool, output: Path | None, registry: Path | None, as_json: bool) -> None:
+    if not results.is_dir():
+        check_models([model], registry)
     made = tulu_eval.make_card(model, results=results, published=published, registry=registry)
     if not results.is_dir():
         say(f"tulu-eval: no folder {results}, so nothing was measured")

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from tulu_eval.cli import foreign
-from tulu_eval.cli.names import check_paths
+from tulu_eval.cli.names import FILE, check_paths
 from tulu_eval.errors import UserError, printable, printable_lines, suggest
 
 if TYPE_CHECKING:
     from tulu_eval.store.tally import Tally
 
-registry_option = click.option(
-    "--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own."
-)
+registry_option = click.option("--registry", type=FILE, help="TOML file with models and published numbers of your own.")
 
 unsafe_option = click.option(
     "--unsafe-execution", is_flag=True, help="Run programs that the model wrote without a sandbox, with your rights."

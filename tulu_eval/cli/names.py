@@ -41,6 +41,7 @@ def check_paths(command: click.Command, given: Mapping[str, Any]) -> None:
 
 
 RUN, FILE = There("no such run folder"), There("no such file")
+RESULTS = There("no such folder; 'tulu-eval run' makes one, --results names another")
 
 
 def complete(*groups: str) -> Any:

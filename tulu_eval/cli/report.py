@@ -9,6 +9,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli.common import on_terminal, print_json, print_text, registry_option, say, then
+from tulu_eval.cli.names import RESULTS
 from tulu_eval.errors import UserError, counted
 
 
@@ -50,6 +51,7 @@ def report(
     """
     from tulu_eval.plugins import BENCHMARKS, names
 
+    RESULTS.check(results)
     files: dict[str, Path] = {}
     for pair in data:
         name, equals, path = pair.partition("=")
