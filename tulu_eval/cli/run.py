@@ -21,7 +21,7 @@ from tulu_eval.cli.common import (
     then_verify,
 )
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
-from tulu_eval.cli.names import check_models, check_protocol, complete, complete_models, complete_protocols
+from tulu_eval.cli.names import FILE, check_models, check_protocol, complete, complete_models, complete_protocols
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
               help="Folder under which runs are kept.")  # fmt: skip
 @click.option("--resume/--fresh", default=True, show_default=True,
               help="Go on from an existing ledger, or set it aside and begin anew.")  # fmt: skip
-@click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models and published numbers of your own.")
+@click.option("--registry", type=FILE, help="TOML file with models and published numbers of your own.")
 @execution_options
 @click.option("--skip-unavailable", is_flag=True, help="Of a suite: measure the others if some cannot be measured here.")
 @click.option(

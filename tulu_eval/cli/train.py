@@ -10,7 +10,7 @@ import click
 
 import tulu_eval
 from tulu_eval.cli.common import FOR_REAL, print_json, print_text, say, set_up_logging, then, then_same
-from tulu_eval.cli.names import complete, complete_models, complete_recipes
+from tulu_eval.cli.names import FILE, complete, complete_models, complete_recipes
 from tulu_eval.cli.numeric import NumberRange, WholeRange
 from tulu_eval.errors import UserError
 
@@ -96,7 +96,7 @@ SHOWN = {
 @click.option("--allow-pickle", is_flag=True, help="Take pickled weights; what would run code is refused.")
 @click.option("--rank-timeout", type=NumberRange(10.0, None), default=120.0, show_default=True,
               help="Under torchrun: seconds of silence after which a rank counts as lost, and the others end.")  # fmt: skip
-@click.option("--registry", type=click.Path(path_type=Path), help="TOML file with models of your own.")
+@click.option("--registry", type=FILE, help="TOML file with models of your own.")
 @click.option("--dry-run", is_flag=True,
               help="Print the recipe with sources, rows kept and dropped, memory, time. Loads no weights.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
