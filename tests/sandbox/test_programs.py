@@ -75,7 +75,7 @@ def test_a_program_that_waits_is_stopped(sandbox: None, monkeypatch: pytest.Monk
 def test_a_fork_bomb_has_no_more_processes_than_it_may(run: Runner, census: Any) -> None:
     bomb = "import os\nwhile True:\n    try: " + FORK + "\n    except OSError: pass"
     with census.counting():
-        (found,) = run([bomb], Limits(seconds=2, processes=5))
+        (found,) = run([bomb], Limits(seconds=1, processes=5))
     assert found.ending == "timed_out"
     assert 4 <= census.most <= 6  # and bubblewrap's own
 
@@ -91,7 +91,7 @@ def test_ten_processes_together_hold_no_more_than_the_limit(run: Runner, census:
     many = (
         "import os, time\nread, write = os.pipe()\nchildren = 0\nfor _ in range(10):\n    try:\n        if " + FORK + ":\n"
         "            children += 1\n        else:\n            kept = b'x' * 200_000_000\n            os.write(write, b'x')\n"
-        "            time.sleep(600)\n    except OSError: pass\nfor _ in range(children): os.read(read, 1)\ntime.sleep(3)"
+        "            time.sleep(600)\n    except OSError: pass\nfor _ in range(children): os.read(read, 1)\ntime.sleep(1)"
     )
     limits = Limits(memory=256 * MIB, processes=4)
     with census.counting():

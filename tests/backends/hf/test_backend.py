@@ -330,7 +330,7 @@ def left_padded(
 
 @pytest.mark.timeout(1500)
 def test_gsm8k_prompts_with_a_real_model_are_exact_in_float32(shared: Path) -> None:
-    """Against ``generate``: 10 prompts with a copied prefix cache, and the first two from nothing.
+    """Against ``generate``: 10 prompts with a copied prefix cache, and the first from nothing.
 
     In batches of 4, so that later rows take the places of earlier ones.
     """
@@ -346,5 +346,5 @@ def test_gsm8k_prompts_with_a_real_model_are_exact_in_float32(shared: Path) -> N
         assert backend.describe()["attention"] == "shared prefix"
         found = {one.key: one.token_ids for one in backend.generate(requests, Decoding(new))}
     reference = transformers.AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32).eval()
-    assert left_padded(reference, requests[:2], new, eos) == {one.key: found[one.key] for one in requests[:2]}
+    assert left_padded(reference, requests[:1], new, eos) == {requests[0].key: found[requests[0].key]}
     assert found == left_padded(reference, requests, new, eos, prefix)
