@@ -2,8 +2,9 @@
 
     python benchmarks/seconds.py --data test.jsonl --pairs pairs.jsonl [--before CHECKOUT]
 
-Each command runs ``--repeats`` times after one that is not counted; with ``--before``, the folder of another checkout, both
-take turns. A row has user and system seconds of the process and its children: the least, and the median.
+Each command runs ``--repeats`` times after one that is not counted and leaves the modules compiled; with ``--before``, the
+folder of another checkout, both take turns. A row has user and system seconds of the process and its children: the least, and
+the median.
 """
 
 from __future__ import annotations
@@ -51,10 +52,10 @@ def commands(given: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str
 def once(words: list[str], checkout: Path) -> float:
     """Returns the CPU seconds of one call of a checkout's command line."""
     code = f"import sys; sys.path.insert(0, {str(checkout)!r}); from tulu_eval.cli import main; main()"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-c", code, *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 2):
