@@ -94,7 +94,8 @@ class Verbs(click.Group):
         except click.exceptions.Exit as leave:
             sys.exit(leave.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            say("tulu-eval: interrupted")
+            resumed = words[:1] in (["train"], ["reproduce"]) and "--dry-run" not in words
+            say(f"tulu-eval: interrupted{f'; {GOES_ON}' if resumed else ''}")
             sys.exit(130)
         except BrokenPipeError:
             # The reader of our output is gone (``| head``): nothing is wrong, and Python must not complain at exit either.
@@ -105,6 +106,9 @@ class Verbs(click.Group):
                 sys.excepthook(type(error), error, error.__traceback__)
             say(f"tulu-eval: {of_system(error)}")
             sys.exit(2)
+
+
+GOES_ON = "the same command goes on from the last whole checkpoint, if there is one"
 
 
 def unwrapped(text: str | None) -> str | None:
@@ -180,9 +184,11 @@ def then_verify(folder: Path, *, registry: Path | None = None, quiet: bool = Fal
         return
     known: tuple[object, ...] = ()
     with contextlib.suppress(UserError):
-        known = suite.cells(suite.find(manifest.model.name), manifest.benchmark.name)
+        cells = suite.cells(suite.find(manifest.model.name), manifest.benchmark.name)
+        known = tuple(cell for cell in cells if cell.protocol in manifest.items)
     more: list[object] = [] if known else ["--as", "NAME"]
-    more += ["--partial"] if manifest.limit else []
+    whole = any({*ids} <= {*manifest.planned} for ids in manifest.items.values())
+    more += [] if whole else ["--partial"]
     then("verify", folder, *more, *(["--registry", registry] if registry else []), quiet=quiet)
 
 
