@@ -123,9 +123,18 @@ def of_system(error: OSError) -> str:
 
 
 def say(*lines: str) -> None:
-    """Prints lines on stderr, with control characters and line ends escaped; prints nothing if stderr cannot be written."""
+    """Prints lines on stderr, with control characters and line ends escaped; prints nothing if stderr cannot be written.
+
+    A terminal gets them wrapped between words, a pipe or a log each on one line.
+    """
+    shown = [*map(printable, lines)]
+    with contextlib.suppress(OSError, ValueError):  # no terminal, or a closed stderr
+        from tulu_eval.reports import layout
+
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+        shown = [layout.message(line, width) for line in shown] if width else shown
     with contextlib.suppress(OSError):
-        click.echo("\n".join(map(printable, lines)), err=True)
+        click.echo("\n".join(shown), err=True)
 
 
 def one_line(message: str) -> str:
