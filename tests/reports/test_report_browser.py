@@ -374,3 +374,14 @@ def test_runs_of_one_recipe_are_told_apart(open_file: Callable[..., Any], make_r
     page = open_file(path)
     wheres = page.page.locator("#run-list .where").all_inner_texts()
     assert sorted(wheres) == ["seed-0", "seed-1"]
+
+
+def test_the_number_of_a_run_is_of_the_items_that_are_counted_beside_it(
+    open_file: Callable[..., Any], make_run: Any, tmp_path: Any
+) -> None:
+    make_run(lambda place: place < 200, protocol="full", model="my-checkpoint")
+    path = tmp_path / "full.html"
+    path.write_text(make(load_suite(), tmp_path / "results", {}).text, encoding="utf-8")
+    card = open_file(path).page.locator("#run-list summary").first.inner_text()
+    assert "n = 1319" in card
+    assert "100.0" not in card, "that is the number of the first 200"

@@ -24,7 +24,7 @@ page.runs = function () {
       make("td", { className: "number" }, `${row.n} of ${row.of}${row.failed ? `, ${row.failed} failed` : ""}`)));
     const whole = run.rows.reduce((most, row) => (row.n > most.n ? row : most), { n: -1, counts: {} });
     const counts = run.rows.length ? Object.entries(whole.counts).filter(([, count]) => count) : [];
-    const top = run.rows[0];
+    const top = run.rows.length ? whole : null; // the number of the items that the counts beside it are of
     return make("details", { className: "card" },
       make("summary", {},
         make("h3", {}, run.model), make("span", { className: "sub" }, `${run.benchmark} ${run.protocol}`, apart(run) && make("small", { className: "where" }, apart(run))),
