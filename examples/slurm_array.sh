@@ -22,4 +22,4 @@
 
 set -euo pipefail
 
-exec tulu-eval run "$@" --shard "$SLURM_ARRAY_TASK_ID/${TULU_EVAL_SHARDS:-$SLURM_ARRAY_TASK_MAX}"
+exec tulu-eval run "$@" --shard "${SLURM_ARRAY_TASK_ID:?start it with sbatch --array=1-N}/${TULU_EVAL_SHARDS:-$SLURM_ARRAY_TASK_MAX}"

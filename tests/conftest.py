@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import importlib.util
 import json
 import os
@@ -37,6 +38,14 @@ def own_readings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     folder = tmp_path_factory.getbasetemp() / "readings" / secrets.token_hex(8)
     for module in ("remembered", "remembered_data"):
         monkeypatch.setattr(f"tulu_eval.runs.{module}.cached", lambda *names: folder.joinpath(*names))
+
+
+@pytest.fixture(scope="session")
+def shapes() -> Iterator[ModuleType]:
+    """The typed records of all JSON that verbs print, ``docs/json_shapes``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        yield importlib.import_module("json_shapes")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import foreign_rows
 import pytest
 from documents import PAGES, ROOT, Reader, blocks_of, commands
 
@@ -66,6 +67,8 @@ def kept(
     judged = shared / "data/alpaca_eval/models/claude-2/annotations_weighted_alpaca_eval_gpt4_turbo.json"
     (folder / "annotations.json").write_text(json.dumps(json.loads(judged.read_text())[:40]))
     (folder / "rows.jsonl").write_bytes(rows.read_bytes())
+    items = [json.loads(line) for line in (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    foreign_rows.write(folder / "samples_gsm8k_2025-01-01T10-00-00.000000.jsonl", foreign_rows.sampled(items))
     turns = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2."}]
     (folder / "sft.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 8)
     (folder / "card.md").write_text("---\nlicense: mit\nmodel-index:\n- name: x\n---\n# Mine\n")

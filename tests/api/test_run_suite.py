@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -107,7 +108,7 @@ def test_mistakes_are_one_line(llama3_like: Path, change: dict[str, Any], messag
     assert "\n" not in str(told.value)
 
 
-def test_the_command(data: dict[str, Path], llama3_like: Path, tmp_path: Path) -> None:
+def test_the_command(data: dict[str, Path], llama3_like: Path, tmp_path: Path, shapes: ModuleType) -> None:
     words = ["run", "three", "-m", str(llama3_like), "--dtype", "float32", "--device", "cpu", "-o", str(tmp_path / "results")]
     given = [word for name, path in data.items() for word in ("--data", f"{name}={path}")]
     planned = CliRunner().invoke(cli, [*words, *given, "--dry-run"])
@@ -124,7 +125,13 @@ def test_the_command(data: dict[str, Path], llama3_like: Path, tmp_path: Path) -
     assert done.exit_code == 0, done.output
     assert "pass@3" not in done.stdout
     assert " ".join(done.stdout.split()).count("not measured: dice four:") == 1
+    partial = CliRunner().invoke(cli, [*words, *without, "--skip-unavailable", "--json", "-q"])
     shown = CliRunner().invoke(cli, [*words, *given, "--json", "-q"])
+    for one in (partial, shown):
+        assert shapes.held(json.loads(one.stdout), shapes.SHAPES["run SUITE"][0])
+    for more in (given, [*without, "--skip-unavailable"]):
+        plan = CliRunner().invoke(cli, [*words, *more, "--dry-run", "--json"])
+        assert shapes.held(json.loads(plan.stdout), shapes.SHAPES["run SUITE --dry-run"][0])
     (found,) = json.loads(shown.stdout)
     assert [run["results"][0]["benchmark"] for run in found["runs"]] == ["letters", "endings", "dice"]
     for wrong in (["run", "three", "gsm8k", "-m", "x"], ["run", "gsm8k", "-m", "x", "--skip-unavailable"]):

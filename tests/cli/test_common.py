@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
+import termios
 from typing import Any
 
 import click
@@ -108,3 +110,23 @@ def test_an_option_is_the_same_in_every_verb() -> None:
             shorts.setdefault(short, set()).add(long)
     assert {name for name, kinds in names.items() if len(kinds) > 1} == set(OTHERWISE)
     assert {short: longs for short, longs in shorts.items() if len(longs) > 1} == {"-m": {"--model", "--models"}}
+
+
+@pytest.mark.parametrize("columns", [80, 0])
+def test_a_terminal_gets_errors_wrapped_between_words_and_a_pipe_one_line(columns: int) -> None:
+    """At 80 columns; a terminal that does not know its width (0) wraps for itself."""
+    words = [sys.executable, "-m", "tulu_eval", "run", "gsm8k", "-m", "x", "--num_fewshot", "5"]
+    piped = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60).stderr
+    assert piped.count("\n") == 1
+    assert len(piped) > 90
+    reader, terminal = os.openpty()
+    try:
+        termios.tcsetwinsize(terminal, (24, columns))
+        subprocess.run(words, stderr=terminal, check=False, timeout=60)
+        shown = os.read(reader, 10_000).decode().replace("\r\n", "\n")
+    finally:
+        os.close(reader)
+        os.close(terminal)
+    assert " ".join(shown.split()) == " ".join(piped.split())
+    assert (shown.count("\n") > 1) == (columns == 80)
+    assert columns == 0 or all(len(line) <= 80 for line in shown.splitlines())

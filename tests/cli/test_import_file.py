@@ -80,3 +80,14 @@ def test_one_line_exit_code_2_nothing_written(
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith(f"tulu-eval: {message.format(**names)}")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_next_step_is_one_that_works(invoke: Run, test_set: Path, tmp_path: Path) -> None:
+    """The model's own number is of another recipe, and nothing is missing: another model's number, and no --partial."""
+    rows = [json.loads(line) for line in test_set.read_text(encoding="utf-8").splitlines()]
+    path = tmp_path / "responses.jsonl"
+    path.write_text("".join(json.dumps({"prompt": row["question"], "response": "The answer is 0."}) + "\n" for row in rows))
+    done = invoke("import", path, "-m", "smollm2-135m-instruct", "--data", test_set, "-o", tmp_path / "r")
+    folder = done.stdout.splitlines()[-1]
+    assert done.stderr == f"next: tulu-eval verify {folder} --as NAME\n"
+    assert invoke("verify", folder, "--as", "tulu-2-13b").exit_code == 0

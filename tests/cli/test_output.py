@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import shlex
@@ -236,15 +235,7 @@ OTHER_FORMS = {"plan --gpus": "plan SUITE"}
 """Names that a call's JSON has in ``docs/json_shapes``, where they are others."""
 
 SHOWN_ELSEWHERE = {"run SUITE", "run SUITE --dry-run", "judge LABELS"}
-"""JSON of calls that are not here: test_suite_verbs.py, ../runs/test_labelling.py."""
-
-
-@pytest.fixture(scope="module")
-def shapes() -> Iterator[ModuleType]:
-    """The typed records of all JSON."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "docs"))
-        yield importlib.import_module("json_shapes")
+"""Calls whose JSON is held in other files: ../api/test_run_suite.py, ../runs/test_labelling.py."""
 
 
 def with_json(name: str) -> bool:

@@ -92,7 +92,7 @@ def test_table_names_what_it_cannot_use(invoke: Run, make_run: MakeRun, tmp_path
     assert "samples.jsonl is missing, so result.json cannot be checked" in done.stderr
     assert invoke("table", "--results", tmp_path / "none").stderr == (
         f"tulu-eval: no folder {tmp_path / 'none'}, so nothing was measured\n"
-        f"next: tulu-eval report --results {tmp_path / 'none'}\n"
+        "next: tulu-eval run BENCHMARK --model MODEL --dry-run\n"
     )
 
 
@@ -141,7 +141,9 @@ def test_a_users_registry_is_read_by_every_verb(invoke: Run, make_run: MakeRun, 
     )
     run = make_run(right=121, model="us/ours")
     assert "+0.0 points" in invoke("verify", run, "--registry", own).stdout
-    assert "us/ours" in invoke("models", "show", "ours", "--registry", own).stdout
+    shown = invoke("models", "show", "ours", "--registry", own)
+    assert "us/ours" in shown.stdout
+    assert shown.stderr == f"next: tulu-eval run gsm8k --protocol card-200 --model ours --dry-run --registry {own}\n"
     assert "us/ours" in invoke("models", "--registry", own, "show", "ours").stdout
     assert "71 models." in invoke("models", "--registry", own).stdout
     assert "around 60.5 %" in invoke("plan", "gsm8k", "-m", "ours", "ours", "-d", "5", "--registry", own).stdout

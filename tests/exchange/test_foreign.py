@@ -73,6 +73,24 @@ def test_a_file_that_cannot_be_taken_is_one_line(tmp_path: Path, rows: list[Any]
     assert str(caught.value).isprintable()
 
 
+def test_a_folder_is_answered_with_its_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is a folder with no file of answers \(lm-eval: --log_samples\)"):
+        read_foreign(tmp_path)
+    (tmp_path / "org__name").mkdir()
+    path = write(tmp_path / "org__name/samples_gsm8k_2025-01-01.jsonl", [row()])
+    with pytest.raises(DataError) as caught:
+        read_foreign(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: is a folder; give a file: {path}"
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_the_file_of_numbers_is_answered_with_that_of_samples(tmp_path: Path, indent: int | None) -> None:
+    path = tmp_path / "results_2025-01-01.json"
+    path.write_text(json.dumps({"results": {"gsm8k": {}}, "configs": {}, "n-shot": {}}, indent=indent))
+    with pytest.raises(DataError, match=r"has lm-eval's numbers and no answers: give samples_TASK_DATE.jsonl"):
+        read_foreign(path)
+
+
 def test_arguments_of_older_versions(tmp_path: Path) -> None:
     found = read_foreign(
         write(tmp_path / "x.jsonl", [row(arguments=[["Q: q?", {"until": "\n", "do_sample": True, "temperature": 1}]])])

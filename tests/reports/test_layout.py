@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tulu_eval.reports.layout import UNBOUNDED, grid, terminal_width, wrapped
+from tulu_eval.reports.layout import UNBOUNDED, grid, message, terminal_width, wrapped
 
 WORD = st.text("abcdefgh", min_size=1, max_size=6)
 CELL = st.lists(WORD, min_size=1, max_size=12).map(" ".join)
@@ -56,3 +56,26 @@ def test_nothing_is_wrapped_without_a_terminal(monkeypatch: pytest.MonkeyPatch) 
 def test_a_paragraph_keeps_long_words_whole() -> None:
     word = "gsm8k:card-200|n:200@67fd6fed|" * 3
     assert word in wrapped(f"signature {word}", "  ", width=40)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("next: tulu-eval verify results/my-checkpoint/gsm8k/card-200-1a2b3c4d --as NAME", "next: tulu-eval verify"),
+        ("tulu-eval: no such option: benchmarks are arguments: tulu-eval run gsm8k -m MODEL", "tulu-eval run gsm8k -m MODEL"),
+        ("tulu-eval: the hub's model is not here, run 'hf download org/name' first, or give one", "'hf download org/name'"),
+        ("tulu-eval: the engine vllm needs a package: pip install 'tulu-eval[vllm]' (no GPU: make it)", "'tulu-eval[vllm]'"),
+        ("tulu-eval: lm-eval's file and olmes' file, each with many words, are not one 'and the same'", "'and the same'"),
+    ],
+)
+def test_what_is_copied_out_of_a_message_stays_on_one_line(text: str, kept: str) -> None:
+    for width in range(20, len(text)):
+        found = message(text, width)
+        assert kept in found
+        assert " ".join(found.split()) == text
+        assert all(len(line) <= width or kept in line or " " not in line.strip() for line in found.splitlines())
+
+
+def test_a_short_message_and_a_row_of_a_table_stay_as_they_are() -> None:
+    assert message("done", 80) == "done"
+    assert message("a name      " * 10 + "x", 40) == "a name      " * 10 + "x"

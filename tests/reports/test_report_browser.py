@@ -144,7 +144,7 @@ def test_every_published_metric_of_the_suite_has_a_chart(shared_page: Any) -> No
         "XSTest, safe but refused",
     ):
         assert name in charts
-    assert "GSM8K (4 measured)" in charts
+    assert "GSM8K (4)" in charts
 
 
 BOX = "node => { const b = node.getBoundingClientRect(); return [b.left, b.right]; }"
@@ -216,6 +216,10 @@ def test_a_phone_shows_a_row_on_its_first_screen(chromium: Any, report: Path) ->
     first, plot = tab.locator("#board tbody tr").first.bounding_box(), tab.locator("#dots").bounding_box()
     assert first["y"] < plot["y"], "rows before the chart"
     assert not tab.get_by_label("Find a model").is_visible(), "filters are folded away"
+    named = "one => [...one.querySelectorAll('td[data-title]')].map((cell) => getComputedStyle(cell, '::before').content)"
+    assert tab.locator("#sample-list tbody tr").first.evaluate(named) == [
+        f'"{title} "' for title in ("right answer", "last-number", "stated-answer")
+    ]
     context.close()
 
 
@@ -359,3 +363,25 @@ def test_training_has_curves_probe_and_rollouts(open_page: Callable[..., Any], h
     assert "Accuracy" in section.locator(".curve figcaption strong").all_inner_texts()
     assert page.page.evaluate("window.hacked") is None
     assert not page.said
+
+
+def test_runs_of_one_recipe_are_told_apart(open_file: Callable[..., Any], make_run: Any, tmp_path: Any) -> None:
+    for output in ("seed-0", "seed-1"):
+        make_run(right=5, limit=10, model="my-checkpoint", output=f"all/{output}")
+    make_run(right=5, limit=10, model="another", output="all/seed-0")
+    path = tmp_path / "seeds.html"
+    path.write_text(make(load_suite(), tmp_path / "all", {}).text, encoding="utf-8")
+    page = open_file(path)
+    wheres = page.page.locator("#run-list .where").all_inner_texts()
+    assert sorted(wheres) == ["seed-0", "seed-1"]
+
+
+def test_the_number_of_a_run_is_of_the_items_that_are_counted_beside_it(
+    open_file: Callable[..., Any], make_run: Any, tmp_path: Any
+) -> None:
+    make_run(lambda place: place < 200, protocol="full", model="my-checkpoint")
+    path = tmp_path / "full.html"
+    path.write_text(make(load_suite(), tmp_path / "results", {}).text, encoding="utf-8")
+    card = open_file(path).page.locator("#run-list summary").first.inner_text()
+    assert "n = 1319" in card
+    assert "100.0" not in card, "that is the number of the first 200"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,13 @@ def test_what_cannot_be_used_is_one_line(declare: Declare, kind: str, value: str
     with pytest.raises(PreflightError) as caught:
         getattr(catalog, kind)("odd")
     assert str(caught.value).startswith(message.format(kind=kind, base=kind.capitalize()))
+
+
+def test_what_a_plug_in_prints_when_it_is_imported_is_no_output(
+    declare: Declare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "talkative.py").write_text("from tulu_eval.benchmarks.gsm8k import GSM8K as One\nprint('hello')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    declare(plugins.BENCHMARKS, "talkative:One")
+    assert isinstance(catalog.benchmark("odd"), GSM8K)
+    assert capsys.readouterr() == ("", "hello\n")

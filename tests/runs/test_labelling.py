@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -141,7 +142,7 @@ def test_another_judge_has_numbers_of_its_own_and_its_failures_count(
         verify(read_run(run), load_suite(), stand_in="llama-3-tulu-2-8b", partial=True)
 
 
-def test_the_command_line_prints_what_was_found(run: Path, data: Path, loopback: Any) -> None:
+def test_the_command_line_prints_what_was_found(run: Path, data: Path, loopback: Any, shapes: ModuleType) -> None:
     from click.testing import CliRunner
 
     from tulu_eval.cli import cli
@@ -156,6 +157,7 @@ def test_the_command_line_prints_what_was_found(run: Path, data: Path, loopback:
     assert "beware: not the published judge: these numbers have names of their own" in done.stdout
     assert "beware: refusal, the first at v2-2: I cannot help with that." in done.stdout
     assert json.loads(again.stdout)["counts"] == {"judged": 38, "refusal": 1}
+    assert shapes.held(json.loads(again.stdout), shapes.SHAPES["judge LABELS"][0])
     wrong = CliRunner().invoke(cli, ["judge", str(run), "--judge-model", "truth"])
     assert "--judge-model truth is not ROLE=MODEL, each role once" in wrong.stderr
 

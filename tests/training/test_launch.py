@@ -137,9 +137,11 @@ def test_ctrl_c_while_a_checkpoint_is_written_ends_in_130(
     monkeypatch.setattr(safetensors.torch, "save", interrupted)
     result = train()
     assert result.exit_code == 130
-    assert result.stderr.strip().splitlines()[-1] == "tulu-eval: interrupted"
+    assert result.stderr.strip().splitlines()[-1] == INTERRUPTED
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
+
+INTERRUPTED = "tulu-eval: interrupted; the same command goes on from the last whole checkpoint, if there is one"
 
 WRITES_SLOWLY = """
 import sys, time
@@ -169,7 +171,7 @@ def test_after_ctrl_c_while_a_checkpoint_is_written_the_next_command_goes_on(
     child.send_signal(signal.SIGINT)
     told = child.communicate(timeout=120)[1]
     assert child.returncode == 130, told
-    assert told.strip().splitlines()[-1] == "tulu-eval: interrupted"
+    assert told.strip().splitlines()[-1] == INTERRUPTED
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
     first = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0]
     assert train(*more).exit_code == 0

@@ -92,7 +92,8 @@ class Verbs(click.Group):
         except click.exceptions.Exit as leave:
             sys.exit(leave.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            say("tulu-eval: interrupted")
+            resumed = words[:1] in (["train"], ["reproduce"]) and "--dry-run" not in words
+            say(f"tulu-eval: interrupted{f'; {GOES_ON}' if resumed else ''}")
             sys.exit(130)
         except BrokenPipeError:
             # The reader of our output is gone (``| head``): nothing is wrong, and Python must not complain at exit either.
@@ -103,6 +104,9 @@ class Verbs(click.Group):
                 sys.excepthook(type(error), error, error.__traceback__)
             say(f"tulu-eval: {of_system(error)}")
             sys.exit(2)
+
+
+GOES_ON = "the same command goes on from the last whole checkpoint, if there is one"
 
 
 def unwrapped(text: str | None) -> str | None:
@@ -117,9 +121,18 @@ def of_system(error: OSError) -> str:
 
 
 def say(*lines: str) -> None:
-    """Prints lines on stderr, with control characters and line ends escaped; prints nothing if stderr cannot be written."""
+    """Prints lines on stderr, with control characters and line ends escaped; prints nothing if stderr cannot be written.
+
+    A terminal gets them wrapped between words, a pipe or a log each on one line.
+    """
+    shown = [*map(printable, lines)]
+    with contextlib.suppress(OSError, ValueError):  # no terminal, or a closed stderr
+        from tulu_eval.reports import layout
+
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+        shown = [layout.message(line, width) for line in shown] if width else shown
     with contextlib.suppress(OSError):
-        click.echo("\n".join(map(printable, lines)), err=True)
+        click.echo("\n".join(shown), err=True)
 
 
 def one_line(message: str) -> str:
@@ -178,9 +191,11 @@ def then_verify(folder: Path, *, registry: Path | None = None, quiet: bool = Fal
         return
     known: tuple[object, ...] = ()
     with contextlib.suppress(UserError):
-        known = suite.cells(suite.find(manifest.model.name), manifest.benchmark.name)
+        cells = suite.cells(suite.find(manifest.model.name), manifest.benchmark.name)
+        known = tuple(cell for cell in cells if cell.protocol in manifest.items)
     more: list[object] = [] if known else ["--as", "NAME"]
-    more += ["--partial"] if manifest.limit else []
+    whole = any({*ids} <= {*manifest.planned} for ids in manifest.items.values())
+    more += [] if whole else ["--partial"]
     then("verify", folder, *more, *(["--registry", registry] if registry else []), quiet=quiet)
 
 

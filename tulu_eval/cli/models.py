@@ -12,7 +12,7 @@ from tulu_eval.cli.common import Verbs, print_json, print_text, registry_option,
 from tulu_eval.cli.names import complete_models, complete_stages
 
 if TYPE_CHECKING:
-    from tulu_eval.registry import Model
+    from tulu_eval.registry import Model, Suite
 
 
 @click.group(cls=Verbs, invoke_without_command=True)
@@ -73,11 +73,14 @@ def show(context: click.Context, name: str, registry: Path | None, as_json: bool
         print_json(report.one_as_json(suite, model))
     else:
         print_text(report.one_as_text(suite, model))
-        then(*_use(model))
+        then(*_use(suite, model), *(("--registry", registry) if registry else ()))
 
 
-def _use(model: Model) -> tuple[str, ...]:
+def _use(suite: Suite, model: Model) -> tuple[str, ...]:
     """Returns the words of a command that uses a model: a reward or value model trains, all others are measured."""
     if model.stage in ("RM", "value"):
         return ("train", "ppo", "--recipe", "easylm", "--dry-run")
-    return ("run", "gsm8k", "--model", model.name, "--dry-run")
+    measured = [cell for cell in suite.cells(model) if cell.protocol is not None]
+    first = next((cell for cell in measured if cell.benchmark == "gsm8k"), measured[0] if measured else None)
+    recipe = ("gsm8k",) if first is None else (first.benchmark, "--protocol", str(first.protocol))
+    return ("run", *recipe, "--model", model.name, "--dry-run")

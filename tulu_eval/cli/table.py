@@ -41,5 +41,7 @@ def table(results: Path, suite: bool, form: str, output: Path | None, registry: 
     for problem in found.problems:
         say(f"tulu-eval: not in the table: {problem}")
     print_text(str(found), end=False, exact=form != "plain")
-    if form == "plain":
+    if form == "plain" and results.is_dir():
         then("report", "--results", results)
+    elif form == "plain":
+        then("run", "BENCHMARK", "--model", "MODEL", "--dry-run")

@@ -52,6 +52,8 @@ def explain(base: Base, goal: Goal, suite: Suite, progress: Progress, wishes: Wi
     if not missing and (gap := gap_of(frame)) is not None and gap.noise:  # seconds before any plan is made
         inquiry = Inquiry(base, frame, Trials(free_trials(base, goal, there), [], []), suite)
         return with_scoring(report(inquiry, gap, spending, everything=0), frame, base)
+    if base.plan is not None:
+        progress.say(f"planning every change of the recipe on {frame.n} items ...")
     trials = make_trials(base, goal, there, suite, lab.samples_of)
     everything = len(trials.paid) * frame.n
     spending.items = math.ceil(BUDGET * everything) + missing if wishes.max_items is None else wishes.max_items

@@ -42,7 +42,7 @@ def as_text(found: Explanation) -> str:
         wrapped(METHOD) if any(row.effect is not None for row in found.tried) else "",
         "\n".join(wrapped(line, "  ") for line in untried(found)),
         wrapped(spent(found)),
-        wrapped(f"next: {found.next_step}", "  ") if found.next_step else "",
+        wrapped(f"more: {found.next_step}", "  ") if found.next_step else "",
     ]
     return "\n\n".join(block for block in blocks if block)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import textwrap
 from collections.abc import Collection, Sequence
@@ -116,6 +117,18 @@ def wrapped(text: str, indent: str = "", width: int | None = None, begin: str = 
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+_COPIED = re.compile(r"(?<=\w): tulu-eval [^;()]+|pip install \S+|(?<![^\s(])'[^']+'(?![^\s.,;:?)])")
+"""What somebody copies out of a message: the next step, a command after a colon, anything in quotes."""
+
+
+def message(text: str, width: int) -> str:
+    """Returns a message wrapped between words; a command or a quoted text in it stays on one line, to be copied."""
+    if len(text) <= width or "  " in text.strip():  # a row of a table has columns
+        return text
+    whole = _COPIED.sub(lambda found: found[0].replace(" ", "\0"), text)
+    return wrapped(whole, "  ", width).replace("\0", " ")
 
 
 def cut(value: str, most: int = SHOWN) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any
 
 from tulu_eval import plugins
@@ -65,6 +67,7 @@ def entry(group: str, kind: str, name: str) -> Any:
     if not entries:
         raise UnknownName(kind, name, names(group))
     try:
-        return entries[0].load()
+        with contextlib.redirect_stdout(sys.stderr):  # what a plug-in prints while it is imported is no result
+            return entries[0].load()
     except (ImportError, AttributeError) as error:
         raise PreflightError(f"the {kind} {name!r} cannot be imported: {error}") from error

@@ -18,7 +18,7 @@ from tulu_eval.findings.explaining.naming import report
 from tulu_eval.findings.explaining.scoring_rule import RuleOutcome
 from tulu_eval.findings.explaining.search import Spending
 from tulu_eval.findings.explaining.trials import Trials
-from tulu_eval.findings.explaining.verdicts import gap_of
+from tulu_eval.findings.explaining.verdicts import Gap, gap_of, told_gap
 
 ITEMS = tuple(f"item-{at}" for at in range(300))
 RATE = 0.05
@@ -178,3 +178,13 @@ def test_a_number_of_a_part_of_all_items_is_held_against_the_draw_of_the_part() 
     assert sum(not noise(right, 210, part=True) for right in parts) <= 6, (
         "1 in 100 would be more than 6 of 200 in 1 of 200 draws"
     )
+
+
+def test_the_gap_to_a_number_told_of_texts_has_a_test_of_its_own() -> None:
+    """Texts that are the base's own (p = 1) and a number 1.7 points below theirs: p = 1 is not that number's."""
+    texts = Gap(22 / 1319, 22 / 1319, 1.0, "exact McNemar", 1319)
+    told = told_gap(texts, -22 / 1319, 0.05)
+    assert told.size == pytest.approx(-22 / 1319)
+    assert (told.how, told.noise) == ("symmetric flips", False)
+    assert told.p_value == pytest.approx(0.0077, abs=0.002)
+    assert told_gap(texts, -5 / 1319, 0.05).noise

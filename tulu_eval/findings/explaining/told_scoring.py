@@ -27,7 +27,7 @@ from tulu_eval.findings.explaining.scoring_rule import CannotApply, Rule
 from tulu_eval.findings.explaining.search import SURE, UNLISTED
 from tulu_eval.findings.explaining.sentences import next_step, sentence
 from tulu_eval.findings.explaining.trials import scores_only
-from tulu_eval.findings.explaining.verdicts import ExplainVerdict, Gap
+from tulu_eval.findings.explaining.verdicts import ExplainVerdict, Gap, told_gap
 
 
 class Way(NamedTuple):
@@ -66,7 +66,7 @@ def with_scoring(found: Explanation, frame: Frame, base: Base) -> Explanation:
     known = {way.trial.name for way in told.ways}
     texts = [_moved(row, 100 * told.rest) for row in found.tried if row.names not in known]
     rows = [_row(base, way, gap, told, frame.n) for way in told.ways if len(way.trial.name) == 1 or way in told.fitting]
-    joined = _joined(dataclasses.replace(found, tried=tuple(texts)), rows, told)
+    joined = _joined(dataclasses.replace(found, tried=tuple(texts)), rows, told, frame.flip_rate)
     tried = sorted(joined.tried, key=lambda row: (row.names != joined.named, -abs(row.effect or 0.0)))
     joined = dataclasses.replace(joined, tried=tuple(tried))
     return dataclasses.replace(joined, sentence=sentence(joined), next_step=next_step(joined))
@@ -147,15 +147,14 @@ def _row(base: Base, way: Way, gap: Gap, told: ToldScoring, n: int) -> Tried:
     )  # fmt: skip
 
 
-def _joined(found: Explanation, rows: Sequence[Tried], told: ToldScoring) -> Explanation:
+def _joined(found: Explanation, rows: Sequence[Tried], told: ToldScoring, flip_rate: float) -> Explanation:
     """Returns an explanation of the texts together with the rows of their scoring; nothing is in order yet."""
     gap = found.gap
     if gap is None or not told.rest:
         return dataclasses.replace(found, tried=(*found.tried, *rows))
-    whole = gap._replace(goal=gap.goal + told.rest)
     if not told.fitting and abs(100 * told.rest) <= found.chance:  # flips alone give as much
-        return dataclasses.replace(found, gap=whole, tried=(*found.tried, *rows))
-    whole = whole._replace(p_value=0.0, how="the same texts, scored otherwise")
+        return dataclasses.replace(found, gap=told_gap(gap, told.rest, flip_rate), tried=(*found.tried, *rows))
+    whole = gap._replace(goal=gap.goal + told.rest, p_value=0.0, how="the same texts, scored otherwise")
     fitting = {way.trial.name for way in told.fitting}
     scored = [row for row in rows if row.names in fitting]
     text = next((row for row in found.tried if found.named and row.names == found.named), None)

@@ -107,6 +107,12 @@ def _flips_p(away: int, n: int, rate: float) -> float:
     return 1.0 if away == 0 else agree(Count(away, n), Count(0, n), items="same", same_weights=True, flip_rate=rate).p_value
 
 
+def told_gap(gap: Gap, rest: float, flip_rate: float) -> Gap:
+    """Returns the gap to a number that was told of texts and is off by ``rest`` (0 to 1) from theirs, by flips alone."""
+    whole = gap._replace(goal=gap.goal + rest)
+    return whole._replace(p_value=_flips_p(round(abs(whole.size) * gap.n), gap.n, flip_rate), how="symmetric flips")
+
+
 def explains(frame: Frame, trial: Trial, evidence: Evidence, gap: Gap) -> bool:
     """Whether a change's effect is beyond chance, and what is left is within it, or within a quarter of the gap."""
     chance = frame.chance(trial)

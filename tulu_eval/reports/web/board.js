@@ -154,11 +154,11 @@ page.board = (function () {
   /** The select of charts: those with a measured number first. */
   function picker() {
     const named = (chart) => ({ chart, count: rows.filter((row) => row.chart === chart.name && row.measured).length });
-    const option = ({ chart, count }) => make("option", { value: chart.name, selected: chart === state.chart }, count ? `${chart.name} (${count} measured)` : chart.name);
+    const option = ({ chart, count }) => make("option", { value: chart.name, selected: chart === state.chart }, count ? `${chart.name} (${count})` : chart.name);
     const all = charts.map(named);
     const group = (label, found) => (found.length ? make("optgroup", { label }, found.map(option)) : []);
     return page.field("Benchmark", make("select", { id: "board-chart", onchange: (event) => show(event.target.value) },
-      group("Measured here", all.filter(({ count }) => count)), group("Published only", all.filter(({ count }) => !count))), "field");
+      group("Measured here (models)", all.filter(({ count }) => count)), group("Published only", all.filter(({ count }) => !count))), "field");
   }
 
   function show(name) {

@@ -91,7 +91,7 @@ page.dots = (function () {
     plot.setAttribute("aria-label", `Dot plot of ${chart.axis}: ${page.count(published.length, "published number")}, ${measured.length} measured. The table below has every figure.`);
     const key = (name, text) => make("span", { className: `key ${name}` }, text);
     page.fill(figure, plot, make("figcaption", { id: "dots-caption" },
-      make("span", {}, `${chart.axis}.`), published.length ? key("published", "published") : null,
+      label === chart.axis ? null : make("span", {}, `${chart.axis}.`), published.length ? key("published", "published") : null,
       published.some((point) => point.doubt) ? key("doubt", "published, contradicted") : null, measured.length ? key("measured", "measured") : null,
       make("span", {}, `Lines are 95 % intervals${all.some((point) => point.n < 200) ? "; the fewer items, the smaller the mark" : ""}.`)));
   }

@@ -125,7 +125,7 @@ page.samples = (function () {
       make("th", { scope: "row", role: "rowheader" }, make("button", { type: "button", className: "disclose", "data-item": item, "aria-expanded": String(unfolded.has(item)) }, itemName), asked(shown[places[0]])),
       make("td", { role: "cell", className: "class" }, classes.flatMap(([status, count], at) => [at ? ", " : "", make("span", { className: `class ${status}` }, `${count} ${status.replace("_", " ")}`)])),
       targets && make("td", { role: "cell", className: "target" }, brief(target)),
-      run.scorers.map((_, at) => make("td", { role: "cell" }, `${right(at)} of ${all.length} right`)),
+      run.scorers.map((_, at) => make("td", { role: "cell", "data-title": run.scorers[at] }, `${right(at)} of ${all.length} right`)),
       all[0].judges.map(() => make("td", { role: "cell" })),
       counted && make("td", { role: "cell" }));
   }
@@ -137,9 +137,9 @@ page.samples = (function () {
     return make("tr", { role: "row", className: `${place === state.open ? "chosen" : ""}${several ? " of-item" : ""}`, onclick: (event) => event.target.closest("button") || open(place) },
       make("th", { scope: "row", role: "rowheader" }, button, several ? null : asked(sample)),
       make("td", { role: "cell", className: `class ${sample.status}` }, sample.status.replace("_", " ")),
-      targets && make("td", { role: "cell", className: "target" }, several ? null : brief(sample.target)),
-      sample.scores.map((score, at) => make("td", { role: "cell", className: apart(sample) ? "apart" : "" }, brief(sample.answers[at]), " ", mark(score))),
-      sample.judges.map(([, preference]) => make("td", { role: "cell" }, preference === null || preference === undefined ? "–" : (preference - 1).toFixed(2))),
+      targets && make("td", { role: "cell", className: "target", ...(several ? {} : { "data-title": "right answer" }) }, several ? null : brief(sample.target)),
+      sample.scores.map((score, at) => make("td", { role: "cell", className: apart(sample) ? "apart" : "", "data-title": run.scorers[at] }, brief(sample.answers[at]), " ", mark(score))),
+      sample.judges.map(([judge, preference]) => make("td", { role: "cell", "data-title": `judge ${judge}` }, preference === null || preference === undefined ? "–" : (preference - 1).toFixed(2))),
       counted && make("td", { role: "cell", className: "number" }, sample.tokens ?? "–"));
   }
 

@@ -8,6 +8,15 @@ page.runs = function () {
     fill("run-list", make("p", { className: "hint" }, "No run was found. 'tulu-eval run gsm8k --model NAME' makes one."));
     return;
   }
+  /** Tells a run from others of the same model and protocol: the folder of results, or the run's own where they share it. */
+  function apart(run) {
+    const alike = runs.filter((other) => other.model === run.model && other.benchmark === run.benchmark && other.protocol === run.protocol);
+    const parts = (other) => other.folder.split("/");
+    const above = (other) => parts(other).slice(0, -3).join("/");
+    const shared = alike.filter((other) => above(other) === above(run)).length > 1;
+    return alike.length < 2 ? "" : shared ? parts(run).at(-1) : above(run) || parts(run).at(-1);
+  }
+
   const cards = runs.map((run, place) => {
     const rows = run.rows.map((row) => make("tr", {},
       make("th", { scope: "row" }, `${row.protocol}, ${row.scorer}, ${row.metric.replaceAll("_", " ")}`),
@@ -15,10 +24,10 @@ page.runs = function () {
       make("td", { className: "number" }, `${row.n} of ${row.of}${row.failed ? `, ${row.failed} failed` : ""}`)));
     const whole = run.rows.reduce((most, row) => (row.n > most.n ? row : most), { n: -1, counts: {} });
     const counts = run.rows.length ? Object.entries(whole.counts).filter(([, count]) => count) : [];
-    const top = run.rows[0];
+    const top = run.rows.length ? whole : null; // the number of the items that the counts beside it are of
     return make("details", { className: "card" },
       make("summary", {},
-        make("h3", {}, run.model), make("span", { className: "sub" }, `${run.benchmark} ${run.protocol}`),
+        make("h3", {}, run.model), make("span", { className: "sub" }, `${run.benchmark} ${run.protocol}`, apart(run) && make("small", { className: "where" }, apart(run))),
         top ? make("span", { className: "value" }, make("strong", {}, one(top.value)), make("small", {}, ` ${page.interval(top)}, n = ${top.n}${top.n < top.of ? ` of ${top.of}` : ""}`)) : null,
         make("span", { className: "counts" }, run.per_item > 1 && `${run.per_item} samples per item: `, counts.map(([status, count]) => make("span", { className: `class ${status}` }, `${count} ${status.replaceAll("_", " ")}`)))),
       run.summary ? make("p", { className: "sub" }, run.summary) : null,

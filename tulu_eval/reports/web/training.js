@@ -147,7 +147,7 @@ page.training = (function () {
     const often = all.filter(([key]) => OFTEN.has(key));
     const rare = all.filter(([key]) => !OFTEN.has(key));
     const wasOpen = document.querySelector("#training-curves details")?.open ?? false;
-    fill("training-curves", data.steps.length ? [make("div", { className: "curves" }, often.map(curve)), rare.length ? make("details", { open: wasOpen }, make("summary", {}, page.count(rare.length, "more curve")), make("div", { className: "curves" }, rare.map(curve))) : null] : make("p", { className: "hint" }, "No step was logged yet."));
+    fill("training-curves", data.steps.length ? [make("p", { className: "hint" }, "Each curve is drawn by step; beside its title stand the first and the last value."), make("div", { className: "curves" }, often.map(curve)), rare.length ? make("details", { open: wasOpen }, make("summary", {}, page.count(rare.length, "more curve")), make("div", { className: "curves" }, rare.map(curve))) : null] : make("p", { className: "hint" }, "No step was logged yet."));
     fill("training-probe", probe());
   }
 

@@ -31,7 +31,7 @@ page.lead = function () {
     const without = measured.length - compared.length;
     return [`${count(runs.length, "run")} of ${count(models, "model")} beside ${count(published, "published number")}`,
       compared.length ? `; ${count(compared.length, "published number")} could be compared${without ? `, ${count(without, "measured number")} could not, without a published one or a test` : ""}` : "",
-      newest ? `. The newest run is of ${newest.slice(0, 10)}.` : ".", problems.length ? ` ${count(problems.length, "run folder")} could not be used.` : ""];
+      ...(newest ? [". The newest run is of ", make("span", { className: "date" }, newest.slice(0, 10)), "."] : ["."]), problems.length ? ` ${count(problems.length, "run folder")} could not be used.` : ""];
   }
 
   const side = (row, name) => row && [make("strong", {}, one(row.value)), make("small", {}, `${name} ${page.interval(row)}, n = ${row.n ?? "unknown"}`)];
