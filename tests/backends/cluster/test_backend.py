@@ -161,7 +161,7 @@ def test_a_request_that_kills_three_engines_fails_alone(order: Order, cluster: A
 def test_engines_that_answer_nothing_end_the_run(
     order: Order, cluster: Any, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tulu_eval.backends.cluster.fleet.MOST_DEATHS", 2)
+    monkeypatch.setattr("tulu_eval.backends.cluster.submission.MOST_DEATHS", 2)
     with pytest.raises(EngineError, match=r"2 engines died with no answer in between.*ZeroDivisionError: no luck"):
         execute(plan_of(order, cluster.address, engines.Failing, data=many), QUIET)
 
@@ -370,7 +370,7 @@ def test_a_node_that_is_lost_ten_times_loses_and_doubles_nothing(
 
     A fresh node comes each time; the engines are slow until the last loss.
     """
-    data, draw, incoming = pens(tmp_path / "pens.jsonl", 1500), drawn(), Fleet._incoming
+    data, draw, incoming = pens(tmp_path / "pens.jsonl", 1500), drawn(), Fleet.incoming
     left = [draw.randrange(9) for _ in range(10)]  # messages of its engine until a node is killed
 
     def killing(self: Fleet) -> Iterator[tuple[RemoteEngine, object]]:
@@ -385,7 +385,7 @@ def test_a_node_that_is_lost_ten_times_loses_and_doubles_nothing(
         if not left:
             cluster.brake.unlink(missing_ok=True)
 
-    monkeypatch.setattr(Fleet, "_incoming", killing)
+    monkeypatch.setattr(Fleet, "incoming", killing)
     cluster.brake.touch()
     outcome = execute(plan_of(order, cluster.address, engines.Braked, data=data), QUIET)
     assert left == []

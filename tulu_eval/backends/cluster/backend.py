@@ -20,6 +20,7 @@ from tulu_eval.backends.cluster import connection, nodes
 from tulu_eval.backends.cluster.actor import LoadOrder
 from tulu_eval.backends.cluster.fleet import Fleet
 from tulu_eval.backends.cluster.placing import make_room
+from tulu_eval.backends.cluster.submission import Submission
 from tulu_eval.errors import EngineError
 from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models.base import ModelFiles
@@ -88,7 +89,9 @@ class ClusterBackend(Backend):
         yield from self._ask(requests, NO_DECODING, Scores)
 
     def _ask(self, requests: Sequence[AnyRequest], decoding: Decoding, kind: type[A]) -> Iterator[A]:
-        for answer in self._running().work(requests, decoding):
+        fleet = self._running()
+        fleet.fill()
+        for answer in Submission(fleet, requests, decoding).run():
             if not isinstance(answer, kind):
                 raise EngineError(f"an engine answered with a {type(answer).__name__}")
             yield answer

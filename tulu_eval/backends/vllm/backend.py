@@ -58,6 +58,7 @@ class VllmBackend(Backend):
     name: ClassVar[str] = "vllm"
     extra: ClassVar[str] = "vllm"
     over_nodes: ClassVar[bool] = True
+    by_ids: ClassVar[bool] = True
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "choose", "score"})
     own_settings: ClassVar[frozenset[str] | None] = frozenset(
         {
