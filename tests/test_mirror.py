@@ -39,6 +39,7 @@ ELSEWHERE = {
     "backends/cluster/fleet": "backends/cluster/test_backend.py, backends/cluster/test_lies.py",
     "backends/cluster/ray_errors": "backends/cluster/test_lies.py",
     "backends/cluster/remote_engine": "backends/cluster/test_backend.py",
+    "backends/cluster/submission": "backends/cluster/test_lies.py, backends/cluster/test_backend.py",
     "backends/growing": "the text so far: models/test_end_tokens.py, backends/hf/test_shared_prefix.py",
     "backends/hf/batching": "backends/hf/test_shared_prefix.py",
     "backends/hf/eligibility": "which models are taken and refused: backends/hf/test_shared_prefix.py",

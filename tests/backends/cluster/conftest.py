@@ -70,6 +70,8 @@ def nodes() -> Iterator[TwoNodes]:
     patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # what else uses this machine's memory must kill no engine
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")])))
     patch.setenv(engines.BRAKE, str(folder / "brake"))
+    patch.setenv(engines.LIES, str(folder / "lies"))
+    (folder / "lies").touch()
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     cluster = TwoNodes(folder)
     yield cluster

@@ -7,7 +7,7 @@ from typing import Any
 from plugins import engines
 
 from tulu_eval.backends.cluster import nodes
-from tulu_eval.backends.cluster.messages import ActorPlace, read
+from tulu_eval.backends.cluster.node_messages import ActorPlace, read
 from tulu_eval.backends.cluster.placing import Room
 from tulu_eval.backends.cluster.remote_engine import RemoteEngine
 

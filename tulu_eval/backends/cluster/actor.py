@@ -1,7 +1,7 @@
 """What runs on a cluster's nodes: the actor that looks at its node first, and then has an engine.
 
 One process does both, since the start of each costs a second of a CPU, most of it Ray's own import. What it is asked comes
-pickled; what it answers is bytes (:mod:`tulu_eval.backends.cluster.messages`).
+pickled; what it answers is bytes (:mod:`tulu_eval.backends.cluster.node_messages`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
-from tulu_eval.backends.cluster.messages import ActorPlace, Answer, AnswerBatch, Loaded, NodeReport, written
+from tulu_eval.backends.cluster.node_messages import ActorPlace, Answer, AnswerBatch, Loaded, NodeReport, written
 from tulu_eval.backends.cluster.usage import spent
 from tulu_eval.backends.cluster.versions import versions
 from tulu_eval.backends.growing import one_line

@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection
 
 from tulu_eval.backends.base import Backend
-from tulu_eval.backends.cluster.messages import Answer, AnswerBatch, GarbageError, shown
+from tulu_eval.backends.cluster.node_messages import Answer, AnswerBatch, GarbageError, shown
 from tulu_eval.backends.growing import Finisher, GrowingRow
 from tulu_eval.errors import DataError
 from tulu_eval.logprobs import LOGPROB_RANGE, AnyRequest, Choice, ChoiceRequest, Scores
@@ -31,7 +31,7 @@ MOST_SECONDS = 1e9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Model:
+class AnswerLimits:
     """What answers are checked with.
 
     Attributes:
@@ -47,7 +47,7 @@ class Model:
     max_length: int
 
     @classmethod
-    def of(cls, inner: type[Backend], files: ModelFiles, eos_ids: tuple[int, ...], max_length: int) -> Model:
+    def of(cls, inner: type[Backend], files: ModelFiles, eos_ids: tuple[int, ...], max_length: int) -> AnswerLimits:
         """Reads a model's folder; the text is checked of engines that make it of the ids alone."""
         try:
             vocabulary = configs.read(files.path).vocabulary
@@ -60,9 +60,9 @@ class Model:
 class Checker:
     """Checks the answers to one call; ``decoding`` is that of its requests."""
 
-    def __init__(self, model: Model, decoding: Decoding) -> None:
-        self._model, self._decoding = model, decoding
-        self._finisher = Finisher(model.tokenizer, model.eos_ids, decoding, model.max_length) if model.tokenizer else None
+    def __init__(self, limits: AnswerLimits, decoding: Decoding) -> None:
+        self._limits, self._decoding = limits, decoding
+        self._finisher = Finisher(limits.tokenizer, limits.eos_ids, decoding, limits.max_length) if limits.tokenizer else None
 
     def fault(self, request: AnyRequest, answer: Answer) -> str:
         """Returns why an answer is none, as one line: what the engine says, or what is wrong with it; empty if it is one."""
@@ -86,8 +86,8 @@ class Checker:
         ids, most = answer.token_ids, self._decoding.max_new_tokens
         if len(ids) > most:
             return f"the engine gave {len(ids)} tokens, and was asked for at most {most}"
-        if ids and not 0 <= min(ids) <= max(ids) < self._model.vocabulary:
-            return f"the engine gave a token id outside the model's vocabulary of {self._model.vocabulary}"
+        if ids and not 0 <= min(ids) <= max(ids) < self._limits.vocabulary:
+            return f"the engine gave a token id outside the model's vocabulary of {self._limits.vocabulary}"
         if len(answer.text) > MOST_TEXT:
             return f"the engine gave a text of {len(answer.text):,} characters"
         if answer.likelihoods or any(stop in answer.text for stop in self._decoding.stop):
@@ -98,7 +98,7 @@ class Checker:
         """Returns why text and end are not those that the token ids make with the driver's own tokenizer."""
         assert self._finisher is not None  # noqa: S101 - of the one caller
         *before, last = answer.token_ids or (-1,)
-        if last < 0 or set(before) & set(self._model.eos_ids):
+        if last < 0 or set(before) & set(self._limits.eos_ids):
             return "the engine gave no token, or went on after an end token"
         made = self._finisher.advance(GrowingRow.begin(request, self._decoding, before), last)
         if made is None or (made.text, made.finish_reason) != (answer.text, answer.finish_reason):

@@ -11,8 +11,8 @@ from typing import Any
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
 from tulu_eval.backends.cluster import nodes
 from tulu_eval.backends.cluster.actor import LoadOrder
-from tulu_eval.backends.cluster.checking import Model
-from tulu_eval.backends.cluster.messages import (
+from tulu_eval.backends.cluster.checking import AnswerLimits
+from tulu_eval.backends.cluster.node_messages import (
     ActorPlace,
     GarbageError,
     Loaded,
@@ -58,7 +58,7 @@ class Fleet:
         inner: Class of the engines.
         room: What each needs, and their number.
         facts: What the first engine that was loaded says of itself; all others must say the same.
-        model: What answers are checked with; set by :meth:`load`.
+        limits: What answers are checked with; set by :meth:`load`.
         dropped: Ray's names of nodes that are not used any more.
         usage: What the engines used; ``None`` if they do not count.
     """
@@ -99,7 +99,7 @@ class Fleet:
             PreflightError: If a node has other versions, or cannot load the model.
             EngineError: If engines die while they load, or differ.
         """
-        self._order, self.model = order, self._model_of(order)
+        self._order, self.limits = order, self._limits_of(order)
         for engine in self.engines:
             if engine.node and engine.call is None:
                 engine.ask(Loaded, "load", order)
@@ -159,11 +159,11 @@ class Fleet:
             if message.refused:
                 raise ReloadError(message.refusal)
             self.facts = dict(message.facts)
-        self._order, self.model = order, self._model_of(order)
+        self._order, self.limits = order, self._limits_of(order)
 
-    def _model_of(self, order: LoadOrder) -> Model:
+    def _limits_of(self, order: LoadOrder) -> AnswerLimits:
         longest = order.settings.max_model_len or order.max_length
-        return Model.of(self.inner, order.model, order.eos_ids, longest)
+        return AnswerLimits.of(self.inner, order.model, order.eos_ids, longest)
 
     def close(self) -> None:
         """Ends all engines, idle ones in order."""
@@ -237,9 +237,8 @@ class Fleet:
         import ray
 
         if not engine.node and "creation task" in str(error):
-            raise PreflightError(
-                f"a node of the cluster cannot start an engine of this tulu-eval: {cause_of(error)}"
-            ) from error
+            said = f"a node of the cluster cannot start an engine of this tulu-eval: {cause_of(error)}"
+            raise PreflightError(said) from error
         gone = node_died(error) or (bool(engine.node) and engine.node not in {node.id for node in nodes.living()})
         return gone or isinstance(error, ray.exceptions.ActorUnavailableError)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tulu_eval.backends.cluster.messages import shown
+from tulu_eval.backends.cluster.node_messages import shown
 from tulu_eval.backends.growing import one_line
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

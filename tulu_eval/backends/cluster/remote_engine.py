@@ -11,7 +11,7 @@ from tulu_eval.backends.base import Backend
 from tulu_eval.backends.cluster import nodes
 from tulu_eval.backends.cluster.actor import EngineActor
 from tulu_eval.backends.cluster.dealing import Share
-from tulu_eval.backends.cluster.messages import ActorPlace, Answer
+from tulu_eval.backends.cluster.node_messages import ActorPlace, Answer
 from tulu_eval.backends.cluster.placing import Room
 from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, Scores
 from tulu_eval.records import Completion, Request

@@ -12,7 +12,7 @@ from tulu_eval.backends.cluster.actor import RemoteJob
 from tulu_eval.backends.cluster.checking import Checker, check_keys
 from tulu_eval.backends.cluster.dealing import Dealer, Share
 from tulu_eval.backends.cluster.fleet import Fleet
-from tulu_eval.backends.cluster.messages import Answer, AnswerBatch, GarbageError
+from tulu_eval.backends.cluster.node_messages import Answer, AnswerBatch, GarbageError
 from tulu_eval.backends.cluster.ray_errors import cause_of
 from tulu_eval.backends.cluster.remote_engine import RemoteEngine, failed
 from tulu_eval.errors import EngineError, counted
@@ -45,7 +45,7 @@ class Submission:
     def __init__(self, fleet: Fleet, asked: Sequence[AnyRequest], decoding: Decoding) -> None:
         self._fleet, self._decoding = fleet, decoding
         self._dealer: Dealer[Any] = Dealer(asked, fleet.room.engines)
-        self._checker = Checker(fleet.model, decoding)
+        self._checker = Checker(fleet.limits, decoding)
         self._deaths = 0
         self._failed_on: Counter[str] = Counter()
 
