@@ -59,7 +59,7 @@ def running_actors() -> list[int]:
 
 
 def no_actors_are_left() -> bool:
-    last = time.monotonic() + 30
+    last = time.monotonic() + 300
     while running_actors() and time.monotonic() < last:
         time.sleep(0.1)
     return not running_actors()

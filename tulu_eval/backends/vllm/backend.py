@@ -217,7 +217,8 @@ class VllmBackend(Backend):
     def _count(self, spent: Usage) -> None:
         """Adds up what an engine used; seconds are divided by the number of engines, which work side by side."""
         for field in dataclasses.fields(Usage):
-            part = getattr(spent, field.name) / (len(self._engines) if field.name.endswith("seconds") else 1)
+            part = getattr(spent, field.name)
+            part = part / len(self._engines) if field.name.endswith("seconds") else part
             setattr(self._usage, field.name, getattr(self._usage, field.name) + part)
 
     def usage(self) -> Usage:
