@@ -174,5 +174,5 @@ class LyingActor(EngineActor):
     def load(self, order: LoadOrder) -> bytes:
         return b"loaded" if lie() == "load" else super().load(order)
 
-    def look(self, model: ModelFiles, settings: EngineSettings) -> bytes:
-        return written(NodeReport("\x1b[2J\nno")) if lie() == "look" else super().look(model, settings)
+    def look(self, model: ModelFiles, settings: EngineSettings, config: str) -> bytes:
+        return written(NodeReport("\x1b[2J\nno")) if lie() == "look" else super().look(model, settings, config)

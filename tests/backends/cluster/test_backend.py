@@ -295,6 +295,9 @@ def test_what_nodes_lack_is_refused_before_anything_is_generated(
     gone = dataclasses.replace(plan.model, path=tmp_path / "nowhere")
     assert "nowhere cannot be read: No such file or directory" in refused(gone)
     assert "has another weights: " in refused(dataclasses.replace(plan.model, weights_sha256="0" * 64))
+    with monkeypatch.context() as patch:
+        patch.setattr("tulu_eval.backends.cluster.fleet.config_of", lambda _: "0" * 64)
+        assert "has another config: " in refused()
     monkeypatch.setattr("tulu_eval.backends.cluster.fleet.versions", lambda: {"torch": "0.0.1"})
     said = refused()
     assert "has torch " in said

@@ -18,7 +18,8 @@ from tulu_eval.backends.cluster.node_messages import ActorPlace, Answer, AnswerB
 from tulu_eval.backends.cluster.usage import spent
 from tulu_eval.backends.cluster.versions import versions
 from tulu_eval.backends.growing import one_line
-from tulu_eval.errors import UserError
+from tulu_eval.caching import file_sha256
+from tulu_eval.errors import DataError, UserError
 from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.models.model_files import fetch, from_hub, inspect
@@ -41,9 +42,11 @@ class LoadOrder:
 
     Attributes:
         model: The model as the driver sees it; the node finds its own files.
+        config: Hash of the config that the driver sees.
     """
 
     model: ModelFiles
+    config: str
     settings: EngineSettings
     eos_ids: tuple[int, ...]
     max_length: int
@@ -57,19 +60,31 @@ class RemoteJob:
     decoding: Decoding
 
 
-def find_model(model: ModelFiles, settings: EngineSettings) -> ModelFiles:
+def config_of(model: ModelFiles) -> str:
+    """Returns the hash of a model's config, on which its answers depend as on its weights; empty if it cannot be read."""
+    try:
+        return file_sha256(model.path / "config.json")
+    except DataError:
+        return ""
+
+
+def find_model(model: ModelFiles, settings: EngineSettings, config: str) -> ModelFiles:
     """Returns a model's files on this node: in its own cache of the hub, or in the folder that the driver named.
 
+    ``config`` is the hash of the driver's config.
+
     Raises:
-        UserError: If the node does not see the model, or sees other weights or another tokenizer.
+        UserError: If the node does not see the model, or sees other weights, another tokenizer or another config.
     """
     pickle = settings.allow_pickle
     if model.revision.startswith("sha256:"):
         found = inspect(model.path, model.name, allow_pickle=pickle)
     else:
         found = from_hub(model.name, model.revision, allow_pickle=pickle)
-    for what in ("weights", "tokenizer"):
-        here, there = getattr(found, f"{what}_sha256"), getattr(model, f"{what}_sha256")
+    theirs = {"weights": model.weights_sha256, "tokenizer": model.tokenizer_sha256, "config": config}
+    ours = {"weights": found.weights_sha256, "tokenizer": found.tokenizer_sha256, "config": config_of(found)}
+    for what, here in ours.items():
+        there = theirs[what]
         if here != there:
             raise UserError(f"{found.path} has another {what}: {here[:12]}, and the driver's is {there[:12]}")
     return found
@@ -100,10 +115,10 @@ class EngineActor:
 
         return written(ActorPlace(str(ray.get_runtime_context().get_node_id()), versions()))
 
-    def look(self, model: ModelFiles, settings: EngineSettings) -> bytes:
+    def look(self, model: ModelFiles, settings: EngineSettings, config: str) -> bytes:
         """Looks whether this node has the same model as the driver; downloads no weights."""
         try:
-            find_model(model, settings)
+            find_model(model, settings, config)
         except UserError as error:
             return written(NodeReport(f"cannot use {model.name}: {error.command_line}"[:MOST_WORDS]))
         return written(NodeReport(""))
@@ -114,7 +129,7 @@ class EngineActor:
 
     def _load(self, order: LoadOrder) -> Loaded:
         try:
-            model = find_model(order.model, order.settings)
+            model = find_model(order.model, order.settings, order.config)
             self._inner.check(model, order.settings)
             fetch(model)
             self._backend = self._inner.load(model, order.settings, order.eos_ids, order.max_length)
@@ -129,7 +144,7 @@ class EngineActor:
     def _reload(self, order: LoadOrder, probe: tuple[int, ...]) -> Loaded:
         backend = self._running()
         try:
-            model = find_model(order.model, order.settings)
+            model = find_model(order.model, order.settings, order.config)
             fetch(model)
             backend.reload(model, order.settings, order.eos_ids, order.max_length, probe)
         except (ReloadError, UserError) as error:

@@ -17,7 +17,7 @@ from typing import ClassVar, Self, TypeVar
 
 from tulu_eval.backends.base import Backend, EngineSettings, Usage
 from tulu_eval.backends.cluster import connection, nodes
-from tulu_eval.backends.cluster.actor import LoadOrder
+from tulu_eval.backends.cluster.actor import LoadOrder, config_of
 from tulu_eval.backends.cluster.fleet import Fleet
 from tulu_eval.backends.cluster.placing import make_room
 from tulu_eval.backends.cluster.submission import Submission
@@ -63,14 +63,14 @@ class ClusterBackend(Backend):
         """Loads the engines that have room now; the others join when there is room for them."""
         fleet = _fleet(cls.inner, settings)
         with _closing_if_it_fails(fleet):
-            fleet.load(LoadOrder(model, _of_engine(settings), eos_ids, max_length))
+            fleet.load(LoadOrder(model, config_of(model), _of_engine(settings), eos_ids, max_length))
         return cls(fleet)
 
     def reload(
         self, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int, probe: tuple[int, ...]
     ) -> None:
         """Puts another checkpoint's weights into all engines; raises ReloadError if one of them cannot take them."""
-        order = LoadOrder(model, _of_engine(settings), eos_ids, max_length)
+        order = LoadOrder(model, config_of(model), _of_engine(settings), eos_ids, max_length)
         self._running().reload(order, probe)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:

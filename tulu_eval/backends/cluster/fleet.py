@@ -10,7 +10,7 @@ from typing import Any
 
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
 from tulu_eval.backends.cluster import nodes
-from tulu_eval.backends.cluster.actor import LoadOrder
+from tulu_eval.backends.cluster.actor import LoadOrder, config_of
 from tulu_eval.backends.cluster.checking import AnswerLimits
 from tulu_eval.backends.cluster.node_messages import (
     ActorPlace,
@@ -65,7 +65,7 @@ class Fleet:
 
     def __init__(self, inner: type[Backend], room: Room) -> None:
         self.inner, self.room = inner, room
-        self._sought: tuple[ModelFiles, EngineSettings] | None = None
+        self._sought: tuple[ModelFiles, EngineSettings, str] | None = None
         self._order: LoadOrder | None = None
         self._versions = versions()
         self._starts, self._late = 0, list[str]()
@@ -83,11 +83,11 @@ class Fleet:
         Raises:
             PreflightError: If a node has other versions, or not this model, or cannot start an engine.
         """
-        self._sought = model, settings
+        self._sought = model, settings, config_of(model)
         for engine in self.engines:
             engine.seen = False
             if engine.node and engine.call is None:
-                engine.ask(NodeReport, "look", model, settings)
+                engine.ask(NodeReport, "look", *self._sought)
         while not self._are(lambda engine: engine.seen):
             self._hear()
         self._placed_now = 0  # what is not there by now is not waited for again
