@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 from tulu_eval.backends.base import EngineSettings
-from tulu_eval.backends.cluster import fleet
+from tulu_eval.backends.cluster import submission
 from tulu_eval.benchmarks.base import Item
 from tulu_eval.benchmarks.gsm8k import GSM8K
 from tulu_eval.models.base import ModelFiles
@@ -94,7 +94,7 @@ class Losses(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.had: list[int] = []
-        logging.getLogger(fleet.__name__).addHandler(self)
+        logging.getLogger(submission.__name__).addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Takes the warning that a node is lost."""

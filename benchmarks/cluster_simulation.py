@@ -79,6 +79,7 @@ def queued(times: Times, order: Sequence[Request], engines: int, mean_life: floa
             waiting.add(engine)
         else:
             share = dealer.deal()
+            assert share is not None
             found = [(done, key) for done, key in ends(list(share.waiting), times, now) if done <= dies[engine]]
             for _, key in found:
                 share.take_out(key)

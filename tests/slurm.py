@@ -102,7 +102,7 @@ class Slurm:
     def call(self, *words: object, check: bool = True) -> str:
         """Returns what one of Slurm's commands, or a command that a user gives beside them, prints."""
         line = [str(word) for word in words]
-        done = subprocess.run(line, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(line, env=self.environment, capture_output=True, text=True, check=False, timeout=300)
         if check and done.returncode:
             raise AssertionError(f"{' '.join(line)}: {done.stderr}")
         return done.stdout
@@ -130,10 +130,10 @@ class Slurm:
         self._programs.start(program, *words, env=self.environment, **nothing)
 
     def _until(self, there: Any, what: str) -> None:
-        last = time.monotonic() + 30.0
+        last = time.monotonic() + 240.0
         while not there():
             logs = "\n".join(path.read_text()[-2000:] for path in self._folder.glob("*.log"))
-            assert time.monotonic() < last, f"{what} is not as it should be after 30 s:\n{logs}"
+            assert time.monotonic() < last, f"{what} is not as it should be after 240 s:\n{logs}"
             time.sleep(0.1)
 
 

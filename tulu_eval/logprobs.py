@@ -11,6 +11,9 @@ from collections.abc import Iterable
 
 from tulu_eval.records import Likelihood, Request, request_key
 
+LOGPROB_RANGE = (-1e6, 1e-3)
+"""Range of a natural log-probability; rounding of 16-bit arithmetic may lift one above 0."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Continuation:

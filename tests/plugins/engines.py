@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import ClassVar, Self
 
 from tulu_eval import Completion, Decoding, Request
 from tulu_eval.backends.base import EngineSettings
+from tulu_eval.backends.cluster.actor import EngineActor, LoadOrder
+from tulu_eval.backends.cluster.node_messages import AnswerBatch, NodeReport, read, written
 from tulu_eval.models.base import ModelFiles
 from tulu_eval.testing import ScriptedBackend
 
@@ -92,3 +96,83 @@ class OverNodes(Engine):
 
     def describe(self) -> dict[str, str]:
         return {**super().describe(), "nodes": self.nodes, "hides": self.hides}
+
+
+LIES = "TULU_EVAL_TEST_LIES"
+"""Variable with the path of a file that says which node lies, and how: Ray's name of the node, a space, the lie."""
+
+
+def lie() -> str:
+    """The lie of this node; empty for an honest one."""
+    import ray
+
+    node, _, told = Path(os.environ[LIES]).read_text().partition(" ")
+    return told if node in ("all", ray.get_runtime_context().get_node_id()) else ""
+
+
+class Lying(Engine):
+    """On the lying node each answer is wrong in another way, and of the right form; it honestly fails on the first."""
+
+    def answer(self, request: Request, decoding: Decoding) -> str | Completion:
+        said = super().answer(request, decoding)
+        assert isinstance(said, str)
+        if not lie():
+            return said
+        self.told = getattr(self, "told", -1) + 1
+        right = Completion(request.key, said, tuple(map(ord, said)), "stop", 0.1)
+        wrong: list[dict[str, object]] = [
+            {"finish_reason": "error", "error": "the model's logits are not finite"},
+            {"finish_reason": "error", "error": "\x1b[2J" + "x\n" * 1_000_000},
+            {"token_ids": (10**12,)},
+            {"token_ids": (-1,)},
+            {"token_ids": (1,) * 100_000},
+            {"seconds": float("nan")},
+            {"seconds": -1.0},
+            {"text": "x" * 2_000_000},
+        ]
+        return dataclasses.replace(right, **wrong[self.told % len(wrong)])  # type: ignore[arg-type]
+
+
+class Unreadable(Exception):
+    """Cannot be unpickled: its class wants two arguments, and gets one."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(one + other)
+
+
+class Loud(Exception):
+    """Has no words, but an error."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+class LyingActor(EngineActor):
+    """Does on the lying node what no actor of this project does."""
+
+    def more(self) -> bytes:
+        honest, told = super().more(), lie()
+        batch = read(honest, AnswerBatch)
+        found, answer = batch.completions, batch.completions[:1]
+        match told:
+            case "garbage":
+                return b"\xc1" * 100
+            case "huge":
+                raise ValueError("\x1b[31m" + "x\n" * 3_000_000)
+            case "unreadable":
+                raise Unreadable("a", "b")
+            case "interrupt":
+                raise KeyboardInterrupt
+            case "hangs":
+                time.sleep(600)
+            case "twice":
+                return written(dataclasses.replace(batch, completions=found + answer))
+            case "fewer":
+                return written(dataclasses.replace(batch, completions=(), last=True))
+        return honest
+
+    def load(self, order: LoadOrder) -> bytes:
+        return b"loaded" if lie() == "load" else super().load(order)
+
+    def look(self, model: ModelFiles, settings: EngineSettings, config: str) -> bytes:
+        return written(NodeReport("\x1b[2J\nno")) if lie() == "look" else super().look(model, settings, config)

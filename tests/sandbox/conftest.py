@@ -132,7 +132,7 @@ class Census:
         finally:
             self._over.set()
             thread.join()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while self.inside() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert self.inside() == []

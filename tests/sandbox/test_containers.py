@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import pytest
 from tulu_eval.errors import PreflightError
 from tulu_eval.sandbox import Execution, Limits, check_sandbox, containers, programs, run_programs
 
-IMAGE = "localhost/tulu-eval-test"
+IMAGE = f"localhost/tulu-eval-test-{secrets.token_hex(8)}"
+"""Its own in each process: removing an image by force ends all its containers, those of another run of these tests too."""
+
 TOOL = next((path for name in containers.TOOLS if (path := shutil.which(name))), None)
 
 STAND_IN = """#!/bin/sh
@@ -184,6 +187,6 @@ def test_no_container_is_left(image: Execution, monkeypatch: pytest.MonkeyPatch)
     ] * 2
     assert TOOL is not None
     listed = subprocess.run(
-        [TOOL, "ps", "--all", "--quiet", "--filter", "name=tulu-eval-"], capture_output=True, text=True, check=True
+        [TOOL, "ps", "--all", "--quiet", "--filter", f"ancestor={IMAGE}"], capture_output=True, text=True, check=True
     )
     assert listed.stdout.split() == []

@@ -119,12 +119,14 @@ class Backend(abc.ABC):
         kinds: Kinds of requests that it answers.
         own_settings: Fields of :class:`EngineSettings` that it has besides :data:`COMMON_SETTINGS`; ``None`` for all.
         over_nodes: Whether an engine can have GPUs of several nodes of a Ray cluster.
+        by_ids: Whether a completion's text and end are what ``tulu_eval.backends.growing.Finisher`` makes of its token ids.
         extra: Extra of this package that it needs; empty for none.
     """
 
     name: ClassVar[str]
     local: ClassVar[bool] = True
     over_nodes: ClassVar[bool] = False
+    by_ids: ClassVar[bool] = False
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate"})
     own_settings: ClassVar[frozenset[str] | None] = None
     extra: ClassVar[str] = ""

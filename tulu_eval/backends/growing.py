@@ -31,9 +31,9 @@ class GrowingRow:
     tokens: list[int] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, request: Request, decoding: Decoding) -> GrowingRow:
-        """Returns a new row of a request, without generated tokens."""
-        return cls(request, time.perf_counter(), decoding.draws(request.key))
+    def begin(cls, request: Request, decoding: Decoding, tokens: Sequence[int] = ()) -> GrowingRow:
+        """Returns a new row of a request, with tokens that are there already."""
+        return cls(request, time.perf_counter(), decoding.draws(request.key), list(tokens))
 
     def fail(self, cause: str) -> Completion:
         """Returns the completion of a row that failed alone, with its cause as error."""

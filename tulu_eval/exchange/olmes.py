@@ -32,8 +32,8 @@ from tulu_eval.exchange.foreign_answers import Foreign, ForeignAnswer
 from tulu_eval.exchange.lm_eval import NOTHING_GENERATED
 from tulu_eval.exchange.olmes_docs import question_of
 from tulu_eval.files import Row
+from tulu_eval.logprobs import LOGPROB_RANGE
 from tulu_eval.records import Likelihood
-from tulu_eval.store.schema import LOGPROB_RANGE
 from tulu_eval.store.signature import UNKNOWN
 
 OLMES = "olmes"

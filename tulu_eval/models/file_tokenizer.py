@@ -94,9 +94,9 @@ class FileTokenizer:
         """Returns a text's token ids, with the special tokens that the tokenizer adds."""
         return list(self.backend_tokenizer.encode(text).ids)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of token ids, special tokens written out."""
-        return str(self.backend_tokenizer.decode(list(ids), skip_special_tokens=False))
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False, **_: bool) -> str:
+        """Returns the text of token ids, as it is; special tokens are written out unless they are to be skipped."""
+        return str(self.backend_tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     def convert_ids_to_tokens(self, token: int) -> str | None:
         """Returns a token's text in the vocabulary; ``None`` outside it."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tulu_eval.backends.base import Backend
-from tulu_eval.logprobs import AnyRequest, ChoiceRequest, Continuation, ScoreRequest
+from tulu_eval.logprobs import LOGPROB_RANGE, AnyRequest, ChoiceRequest, Continuation, ScoreRequest
 from tulu_eval.records import Completion, Decoding, Request
-from tulu_eval.store.schema import LOGPROB_RANGE
 
 DIGITS = 7
 """Decimals of a stored log-probability; in float32 the seventh is noise already."""

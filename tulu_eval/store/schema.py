@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from tulu_eval.errors import DataError
 from tulu_eval.files import Place, Record, checked, read_json
+from tulu_eval.logprobs import LOGPROB_RANGE
 from tulu_eval.records import FinishReason, Status
 
 SMALL_BYTES = 1 << 24
@@ -25,9 +26,6 @@ Number = Annotated[int, Meta(ge=-(10**15), le=10**15)] | Annotated[float, Meta(g
 Positive = Annotated[int, Meta(ge=0, le=10**15)] | Annotated[float, Meta(ge=0, le=1e15)]
 Percent = Annotated[float, Meta(ge=-1e-6, le=100 + 1e-6)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
-LOGPROB_RANGE = (-1e6, 1e-3)
-"""Range of a natural log-probability; rounding of 16-bit arithmetic may lift one above 0."""
-
 LogProbability = Annotated[float, Meta(ge=LOGPROB_RANGE[0], le=LOGPROB_RANGE[1])]
 
 R = TypeVar("R", bound=Record)

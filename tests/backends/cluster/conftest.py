@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,26 @@ from tulu_eval.runs.order import Order
 
 TESTS = Path(__file__).parents[2]
 NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80_000_000}
+
+
+PATIENCE = 300
+"""Seconds that a start may take on a busy machine."""
+
+
+def patiently(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Waits for a node that is starting: ``Node.__init__`` (2.60) asks until a limit of 30 s that nothing sets."""
+
+    def ask(*what: Any) -> Any:
+        last = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return get_node(*what)
+            except RuntimeError:
+                if time.monotonic() > last:
+                    raise
+                time.sleep(0.05)
+
+    return ask
 
 
 class TwoNodes:
@@ -70,6 +92,12 @@ def nodes() -> Iterator[TwoNodes]:
     patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # what else uses this machine's memory must kill no engine
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")])))
     patch.setenv(engines.BRAKE, str(folder / "brake"))
+    # On a busy machine all of that takes longer: a node's start (Ray: 30 s), the GCS's (20 s), an actor's process's (60 s).
+    patch.setattr("ray._private.services.get_node", patiently(importlib.import_module("ray._private.services").get_node))
+    patch.setenv("RAY_gcs_server_port_wait_time_s", str(PATIENCE))
+    patch.setenv("RAY_worker_register_timeout_seconds", str(PATIENCE))
+    patch.setenv(engines.LIES, str(folder / "lies"))
+    (folder / "lies").touch()
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     cluster = TwoNodes(folder)
     yield cluster

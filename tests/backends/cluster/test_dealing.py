@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tulu_eval.backends.cluster.dealing import LARGEST_SHARE, Dealer, Share
-from tulu_eval.errors import EngineError
 from tulu_eval.records import Request
 
 
@@ -20,7 +18,9 @@ def requests(count: int) -> list[Request]:
 def shares(dealer: Dealer[Request]) -> list[Share[Request]]:
     found = []
     while not dealer.empty:
-        found.append(dealer.deal())
+        share = dealer.deal()
+        assert share is not None
+        found.append(share)
     return found
 
 
@@ -51,12 +51,41 @@ def test_what_comes_back_is_dealt_again_to_all_engines() -> None:
     assert [(len(one.waiting), one.strikes) for one in shares(dealer)] == [(2, 1), (2, 1)]
 
 
-def test_an_answer_that_nobody_asked_for_is_an_error() -> None:
-    share = Dealer(requests(3), 1).deal()
-    share.take_out("key-1")
-    for key in ("key-1", "strange"):
-        with pytest.raises(EngineError, match="twice, or one that it was not asked"):
-            share.take_out(key)
+def test_of_two_engines_with_the_same_requests_the_first_answer_counts() -> None:
+    dealer = Dealer(requests(4), 1)
+    share = next(iter(shares(dealer)))
+    share.take_out("key-3")
+    twin = share.doubled()
+    assert list(twin.waiting) == list(reversed(share.waiting))
+    assert twin.take_out("key-0") is not None
+    assert share.take_out("key-0") is None
+    assert share.take_out("key-1") is not None
+    assert twin.take_out("key-1") is None
+    assert list(share.waiting) == list(twin.waiting) == ["key-2"]
+    dealer.put_back(twin)  # whose engine died: the other one has them still
+    assert dealer.empty
+    assert dealer.blame(share) == []
+    assert [list(one.waiting) for one in shares(dealer)] == [["key-2"]]
+
+
+def test_what_an_engine_fails_on_is_asked_once_more_on_another_node() -> None:
+    dealer = Dealer(requests(2), 2)
+    first, second = dealer.deal("a"), dealer.deal("b")
+    assert first is not None
+    assert second is not None
+    (request,) = first.waiting.values()
+    assert dealer.refuse(request, "a", "NaN")
+    assert dealer.hopeless({"a", "b"}) == []
+    assert dealer.deal("a") is None
+    assert not dealer.empty
+    again = dealer.deal("b")
+    assert again is not None
+    assert [dealer.refused_by(key) for key in again.waiting] == ["a"]
+    assert not dealer.refuse(request, "b", "NaN")
+    (other,) = second.waiting.values()
+    assert dealer.refuse(other, "b", "too long")
+    assert [(one.request, one.cause) for one in dealer.hopeless({"b"})] == [(other, "too long")]
+    assert dealer.empty
 
 
 @given(
@@ -77,6 +106,7 @@ def test_whatever_dies_each_request_is_answered_or_failed_once(
     deaths = 0
     while not dealer.empty:
         share = dealer.deal()
+        assert share is not None
         assert share.waiting
         loss = draw.randrange(len(share.waiting)) if lost and draw.random() < 0.3 else None
         for place, key in enumerate(list(share.waiting)):

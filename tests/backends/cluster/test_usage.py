@@ -12,3 +12,4 @@ def test_tokens_of_two_engines_add_up_and_their_seconds_are_those_of_a_clock() -
     for _ in range(2):
         add(total, spent(before, after), engines=2)
     assert total == Usage(400, 4.0, 80, 6.0, 40)
+    assert [type(getattr(total, name)) for name in ("prefill_tokens", "decode_tokens", "decode_steps")] == [int] * 3

@@ -17,9 +17,10 @@ from typing import ClassVar, Self, TypeVar
 
 from tulu_eval.backends.base import Backend, EngineSettings, Usage
 from tulu_eval.backends.cluster import connection, nodes
-from tulu_eval.backends.cluster.actor import LoadOrder
+from tulu_eval.backends.cluster.actor import LoadOrder, config_of
 from tulu_eval.backends.cluster.fleet import Fleet
 from tulu_eval.backends.cluster.placing import make_room
+from tulu_eval.backends.cluster.submission import Submission
 from tulu_eval.errors import EngineError
 from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, ScoreRequest, Scores
 from tulu_eval.models.base import ModelFiles
@@ -62,14 +63,14 @@ class ClusterBackend(Backend):
         """Loads the engines that have room now; the others join when there is room for them."""
         fleet = _fleet(cls.inner, settings)
         with _closing_if_it_fails(fleet):
-            fleet.load(LoadOrder(model, _of_engine(settings), eos_ids, max_length))
+            fleet.load(LoadOrder(model, config_of(model), _of_engine(settings), eos_ids, max_length))
         return cls(fleet)
 
     def reload(
         self, model: ModelFiles, settings: EngineSettings, eos_ids: tuple[int, ...], max_length: int, probe: tuple[int, ...]
     ) -> None:
         """Puts another checkpoint's weights into all engines; raises ReloadError if one of them cannot take them."""
-        order = LoadOrder(model, _of_engine(settings), eos_ids, max_length)
+        order = LoadOrder(model, config_of(model), _of_engine(settings), eos_ids, max_length)
         self._running().reload(order, probe)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> Iterator[Completion]:
@@ -88,7 +89,9 @@ class ClusterBackend(Backend):
         yield from self._ask(requests, NO_DECODING, Scores)
 
     def _ask(self, requests: Sequence[AnyRequest], decoding: Decoding, kind: type[A]) -> Iterator[A]:
-        for answer in self._running().work(requests, decoding):
+        fleet = self._running()
+        fleet.fill()
+        for answer in Submission(fleet, requests, decoding).run():
             if not isinstance(answer, kind):
                 raise EngineError(f"an engine answered with a {type(answer).__name__}")
             yield answer

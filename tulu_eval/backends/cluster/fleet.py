@@ -1,39 +1,39 @@
-"""The engines on a cluster's nodes as the driver sees them: started, fed, replaced if they die, ended."""
+"""The engines on a cluster's nodes as the driver sees them: started, heard, replaced if they die, ended."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
-from tulu_eval.backends.cluster import nodes, usage
-from tulu_eval.backends.cluster.actor import (
+from tulu_eval.backends.cluster import nodes
+from tulu_eval.backends.cluster.actor import LoadOrder, config_of
+from tulu_eval.backends.cluster.checking import AnswerLimits
+from tulu_eval.backends.cluster.node_messages import (
     ActorPlace,
-    Answer,
-    AnswerBatch,
+    GarbageError,
     Loaded,
-    LoadOrder,
     NodeReport,
-    Refusal,
-    RemoteJob,
+    read,
+    shown,
 )
-from tulu_eval.backends.cluster.dealing import Dealer
 from tulu_eval.backends.cluster.placing import Room
 from tulu_eval.backends.cluster.ray_errors import cause_of, node_died
-from tulu_eval.backends.cluster.remote_engine import RemoteEngine, failed
+from tulu_eval.backends.cluster.remote_engine import RemoteEngine
 from tulu_eval.backends.cluster.versions import difference, other_engine, versions
-from tulu_eval.errors import EngineError, PreflightError
-from tulu_eval.logprobs import AnyRequest
+from tulu_eval.errors import EngineError, PreflightError, few
 from tulu_eval.models.base import ModelFiles
-from tulu_eval.records import Decoding
 
 _LOG = logging.getLogger(__name__)
 
-MOST_DEATHS = 10
-"""Engines that may die one after the other with no answer in between; then something is wrong with more than a request."""
+MOST_STARTS = 10
+"""Engines that may die while they look or load; then something is wrong with more than a process."""
+
+SILENT_SECONDS = 60.0
+"""How long engines may say nothing while a model is looked for or loaded, until the user hears of it."""
 
 POLL_SECONDS = 1.0
 """How often the driver looks around while no engine says anything."""
@@ -52,24 +52,27 @@ CLOSE_SECONDS = 10.0
 
 
 class Fleet:
-    """All engines of one model: started, then :meth:`look`, :meth:`load` and :meth:`work`.
+    """All engines of one model: started, then :meth:`look` and :meth:`load`; :mod:`.submission` has them work.
 
     Attributes:
         inner: Class of the engines.
         room: What each needs, and their number.
         facts: What the first engine that was loaded says of itself; all others must say the same.
+        limits: What answers are checked with; set by :meth:`load`.
+        dropped: Ray's names of nodes that are not used any more.
         usage: What the engines used; ``None`` if they do not count.
     """
 
     def __init__(self, inner: type[Backend], room: Room) -> None:
         self.inner, self.room = inner, room
-        self._sought: tuple[ModelFiles, EngineSettings] | None = None
+        self._sought: tuple[ModelFiles, EngineSettings, str] | None = None
         self._order: LoadOrder | None = None
         self._versions = versions()
-        self._deaths = 0
+        self._starts, self._late = 0, list[str]()
         self._heard = self._asked = time.monotonic()
         self._waited = False
         self.facts: dict[str, str] = {}
+        self.dropped: set[str] = set()
         self.usage: Usage | None = None
         self._placed_now = nodes.free(room)
         self.engines = self._started(room.engines)
@@ -80,11 +83,11 @@ class Fleet:
         Raises:
             PreflightError: If a node has other versions, or not this model, or cannot start an engine.
         """
-        self._sought = model, settings
+        self._sought = model, settings, config_of(model)
         for engine in self.engines:
             engine.seen = False
             if engine.node and engine.call is None:
-                engine.call = engine.actor.look.remote(model, settings)
+                engine.ask(NodeReport, "look", *self._sought)
         while not self._are(lambda engine: engine.seen):
             self._hear()
         self._placed_now = 0  # what is not there by now is not waited for again
@@ -96,57 +99,49 @@ class Fleet:
             PreflightError: If a node has other versions, or cannot load the model.
             EngineError: If engines die while they load, or differ.
         """
-        self._order = order
+        self._order, self.limits = order, self._limits_of(order)
         for engine in self.engines:
             if engine.node and engine.call is None:
-                engine.call = engine.actor.load.remote(order)
+                engine.ask(Loaded, "load", order)
         while not self._are(lambda engine: engine.ready):
             self._hear()
 
     def _are(self, there: Callable[[RemoteEngine], bool]) -> bool:
-        """Whether some engines have a place, none is late in getting one, and all that have one are there."""
-        placed = [engine for engine in self.engines if engine.node]
-        late = len(placed) < self._placed_now and time.monotonic() - self._heard < PLACE_SECONDS
-        return bool(placed) and not late and all(there(engine) for engine in placed)
+        """Whether some engines have a place, none is late in getting one, and all that have one are there.
+
+        The others go on without an engine that has a place and says nothing for :data:`SILENT_SECONDS`.
+        """
+        placed, silence = [engine for engine in self.engines if engine.node], time.monotonic() - self._heard
+        if not placed or (len(placed) < self._placed_now and silence < PLACE_SECONDS):
+            return False
+        late = [nodes.host(engine.node) for engine in placed if not there(engine)] if silence > SILENT_SECONDS else []
+        if late and late != self._late:
+            self._late = late
+            _LOG.warning("nothing heard for %d s of engines on %s", SILENT_SECONDS, few(late))
+        return all(there(engine) for engine in placed) or (bool(late) and any(there(engine) for engine in placed))
 
     def _hear(self) -> None:
-        """Takes the messages of engines that have no work yet."""
-        for engine, message in self._incoming():
-            if isinstance(message, Exception):
-                list(self._lost(engine, message, None))
-            else:
-                self._settle(engine, message)
+        """Takes the messages of engines that have no work yet; one that dies is replaced, up to :data:`MOST_STARTS` times."""
+        for engine, message in self.incoming():
+            if isinstance(message, GarbageError):
+                raise EngineError(f"the node {nodes.host(engine.node)} {message}")
+            if not isinstance(message, BaseException):
+                self.settle(engine, message)
+                continue
+            self._starts += not self.is_gone(engine, message)
+            if self._starts >= MOST_STARTS:
+                raise EngineError(
+                    f"engines die while they start, the last one on the node {nodes.host(engine.node)}: {cause_of(message)}"
+                )
+            _LOG.warning(
+                "an engine on the node %s ended (%s); another one is started", nodes.host(engine.node), cause_of(message)
+            )
+            self.replace(engine)
 
-    def work(self, asked: Sequence[AnyRequest], decoding: Decoding) -> Iterator[Answer]:
-        """Deals requests to the engines and yields the answers as they come.
-
-        Raises:
-            EngineError: If engines die without end, or the cluster has no room for an engine any more.
-        """
-        dealer: Dealer[Any] = Dealer(asked, self.room.engines)
-        self._deaths, self._heard = 0, time.monotonic()
+    def fill(self) -> None:
+        """Starts the engines that are missing, as after a call that ended early."""
+        self._heard = time.monotonic()
         self.engines += self._started(self.room.engines - len(self.engines))
-        try:
-            while not dealer.empty or any(engine.share for engine in self.engines):
-                self._deal(dealer, decoding)
-                for engine, message in self._incoming():
-                    if isinstance(message, Exception):
-                        yield from self._lost(engine, message, dealer)
-                    elif isinstance(message, AnswerBatch):
-                        yield from self._take(engine, message, dealer, decoding)
-                    else:
-                        self._settle(engine, message)
-        finally:
-            for engine in [one for one in self.engines if one.share]:  # of a caller who wants no more
-                engine.kill()
-                self.engines.remove(engine)
-
-    def _deal(self, dealer: Dealer[Any], decoding: Decoding) -> None:
-        """Gives a share to each engine that has none."""
-        for engine in self.engines:
-            if engine.ready and engine.call is None and engine.share is None and not dealer.empty:
-                engine.share = dealer.deal()
-                engine.call = engine.actor.work.remote(RemoteJob(tuple(engine.share.waiting.values()), decoding))
 
     def reload(self, order: LoadOrder, probe: tuple[int, ...]) -> None:
         """Puts another model's weights into all engines; raises ReloadError if one of them cannot take them."""
@@ -154,14 +149,21 @@ class Fleet:
 
         if not all(engine.ready and engine.call is None for engine in self.engines):
             raise ReloadError("not all engines of the cluster are there")
-        try:
-            found = ray.get([engine.actor.reload.remote(order, probe) for engine in self.engines])
-        except ray.exceptions.RayError as error:
-            raise ReloadError(f"an engine died: {cause_of(error)}") from error
-        for answer in found:
-            if isinstance(answer, Refusal):
-                raise ReloadError(answer.cause)
-        self._order, self.facts = order, dict(found[0].facts)
+        for engine in self.engines:
+            engine.ask(Loaded, "reload", order, probe)
+        ray.wait([engine.call for engine in self.engines], num_returns=len(self.engines))
+        for engine in self.engines:
+            message, engine.call = _message(engine.call, engine), None
+            if isinstance(message, BaseException):
+                raise ReloadError(f"an engine on the node {nodes.host(engine.node)}: {cause_of(message)}")
+            if message.refused:
+                raise ReloadError(message.refusal)
+            self.facts = dict(message.facts)
+        self._order, self.limits = order, self._limits_of(order)
+
+    def _limits_of(self, order: LoadOrder) -> AnswerLimits:
+        longest = order.settings.max_model_len or order.max_length
+        return AnswerLimits.of(self.inner, order.model, order.eos_ids, longest)
 
     def close(self) -> None:
         """Ends all engines, idle ones in order."""
@@ -174,8 +176,8 @@ class Fleet:
             engine.kill()
         self.engines = []
 
-    def _incoming(self) -> Iterator[tuple[RemoteEngine, object]]:
-        """Yields what engines said, or the error of one that is gone; waits at most :data:`POLL_SECONDS`."""
+    def incoming(self) -> Iterator[tuple[RemoteEngine, object]]:
+        """Yields what engines said, or the error of one that is gone or speaks garbage; waits at most :data:`POLL_SECONDS`."""
         import ray
 
         self._move()
@@ -190,110 +192,100 @@ class Fleet:
             self._check_room()
         for call in ready:
             engine = calls[call]
-            engine.call = None
-            try:
-                yield engine, ray.get(call)
-            except ray.exceptions.RayError as error:
-                yield engine, error
+            if engine.call is call:  # it may have been replaced meanwhile
+                engine.call, engine.heard = None, time.monotonic()
+                yield engine, _message(call, engine)
 
     def _move(self) -> None:
         """Starts those engines anew that Ray may be about to put on a node which was lost meanwhile."""
         without = [engine for engine in self.engines if not engine.node]
         if without and time.monotonic() - self._asked > ASK_SECONDS:
-            lost, self._asked = set(nodes.silent()), time.monotonic()
+            lost, self._asked = {*nodes.silent(), *self.dropped}, time.monotonic()
             for engine in [one for one in without if lost - set(one.shunned)]:
-                self._replace(engine)
+                self.replace(engine)
 
-    def _settle(self, engine: RemoteEngine, message: object) -> None:
+    def settle(self, engine: RemoteEngine, message: object) -> None:
         """Takes what an engine says that has no work yet: where it is, or that it is loaded."""
+        host = nodes.host(engine.node)
         if isinstance(message, ActorPlace):
-            engine.node = message.node
-            if different := difference(nodes.host(engine.node), message.versions, self._versions):
-                raise PreflightError(different)
+            engine.node, host = message.node, nodes.host(message.node)
+            if different := difference(host, message.versions, self._versions):
+                raise PreflightError(shown(different))
             if self._order is not None:
-                engine.call = engine.actor.load.remote(self._order)
+                engine.ask(Loaded, "load", self._order)
             elif self._sought is not None:
-                engine.call = engine.actor.look.remote(*self._sought)
+                engine.ask(NodeReport, "look", *self._sought)
         elif isinstance(message, NodeReport):
             if message.trouble:
-                raise PreflightError(f"the node {nodes.host(engine.node)} {message.trouble}")
+                raise PreflightError(f"the node {host} {message.trouble}")
             engine.seen = True
-        elif isinstance(message, Refusal):
-            raise PreflightError(f"the node {nodes.host(engine.node)}: {message.cause}")
         elif isinstance(message, Loaded):
+            if message.refused:
+                raise PreflightError(f"the node {host}: {message.refusal}")
             self.facts = self.facts or dict(message.facts)
-            if different := other_engine(nodes.host(engine.node), message.facts, self.facts):
+            if different := other_engine(host, message.facts, self.facts):
                 raise EngineError(different)
             self.usage = self.usage or (Usage() if message.counts else None)
             engine.ready = True
 
-    def _take(self, engine: RemoteEngine, message: AnswerBatch, dealer: Dealer[Any], decoding: Decoding) -> Iterator[Answer]:
-        """Yields an engine's answers, after giving it more to do meanwhile."""
-        share = engine.share
-        if share is None:
-            raise EngineError("an engine answered without being asked")
-        for answer in message.answers:
-            share.take_out(answer.key)
-            self._deaths = 0
-        whole = message.last and not message.failure and not share.waiting
-        if not message.last:
-            engine.call = engine.actor.more.remote()
-        elif self.usage is not None and message.usage is not None:
-            usage.add(self.usage, message.usage, self.room.engines)
-        if whole:
-            engine.share = None
-            self._deal(dealer, decoding)
-        yield from message.answers
-        if message.last and not whole:
-            yield from self._blame(engine, message.failure or "it ended without answering all requests", dealer)
+    def is_gone(self, engine: RemoteEngine, error: BaseException) -> bool:
+        """Whether an engine went with its node, for which nobody is to blame; otherwise it died.
 
-    def _lost(self, engine: RemoteEngine, error: Exception, dealer: Dealer[Any] | None) -> Iterator[Answer]:
-        """Takes back what an engine had whose process or node is gone, and starts another."""
+        Raises:
+            PreflightError: If a node cannot start an engine at all.
+        """
         import ray
 
-        if not isinstance(error, ray.exceptions.RayActorError):
-            raise EngineError(f"the engine on the node {nodes.host(engine.node)} failed: {cause_of(error)}") from error
         if not engine.node and "creation task" in str(error):
-            raise PreflightError(
-                f"a node of the cluster cannot start an engine of this tulu-eval: {cause_of(error)}"
-            ) from error
+            said = f"a node of the cluster cannot start an engine of this tulu-eval: {cause_of(error)}"
+            raise PreflightError(said) from error
         gone = node_died(error) or (bool(engine.node) and engine.node not in {node.id for node in nodes.living()})
-        if not gone and not isinstance(error, ray.exceptions.ActorUnavailableError):
-            yield from self._blame(engine, cause_of(error), dealer)
-            return
-        waiting = len(engine.share.waiting) if engine.share else 0
-        _LOG.warning("the node %s is lost; %d requests that it had go to others", nodes.host(engine.node), waiting)
-        if engine.share and dealer:
-            dealer.put_back(engine.share)
-        self._replace(engine)
+        return gone or isinstance(error, ray.exceptions.ActorUnavailableError)
 
-    def _blame(self, engine: RemoteEngine, cause: str, dealer: Dealer[Any] | None) -> Iterator[Answer]:
-        """Takes back what an engine had that died, yields an error for each request that has killed too many."""
-        self._deaths += 1
-        share, host = engine.share, nodes.host(engine.node)
-        self._replace(engine)
-        for one in dealer.blame(share) if share and share.waiting and dealer else ():
-            self._deaths = 0
-            yield failed(one, f"three engines died with this request, the last one on the node {host}: {cause}"[:500])
-        if self._deaths >= MOST_DEATHS:
-            raise EngineError(f"{MOST_DEATHS} engines died with no answer in between, the last one on the node {host}: {cause}")
-        _LOG.warning("an engine on the node %s died (%s); another one is started", host, cause)
+    def drop(self, node: str, cause: str) -> None:
+        """Uses a node no more, whose engines end and are started elsewhere; ``cause`` goes on after the node's name.
 
-    def _replace(self, engine: RemoteEngine) -> None:
+        Raises:
+            EngineError: If no other node has room for an engine, even when it is idle.
+        """
+        self.dropped.add(node)
+        said = f"the node {nodes.host(node)} {cause}"
+        if not any(self.room.fits(other) for other in nodes.living() if other.id not in self.dropped):
+            raise EngineError(f"{said}; no other node has room for an engine")
+        _LOG.warning("%s; the run goes on without it, and keeps what it answered before", said)
+        for engine in [one for one in self.engines if one.node == node]:
+            self.replace(engine)
+
+    def replace(self, engine: RemoteEngine) -> None:
+        """Ends an engine and starts another in its place."""
         engine.kill()
         (self.engines[self.engines.index(engine)],) = self._started(1)
 
     def _started(self, count: int) -> list[RemoteEngine]:
-        """Starts engines, none of them on a node that does not answer."""
-        lost = nodes.silent() if count else []
-        return [RemoteEngine(self.inner, self.room, lost) for _ in range(count)]
+        """Starts engines, none of them on a node that does not answer or is not used any more."""
+        shunned = sorted({*nodes.silent(), *self.dropped}) if count else []
+        return [RemoteEngine(self.inner, self.room, shunned) for _ in range(count)]
 
     def _check_room(self) -> None:
         """Says that engines wait for room; raises EngineError if none is there and no node has room even when it is idle."""
         if any(engine.node for engine in self.engines) or time.monotonic() - self._heard < ROOM_SECONDS:
             return
-        if not any(self.room.fits(node) for node in nodes.living()):
+        if not any(self.room.fits(node) for node in nodes.living() if node.id not in self.dropped):
             raise EngineError("the cluster has no node left with room for an engine; the same command goes on once it has")
         if not self._waited:
             self._waited = True
             _LOG.warning("others use the cluster; waiting until it has room for an engine ...")
+
+
+def _message(call: Any, engine: RemoteEngine) -> Any:
+    """Returns what an engine said, or the error of Ray's that says why it is gone, or of a message that is none."""
+    import ray
+
+    try:
+        return read(ray.get(call), engine.expects)
+    except GarbageError as error:
+        return error
+    except ray.exceptions.RayActorError as error:
+        return error
+    except Exception as error:  # of a method that raised, or of a message that cannot be unpickled: of any class
+        return GarbageError(f"sent an error: {cause_of(error)}")

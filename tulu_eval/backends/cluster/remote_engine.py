@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from tulu_eval.backends.base import Backend
 from tulu_eval.backends.cluster import nodes
-from tulu_eval.backends.cluster.actor import Answer, EngineActor
+from tulu_eval.backends.cluster.actor import EngineActor
 from tulu_eval.backends.cluster.dealing import Share
+from tulu_eval.backends.cluster.node_messages import ActorPlace, Answer
 from tulu_eval.backends.cluster.placing import Room
 from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, Scores
 from tulu_eval.records import Completion, Request
@@ -26,6 +28,8 @@ class RemoteEngine:
     Attributes:
         actor: Ray's handle.
         call: Ray's reference to the one pending call; ``None`` if the engine waits for work.
+        expects: Kind of the message that answers it.
+        heard: When it last said something, in ``time.monotonic`` seconds.
         node: Ray's name of its node; empty until it has one.
         shunned: As given.
         seen: Whether the model was found on its node.
@@ -43,10 +47,22 @@ class RemoteEngine:
         self.actor: Any = (
             ray.remote(EngineActor).options(scheduling_strategy=where, **how).remote(inner, spread=bool(room.spread))
         )
-        self.call: Any = self.actor.place.remote()
+        self.call: Any = None
+        self.expects: type[Any] = ActorPlace
+        self.heard = time.monotonic()
+        self.ask(ActorPlace, "place")
         self.node, self.shunned = "", tuple(shunned)
         self.seen = self.ready = False
         self.share: Share[Any] | None = None
+
+    def ask(self, expects: type[Any], method: str, *what: object) -> None:
+        """Calls a method of the actor, which answers with a message of the kind."""
+        self.call, self.expects, self.heard = getattr(self.actor, method).remote(*what), expects, time.monotonic()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since it last said something, or was asked."""
+        return time.monotonic() - self.heard
 
     def kill(self) -> None:
         """Ends its process, whatever it does."""

@@ -16,5 +16,6 @@ def spent(before: Usage, after: Usage) -> Usage:
 def add(total: Usage, job: Usage, engines: int) -> None:
     """Adds what one of so many engines used; seconds are divided by their number, since they work side by side."""
     for field in dataclasses.fields(Usage):
-        part = getattr(job, field.name) / (engines if field.name.endswith("seconds") else 1)
+        part = getattr(job, field.name)
+        part = part / engines if field.name.endswith("seconds") else part
         setattr(total, field.name, getattr(total, field.name) + part)

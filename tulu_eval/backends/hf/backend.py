@@ -73,6 +73,7 @@ class TransformersBackend(Backend):
     """
 
     name: ClassVar[str] = "transformers"
+    by_ids: ClassVar[bool] = True
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "choose", "score"})
     own_settings: ClassVar[frozenset[str] | None] = frozenset({"device", "dtype", "prefix_caching"})
 

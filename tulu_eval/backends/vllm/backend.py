@@ -58,6 +58,7 @@ class VllmBackend(Backend):
     name: ClassVar[str] = "vllm"
     extra: ClassVar[str] = "vllm"
     over_nodes: ClassVar[bool] = True
+    by_ids: ClassVar[bool] = True
     kinds: ClassVar[frozenset[Kind]] = frozenset({"generate", "choose", "score"})
     own_settings: ClassVar[frozenset[str] | None] = frozenset(
         {
@@ -216,7 +217,8 @@ class VllmBackend(Backend):
     def _count(self, spent: Usage) -> None:
         """Adds up what an engine used; seconds are divided by the number of engines, which work side by side."""
         for field in dataclasses.fields(Usage):
-            part = getattr(spent, field.name) / (len(self._engines) if field.name.endswith("seconds") else 1)
+            part = getattr(spent, field.name)
+            part = part / len(self._engines) if field.name.endswith("seconds") else part
             setattr(self._usage, field.name, getattr(self._usage, field.name) + part)
 
     def usage(self) -> Usage:
