@@ -37,8 +37,8 @@ reproduce: setup  ## Train and evaluate a small model end to end, pairs to a ver
 
 # Compiled modules are kept, whatever the surroundings say: tests start this package some hundred times, and each start without them
 # compiles it anew, for 0.4 s.
-test: setup  ## Run the tests, in two processes
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal -m "not vllm"
+test: setup  ## Run the tests, in three processes, since a third of a test's time is waiting
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal -m "not vllm"
 
 fuzz: setup  ## Try 14,000 hostile runs, options, surroundings, files and servers on every verb (half an hour; FUZZ_CASES, FUZZ_SEED)
 	$(BIN)/python tests/robustness/fuzz.py
