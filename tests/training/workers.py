@@ -245,7 +245,7 @@ def send(folder: Path, ranks: Ranks) -> None:
         return "weights" if tensor.dtype == torch.bfloat16 and "_wrap_tensor" not in how else ""
 
     peaks = []
-    for _ in range(20):  # gloo's thread may let go of a tensor a moment late, so that the least of twenty passes counts
+    for _ in range(8):  # gloo's thread may let go of a tensor a moment late, so that the least of eight passes counts
         with LiveBytes(weight) as live:
             for _, tensor in weights:
                 del tensor
