@@ -16,12 +16,13 @@ from tulu_eval.cli.common import (
     execution_options,
     print_json,
     print_text,
+    registry_option,
     set_up_logging,
     then_same,
     then_verify,
 )
 from tulu_eval.cli.engine_options import EngineOptions, engine_options, settings_of
-from tulu_eval.cli.names import FILE, check_models, check_protocol, complete, complete_models, complete_protocols
+from tulu_eval.cli.names import check_models, check_protocol, complete, complete_models, complete_protocols
 from tulu_eval.cli.numeric import WHOLE
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
               help="Folder under which runs are kept.")  # fmt: skip
 @click.option("--resume/--fresh", default=True, show_default=True,
               help="Go on from an existing ledger, or set it aside and begin anew.")  # fmt: skip
-@click.option("--registry", type=FILE, help="TOML file with models and published numbers of your own.")
+@registry_option
 @execution_options
 @click.option("--skip-unavailable", is_flag=True, help="Of a suite: measure the others if some cannot be measured here.")
 @click.option(

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
 from tulu_eval.backends.cluster.node_messages import ActorPlace, Answer, AnswerBatch, Loaded, NodeReport, written
-from tulu_eval.backends.cluster.usage import spent
 from tulu_eval.backends.cluster.versions import versions
 from tulu_eval.backends.growing import one_line
+from tulu_eval.backends.usage import spent
 from tulu_eval.caching import file_sha256
 from tulu_eval.errors import DataError, UserError
 from tulu_eval.logprobs import AnyRequest, Choice, ChoiceRequest, ScoreRequest, Scores

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tulu_eval.backends.cluster import nodes, usage
+from tulu_eval.backends import usage
+from tulu_eval.backends.cluster import nodes
 from tulu_eval.backends.cluster.actor import RemoteJob
 from tulu_eval.backends.cluster.checking import Checker, check_keys
 from tulu_eval.backends.cluster.dealing import Dealer, Share

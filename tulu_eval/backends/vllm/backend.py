@@ -10,12 +10,11 @@ Neither the tokenizer's nor ``generation_config``'s end tokens and sampling defa
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
-from tulu_eval.backends import branches
+from tulu_eval.backends import branches, usage
 from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
 from tulu_eval.backends.branches import Branches, BranchScores
 from tulu_eval.backends.vllm import preflight as preflight
@@ -203,7 +202,7 @@ class VllmBackend(Backend):
             while working:
                 for engine, message in incoming(working):
                     if message.number == self._job:
-                        self._count(message.usage)
+                        usage.add(self._usage, message.usage, len(self._engines))
                         if message.last:
                             working.remove(engine)
                         yield message
@@ -213,13 +212,6 @@ class VllmBackend(Backend):
         finally:
             for engine in working if self._engines else ():
                 engine.send(Stop())
-
-    def _count(self, spent: Usage) -> None:
-        """Adds up what an engine used; seconds are divided by the number of engines, which work side by side."""
-        for field in dataclasses.fields(Usage):
-            part = getattr(spent, field.name)
-            part = part / len(self._engines) if field.name.endswith("seconds") else part
-            setattr(self._usage, field.name, getattr(self._usage, field.name) + part)
 
     def usage(self) -> Usage:
         """Returns where the time went, over all engines."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tulu_eval.backends.base import Usage
-from tulu_eval.backends.cluster.usage import add, spent
+from tulu_eval.backends.usage import add, spent
 
 
 def test_tokens_of_two_engines_add_up_and_their_seconds_are_those_of_a_clock() -> None:
