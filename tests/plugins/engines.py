@@ -63,6 +63,15 @@ class Mortal(Engine):
         return super().answer(request, decoding)
 
 
+class Weak(Engine):
+    """Fails on the poison and lives."""
+
+    def answer(self, request: Request, decoding: Decoding) -> str | Completion:
+        if POISON in request.text.rpartition("Ann")[2]:
+            return Completion(request.key, "", (), "error", 0.1, "out of luck")
+        return super().answer(request, decoding)
+
+
 class Failing(Engine):
     """Raises instead of answering anything."""
 

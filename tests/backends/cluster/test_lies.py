@@ -90,6 +90,17 @@ def test_an_engine_that_never_answers_holds_up_nobody(
     assert "is slow or hangs; 6 requests that it has go to another engine, too" in caplog.text
 
 
+def test_a_request_that_failed_does_not_wait_for_a_node_that_hangs(
+    order: Order, cluster: Any, lies: Path, actor: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "TWIN_SECONDS", 0.5)
+    monkeypatch.setattr(submission, "HOPE_SECONDS", 3.0)
+    lies.write_text(f"{cluster.second} hangs")
+    found = samples(execute(plan_of(order, cluster.address, engines.Weak), QUIET).folder)
+    assert [line["error"] for line in found.values() if line["status"] == "engine_error"] == ["out of luck"]
+    assert len(found) == 12
+
+
 def test_an_engine_that_ends_too_early_or_is_interrupted_is_replaced(
     order: Order, cluster: Any, lies: Path, actor: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

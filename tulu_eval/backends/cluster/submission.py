@@ -11,7 +11,7 @@ from tulu_eval.backends import usage
 from tulu_eval.backends.cluster import nodes
 from tulu_eval.backends.cluster.actor import RemoteJob
 from tulu_eval.backends.cluster.checking import Checker, check_keys
-from tulu_eval.backends.cluster.dealing import Dealer, Share
+from tulu_eval.backends.cluster.dealing import Dealer, Refused, Share
 from tulu_eval.backends.cluster.fleet import Fleet
 from tulu_eval.backends.cluster.node_messages import Answer, AnswerBatch, GarbageError
 from tulu_eval.backends.cluster.ray_errors import cause_of
@@ -34,6 +34,10 @@ TWIN_SECONDS = 60.0
 The other one may hang, or be slow. So a run ends although an engine never answers; its work is done twice only where an engine
 would do nothing.
 """
+
+
+HOPE_SECONDS = 600.0
+"""How long the engines of another node may be silent until a request that failed on one node is not kept for them any more."""
 
 
 class Submission:
@@ -60,7 +64,7 @@ class Submission:
         try:
             while not self._dealer.empty or any(engine.share and not _over(engine) for engine in fleet.engines):
                 self._deal()
-                for one in self._dealer.hopeless({engine.node for engine in fleet.engines if engine.node}):
+                for one in self._hopeless():
                     yield failed(one.request, one.cause)
                 for engine, message in fleet.incoming():
                     if isinstance(message, GarbageError):
@@ -75,6 +79,12 @@ class Submission:
             for engine in [one for one in fleet.engines if one.share]:  # of a caller who wants no more, or too slow
                 engine.kill()
                 fleet.engines.remove(engine)
+
+    def _hopeless(self) -> list[Refused[Any]]:
+        """Takes out the requests that failed on one node and that no other node will answer."""
+        placed = [engine for engine in self._fleet.engines if engine.node]
+        heard = {engine.node for engine in placed if engine.silence < HOPE_SECONDS}
+        return self._dealer.hopeless(heard) if placed else []
 
     def _deal(self) -> None:
         """Gives a share to each engine that has none."""
@@ -128,7 +138,8 @@ class Submission:
                 continue
             fault, first = self._checker.fault(request, answer), self._dealer.refused_by(answer.key)
             if not fault:
-                self._failed_on[first] += first not in ("", engine.node)
+                if first and first != engine.node:
+                    self._failed_on[first] += 1
                 yield answer
             elif not self._dealer.refuse(request, engine.node, fault):
                 yield failed(request, fault)
