@@ -183,5 +183,10 @@ class LyingActor(EngineActor):
     def load(self, order: LoadOrder) -> bytes:
         return b"loaded" if lie() == "load" else super().load(order)
 
+    def reload(self, order: LoadOrder, probe: tuple[int, ...]) -> bytes:
+        if lie() == "reload":
+            time.sleep(600)
+        return super().reload(order, probe)
+
     def look(self, model: ModelFiles, settings: EngineSettings, config: str) -> bytes:
         return written(NodeReport("\x1b[2J\nno")) if lie() == "look" else super().look(model, settings, config)

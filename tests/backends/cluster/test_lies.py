@@ -12,7 +12,9 @@ import pytest
 from plugins import engines
 from plugins.cluster_runs import QUIET, pens, plan_of, same_run, samples
 
-from tulu_eval.backends.cluster import ray_errors, remote_engine, submission
+from tulu_eval.backends.base import ReloadError
+from tulu_eval.backends.cluster import fleet, ray_errors, remote_engine, submission
+from tulu_eval.backends.cluster.backend import on_cluster
 from tulu_eval.errors import EngineError, PreflightError
 from tulu_eval.runs.order import Order
 from tulu_eval.runs.runner import execute
@@ -99,6 +101,19 @@ def test_a_request_that_failed_does_not_wait_for_a_node_that_hangs(
     found = samples(execute(plan_of(order, cluster.address, engines.Weak), QUIET).folder)
     assert [line["error"] for line in found.values() if line["status"] == "engine_error"] == ["out of luck"]
     assert len(found) == 12
+
+
+def test_an_engine_that_hangs_while_it_gets_other_weights_is_started_anew(
+    order: Order, cluster: Any, lies: Path, actor: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "RELOAD_SECONDS", 1.0)
+    plan = plan_of(order, cluster.address, engines.Engine)
+    settings, backend = plan.order.settings, on_cluster(engines.Engine)
+    backend.check(plan.model, settings)
+    with backend.load(plan.model, settings, (1,), 64) as engine:
+        lies.write_text(f"{cluster.second} reload")
+        with pytest.raises(ReloadError, match=r"^the engines on .* have said nothing for 1 s$"):
+            engine.reload(plan.model, settings, (1,), 64, (1, 2))
 
 
 def test_an_engine_that_ends_too_early_or_is_interrupted_is_replaced(

@@ -12,14 +12,7 @@ from tulu_eval.backends.base import Backend, EngineSettings, ReloadError, Usage
 from tulu_eval.backends.cluster import nodes
 from tulu_eval.backends.cluster.actor import LoadOrder, config_of
 from tulu_eval.backends.cluster.checking import AnswerLimits
-from tulu_eval.backends.cluster.node_messages import (
-    ActorPlace,
-    GarbageError,
-    Loaded,
-    NodeReport,
-    read,
-    shown,
-)
+from tulu_eval.backends.cluster.node_messages import ActorPlace, GarbageError, Loaded, NodeReport, read, shown
 from tulu_eval.backends.cluster.placing import Room
 from tulu_eval.backends.cluster.ray_errors import cause_of, node_died
 from tulu_eval.backends.cluster.remote_engine import RemoteEngine
@@ -46,6 +39,9 @@ ASK_SECONDS = 2.0
 
 ROOM_SECONDS = 30.0
 """How long a cluster without any engine may take until the user hears of it, and until it is given up if it has no room."""
+
+RELOAD_SECONDS = 600.0
+"""How long engines may take to get other weights; then they are ended, and the model is loaded anew."""
 
 CLOSE_SECONDS = 10.0
 """How long idle engines may take to end by themselves."""
@@ -151,7 +147,10 @@ class Fleet:
             raise ReloadError("not all engines of the cluster are there")
         for engine in self.engines:
             engine.ask(Loaded, "reload", order, probe)
-        ray.wait([engine.call for engine in self.engines], num_returns=len(self.engines))
+        calls = [engine.call for engine in self.engines]
+        said, _ = ray.wait(calls, num_returns=len(calls), timeout=RELOAD_SECONDS)
+        if silent := [nodes.host(engine.node) for engine in self.engines if engine.call not in said]:
+            raise ReloadError(f"the engines on {few(silent)} have said nothing for {RELOAD_SECONDS:g} s")
         for engine in self.engines:
             message, engine.call = _message(engine.call, engine), None
             if isinstance(message, BaseException):
