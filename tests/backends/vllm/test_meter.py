@@ -62,8 +62,11 @@ def test_the_engine_is_asked_for_what_it_can_say() -> None:
     assert vllm_meter.arguments(new, silent) == vllm_meter.arguments(old, says) == {"disable_log_stats": False}
 
 
-def test_seconds_are_those_of_engines_side_by_side() -> None:
-    backend = VllmBackend([object(), object()], {}, 64, None, EngineSettings())  # type: ignore[list-item, arg-type]
-    for _ in range(2):
-        backend._count(Usage(100, 2.0, 50, 4.0, 5))
+def test_seconds_are_those_of_engines_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines: Any = [SimpleNamespace(send=lambda order: None) for _ in range(2)]
+    done: Any = SimpleNamespace(number=1, last=True, usage=Usage(100, 2.0, 50, 4.0, 5))
+    monkeypatch.setattr("tulu_eval.backends.vllm.backend.incoming", lambda working: [(one, done) for one in list(working)])
+    backend = VllmBackend(engines, {}, 64, None, EngineSettings())
+    asked: Any = [SimpleNamespace(key=str(place)) for place in range(64)]
+    assert len(list(backend._answers(asked, lambda job, share: share))) == 2
     assert backend.usage() == Usage(200, 2.0, 100, 4.0, 10)
